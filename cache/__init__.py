@@ -1,0 +1,1 @@
+"""The feature store: whole shards in, rows by key out."""

@@ -1,0 +1,130 @@
+"""What a feature store holds, in words that can be compared."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from epalm.errors import CacheMismatchError, StoreError
+
+STORE_VERSION = 1
+"""Version of the layout on disk; a reader refuses any other."""
+
+SHARD_ROWS = 8192
+"""Rows per shard: 75.5 MB at 6 x 768 in float16. Its size hardly changes the writing speed."""
+
+CHUNK_ROWS = 64
+"""Rows per inner chunk; below 64 the per-chunk cost dominates writing."""
+
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Everything that decides what the vectors of a store are.
+
+    Attributes:
+        dataset: name of the set of media.
+        encoder: name of the encoder, e.g. "vit-b16".
+        fingerprint: each setting that could change a vector (weights digest, normalisation, ...).
+        layers: encoder blocks whose [CLS] is kept, 0-based, oldest first; length L.
+        width: D, the encoder's width.
+        views: V; view 0 is the deterministic one.
+        dtype: "float16" or "float32".
+        count: N, number of records.
+        tasks: tasks over these media, the default one first.
+        data_root: folder the media and split files lay in when the store was made. Not compared.
+        shard_rows: rows per shard.
+        version: layout version.
+    """
+
+    dataset: str
+    encoder: str
+    fingerprint: dict[str, str]
+    layers: tuple[int, ...]
+    width: int
+    count: int
+    views: int = 1
+    dtype: str = "float16"
+    tasks: tuple[str, ...] = ()
+    data_root: str = ""
+    shard_rows: int = SHARD_ROWS
+    version: int = STORE_VERSION
+
+    def __post_init__(self) -> None:
+        """Refuse what no store can hold.
+
+        Raises:
+            StoreError: an unknown dtype or layout version, or an empty store.
+        """
+        if self.dtype not in DTYPES:
+            raise StoreError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        if self.version != STORE_VERSION:
+            raise StoreError(
+                f"the store has layout version {self.version}, this program reads {STORE_VERSION}: "
+                "install the matching release of epalm or extract again"
+            )
+        if self.count < 1:
+            raise StoreError("a store needs at least one record, found 0")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, V, L, D)."""
+        return self.count, self.views, len(self.layers), self.width
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-self.count // self.shard_rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all vectors."""
+        rows, views, layers, width = self.shape
+        return rows * views * layers * width * (2 if self.dtype == "float16" else 4)
+
+    def rows_of(self, shard: int) -> range:
+        """The rows that shard number `shard` holds."""
+        start = shard * self.shard_rows
+        return range(start, min(start + self.shard_rows, self.count))
+
+    def to_json(self) -> str:
+        """Stable JSON text: equal specs give equal bytes."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The spec written by `to_json`."""
+        fields: dict[str, Any] = json.loads(text)
+        fields["layers"] = tuple(fields["layers"])
+        fields["tasks"] = tuple(fields["tasks"])
+        return cls(**fields)
+
+    def check_same(self, wanted: "StoreSpec", *, where: str, mend: str) -> None:
+        """Compare this store's spec with the wanted one, field by field.
+
+        Args:
+            wanted: what the command asks for.
+            where: the store's path, for the message.
+            mend: the command or option that mends a mismatch.
+
+        Raises:
+            CacheMismatchError: names every field that differs, with both values.
+        """
+        differing = _differences(self.comparable(), wanted.comparable())
+        if differing:
+            raise CacheMismatchError(f"{where} differs: {'; '.join(differing)}. {mend}")
+
+    def comparable(self) -> dict[str, str]:
+        """All fields that must agree, fingerprint entries flattened as `fingerprint.<name>`."""
+        flat = {name: str(value) for name, value in asdict(self).items()}
+        for name in ("fingerprint", "data_root", "tasks"):
+            del flat[name]
+        return flat | {f"fingerprint.{name}": text for name, text in self.fingerprint.items()}
+
+
+def _differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    return [
+        f"{name} is {found.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]

@@ -1,0 +1,1 @@
+"""The embedded demo: drawn scenes and micro models that come with the package."""

@@ -1,0 +1,1 @@
+"""Stage three: generate, score and report."""

@@ -1,0 +1,1 @@
+"""Stage one: a frozen encoder runs once over every medium."""

@@ -1,0 +1,1 @@
+"""Metrics: predictions against references."""

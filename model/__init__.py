@@ -1,0 +1,1 @@
+"""The model: connectors, soft prompt and injection into a frozen OPT."""

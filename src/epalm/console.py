@@ -1,0 +1,144 @@
+"""What every command shares: one console, progress on any kind of output, errors as one line."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from epalm.errors import EpalmError
+
+PLAIN_LINE_SECONDS = 10.0
+"""Seconds between two progress lines where the output is no terminal."""
+
+err_console = Console(stderr=True)
+"""Progress, notes and errors; standard output is left to results."""
+
+out_console = Console()
+"""Results: tables and, with --json, machine-readable output."""
+
+
+class Ticker(Protocol):
+    """Advances a progress display; `note` replaces the text behind the bar."""
+
+    def __call__(self, count: int, note: str = "") -> None:
+        """Add `count` finished units."""
+
+
+def configure_logging(*, quiet: bool) -> None:
+    """Send `epalm.*` log records to standard error: all from INFO up, or from WARNING if quiet."""
+    logger = logging.getLogger("epalm")
+    logger.handlers = [
+        RichHandler(console=err_console, show_path=False, show_time=False, show_level=False)
+    ]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False
+
+
+@contextmanager
+def progress(title: str, *, total: int, unit: str, quiet: bool = False) -> Iterator[Ticker]:
+    """Show `title`, units done, units/s and the time left: a bar on a terminal, else plain lines."""
+    if quiet:
+        yield lambda count, note="": None
+    elif err_console.is_terminal:
+        with _bar() as bar:
+            task = bar.add_task(title, total=total, rate="", note="")
+            yield _bar_ticker(bar, task, unit)
+    else:
+        yield _line_ticker(title, total, unit)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=err_console,
+    )
+
+
+def _bar_ticker(bar: Progress, task_id: object, unit: str) -> Ticker:
+    started, done = time.monotonic(), 0
+
+    def tick(count: int, note: str = "") -> None:
+        nonlocal done
+        done += count
+        rate = done / max(time.monotonic() - started, 1e-9)
+        bar.update(task_id, advance=count, rate=f"{rate:.1f} {unit}/s", note=note)  # type: ignore[arg-type]
+
+    return tick
+
+
+def _line_ticker(title: str, total: int, unit: str) -> Ticker:
+    started, done, shown = time.monotonic(), 0, time.monotonic()
+
+    def tick(count: int, note: str = "") -> None:
+        nonlocal done, shown
+        done += count
+        now = time.monotonic()
+        if now - shown < PLAIN_LINE_SECONDS and done < total:
+            return
+        shown = now
+        rate = done / max(now - started, 1e-9)
+        left = duration((total - done) / rate) if rate else "?"
+        line = f"{title}: {done}/{total} · {rate:.1f} {unit}/s · {left} left  {note}"
+        err_console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    return tick
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people write it: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def byte_size(count: float) -> str:
+    """A number of bytes as people write it, in powers of 1000: `1.14 GB`."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a typer command; an `EpalmError` becomes one line and its exit code."""
+    raise SystemExit(_guarded(lambda: app(standalone_mode=True)))
+
+
+def _guarded(command: Callable[[], object]) -> int:
+    try:
+        command()
+    except EpalmError as error:
+        message = " ".join(str(error).split())
+        err_console.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        err_console.print("stopped by the keyboard")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0

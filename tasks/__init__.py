@@ -1,0 +1,1 @@
+"""What is asked: media to encode, examples to answer, and the tasks that pose them."""

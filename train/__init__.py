@@ -1,0 +1,1 @@
+"""Stage two: connectors and soft prompt learn from stored features."""
