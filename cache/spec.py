@@ -1,6 +1,7 @@
 """What a feature store holds, in words that can be compared."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -18,6 +19,11 @@ CHUNK_ROWS = 64
 DTYPES = ("float16", "float32")
 
 
+def fit_shard_rows(count: int) -> int:
+    """Rows per shard for a store of `count` records: whole chunks, at most `SHARD_ROWS`."""
+    return min(SHARD_ROWS, -(-count // CHUNK_ROWS) * CHUNK_ROWS)
+
+
 @dataclass(frozen=True)
 class StoreSpec:
     """Everything that decides what the vectors of a store are.
@@ -33,7 +39,7 @@ class StoreSpec:
         count: N, number of records.
         tasks: tasks over these media, the default one first.
         data_root: folder the media and split files lay in when the store was made. Not compared.
-        shard_rows: rows per shard.
+        shard_rows: rows per shard, a multiple of `CHUNK_ROWS`; see `fit_shard_rows`.
         version: layout version.
     """
 
@@ -65,6 +71,8 @@ class StoreSpec:
             )
         if self.count < 1:
             raise StoreError("a store needs at least one record, found 0")
+        if self.shard_rows < 1 or self.shard_rows % CHUNK_ROWS:
+            raise StoreError(f"shard_rows is {self.shard_rows}, wanted a multiple of {CHUNK_ROWS}")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -77,10 +85,14 @@ class StoreSpec:
         return -(-self.count // self.shard_rows)
 
     @property
+    def row_shape(self) -> tuple[int, int, int]:
+        """(V, L, D)."""
+        return self.views, len(self.layers), self.width
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all vectors."""
-        rows, views, layers, width = self.shape
-        return rows * views * layers * width * (2 if self.dtype == "float16" else 4)
+        return self.count * math.prod(self.row_shape) * (2 if self.dtype == "float16" else 4)
 
     def rows_of(self, shard: int) -> range:
         """The rows that shard number `shard` holds."""

@@ -50,15 +50,19 @@ def configure_logging(*, quiet: bool) -> None:
 
 @contextmanager
 def progress(title: str, *, total: int, unit: str, quiet: bool = False) -> Iterator[Ticker]:
-    """Show `title`, units done, units/s and the time left: a bar on a terminal, else plain lines."""
+    """Show units done, units/s and the time left: a bar on a terminal, else plain lines."""
     if quiet:
-        yield lambda count, note="": None
+        yield _silent
     elif err_console.is_terminal:
         with _bar() as bar:
             task = bar.add_task(title, total=total, rate="", note="")
             yield _bar_ticker(bar, task, unit)
     else:
         yield _line_ticker(title, total, unit)
+
+
+def _silent(count: int, note: str = "") -> None:
+    del count, note
 
 
 def _bar() -> Progress:

@@ -7,7 +7,7 @@
     ├── DataError                1   an input file
     │   ├── MissingFileError     1   ... is not where it was looked for
     │   └── MalformedFileError   1   ... does not have the expected layout
-    ├── MediaError               1   one photo, clip or recording cannot be decoded (recorded, not fatal)
+    ├── MediaError               1   one photo, clip or recording cannot be decoded (recorded)
     ├── MissingToolError         1   a program or optional package that must be installed first
     ├── ModelError               1   an encoder or a language model cannot be loaded or used
     ├── TrainingError            1   the loss became non-finite, nothing to train on, ...
@@ -99,7 +99,7 @@ class UnknownKeyError(StoreError, KeyError):
         return str(self.args[0])
 
 
-class Stopped(EpalmError):  # noqa: N818 - not a failure
+class Stopped(EpalmError):
     """A signal stopped the command after a clean checkpoint; the same command goes on from it."""
 
     exit_code = 75
