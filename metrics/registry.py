@@ -1,0 +1,109 @@
+"""The metrics by name, what a metric is, and how predictions meet their examples."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epalm.errors import DataError, UsageError
+from epalm.tasks.records import Example, Prediction
+
+Values = NDArray[np.float64]
+
+METRICS: dict[str, str] = {
+    "vqa": "epalm.metrics.vqa_accuracy:score_vqa",
+    "exact": "epalm.metrics.exact:score_exact",
+    "caption": "epalm.metrics.captioning:score_captions",
+}
+"""Metric name -> "module:function"."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a metric says about a set of predictions.
+
+    Attributes:
+        values: corpus scores as fractions of one; CIDEr as the toolkit gives it (at most 10).
+        per_example: (N,) scores in the order of the examples, for those of `values` that are the
+            mean of such scores.
+        headline: the key of `values` that selects checkpoints and leads every table.
+    """
+
+    values: dict[str, float]
+    per_example: dict[str, Values]
+    headline: str
+
+
+Metric = Callable[[Sequence[Prediction], Sequence[Example]], Scores]
+
+
+def load_metric(name: str) -> Metric:
+    """The metric of this name, ready to be used.
+
+    A metric's module may define `require_tools()`, which checks for outside programs; it is called
+    here, so that a missing one is noticed before anything is generated.
+
+    Args:
+        name: a key of `METRICS`, or `package.module:function`.
+
+    Raises:
+        UsageError: no such metric; lists the known ones.
+        MissingToolError: the metric needs a program that is not installed.
+    """
+    module_name, _, function_name = METRICS.get(name, name).partition(":")
+    try:
+        module = import_module(module_name)
+        metric = getattr(module, function_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"there is no metric {name!r}: it is none of {', '.join(METRICS)} "
+            f"and no package.module:function that can be imported ({error})"
+        ) from error
+    getattr(module, "require_tools", lambda: None)()
+    return cast(Metric, metric)
+
+
+def texts_in_order(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[str]:
+    """The predicted text of each example, in the order of the examples.
+
+    Args:
+        predictions: one for each example, in any order; matched by `question_id`.
+        examples: at least one; each with at least one reference.
+
+    Raises:
+        DataError: there is nothing to score, an example has no reference, or a prediction is
+            missing, belongs to no example or stands there twice. Names the first such question.
+    """
+    if not examples:
+        raise DataError("there is nothing to score: the list of examples is empty")
+    texts = _unique_texts(predictions)
+    for example in examples:
+        if example.question_id not in texts:
+            raise DataError(f"question {example.question_id} has no prediction")
+        if not example.references:
+            raise DataError(
+                f"question {example.question_id} has no reference to be scored against: "
+                "choose a split with published answers"
+            )
+    strangers = texts.keys() - {example.question_id for example in examples}
+    if strangers:
+        raise DataError(f"the prediction for {min(strangers)} belongs to no question of the split")
+    return [texts[example.question_id] for example in examples]
+
+
+def scores_from(per_example: dict[str, Values], *, headline: str) -> Scores:
+    """Scores whose corpus values are the means of (N,) scores per example."""
+    values = {name: float(column.mean()) for name, column in per_example.items()}
+    return Scores(values=values, per_example=per_example, headline=headline)
+
+
+def _unique_texts(predictions: Sequence[Prediction]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for prediction in predictions:
+        if prediction.question_id in texts:
+            raise DataError(f"question {prediction.question_id} has more than one prediction")
+        texts[prediction.question_id] = prediction.text
+    return texts

@@ -1,0 +1,77 @@
+"""Finding metrics by name and matching predictions with examples."""
+
+import shutil
+
+import pytest
+
+from epalm.errors import DataError, UsageError
+from epalm.metrics.exact import score_exact
+from epalm.metrics.registry import METRICS, load_metric, texts_in_order
+from epalm.tasks.records import Example, Prediction
+
+EXAMPLES = [Example("k", name, "?", ("yes",), ("yes", "Yeah.")) for name in ("q1", "q2", "q3")]
+
+
+def said(**texts: str) -> list[Prediction]:
+    return [Prediction(question_id, "k", text) for question_id, text in texts.items()]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_listed_metric_loads_and_scores_a_perfect_prediction(name: str) -> None:
+    if name == "caption" and shutil.which("java") is None:
+        pytest.skip("Java is not installed")
+    examples = [Example("k", "q", "?", ("a red dog",), ("a red dog",) * 10)]
+    scores = load_metric(name)([Prediction("q", "k", "a red dog")], examples)
+    assert scores.headline in scores.values
+    assert all(len(column) == 1 for column in scores.per_example.values())
+    for metric, column in scores.per_example.items():
+        assert scores.values[metric] == pytest.approx(column.mean())
+
+
+def test_a_metric_can_be_named_by_its_module_and_function() -> None:
+    assert load_metric("epalm.metrics.exact:score_exact") is score_exact
+
+
+@pytest.mark.parametrize("name", ["bleu", "no.such.module:f", "epalm.metrics.exact:nothing", ""])
+def test_an_unknown_metric_is_a_usage_error_that_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(UsageError, match="vqa, exact, caption"):
+        load_metric(name)
+
+
+def test_predictions_come_in_the_order_of_the_examples() -> None:
+    assert texts_in_order(said(q3="c", q1="a", q2="b"), EXAMPLES) == ["a", "b", "c"]
+
+
+def test_a_missing_prediction_is_named() -> None:
+    with pytest.raises(DataError, match="question q2 has no prediction"):
+        texts_in_order(said(q1="a", q3="c"), EXAMPLES)
+
+
+def test_a_prediction_for_no_question_is_named() -> None:
+    with pytest.raises(DataError, match="prediction for q9 belongs to no question"):
+        texts_in_order(said(q1="a", q2="b", q3="c", q9="d"), EXAMPLES)
+
+
+def test_two_predictions_for_one_question_are_named() -> None:
+    twice = [*said(q1="a", q2="b", q3="c"), *said(q2="d")]
+    with pytest.raises(DataError, match="question q2 has more than one prediction"):
+        texts_in_order(twice, EXAMPLES)
+
+
+def test_a_question_without_references_is_named() -> None:
+    unanswered = [Example("k", "q1", "?", (), ())]
+    with pytest.raises(DataError, match="question q1 has no reference"):
+        texts_in_order(said(q1="a"), unanswered)
+
+
+def test_nothing_to_score_is_an_error() -> None:
+    with pytest.raises(DataError, match="nothing to score"):
+        texts_in_order([], [])
+
+
+def test_exact_match_counts_characters_and_normalised_match_forgives_spelling() -> None:
+    scores = score_exact(said(q1=" yes ", q2="Yes.", q3="no"), EXAMPLES)
+    assert scores.per_example["exact_match"].tolist() == [1.0, 0.0, 0.0]
+    assert scores.per_example["normalised_match"].tolist() == [1.0, 1.0, 0.0]
+    assert scores.headline == "exact_match"
+    assert scores.values["exact_match"] == pytest.approx(1 / 3)
