@@ -16,7 +16,10 @@ class FeatureSink(Protocol):
     """The writing side: whole shards or nothing."""
 
     spec: StoreSpec
-    keys: tuple[str, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key of every row."""
 
     def missing(self) -> list[int]:
         """Shards without a commit record, ascending."""

@@ -163,7 +163,7 @@ class ZarrStore:
             raise StoreError(f"shard {shard} of {self.path} is missing: extract again")
         self.check_files(shard, record)
         with (self.path / _cls_file(shard)).open("rb") as file:
-            if file.readinto(out.view(np.uint8)) != out.nbytes:
+            if file.readinto(out.data.cast("B")) != out.nbytes:
                 raise CorruptShardError(f"shard {shard} of {self.path} is shorter than its rows")
 
     def check_files(self, shard: int, record: CommitRecord) -> None:

@@ -1,0 +1,235 @@
+"""eP-ALM: a frozen OPT, connectors from cached [CLS] vectors, and a soft prompt."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, dropout
+
+from epalm.errors import ModelError
+from epalm.model.batch import IGNORED, Batch
+from epalm.model.connector import Connectors
+from epalm.model.injection import InjectionPlan
+from epalm.model.language_model import PrefixedOPT
+from epalm.model.prompt import SoftPrompt
+from epalm.model.rows import Prefix, RowLayout, lay_out
+
+POSITION_OFFSET = 2
+"""OPT's position table starts with two rows that belong to no position (row 1: padding)."""
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """Cross-entropies of a batch.
+
+    Attributes:
+        values: (M) float32, one per supervised token.
+        samples: (M) int64, the sample of each.
+        batch: B.
+    """
+
+    values: Tensor
+    samples: Tensor
+    batch: int
+
+    def per_sample(self) -> Tensor:
+        """(B) float32: each sample's sum, the released code's loss."""
+        return self.values.new_zeros(self.batch).index_add(0, self.samples, self.values)
+
+
+class EPALM(nn.Module):
+    """The whole model; only `connectors` and `prompt` are trained."""
+
+    def __init__(
+        self,
+        language_model: PrefixedOPT,
+        connectors: Connectors,
+        prompt: SoftPrompt | None,
+        plan: InjectionPlan,
+        *,
+        lm_dropout: float = 0.0,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            language_model: frozen, see `epalm.model.language_model.freeze`.
+            connectors: D to H.
+            prompt: soft prompt of the word embedding's width, or none.
+            plan: which layer receives which cached vector.
+            lm_dropout: hidden dropout of the frozen OPT while training; the released code
+                leaves OPT's own 0.1 on.
+        """
+        super().__init__()
+        if len(plan.source) != len(language_model.model.decoder.layers):
+            raise ModelError(
+                f"the plan has {len(plan.source)} layers, "
+                f"the language model {len(language_model.model.decoder.layers)}"
+            )
+        self.language_model = language_model
+        self.connectors = connectors
+        self.prompt = prompt
+        self.plan = plan
+        self.lm_dropout = lm_dropout
+        for layer in language_model.model.decoder.layers:
+            layer.dropout = lm_dropout
+
+    def train(self, mode: bool = True) -> "EPALM":  # noqa: FBT001, FBT002 - torch's signature
+        """Train mode for the trained parts; the frozen model follows only for its dropout."""
+        super().train(mode)
+        self.language_model.train(mode and self.lm_dropout > 0)
+        return self
+
+    def forward(self, batch: Batch, label_smoothing: float = 0.0) -> TokenLosses:
+        """Cross-entropies at the supervised positions; logits exist for no other position.
+
+        Args:
+            batch: right-padded, on the model's device.
+            label_smoothing: mass spread over the vocabulary.
+        """
+        present = self._present(batch.attention_mask)
+        hidden = self.text_states(batch.tokens, batch.input_ids, batch.attention_mask)
+        targets = batch.labels.roll(-1, dims=1)
+        targets[:, -1] = IGNORED
+        flat_targets = targets[present]
+        rows = (flat_targets != IGNORED).nonzero().squeeze(1)
+        logits = self.logits(hidden.index_select(0, rows)).float()
+        values = cross_entropy(
+            logits, flat_targets[rows], reduction="none", label_smoothing=label_smoothing
+        )
+        samples = present.nonzero()[:, 0][rows]
+        return TokenLosses(values, samples, len(batch.input_ids))
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(..., vocabulary) from the last layer's states (..., H): final norm, projection, head."""
+        decoder = self.language_model.model.decoder
+        for part in (decoder.final_layer_norm, decoder.project_out):
+            if part is not None:
+                states = part(states)
+        head: Tensor = self.language_model.lm_head(states)
+        return head
+
+    def text_states(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Last layer's states of the text rows, in order of sample and position.
+
+        Args:
+            tokens: (B, L, D) stored vectors.
+            input_ids: (B, T) int64.
+            attention_mask: (B, T) int64. Every sequence's first position must be real.
+
+        Returns:
+            (rows, H): one per real token; with the official tail one per position, since its
+            visual query reads the padding too.
+        """
+        present = self._present(attention_mask)
+        positions = (attention_mask.cumsum(1) * attention_mask - 1 + POSITION_OFFSET)[present]
+        text = self.language_model.model.decoder.embed_tokens(input_ids[present])
+        return self._run(tokens, text, positions, present, attention_mask.bool())
+
+    def prefix(self, tokens: Tensor) -> Prefix:
+        """Keys and values of visual and prompt rows per layer, for generation.
+
+        Args:
+            tokens: (B, L, D) stored vectors of B pictures.
+
+        Raises:
+            ModelError: the plan's tail is "official", whose visual row depends on the text.
+        """
+        if self._visual_sees_all and any(index is not None for index in self.plan.source):
+            raise ModelError(
+                "tail 'official' lets the visual row read the text, so no prefix can be made "
+                "before it: generate with tail 'causal' or 'drop'"
+            )
+        recorded: dict[int, tuple[Tensor, Tensor]] = {}
+        none = torch.zeros(len(tokens), 0, dtype=torch.bool, device=tokens.device)
+        no_ids = torch.zeros(0, dtype=torch.long, device=tokens.device)
+        text = self.language_model.model.decoder.embed_tokens(no_ids)
+        self._run(tokens, text, no_ids, none, none, recorded=recorded)
+        return Prefix(tuple(recorded.get(layer) for layer in range(len(self.plan.source))))
+
+    @property
+    def _visual_sees_all(self) -> bool:
+        return self.plan.tail == "official" and self.plan.stop < len(self.plan.source)
+
+    def _present(self, attention_mask: Tensor) -> Tensor:
+        present = attention_mask.bool()
+        return torch.ones_like(present) if self._visual_sees_all else present
+
+    def _run(
+        self,
+        tokens: Tensor,
+        text: Tensor,
+        positions: Tensor,
+        present: Tensor,
+        readable: Tensor,
+        *,
+        recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
+        """The layer loop; returns the text rows' states (rows, H)."""
+        visual = [row.to(text.dtype) for row in self.connectors(tokens)]
+        hidden, prompt = self._embed(text, positions)
+        batch = len(present)
+        layout: RowLayout | None = None
+        for index, layer in enumerate(self.language_model.model.decoder.layers):
+            source = self.plan.source[index]
+            if index == self.plan.first:
+                hidden = torch.cat([visual[0], hidden[:prompt].repeat(batch, 1), hidden[prompt:]])
+                layout = None
+            elif index == self.plan.stop and self.plan.tail == "drop":
+                hidden, layout = hidden[batch:], None
+            elif source is not None:
+                hidden = torch.cat([visual[source], hidden[batch:]])
+            if layout is None:
+                layout = self._lay_out(present, readable, prompt, index, recorded)
+            if len(hidden):
+                hidden = layer(hidden.unsqueeze(0), layout=layout).squeeze(0)
+        return hidden[len(hidden) - len(text) :]
+
+    def _embed(self, text: Tensor, positions: Tensor) -> tuple[Tensor, int]:
+        """Rows [prompt | text] (P + text rows, H), and P."""
+        decoder = self.language_model.model.decoder
+        rows, prompt = text, 0
+        if self.prompt is not None:
+            vectors = self.prompt().to(text.dtype)
+            prompt = len(vectors)
+            rows = torch.cat([vectors, text])
+        if decoder.project_in is not None:
+            rows = decoder.project_in(rows)
+        places = nn.functional.embedding(positions, decoder.embed_positions.weight)
+        rows = torch.cat([rows[:prompt], rows[prompt:] + places])
+        return dropout(rows, self.lm_dropout, training=self.language_model.training), prompt
+
+    def _lay_out(
+        self,
+        present: Tensor,
+        readable: Tensor,
+        prompt: int,
+        layer: int,
+        recorded: dict[int, tuple[Tensor, Tensor]] | None,
+    ) -> RowLayout:
+        below = layer < self.plan.first
+        dropped = self.plan.tail == "drop" and layer >= self.plan.stop
+        return lay_out(
+            present,
+            readable,
+            visual=0 if below or dropped else 1,
+            prompt=prompt,
+            shared_prompt=below,
+            visual_sees_all=self._visual_sees_all,
+            recorded=recorded,
+        )
+
+
+def trainable(model: EPALM) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters of everything that is trained, checked to be all that can be.
+
+    Raises:
+        ModelError: something else requires a gradient, or a trained part does not.
+    """
+    for name, parameter in model.named_parameters():
+        wanted = name.startswith(("connectors.", "prompt."))
+        if parameter.requires_grad != wanted:
+            state = "is frozen" if wanted else "requires a gradient"
+            raise ModelError(f"parameter {name} {state}, only connectors and prompt are trained")
+        if wanted:
+            yield name, parameter

@@ -1,0 +1,108 @@
+"""The frozen language model: Hugging Face's OPT, unchanged but for two named arguments."""
+
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, OPTForCausalLM, PreTrainedTokenizerBase
+
+from epalm.errors import ModelError
+from epalm.model.rows import ATTENTION, Prefix, register_attention
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Names of the frozen weights' dtypes on the command line and in recipes."""
+
+
+class PrefixedOPT(OPTForCausalLM):
+    """OPT whose `generate` can start behind a prefix of keys and values.
+
+    `generate` checks argument names against `forward`, and repeats tensors for beams: so the
+    prefix is named here, and only `prefix_index` is a tensor.
+    """
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        prefix: Prefix | None = None,
+        prefix_index: Tensor | None = None,
+        **kwargs: Any,  # noqa: ANN401 - whatever generate passes to OPT
+    ) -> Any:  # noqa: ANN401 - CausalLMOutputWithPast, untyped in transformers
+        """Logits of stock OPT with the prefix in front; see `epalm.model.rows.attend`."""
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            prefix=prefix,
+            prefix_index=prefix_index,
+            **kwargs,
+        )
+
+
+def load_language_model(name: str, precision: str) -> PrefixedOPT:
+    """A frozen OPT in eval mode.
+
+    Args:
+        name: hub id or local folder.
+        precision: a key of `PRECISIONS`, the dtype of its weights.
+
+    Raises:
+        ModelError: unknown precision, nothing found under that name, or not an OPT.
+    """
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if config.model_type != "opt":
+            raise ModelError(f"{name} is a {config.model_type!r} model, wanted an OPT")
+        model = PrefixedOPT.from_pretrained(name, config=config, dtype=PRECISIONS[precision])
+    except (OSError, ValueError) as error:
+        raise ModelError(_load_message("language model", name, error)) from error
+    return freeze(model)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The language model's tokenizer.
+
+    Raises:
+        ModelError: nothing found under that name, or it lacks OPT's begin, end or pad token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ModelError(_load_message("tokenizer", name, error)) from error
+    if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
+        raise ModelError(f"the tokenizer of {name} lacks an end or pad token, wanted OPT's")
+    if tokenizer("").input_ids != [tokenizer.bos_token_id]:
+        raise ModelError(f"the tokenizer of {name} does not begin texts with its begin token")
+    checked: PreTrainedTokenizerBase = tokenizer
+    return checked
+
+
+def freeze(model: PrefixedOPT) -> PrefixedOPT:
+    """The same model without gradients, in eval mode, with our attention function."""
+    register_attention()
+    model.set_attn_implementation(ATTENTION)
+    model.requires_grad_(requires_grad=False)
+    model.train(mode=False)
+    return model
+
+
+def weights_digest(module: nn.Module) -> str:
+    """CRC-32C over all parameters' names and bytes, as eight hexadecimal digits."""
+    checksum = 0
+    for name, weight in sorted(module.named_parameters()):
+        raw = weight.detach().cpu().contiguous().view(torch.uint8).numpy()
+        checksum = google_crc32c.extend(checksum, name.encode())
+        checksum = google_crc32c.extend(checksum, raw.tobytes())
+    return f"{checksum:08x}"
+
+
+def _load_message(what: str, name: str, error: Exception) -> str:
+    place = "the folder" if Path(name).is_dir() else "the hub (or the local cache if offline)"
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f"no {what} could be loaded as {name!r} from {place}: {first_line} "
+        "Give --lm a hub id such as facebook/opt-125m, or a local folder"
+    )

@@ -1,0 +1,182 @@
+"""Rows instead of sequences: the layout of one pass and the attention that understands it.
+
+All rows of a step lie in one (1, N, H) tensor, [visual | prompt | text], and pass Hugging Face's
+decoder layers unchanged. No padding is computed, and below the first injected layer, where the
+soft prompt does not depend on the picture, its rows are computed once for the whole batch. Only
+attention needs sequences: `attend` gathers them, attends, and scatters the result back.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "epalm"
+"""Name under which the attention function is registered with transformers."""
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """How N rows form B sequences of S = [visual | prompt | text] slots.
+
+    Attributes:
+        rows_of_slots: (B * S) int64, the row in each slot; empty slots name any row.
+        slots_of_rows: (N) int64, a slot of each row.
+        visible: (B, 1, S, S) bool, whether a query slot sees a key slot.
+        recorded: where `attend` leaves each layer's (keys, values), each (B, heads, S, head
+            width); None to keep nothing.
+    """
+
+    rows_of_slots: Tensor
+    slots_of_rows: Tensor
+    visible: Tensor
+    recorded: dict[int, tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of what stands before the text, per layer; made once per picture.
+
+    Attributes:
+        layers: per OPT layer (keys, values), each (pictures, heads, positions, head width), or
+            None where nothing stands before the text.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor] | None, ...]
+
+
+def text_slots(present: Tensor) -> Tensor:
+    """(B, T) int64: each present text position's number in row order, 0 elsewhere.
+
+    Args:
+        present: (B, T) bool, whether a position has a row.
+    """
+    numbers = torch.cumsum(present.flatten(), 0).view(present.shape) - 1
+    return torch.where(present, numbers, 0)
+
+
+def lay_out(
+    present: Tensor,
+    readable: Tensor,
+    *,
+    visual: int,
+    prompt: int,
+    shared_prompt: bool,
+    visual_sees_all: bool = False,
+    recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
+) -> RowLayout:
+    """The layout of rows [visual | prompt | text].
+
+    Args:
+        present: (B, T) bool, text positions that have a row.
+        readable: (B, T) bool, text positions that other text may attend to.
+        visual: visual rows per sequence, 0 or 1.
+        prompt: prompt rows per sequence, P.
+        shared_prompt: one set of prompt rows serves all sequences.
+        visual_sees_all: the visual query sees every slot (the released code's mask).
+        recorded: see `RowLayout`.
+    """
+    batch, _ = present.shape
+    device = present.device
+    sequence = torch.arange(batch, device=device)[:, None]
+    visual_rows = sequence.expand(batch, visual)
+    prompt_sets = 1 if shared_prompt else batch
+    numbers = torch.arange(prompt, device=device)
+    prompt_rows = batch * visual + numbers + (0 if shared_prompt else sequence * prompt)
+    first_text = batch * visual + prompt_sets * prompt
+    text_rows = first_text + text_slots(present)
+    rows = torch.cat([visual_rows, prompt_rows.expand(batch, prompt), text_rows], dim=1)
+
+    slots = torch.arange(rows.numel(), device=device).view(rows.shape)
+    slots_of_rows = torch.cat(
+        [
+            slots[:, :visual].flatten(),
+            slots[:prompt_sets, visual : visual + prompt].flatten(),
+            slots[:, visual + prompt :][present],
+        ]
+    )
+    seen = pad(readable, (visual + prompt, 0), value=True)
+    length = rows.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    visible = causal & seen[:, None, None, :]
+    if visual_sees_all and visual:
+        visible[:, :, 0] = True
+    return RowLayout(rows.flatten(), slots_of_rows, visible, recorded)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    layout: RowLayout | None = None,
+    prefix: Prefix | None = None,
+    prefix_index: Tensor | None = None,
+    **ignored: Any,  # noqa: ANN401 - transformers passes what other attention functions need
+) -> tuple[Tensor, None]:
+    """Attention over rows (with `layout`), or over sequences behind an optional `prefix`.
+
+    Args:
+        module: the OPT attention module that calls.
+        query: (1, heads, N, head width) with a layout, else (B, heads, Q, head width).
+        key: like query, all positions so far.
+        value: like key.
+        attention_mask: (B, 1, Q, K) bool; not used with a layout.
+        scaling: factor on the scores.
+        dropout: probability on the weights.
+        layout: how rows form sequences.
+        prefix: keys and values in front of the text.
+        prefix_index: (B) int64, the picture of each sequence.
+        ignored: what other attention functions need.
+
+    Returns:
+        (B, Q, heads, head width), batch 1 with a layout; and None for the weights.
+    """
+    del ignored
+    number = int(module.layer_idx)  # type: ignore[arg-type]
+    if layout is not None:
+        query, key, value = (_to_sequences(part, layout) for part in (query, key, value))
+        attention_mask = layout.visible
+        if layout.recorded is not None:
+            layout.recorded[number] = key, value
+    elif prefix is not None and prefix_index is not None:
+        layer = prefix.layers[number]
+        if layer is not None:
+            keys, values = (part.index_select(0, prefix_index) for part in layer)
+            key, value = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
+            if attention_mask is not None:
+                attention_mask = pad(attention_mask, (keys.shape[2], 0), value=True)
+    attended = scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+    ).transpose(1, 2)
+    if layout is not None:
+        attended = attended.flatten(0, 1).index_select(0, layout.slots_of_rows).unsqueeze(0)
+    return attended, None
+
+
+def _to_sequences(rows: Tensor, layout: RowLayout) -> Tensor:
+    """(1, heads, N, head width) to (B, heads, S, head width)."""
+    by_row = rows[0].transpose(0, 1)
+    slots = by_row.index_select(0, layout.rows_of_slots)
+    batch, _, length, _ = layout.visible.shape
+    return slots.view(batch, length, *by_row.shape[1:]).transpose(1, 2)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:  # noqa: ANN401 - transformers' own signature
+    """Always a full mask: behind a prefix, SDPA's own causal mask would be misaligned."""
+    mask: Tensor | None = sdpa_mask(*args, **(kwargs | {"allow_is_causal_skip": False}))
+    return mask
+
+
+def register_attention() -> None:
+    """Make the attention function known to transformers under the name `ATTENTION`."""
+    AttentionInterface.register(ATTENTION, attend)
+    AttentionMaskInterface.register(ATTENTION, _mask)
