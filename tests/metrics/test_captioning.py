@@ -24,7 +24,10 @@ needs_check = pytest.mark.skipif(
 
 def photos() -> list[dict[str, Any]]:
     """Every hypothesis and its references, tokenised, by the id of the photo."""
-    return json.loads((CHECK / "tokenised_hypotheses_and_references.json").read_text())
+    found: list[dict[str, Any]] = json.loads(
+        (CHECK / "tokenised_hypotheses_and_references.json").read_text()
+    )
+    return found
 
 
 def raw_captions() -> dict[int, str]:
