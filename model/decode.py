@@ -1,6 +1,6 @@
 """Generation with a key/value cache behind the visual prefix."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,3 +95,39 @@ def generate_texts(
     out = generate(model, tokens.to(device), ids.to(device), mask.to(device), decoding)
     texts = tokenizer.batch_decode(out, skip_special_tokens=True)
     return [text.strip() for text in texts]
+
+
+def generate_all(
+    model: EPALM,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    prompts: Sequence[str],
+    read: Callable[[list[int]], Tensor],
+    *,
+    decoding: Decoding,
+    batch_size: int,
+    tick: Callable[[int], object],
+) -> list[str]:
+    """Texts for all prompts, in their order; prompts of like length share a batch.
+
+    Args:
+        model: left in eval mode.
+        tokenizer: see `generate_texts`.
+        template: see `generate_texts`.
+        prompts: all prompts.
+        read: places among the prompts -> their stored vectors (B, L, D).
+        decoding: see `Decoding`.
+        batch_size: prompts per batch.
+        tick: called with the size of each finished batch.
+    """
+    model.eval()
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    texts = [""] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        asked = [prompts[place] for place in places]
+        made = generate_texts(model, tokenizer, template, asked, read(places), decoding)
+        for place, text in zip(places, made, strict=True):
+            texts[place] = text
+        tick(len(places))
+    return texts

@@ -1,0 +1,204 @@
+"""A run on disk: run.json says how to build the model again, adapter.safetensors what it learnt.
+
+Training writes both, evaluation reads them; only trained tensors are stored.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerBase
+
+from epalm.errors import DataError, MalformedFileError, MissingFileError, ModelError
+from epalm.model.batch import Supervision, Template, add_separator
+from epalm.model.connector import Connectors
+from epalm.model.decode import Decoding
+from epalm.model.epalm import EPALM, trainable
+from epalm.model.injection import Tail, parse_span, plan_injection
+from epalm.model.language_model import load_language_model, load_tokenizer, weights_digest
+from epalm.model.prompt import SoftPrompt
+from epalm.model.variants import find_variant
+
+RECORD_FILE = "run.json"
+ADAPTER_FILE = "adapter.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Everything needed to build the model around its frozen parts.
+
+    Attributes:
+        lm: hub id or local folder of the OPT.
+        precision: dtype of the frozen weights, "fp32", "bf16" or "fp16".
+        variant: a name of `epalm.model.variants.VARIANTS`.
+        encoder_width: D.
+        cached: L, number of stored vectors per record.
+        prompt_length: P, used by variants with a soft prompt.
+        inject: "auto", "FIRST:STOP" or "FIRST:end".
+        tail: see `epalm.model.injection.Tail`.
+        lm_dropout: hidden dropout of the frozen OPT in training.
+        template: see `epalm.model.batch.Template`.
+        supervise: likewise.
+    """
+
+    lm: str
+    precision: str
+    variant: str
+    encoder_width: int
+    cached: int
+    prompt_length: int
+    inject: str
+    tail: Tail
+    lm_dropout: float
+    template: str
+    supervise: Supervision
+
+    def text_template(self) -> Template:
+        """How prompts and answers become text."""
+        return Template(self.template, self.supervise)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run was.
+
+    Attributes:
+        name: of the run folder.
+        task: name of the task it was trained on.
+        recipe: name or path of the recipe.
+        model: how to build the model.
+        decoding: how it generates.
+        features: path of the feature store.
+        store: the store's comparable fields; evaluation refuses another store.
+        data_root: folder of the task's files.
+        seed: of everything random.
+        blind: trained on other media's features (the blind control).
+        lm_digest: CRC-32C of the frozen language model's weights.
+        trained: number of trained parameters.
+        frozen: number of the language model's parameters.
+    """
+
+    name: str
+    task: str
+    recipe: str
+    model: ModelSettings
+    decoding: Decoding
+    features: str
+    store: dict[str, str]
+    data_root: str
+    seed: int
+    blind: bool
+    lm_digest: str
+    trained: int
+    frozen: int
+
+    def save(self, folder: Path) -> None:
+        """Write run.json."""
+        text = json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read run.json.
+
+        Raises:
+            MissingFileError: the folder holds no run.
+            MalformedFileError: run.json is damaged or of another version.
+        """
+        file = folder / RECORD_FILE
+        if not file.is_file():
+            raise MissingFileError(
+                f"{folder} holds no {RECORD_FILE}: give --run a folder that epalm-train made"
+            )
+        try:
+            fields: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            fields["model"] = ModelSettings(**fields["model"])
+            fields["decoding"] = Decoding(**fields["decoding"])
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError) as error:
+            raise MalformedFileError(f"{file} is no run record of this version: {error}") from error
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run ready to generate."""
+
+    record: RunRecord
+    model: EPALM
+    tokenizer: PreTrainedTokenizerBase
+
+
+def build_model(settings: ModelSettings) -> tuple[EPALM, PreTrainedTokenizerBase]:
+    """The model with freshly initialised trained parts, and its tokenizer.
+
+    Raises:
+        UsageError: a setting that does not fit the language model.
+        ModelError: the language model or its tokenizer cannot be used.
+    """
+    variant = find_variant(settings.variant)
+    lm = load_language_model(settings.lm, settings.precision)
+    tokenizer = load_tokenizer(settings.lm)
+    add_separator(tokenizer, settings.text_template(), lm.config.vocab_size)
+    layers = lm.config.num_hidden_layers
+    first, stop = parse_span(settings.inject, layers, settings.cached)
+    plan = plan_injection(layers, settings.cached, first=first, stop=stop, tail=settings.tail)
+    count = 1 if variant.shared_connector else settings.cached
+    connectors = Connectors(settings.encoder_width, lm.config.hidden_size, count)
+    prompt = None
+    if variant.prompt and settings.prompt_length:
+        width = int(lm.config.word_embed_proj_dim)
+        hidden = width if variant.prompt_mlp else 0
+        prompt = SoftPrompt(settings.prompt_length, width, hidden=hidden)
+    model = EPALM(lm, connectors, prompt, plan, lm_dropout=settings.lm_dropout)
+    return model, tokenizer
+
+
+def save_adapter(model: EPALM, file: Path) -> None:
+    """Write the trained tensors, whole or not at all."""
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in trainable(model)}
+    temporary = file.with_name(f".{file.name}.new")
+    save_file(tensors, temporary)
+    temporary.replace(file)
+
+
+def load_adapter(model: EPALM, file: Path) -> None:
+    """Read the trained tensors back.
+
+    Raises:
+        MissingFileError: no such file.
+        DataError: it is damaged, or of another model.
+    """
+    if not file.is_file():
+        raise MissingFileError(f"{file} is missing: the run has not finished its first validation")
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
+    wanted = {name: tuple(weight.shape) for name, weight in trainable(model)}
+    found = {name: tuple(weight.shape) for name, weight in tensors.items()}
+    if wanted != found:
+        differing = sorted(wanted.items() ^ found.items())
+        raise DataError(f"{file} holds other tensors than the run's model, e.g. {differing[0]}")
+    model.load_state_dict(tensors, strict=False)
+
+
+def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
+    """The run's model with what it learnt, in eval mode on `device`.
+
+    Raises:
+        MissingFileError: the folder holds no run, or no trained tensors yet.
+        ModelError: the language model cannot be loaded, or has other weights than in training.
+    """
+    record = RunRecord.load(folder)
+    model, tokenizer = build_model(record.model)
+    digest = weights_digest(model.language_model)
+    if digest != record.lm_digest:
+        raise ModelError(
+            f"{record.model.lm} has weights {digest}, the run was trained on {record.lm_digest}: "
+            "use the language model it was trained with"
+        )
+    load_adapter(model, folder / ADAPTER_FILE)
+    return LoadedRun(record, model.to(device).eval(), tokenizer)
