@@ -1,0 +1,111 @@
+"""Sets of media and tasks by name, and where their files are looked for."""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from epalm.errors import MissingFileError, UsageError
+from epalm.tasks import manifest
+from epalm.tasks.records import MediaSet, Task
+
+DATASETS: dict[str, str] = {
+    "coco": "epalm.tasks.karpathy:coco",
+    "flickr8k": "epalm.tasks.karpathy:flickr8k",
+    "flickr30k": "epalm.tasks.karpathy:flickr30k",
+}
+"""Set of media -> "module:factory"; a factory is called with the data root and gives a MediaSet."""
+
+TASKS: dict[str, str] = {
+    "vqa2": "epalm.tasks.vqa2:task",
+    "coco-caption": "epalm.tasks.karpathy:coco_captions",
+    "flickr8k-caption": "epalm.tasks.karpathy:flickr8k_captions",
+    "flickr30k-caption": "epalm.tasks.karpathy:flickr30k_captions",
+    manifest.TASK: "epalm.tasks.manifest:task",
+}
+"""Task -> "module:factory"; a factory is called with the data root and gives a Task."""
+
+DATA_ROOT_VARIABLE = "EPALM_DATA_ROOT"
+
+DEFAULT_DATA_ROOT = "data"
+"""Looked in where neither an option nor the environment nor a store names a data root."""
+
+
+def resolve_data_root(option: Path | None, *, recorded: str = "", task: str = "") -> Path:
+    """The folder in which data sets are looked for.
+
+    The first of these that is given: the option, $EPALM_DATA_ROOT, the folder recorded in the
+    store, `data` in the current folder. The environment does not count for the task "manifest":
+    it names a folder of published sets, whereas a manifest's root is the manifest's own folder.
+
+    Args:
+        option: value of --data-root.
+        recorded: `data_root` of a store.
+        task: the task that will read from it, if one is known.
+
+    Returns:
+        An absolute path; it need not exist.
+    """
+    variable = "" if task == manifest.TASK else os.environ.get(DATA_ROOT_VARIABLE, "")
+    return Path(option or variable or recorded or DEFAULT_DATA_ROOT).expanduser().absolute()
+
+
+def load_media(name: str, data_root: Path | None = None) -> MediaSet:
+    """The set of media of this name.
+
+    Args:
+        name: a key of `DATASETS`, a manifest's folder or file, or `package.module:Name` of a
+            factory like those of `DATASETS`.
+        data_root: as from `resolve_data_root`, which is asked if None. A manifest does not need it.
+
+    Raises:
+        UsageError: no such set, and no such path.
+        MissingFileError: one of its files is not there.
+        MalformedFileError: one of its files has another layout.
+    """
+    if name not in DATASETS and Path(name).exists():
+        return manifest.media(Path(name))
+    if name not in DATASETS and _is_path(name):
+        raise MissingFileError(f"there is no folder and no file {Path(name).absolute()}")
+    factory = _factory(name, DATASETS, what="set of media, no path of a manifest")
+    return cast(MediaSet, _made(factory(resolve_data_root(data_root)), MediaSet, name))
+
+
+def load_task(name: str, data_root: Path | None = None) -> Task:
+    """The task of this name.
+
+    Args:
+        name: a key of `TASKS`, or `package.module:Name` of a factory like those of `TASKS`.
+        data_root: as from `resolve_data_root`, which is asked if None. For the task "manifest" it
+            must be the manifest's folder.
+
+    Raises:
+        UsageError: no such task.
+        MissingFileError: the task is "manifest" and `data_root` holds none.
+        MalformedFileError: the task is "manifest" and its first file has another layout.
+    """
+    factory = _factory(name, TASKS, what="task")
+    root = resolve_data_root(data_root, task=name)
+    return cast(Task, _made(factory(root), Task, name))
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).suffix in manifest.FORMATS or (os.sep in name and ":" not in name)
+
+
+def _factory(name: str, known: dict[str, str], *, what: str) -> Callable[[Path], object]:
+    module, _, attribute = known.get(name, name).partition(":")
+    try:
+        return cast(Callable[[Path], object], getattr(import_module(module), attribute))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"{name!r} is no {what} (known are {', '.join(known)}) and no package.module:Name "
+            f"that can be imported ({error})"
+        ) from error
+
+
+def _made(value: object, wanted: type, name: str) -> object:
+    if not isinstance(value, wanted):
+        raise UsageError(f"{name} gave a {type(value).__name__}, wanted a {wanted.__name__}")
+    return value
