@@ -1,0 +1,114 @@
+"""`epalm-train`: stage two on the command line."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from epalm.cache.store import open_store
+from epalm.console import configure_logging, run_app
+from epalm.errors import UsageError
+from epalm.tasks.registry import load_task, resolve_data_root
+from epalm.train.recipe import RECIPE_FOLDER, load_recipe
+from epalm.train.run_folder import default_name
+from epalm.train.session import Request, train
+
+app = typer.Typer(add_completion=False)
+
+FALLBACK_RECIPE = "small"
+"""The recipe of tasks without a published one."""
+
+
+@app.command()
+def command(
+    features: Annotated[Path, typer.Option(help="Feature store made by epalm-extract.")],
+    task: Annotated[
+        str, typer.Option(help="Task over the store's media; default: its first one.")
+    ] = "",
+    recipe: Annotated[
+        str, typer.Option(help="Recipe name or .toml path; default: the task's published one.")
+    ] = "",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a recipe key, e.g. --set epochs=3.")
+    ] = None,
+    lm: Annotated[
+        str, typer.Option(help="OPT by hub id or local folder; default: the recipe's.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Name of the run folder.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the task's files lie now; default: as at extraction.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Control: features of other media of the split.")
+    ] = False,
+    limit: Annotated[int, typer.Option(help="First examples of each split only; 0: all.")] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Start over instead of going on.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
+) -> None:
+    """Train connectors and soft prompt on stored features against a frozen OPT.
+
+    Running the same command again goes on from the last checkpoint.
+    """
+    configure_logging(quiet=quiet)
+    source = open_store(features)
+    spec = source.spec
+    if not task and not spec.tasks:
+        raise UsageError(f"{features} names no task over {spec.dataset}: give --task")
+    root = resolve_data_root(data_root, recorded=spec.data_root)
+    wanted = load_task(task or spec.tasks[0], root)
+    recipe_name = recipe or _default_recipe(wanted.name)
+    overrides = [*(changes or []), *([f"lm={lm!r}"] if lm else [])]
+    settings = load_recipe(recipe_name, overrides)
+    folder = name or default_name(
+        wanted.name if spec.dataset in wanted.name else f"{spec.dataset}-{wanted.name}",
+        spec.encoder,
+        settings.lm,
+        settings.variant,
+        blind=blind,
+    )
+    train(
+        Request(
+            folder=out / folder,
+            task=wanted,
+            data_root=root,
+            features=features,
+            source=source,
+            recipe=settings,
+            recipe_name=recipe_name,
+            seed=seed,
+            device=pick_device(device),
+            blind=blind,
+            limit=limit,
+            fresh=fresh,
+            quiet=quiet,
+        )
+    )
+
+
+def pick_device(name: str) -> str:
+    """The device's name; "auto" takes CUDA where there is one.
+
+    Raises:
+        UsageError: CUDA was asked for and there is none.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("--device cuda: PyTorch finds no CUDA device, use --device cpu")
+    return name
+
+
+def _default_recipe(task: str) -> str:
+    published = RECIPE_FOLDER / f"{task}.toml"
+    return task if published.is_file() else FALLBACK_RECIPE
+
+
+def main() -> None:
+    """Entry point of `epalm-train`."""
+    run_app(app)

@@ -1,0 +1,229 @@
+"""The training loop."""
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+
+from epalm.console import progress as show_progress
+from epalm.errors import Stopped, TrainingError
+from epalm.model.batch import Batch
+from epalm.model.epalm import EPALM, TokenLosses, trainable
+from epalm.train.checkpoint import MetricsLog, Progress, keep_best, load_state, save_state
+from epalm.train.loader import Loader
+from epalm.train.recipe import Recipe
+from epalm.train.schedule import learning_rate
+
+logger = logging.getLogger(__name__)
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""AdamW's constants in the released code, which are also PyTorch's."""
+
+LOG_STEPS = 10
+"""Steps per line of metrics.jsonl; the line holds their mean loss."""
+
+SAVE_STEPS = 500
+"""Steps between checkpoints within an epoch, a multiple of `LOG_STEPS`."""
+
+
+@dataclass
+class Run:
+    """Everything a training run works on.
+
+    Attributes:
+        folder: where checkpoints and metrics go.
+        model: on its device.
+        loader: training batches.
+        recipe: settings.
+        validate: scores of the present weights; the first entry selects the best checkpoint.
+        seed: of dropout.
+        quiet: show no progress.
+    """
+
+    folder: Path
+    model: EPALM
+    loader: Loader
+    recipe: Recipe
+    validate: Callable[[], dict[str, float]]
+    seed: int
+    quiet: bool = False
+    optimizer: torch.optim.Optimizer = field(init=False)
+    progress: Progress = field(init=False)
+    log: MetricsLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Build the optimiser and pick up the last checkpoint."""
+        self.optimizer = make_optimizer(self.model, self.recipe)
+        self.progress = load_state(self.folder, self.model, self.optimizer)
+        self.log = MetricsLog(self.folder, self.progress)
+
+
+def fit(run: Run) -> Progress:
+    """Train to the recipe's end, validating behind every epoch; goes on from a checkpoint.
+
+    Returns:
+        The finished progress; the best weights lie in the folder's adapter.safetensors.
+
+    Raises:
+        TrainingError: the loss became non-finite.
+        Stopped: SIGTERM or SIGINT came; a checkpoint was written.
+    """
+    steps = len(run.loader)
+    with (
+        stop_signal() as stopped,
+        show_progress(
+            "training", total=steps * run.recipe.epochs, unit="steps", quiet=run.quiet
+        ) as tick,
+    ):
+        tick(run.progress.step)
+        for epoch in range(run.progress.validated, run.recipe.epochs):
+            for window in train_epoch(run, epoch, stopped):
+                note = f"loss {window.loss:.4f} · {window.rate:.0f} samples/s · epoch {epoch + 1}"
+                tick(window.steps, note)
+            validate_epoch(run, epoch)
+    return run.progress
+
+
+def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW over the trained tensors; group 1, if any, is the prompt with its constant rate."""
+    named = list(trainable(model))
+    own_rate = recipe.prompt_lr > 0
+    main = [weight for name, weight in named if not (own_rate and name.startswith("prompt."))]
+    groups = [{"params": main, "lr": recipe.lr}]
+    if own_rate and model.prompt is not None:
+        groups.append({"params": list(model.prompt.parameters()), "lr": recipe.prompt_lr})
+    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some steps in a row: their number, mean loss, and samples/s."""
+
+    steps: int
+    loss: float
+    rate: float
+
+
+def train_epoch(run: Run, epoch: int, stopped: threading.Event) -> Iterator[Window]:
+    """Train the rest of an epoch, one logged window after the other.
+
+    A checkpoint is only written between windows, so a resumed run logs the same windows.
+    """
+    steps = len(run.loader)
+    first = run.progress.step - epoch * steps
+    losses: list[Tensor] = []
+    started = time.monotonic()
+    for number, batch in enumerate(run.loader.batches(epoch, start=first), start=first + 1):
+        losses.append(train_step(run, batch))
+        if number % LOG_STEPS and number != steps:
+            continue
+        yield _log_window(run, epoch, losses, seconds=time.monotonic() - started)
+        losses, started = [], time.monotonic()
+        if stopped.is_set() or number % SAVE_STEPS == 0 or number == steps:
+            save_state(run.folder, run.model, run.optimizer, run.progress)
+        if stopped.is_set():
+            raise Stopped(
+                f"stopped by a signal after step {run.progress.step}; "
+                "run the same command again to go on"
+            )
+
+
+def train_step(run: Run, batch: Batch) -> Tensor:
+    """One optimiser step; the loss as a detached scalar."""
+    model, recipe = run.model, run.recipe
+    device = next(model.parameters()).device
+    torch.manual_seed(run.seed * 1_000_003 + run.progress.step)  # dropout, the same when resumed
+    rate = learning_rate(
+        recipe.schedule,
+        recipe.lr,
+        step=run.progress.step,
+        steps_per_epoch=len(run.loader),
+        epochs=recipe.epochs,
+    )
+    run.optimizer.param_groups[0]["lr"] = rate
+    model.train()
+    losses = model(batch.to(device), label_smoothing=recipe.label_smoothing)
+    loss = recipe.loss_weight * reduce_loss(losses, recipe)
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if recipe.clip_norm:
+        weights = [weight for _, weight in trainable(model)]
+        nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
+    run.optimizer.step()
+    run.progress.step += 1
+    return loss.detach()
+
+
+def reduce_loss(losses: TokenLosses, recipe: Recipe) -> Tensor:
+    """The scalar to minimise, before `loss_weight`."""
+    if recipe.normalise == "token":
+        return losses.values.mean()
+    return losses.per_sample().mean()
+
+
+def validate_epoch(run: Run, epoch: int) -> None:
+    """Score the weights, keep them if they are the best so far, and write a checkpoint."""
+    started = time.monotonic()
+    scores = run.validate()
+    score = next(iter(scores.values()))
+    run.log.append(kind="val", step=run.progress.step, epoch=epoch + 1, **scores)
+    if score > run.progress.best_score:
+        run.progress.best_score, run.progress.best_epoch = score, epoch + 1
+        keep_best(run.folder, run.model)
+    run.progress.validated = epoch + 1
+    run.progress.seconds += time.monotonic() - started
+    save_state(run.folder, run.model, run.optimizer, run.progress)
+    shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in scores.items())
+    logger.info("epoch %d: %s (best %d)", epoch + 1, shown, run.progress.best_epoch)
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets; the former handlers return afterwards.
+
+    In a thread other than the main one signals cannot be caught, and the event stays unset.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        event.set()
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield event
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _log_window(run: Run, epoch: int, losses: list[Tensor], *, seconds: float) -> Window:
+    mean_loss = float(torch.stack(losses).mean())
+    if not math.isfinite(mean_loss):
+        raise TrainingError(
+            f"the loss became {mean_loss} near step {run.progress.step}: lower lr, set "
+            "clip_norm, or use --set lm_precision=bf16 or fp32 instead of fp16"
+        )
+    rate = len(losses) * run.recipe.batch_size / max(seconds, 1e-9)
+    run.progress.seconds += seconds
+    run.log.append(
+        kind="train",
+        step=run.progress.step,
+        epoch=epoch + 1,
+        loss=mean_loss,
+        lr=run.optimizer.param_groups[0]["lr"],
+        samples_per_s=round(rate, 1),
+    )
+    return Window(len(losses), mean_loss, rate)

@@ -1,0 +1,236 @@
+"""Recipes: every setting of a training run, read from a TOML file.
+
+A recipe is found by name among the files beside this module, or by path. Unknown keys are refused.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from epalm.errors import RecipeError
+from epalm.model.batch import Supervision, Template
+from epalm.model.decode import Decoding
+from epalm.model.injection import Tail
+from epalm.model.saved import ModelSettings
+from epalm.model.variants import find_variant
+from epalm.tasks.records import Kind
+
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of every step, of all groups but a prompt with its own rate.
+
+    Attributes:
+        kind: "published" is the released code's: stairs in the first epoch, then one value per
+            epoch on a cosine; "cosine" is linear warm-up and a cosine per step.
+        min_lr: where the cosine ends.
+        warmup_lr: where warm-up starts.
+        warmup_steps: published: number of stairs; cosine: number of steps.
+        stair_steps: published: optimiser steps per stair.
+    """
+
+    kind: Literal["published", "cosine"]
+    min_lr: float
+    warmup_lr: float
+    warmup_steps: int
+    stair_steps: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run's settings.
+
+    Attributes:
+        lm: hub id or local folder of the OPT.
+        lm_precision: dtype of the frozen weights: "fp32", "bf16" or "fp16".
+        encoder: the encoder whose store the recipe wants; empty for any.
+        preprocessing: likewise, "official" or "native"; empty for any.
+        variant: what is trained, see `epalm.model.variants`.
+        prompt_length: soft prompt vectors.
+        inject: "auto", "FIRST:STOP" or "FIRST:end".
+        tail: see `epalm.model.injection.Tail`.
+        lm_dropout: hidden dropout of the frozen OPT while training.
+        qa_template: how a question and its answer become text.
+        caption_template: how a caption becomes text.
+        supervise: "all" text tokens or the "answer" only.
+        epochs: passes over the training examples.
+        batch_size: examples per step.
+        lr: learning rate of connectors, and of the prompt unless prompt_lr is given.
+        prompt_lr: constant learning rate of the prompt; 0 to let it follow `lr`.
+        weight_decay: AdamW's, on every trained tensor.
+        schedule: see `Schedule`.
+        loss_weight: factor on the loss.
+        normalise: "sample" sums a sample's tokens and averages over the batch, as published;
+            "token" averages over all supervised tokens.
+        label_smoothing: mass spread over the vocabulary.
+        clip_norm: largest norm of the gradient; 0 leaves it.
+        max_new_tokens: length of generated text.
+        num_beams: 1 is greedy.
+        val_examples: examples per validation, drawn with the run's seed; 0 for all.
+    """
+
+    lm: str
+    lm_precision: str
+    variant: str
+    epochs: int
+    batch_size: int
+    lr: float
+    schedule: Schedule
+    qa_template: str
+    caption_template: str
+    supervise: Supervision
+    normalise: Literal["sample", "token"]
+    encoder: str = ""
+    preprocessing: str = ""
+    prompt_length: int = 10
+    inject: str = "auto"
+    tail: Tail = "causal"
+    lm_dropout: float = 0.0
+    prompt_lr: float = 0.0
+    weight_decay: float = 0.0
+    loss_weight: float = 1.0
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    max_new_tokens: int = 20
+    num_beams: int = 1
+    val_examples: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with.
+
+        Raises:
+            RecipeError: names the key, what was found and what was wanted.
+        """
+        for name in ("epochs", "batch_size", "lr", "loss_weight", "max_new_tokens", "num_beams"):
+            if getattr(self, name) <= 0:
+                raise RecipeError(f"{name} is {getattr(self, name)}, wanted more than 0")
+        for name in ("lm_dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}, wanted 0 <= {name} < 1")
+        if self.tail == "official":
+            raise RecipeError(
+                "tail 'official' cannot generate for validation: use 'causal' (default) or 'drop'"
+            )
+        find_variant(self.variant)
+        Template(self.qa_template, self.supervise)
+        Template(self.caption_template, self.supervise)
+
+    def decoding(self) -> Decoding:
+        """How the run generates."""
+        return Decoding(self.max_new_tokens, self.num_beams)
+
+    def model_settings(self, kind: Kind, *, width: int, cached: int) -> ModelSettings:
+        """How to build the model for a task of `kind` and vectors (L = cached, D = width)."""
+        return ModelSettings(
+            lm=self.lm,
+            precision=self.lm_precision,
+            variant=self.variant,
+            encoder_width=width,
+            cached=cached,
+            prompt_length=self.prompt_length,
+            inject=self.inject,
+            tail=self.tail,
+            lm_dropout=self.lm_dropout,
+            template=self.qa_template if kind == "qa" else self.caption_template,
+            supervise=self.supervise,
+        )
+
+    def to_toml(self) -> str:
+        """The recipe as a TOML file that loads to the same recipe."""
+        flat = asdict(self)
+        schedule = flat.pop("schedule")
+        lines = [_toml_line(name, value) for name, value in flat.items()]
+        lines += ["", "[schedule]", *(_toml_line(name, value) for name, value in schedule.items())]
+        return "\n".join(lines) + "\n"
+
+
+def known_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(file.stem for file in RECIPE_FOLDER.glob("*.toml"))
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name or path, with `key=value` changes applied.
+
+    Args:
+        name: an entry of `known_recipes`, or the path of a TOML file.
+        changes: e.g. "epochs=3" or "schedule.min_lr=1e-6"; values are TOML, or plain text.
+
+    Raises:
+        RecipeError: no such recipe, an unknown key, a value of the wrong type.
+    """
+    file = Path(name) if name.endswith(".toml") else RECIPE_FOLDER / f"{name}.toml"
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(
+            f"recipe {name!r} is not found at {file}: give the path of a .toml file, or one of "
+            + ", ".join(known_recipes())
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is no TOML: {error}") from error
+    for change in changes:
+        _apply(table, change)
+    recipe: Recipe = _build(Recipe, table, where=str(name))
+    return recipe
+
+
+def _apply(table: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {change!r} is no change, wanted key=value")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+    table[last] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _build(kind: type[Any], table: Mapping[str, Any], *, where: str) -> Any:  # noqa: ANN401
+    known = {field.name: field for field in fields(kind)}
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+            raise RecipeError(f"recipe {where} has an unknown key {key!r}{hint}")
+    missing = [name for name, field in known.items() if name not in table and _required(field)]
+    if missing:
+        raise RecipeError(f"recipe {where} lacks {', '.join(missing)}")
+    hints = get_type_hints(kind)
+    return kind(**{key: _value(key, hints[key], table[key], where=where) for key in table})
+
+
+def _required(field: "Field[Any]") -> bool:
+    return field.default is MISSING
+
+
+def _value(key: str, wanted: Any, found: Any, *, where: str) -> Any:  # noqa: ANN401
+    if is_dataclass(wanted) and isinstance(found, dict):
+        return _build(wanted, found, where=f"{where} [{key}]")  # type: ignore[arg-type]
+    if choices := get_args(wanted):
+        if found in choices:
+            return found
+        raise RecipeError(f"recipe {where}: {key} is {found!r}, wanted one of {', '.join(choices)}")
+    if wanted is float and type(found) is int:
+        return float(found)
+    if type(found) is not wanted:
+        raise RecipeError(f"recipe {where}: {key} is {found!r}, wanted {wanted.__name__}")
+    return found
+
+
+def _toml_line(name: str, value: object) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'{name} = "{escaped}"'
+    return f"{name} = {value!r}"
