@@ -1,0 +1,115 @@
+"""Which examples a report shows, and how each of them looks there."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from epalm.evaluate.media import Embedded, embed
+from epalm.evaluate.records import Answered, Evaluation
+from epalm.tasks.records import MediaItem
+
+PER_GROUP = 8
+"""Cards per group; with three groups and photos of about 20 kB a report stays below 1 MB."""
+
+GROUPS = ("best", "worst", "random")
+
+_SEED = 0
+
+_NOUNS = {"image": "photo", "video": "clip", "audio": "recording"}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One run's answer on a card; `tone` is "good", "bad" or "" and colours the score."""
+
+    run: str
+    text: str
+    score: str
+    metric: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One example of the gallery."""
+
+    group: str
+    key: str
+    prompt: str
+    alt: str
+    medium: Embedded
+    references: tuple[str, ...]
+    answers: tuple[Said, ...]
+
+
+def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaItem]) -> list[Card]:
+    """The best, the worst and some random examples of the last evaluation.
+
+    Args:
+        evaluations: at least one; the others' answers to the same questions stand beside.
+        media: key -> medium, at least for the questions' keys.
+    """
+    by_id = [{one.id: one for one in evaluation.answered} for evaluation in evaluations]
+    shared = [one for one in evaluations[-1].answered if all(one.id in known for known in by_id)]
+    metric = shown_metric(evaluations[-1])
+    chosen = choose([one.scores[metric] for one in shared])
+    cards = []
+    for group in GROUPS:
+        for row in chosen[group]:
+            several = [known[shared[row].id] for known in by_id]
+            cards.append(_card(group, evaluations, several, media[shared[row].key]))
+    return cards
+
+
+def choose(scores: Sequence[float], *, per_group: int = PER_GROUP) -> dict[str, list[int]]:
+    """Rows to show: a fair random sample, then the best and the worst of the rest.
+
+    Ties are broken at random, always the same way. No row is chosen twice.
+    """
+    order = np.random.default_rng(_SEED).permutation(len(scores)).tolist()
+    sampled, rest = order[:per_group], order[per_group:]
+    if len(order) <= len(GROUPS) * per_group:
+        third = len(order) // len(GROUPS)
+        sampled, rest = order[:third], order[third:]
+    ranked = sorted(rest, key=lambda row: -scores[row])
+    best = ranked[: min(per_group, (len(ranked) + 1) // 2)]
+    worst = ranked[len(best) :][-per_group:][::-1]
+    return {"best": best, "worst": worst, "random": sampled}
+
+
+def shown_metric(evaluation: Evaluation) -> str:
+    """The metric of single examples: the headline if it has one, else the first that does."""
+    per_example = evaluation.answered[0].scores
+    return evaluation.headline if evaluation.headline in per_example else next(iter(per_example))
+
+
+def _card(
+    group: str, evaluations: Sequence[Evaluation], several: Sequence[Answered], item: MediaItem
+) -> Card:
+    last = several[-1]
+    noun = _NOUNS[item.modality]
+    caption = evaluations[-1].kind == "caption"
+    return Card(
+        group=group,
+        key=last.key,
+        prompt=last.prompt,
+        alt=f"{noun}: {last.references[0]}" if caption else f"{noun} {last.key}",
+        medium=embed(item),
+        references=last.references if caption else _counted(last.references),
+        answers=tuple(map(_said, evaluations, several)),
+    )
+
+
+def _said(evaluation: Evaluation, answered: Answered) -> Said:
+    metric = shown_metric(evaluation)
+    score = answered.scores[metric]
+    tone = "" if evaluation.kind == "caption" else ("good" if score >= 0.5 else "bad")
+    return Said(evaluation.run, answered.prediction, f"{100 * score:.1f}", metric, tone)
+
+
+def _counted(references: Sequence[str]) -> tuple[str, ...]:
+    """Different references, the most frequent first, with how many people gave each."""
+    counts = Counter(references).most_common()
+    return tuple(text if times == 1 else f"{text} ({times} people)" for text, times in counts)

@@ -1,0 +1,136 @@
+"""What an evaluation found, and its two files: scores.json and predictions.jsonl."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from epalm.cache.durable import write_file
+from epalm.errors import MalformedFileError, MissingFileError
+from epalm.metrics.intervals import GroupMean
+from epalm.tasks.records import Kind
+
+SCORES_FILE = "scores.json"
+PREDICTIONS_FILE = "predictions.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A corpus score as a fraction, with a 95 % interval where it is a mean over examples."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One example, what was generated for it and how that scores.
+
+    Attributes:
+        id: the question's id, unique in the split.
+        key: the medium's.
+        prompt: the question; empty for captioning.
+        prediction: the generated text.
+        references: what it was scored against.
+        scores: metric -> score of this example alone.
+    """
+
+    id: str
+    key: str
+    prompt: str
+    prediction: str
+    references: tuple[str, ...]
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of one run on one split.
+
+    Attributes:
+        run: name of the run, a column's head in reports.
+        task: name of the task.
+        kind: "qa" or "caption".
+        split: name of the split.
+        blind: whether every record was read from another one's row.
+        headline: the key of `scores` that leads tables.
+        scores: metric -> score.
+        breakdowns: e.g. "question type" -> the headline's mean per group.
+        settings: how it was trained and evaluated, name -> value, for people to read.
+        fingerprint: every setting that could have changed a stored vector.
+        skipped: question ids left out because their medium could not be encoded.
+        seconds: wall time of generating and scoring.
+        answered: every scored example, in the split's order.
+    """
+
+    run: str
+    task: str
+    kind: Kind
+    split: str
+    blind: bool
+    headline: str
+    scores: dict[str, Score]
+    breakdowns: dict[str, tuple[GroupMean, ...]]
+    settings: dict[str, str]
+    fingerprint: dict[str, str]
+    skipped: tuple[str, ...]
+    seconds: float
+    answered: tuple[Answered, ...] = field(repr=False)
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write predictions.jsonl and, last, scores.json; each appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in evaluation.answered]
+    write_file(folder / PREDICTIONS_FILE, "".join(lines))
+    summary = {name: value for name, value in vars(evaluation).items() if name != "answered"} | {
+        "counts": {"scored": len(evaluation.answered), "skipped": len(evaluation.skipped)},
+        "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
+        "breakdowns": {
+            name: [asdict(group) for group in groups]
+            for name, groups in evaluation.breakdowns.items()
+        },
+    }
+    write_file(folder / SCORES_FILE, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """The evaluation that `write_evaluation` put into `folder`.
+
+    Raises:
+        MissingFileError: there is none.
+        MalformedFileError: the files are not what `write_evaluation` writes.
+    """
+    try:
+        summary = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
+        lines = (folder / PREDICTIONS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
+        answered = tuple(_answered(json.loads(line)) for line in lines)
+        return _from_summary(summary, answered)
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"{folder} holds no evaluation ({Path(error.filename).name} is not there): "
+            "run `epalm-eval` first"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedFileError(
+            f"the evaluation in {folder} cannot be read ({error!r}): run `epalm-eval` again"
+        ) from error
+
+
+def _from_summary(summary: dict[str, Any], answered: tuple[Answered, ...]) -> Evaluation:
+    del summary["counts"]
+    scores = {name: Score(**score) for name, score in summary.pop("scores").items()}
+    breakdowns = {
+        name: tuple(GroupMean(**group) for group in groups)
+        for name, groups in summary.pop("breakdowns").items()
+    }
+    skipped = tuple(summary.pop("skipped"))
+    return Evaluation(
+        **summary, scores=scores, breakdowns=breakdowns, skipped=skipped, answered=answered
+    )
+
+
+def _answered(line: Mapping[str, Any]) -> Answered:
+    return Answered(**{**line, "references": tuple(line["references"])})
