@@ -100,7 +100,7 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Cells]]:
                 cells["answers"] = _csv_answers(file, reader.line_num, row.get("answers", ""))
                 yield reader.line_num, cells
         except csv.Error as error:
-            raise _wrong(file, reader.line_num, str(error)) from error
+            raise _wrong(file, reader.reader.line_num, str(error)) from error
 
 
 def _csv_answers(file: Path, number: int, cell: str) -> object:
