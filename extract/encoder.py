@@ -1,0 +1,136 @@
+"""What an encoder is, how its [CLS] tokens are kept, and how one is made from its name."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from epalm.errors import UsageError
+from epalm.tasks.records import MediaItem, Modality
+
+CODE_VERSION = "1"
+"""Part of every fingerprint; goes up whenever a change of this package changes vectors."""
+
+PRECISIONS = ("fp32", "bf16")
+"""What the encoder multiplies in; see `Encoder.blocks`."""
+
+ENCODERS = {
+    "vit-ti16": "epalm.extract.vit:make_vit",
+    "vit-s16": "epalm.extract.vit:make_vit",
+    "vit-b16": "epalm.extract.vit:make_vit",
+    "vit-l16": "epalm.extract.vit:make_vit",
+}
+"""Name -> "module:factory"; a factory is called as `make_encoder` is."""
+
+
+class Loader(Protocol):
+    """Decodes one medium; is sent to worker processes, so it holds no weights and pickles."""
+
+    def __call__(self, item: MediaItem, view: int) -> Tensor:
+        """One input of the encoder; all media give the same shape and dtype.
+
+        Raises:
+            MediaError: the medium cannot be decoded.
+        """
+
+
+class Encoder(Protocol):
+    """A frozen encoder in evaluation mode.
+
+    Attributes:
+        name: as on the command line.
+        width: D.
+        depth: number of blocks.
+        modality: what it takes.
+        norm: its final LayerNorm.
+        load: one medium and view -> one input.
+    """
+
+    name: str
+    width: int
+    depth: int
+    modality: Modality
+    norm: nn.Module
+    load: Loader
+
+    def blocks(self, batch: Tensor) -> list[Tensor]:
+        """The output of every block, before the final norm.
+
+        Args:
+            batch: (B, ...) inputs stacked, on any device.
+
+        Returns:
+            `depth` tensors (B, positions, D), float32, on the encoder's device, first block first.
+            Position 0 is [CLS]; an encoder may leave out the others to save memory.
+        """
+
+    def fingerprint(self) -> dict[str, str]:
+        """Each setting of the encoder that could change a vector."""
+
+
+def last_cls_tokens(blocks: Sequence[Tensor], norm: nn.Module, keep: int = 6) -> Tensor:
+    """Stack the [CLS] token of the last `keep` blocks, oldest first.
+
+    Args:
+        blocks: one (B, positions, D) tensor per block; position 0 is [CLS].
+        norm: the encoder's final LayerNorm; the paper's code applies it to every block.
+        keep: how many blocks, counted from the last.
+
+    Returns:
+        (B, keep, D), dtype and device of the last block.
+
+    Raises:
+        ValueError: fewer than `keep` blocks were recorded, or `keep` is not positive.
+    """
+    if not 1 <= keep <= len(blocks):
+        raise ValueError(f"cannot keep {keep} of {len(blocks)} blocks")
+    tokens: Tensor = norm(torch.stack([block[:, 0] for block in blocks[-keep:]], dim=1))
+    return tokens
+
+
+def make_encoder(
+    name: str,
+    *,
+    weights: Path | None = None,
+    preprocessing: str = "official",
+    precision: str = "fp32",
+    device: str = "cpu",
+) -> Encoder:
+    """Load the encoder called `name`.
+
+    Args:
+        name: a key of `ENCODERS`, `timm:<architecture>`, or `package.module:Name` of a factory.
+        weights: a local file; without it the encoder fetches its published weights.
+        preprocessing: "official" or "native".
+        precision: "fp32", or "bf16" for bfloat16 products with a float32 residual stream.
+        device: as torch spells it.
+
+    Raises:
+        UsageError: an unknown name or setting.
+        ModelError: the weights cannot be had or do not fit.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    factory = _factory(name)
+    return factory(
+        name, weights=weights, preprocessing=preprocessing, precision=precision, device=device
+    )
+
+
+def _factory(name: str) -> Callable[..., Encoder]:
+    target = ENCODERS["vit-b16"] if name.startswith("timm:") else ENCODERS.get(name, name)
+    module_name, separator, attribute = target.partition(":")
+    if not separator:
+        known = ", ".join(ENCODERS)
+        raise UsageError(
+            f"no encoder is called {name!r}: choose one of {known}, timm:<architecture> "
+            "or package.module:factory"
+        )
+    try:
+        factory: Callable[..., Encoder] = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--encoder {name}: {error}") from error
+    return factory
