@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from epalm.cache.spec import StoreSpec
+from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.zarr_store import PRIVATE
 from epalm.errors import MissingFileError, StoreError, UsageError
 from epalm.extract.encoder import Encoder, make_encoder
@@ -153,6 +153,7 @@ def _spec(encoder: Encoder, media: MediaSet, *, count: int, settings: Settings) 
         dtype=settings.dtype,
         tasks=media.tasks,
         data_root=str(media.root.resolve()),
+        shard_rows=fit_shard_rows(count),
     )
 
 
