@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -101,7 +101,7 @@ def _line_ticker(title: str, total: int, unit: str) -> Ticker:
             return
         shown = now
         rate = done / max(now - started, 1e-9)
-        left = duration((total - done) / rate) if rate else "?"
+        left = duration(max(total - done, 0) / rate) if rate else "?"
         line = f"{title}: {done}/{total} · {rate:.1f} {unit}/s · {left} left  {note}"
         err_console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
@@ -120,29 +120,21 @@ def duration(seconds: float) -> str:
 
 def byte_size(count: float) -> str:
     """A number of bytes as people write it, in powers of 1000: `1.14 GB`."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:  # what follows would be rounded to 1e+03
             return f"{count:.3g} {unit}"
         count /= 1000
-    return f"{count:.3g} GB"
+    return f"{count:.3g} TB" if count < 999.5 else f"{count:.0f} TB"
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a typer command; an `EpalmError` becomes one line and its exit code."""
-    raise SystemExit(_guarded(lambda: app(standalone_mode=True)))
+    """Run a typer command; an `EpalmError` becomes one line and its exit code.
 
-
-def _guarded(command: Callable[[], object]) -> int:
+    Typer itself sees to usage errors (2), Ctrl-C (130) and a reader that closes the pipe (1).
+    """
     try:
-        command()
+        app()
     except EpalmError as error:
         message = " ".join(str(error).split())
         err_console.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        err_console.print("stopped by the keyboard")
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    return 0
+        sys.exit(error.exit_code)

@@ -1,0 +1,55 @@
+"""What packages and modules say they export, against what they hold."""
+
+import ast
+from importlib import import_module
+
+import pytest
+
+from tests.repository import PACKAGES, module_name, sources
+
+MOST_EXPORTS = 6
+
+
+def imports_anything(source: str) -> bool:
+    return any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(source).body)
+
+
+def exported_names(source: str) -> list[str] | None:
+    """The literal assigned to `__all__`, or None if there is none."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
+        ):
+            return list(ast.literal_eval(node.value))
+    return None
+
+
+EXPORTS = {
+    module_name(package, file): names
+    for package in PACKAGES
+    for file in sources(package)
+    if (names := exported_names(file.read_text(encoding="utf-8"))) is not None
+}
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_each_package_says_in_one_line_what_it_is(package: str) -> None:
+    source = (PACKAGES[package] / "__init__.py").read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(source))
+    assert docstring
+    assert len(docstring.splitlines()) == 1
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_package_that_imports_something_says_what_it_exports(package: str) -> None:
+    source = (PACKAGES[package] / "__init__.py").read_text(encoding="utf-8")
+    assert imports_anything(source) == (exported_names(source) is not None)
+
+
+@pytest.mark.parametrize("module", sorted(EXPORTS))
+def test_exports_are_few_sorted_and_there(module: str) -> None:
+    names = EXPORTS[module]
+    assert names == sorted(set(names))
+    assert len(names) <= MOST_EXPORTS
+    found = import_module(module)
+    assert [name for name in names if not hasattr(found, name)] == []

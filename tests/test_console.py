@@ -1,0 +1,195 @@
+import io
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import typer
+from rich.console import Console
+
+from epalm import console
+from epalm.errors import CacheMismatchError
+
+app = typer.Typer()
+
+
+@app.command()
+def command(ending: str) -> None:
+    if ending == "mismatch":
+        raise CacheMismatchError("[red]found[/red] one,\n    " + "wanted another " * 20)
+    if ending == "interrupt":
+        raise KeyboardInterrupt
+    if ending == "bug":
+        raise ZeroDivisionError
+    for _ in range(20_000):
+        sys.stdout.write("result\n")
+
+
+if __name__ == "__main__":
+    console.run_app(app)
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is printed to an error console that is no terminal."""
+    stream = io.StringIO()
+    monkeypatch.setattr(console, "err_console", Console(file=stream, force_terminal=False))
+    return stream
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock of one entry that tests set by hand."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def epalm_logger() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("epalm")
+    before = logger.handlers, logger.level, logger.propagate
+    yield logger
+    logger.handlers, logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], object]:
+    """Runs the command above with one argument; gives the exit code."""
+
+    def exit_code(argument: str) -> object:
+        monkeypatch.setattr("sys.argv", ["command", argument])
+        monkeypatch.setattr("sys.excepthook", sys.excepthook)  # typer puts its own there
+        try:
+            console.run_app(app)
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    return exit_code
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.6, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_durations_read_as_people_write_them(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_499, "999 kB"),
+        (999_999, "1 MB"),
+        (1_136_213_100, "1.14 GB"),
+        (2.5e12, "2.5 TB"),
+        (4.2e15, "4200 TB"),
+    ],
+)
+def test_sizes_have_three_digits_and_never_an_exponent(count: float, text: str) -> None:
+    assert console.byte_size(count) == text
+
+
+def test_plain_progress_prints_one_line_every_ten_seconds_and_one_at_the_end(
+    lines: io.StringIO, clock: list[float]
+) -> None:
+    with console.progress("photos", total=100, unit="photo") as tick:
+        for second in range(25):
+            clock[0] = second + 1.0
+            tick(4, f"round {second}")
+    assert lines.getvalue().splitlines() == [
+        "photos: 40/100 · 4.0 photo/s · 15 s left  round 9",
+        "photos: 80/100 · 4.0 photo/s · 5 s left  round 19",
+        "photos: 100/100 · 4.0 photo/s · 0 s left  round 24",
+    ]
+
+
+def test_more_units_than_announced_leave_no_negative_time(
+    lines: io.StringIO, clock: list[float]
+) -> None:
+    with console.progress("photos", total=2, unit="photo") as tick:
+        clock[0] = 1.0
+        tick(5)
+    assert lines.getvalue() == "photos: 5/2 · 5.0 photo/s · 0 s left\n"
+
+
+def test_square_brackets_in_titles_and_notes_are_printed_as_they_are(lines: io.StringIO) -> None:
+    with console.progress("[bold]", total=1, unit="photo") as tick:
+        tick(1, "[red]")
+    assert lines.getvalue().startswith("[bold]: 1/1")
+    assert lines.getvalue().endswith("[red]\n")
+
+
+def test_quiet_progress_prints_nothing(lines: io.StringIO) -> None:
+    with console.progress("photos", total=1, unit="photo", quiet=True) as tick:
+        tick(1, "done")
+    assert lines.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    terminal = Console(file=stream, force_terminal=True, width=200)
+    monkeypatch.setattr(console, "err_console", terminal)
+    with console.progress("photos", total=4, unit="photo") as tick:
+        tick(4, "loss 0.5")
+    shown = stream.getvalue()
+    assert "4/4" in shown
+    assert "photo/s" in shown
+    assert "loss 0.5" in shown
+
+
+def test_quiet_silences_notes_but_not_warnings(
+    lines: io.StringIO, epalm_logger: logging.Logger
+) -> None:
+    for quiet in (False, True):
+        console.configure_logging(quiet=quiet)
+        logging.getLogger("epalm.extract.run").info("a note")
+        logging.getLogger("epalm.extract.run").warning("a warning")
+    told = [line.rstrip() for line in lines.getvalue().splitlines()]
+    assert told == ["a note", "a warning", "a warning"]
+
+
+def test_an_error_is_one_line_on_standard_error_and_its_exit_code(
+    run: Callable[[str], object], lines: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("mismatch") == 4
+    told = "error: [red]found[/red] one, " + " ".join(["wanted another"] * 20)
+    assert lines.getvalue().splitlines() == [told]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("ending", "code"), [("none", 0), ("--absent", 2), ("interrupt", 130)])
+def test_other_endings_have_their_usual_exit_codes(
+    run: Callable[[str], object], ending: str, code: int
+) -> None:
+    assert run(ending) == code
+
+
+def test_a_defect_is_not_passed_off_as_an_error_of_the_user(run: Callable[[str], object]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run("bug")
+
+
+def test_a_reader_that_closes_the_pipe_ends_a_command_quietly() -> None:
+    command = [sys.executable, __file__, "none"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1

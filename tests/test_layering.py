@@ -1,0 +1,149 @@
+"""Who may import whom, read from the sources; nothing is imported to find out, save at the end."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.repository import PACKAGES, module_name, sources
+
+FOUNDATION = {"errors", "console"}
+"""Modules of the root package that every package may import."""
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "epalm": set(),
+    "tasks": set(),
+    "cache": set(),
+    "model": set(),
+    "metrics": {"tasks"},
+    "extract": {"cache", "tasks"},
+    "train": {"cache", "tasks", "model", "metrics"},
+    "evaluate": {"cache", "tasks", "model", "metrics"},
+    "demo": {"tasks", "cache", "model", "metrics", "extract", "train", "evaluate"},
+}
+
+MUST_NOT_IMPORT: dict[str, set[str]] = {
+    "epalm": {"torch"},
+    "cache": {"torch"},
+    "model": {"zarr", "h5py"},
+    "train": {"timm", "torchaudio"},
+    "evaluate": {"timm", "torchaudio"},
+}
+"""Libraries; what the package imports of ours is held to its own list."""
+
+ENTRY = re.compile(r"epalm(\.\w+)+(:\w+)?")
+"""An import written as a string: an entry of a registry, an argument of import_module."""
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Every dotted name that a module imports, wherever in it; relative ones begin with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            head = "." * node.level + (node.module or "")
+            yield from (f"{head}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and ENTRY.fullmatch(str(node.value)):
+            yield str(node.value).replace(":", ".")
+
+
+def violations(package: str, source: str) -> list[str]:
+    """The imports of a source text that its package must not make."""
+    allowed = MAY_IMPORT[package] | FOUNDATION | ({package} - {"epalm"})
+    found = []
+    for name in imported(ast.parse(source)):
+        first, *rest = name.split(".")
+        if first == "":
+            found.append(f"relative import of {name}")
+        elif first in PACKAGES and first != "epalm":
+            found.append(f"{name} lacks the leading epalm")
+        elif first == "epalm" and rest and rest[0] in PACKAGES.keys() | FOUNDATION:
+            found += [name] if rest[0] not in allowed else []
+        elif first in MUST_NOT_IMPORT.get(package, set()):
+            found.append(name)
+        elif package == "tasks" and first not in sys.stdlib_module_names | {"epalm"}:
+            found.append(f"{name} is not in the standard library")
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_each_package_imports_only_what_its_layer_may(package: str) -> None:
+    found = {
+        module_name(package, file): wrong
+        for file in sources(package)
+        if (wrong := violations(package, file.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_the_table_covers_every_package() -> None:
+    assert sorted(MAY_IMPORT) == sorted(PACKAGES)
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("train", "import epalm.extract.run"),
+        ("train", "from epalm import evaluate"),
+        ("train", "def later():\n    from epalm.extract.vit import Vit"),
+        ("extract", "from epalm.train.recipe import Recipe"),
+        ("metrics", "from epalm.model.batch import Batch"),
+        ("tasks", "from epalm.cache.spec import StoreSpec"),
+        ("tasks", "import numpy as np"),
+        ("tasks", "from . import records"),
+        ("tasks", "from .records import Example"),
+        ("evaluate", "import evaluate"),
+        ("evaluate", "from metrics.registry import METRICS"),
+        ("cache", "from torch import Tensor"),
+        ("model", "import h5py"),
+        ("evaluate", "import torchaudio.functional"),
+        ("train", "import_module('epalm.extract.encoder')"),
+        ("model", "ENTRIES = {'vit': 'epalm.extract.vit:Vit'}"),
+        ("epalm", "from epalm.tasks.records import Example"),
+    ],
+)
+def test_a_forbidden_import_is_noticed(package: str, source: str) -> None:
+    assert len(violations(package, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("train", "from epalm.cache.store import open_store\nimport torch"),
+        ("tasks", "import json\nfrom epalm.tasks.records import Example"),
+        ("cache", "from epalm.errors import StoreError\nfrom epalm import __version__"),
+        ("demo", "from epalm.extract.cli import main"),
+        ("model", '"""Read by epalm.train.fit."""'),
+    ],
+)
+def test_a_permitted_import_is_not_complained_about(package: str, source: str) -> None:
+    assert violations(package, source) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "library"),
+    [
+        (package, library)
+        for package, libraries in sorted(MUST_NOT_IMPORT.items())
+        for library in sorted(libraries)
+        if package in {"epalm", "cache"}
+    ]
+    + [("tasks", "torch"), ("tasks", "numpy")],
+)
+def test_importing_every_module_of_a_light_package_leaves_heavy_libraries_alone(
+    package: str, library: str
+) -> None:
+    modules = ", ".join(module_name(package, file) for file in sources(package))
+    script = f"import sys, {modules}; sys.exit({library!r} in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["train", "evaluate"])
+def test_stage_two_runs_where_no_encoder_library_is_installed(package: str) -> None:
+    modules = ", ".join(module_name(package, file) for file in sources(package))
+    absent = "import sys; sys.modules.update(dict.fromkeys(['timm', 'torchaudio', 'torchvision']))"
+    subprocess.run([sys.executable, "-c", f"{absent}; import {modules}"], check=True, timeout=120)

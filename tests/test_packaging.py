@@ -1,0 +1,111 @@
+"""The hand-kept lists in pyproject.toml against the folders on disk."""
+
+import subprocess
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epalm.metrics.registry import METRICS
+from epalm.tasks.registry import DATASETS, TASKS
+from tests.repository import PACKAGES, ROOT
+
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
+FOLDERS = {
+    "epalm" if name == "epalm" else f"epalm.{name}": folder for name, folder in PACKAGES.items()
+}
+"""Package -> folder, as found on disk."""
+
+
+def matching(pattern: str, folder: Path) -> list[Path]:
+    """The files below `folder` that a package-data pattern stands for."""
+    return [path for path in folder.glob(pattern) if path.is_file()]
+
+
+def test_the_list_of_packages_names_every_folder_of_sources() -> None:
+    assert sorted(SETUPTOOLS["packages"]) == sorted(FOLDERS)
+
+
+def test_no_package_has_a_package_below_it_that_the_list_would_have_to_name() -> None:
+    nested = [
+        path
+        for name, folder in PACKAGES.items()
+        if name != "epalm"
+        for path in folder.glob("*/**/*.py")
+    ]
+    assert nested == []
+
+
+def test_the_mapping_of_packages_to_folders_is_the_one_on_disk() -> None:
+    mapped = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
+    assert mapped == FOLDERS
+
+
+def test_src_epalm_links_every_package_for_type_checkers() -> None:
+    links = {path.name: path.resolve() for path in FOLDERS["epalm"].iterdir() if path.is_symlink()}
+    assert links == {name: folder for name, folder in PACKAGES.items() if name != "epalm"}
+    assert all(
+        not path.readlink().is_absolute()
+        for path in FOLDERS["epalm"].glob("*")
+        if path.is_symlink()
+    )
+
+
+def test_ruff_skips_every_link_so_that_no_file_is_checked_twice() -> None:
+    skipped = PYPROJECT["tool"]["ruff"]["extend-exclude"]
+    assert sorted(skipped) == sorted(f"src/epalm/{name}" for name in PACKAGES if name != "epalm")
+
+
+def test_bare_imports_of_our_folders_are_banned() -> None:
+    banned = PYPROJECT["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
+    assert sorted(banned) == sorted(name for name in PACKAGES if name != "epalm")
+
+
+@pytest.mark.parametrize(
+    ("package", "pattern"),
+    [(name, one) for name, patterns in SETUPTOOLS["package-data"].items() for one in patterns],
+)
+def test_every_package_data_pattern_stands_for_a_file(package: str, pattern: str) -> None:
+    assert matching(pattern, FOLDERS[package]) != []
+
+
+def test_every_tracked_file_that_is_no_source_is_package_data() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("needs a git checkout: outside of one, tracked files cannot be told")
+    tracked = {ROOT / name for name in listed.stdout.decode().split("\0") if name}
+    packed = {
+        path
+        for package, patterns in SETUPTOOLS["package-data"].items()
+        for pattern in patterns
+        for path in matching(pattern, FOLDERS[package])
+    }
+    folders = FOLDERS.values()
+    data = {
+        path
+        for path in tracked
+        if any(path.is_relative_to(folder) for folder in folders)
+        and path.suffix != ".py"
+        and path.is_file()
+    }
+    assert data - packed == set()
+
+
+@pytest.mark.parametrize("entry", sorted({**DATASETS, **TASKS, **METRICS}.values()))
+def test_every_registry_entry_can_be_imported(entry: str) -> None:
+    module, _, attribute = entry.partition(":")
+    assert callable(getattr(import_module(module), attribute))
+
+
+@pytest.mark.parametrize("entry", sorted(PYPROJECT["project"]["scripts"].values()))
+def test_every_command_can_be_imported(entry: str) -> None:
+    module, _, attribute = entry.partition(":")
+    assert callable(getattr(import_module(module), attribute))
+
+
+def test_the_version_is_the_one_in_the_changelog() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{PYPROJECT['project']['version']}]" in changelog
