@@ -54,7 +54,7 @@ def generate(
             f"a prompt of {input_ids.shape[1]} tokens and {decoding.max_new_tokens} new ones "
             f"exceed the language model's {config.max_position_embeddings} positions"
         )
-    out = model.language_model.generate(  # type: ignore[misc] - its protocol wants a wider forward
+    out = model.language_model.generate(  # type: ignore[misc]
         input_ids=input_ids,
         attention_mask=attention_mask,
         prefix=model.prefix(tokens),

@@ -149,7 +149,7 @@ def build_model(settings: ModelSettings) -> tuple[EPALM, PreTrainedTokenizerBase
     connectors = Connectors(settings.encoder_width, lm.config.hidden_size, count)
     prompt = None
     if variant.prompt and settings.prompt_length:
-        width = int(lm.config.word_embed_proj_dim)
+        width = lm.model.decoder.embed_tokens.embedding_dim
         hidden = width if variant.prompt_mlp else 0
         prompt = SoftPrompt(settings.prompt_length, width, hidden=hidden)
     model = EPALM(lm, connectors, prompt, plan, lm_dropout=settings.lm_dropout)

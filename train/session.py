@@ -161,7 +161,7 @@ class _Validation:
             self._read,
             decoding=recipe.decoding(),
             batch_size=recipe.batch_size,
-            tick=lambda count: None,
+            tick=_no_progress,
         )
         pairs = zip(self.examples, texts, strict=True)
         predictions = [
@@ -173,6 +173,10 @@ class _Validation:
 
     def _read(self, places: list[int]) -> Tensor:
         return read_tokens(self.source, [self.examples[place] for place in places])
+
+
+def _no_progress(count: int) -> None:
+    del count
 
 
 def _examples(request: Request, split: str) -> list[Example]:
@@ -235,8 +239,6 @@ def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int)
 
 
 def _finish(request: Request, record: RunRecord, progress: Progress) -> None:
-    metric = load_metric(request.task.metric)
-    del metric
     best = {
         "best validation score": f"{100 * progress.best_score:.2f} (epoch {progress.best_epoch})",
         "time": duration(progress.seconds),
