@@ -49,7 +49,7 @@ def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaIt
 
     Args:
         evaluations: at least one; the others' answers to the same questions stand beside.
-        media: key -> medium, at least for the questions' keys.
+        media: key -> medium; cards of media it lacks do without a picture.
     """
     by_id = [{one.id: one for one in evaluation.answered} for evaluation in evaluations]
     shared = [one for one in evaluations[-1].answered if all(one.id in known for known in by_id)]
@@ -59,7 +59,7 @@ def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaIt
     for group in GROUPS:
         for row in chosen[group]:
             several = [known[shared[row].id] for known in by_id]
-            cards.append(_card(group, evaluations, several, media[shared[row].key]))
+            cards.append(_card(group, evaluations, several, media.get(shared[row].key)))
     return cards
 
 
@@ -86,17 +86,20 @@ def shown_metric(evaluation: Evaluation) -> str:
 
 
 def _card(
-    group: str, evaluations: Sequence[Evaluation], several: Sequence[Answered], item: MediaItem
+    group: str,
+    evaluations: Sequence[Evaluation],
+    several: Sequence[Answered],
+    item: MediaItem | None,
 ) -> Card:
     last = several[-1]
-    noun = _NOUNS[item.modality]
+    noun = _NOUNS[item.modality] if item else "medium"
     caption = evaluations[-1].kind == "caption"
     return Card(
         group=group,
         key=last.key,
         prompt=last.prompt,
         alt=f"{noun}: {last.references[0]}" if caption else f"{noun} {last.key}",
-        medium=embed(item),
+        medium=embed(item) if item else Embedded("none", "its file was not found"),
         references=last.references if caption else _counted(last.references),
         answers=tuple(map(_said, evaluations, several)),
     )

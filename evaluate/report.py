@@ -28,7 +28,7 @@ class ReportData:
         title: the page's heading.
         evaluations: one column each, all of one task and split; the gallery is chosen by the last.
         lead: a sentence or two below the heading, e.g. how large the language model is.
-        media: key -> medium, for the gallery; empty for a report without one.
+        media: key -> medium, for the gallery; cards of media it lacks show text alone.
         metrics_files: each evaluation's metrics.jsonl, in their order; empty for no curves. Files
             that do not exist are passed over.
     """
@@ -84,7 +84,7 @@ def _check_comparable(evaluations: Sequence[Evaluation]) -> None:
 
 def _context(data: ReportData) -> dict[str, Any]:
     last = data.evaluations[-1]
-    cards = gallery_cards(data.evaluations, data.media) if data.media else []
+    cards = gallery_cards(data.evaluations, data.media)
     groups = {name: sum(card.group == name for card in cards) for name in GROUPS}
     return {
         "title": data.title,

@@ -71,27 +71,37 @@ def texts_in_order(predictions: Sequence[Prediction], examples: Sequence[Example
 
     Args:
         predictions: one for each example, in any order; matched by `question_id`.
-        examples: at least one; each with at least one reference.
+        examples: see `check_scorable`.
 
     Raises:
-        DataError: there is nothing to score, an example has no reference, or a prediction is
-            missing, belongs to no example or stands there twice. Names the first such question.
+        DataError: an example cannot be scored, or a prediction is missing, belongs to no example
+            or stands there twice. Names the first such question.
     """
-    if not examples:
-        raise DataError("there is nothing to score: the list of examples is empty")
+    check_scorable(examples)
     texts = _unique_texts(predictions)
     for example in examples:
         if example.question_id not in texts:
             raise DataError(f"question {example.question_id} has no prediction")
+    strangers = texts.keys() - {example.question_id for example in examples}
+    if strangers:
+        raise DataError(f"the prediction for {min(strangers)} belongs to no question of the split")
+    return [texts[example.question_id] for example in examples]
+
+
+def check_scorable(examples: Sequence[Example]) -> None:
+    """Check what can be checked before anything is predicted.
+
+    Raises:
+        DataError: there are no examples, or one of them has no reference.
+    """
+    if not examples:
+        raise DataError("there is nothing to score: the list of examples is empty")
+    for example in examples:
         if not example.references:
             raise DataError(
                 f"question {example.question_id} has no reference to be scored against: "
                 "choose a split with published answers"
             )
-    strangers = texts.keys() - {example.question_id for example in examples}
-    if strangers:
-        raise DataError(f"the prediction for {min(strangers)} belongs to no question of the split")
-    return [texts[example.question_id] for example in examples]
 
 
 def scores_from(per_example: dict[str, Values], *, headline: str) -> Scores:

@@ -1,0 +1,119 @@
+"""`epalm-eval`: stage three on the command line."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from epalm.console import configure_logging, duration, err_console, out_console, run_app
+
+if TYPE_CHECKING:
+    from epalm.evaluate.records import Evaluation
+    from epalm.evaluate.session import Finished
+
+app = typer.Typer(add_completion=False)
+
+INCOMPLETE = 3
+"""Exit code when examples were left out because their medium could not be encoded."""
+
+
+@app.command()
+def command(
+    split: Annotated[str, typer.Option(help="Split of the run's task, e.g. val.")],
+    run: Annotated[
+        str, typer.Option(help="Run folder, or its name in --runs; default: the newest.")
+    ] = "",
+    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    features: Annotated[
+        Path | None, typer.Option(help="Feature store; default: the one of training.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the task's files lie now; default: as in training.")
+    ] = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Control: features of other media of the split.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples answered together.")] = 64,
+    limit: Annotated[int, typer.Option(min=0, help="First examples only; 0: all.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+) -> None:
+    """Let a run answer a split, score the answers and write a report.
+
+    Files go to RUN/eval/SPLIT: predictions.jsonl, scores.json and report.html.
+    """
+    configure_logging(quiet=quiet)
+    from epalm.evaluate.session import Request, evaluate, find_run
+
+    request = Request(
+        run=find_run(runs, run),
+        split=split,
+        features=features,
+        data_root=data_root,
+        device=pick_device(device),
+        batch_size=batch_size,
+        blind=blind,
+        limit=limit,
+        quiet=quiet,
+    )
+    finished = evaluate(request)
+    _show(finished, as_json=as_json)
+    skipped, asked = len(finished.evaluation.skipped), len(finished.evaluation.answered)
+    if skipped:
+        _note(
+            f"incomplete: {skipped} of {skipped + asked} examples were left out, their media "
+            "could not be encoded; scores.json lists them"
+        )
+        raise typer.Exit(INCOMPLETE)
+
+
+def pick_device(name: str) -> str:
+    """The device's name; "auto" takes CUDA where there is one."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def score_table(evaluation: "Evaluation") -> Table:
+    """The scores times 100, as papers print them, with their intervals."""
+    from epalm.evaluate.report import interval, label, percent
+
+    blind = ", blind control" if evaluation.blind else ""
+    table = Table(title=f"{evaluation.run}: {evaluation.task} {evaluation.split}{blind}")
+    table.add_column("score × 100")  # noqa: RUF001 - the sign, not the letter
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name, score in evaluation.scores.items():
+        style = "bold" if name == evaluation.headline else ""
+        table.add_row(label(name), percent(score.value), interval(score), style=style)
+    return table
+
+
+def _show(finished: "Finished", *, as_json: bool) -> None:
+    evaluation = finished.evaluation
+    if as_json:
+        from epalm.evaluate.records import SCORES_FILE
+
+        scores = json.loads((finished.folder / SCORES_FILE).read_text(encoding="utf-8"))
+        line = json.dumps(scores | {"folder": str(finished.folder)}, ensure_ascii=False)
+        out_console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return
+    out_console.print(score_table(evaluation))
+    _note(
+        f"{len(evaluation.answered)} examples in {duration(evaluation.seconds)}; "
+        f"report: {finished.folder / 'report.html'}"
+    )
+
+
+def _note(line: str) -> None:
+    err_console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of `epalm-eval`."""
+    run_app(app)

@@ -1,0 +1,263 @@
+"""From a run's folder and the name of a split to an evaluation and its files."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from epalm.cache.reader import BlindSource
+from epalm.cache.spec import StoreSpec
+from epalm.cache.store import FeatureSource, open_store
+from epalm.errors import CacheMismatchError, DataError, EpalmError, MissingFileError
+from epalm.evaluate.predict import predict
+from epalm.evaluate.records import Answered, Evaluation, Score, write_evaluation
+from epalm.evaluate.report import ReportData, write_report
+from epalm.evaluate.settings import readable_settings
+from epalm.metrics.intervals import GroupMean, bootstrap_interval, group_means
+from epalm.metrics.registry import Scores, check_scorable, load_metric
+from epalm.model.saved import RECORD_FILE, RunRecord, load_run
+from epalm.tasks.files import check_split
+from epalm.tasks.records import Example, MediaItem, Prediction, Task
+from epalm.tasks.registry import DATASETS, load_media, load_task, resolve_data_root
+
+logger = logging.getLogger(__name__)
+
+REPORT_FILE = "report.html"
+METRICS_FILE = "metrics.jsonl"
+
+VECTOR_FIELDS = ("encoder", "layers", "width", "dtype")
+"""Fields of a store, besides its fingerprint, that decide what a vector is.
+
+Others, such as the number of records, may differ: a run can be asked about another set of media.
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate.
+
+    Attributes:
+        run: the run's folder.
+        split: name of the split.
+        features: the store; None for the one the run was trained on.
+        data_root: where the task's files lie; None for where they lay in training.
+        device: e.g. "cpu" or "cuda".
+        batch_size: examples generated together.
+        blind: read each record from another one's row; a run trained blind always does.
+        limit: only the first examples of the split; 0 for all.
+        quiet: show no progress.
+    """
+
+    run: Path
+    split: str
+    features: Path | None = None
+    data_root: Path | None = None
+    device: str = "cpu"
+    batch_size: int = 64
+    blind: bool = False
+    limit: int = 0
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation and the folder that holds its files."""
+
+    evaluation: Evaluation
+    folder: Path
+
+
+def find_run(runs: Path, name: str = "") -> Path:
+    """The folder of a run.
+
+    Args:
+        runs: folder of all runs.
+        name: of a run in it, or the path of one; empty for the newest.
+
+    Raises:
+        MissingFileError: there is no such run, or no run at all.
+    """
+    if name:
+        folder = Path(name) if (Path(name) / RECORD_FILE).is_file() else runs / name
+        if not (folder / RECORD_FILE).is_file():
+            raise MissingFileError(
+                f"neither {name} nor {runs / name} holds a {RECORD_FILE}: name a folder that "
+                "epalm-train made"
+            )
+        return folder
+    records = sorted(runs.glob(f"*/{RECORD_FILE}"), key=lambda file: file.stat().st_mtime)
+    if not records:
+        raise MissingFileError(
+            f"there is no run in {runs.absolute()}: train one with `epalm-train`, or name the "
+            "folder of one with --run"
+        )
+    return records[-1].parent
+
+
+def evaluate(request: Request) -> Finished:
+    """Generate, score and write RUN/eval/<split>/; the cheap checks come first.
+
+    Raises:
+        UnknownSplitError: the task has no such split.
+        CacheMismatchError: the store's vectors are others than those the run was trained on.
+        MissingToolError: the metric needs a program that is not installed.
+        DataError: an example has no reference, or no medium could be encoded.
+        UnknownKeyError: the store lacks a medium of the split.
+        MissingFileError: the run has no trained tensors yet, or a data file is absent.
+        ModelError: the language model is not the one the run was trained with.
+    """
+    record = RunRecord.load(request.run)
+    root = resolve_data_root(request.data_root, recorded=record.data_root, task=record.task)
+    task = load_task(record.task, root)
+    check_split(request.split, task.splits, owner=f"task {task.name}")
+    load_metric(task.metric)
+    features = request.features or Path(record.features)
+    source = open_store(features)
+    check_store(record, source.spec, features)
+    asked = task.examples(request.split, root)[: request.limit or None]
+    check_scorable(asked)
+    examples = _encodable(asked, source)
+    evaluation = _evaluation(request, task, source, asked, examples)
+    folder = request.run / "eval" / folder_name(request, blind=evaluation.blind)
+    write_evaluation(folder, evaluation)
+    data = ReportData(
+        title=f"{evaluation.run}, {evaluation.split}",
+        lead=_lead(record),
+        evaluations=(evaluation,),
+        media=find_media(source.spec.dataset, root),
+        metrics_files=(request.run / METRICS_FILE,),
+    )
+    write_report(folder / REPORT_FILE, data)
+    return Finished(evaluation, folder)
+
+
+def folder_name(request: Request, *, blind: bool) -> str:
+    """The evaluation's folder under RUN/eval: `val`, `val-blind`, `val-first100`."""
+    limited = f"-first{request.limit}" if request.limit else ""
+    return f"{request.split}{limited}{'-blind' if blind else ''}"
+
+
+def check_store(record: RunRecord, spec: StoreSpec, path: Path) -> None:
+    """Compare a store's vectors with those that the run was trained on.
+
+    Raises:
+        CacheMismatchError: names every field that differs, with both values.
+    """
+    found = spec.comparable()
+    names = {
+        name
+        for name in found.keys() | record.store.keys()
+        if name in VECTOR_FIELDS or name.startswith("fingerprint.")
+    }
+    differing = [
+        f"{name} is {found.get(name, 'absent')}, in training {record.store.get(name, 'absent')}"
+        for name in sorted(names)
+        if found.get(name) != record.store.get(name)
+    ]
+    if differing:
+        raise CacheMismatchError(
+            f"{path} holds other vectors than run {record.name} was trained on: "
+            f"{'; '.join(differing)}. Name a matching store with --features, or extract one with "
+            "the settings of training"
+        )
+
+
+def find_media(dataset: str, root: Path) -> Mapping[str, MediaItem]:
+    """Every medium by key; empty, with a note, if the files are no longer there."""
+    try:
+        media = load_media(dataset if dataset in DATASETS else str(root), root)
+    except EpalmError as error:
+        logger.warning("the report names its media without showing them: %s", error)
+        return {}
+    return {item.key: item for item in media.items}
+
+
+def corpus_scores(scores: Scores) -> dict[str, Score]:
+    """The scores, with intervals for those that are means over examples."""
+    return {
+        name: Score(value, *bootstrap_interval(scores.per_example[name]))
+        if name in scores.per_example
+        else Score(value)
+        for name, value in scores.values.items()
+    }
+
+
+def breakdowns(scores: Scores, examples: Sequence[Example]) -> dict[str, tuple[GroupMean, ...]]:
+    """The headline's mean by question type and by answer type, where examples have them."""
+    column = scores.per_example.get(scores.headline)
+    if column is None:
+        return {}
+    tables = {
+        "answer type": tuple(group_means(column, [one.answer_type for one in examples])),
+        "question type": tuple(group_means(column, [one.question_type for one in examples])),
+    }
+    return {name: groups for name, groups in tables.items() if groups}
+
+
+def _evaluation(
+    request: Request,
+    task: Task,
+    source: FeatureSource,
+    asked: Sequence[Example],
+    examples: Sequence[Example],
+) -> Evaluation:
+    run = load_run(request.run, request.device)
+    blind = request.blind or run.record.blind
+    keys = [example.key for example in examples]
+    read_from = BlindSource(source, [keys], run.record.seed) if blind else source
+    started = time.monotonic()
+    predictions = predict(
+        run, examples, read_from, batch_size=request.batch_size, quiet=request.quiet
+    )
+    scores = load_metric(task.metric)(predictions, examples)
+    kept = {example.question_id for example in examples}
+    return Evaluation(
+        run=request.run.resolve().name,
+        task=task.name,
+        kind=task.kind,
+        split=request.split,
+        blind=blind,
+        headline=scores.headline,
+        scores=corpus_scores(scores),
+        breakdowns=breakdowns(scores, examples),
+        settings=readable_settings(run.record, request.run),
+        fingerprint=source.spec.comparable(),
+        skipped=tuple(one.question_id for one in asked if one.question_id not in kept),
+        seconds=time.monotonic() - started,
+        answered=_answered(examples, predictions, scores),
+    )
+
+
+def _answered(
+    examples: Sequence[Example], predictions: Sequence[Prediction], scores: Scores
+) -> tuple[Answered, ...]:
+    return tuple(
+        Answered(
+            id=example.question_id,
+            key=example.key,
+            prompt=example.prompt,
+            prediction=prediction.text,
+            references=example.references,
+            scores={name: float(column[row]) for name, column in scores.per_example.items()},
+        )
+        for row, (example, prediction) in enumerate(zip(examples, predictions, strict=True))
+    )
+
+
+def _encodable(examples: Sequence[Example], source: FeatureSource) -> list[Example]:
+    valid = source.valid([example.key for example in examples])
+    kept = [example for example, ok in zip(examples, valid, strict=True) if ok]
+    if not kept:
+        raise DataError(
+            f"none of the {len(examples)} examples has a medium that could be encoded: see the "
+            "store's errors.jsonl"
+        )
+    return kept
+
+
+def _lead(record: RunRecord) -> str:
+    return (
+        f"{record.trained:,} trained parameters let the frozen language model "
+        f"{Path(record.model.lm).name} read the vectors of {record.store['encoder']}."
+    )
