@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +143,19 @@ def _local(architecture: str, weights: Path) -> nn.Module:
     try:
         found = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise ModelError(f"{weights} does not fit timm {architecture}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{weights} does not fit timm {architecture}: {reason}") from error
     if found.missing_keys or found.unexpected_keys:
         raise ModelError(
             f"{weights} does not fit timm {architecture}: missing "
-            f"{', '.join(found.missing_keys) or 'nothing'}; unexpected "
-            f"{', '.join(found.unexpected_keys) or 'nothing'}"
+            f"{_listed(found.missing_keys)}; unexpected {_listed(found.unexpected_keys)}"
         )
     return model
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + more
 
 
 def _read_state(weights: Path) -> dict[str, Tensor]:

@@ -1,0 +1,111 @@
+"""Small encoders and pictures for the tests of this folder."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from epalm.cache.spec import StoreSpec
+from epalm.cache.store import FeatureSink, create_store
+from epalm.errors import MediaError
+from epalm.extract.encoder import Loader
+from epalm.tasks.records import MediaItem, Modality
+
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
+REAL_WEIGHTS = SHARED / "models/vit-ti16-tinyimagenet/model.safetensors"
+REAL_PHOTOS = SHARED / "data/flickr8k/images"
+
+TINY = "timm:test_vit"
+"""timm's own test architecture: 6 blocks, width 64, input 160 x 160."""
+
+
+def random_model(architecture: str, *, num_classes: int = 0, seed: int = 0) -> nn.Module:
+    """timm's stock model with random weights of a size that makes every block matter."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: nn.Module = timm.create_model(architecture, num_classes=num_classes)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.05)
+    return model.eval()
+
+
+def save_weights(model: nn.Module, path: Path) -> Path:
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+    return path
+
+
+def noise(width: int, height: int, *, seed: int = 0, channels: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def save_photo(path: Path, *, width: int = 50, height: int = 40, seed: int = 0) -> Path:
+    Image.fromarray(noise(width, height, seed=seed)).save(path)
+    return path
+
+
+class CountingEncoder:
+    """An encoder whose vectors say which medium, view and block they come from.
+
+    Token of block b = 100 * number in the file's name + 10 * view + b, in every dimension.
+    """
+
+    name = "counting"
+    width = 4
+    depth = 7
+    modality: Modality = "image"
+    norm = nn.Identity()
+
+    def __init__(self, *, interrupt_after: int | None = None) -> None:
+        self.load: Loader = load_number
+        self.batch_sizes: list[int] = []
+        self.interrupt_after = interrupt_after
+
+    def blocks(self, batch: torch.Tensor) -> list[torch.Tensor]:
+        if len(self.batch_sizes) == self.interrupt_after:
+            raise KeyboardInterrupt
+        self.batch_sizes.append(len(batch))
+        return [(batch + block).repeat(1, 3, 4) for block in range(self.depth)]
+
+    def fingerprint(self) -> dict[str, str]:
+        return {"code": "test"}
+
+
+def load_number(item: MediaItem, view: int) -> torch.Tensor:
+    """(1, 1) the value of block 0."""
+    if item.path.stem == "broken":
+        raise MediaError(f"{item.key}: broken on purpose")
+    if item.path.stem == "killer":
+        os._exit(9)
+    return torch.full((1, 1), 100.0 * int(item.path.stem) + 10.0 * view)
+
+
+def numbered(count: int, *, broken: Sequence[int] = ()) -> list[MediaItem]:
+    names = ["broken" if row in broken else str(row) for row in range(count)]
+    return [MediaItem(f"k{row}", Path(f"{name}.png")) for row, name in enumerate(names)]
+
+
+def counting_store(path: Path, items: Sequence[MediaItem], *, views: int = 1) -> FeatureSink:
+    """A store for `CountingEncoder`, 64 rows a shard."""
+    spec = StoreSpec(
+        dataset="numbers",
+        encoder="counting",
+        fingerprint={"code": "test"},
+        layers=tuple(range(1, 7)),
+        width=4,
+        count=len(items),
+        views=views,
+        shard_rows=64,
+    )
+    return create_store(path, spec, [item.key for item in items])
+
+
+def tree_bytes(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -1,0 +1,253 @@
+"""`epalm-extract` from its options to the store, on a folder of good and broken photos."""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from PIL import Image
+
+from epalm.extract import cli, plan
+from epalm.extract.encoder import last_cls_tokens, make_encoder
+from epalm.extract.plan import default_out
+from tests.extract.helpers import TINY, random_model, save_photo, save_weights, tree_bytes
+
+GOOD, BROKEN = 68, {"cut.jpg": "truncated", "text.jpg": "not a photo", "gone.jpg": "no such file"}
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_trace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EPALM_DATA_ROOT", raising=False)
+    monkeypatch.setattr(plan, "fit_shard_rows", lambda count: 64)
+    logger = logging.getLogger("epalm")
+    before = logger.handlers, logger.level, logger.propagate, signal.getsignal(signal.SIGTERM)
+    yield
+    logger.handlers, logger.level, logger.propagate, handler = before
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return save_weights(random_model("test_vit", num_classes=3), tmp_path / "w.safetensors")
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """A manifest with two captions for each of 68 good photos, three broken ones among them."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    names = [f"{number}.png" for number in range(GOOD)]
+    for number, name in enumerate(names):
+        save_photo(folder / name, width=20 + number % 7, height=20, seed=number)
+    save_photo(folder / "cut.jpg", width=300, height=300)
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:2000])
+    (folder / "text.jpg").write_text("no photo")
+    names[10:10], names[66:66] = ["cut.jpg", "gone.jpg"], ["text.jpg"]
+    lines = [
+        json.dumps({"id": f"{name}#{copy}", "media": name, "answers": ["a b"]})
+        for copy in range(2)
+        for name in names
+    ]
+    (folder / "train.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def command(
+    weights: Path,
+    album: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Command:
+    """Runs epalm-extract over the album with the tiny encoder, plus the given options."""
+
+    def run(*options: str, bare: bool = False) -> Outcome:
+        usual = ["--encoder", TINY, "--weights", str(weights), "--dataset", str(album)]
+        usual += ["--workers", "0", "--batch-size", "16"]
+        monkeypatch.setattr(sys, "argv", ["epalm-extract", *([] if bare else usual), *options])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def cls(path: Path) -> np.ndarray:
+    array = zarr.open_group(path, mode="r")["cls"]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
+
+
+def test_broken_photos_are_counted_named_and_end_with_exit_code_3(command: Command) -> None:
+    done = command("--out", "a.zarr")
+    assert done.code == 3
+    assert "a.zarr: 71 photos" in done.out
+    assert "3 of 71 photos could not be encoded" in done.err
+    for name, reason in BROKEN.items():
+        assert any(name in line and reason in line for line in done.err.splitlines()), name
+    assert str(Path("a.zarr/epalm/errors.jsonl")) in done.err
+
+
+def test_rows_hold_the_encoders_tokens_of_their_own_photo(
+    command: Command, weights: Path, album: Path
+) -> None:
+    command("--out", "a.zarr")
+    rows = cls(Path("a.zarr"))
+    keys = [str(key) for key in zarr.open_group("a.zarr", mode="r")["keys"][:]]
+    encoder = make_encoder(TINY, weights=weights)
+    for row in (0, 9, 12, 70):
+        photo = Image.open(album / keys[row]).resize((160, 160), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            expected = last_cls_tokens(encoder.blocks(pixels), encoder.norm)[0].numpy()
+        np.testing.assert_allclose(rows[row, 0], expected, rtol=1e-3, atol=1e-3)
+    assert sorted(keys[row] for row in np.flatnonzero(np.isnan(rows).any(axis=(1, 2, 3)))) == [
+        "cut.jpg",
+        "gone.jpg",
+        "text.jpg",
+    ]
+
+
+def test_a_lost_commit_record_is_resumed_to_identical_bytes(command: Command) -> None:
+    command("--out", "a.zarr")
+    before = tree_bytes(Path("a.zarr"))
+    Path("a.zarr/epalm/done/00001.json").unlink()
+    done = command("--out", "a.zarr")
+    assert done.code == 3
+    assert "encoded 7 in" in done.out
+    assert tree_bytes(Path("a.zarr")) == before
+
+
+def test_the_same_command_again_finds_nothing_to_do(command: Command) -> None:
+    command("--out", "a.zarr", "--limit", "5")
+    assert "nothing to do" in command("--out", "a.zarr", "--limit", "5").out
+
+
+def test_other_settings_for_the_same_store_end_with_exit_code_4(command: Command) -> None:
+    command("--out", "a.zarr", "--limit", "5")
+    done = command("--out", "a.zarr", "--limit", "5", "--preprocessing", "native")
+    assert done.code == 4
+    assert "fingerprint.preprocessing.name is official, wanted native" in done.err
+    assert "--fresh" in done.err
+
+
+def test_fresh_starts_over(command: Command) -> None:
+    command("--out", "a.zarr", "--limit", "5")
+    done = command("--out", "a.zarr", "--limit", "5", "--preprocessing", "native", "--fresh")
+    assert (done.code, "encoded 5 in" in done.out) == (0, True)
+
+
+def test_fresh_deletes_nothing_but_feature_stores(command: Command, album: Path) -> None:
+    done = command("--out", str(album), "--fresh")
+    assert done.code == 1
+    assert "--fresh deletes only feature stores" in done.err
+    assert (album / "0.png").is_file()
+
+
+def test_a_dry_run_says_what_would_be_written_and_writes_nothing(command: Command) -> None:
+    done = command("--dry-run")
+    assert done.code == 0
+    assert "would write cache/album_timmtestvit.zarr: 71 photos" in done.out
+    assert "(71, 1, 6, 64) float16, 54.5 kB, 2 shards, about" in done.out
+    assert not Path("cache").exists()
+
+
+def test_json_results_can_be_read_by_a_program(command: Command) -> None:
+    estimate = json.loads(command("--dry-run", "--json", "--quiet").out)
+    assert (estimate["records"], estimate["bytes"]) == (71, 71 * 6 * 64 * 2)
+    report = json.loads(command("--json", "--quiet", "--out", "a.zarr", "--limit", "12").out)
+    assert (report["store"], report["encoded"], report["failed"]) == ("a.zarr", 12, 2)
+
+
+def test_fewer_layers_in_float32_hold_the_last_blocks(command: Command) -> None:
+    command("--out", "a.zarr", "--limit", "4", "--dtype", "float32")
+    command("--out", "b.zarr", "--limit", "4", "--dtype", "float32", "--layers", "2")
+    six, two = cls(Path("a.zarr")), cls(Path("b.zarr"))
+    assert (six.dtype, two.shape) == (np.float32, (4, 1, 2, 64))
+    assert np.array_equal(two, six[:, :, 4:])
+
+
+def test_the_preprocessing_is_printed_unless_quiet(command: Command) -> None:
+    assert "preprocessing: name official" in command("--out", "a.zarr", "--limit", "4").err
+    assert command("--out", "b.zarr", "--limit", "4", "--quiet").err == ""
+
+
+def test_more_layers_than_blocks_is_a_usage_error(command: Command) -> None:
+    done = command("--layers", "7")
+    assert (done.code, "has 6 blocks" in done.err) == (2, True)
+
+
+def test_encoder_and_dataset_are_needed(command: Command) -> None:
+    done = command("--encoder", "vit-b16", bare=True)
+    assert (done.code, "--dataset coco" in done.err) == (2, True)
+
+
+def test_media_of_another_modality_are_a_usage_error(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/a.mp4").touch()
+    line = '{"id": "1", "media": "a.mp4", "answers": ["b"]}\n'
+    (tmp_path / "clips/train.jsonl").write_text(line)
+    done = command("--dataset", str(tmp_path / "clips"))
+    assert done.code == 2
+    assert "encodes photos, clips holds clips" in done.err
+
+
+def test_a_wrong_data_root_is_found_before_anything_is_written(
+    command: Command, album: Path
+) -> None:
+    for photo in album.glob("*.*g"):
+        photo.unlink()
+    done = command("--out", "a.zarr")
+    assert done.code == 1
+    assert "none of the first 71 media exists" in done.err
+    assert "--data-root" in done.err
+    assert not Path("a.zarr").exists()
+
+
+def test_a_termination_signal_stops_with_exit_code_75(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminate(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("epalm.extract.run.encode", terminate)
+    done = command("--out", "a.zarr")
+    assert done.code == 75
+    assert "stopped with 2 of 2 shards to do" in done.err
+
+
+@pytest.mark.parametrize(
+    ("dataset", "encoder", "limit", "name"),
+    [
+        ("coco", "vit-b16", None, "coco_vitb16.zarr"),
+        ("flickr8k", "vit-ti16", None, "flickr8k_vitti16.zarr"),
+        (
+            "coco",
+            "timm:deit3_small_patch16_224",
+            100,
+            "coco_timmdeit3smallpatch16224_first100.zarr",
+        ),
+    ],
+)
+def test_the_default_store_is_named_after_media_and_encoder(
+    dataset: str, encoder: str, limit: int | None, name: str
+) -> None:
+    assert default_out(dataset, encoder, limit=limit) == Path("cache") / name
