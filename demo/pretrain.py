@@ -1,0 +1,73 @@
+"""Make the shipped weights: `python -m epalm.demo.pretrain vit` and `... opt`.
+
+Each model sees its own modality alone: the vision transformer drawn scenes and class numbers, the
+OPT texts. Scenes, texts, initial weights and the order of batches follow from fixed names and
+seeds, and both run on one thread, so the same versions of torch and of this code on the same kind
+of processor give the same bytes. Other processors or versions round differently: their weights
+differ in every digit after some hundred steps, but serve as well. `weights/README.md` records the
+digests of the shipped files and what made them.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from safetensors.torch import save_file
+
+from epalm.console import out_console, progress, run_app
+from epalm.demo.encoder import VIT_WEIGHTS, WEIGHTS
+from epalm.demo.pretrain_opt import STEPS as OPT_STEPS
+from epalm.demo.pretrain_opt import pretrain_opt, save_opt, train_tokenizer
+from epalm.demo.pretrain_vit import HEAD, accuracy, pretrain_vit
+from epalm.demo.pretrain_vit import STEPS as VIT_STEPS
+
+OPT_FOLDER = "opt-micro"
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def command(
+    model: Annotated[Literal["vit", "opt"], typer.Argument(help="Which of the two.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = WEIGHTS,
+) -> None:
+    """Pretrain one of the demo's frozen models from scratch; tens of minutes on one core."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+    makers: dict[str, Callable[[Path], list[Path]]] = {"vit": make_vit, "opt": make_opt}
+    for path in makers[model](out):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        out_console.print(f"{digest}  {path.relative_to(out)}", soft_wrap=True, highlight=False)
+
+
+def make_vit(out: Path) -> list[Path]:
+    """Pretrain and write the vision transformer in float16, without its classifier."""
+    with progress("pretraining vit", total=VIT_STEPS, unit="steps") as tick:
+        model = pretrain_vit(tick)
+    share = accuracy(model, "pretrain-vit-held-out", 1000)
+    out_console.print(f"held-out scenes: {100 * share:.2f} % of the classes right")
+    state = {
+        name: tensor.half().contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(HEAD)
+    }
+    path = out / VIT_WEIGHTS.name
+    save_file(state, path)
+    return [path]
+
+
+def make_opt(out: Path) -> list[Path]:
+    """Pretrain and write the OPT in float16, and its tokenizer."""
+    tokenizer = train_tokenizer()
+    with progress("pretraining opt", total=OPT_STEPS, unit="steps") as tick:
+        model = pretrain_opt(tokenizer, tick)
+    folder = out / OPT_FOLDER
+    save_opt(model, tokenizer, folder)
+    return sorted(folder.iterdir())
+
+
+if __name__ == "__main__":
+    run_app(app)
