@@ -1,5 +1,6 @@
 """The hand-kept lists in pyproject.toml against the folders on disk."""
 
+import re
 import subprocess
 import tomllib
 from importlib import import_module
@@ -10,7 +11,7 @@ import pytest
 
 from epalm.metrics.registry import METRICS
 from epalm.tasks.registry import DATASETS, TASKS
-from tests.repository import PACKAGES, ROOT
+from tests.repository import PACKAGES, ROOT, sources
 
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
@@ -18,6 +19,15 @@ FOLDERS = {
     "epalm" if name == "epalm" else f"epalm.{name}": folder for name, folder in PACKAGES.items()
 }
 """Package -> folder, as found on disk."""
+
+
+ENTRIES = {
+    entry
+    for name in PACKAGES
+    for file in sources(name)
+    for entry in re.findall(r'"(epalm\.[\w.]+:\w+)"', file.read_text(encoding="utf-8"))
+}
+"""Every "module:name" in the sources, whichever registry it stands in."""
 
 
 def matching(pattern: str, folder: Path) -> list[Path]:
@@ -94,7 +104,11 @@ def test_every_tracked_file_that_is_no_source_is_package_data() -> None:
     assert data - packed == set()
 
 
-@pytest.mark.parametrize("entry", sorted({**DATASETS, **TASKS, **METRICS}.values()))
+def test_registries_are_among_the_entries_found() -> None:
+    assert {*DATASETS.values(), *TASKS.values(), *METRICS.values()} <= ENTRIES
+
+
+@pytest.mark.parametrize("entry", sorted(ENTRIES))
 def test_every_registry_entry_can_be_imported(entry: str) -> None:
     module, _, attribute = entry.partition(":")
     assert callable(getattr(import_module(module), attribute))
