@@ -98,7 +98,7 @@ def make_plan(settings: Settings) -> Plan:
     media = load_media(settings.dataset, settings.data_root)
     items = media.items[: settings.limit]
     _check_files(items)
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _usable(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     encoder = make_encoder(
         settings.encoder,
         weights=settings.weights,
@@ -175,6 +175,15 @@ def _check_fit(encoder: Encoder, media: MediaSet, *, keep: int) -> None:
         )
     if not 1 <= keep <= encoder.depth:
         raise UsageError(f"--layers {keep}: {encoder.name} has {encoder.depth} blocks")
+
+
+def _usable(device: str) -> str:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {device} cannot be used: {reason}") from error
+    return device
 
 
 def _default_workers(device: str) -> int:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import pickle
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,17 @@ class VitEncoder:
         handles = [block.register_forward_hook(record) for block in self.model.blocks]  # type: ignore[union-attr]
         try:
             pixels = (batch.to(self._mean.device).float() / 255 - self._mean) / self._std
-            bf16 = self.precision == "bf16"
-            with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=bf16):
+            with _exact_convolutions(), self._autocast(pixels.device.type):
                 self.model.forward_features(pixels)  # type: ignore[operator]
         finally:
             for handle in handles:
                 handle.remove()
         return recorded
+
+    def _autocast(self, device_type: str) -> torch.autocast:
+        """With bf16, matrix products round to bfloat16; residual stream and norms stay float32."""
+        enabled = self.precision == "bf16"
+        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled)
 
     def fingerprint(self) -> dict[str, str]:
         """Architecture, digest of the weights, token, norm, preprocessing, precision, code."""
@@ -96,6 +101,14 @@ class VitEncoder:
             "code": CODE_VERSION,
             **self.preset.fingerprint(),
         }
+
+
+def _exact_convolutions() -> AbstractContextManager[None]:
+    """Keep the patch embedding in full float32 on GPUs, where torch rounds it to TF32 if let."""
+    settings: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, allow_tf32=False
+    )
+    return settings
 
 
 def make_vit(

@@ -195,6 +195,13 @@ def test_more_layers_than_blocks_is_a_usage_error(command: Command) -> None:
     assert (done.code, "has 6 blocks" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
+def test_a_device_that_is_not_there_is_a_usage_error(device: str, command: Command) -> None:
+    done = command("--device", device, "--out", "a.zarr")
+    assert done.code == 2
+    assert f"--device {device} cannot be used" in done.err
+
+
 def test_encoder_and_dataset_are_needed(command: Command) -> None:
     done = command("--encoder", "vit-b16", bare=True)
     assert (done.code, "--dataset coco" in done.err) == (2, True)
