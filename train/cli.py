@@ -60,8 +60,9 @@ def command(
     spec = source.spec
     if not task and not spec.tasks:
         raise UsageError(f"{features} names no task over {spec.dataset}: give --task")
-    root = resolve_data_root(data_root, recorded=spec.data_root)
-    wanted = load_task(task or spec.tasks[0], root)
+    asked = task or spec.tasks[0]
+    root = resolve_data_root(data_root, recorded=spec.data_root, task=asked)
+    wanted = load_task(asked, root)
     recipe_name = recipe or _default_recipe(wanted.name)
     overrides = [*(changes or []), *([f"lm={lm!r}"] if lm else [])]
     settings = load_recipe(recipe_name, overrides)
