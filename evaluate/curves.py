@@ -33,15 +33,15 @@ _INK = "#010203"
 class Curve:
     """One line: (K,) positions and heights, K at least 1."""
 
-    epochs: NDArray[np.float64]
+    steps: NDArray[np.float64]
     values: NDArray[np.float64]
 
 
 def read_curve(metrics_file: Path, *, kind: str, metric: str) -> Curve | None:
-    """One quantity of a run's metrics.jsonl over the epochs.
+    """One quantity of a run's metrics.jsonl over the optimiser steps.
 
     Args:
-        metrics_file: one JSON object a line, each with "kind" and "epoch".
+        metrics_file: one JSON object a line, each with "kind" and "step".
         kind: "train" or "val".
         metric: the member to read, such as "loss".
 
@@ -59,16 +59,16 @@ def read_curve(metrics_file: Path, *, kind: str, metric: str) -> Curve | None:
         try:
             record = json.loads(line)
             if record["kind"] == kind and metric in record:
-                points.append((float(record["epoch"]), float(record[metric])))
+                points.append((float(record["step"]), float(record[metric])))
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedFileError(
                 f"{metrics_file}, line {number}: found {line[:80]!r}, wanted a JSON object with "
-                f'"kind", "epoch" and numbers ({error!r})'
+                f'"kind", "step" and numbers ({error!r})'
             ) from error
     if not points:
         return None
-    epochs, values = np.array(points).T
-    return Curve(epochs, values)
+    steps, values = np.array(points).T
+    return Curve(steps, values)
 
 
 def draw(curves: Sequence[Curve | None], *, title: str, axis: str, percent: bool) -> str:
@@ -94,15 +94,15 @@ def draw(curves: Sequence[Curve | None], *, title: str, axis: str, percent: bool
                 continue
             short = _shortened(curve)
             axes.plot(
-                short.epochs,
+                short.steps,
                 short.values * (100 if percent else 1),
                 color=LINE_COLOURS[number % len(LINE_COLOURS)],
                 linestyle=_DASHES[number % len(_DASHES)],
                 linewidth=1.8,
-                marker="o" if len(short.epochs) <= 40 else None,
+                marker="o" if len(short.steps) <= 40 else None,
                 markersize=3.5,
             )
-        axes.set_xlabel("epoch", color=_INK)
+        axes.set_xlabel("step", color=_INK)
         axes.set_ylabel(axis, color=_INK)
         _plain_frame(axes)
         out = StringIO()
@@ -111,7 +111,7 @@ def draw(curves: Sequence[Curve | None], *, title: str, axis: str, percent: bool
 
 
 def _plain_frame(axes: "Axes") -> None:
-    """Two axis lines, faint horizontal rules, whole epochs."""
+    """Two axis lines, faint horizontal rules, whole steps."""
     from matplotlib.ticker import MaxNLocator
 
     axes.spines[["top", "right"]].set_visible(False)
@@ -123,11 +123,11 @@ def _plain_frame(axes: "Axes") -> None:
 
 def _shortened(curve: Curve) -> Curve:
     """The curve itself, or its means over `POINTS_AT_MOST` equal stretches."""
-    if len(curve.epochs) <= POINTS_AT_MOST:
+    if len(curve.steps) <= POINTS_AT_MOST:
         return curve
-    epochs = [part.mean() for part in np.array_split(curve.epochs, POINTS_AT_MOST)]
+    steps = [part.mean() for part in np.array_split(curve.steps, POINTS_AT_MOST)]
     values = [part.mean() for part in np.array_split(curve.values, POINTS_AT_MOST)]
-    return Curve(np.array(epochs), np.array(values))
+    return Curve(np.array(steps), np.array(values))
 
 
 def _inline(drawing: str, title: str) -> str:

@@ -1,0 +1,183 @@
+"""A tiny run on disk, and evaluations made by hand."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import OPTConfig, PreTrainedTokenizerFast
+
+from epalm.cache.spec import StoreSpec
+from epalm.cache.store import create_store
+from epalm.evaluate.records import Answered, Evaluation, Score
+from epalm.metrics.intervals import GroupMean
+from epalm.model.decode import Decoding
+from epalm.model.language_model import PrefixedOPT, weights_digest
+from epalm.model.saved import ADAPTER_FILE, ModelSettings, RunRecord, build_model, save_adapter
+
+WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+COLOURS = {"a.png": "red", "b.png": "blue", "c.png": "green", "d.png": "white"}
+BROKEN = "d.png"
+"""The medium whose row in the store is invalid."""
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """Paths of a run and what it needs."""
+
+    folder: Path
+    data: Path
+    store: Path
+
+
+def make_run(root: Path, *, name: str = "tiny") -> TinyRun:
+    """A run over four pictures, one of which could not be encoded, with six questions."""
+    data = _write_manifest(root / "data")
+    store = root / "tiny.zarr"
+    if not store.exists():
+        _write_store(store, data)
+    folder = root / "runs" / name
+    folder.mkdir(parents=True)
+    settings = ModelSettings(
+        lm=str(_write_language_model(root / "lm")),
+        precision="fp32",
+        variant="full",
+        encoder_width=8,
+        cached=2,
+        prompt_length=2,
+        inject="1:3",
+        tail="causal",
+        lm_dropout=0.0,
+        template="{prompt} {answer}",
+        supervise="answer",
+    )
+    torch.manual_seed(7)
+    model, _ = build_model(settings)
+    with torch.no_grad():
+        for weight in model.connectors.parameters():
+            weight.mul_(20)  # so that what was seen changes what is said
+    save_adapter(model, folder / ADAPTER_FILE)
+    RunRecord(
+        name=name,
+        task="manifest",
+        recipe="small",
+        model=settings,
+        decoding=Decoding(max_new_tokens=3),
+        features=str(store),
+        store=store_spec().comparable(),
+        data_root=str(data),
+        seed=5,
+        blind=False,
+        lm_digest=weights_digest(model.language_model),
+        trained=1000,
+        frozen=99_000,
+    ).save(folder)
+    lines = [{"kind": "train", "step": 1, "epoch": 0.5, "loss": 2.0}]
+    lines.append({"kind": "val", "step": 2, "epoch": 1, "exact_match": 0.25})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "recipe.toml").write_text("epochs = 4\nbatch_size = 16\nlr = 1e-3\n")
+    return TinyRun(folder, data, store)
+
+
+def store_spec() -> StoreSpec:
+    return StoreSpec(
+        dataset="data",
+        encoder="tiny-vit",
+        fingerprint={"weights": "12345678", "preprocessing": "native"},
+        layers=(0, 1),
+        width=8,
+        count=len(COLOURS),
+        tasks=("manifest",),
+    )
+
+
+def evaluation(run: str = "full", *, answers: int = 6, text: str = "lamp") -> Evaluation:
+    """An evaluation of `answers` questions; every second answer is right."""
+    answered = tuple(
+        Answered(
+            id=f"q{row}",
+            key=list(COLOURS)[row % len(COLOURS)],
+            prompt="what is on the desk?",
+            prediction=text,
+            references=("lamp", "lamp", "cup"),
+            scores={"exact_match": float(row % 2)},
+        )
+        for row in range(answers)
+    )
+    return Evaluation(
+        run=run,
+        task="manifest",
+        kind="qa",
+        split="val",
+        blind=False,
+        headline="exact_match",
+        scores={"exact_match": Score(0.5, 0.25, 0.75), "other": Score(0.125)},
+        breakdowns={"question type": (GroupMean("what is", 0.5, answers),)},
+        settings={"recipe": "small", "seed": "0"},
+        fingerprint={"encoder": "tiny-vit"},
+        skipped=("q99",),
+        seconds=1.5,
+        answered=answered,
+    )
+
+
+def _write_manifest(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (32, 24), colour).save(folder / name)
+    questions = [
+        {"id": "q1", "media": "a.png", "prompt": "what is on the desk"},
+        {"id": "q2", "media": "b.png", "prompt": "what is on the wall", "question_type": "what"},
+        {"id": "q3", "media": "c.png", "prompt": "how many", "question_type": "how many"},
+        {"id": "q4", "media": BROKEN, "prompt": "how many", "question_type": "how many"},
+        {"id": "q5", "media": "a.png", "prompt": "what is red", "question_type": "what"},
+        {"id": "q6", "media": "b.png", "prompt": "what", "question_type": "what"},
+    ]
+    lines = [json.dumps(question | {"answers": ["lamp"]}) + "\n" for question in questions]
+    (folder / "val.jsonl").write_text("".join(lines))
+    (folder / "train.jsonl").write_text(lines[0])
+    return folder
+
+
+def _write_store(path: Path, data: Path) -> None:
+    sink = create_store(path, store_spec(), list(COLOURS))
+    tokens = np.random.default_rng(0).normal(size=sink.spec.shape).astype(np.float16)
+    row = list(COLOURS).index(BROKEN)
+    tokens[row] = np.nan
+    sink.write(0, tokens, {BROKEN: "cannot be decoded"})
+    sink.finish()
+
+
+def _write_language_model(folder: Path) -> Path:
+    if folder.exists():
+        return folder
+    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="</s> $A", special_tokens=[("</s>", vocabulary["</s>"])]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="</s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+    ).save_pretrained(folder)
+    torch.manual_seed(3)
+    config = OPTConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        ffn_dim=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        word_embed_proj_dim=16,
+        max_position_embeddings=32,
+        init_std=0.3,
+    )
+    PrefixedOPT(config).save_pretrained(folder)
+    return folder

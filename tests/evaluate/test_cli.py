@@ -1,0 +1,100 @@
+"""`epalm-eval`: what it prints and its exit codes."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from epalm.evaluate import cli
+from epalm.model.saved import RunRecord
+from tests.evaluate.helpers import TinyRun, evaluation, make_run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return make_run(tmp_path_factory.mktemp("cli"))
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of the command."""
+    monkeypatch.setattr(sys, "argv", ["epalm-eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_left_out_examples_give_exit_code_3_and_a_count(
+    tiny: TinyRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = call(monkeypatch, "--split", "val", "--runs", tiny.folder.parent, "--quiet")
+    out, err = capfd.readouterr()
+    assert code == 3
+    assert "exact match" in out
+    assert "incomplete: 1 of 6 examples were left out" in err
+
+
+def test_a_complete_evaluation_gives_exit_code_0_and_json_on_request(
+    tiny: TinyRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = call(
+        monkeypatch, "--split", "val", "--run", tiny.folder, "--limit", 3, "--json", "--quiet"
+    )
+    scores = json.loads(capfd.readouterr().out)
+    assert code == 0
+    assert scores["counts"] == {"scored": 3, "skipped": 0}
+    assert Path(scores["folder"]) == tiny.folder / "eval" / "val-first3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--split", "vall"), 2, "has no split 'vall': choose one of train, val"),
+        (("--split", "val", "--run", "absent"), 1, "epalm-train"),
+        (("--split", "val", "--features", "absent.zarr"), 1, "absent.zarr"),
+    ],
+)
+def test_errors_are_one_line_with_their_exit_code(
+    tiny: TinyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    assert call(monkeypatch, *arguments, "--runs", tiny.folder.parent) == code
+    err = capfd.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_a_store_of_other_vectors_gives_exit_code_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path)
+    record = RunRecord.load(run.folder)
+    replace(record, store=record.store | {"encoder": "vit-b16"}).save(run.folder)
+    assert call(monkeypatch, "--split", "val", "--run", run.folder) == 4
+    assert "encoder is tiny-vit, in training vit-b16" in capfd.readouterr().err
+
+
+def test_a_missing_option_is_a_usage_error_of_the_installed_program() -> None:
+    program = Path(sys.executable).with_name("epalm-eval")
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--split" in done.stderr
+
+
+def test_scores_stand_in_the_table_times_100_with_their_intervals() -> None:
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(cli.score_table(evaluation()))
+    text = console.export_text()
+    assert "50.00" in text
+    assert "25.00 to 75.00" in text
+    assert "12.50" in text

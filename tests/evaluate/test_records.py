@@ -1,0 +1,66 @@
+"""The files of an evaluation."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epalm.errors import MalformedFileError, MissingFileError
+from epalm.evaluate.records import read_evaluation, write_evaluation
+from tests.evaluate.helpers import evaluation
+
+
+def test_an_evaluation_comes_back_from_its_files_unchanged(tmp_path: Path) -> None:
+    written = evaluation(text='naïve\u2028\n"lamp" 🐶')
+    write_evaluation(tmp_path / "eval" / "val", written)
+    assert read_evaluation(tmp_path / "eval" / "val") == written
+
+
+def test_an_evaluation_overwrites_the_one_before(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, evaluation(answers=6))
+    write_evaluation(tmp_path, evaluation(answers=2))
+    assert len(read_evaluation(tmp_path).answered) == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["predictions.jsonl", "scores.json"]
+
+
+def test_each_prediction_is_a_line_with_its_question_references_and_scores(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, evaluation())
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+    assert json.loads(lines[1]) == {
+        "id": "q1",
+        "key": "b.png",
+        "prompt": "what is on the desk?",
+        "prediction": "lamp",
+        "references": ["lamp", "lamp", "cup"],
+        "scores": {"exact_match": 1.0},
+    }
+
+
+def test_the_scores_file_counts_what_was_scored_and_what_was_left_out(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, evaluation())
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["counts"] == {"scored": 6, "skipped": 1}
+    assert scores["scores"]["exact_match"] == {"value": 0.5, "low": 0.25, "high": 0.75}
+    assert scores["scores"]["other"] == {"value": 0.125, "low": None, "high": None}
+
+
+def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"scores\.json is not there.*epalm-eval"):
+        read_evaluation(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", "{}", '{"run": 1}'])
+def test_a_damaged_scores_file_is_refused(tmp_path: Path, damaged: str) -> None:
+    write_evaluation(tmp_path, evaluation())
+    (tmp_path / "scores.json").write_text(damaged)
+    with pytest.raises(MalformedFileError, match="cannot be read"):
+        read_evaluation(tmp_path)
+
+
+def test_a_prediction_without_its_references_is_refused(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, replace(evaluation(), answered=()))
+    (tmp_path / "predictions.jsonl").write_text('{"id": "q1"}\n')
+    with pytest.raises(MalformedFileError, match="references"):
+        read_evaluation(tmp_path)

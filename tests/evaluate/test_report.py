@@ -1,0 +1,201 @@
+"""The report: complete in itself, safe, and right about what it shows."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from epalm.errors import UsageError
+from epalm.evaluate.gallery import choose
+from epalm.evaluate.media import BYTES_AT_MOST, SIDE_AT_MOST, embed
+from epalm.evaluate.records import Evaluation, Score
+from epalm.evaluate.report import ReportData, write_report
+from epalm.tasks.records import MediaItem, Modality
+from tests.evaluate.helpers import COLOURS, evaluation
+
+HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}"
+
+
+class Page(HTMLParser):
+    """What a browser would load, run and show."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(markup)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def photos(folder: Path, size: tuple[int, int] = (640, 480)) -> dict[str, MediaItem]:
+    for name, colour in COLOURS.items():
+        Image.new("RGB", size, colour).save(folder / name)
+    return {name: MediaItem(name, folder / name) for name in COLOURS}
+
+
+def page(tmp_path: Path, *evaluations: Evaluation, **more: object) -> Page:
+    file = tmp_path / "out" / "report.html"
+    data = ReportData("title", evaluations or (evaluation(),), **more)  # type: ignore[arg-type]
+    write_report(file, data)
+    return Page(file.read_text(encoding="utf-8"))
+
+
+def test_hostile_text_is_shown_and_not_run(tmp_path: Path) -> None:
+    hostile = evaluation(HOSTILE, text=HOSTILE)
+    answered = tuple(
+        replace(one, prompt=HOSTILE, references=(HOSTILE,)) for one in hostile.answered
+    )
+    hostile = replace(
+        hostile, answered=answered, settings={HOSTILE: HOSTILE}, split=HOSTILE, task=HOSTILE
+    )
+    file = tmp_path / "report.html"
+    write_report(file, ReportData(HOSTILE, (hostile,), lead=HOSTILE, media=photos(tmp_path)))
+    shown = Page(file.read_text(encoding="utf-8"))
+    assert len(shown.all("script")) == 1  # the gallery's buttons
+    assert all("onerror" not in attributes for _, attributes in shown.elements)
+    assert all((image["src"] or "").startswith("data:image/") for image in shown.all("img"))
+    assert HOSTILE in shown.text
+
+
+def test_nothing_is_loaded_from_outside_the_page(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"kind": "train", "step": 1, "epoch": 1, "loss": 1.0}\n' * 3)
+    shown = page(tmp_path, media=photos(tmp_path), metrics_files=(log,))
+    markup = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://", markup)
+    assert not re.search(r"@import|url\((?!#)", markup)
+    assert not shown.all("link")
+    for tag, attributes in shown.elements:
+        for name in ("src", "href", "srcset", "poster", "data"):
+            address = attributes.get(name)
+            assert address is None or address.startswith(("data:", "#")), (tag, address)
+
+
+def test_pictures_are_embedded_scaled_down_and_described(tmp_path: Path) -> None:
+    shown = page(tmp_path, media=photos(tmp_path))
+    images = shown.all("img")
+    assert len(images) == 6
+    head, _, content = (images[0]["src"] or "").partition(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as photo:
+        assert photo.size == (SIDE_AT_MOST, 240)
+    assert {image["alt"] for image in images} == {f"photo {name}" for name in COLOURS}
+
+
+def test_a_small_drawing_is_embedded_without_loss(tmp_path: Path) -> None:
+    item = photos(tmp_path, (64, 64))["b.png"]
+    medium = embed(item)
+    assert medium.coarse
+    with Image.open(io.BytesIO(base64.b64decode(medium.address.partition(",")[2]))) as drawing:
+        assert drawing.convert("RGB").getpixel((3, 3)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "modality", "size", "element", "address"),
+    [
+        ("a.ogg", "audio", 10, "audio", "data:audio/ogg;base64,"),
+        ("a.mp4", "video", 10, "video", "data:video/mp4;base64,"),
+        ("a.gif", "video", 10, "image", "data:image/gif;base64,"),
+        ("a.wav", "audio", BYTES_AT_MOST + 1, "none", "its file is too large to be embedded"),
+        ("a.avi", "video", 10, "none", "browsers cannot play .avi files"),
+        ("a.jpg", "image", 10, "none", "it cannot be decoded (UnidentifiedImageError)"),
+    ],
+)
+def test_clips_and_recordings_are_embedded_whole_or_not_at_all(
+    tmp_path: Path, name: str, modality: Modality, size: int, element: str, address: str
+) -> None:
+    (tmp_path / name).write_bytes(b"0" * size)
+    medium = embed(MediaItem(name, tmp_path / name, modality))
+    assert medium.element == element
+    assert medium.address.startswith(address)
+
+
+def test_media_that_are_gone_leave_their_questions_in_place(tmp_path: Path) -> None:
+    gone = {name: MediaItem(name, tmp_path / name) for name in COLOURS}
+    shown = page(tmp_path, media=gone)
+    assert not shown.all("img")
+    assert shown.text.count("what is on the desk?") == 6
+    assert any("its file is no longer there" in text for text in shown.text)
+
+
+def test_a_report_without_media_still_shows_answers(tmp_path: Path) -> None:
+    shown = page(tmp_path)
+    assert shown.text.count("what is on the desk?") == 6
+
+
+def test_references_are_counted_by_people(tmp_path: Path) -> None:
+    shown = page(tmp_path)
+    assert "lamp (2 people)" in shown.text
+    assert "cup" in shown.text
+
+
+def test_several_runs_stand_side_by_side_with_every_answer(tmp_path: Path) -> None:
+    blind = replace(
+        evaluation("blind", text="wall"), blind=True, scores={"exact_match": Score(0.1, 0.0, 0.2)}
+    )
+    shown = page(tmp_path, blind, evaluation("full", text="lamp"), media=photos(tmp_path))
+    assert shown.text.count("wall") == shown.text.count("lamp") == 6
+    assert "50.00" in shown.text
+    assert "10.00" in shown.text
+    assert "25.00 to 75.00" in shown.text
+    assert "blind: blind control, each question saw another medium" in shown.text
+    assert "full: 1 skipped, their media are not encoded" in shown.text
+    best = [one for one in shown.all("span") if one.get("class") == "best"]
+    assert len(best) == 2  # exact match and the score that only one run has
+
+
+def test_the_figure_of_a_single_run_is_not_called_the_best(tmp_path: Path) -> None:
+    shown = page(tmp_path)
+    assert not [one for one in shown.all("span") if one.get("class") == "best"]
+
+
+def test_runs_of_different_splits_are_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"manifest test .*manifest val"):
+        page(tmp_path, evaluation(), replace(evaluation(), split="test"))
+
+
+def test_a_caption_report_describes_photos_by_a_reference(tmp_path: Path) -> None:
+    captions = replace(evaluation(), kind="caption", headline="exact_match")
+    shown = page(tmp_path, captions, media=photos(tmp_path))
+    assert {image["alt"] for image in shown.all("img")} == {"photo: lamp"}
+    assert "3 references" in "".join(shown.text)
+
+
+def test_long_breakdowns_are_cut_and_say_so(tmp_path: Path) -> None:
+    group = evaluation().breakdowns["question type"][0]
+    groups = tuple(replace(group, name=f"kind {number}") for number in range(30))
+    shown = page(tmp_path, replace(evaluation(), breakdowns={"question type": groups}))
+    assert "kind 23" in shown.text
+    assert "kind 24" not in shown.text
+    assert any("6 smaller groups" in text for text in shown.text)
+
+
+def test_the_gallery_holds_the_best_the_worst_and_a_fair_sample() -> None:
+    scores = [number / 100 for number in range(100)]
+    chosen = choose(scores, per_group=8)
+    rows = [row for group in chosen.values() for row in group]
+    assert len(set(rows)) == 24
+    rest = sorted(set(range(100)) - set(chosen["random"]))
+    assert chosen["best"] == rest[-8:][::-1]
+    assert chosen["worst"] == rest[:8]
+    assert chosen == choose(scores, per_group=8)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 23, 24, 25])
+def test_few_examples_are_all_shown_once(count: int) -> None:
+    chosen = choose([0.0] * count, per_group=8)
+    rows = [row for group in chosen.values() for row in group]
+    assert len(rows) == len(set(rows)) == min(count, 24)

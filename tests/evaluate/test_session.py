@@ -1,0 +1,187 @@
+"""From a run's folder to an evaluation, on a tiny run."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from epalm.cache.store import open_store
+from epalm.errors import CacheMismatchError, DataError, MissingFileError, UnknownSplitError
+from epalm.evaluate import session
+from epalm.evaluate.records import read_evaluation
+from epalm.evaluate.session import Finished, Request, check_store, evaluate, find_run
+from epalm.metrics.registry import load_metric
+from epalm.model.decode import generate_texts
+from epalm.model.saved import RunRecord, load_run
+from epalm.tasks.records import Prediction
+from epalm.tasks.registry import load_task
+from tests.evaluate.helpers import BROKEN, TinyRun, make_run, store_spec
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return make_run(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: TinyRun) -> Finished:
+    return evaluate(Request(tiny.folder, "val", batch_size=3, quiet=True))
+
+
+class Witness:
+    """Answers one question at a time, without any of the evaluation's code."""
+
+    def __init__(self, run: TinyRun) -> None:
+        self.run = load_run(run.folder)
+        self.source = open_store(run.store)
+
+    def says(self, prompt: str, key: str) -> str:
+        tokens = torch.from_numpy(self.source.read([key]))
+        record = self.run.record
+        template = record.model.text_template()
+        return generate_texts(
+            self.run.model, self.run.tokenizer, template, [prompt], tokens, record.decoding
+        )[0]
+
+
+@pytest.fixture(scope="module")
+def witness(tiny: TinyRun) -> Witness:
+    return Witness(tiny)
+
+
+def test_batched_predictions_are_what_single_questions_give(
+    finished: Finished, witness: Witness
+) -> None:
+    found = finished.evaluation
+    assert [one.id for one in found.answered] == ["q1", "q2", "q3", "q5", "q6"]
+    for one in found.answered:
+        assert one.prediction == witness.says(one.prompt, one.key)
+    assert len({one.prediction for one in found.answered}) > 1
+
+
+def test_the_files_hold_the_evaluation_and_a_report(tiny: TinyRun, finished: Finished) -> None:
+    assert finished.folder == tiny.folder / "eval" / "val"
+    assert read_evaluation(finished.folder) == finished.evaluation
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert "tiny, val" in page
+    assert page.count("data:image/png;base64,") == 5
+    assert page.count("<svg") == 2
+
+
+def test_a_medium_that_could_not_be_encoded_is_left_out_and_listed(finished: Finished) -> None:
+    assert finished.evaluation.skipped == ("q4",)
+    assert BROKEN not in {one.key for one in finished.evaluation.answered}
+
+
+def test_the_scores_are_the_metrics_with_intervals_and_groups(
+    tiny: TinyRun, finished: Finished
+) -> None:
+    found = finished.evaluation
+    examples = [
+        example
+        for example in load_task("manifest", tiny.data).examples("val", tiny.data)
+        if example.question_id not in found.skipped
+    ]
+    predictions = [Prediction(one.id, one.key, one.prediction) for one in found.answered]
+    scores = load_metric("exact")(predictions, examples)
+    assert {name: score.value for name, score in found.scores.items()} == scores.values
+    assert all(score.low is not None for score in found.scores.values())
+    assert {group.name: group.count for group in found.breakdowns["question type"]} == {
+        "what": 3,
+        "how many": 1,
+    }
+
+
+def test_the_blind_control_answers_from_another_medium_of_the_split(
+    tiny: TinyRun, finished: Finished, witness: Witness
+) -> None:
+    true = finished.evaluation.answered
+    control = evaluate(Request(tiny.folder, "val", blind=True, quiet=True))
+    blind = control.evaluation.answered
+    assert control.folder == tiny.folder / "eval" / "val-blind"
+    assert control.evaluation.blind
+    for one in blind:
+        others = {other.key for other in blind} - {one.key}
+        assert one.prediction in {witness.says(one.prompt, key) for key in others}
+    assert [one.prediction for one in blind] != [one.prediction for one in true]
+
+
+def test_a_run_that_was_trained_blind_is_evaluated_blind(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    replace(RunRecord.load(run.folder), blind=True).save(run.folder)
+    finished = evaluate(Request(run.folder, "val", quiet=True))
+    assert finished.evaluation.blind
+    assert finished.folder.name == "val-blind"
+
+
+def test_a_limited_evaluation_has_a_folder_of_its_own(tiny: TinyRun) -> None:
+    finished = evaluate(Request(tiny.folder, "val", limit=2, quiet=True))
+    assert finished.folder.name == "val-first2"
+    assert [one.id for one in finished.evaluation.answered] == ["q1", "q2"]
+
+
+def test_an_unknown_split_is_refused_before_a_model_is_loaded(
+    tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "load_run", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(UnknownSplitError, match=r"no split 'karpathy_test'.*train, val"):
+        evaluate(Request(tiny.folder, "karpathy_test"))
+
+
+def test_questions_without_answers_are_refused_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    monkeypatch.setattr(session, "load_run", lambda *_: pytest.fail("a model was loaded"))
+    line = {"id": "q9", "media": "a.png", "prompt": "what", "answers": []}
+    (run.data / "test.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(DataError, match="q9 has no reference"):
+        evaluate(Request(run.folder, "test"))
+
+
+def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyRun) -> None:
+    record = RunRecord.load(tiny.folder)
+    other = replace(
+        store_spec(), width=9, fingerprint={"weights": "87654321", "preprocessing": "native"}
+    )
+    with pytest.raises(CacheMismatchError) as caught:
+        check_store(record, other, Path("other.zarr"))
+    assert "fingerprint.weights is 87654321, in training 12345678" in str(caught.value)
+    assert "width is 9, in training 8" in str(caught.value)
+    assert "preprocessing" not in str(caught.value)
+
+
+def test_a_store_over_other_media_is_accepted(tiny: TinyRun) -> None:
+    record = RunRecord.load(tiny.folder)
+    check_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), Path("gqa.zarr"))
+
+
+def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for picture in run.data.glob("*.png"):
+        picture.unlink()
+    finished = evaluate(Request(run.folder, "val", quiet=True))
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert len(finished.evaluation.answered) == 5
+    assert "data:image" not in page
+
+
+def test_the_newest_run_is_taken_unless_one_is_named(tmp_path: Path) -> None:
+    for age, name in enumerate(("newest", "older", "oldest")):
+        record = tmp_path / name / "run.json"
+        record.parent.mkdir()
+        record.write_text("{}")
+        os.utime(record, (1_000_000 - age, 1_000_000 - age))
+    assert find_run(tmp_path).name == "newest"
+    assert find_run(tmp_path, "older") == tmp_path / "older"
+    assert find_run(tmp_path, str(tmp_path / "oldest")) == tmp_path / "oldest"
+
+
+def test_no_run_and_an_unknown_run_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="train one with `epalm-train`"):
+        find_run(tmp_path)
+    with pytest.raises(MissingFileError, match=r"neither x nor .*holds a run\.json"):
+        find_run(tmp_path, "x")
