@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from epalm.console import configure_logging, duration, err_console, out_console, run_app
+from epalm.errors import UsageError
 
 if TYPE_CHECKING:
     from epalm.evaluate.records import Evaluation
@@ -71,11 +72,20 @@ def command(
 
 
 def pick_device(name: str) -> str:
-    """The device's name; "auto" takes CUDA where there is one."""
+    """The device's name; "auto" takes CUDA where there is one.
+
+    Raises:
+        UsageError: the device is not there.
+    """
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"--device {name} cannot be used: {reason}") from error
     return name
 
 

@@ -11,7 +11,7 @@ from epalm.evaluate.records import Answered, Evaluation
 from epalm.tasks.records import MediaItem
 
 PER_GROUP = 8
-"""Cards per group; with three groups and photos of about 20 kB a report stays below 1 MB."""
+"""Cards per group; three groups of photos of about 20 kB make a report of half a megabyte."""
 
 GROUPS = ("best", "worst", "random")
 

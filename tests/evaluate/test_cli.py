@@ -55,6 +55,7 @@ def test_a_complete_evaluation_gives_exit_code_0_and_json_on_request(
     ("arguments", "code", "message"),
     [
         (("--split", "vall"), 2, "has no split 'vall': choose one of train, val"),
+        (("--split", "val", "--device", "abacus"), 2, "--device abacus cannot be used"),
         (("--split", "val", "--run", "absent"), 1, "epalm-train"),
         (("--split", "val", "--features", "absent.zarr"), 1, "absent.zarr"),
     ],
