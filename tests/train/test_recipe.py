@@ -1,0 +1,80 @@
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from epalm.errors import RecipeError
+from epalm.train.recipe import Schedule, known_recipes, load_recipe
+from epalm.train.schedule import learning_rate
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "schedule.json"
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_a_recipe_that_comes_with_the_package_survives_a_round_trip(
+    name: str, tmp_path: Path
+) -> None:
+    recipe = load_recipe(name)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipe.to_toml())
+    assert load_recipe(str(copy)) == recipe
+
+
+def test_a_change_reaches_into_a_table() -> None:
+    recipe = load_recipe("vqa2", ["schedule.min_lr=3e-6", "lm=facebook/opt-125m", "epochs=2"])
+    assert (recipe.schedule.min_lr, recipe.lm, recipe.epochs) == (3e-6, "facebook/opt-125m", 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "schedule.minlr=1",
+            r"vqa2 \[schedule\] has an unknown key 'minlr', did you mean 'min_lr'",
+        ),
+        ("epochs=0", "epochs is 0, wanted more than 0"),
+        ("tail=sometimes", "tail is 'sometimes', wanted one of causal, official, drop"),
+        ("tail=official", "tail 'official' cannot generate"),
+        ("qa_template='{prompt}'", r"must end in '\{answer\}'"),
+        ("epochs", "is no change, wanted key=value"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused(change: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        load_recipe("vqa2", [change])
+
+
+def test_a_recipe_without_a_needed_key_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "short.toml"
+    file.write_text('lm = "x"\n')
+    with pytest.raises(RecipeError, match="lacks lm_precision, variant, epochs"):
+        load_recipe(str(file))
+
+
+@pytest.mark.parametrize("case", json.loads(GOLDEN.read_text()), ids=lambda case: case["name"])
+def test_learning_rates_equal_the_released_schedulers(case: dict[str, float]) -> None:
+    rates: list[float] = case["lr_per_iteration"]  # type: ignore[assignment]
+    schedule = Schedule(
+        kind="published",
+        min_lr=case["min_lr"],
+        warmup_lr=case["warmup_lr"],
+        warmup_steps=int(case["warmup_steps"]),
+        stair_steps=int(case["warmup_step_size"]),
+    )
+    steps, epochs = int(case["iters_per_epoch"]), int(case["epochs"])
+    found = [
+        learning_rate(schedule, case["lr"], step=step, steps_per_epoch=steps, epochs=epochs)
+        for step in range(len(rates))
+    ]
+    assert found == pytest.approx(rates, abs=1e-12)
+
+
+def test_our_schedule_warms_up_and_ends_low() -> None:
+    schedule = Schedule(kind="cosine", min_lr=0.1, warmup_lr=0.0, warmup_steps=4)
+    rates = [
+        learning_rate(schedule, 1.0, step=step, steps_per_epoch=10, epochs=2) for step in range(20)
+    ]
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[-1] == pytest.approx(0.1, abs=0.02)
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[4:]))

@@ -1,0 +1,155 @@
+"""`epalm-train` as a user meets it."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from epalm.errors import CacheMismatchError, EpalmError, RecipeError, UnknownSplitError, UsageError
+from epalm.model.saved import RunRecord, load_run
+from epalm.tasks.manifest import task as manifest_task
+from epalm.train.cli import app
+from tests.train.helpers import World, logged, make_world, start, train_command
+
+LEARN = ["--set", "epochs=15", "--set", "lm_dropout=0.0", "--set", "lr=0.1"]
+
+
+def run(world: World, *extra: str) -> None:
+    result = CliRunner().invoke(app, train_command(world, *extra), catch_exceptions=True)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+def test_training_leaves_a_run_that_loads(world: World) -> None:
+    run(world)
+    folder = world.root / "runs" / "run"
+    assert {path.name for path in folder.iterdir()} >= {
+        "adapter.safetensors",
+        "last.safetensors",
+        "metrics.jsonl",
+        "recipe.toml",
+        "run.json",
+        "versions.json",
+        "README.md",
+    }
+    record = load_run(folder).record
+    connectors, prompt = 2 * (8 * 16 + 16), 2 * 16 + 2 * (16 * 16 + 16)
+    assert record.trained == connectors + prompt
+    assert [line["epoch"] for line in logged(world, "val")] == [1, 2]
+
+
+def test_training_learns_what_only_the_vectors_tell(world: World) -> None:
+    run(world, *LEARN)
+    seen = max(line["exact_match"] for line in logged(world, "val"))
+    run(world, *LEARN, "--blind", "--name", "blind")
+    blind = max(line["exact_match"] for line in logged(world, "val", "blind"))
+    assert seen == 1
+    assert blind < 0.7
+
+
+def test_two_runs_give_the_same_losses(world: World) -> None:
+    run(world)
+    run(world, "--name", "again")
+    assert logged(world, "train") == logged(world, "train", "again")
+
+
+def test_a_killed_run_goes_on_with_the_losses_of_an_undisturbed_one(tmp_path: Path) -> None:
+    world = make_world(tmp_path, epochs=40)
+    killed = start(train_command(world))
+    log = world.root / "runs" / "run" / "metrics.jsonl"
+    while not log.is_file() or log.read_text().count('"val"') < 2:
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    run(world)
+    run(world, "--name", "undisturbed")
+    for kind in ("train", "val"):
+        assert logged(world, kind) == logged(world, kind, "undisturbed")
+    adapters = [tmp_path / "runs" / name / "adapter.safetensors" for name in ("run", "undisturbed")]
+    assert adapters[0].read_bytes() == adapters[1].read_bytes()
+
+
+def test_sigterm_leaves_a_checkpoint_and_exit_code_75(tmp_path: Path) -> None:
+    world = make_world(tmp_path, epochs=400)
+    stopped = start(train_command(world))
+    log = world.root / "runs" / "run" / "metrics.jsonl"
+    while not log.is_file():
+        assert stopped.poll() is None, stopped.communicate()
+        time.sleep(0.02)
+    stopped.send_signal(signal.SIGTERM)
+    _, errors = stopped.communicate(timeout=60)
+    assert stopped.returncode == 75
+    assert "run the same command again to go on" in errors
+    assert (log.parent / "last.pt").is_file()
+
+
+def test_a_finished_run_is_not_trained_again(world: World) -> None:
+    run(world)
+    before = (world.root / "runs/run/metrics.jsonl").read_text()
+    run(world)
+    assert (world.root / "runs/run/metrics.jsonl").read_text() == before
+
+
+def test_a_run_of_other_settings_is_not_overwritten(world: World) -> None:
+    run(world, "--set", "epochs=1")
+    with pytest.raises(UsageError, match=r"other settings .*recipe.toml.* --fresh"):
+        run(world)
+    run(world, "--fresh")
+    assert len(logged(world, "val")) == 2
+
+
+MISTAKES: list[tuple[list[str], type[EpalmError], str]] = [
+    (["--set", "epoch=3"], RecipeError, "unknown key 'epoch', did you mean 'epochs'"),
+    (["--set", "epochs=many"], RecipeError, "epochs is 'many', wanted int"),
+    (["--set", "variant=huge"], UsageError, "variant 'huge' is unknown; known are lin"),
+    (["--set", "encoder=vit-b16"], CacheMismatchError, "encoder is 'tiny-vit'.*wants 'vit-b16'"),
+    (["--recipe", "none"], RecipeError, "recipe 'none' is not found.*vqa2"),
+    (["--task", "vqa3"], UsageError, "'vqa3' is no task"),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "words"), MISTAKES)
+def test_a_mistake_is_named(
+    world: World, options: list[str], kind: type[EpalmError], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        run(world, *options)
+
+
+def test_a_wrong_split_is_named(world: World) -> None:
+    with pytest.raises(UnknownSplitError, match="train, val"):
+        manifest_task(world.data).examples("testt", world.data)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--features", "nowhere.zarr"], 1, "found nothing at nowhere.zarr: run `epalm-extract`"),
+        (["--set", "epoch=3"], 2, "unknown key 'epoch'"),
+        (["--set", "encoder=vit-b16"], 4, "epalm-extract --encoder vit-b16"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(
+    world: World, options: list[str], code: int, words: str
+) -> None:
+    process = start(train_command(world, *options))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert len(errors.strip().splitlines()) == 1
+    assert words in errors
+
+
+def test_the_record_survives_a_round_trip(world: World) -> None:
+    run(world, "--set", "epochs=1")
+    folder = world.root / "runs" / "run"
+    record = RunRecord.load(folder)
+    record.save(folder)
+    assert RunRecord.load(folder) == record
