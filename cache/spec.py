@@ -19,9 +19,18 @@ CHUNK_ROWS = 64
 DTYPES = ("float16", "float32")
 
 
+SMALL_SHARD_ROWS = 512
+"""Rows per shard below which a small store is not divided further."""
+
+
 def fit_shard_rows(count: int) -> int:
-    """Rows per shard for a store of `count` records: whole chunks, at most `SHARD_ROWS`."""
-    return min(SHARD_ROWS, -(-count // CHUNK_ROWS) * CHUNK_ROWS)
+    """Rows per shard for a store of `count` records, in whole chunks.
+
+    About eight shards for a small store, so that a stopped extraction loses little; never more
+    than `SHARD_ROWS`, nor more than the store holds.
+    """
+    rows = min(max(-(-count // 8), SMALL_SHARD_ROWS), SHARD_ROWS, count)
+    return -(-rows // CHUNK_ROWS) * CHUNK_ROWS
 
 
 @dataclass(frozen=True)

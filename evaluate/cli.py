@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from epalm.console import configure_logging, duration, err_console, out_console, run_app
-from epalm.errors import UsageError
+from epalm.devices import pick_device
 
 if TYPE_CHECKING:
     from epalm.evaluate.records import Evaluation
@@ -69,24 +69,6 @@ def command(
             "could not be encoded; scores.json lists them"
         )
         raise typer.Exit(INCOMPLETE)
-
-
-def pick_device(name: str) -> str:
-    """The device's name; "auto" takes CUDA where there is one.
-
-    Raises:
-        UsageError: the device is not there.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"--device {name} cannot be used: {reason}") from error
-    return name
 
 
 def score_table(evaluation: "Evaluation") -> Table:

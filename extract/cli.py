@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from epalm.console import configure_logging, err_console, out_console, run_app
+from epalm.devices import AUTO
 from epalm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def extract_features(
         Path | None, typer.Option(help="Where the data set lies; default: $EPALM_DATA_ROOT.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one.")
-    ] = None,
+        str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU if there is one.")
+    ] = AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Media per pass of the encoder.")] = 64,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes; default: fits the machine.")

@@ -7,10 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.zarr_store import PRIVATE
+from epalm.devices import AUTO, pick_device
 from epalm.errors import MissingFileError, StoreError, UsageError
 from epalm.extract.encoder import Encoder, make_encoder
 from epalm.extract.run import UNITS, Pace
@@ -40,7 +39,7 @@ class Settings:
         precision: "fp32" or "bf16", of the encoder's products.
         out: the store.
         data_root: where the media lie.
-        device: as torch spells it.
+        device: as for `epalm.devices.pick_device`.
         batch_size: media per pass of the encoder.
         workers: decoding processes.
         limit: only the first so many media.
@@ -56,7 +55,7 @@ class Settings:
     precision: str = "fp32"
     out: Path | None = None
     data_root: Path | None = None
-    device: str | None = None
+    device: str = AUTO
     batch_size: int = 64
     workers: int | None = None
     limit: int | None = None
@@ -98,7 +97,7 @@ def make_plan(settings: Settings) -> Plan:
     media = load_media(settings.dataset, settings.data_root)
     items = media.items[: settings.limit]
     _check_files(items)
-    device = _usable(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = pick_device(settings.device)
     encoder = make_encoder(
         settings.encoder,
         weights=settings.weights,
@@ -175,15 +174,6 @@ def _check_fit(encoder: Encoder, media: MediaSet, *, keep: int) -> None:
         )
     if not 1 <= keep <= encoder.depth:
         raise UsageError(f"--layers {keep}: {encoder.name} has {encoder.depth} blocks")
-
-
-def _usable(device: str) -> str:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"--device {device} cannot be used: {reason}") from error
-    return device
 
 
 def _default_workers(device: str) -> int:

@@ -7,6 +7,7 @@ import google_crc32c
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, OPTForCausalLM, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from epalm.errors import ModelError
 from epalm.model.rows import ATTENTION, Prefix, register_attention
@@ -52,6 +53,7 @@ def load_language_model(name: str, precision: str) -> PrefixedOPT:
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
+    disable_progress_bar()  # it would ignore --quiet
     try:
         config = AutoConfig.from_pretrained(name)
         if config.model_type != "opt":

@@ -10,7 +10,7 @@ import pytest
 
 from tests.repository import PACKAGES, module_name, sources
 
-FOUNDATION = {"errors", "console"}
+FOUNDATION = {"errors", "console", "devices"}
 """Modules of the root package that every package may import."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -62,8 +62,8 @@ def violations(package: str, source: str) -> list[str]:
             found.append(f"{name} lacks the leading epalm")
         elif first == "epalm" and rest and rest[0] in PACKAGES.keys() | FOUNDATION:
             found += [name] if rest[0] not in allowed else []
-        elif first in MUST_NOT_IMPORT.get(package, set()):
-            found.append(name)
+        elif first in MUST_NOT_IMPORT.get(package, set()) and package != "epalm":
+            found.append(name)  # the foundation may import inside a function; see the last test
         elif package == "tasks" and first not in sys.stdlib_module_names | {"epalm"}:
             found.append(f"{name} is not in the standard library")
     return found

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from epalm.cache.store import open_store
 from epalm.console import configure_logging, run_app
+from epalm.devices import AUTO, pick_device
 from epalm.errors import UsageError
 from epalm.tasks.registry import load_task, resolve_data_root
 from epalm.train.recipe import RECIPE_FOLDER, load_recipe
@@ -40,7 +40,10 @@ def command(
     data_root: Annotated[
         Path | None, typer.Option(help="Where the task's files lie now; default: as at extraction.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto.")] = AUTO,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16 for the frozen OPT; default: the recipe's.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     blind: Annotated[
         bool, typer.Option("--blind", help="Control: features of other media of the split.")
@@ -64,7 +67,8 @@ def command(
     root = resolve_data_root(data_root, recorded=spec.data_root, task=asked)
     wanted = load_task(asked, root)
     recipe_name = recipe or _default_recipe(wanted.name)
-    overrides = [*(changes or []), *([f"lm={lm!r}"] if lm else [])]
+    named = {"lm": lm, "lm_precision": precision}
+    overrides = [*(changes or []), *(f"{key}={value!r}" for key, value in named.items() if value)]
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(
         wanted.name if spec.dataset in wanted.name else f"{spec.dataset}-{wanted.name}",
@@ -90,19 +94,6 @@ def command(
             quiet=quiet,
         )
     )
-
-
-def pick_device(name: str) -> str:
-    """The device's name; "auto" takes CUDA where there is one.
-
-    Raises:
-        UsageError: CUDA was asked for and there is none.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("--device cuda: PyTorch finds no CUDA device, use --device cpu")
-    return name
 
 
 def _default_recipe(task: str) -> str:

@@ -1,0 +1,27 @@
+"""The device a command computes on."""
+
+from epalm.errors import UsageError
+
+AUTO = "auto"
+"""Takes CUDA where there is one, else the CPU."""
+
+
+def pick_device(name: str) -> str:
+    """The device's name as torch spells it, checked to be usable.
+
+    Args:
+        name: `AUTO` or a name such as "cpu", "cuda", "cuda:1".
+
+    Raises:
+        UsageError: there is no such device, or it cannot be used.
+    """
+    import torch
+
+    if name == AUTO:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name} cannot be used: {reason}") from error
+    return name
