@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from epalm.errors import DataError
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.saved import ADAPTER_FILE, load_adapter, save_adapter
+from epalm.model.saved import ADAPTER_FILE, save_adapter
 
 STATE_FILE = "last.pt"
 LAST_FILE = "last.safetensors"
@@ -71,11 +71,6 @@ def load_state(folder: Path, model: EPALM, optimizer: Optimizer) -> Progress:
 def keep_best(folder: Path, model: EPALM) -> None:
     """Make the present weights the run's result."""
     save_adapter(model, folder / ADAPTER_FILE)
-
-
-def restore_best(folder: Path, model: EPALM) -> None:
-    """Load the run's result."""
-    load_adapter(model, folder / ADAPTER_FILE)
 
 
 class MetricsLog:

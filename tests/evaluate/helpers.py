@@ -7,19 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import OPTConfig, PreTrainedTokenizerFast
 
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import create_store
 from epalm.evaluate.records import Answered, Evaluation, Score
 from epalm.metrics.intervals import GroupMean
 from epalm.model.decode import Decoding
-from epalm.model.language_model import PrefixedOPT, weights_digest
+from epalm.model.language_model import weights_digest
 from epalm.model.saved import ADAPTER_FILE, ModelSettings, RunRecord, build_model, save_adapter
+from tests.fakes import save_language_model
 
 WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")
-SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 COLOURS = {"a.png": "red", "b.png": "blue", "c.png": "green", "d.png": "white"}
 BROKEN = "d.png"
 """The medium whose row in the store is invalid."""
@@ -43,7 +41,7 @@ def make_run(root: Path, *, name: str = "tiny") -> TinyRun:
     folder = root / "runs" / name
     folder.mkdir(parents=True)
     settings = ModelSettings(
-        lm=str(_write_language_model(root / "lm")),
+        lm=str(save_language_model(root / "lm", WORDS)),
         precision="fp32",
         variant="full",
         encoder_width=8,
@@ -150,34 +148,3 @@ def _write_store(path: Path, data: Path) -> None:
     tokens[row] = np.nan
     sink.write(0, tokens, {BROKEN: "cannot be decoded"})
     sink.finish()
-
-
-def _write_language_model(folder: Path) -> Path:
-    if folder.exists():
-        return folder
-    vocabulary = {word: number for number, word in enumerate((*SPECIAL, *WORDS))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="</s> $A", special_tokens=[("</s>", vocabulary["</s>"])]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="</s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-    ).save_pretrained(folder)
-    torch.manual_seed(3)
-    config = OPTConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        ffn_dim=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        word_embed_proj_dim=16,
-        max_position_embeddings=32,
-        init_std=0.3,
-    )
-    PrefixedOPT(config).save_pretrained(folder)
-    return folder
