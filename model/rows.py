@@ -158,19 +158,32 @@ def attend(
             key, value = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
             if attention_mask is not None:
                 attention_mask = pad(attention_mask, (keys.shape[2], 0), value=True)
-    if query.device.type == "cpu" and key.shape[2] < SHORT and attention_mask is not None:
+    attended = _weigh(query, key, value, attention_mask, scaling=scaling, dropout=dropout)
+    if layout is not None:
+        attended = attended.flatten(0, 1).index_select(0, layout.slots_of_rows).unsqueeze(0)
+    return attended, None
+
+
+def _weigh(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None,
+    *,
+    scaling: float,
+    dropout: float,
+) -> Tensor:
+    """Plain attention over sequences, (B, Q, heads, head width)."""
+    if query.device.type == "cpu" and key.shape[2] < SHORT and visible is not None:
         scores = scaling * (query @ key.transpose(2, 3))
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         weights = softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
         attended = nn.functional.dropout(weights, dropout) @ value
     else:
         attended = scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+            query, key, value, attn_mask=visible, dropout_p=dropout, scale=scaling
         )
-    attended = attended.transpose(1, 2)
-    if layout is not None:
-        attended = attended.flatten(0, 1).index_select(0, layout.slots_of_rows).unsqueeze(0)
-    return attended, None
+    return attended.transpose(1, 2)
 
 
 def _to_sequences(rows: Tensor, layout: RowLayout) -> Tensor:

@@ -17,7 +17,7 @@ from epalm.metrics.registry import load_metric
 from epalm.model.decode import generate_all
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import weights_digest
-from epalm.model.saved import RunRecord, build_model
+from epalm.model.saved import ModelSettings, RunRecord, build_model
 from epalm.tasks.records import Example, Prediction, Task
 from epalm.train.checkpoint import Progress
 from epalm.train.fit import Run, fit
@@ -67,24 +67,21 @@ def train(request: Request) -> RunRecord:
     """Train, or go on with, a run; see `epalm.train.fit.fit` for what is raised."""
     import torch
 
-    check_store(request.source.spec, request.recipe)
-    splits = {
-        split: _examples(request, split)
-        for split in (request.task.train_split, request.task.val_split)
-    }
-    train_examples = splits[request.task.train_split]
-    val_examples = _draw(splits[request.task.val_split], request.recipe.val_examples, request.seed)
+    spec = request.source.spec
+    check_store(spec, request.recipe)
+    train_examples = _examples(request, request.task.train_split)
+    val_examples = _examples(request, request.task.val_split)
     source = request.source
     if request.blind:
-        groups = [[example.key for example in examples] for examples in splits.values()]
+        groups = [[example.key for example in part] for part in (train_examples, val_examples)]
         source = BlindSource(source, groups, request.seed)
-    spec = request.source.spec
+    val_examples = _draw(val_examples, request.recipe.val_examples, request.seed)
     settings = request.recipe.model_settings(
         request.task.kind, width=spec.width, cached=len(spec.layers)
     )
     torch.manual_seed(request.seed)
     model, tokenizer = build_model(settings)
-    record = _record(request, model)
+    record = _record(request, settings, model)
     open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
     _announce(record, model, len(train_examples), len(val_examples))
     run = Run(
@@ -99,7 +96,7 @@ def train(request: Request) -> RunRecord:
             request.seed,
         ),
         recipe=request.recipe,
-        validate=_Validation(request, model, tokenizer, val_examples, source),
+        validate=_Validation(request, settings, model, tokenizer, val_examples, source),
         seed=request.seed,
         quiet=request.quiet,
     )
@@ -133,12 +130,14 @@ class _Validation:
     def __init__(
         self,
         request: Request,
+        settings: ModelSettings,
         model: EPALM,
         tokenizer: PreTrainedTokenizerBase,
         examples: list[Example],
         source: FeatureSource,
     ) -> None:
-        self.request = request
+        self.recipe = request.recipe
+        self.template = settings.text_template()
         self.model = model
         self.tokenizer = tokenizer
         self.examples = examples
@@ -147,20 +146,14 @@ class _Validation:
 
     def __call__(self) -> dict[str, float]:
         """Scores, the selecting one first."""
-        recipe = self.request.recipe
-        settings = recipe.model_settings(
-            self.request.task.kind,
-            width=self.source.spec.width,
-            cached=len(self.source.spec.layers),
-        )
         texts = generate_all(
             self.model,
             self.tokenizer,
-            settings.text_template(),
+            self.template,
             [example.prompt for example in self.examples],
             self._read,
-            decoding=recipe.decoding(),
-            batch_size=recipe.batch_size,
+            decoding=self.recipe.decoding(),
+            batch_size=self.recipe.batch_size,
             tick=_no_progress,
         )
         pairs = zip(self.examples, texts, strict=True)
@@ -201,15 +194,13 @@ def _draw(examples: list[Example], count: int, seed: int) -> list[Example]:
     return [examples[place] for place in sorted(places)]
 
 
-def _record(request: Request, model: EPALM) -> RunRecord:
+def _record(request: Request, settings: ModelSettings, model: EPALM) -> RunRecord:
     spec = request.source.spec
     return RunRecord(
         name=request.folder.name,
         task=request.task.name,
         recipe=request.recipe_name,
-        model=request.recipe.model_settings(
-            request.task.kind, width=spec.width, cached=len(spec.layers)
-        ),
+        model=settings,
         decoding=request.recipe.decoding(),
         features=str(request.features),
         store=spec.comparable(),
@@ -233,8 +224,12 @@ def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int)
         val_count,
         ", blind control" if record.blind else "",
     )
-    logger.info("training %s of %s parameters (%.4f %%)", f"{record.trained:,}",
-                f"{record.trained + record.frozen:,}", share)  # fmt: skip
+    logger.info(
+        "training %s of %s parameters (%.4f %%)",
+        f"{record.trained:,}",
+        f"{record.trained + record.frozen:,}",
+        share,
+    )
     logger.info("%s", model.plan)
 
 
