@@ -1,6 +1,5 @@
 """What an encoder is, how its [CLS] tokens are kept, and how one is made from its name."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from epalm.entries import find_entry
 from epalm.errors import UsageError
 from epalm.tasks.records import MediaItem, Modality
 
@@ -114,23 +114,8 @@ def make_encoder(
     """
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    factory = _factory(name)
+    shorthand = {name: ENCODERS["vit-b16"]} if name.startswith("timm:") else {}
+    factory: Callable[..., Encoder] = find_entry(name, ENCODERS | shorthand, what="encoder")
     return factory(
         name, weights=weights, preprocessing=preprocessing, precision=precision, device=device
     )
-
-
-def _factory(name: str) -> Callable[..., Encoder]:
-    target = ENCODERS["vit-b16"] if name.startswith("timm:") else ENCODERS.get(name, name)
-    module_name, separator, attribute = target.partition(":")
-    if not separator:
-        known = ", ".join(ENCODERS)
-        raise UsageError(
-            f"no encoder is called {name!r}: choose one of {known}, timm:<architecture> "
-            "or package.module:factory"
-        )
-    try:
-        factory: Callable[..., Encoder] = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--encoder {name}: {error}") from error
-    return factory

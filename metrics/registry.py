@@ -1,14 +1,14 @@
 """The metrics by name, what a metric is, and how predictions meet their examples."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.errors import DataError, UsageError
+from epalm.entries import find_entry
+from epalm.errors import DataError
 from epalm.tasks.records import Example, Prediction
 
 Values = NDArray[np.float64]
@@ -53,17 +53,10 @@ def load_metric(name: str) -> Metric:
         UsageError: no such metric; lists the known ones.
         MissingToolError: the metric needs a program that is not installed.
     """
-    module_name, _, function_name = METRICS.get(name, name).partition(":")
-    try:
-        module = import_module(module_name)
-        metric = getattr(module, function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"there is no metric {name!r}: it is none of {', '.join(METRICS)} "
-            f"and no package.module:function that can be imported ({error})"
-        ) from error
+    metric: Metric = find_entry(name, METRICS, what="metric")
+    module = sys.modules[metric.__module__]
     getattr(module, "require_tools", lambda: None)()
-    return cast(Metric, metric)
+    return metric
 
 
 def texts_in_order(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[str]:

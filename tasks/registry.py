@@ -1,11 +1,10 @@
 """Sets of media and tasks by name, and where their files are looked for."""
 
 import os
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from epalm.entries import find_entry
 from epalm.errors import MissingFileError, UsageError
 from epalm.tasks import manifest
 from epalm.tasks.records import MediaSet, Task
@@ -68,7 +67,7 @@ def load_media(name: str, data_root: Path | None = None) -> MediaSet:
         return manifest.media(Path(name))
     if name not in DATASETS and _is_path(name):
         raise MissingFileError(f"there is no folder and no file {Path(name).absolute()}")
-    factory = _factory(name, DATASETS, what="set of media, no path of a manifest")
+    factory = find_entry(name, DATASETS, what="set of media, no path of a manifest")
     return cast(MediaSet, _made(factory(resolve_data_root(data_root)), MediaSet, name))
 
 
@@ -85,24 +84,13 @@ def load_task(name: str, data_root: Path | None = None) -> Task:
         MissingFileError: the task is "manifest" and `data_root` holds none.
         MalformedFileError: the task is "manifest" and its first file has another layout.
     """
-    factory = _factory(name, TASKS, what="task")
+    factory = find_entry(name, TASKS, what="task")
     root = resolve_data_root(data_root, task=name)
     return cast(Task, _made(factory(root), Task, name))
 
 
 def _is_path(name: str) -> bool:
     return Path(name).suffix in manifest.FORMATS or (os.sep in name and ":" not in name)
-
-
-def _factory(name: str, known: dict[str, str], *, what: str) -> Callable[[Path], object]:
-    module, _, attribute = known.get(name, name).partition(":")
-    try:
-        return cast(Callable[[Path], object], getattr(import_module(module), attribute))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"{name!r} is no {what} (known are {', '.join(known)}) and no package.module:Name "
-            f"that can be imported ({error})"
-        ) from error
 
 
 def _made(value: object, wanted: type, name: str) -> object:

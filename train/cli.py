@@ -5,19 +5,11 @@ from typing import Annotated
 
 import typer
 
-from epalm.cache.store import open_store
 from epalm.console import configure_logging, run_app
 from epalm.devices import AUTO, pick_device
 from epalm.errors import UsageError
-from epalm.tasks.registry import load_task, resolve_data_root
-from epalm.train.recipe import RECIPE_FOLDER, load_recipe
-from epalm.train.run_folder import default_name
-from epalm.train.session import Request, train
 
 app = typer.Typer(add_completion=False)
-
-FALLBACK_RECIPE = "small"
-"""The recipe of tasks without a published one."""
 
 
 @app.command()
@@ -59,6 +51,12 @@ def command(
     Running the same command again goes on from the last checkpoint.
     """
     configure_logging(quiet=quiet)
+    from epalm.cache.store import open_store
+    from epalm.tasks.registry import load_task, resolve_data_root
+    from epalm.train.recipe import default_recipe, load_recipe
+    from epalm.train.run_folder import default_name
+    from epalm.train.session import Request, train
+
     source = open_store(features)
     spec = source.spec
     if not task and not spec.tasks:
@@ -66,7 +64,7 @@ def command(
     asked = task or spec.tasks[0]
     root = resolve_data_root(data_root, recorded=spec.data_root, task=asked)
     wanted = load_task(asked, root)
-    recipe_name = recipe or _default_recipe(wanted.name)
+    recipe_name = recipe or default_recipe(wanted.name)
     named = {"lm": lm, "lm_precision": precision}
     overrides = [*(changes or []), *(f"{key}={value!r}" for key, value in named.items() if value)]
     settings = load_recipe(recipe_name, overrides)
@@ -94,11 +92,6 @@ def command(
             quiet=quiet,
         )
     )
-
-
-def _default_recipe(task: str) -> str:
-    published = RECIPE_FOLDER / f"{task}.toml"
-    return task if published.is_file() else FALLBACK_RECIPE
 
 
 def main() -> None:

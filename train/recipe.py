@@ -20,6 +20,9 @@ from epalm.tasks.records import Kind
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
+FALLBACK_RECIPE = "small"
+"""The recipe of tasks without a published one."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -152,6 +155,11 @@ class Recipe:
 def known_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
     return sorted(file.stem for file in RECIPE_FOLDER.glob("*.toml"))
+
+
+def default_recipe(task: str) -> str:
+    """The published recipe of a task if there is one, else `FALLBACK_RECIPE`."""
+    return task if task in known_recipes() else FALLBACK_RECIPE
 
 
 def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
