@@ -21,7 +21,7 @@ from epalm.extract.vit import VitEncoder
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped weights; see its README.md."""
 
-VIT_WEIGHTS = WEIGHTS / "vit.safetensors"
+VIT_WEIGHTS = WEIGHTS / "vit-micro.safetensors"
 
 WIDTH = 96
 DEPTH = 8
