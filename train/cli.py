@@ -65,7 +65,8 @@ def command(
     root = resolve_data_root(data_root, recorded=spec.data_root, task=asked)
     wanted = load_task(asked, root)
     recipe_name = recipe or default_recipe(wanted.name)
-    named = {"lm": lm, "lm_precision": precision}
+    local = str(Path(lm).absolute()) if lm and Path(lm).is_dir() else lm
+    named = {"lm": local, "lm_precision": precision}
     overrides = [*(changes or []), *(f"{key}={value!r}" for key, value in named.items() if value)]
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(
@@ -80,7 +81,7 @@ def command(
             folder=out / folder,
             task=wanted,
             data_root=root,
-            features=features,
+            features=features.absolute(),
             source=source,
             recipe=settings,
             recipe_name=recipe_name,
