@@ -113,7 +113,8 @@ def check_store(spec: StoreSpec, recipe: Recipe) -> None:
     Raises:
         CacheMismatchError: another encoder or another preprocessing.
     """
-    found = {"encoder": spec.encoder, "preprocessing": spec.fingerprint.get("preprocessing", "")}
+    preset = spec.fingerprint.get("preprocessing.name", "")
+    found = {"encoder": spec.encoder, "preprocessing": preset}
     for name, value in found.items():
         wanted = getattr(recipe, name)
         if wanted and wanted != value:

@@ -99,7 +99,7 @@ def _write_store(path: Path, data: Path) -> Path:
     spec = StoreSpec(
         dataset="data",
         encoder="tiny-vit",
-        fingerprint={"preprocessing": "native"},
+        fingerprint={"preprocessing.name": "native"},
         layers=(0, 1),
         width=8,
         count=TRAIN + VAL,
