@@ -36,9 +36,12 @@ def command(
     Everything is made anew at each call; it takes a few minutes on two cores.
     """
     configure_logging(quiet=quiet)
+    import torch
+
     from epalm.demo import stages
     from epalm.demo.dataset import Sizes
 
+    torch.set_num_threads(1)  # tensors this small make threads wait for each other
     started = time.monotonic()
     place = stages.Place(out, seed, quiet=quiet)
     questions = stages.draw_scenes(place, Sizes())

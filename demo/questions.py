@@ -2,8 +2,8 @@
 
 Every kind of question is answered by facts that scenes draw uniformly and independently of what
 the question mentions. The best a reader of the question alone can do is therefore one in six for
-colours, one in four for shapes, one in three for numbers and neighbours, and one in two for the
-rest.
+colours, one in four for shapes, one in three for numbers and neighbours, about one in three for
+totals, and one in two for the rest.
 """
 
 import random
@@ -85,6 +85,24 @@ def presence_question(scene: Scene, group: Group, rng: random.Random) -> Questio
     return Question("presence", f"is there a {' '.join(wrong)}?", "no")
 
 
+def total_question(scene: Scene, group: Group, rng: random.Random) -> Question:
+    """2 to 6, of which 4 is the most frequent with one in three."""
+    del group, rng
+    total = sum(one.count for one in scene.groups)
+    return Question("total", "how many things are there?", str(total))
+
+
+def any_question(scene: Scene, group: Group, rng: random.Random) -> Question:
+    """Half yes: a colour or a shape that a group has, or that none has."""
+    colour, yes = rng.random() < 0.5, rng.random() < 0.5
+    words = tuple(COLOURS) if colour else SHAPES
+    shown = {one.colour if colour else one.shape for one in scene.groups}
+    absent = [word for word in words if word not in shown]
+    word = (group.colour if colour else group.shape) if yes else rng.choice(absent)
+    form = "is anything {}?" if colour else "is there any {}?"
+    return Question("any", form.format(word), "yes" if yes else "no")
+
+
 QuestionMaker = Callable[[Scene, Group, random.Random], Question]
 
 QUESTION_KINDS: dict[str, QuestionMaker] = {
@@ -95,6 +113,8 @@ QUESTION_KINDS: dict[str, QuestionMaker] = {
     "side": side_question,
     "neighbour": neighbour_question,
     "presence": presence_question,
+    "total": total_question,
+    "any": any_question,
 }
 """Kind -> what makes such a question about one group of a scene."""
 
