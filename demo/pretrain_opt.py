@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from epalm.console import Ticker
-from epalm.demo.schedule import cosine_factor
+from epalm.demo.schedule import cosine_schedule, descend
 from epalm.demo.texts import Text, make_text
 
 STEPS = 1500
@@ -243,18 +243,12 @@ def pretrain_opt(
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: cosine_factor(step, steps, warmup=WARMUP_STEPS)
-    )
+    schedule = cosine_schedule(optimiser, steps, warmup=WARMUP_STEPS)
     batches = text_batches(tokenizer, "pretrain-opt", seed)
     for _ in range(steps):
         batch = next(batches)
         loss = weighted_loss(text_logits(model, batch), batch)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        descend(loss, optimiser, schedule)
         tick(1, f"loss {loss.item():.4f}")
     return model
 

@@ -22,7 +22,7 @@ from epalm.demo.scenes import (
     draw_scene,
     make_scene,
 )
-from epalm.demo.schedule import cosine_factor
+from epalm.demo.schedule import cosine_schedule, descend
 
 STEPS = 6000
 BATCH = 64
@@ -104,16 +104,10 @@ def pretrain_vit(tick: Ticker, *, steps: int = STEPS, seed: int = 0) -> VisionTr
     torch.manual_seed(seed)
     model = build_vit(classes=sum(CLASSES))
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: cosine_factor(step, steps, warmup=WARMUP_STEPS)
-    )
+    schedule = cosine_schedule(optimiser, steps, warmup=WARMUP_STEPS)
     for step in range(steps):
         pixels, classes = scene_batch("pretrain-vit", step * BATCH, BATCH)
         loss = grouped_loss(model(pixels), classes)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        descend(loss, optimiser, schedule)
         tick(1, f"loss {loss.item():.4f}")
     return model
