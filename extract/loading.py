@@ -1,22 +1,53 @@
-"""Decoded batches from worker processes: a medium that cannot be decoded arrives as its reason."""
+"""Decoded batches from worker processes: a medium that cannot be decoded arrives as its reason.
 
-import multiprocessing
+Nothing that one medium does ends or stalls a run. An error of its decoder is its reason; a decoder
+that takes too long is interrupted, and ended where it cannot be interrupted; when a decoder takes
+its whole process along, the media of that batch are decoded again one by one, and the one that
+kills a process of its own is found and recorded.
+
+Without worker processes (`workers=0`) a decoder that crashes takes the program along, and one that
+is stuck inside C code cannot be ended; finished shards are kept.
+"""
+
+import faulthandler
+import functools
+import itertools
+import logging
+import os
 import signal
-from collections.abc import Generator, Iterable, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from epalm.errors import MediaError
 from epalm.extract.encoder import Loader
+from epalm.extract.processes import Worker
 from epalm.tasks.records import MediaItem
 
 PREFETCH_BATCHES = 2
-"""Decoded batches that wait per worker; bounds the memory held in flight."""
+"""Batches that a worker has before it, the one it decodes included; bounds the memory in flight."""
+
+LIMIT_SECONDS = 60.0
+"""What decoding one medium may take. The largest photos take 4 s on a slow core (measured); a
+machine that decodes on all cores and swaps is several times slower."""
+
+ATTEMPTS = 2
+"""How often a medium may exceed the limit: a program that was suspended (Ctrl-Z) finds the limit of
+the medium in its hands exceeded when it goes on."""
+
+HARD_LIMIT = 3.0
+"""A decoder that cannot be interrupted is ended after so many times the limit; more than
+`ATTEMPTS`."""
+
+logger = logging.getLogger(__name__)
 
 
 class Request(NamedTuple):
@@ -46,80 +77,216 @@ class LoadedBatch:
     media: int
 
 
-class _Decoder(Dataset[tuple[Request, Tensor | str]]):
-    """Decodes the request it is indexed with, so that no worker holds the list of all media."""
+Decode = Callable[[Request], Tensor | str]
+"""One medium, or the reason why there is none."""
 
-    def __init__(self, load: Loader) -> None:
-        self.load = load
-
-    def __getitem__(self, request: Request) -> tuple[Request, Tensor | str]:
-        try:
-            return request, self.load(request.item, request.view)
-        except MediaError as error:
-            return request, str(error)
+BatchWorker = Worker[Sequence[Request], LoadedBatch]
 
 
 def load_batches(
-    batches: Iterable[Sequence[Request]], load: Loader, *, workers: int
+    batches: Iterable[Sequence[Request]],
+    load: Loader,
+    *,
+    workers: int,
+    limit_seconds: float = LIMIT_SECONDS,
 ) -> Generator[LoadedBatch, None, None]:
     """Decode batch after batch, in order.
 
     Args:
-        batches: the requests of each batch.
+        batches: the requests of each batch; taken as they are needed.
         load: decodes one medium.
         workers: number of processes; 0 decodes in this one.
+        limit_seconds: what one medium may take. Without workers the limit holds in the main
+            thread only, where signals arrive.
 
     Yields:
         One batch per sequence of requests.
 
     Raises:
-        MediaError: a worker process died.
+        MediaError: no worker process can be started.
+        RuntimeError: `load` raised something else than MediaError in a worker; without workers
+            that error itself.
     """
-    loader: DataLoader[tuple[Request, Tensor | str]] = DataLoader(
-        _Decoder(load),
-        batch_sampler=batches,  # type: ignore[arg-type]
-        collate_fn=_collate,
-        num_workers=workers,
-        prefetch_factor=PREFETCH_BATCHES if workers else None,
-        multiprocessing_context=_context() if workers else None,
-        worker_init_fn=_start_worker,
-    )
+    if workers == 0:
+        decode = functools.partial(_decode, load=load, seconds=limit_seconds)
+        for requests in batches:
+            yield _load_batch(requests, decode=decode)
+        return
+    decode = functools.partial(_decode_watched, load=load, seconds=limit_seconds)
+    crew = _Crew(functools.partial(_load_batch, decode=decode), seconds=limit_seconds)
     try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise MediaError(
-            f"a decoding process died ({error}); finished shards are kept: run the same command "
-            "again, with --workers 0 if it happens twice"
-        ) from error
+        crew.start(workers)
+        yield from crew.load(iter(batches))
+    finally:
+        crew.end()
 
 
-def _context() -> BaseContext:
-    """Workers come from a clean process: a fork of this one could inherit locks of its threads.
+class _Crew:
+    """Workers that decode in turn, each replaced when it dies."""
 
-    Where the system can, that process imports what decoding needs once for all workers.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["epalm.extract.loading", "epalm.extract.preprocess"])
-    return context
+    def __init__(
+        self, handle: Callable[[Sequence[Request]], LoadedBatch], *, seconds: float
+    ) -> None:
+        self.handle = handle
+        self.seconds = seconds
+        self.workers: list[BatchWorker] = []
+        self.waiting: deque[tuple[int, Sequence[Request]]] = deque()
+
+    def start(self, workers: int) -> None:
+        for _ in range(workers):
+            self.workers.append(Worker(self.handle))
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.end()
+
+    def load(self, batches: Iterator[Sequence[Request]]) -> Iterator[LoadedBatch]:
+        """Only the requests in flight are held, to be asked again should a worker die."""
+        turns = itertools.cycle(range(len(self.workers)))
+        self._refill(batches, turns)
+        while self.waiting:
+            turn, requests = self.waiting[0]
+            loaded = self.workers[turn].receive()
+            if loaded is None:
+                loaded = self._after_death(turn, requests)
+            self.waiting.popleft()
+            self._refill(batches, turns)
+            yield loaded
+
+    def _refill(self, batches: Iterator[Sequence[Request]], turns: Iterator[int]) -> None:
+        room = PREFETCH_BATCHES * len(self.workers) - len(self.waiting)
+        for requests in itertools.islice(batches, room):
+            turn = next(turns)
+            self.workers[turn].send(requests)
+            self.waiting.append((turn, requests))
+
+    def _after_death(self, turn: int, requests: Sequence[Request]) -> LoadedBatch:
+        """Replace a worker; decode the batch in its hands one by one."""
+        ending = _ending(self.workers[turn].exit_code())
+        self.workers[turn].end()
+        self.workers[turn] = Worker(self.handle)
+        for other, later in itertools.islice(self.waiting, 1, None):
+            if other == turn:
+                self.workers[turn].send(later)
+        logger.warning(
+            "a decoding process died (%s); decoding its %d media one by one", ending, len(requests)
+        )
+        suspect = _Suspect(self.handle, seconds=self.seconds)
+        try:
+            return _load_batch(requests, decode=suspect.decode)
+        finally:
+            suspect.worker.end()
 
 
-def _start_worker(_worker: int) -> None:
-    """Leave Ctrl-C to the parent, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+class _Suspect:
+    """Decodes one by one; blames a medium for a death only if the process had seen no other."""
+
+    def __init__(
+        self, handle: Callable[[Sequence[Request]], LoadedBatch], *, seconds: float
+    ) -> None:
+        self.handle = handle
+        self.seconds = seconds
+        self.worker: BatchWorker = Worker(handle)
+
+    def decode(self, request: Request) -> Tensor | str:
+        while True:
+            alone = self.worker.asked == 0
+            self.worker.send([request])
+            started = time.monotonic()
+            loaded = self.worker.receive()
+            if loaded is not None:
+                return (
+                    loaded.errors[request.item.key] if loaded.inputs is None else loaded.inputs[0]
+                )
+            seconds = time.monotonic() - started
+            ending = _ending(self.worker.exit_code())
+            self.worker.end()
+            self.worker = Worker(self.handle)
+            if alone:
+                name = request.item.path.name
+                late = seconds >= HARD_LIMIT * self.seconds
+                return (
+                    f"{name}: {_late(self.seconds) if late else f'the decoder crashed ({ending})'}"
+                )
 
 
-def _collate(loaded: list[tuple[Request, Tensor | str]]) -> LoadedBatch:
-    good = [(request, tensor) for request, tensor in loaded if isinstance(tensor, Tensor)]
-    errors = {request.item.key: reason for request, reason in loaded if isinstance(reason, str)}
+def _ending(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    return f"signal {-exit_code}" + (", out of memory?" if -exit_code == signal.SIGKILL else "")
+
+
+def _late(seconds: float) -> str:
+    return f"decoding took longer than {seconds:g} seconds"
+
+
+def _load_batch(requests: Sequence[Request], *, decode: Decode) -> LoadedBatch:
+    """Decode all; once a view of a medium has failed, its other views are not tried."""
+    good: list[tuple[Request, Tensor]] = []
+    errors: dict[str, str] = {}
+    for request in requests:
+        if request.item.key in errors:
+            continue
+        found = decode(request)
+        if isinstance(found, str):
+            errors[request.item.key] = found
+        else:
+            good.append((request, found))
     return LoadedBatch(
         rows=[request.row for request, _ in good],
         views=[request.view for request, _ in good],
         inputs=torch.stack([tensor for _, tensor in good]) if good else None,
         errors=errors,
-        media=sum(request.view == 0 for request, _ in loaded),
+        media=sum(request.view == 0 for request in requests),
     )
+
+
+def _decode_watched(request: Request, *, load: Loader, seconds: float) -> Tensor | str:
+    """In a worker: the process ends when the decoder can't be interrupted."""
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(HARD_LIMIT * seconds, exit=True, file=nowhere)
+        try:
+            return _decode(request, load=load, seconds=seconds)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _decode(request: Request, *, load: Loader, seconds: float) -> Tensor | str:
+    name = request.item.path.name
+    for _ in range(ATTEMPTS):
+        try:
+            with _alarm(seconds):
+                return load(request.item, request.view)
+        except MediaError as error:
+            return str(error)
+        except MemoryError:
+            return f"{name}: decoding needs more memory than a process may take"
+        except _TooLate:
+            continue
+    return f"{name}: {_late(seconds)}"
+
+
+class _TooLate(BaseException):
+    """The time is over. No Exception, so that no decoder takes it for an error of its own."""
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise _TooLate after so many seconds, and again every second should it be swallowed.
+
+    Signals arrive in the main thread, and not on every system; elsewhere there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def ring(_signal: int, _frame: object) -> None:
+        raise _TooLate
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)

@@ -1,68 +1,282 @@
-"""Media arrive in order, whole or as their reason, with and without worker processes."""
+"""Media arrive in order, whole or as their reason, whatever one of them does to its decoder."""
 
-from collections.abc import Iterator
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from epalm.errors import MediaError
-from epalm.extract.loading import LoadedBatch, Request, load_batches
+from epalm.extract.loading import PREFETCH_BATCHES, LoadedBatch, Request, load_batches
+from epalm.extract.processes import Worker
 from epalm.tasks.records import MediaItem
-from tests.extract.helpers import load_number, numbered
+from tests.extract.decoders import Delayed, batched, endless, load_or_misbehave, named
 
-WORKERS = [0, pytest.param(2, marks=pytest.mark.slow)]
-
-
-def requests(items: list[MediaItem], size: int) -> list[list[Request]]:
-    every = [Request(row, 0, item) for row, item in enumerate(items)]
-    return [every[start : start + size] for start in range(0, len(every), size)]
+WORKERS = [0, *(pytest.param(workers, marks=pytest.mark.slow) for workers in (1, 2))]
+CREWS = [1, 2, 3]
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def loaded(items: list[MediaItem], *, size: int, workers: int) -> Iterator[LoadedBatch]:
-    return load_batches(requests(items, size), load_number, workers=workers)
+def loaded(
+    *names: str, size: int = 3, workers: int = 0, views: int = 1, limit_seconds: float = 60
+) -> list[LoadedBatch]:
+    requests = batched(named(*names), size, views=views)
+    return list(
+        load_batches(requests, load_or_misbehave, workers=workers, limit_seconds=limit_seconds)
+    )
+
+
+def values(batches: list[LoadedBatch]) -> list[float]:
+    return [float(one) for batch in batches if batch.inputs is not None for one in batch.inputs]
+
+
+def reasons(batches: list[LoadedBatch]) -> dict[str, str]:
+    return {key: reason for batch in batches for key, reason in batch.errors.items()}
 
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_batches_come_in_order_with_their_rows(workers: int) -> None:
-    batches = list(loaded(numbered(10), size=4, workers=workers))
+    batches = loaded(*map(str, range(10)), size=4, workers=workers)
     assert [batch.rows for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert [batch.media for batch in batches] == [4, 4, 2]
-    values = torch.cat([batch.inputs for batch in batches if batch.inputs is not None])
-    assert values.flatten().tolist() == [100.0 * number for number in range(10)]
+    assert values(batches) == [10.0 * number for number in range(10)]
 
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_bad_medium_leaves_its_neighbours_alone(workers: int) -> None:
-    first, second = loaded(numbered(6, broken=[1, 3, 4, 5]), size=3, workers=workers)
-    assert first.rows == [0, 2]
-    assert first.inputs is not None
-    assert first.inputs.flatten().tolist() == [0.0, 200.0]
+    first, second = loaded("0", "broken", "2", "broken", "broken", "broken", workers=workers)
+    assert (first.rows, values([first])) == ([0, 2], [0.0, 20.0])
     assert first.errors == {"k1": "k1: broken on purpose"}
     assert second.rows == []
     assert second.inputs is None
     assert list(second.errors) == ["k3", "k4", "k5"]
 
 
-def test_an_error_in_our_own_code_is_not_taken_for_a_bad_file() -> None:
-    items = [MediaItem("a", Path("no number.png"))]
-    with pytest.raises(ValueError, match="invalid literal"):
-        list(loaded(items, size=1, workers=0))
+@pytest.mark.parametrize("workers", WORKERS)
+def test_views_of_a_medium_arrive_each_in_its_place(workers: int) -> None:
+    batches = loaded("1", "broken", "2", size=5, views=3, workers=workers)
+    assert [batch.views for batch in batches] == [[0, 1, 2], [0, 1, 2]]
+    assert values(batches) == [10.0, 11.0, 12.0, 20.0, 21.0, 22.0]
+    assert [batch.media for batch in batches] == [2, 1]
 
 
-def test_only_what_is_asked_for_is_decoded() -> None:
-    decoded: list[str] = []
+def test_other_views_of_a_failed_medium_are_not_tried() -> None:
+    tried: list[tuple[str, int]] = []
 
     def load(item: MediaItem, view: int) -> torch.Tensor:
-        decoded.append(item.key)
-        return torch.zeros(1)
+        tried.append((item.key, view))
+        return load_or_misbehave(item, view)
 
-    next(load_batches(requests(numbered(100), 2), load, workers=0))
-    assert decoded == ["k0", "k1"]
+    list(load_batches(batched(named("broken", "1"), 6, views=3), load, workers=0))
+    assert tried == [("k0", 0), ("k1", 0), ("k1", 1), ("k1", 2)]
+
+
+def test_an_error_in_our_own_code_is_not_taken_for_a_bad_file() -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        loaded("no number")
 
 
 @pytest.mark.slow
-def test_a_dying_worker_ends_the_run_with_one_error_instead_of_stalling_it() -> None:
-    items = [*numbered(3), MediaItem("k3", Path("killer.png"))]
-    with pytest.raises(MediaError, match=r"a decoding process died .*--workers 0"):
-        list(loaded(items, size=2, workers=1))
+def test_an_error_in_our_own_code_comes_out_of_a_worker_with_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)load_or_misbehave.*ValueError: invalid literal"):
+        loaded("1", "no number", workers=1)
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_blames_no_medium() -> None:
+    worker: Worker[int, int] = Worker(Unloadable())
+    worker.send(1)
+    with pytest.raises(MediaError, match=r"ended before it began .exit code 1.*--workers 0"):
+        worker.receive()
+
+
+class Unloadable:
+    def __call__(self, question: int) -> int:
+        return question
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return sys.exit, (1,)
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_only_the_batches_in_flight_are_taken(workers: int) -> None:
+    taken = 0
+
+    def counted() -> Iterator[list[Request]]:
+        nonlocal taken
+        for requests in endless():
+            taken += 1
+            yield requests
+
+    batches = load_batches(counted(), load_or_misbehave, workers=workers)
+    for received in range(1, 6):
+        next(batches)
+        assert taken <= received + PREFETCH_BATCHES * workers
+    batches.close()
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_slow_decoder_is_interrupted_even_if_it_swallows_errors(workers: int) -> None:
+    started = time.monotonic()
+    batches = loaded("1", "sleep", "2", workers=workers, limit_seconds=0.1)
+    assert values(batches) == [10.0, 20.0]
+    assert reasons(batches) == {"k1": "sleep.png: decoding took longer than 0.1 seconds"}
+    assert workers or time.monotonic() - started < 1
+
+
+def test_a_suspended_program_does_not_condemn_the_medium_in_its_hands(tmp_path: Path) -> None:
+    item = MediaItem("k0", tmp_path / "nap.png")
+    requests = batched([item], 1)
+    (batch,) = load_batches(requests, load_or_misbehave, workers=0, limit_seconds=0.1)
+    assert item.path.exists()
+    assert (batch.rows, batch.errors) == ([0], {})
+
+
+def test_the_alarm_is_off_afterwards_and_its_handler_as_before() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    loaded("1", "broken", "sleep", limit_seconds=0.1)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_beside_the_main_thread_media_are_decoded_without_the_limit() -> None:
+    found: list[LoadedBatch] = []
+    thread = threading.Thread(target=lambda: found.extend(loaded("1", "broken", "2")))
+    thread.start()
+    thread.join()
+    assert values(found) == [10.0, 20.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", CREWS)
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("segfault", "the decoder crashed (signal 11)"),
+        ("abort", "the decoder crashed (signal 6)"),
+        ("killed", "the decoder crashed (signal 9, out of memory?)"),
+        ("leave", "the decoder crashed (exit code 9)"),
+    ],
+)
+def test_a_crash_costs_the_medium_that_caused_it_and_no_other(
+    name: str, reason: str, workers: int
+) -> None:
+    names = [str(number) for number in range(30)]
+    names[7] = name
+    batches = loaded(*names, size=4, workers=workers)
+    assert [batch.rows for batch in batches][1] == [4, 5, 6]
+    assert values(batches) == [10.0 * number for number in range(30) if number != 7]
+    assert reasons(batches) == {"k7": f"{name}.png: {reason}"}
+    assert sum(batch.media for batch in batches) == 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", CREWS)
+def test_many_killers_in_one_batch_first_last_and_alone_are_all_found(workers: int) -> None:
+    names = ["segfault", "1", "2", "segfault", "leave", "5", "broken", "7"]
+    names += ["8", "abort", "10", "11", "leave"]
+    batches = loaded(*names, size=4, workers=workers)
+    assert values(batches) == [10.0 * int(name) for name in names if name.isdigit()]
+    assert list(reasons(batches)) == ["k0", "k3", "k4", "k6", "k9", "k12"]
+    assert [len(batch.rows) for batch in batches] == [2, 2, 3, 0]
+
+
+@pytest.mark.slow
+def test_views_that_kill_are_tried_once() -> None:
+    started = time.monotonic()
+    batches = loaded("deaf", "1", size=8, views=4, workers=1, limit_seconds=0.4)
+    assert values(batches) == [10.0, 11.0, 12.0, 13.0]
+    assert list(reasons(batches)) == ["k0"]
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_decoder_that_cannot_be_interrupted_is_ended(workers: int) -> None:
+    batches = loaded("1", "2", "deaf", "4", "5", workers=workers, size=2, limit_seconds=0.4)
+    assert values(batches) == [10.0, 20.0, 40.0, 50.0]
+    assert reasons(batches) == {"k2": "deaf.png: decoding took longer than 0.4 seconds"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux only")
+def test_a_decoder_that_takes_too_much_memory_is_refused_it() -> None:
+    batches = loaded("1", "greedy", "2", workers=1)
+    assert values(batches) == [10.0, 20.0]
+    assert reasons(batches) == {
+        "k1": "greedy.png: decoding needs more memory than a process may take"
+    }
+
+
+@pytest.mark.slow
+def test_a_medium_that_dies_of_its_predecessors_damage_is_not_blamed() -> None:
+    items = named("0", "poison", "2", "3", "4")
+    batches = list(load_batches(batched(items, 5), Delayed(), workers=1))
+    assert values(batches) == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert reasons(batches) == {}
+
+
+@pytest.mark.slow
+def test_without_workers_a_crash_ends_the_program() -> None:
+    command = [sys.executable, "-m", "tests.extract.decoders", "run_into_a_crash"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGSEGV
+
+
+@pytest.mark.slow
+def test_closing_early_leaves_no_worker() -> None:
+    batches = load_batches(endless(), load_or_misbehave, workers=2)
+    next(batches)
+    children = children_of_the_fork_server()
+    assert len(children) >= 2
+    batches.close()
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+
+
+def children_of_the_fork_server() -> list[str]:
+    from multiprocessing.forkserver import _forkserver  # type: ignore[attr-defined]
+
+    server = _forkserver._forkserver_pid
+    return Path(f"/proc/{server}/task/{server}/children").read_text().split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "send", "exit_code"),
+    [
+        (signal.SIGINT, os.killpg, 0),
+        (signal.SIGTERM, os.kill, 0),
+        (signal.SIGTERM, os.killpg, 0),
+        (signal.SIGKILL, os.kill, -9),
+    ],
+)
+def test_a_signal_ends_the_run_promptly_and_leaves_no_process(
+    number: int, send: Callable[[int, int], None], exit_code: int
+) -> None:
+    command = [sys.executable, "-m", "tests.extract.decoders", "run_for_ever"]
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
+    assert run.stdout is not None
+    with run, run.stdout as output:
+        assert output.readline() == b"running\n"
+        sent = time.monotonic()
+        send(run.pid, number)
+        assert run.wait(10) == exit_code
+    assert time.monotonic() - sent < 5
+    assert group_ends(run.pid)
+
+
+def group_ends(group: int) -> bool:
+    """Whether no process of the group is left after at most 5 s."""
+    for _ in itertools.repeat(None, 50):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
