@@ -1,7 +1,9 @@
 """What a feature store holds, in words that can be compared."""
 
+import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -13,6 +15,12 @@ STORE_VERSION = 1
 SHARD_ROWS = 8192
 """Rows per shard: 75.5 MB at 6 x 768 in float16. Its size hardly changes the writing speed."""
 
+MANY_ROWS = 10_000_000
+"""Above so many records a shard has four times the rows, to keep the number of files down."""
+
+SHARD_BYTES = 320_000_000
+"""No shard is larger, whatever a row takes: two of them are in memory during extraction."""
+
 CHUNK_ROWS = 64
 """Rows per inner chunk; below 64 the per-chunk cost dominates writing."""
 
@@ -23,14 +31,16 @@ SMALL_SHARD_ROWS = 512
 """Rows per shard below which a small store is not divided further."""
 
 
-def fit_shard_rows(count: int) -> int:
-    """Rows per shard for a store of `count` records, in whole chunks.
+def fit_shard_rows(count: int, row_bytes: int) -> int:
+    """Rows per shard for a store of `count` records of `row_bytes` each, in whole chunks.
 
     About eight shards for a small store, so that a stopped extraction loses little; never more
-    than `SHARD_ROWS`, nor more than the store holds.
+    than the store holds.
     """
-    rows = min(max(-(-count // 8), SMALL_SHARD_ROWS), SHARD_ROWS, count)
-    return -(-rows // CHUNK_ROWS) * CHUNK_ROWS
+    largest = SHARD_ROWS if count <= MANY_ROWS else 4 * SHARD_ROWS
+    rows = min(max(-(-count // 8), SMALL_SHARD_ROWS), largest, count)
+    chunks = min(-(-rows // CHUNK_ROWS), SHARD_BYTES // (CHUNK_ROWS * row_bytes))
+    return max(chunks, 1) * CHUNK_ROWS
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,8 @@ class StoreSpec:
         count: N, number of records.
         tasks: tasks over these media, the default one first.
         data_root: folder the media and split files lay in when the store was made. Not compared.
+        media: the data set as it was named then, e.g. the path of a manifest. Not compared.
+        weights: local file of the encoder's weights then, if any. Not compared.
         shard_rows: rows per shard, a multiple of `CHUNK_ROWS`; see `fit_shard_rows`.
         version: layout version.
     """
@@ -62,6 +74,8 @@ class StoreSpec:
     dtype: str = "float16"
     tasks: tuple[str, ...] = ()
     data_root: str = ""
+    media: str = ""
+    weights: str = ""
     shard_rows: int = SHARD_ROWS
     version: int = STORE_VERSION
 
@@ -99,26 +113,34 @@ class StoreSpec:
         return self.views, len(self.layers), self.width
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of the vectors of one record."""
+        return math.prod(self.row_shape) * (2 if self.dtype == "float16" else 4)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all vectors."""
-        return self.count * math.prod(self.row_shape) * (2 if self.dtype == "float16" else 4)
+        return self.count * self.row_bytes
 
     def rows_of(self, shard: int) -> range:
         """The rows that shard number `shard` holds."""
         start = shard * self.shard_rows
         return range(start, min(start + self.shard_rows, self.count))
 
-    def to_json(self) -> str:
-        """Stable JSON text: equal specs give equal bytes."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+    def fields(self) -> dict[str, Any]:
+        """All fields, fit for JSON."""
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The spec written by `to_json`."""
-        fields: dict[str, Any] = json.loads(text)
-        fields["layers"] = tuple(fields["layers"])
-        fields["tasks"] = tuple(fields["tasks"])
-        return cls(**fields)
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """The spec whose `fields` went through JSON."""
+        lists = {name: tuple(fields[name]) for name in ("layers", "tasks")}
+        return cls(**{**fields, **lists})
+
+    def digest(self, keys: Sequence[str]) -> str:
+        """What the shards of a store have in common: SHA-256 over settings and keys."""
+        text = json.dumps([self.comparable(), *keys], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def check_same(self, wanted: "StoreSpec", *, where: str, mend: str) -> None:
         """Compare this store's spec with the wanted one, field by field.
@@ -138,7 +160,7 @@ class StoreSpec:
     def comparable(self) -> dict[str, str]:
         """All fields that must agree, fingerprint entries flattened as `fingerprint.<name>`."""
         flat = {name: str(value) for name, value in asdict(self).items()}
-        for name in ("fingerprint", "data_root", "tasks"):
+        for name in ("fingerprint", "data_root", "media", "weights", "tasks"):
             del flat[name]
         return flat | {f"fingerprint.{name}": text for name, text in self.fingerprint.items()}
 

@@ -1,28 +1,146 @@
-"""The doors to a feature store: what writes it, what reads it, and how one is opened by path."""
+"""A feature store: whole shards in, by number; rows out, by key.
 
+Whatever the format, a store has in its private folder
+
+    spec.json         what the vectors are, and size and CRC-32C of the files made with it
+    done/00012.json   commit record of shard 12, written after the shard's own files
+    errors.jsonl      the records that could not be encoded, written when no shard is missing
+    put/              files being written
+
+A shard is written whole and counts once its commit record is there, so that a killed writer loses
+at most the shard in hand. There is no lock: two writers of one shard produce the same bytes.
+"""
+
+import json
+import posixpath
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from epalm.cache.cast import cast_rows
+from epalm.cache.extent import FileExtent, read_checked
+from epalm.cache.layout import Layout, Tokens, as_bytes, layout_of
+from epalm.cache.place import (
+    PUT_FOLDER,
+    LocalPlace,
+    Part,
+    Place,
+    measure,
+)
+from epalm.cache.records import CommitRecord, Head
 from epalm.cache.spec import StoreSpec
+from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnfinishedStoreError
 
-Tokens = NDArray[np.floating]
 
+class Store:
+    """A store of any format on any place, finished or not; see the module's head."""
 
-class FeatureSink(Protocol):
-    """The writing side: whole shards or nothing."""
+    def __init__(self, location: str, place: Place, layout: Layout) -> None:
+        self.location = location
+        self.place = place
+        self.layout = layout
 
-    spec: StoreSpec
+    @classmethod
+    def at(cls, location: str | Path, store_format: str | None = None) -> Self:
+        """The store that is, or will be, at a path or URL; nothing is read.
+
+        Raises:
+            UsageError: the format cannot be told, or no library for such URLs is installed.
+        """
+        layout = layout_of(str(location), store_format)
+        root = layout.root(str(location))
+        return cls(str(location), open_place(root, layout.private), layout)
+
+    @classmethod
+    def open(cls, location: str | Path) -> Self:
+        """The store at a path or URL, finished or not.
+
+        Raises:
+            StoreError: nothing is there, or it is no feature store.
+            CorruptShardError: its spec.json is damaged.
+        """
+        store = cls.at(location)
+        if not store.exists():
+            found = "no feature store" if store.place.names("") else "nothing"
+            raise StoreError(
+                f"found {found} at {location}: run `epalm-extract` first, or correct the path"
+            )
+        _ = store.head
+        return store
+
+    def exists(self) -> bool:
+        """Whether there is a spec.json."""
+        return self.place.size(self.name("spec.json")) is not None
+
+    @cached_property
+    def head(self) -> Head:
+        """Content of spec.json."""
+        name = self.name("spec.json")
+        return Head.from_bytes(self.place.read(name), f"{self.location}: {name}")
 
     @property
+    def spec(self) -> StoreSpec:
+        """What the vectors are."""
+        return self.head.spec
+
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """The key of every row."""
+        try:
+            keys = tuple(self.layout.keys(self.place))
+        except (OSError, ValueError, KeyError) as error:
+            raise CorruptShardError(self._damaged("its keys cannot be read", error)) from error
+        if self.spec.digest(keys) != self.head.store:
+            raise CorruptShardError(self._damaged("its keys are not those it was made with"))
+        return keys
+
+    def name(self, private: str) -> str:
+        """Name, relative to the place, of a file of the private folder."""
+        return posixpath.join(self.layout.private, private)
+
+    def record_name(self, shard: int) -> str:
+        """Name of a shard's commit record."""
+        return self.name(f"done/{shard:05d}.json")
 
     def missing(self) -> list[int]:
         """Shards without a commit record, ascending."""
+        done = set(self.place.names(self.name("done")))
+        return [n for n in range(self.spec.shards) if self.record_name(n) not in done]
+
+    def record(self, shard: int) -> CommitRecord:
+        """The shard's commit record.
+
+        Raises:
+            UnfinishedStoreError: the shard is missing.
+            CorruptShardError: the record is damaged.
+            CacheMismatchError: the record belongs to a store of other settings or records.
+        """
+        name = self.record_name(shard)
+        try:
+            data = self.place.read(name)
+        except FileNotFoundError:
+            raise UnfinishedStoreError(
+                f"shard {shard} of {self.location} is missing: run the same extraction again"
+            ) from None
+        record = CommitRecord.from_bytes(data, f"{self.location}: {name}")
+        if record.store != self.head.store:
+            raise CacheMismatchError(
+                f"{self.location}: {name} was written for other settings or other records: run "
+                "`epalm-extract repair` on the store, then extract again"
+            )
+        return record
+
+    def failed(self) -> dict[str, str]:
+        """Key -> reason of every record of the finished shards that could not be encoded."""
+        missing = set(self.missing())
+        failed: dict[str, str] = {}
+        for shard in range(self.spec.shards):
+            if shard not in missing:
+                failed |= self.record(shard).errors
+        return failed
 
     def write(self, shard: int, tokens: Tokens, errors: Mapping[str, str]) -> None:
         """Store one whole shard, then its commit record.
@@ -36,52 +154,128 @@ class FeatureSink(Protocol):
         Raises:
             StoreError: a value that the store's dtype cannot hold, or the disk refused the write.
         """
+        rows = self.spec.rows_of(shard)
+        keys = self.keys[rows.start : rows.stop]
+        wanted = (len(rows), *self.spec.row_shape)
+        if tokens.shape != wanted:
+            raise StoreError(f"tokens have shape {tokens.shape}, the shard holds {wanted}")
+        valid = np.array([key not in errors for key in keys])
+        stored = cast_rows(tokens, self.spec.dtype, keys=keys, valid=valid)
+        files = self.layout.encode(self.spec, shard, tokens=stored, valid=valid)
+        record = CommitRecord(
+            rows=len(rows),
+            files={name: measure(parts) for name, parts in files.items()},
+            errors=dict(sorted(errors.items())),
+            store=self.head.store,
+        )
+        for name, parts in files.items():
+            self.put(name, parts)
+        self.put(self.record_name(shard), [record.to_bytes()])
+
+    def put(self, name: str, parts: Sequence[Part]) -> None:
+        """Write one file.
+
+        Raises:
+            StoreError: the place refused; says what is kept and how to go on.
+        """
+        try:
+            self.place.put(name, parts)
+        except OSError as error:
+            raise StoreError(
+                f"{name} of {self.location} could not be written ({error}): make room or give "
+                "write access, then run the same command again; finished shards are kept"
+            ) from error
 
     def finish(self) -> int:
-        """Once no shard is missing, write errors.jsonl; the number of failed records."""
-
-
-class FeatureSource(Protocol):
-    """The reading side: rows by key."""
-
-    spec: StoreSpec
-
-    def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """(B,) whether each record could be encoded.
+        """Once no shard is missing, write errors.jsonl; the number of failed records.
 
         Raises:
-            UnknownKeyError: a key that the store does not hold.
+            UnfinishedStoreError: shards are missing.
         """
+        missing = self.missing()
+        if missing:
+            raise UnfinishedStoreError(f"{self.location} still misses {len(missing)} shards")
+        failed = self.failed()
+        self.put(self.name("errors.jsonl"), [errors_text(failed)])
+        self.place.sweep()
+        return len(failed)
 
-    def read(self, keys: Sequence[str], view: int = 0) -> Tokens:
-        """(B, L, D) in the order asked, in the store's dtype.
+    @property
+    def errors_path(self) -> str:
+        """Where the failed records of a finished store are listed."""
+        return posixpath.join(str(self.place), self.name("errors.jsonl"))
+
+    def delete(self) -> None:
+        """Delete all of the store, commit records first.
 
         Raises:
-            UnknownKeyError: a key that the store does not hold.
-            StoreError: a record that could not be encoded, or a view the store does not have.
+            StoreError: nothing is there that is known to be a store; nothing is deleted.
         """
+        if not self.exists():
+            raise StoreError(
+                f"--fresh deletes only feature stores, {self.location} is none: name another --out"
+            )
+        self.place.delete(self.place.names(self.name("done")))
+        self.place.delete(self.head.files)
+        self.place.clear()
+
+    def extent(self, shard: int) -> FileExtent:
+        """Where the vectors of a shard lie in a local file; a remote one is copied first."""
+        extent = self.layout.extent(self.spec, shard)
+        checksum = self.record(shard).files[extent.name][1]
+        return FileExtent(self.place.fetch(extent.name, checksum), extent.offset)
+
+    def check(self, shard: int) -> None:
+        """Compare the local file that `extent` names with the commit record.
+
+        Raises:
+            UnfinishedStoreError: the shard is missing.
+            CorruptShardError: the file does not match the commit record.
+        """
+        self.read_shard(shard, np.empty((0, *self.spec.row_shape), self.spec.dtype))
+
+    def read_shard(self, shard: int, out: Tokens) -> None:
+        """Read one shard straight from its file into `out`, checking the bytes on the way.
+
+        Args:
+            shard: its number.
+            out: (rows of the shard, V, L, D), the store's dtype, C-contiguous.
+
+        Raises:
+            UnfinishedStoreError: the shard is missing.
+            CorruptShardError: the file does not match the commit record.
+        """
+        name = self.layout.extent(self.spec, shard).name
+        size, checksum = self.record(shard).files[name]
+        found = read_checked(self.extent(shard), as_bytes(out))
+        if found != (size, checksum) and self.place.forget(name, checksum):
+            found = read_checked(self.extent(shard), as_bytes(out))
+        if found == (size, checksum):
+            return
+        what = "is lost" if found[0] < 0 else f"has {found[0]} bytes with CRC-32C {found[1]}"
+        raise CorruptShardError(
+            f"{name} of {self.location} {what}, its commit record says {size} bytes with CRC-32C "
+            f"{checksum}: run `epalm-extract repair {self.location}`, then extract again"
+        )
+
+    def _damaged(self, what: str, error: Exception | None = None) -> str:
+        reason = f" ({error})" if error else ""
+        return (
+            f"{self.location} is damaged, {what}{reason}: run `epalm-extract repair "
+            f"{self.location}`, then extract again"
+        )
 
 
-def create_store(path: Path, spec: StoreSpec, keys: Sequence[str]) -> FeatureSink:
-    """Create the store at `path`, or reopen it to write what it still misses.
+def open_place(root: str, private: str) -> Place:
+    """The place at a path or URL."""
+    if "://" in root:
+        from epalm.cache.remote import RemotePlace
 
-    Raises:
-        CacheMismatchError: `path` holds a store of other settings or other records.
-        StoreError: the folder cannot be written.
-    """
-    from epalm.cache.zarr_store import ZarrStore
-
-    return ZarrStore.create(path, spec, keys)
+        return RemotePlace(root)
+    return LocalPlace(Path(root), posixpath.join(private, PUT_FOLDER))
 
 
-def open_store(path: Path) -> FeatureSource:
-    """Open a finished store with all of its vectors in memory.
-
-    Raises:
-        StoreError: nothing is there, or it is no store.
-        UnfinishedStoreError: shards are missing; says how many and how to go on.
-        CorruptShardError: a shard does not match its commit record.
-    """
-    from epalm.cache.reader import MemoryReader
-
-    return MemoryReader.load(path)
+def errors_text(failed: Mapping[str, str]) -> bytes:
+    """Content of errors.jsonl."""
+    lines = [json.dumps({"key": key, "error": why}) + "\n" for key, why in failed.items()]
+    return "".join(lines).encode()

@@ -14,7 +14,7 @@
     ├── StoreError               1   a feature store
     │   ├── UnfinishedStoreError 3   ... still misses shards: run the same extraction again
     │   ├── CacheMismatchError   4   ... was made with other settings than the ones asked for
-    │   ├── CorruptShardError    1   ... holds bytes that do not match their commit record
+    │   ├── CorruptShardError    1   ... holds bytes that do not match their checksum
     │   └── UnknownKeyError      1   ... has no such record
     └── Stopped                 75   a signal stopped the command after a clean checkpoint
 
@@ -88,7 +88,7 @@ class CacheMismatchError(StoreError):
 
 
 class CorruptShardError(StoreError):
-    """A shard's bytes do not match its commit record."""
+    """Bytes of a store do not match their checksum."""
 
 
 class UnknownKeyError(StoreError, KeyError):

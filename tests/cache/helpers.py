@@ -1,0 +1,55 @@
+"""A small store with one failed record, on any place and in any format."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from epalm.cache.create import create_store
+from epalm.cache.spec import StoreSpec
+from epalm.cache.store import Store
+
+COUNT = 150
+KEYS = [f"é/{row}.jpg" for row in range(COUNT)]
+BROKEN = KEYS[70]
+
+LOCATIONS = ("{}/s.zarr", "{}/s.h5", "memory:/{}/s.zarr", "memory:/{}/s.h5")
+"""Both formats on a local folder and on a remote file system; {} is a folder of the test's own."""
+
+
+def spec(**changes: object) -> StoreSpec:
+    fields = {
+        "dataset": "coco",
+        "encoder": "vit-b16",
+        "fingerprint": {"weights": "aa", "preprocessing": "official"},
+        "layers": (0, 1),
+        "width": 4,
+        "count": COUNT,
+        "shard_rows": 64,
+    }
+    return StoreSpec(**(fields | changes))  # type: ignore[arg-type]
+
+
+def tokens(**changes: object) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=spec(**changes).shape).astype(np.float32)
+
+
+def fill(store: Store, shards: Iterable[int] | None = None) -> Store:
+    values = np.random.default_rng(0).normal(size=store.spec.shape).astype(np.float32)
+    for shard in store.missing() if shards is None else shards:
+        rows = store.spec.rows_of(shard)
+        errors = {BROKEN: "truncated"} if KEYS.index(BROKEN) in rows else {}
+        store.write(shard, values[rows.start : rows.stop], errors)
+    return store
+
+
+def finished(location: str | Path, **changes: object) -> Store:
+    store = fill(create_store(location, spec(**changes), KEYS))
+    store.finish()
+    return store
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    """Every file of a store, the one in front of HDF5 shards among them."""
+    names = {*store.place.names(""), *store.layout.first_files}
+    return {name: store.place.read(name) for name in sorted(names)}
