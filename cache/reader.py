@@ -1,112 +1,147 @@
-"""Readers: rows by key, from memory."""
+"""From a store to a reader: which rows are wanted, which rung of the ladder holds them."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from epalm.cache.spec import StoreSpec
-from epalm.cache.store import FeatureSource, Tokens
-from epalm.cache.zarr_store import ZarrStore
-from epalm.errors import StoreError, UnfinishedStoreError, UnknownKeyError
+from epalm.cache.files import MappedVectors, PreadVectors, ShardFiles
+from epalm.cache.memory import load_shards
+from epalm.cache.order import BLOCK_ROWS
+from epalm.cache.plan import AUTO, LOCAL_READERS, Budget, Need, choose_reader, ram_budget
+from epalm.cache.source import KeyIndex, Reader, Vectors
+from epalm.cache.store import Store
+from epalm.cache.streaming import StreamedVectors
+from epalm.errors import UnfinishedStoreError
 
-
-class MemoryReader:
-    """A store whose vectors all lie in one array; also the double that tests use without a disk."""
-
-    def __init__(self, spec: StoreSpec, keys: Sequence[str], tokens: Tokens) -> None:
-        """Take the vectors as they are.
-
-        Args:
-            spec: what they are.
-            keys: N keys.
-            tokens: (N, V, L, D), the store's dtype; rows of NaN are failed records.
-        """
-        if tokens.shape != spec.shape or len(keys) != spec.count:
-            raise StoreError(f"{len(keys)} keys and {tokens.shape} tokens do not fit {spec.shape}")
-        self.spec = spec
-        self._tokens = tokens
-        self._rows = {key: row for row, key in enumerate(keys)}
-        self._valid = ~np.isnan(tokens[:, 0, 0, 0])
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a finished Zarr store, checking every byte; see `open_store` for what is raised."""
-        store = ZarrStore.open(path)
-        missing = store.missing()
-        if missing:
-            raise UnfinishedStoreError(
-                f"{path} misses {len(missing)} of {store.spec.shards} shards: "
-                "run the same `epalm-extract` command again to complete it"
-            )
-        tokens = np.empty(store.spec.shape, dtype=store.spec.dtype)
-        for shard in range(store.spec.shards):
-            rows = store.spec.rows_of(shard)
-            store.read_shard(shard, tokens[rows.start : rows.stop])
-        return cls(store.spec, store.keys, tokens)
-
-    def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """(B,) whether each record could be encoded."""
-        return self._valid[self._find(keys)]
-
-    def read(self, keys: Sequence[str], view: int = 0) -> Tokens:
-        """(B, L, D) in the order asked; see `FeatureSource.read`."""
-        if not 0 <= view < self.spec.views:
-            raise StoreError(f"view {view} was asked, the store has views 0..{self.spec.views - 1}")
-        rows = self._find(keys)
-        if not self._valid[rows].all():
-            failed = keys[int(np.argmin(self._valid[rows]))]
-            raise StoreError(f"{failed} could not be encoded; leave it out (see `valid`)")
-        tokens: Tokens = self._tokens[rows, view]
-        return tokens
-
-    def _find(self, keys: Sequence[str]) -> NDArray[np.intp]:
-        try:
-            return np.fromiter((self._rows[key] for key in keys), np.intp, len(keys))
-        except KeyError as error:
-            raise UnknownKeyError(
-                f"the store of {self.spec.dataset} has no record {error.args[0]!r}: "
-                "extract the data set this split belongs to"
-            ) from None
+logger = logging.getLogger(__name__)
 
 
-class BlindSource:
-    """The blind control: each record answers with the vectors of another one of the same group.
+@dataclass(frozen=True)
+class Selection:
+    """The part of a finished store that a command reads.
 
-    What a model still gets right this way it owes to the text alone.
+    Attributes:
+        store: all of it.
+        index: its keys.
+        shards: the shards that hold the wanted records, ascending.
+        views: how many views are wanted, from 0 on.
     """
 
-    def __init__(self, source: FeatureSource, groups: Iterable[Sequence[str]], seed: int) -> None:
-        """Permute within each group.
+    store: Store
+    index: KeyIndex
+    shards: tuple[int, ...]
+    views: int
+
+    def need(self, batch_size: int) -> Need:
+        """What it takes to read it."""
+        spec = self.store.spec
+        rows = sum(len(spec.rows_of(shard)) for shard in self.shards)
+        vector_bytes = spec.row_bytes // spec.views
+        return Need(
+            nbytes=rows * self.views * vector_bytes,
+            vector_bytes=vector_bytes,
+            blocks=-(-rows // BLOCK_ROWS),
+            batch_size=batch_size,
+        )
+
+    def open(self, reader: str, budget: int) -> Reader:
+        """A reader over it.
 
         Args:
-            source: the true store.
-            groups: keys that may be exchanged, e.g. the media of one split. A key of several
-                groups is permuted within the first; a group of one stays as it is.
-            seed: of the permutation.
+            reader: one of `LOCAL_READERS`.
+            budget: bytes that the pools of "stream" may take.
+
+        Raises:
+            CorruptShardError: a shard does not match its commit record. The readers that leave
+                the vectors on the disk find it before they serve a row of the shard.
         """
-        self.spec = source.spec
-        self._source = source
-        self._other: dict[str, str] = {}
-        for group in groups:
-            fresh = sorted(set(group) - self._other.keys())
-            usable = [key for key, ok in zip(fresh, source.valid(fresh), strict=True) if ok]
-            order = np.random.default_rng(seed).permutation(len(usable))
-            shuffled = [usable[place] for place in order]
-            self._other |= dict(zip(shuffled, shuffled[1:] + shuffled[:1], strict=True))
+        views = self.views if reader == "ram" else self.store.spec.views
+        return Reader(self.index, self._vectors(reader, budget), views=views)
 
-    def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """(B,) whether each record itself could be encoded."""
-        return self._source.valid(keys)
+    def _vectors(self, reader: str, budget: int) -> Vectors:
+        if reader == "ram":
+            return load_shards(self.store, self.shards, views=self.views)
+        files = ShardFiles(self.store)
+        if reader == "mapped":
+            return MappedVectors(files)
+        return StreamedVectors(files, budget) if reader == "stream" else PreadVectors(files)
 
-    def read(self, keys: Sequence[str], view: int = 0) -> Tokens:
-        """(B, L, D): the vectors of each key's partner."""
-        try:
-            partners = [self._other[key] for key in keys]
-        except KeyError as error:
-            raise UnknownKeyError(
-                f"{error.args[0]!r} is in no group of the blind control"
-            ) from None
-        return self._source.read(partners, view)
+
+def index_store(store: Store) -> KeyIndex:
+    """The keys of a finished store.
+
+    Raises:
+        UnfinishedStoreError: shards are missing; says how many and how to go on.
+    """
+    missing = store.missing()
+    if missing:
+        raise UnfinishedStoreError(
+            f"{store.location} misses {len(missing)} of {store.spec.shards} shards: "
+            "run the same `epalm-extract` command again to complete it"
+        )
+    return KeyIndex(store.spec, store.keys, store.failed())
+
+
+def select(
+    store: Store, index: KeyIndex, *, keys: Sequence[str] | None = None, views: int | None = None
+) -> Selection:
+    """The part of a store that holds some records.
+
+    Args:
+        store: finished.
+        index: its keys; other records than the wanted ones are refused from now on.
+        keys: of the wanted records, repeated or not; None for all.
+        views: how many views, from 0 on; None for all.
+
+    Raises:
+        UnknownKeyError: a key that the store does not hold.
+    """
+    shards = np.arange(store.spec.shards)
+    if keys is not None:
+        index.limit_to(keys)
+        shards = np.unique(index.find(keys) // store.spec.shard_rows)
+    return Selection(store, index, tuple(shards.tolist()), views or store.spec.views)
+
+
+def open_reader(
+    store: Store,
+    *,
+    reader: str = AUTO,
+    budget: int | None = None,
+    keys: Sequence[str] | None = None,
+    views: int | None = None,
+) -> Reader:
+    """Open a finished store to read records in any order.
+
+    Args:
+        store: of any format and place.
+        reader: one of `LOCAL_READERS`, or "auto": "ram" if the vectors fit, else "pread".
+        budget: bytes of memory that vectors may take; None for half of what is free.
+        keys: the records that will be asked for; None for all.
+        views: how many views, from 0 on, will be asked for; None for all.
+
+    Raises:
+        UnfinishedStoreError: shards are missing.
+        CorruptShardError: a shard does not match its commit record.
+        UnknownKeyError: a key that the store does not hold.
+        UsageError: an unknown reader, or one that cannot work within the budget.
+    """
+    selection = select(store, index_store(store), keys=keys, views=views)
+    allowed = Budget(ram_budget(reader) if budget is None else budget)
+    choice = choose_reader(reader, selection.need(batch_size=1), allowed, readers=LOCAL_READERS)
+    logger.info("%s", choice.line)
+    return selection.open(choice.reader, allowed.ram)
+
+
+def open_store(
+    location: str | Path, *, reader: str = AUTO, keys: Sequence[str] | None = None
+) -> Reader:
+    """Open the finished store at a path or URL; see `open_reader`.
+
+    Raises:
+        StoreError: nothing is there, or it is no store.
+    """
+    return open_reader(Store.open(location), reader=reader, keys=keys)
