@@ -39,6 +39,9 @@ def command(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Examples answered together.")] = 64,
     limit: Annotated[int, typer.Option(min=0, help="First examples only; 0: all.")] = 0,
+    reader: Annotated[
+        str, typer.Option(help="How vectors are read: auto, ram, mapped or pread.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
 ) -> None:
@@ -58,6 +61,7 @@ def command(
         batch_size=batch_size,
         blind=blind,
         limit=limit,
+        reader=reader,
         quiet=quiet,
     )
     finished = evaluate(request)

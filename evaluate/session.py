@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.cache.reader import BlindSource
+from epalm.cache.blind import BlindSource
+from epalm.cache.plan import AUTO
+from epalm.cache.reader import open_reader
+from epalm.cache.source import FeatureSource
 from epalm.cache.spec import StoreSpec
-from epalm.cache.store import FeatureSource, open_store
+from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, DataError, EpalmError, MissingFileError
 from epalm.evaluate.predict import predict
 from epalm.evaluate.records import Answered, Evaluation, Score, write_evaluation
@@ -32,6 +35,9 @@ VECTOR_FIELDS = ("encoder", "layers", "width", "dtype")
 Others, such as the number of records, may differ: a run can be asked about another set of media.
 """
 
+AUGMENTATION_FIELDS = "fingerprint.views."
+"""What begins so concerns views 1 and up, which evaluation never reads."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -46,6 +52,7 @@ class Request:
         batch_size: examples generated together.
         blind: read each record from another one's row; a run trained blind always does.
         limit: only the first examples of the split; 0 for all.
+        reader: how vectors are read, "auto" or one of `epalm.cache.plan.LOCAL_READERS`.
         quiet: show no progress.
     """
 
@@ -57,6 +64,7 @@ class Request:
     batch_size: int = 64
     blind: bool = False
     limit: int = 0
+    reader: str = AUTO
     quiet: bool = False
 
 
@@ -104,6 +112,7 @@ def evaluate(request: Request) -> Finished:
         MissingToolError: the metric needs a program that is not installed.
         DataError: an example has no reference, or no medium could be encoded.
         UnknownKeyError: the store lacks a medium of the split.
+        UsageError: the reader asked for cannot work.
         MissingFileError: the run has no trained tensors yet, or a data file is absent.
         ModelError: the language model is not the one the run was trained with.
     """
@@ -113,10 +122,12 @@ def evaluate(request: Request) -> Finished:
     check_split(request.split, task.splits, owner=f"task {task.name}")
     load_metric(task.metric)
     features = request.features or Path(record.features)
-    source = open_store(features)
-    check_store(record, source.spec, features)
+    store = Store.open(features)
+    check_store(record, store.spec, features)
     asked = task.examples(request.split, root)[: request.limit or None]
     check_scorable(asked)
+    keys = [example.key for example in asked]
+    source = open_reader(store, reader=request.reader, keys=keys, views=1)
     examples = _encodable(asked, source)
     evaluation = _evaluation(request, task, source, asked, examples)
     folder = request.run / "eval" / folder_name(request, blind=evaluation.blind)
@@ -148,13 +159,10 @@ def check_store(record: RunRecord, spec: StoreSpec, path: Path) -> None:
     names = {
         name
         for name in found.keys() | record.store.keys()
-        if name in VECTOR_FIELDS or name.startswith("fingerprint.")
+        if name in VECTOR_FIELDS
+        or (name.startswith("fingerprint.") and not name.startswith(AUGMENTATION_FIELDS))
     }
-    differing = [
-        f"{name} is {found.get(name, 'absent')}, in training {record.store.get(name, 'absent')}"
-        for name in sorted(names)
-        if found.get(name) != record.store.get(name)
-    ]
+    differing = record.differing(found, names)
     if differing:
         raise CacheMismatchError(
             f"{path} holds other vectors than run {record.name} was trained on: "

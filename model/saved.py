@@ -4,9 +4,10 @@ Training writes both, evaluation reads them; only trained tensors are stored.
 """
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -79,6 +80,8 @@ class RunRecord:
         lm_digest: CRC-32C of the frozen language model's weights.
         trained: number of trained parameters.
         frozen: number of the language model's parameters.
+        order: kind of the epochs' order, see `epalm.cache.order.Order`.
+        pool_blocks: likewise; what a run began with it keeps, whatever memory is free later.
     """
 
     name: str
@@ -94,6 +97,24 @@ class RunRecord:
     lm_digest: str
     trained: int
     frozen: int
+    order: Literal["uniform", "blocks"] = "uniform"
+    pool_blocks: int = 0
+
+    def differing(self, store: Mapping[str, str], names: Collection[str]) -> list[str]:
+        """What distinguishes a store's fields from those of the store in training.
+
+        Args:
+            store: `StoreSpec.comparable` of another store.
+            names: the fields to compare.
+
+        Returns:
+            One phrase per field that differs, with both values, by name.
+        """
+        return [
+            f"{name} is {store.get(name, 'absent')}, in training {self.store.get(name, 'absent')}"
+            for name in sorted(names)
+            if store.get(name) != self.store.get(name)
+        ]
 
     def save(self, folder: Path) -> None:
         """Write run.json."""

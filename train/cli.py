@@ -44,6 +44,9 @@ def command(
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Start over instead of going on.")
     ] = False,
+    reader: Annotated[
+        str, typer.Option(help="How vectors are read: auto, gpu, ram, mapped, stream or pread.")
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
 ) -> None:
     """Train connectors and soft prompt on stored features against a frozen OPT.
@@ -51,14 +54,13 @@ def command(
     Running the same command again goes on from the last checkpoint.
     """
     configure_logging(quiet=quiet)
-    from epalm.cache.store import open_store
+    from epalm.cache.store import Store
     from epalm.tasks.registry import load_task, resolve_data_root
     from epalm.train.recipe import default_recipe, load_recipe
     from epalm.train.run_folder import default_name
     from epalm.train.session import Request, train
 
-    source = open_store(features)
-    spec = source.spec
+    spec = Store.open(features).spec
     if not task and not spec.tasks:
         raise UsageError(f"{features} names no task over {spec.dataset}: give --task")
     asked = task or spec.tasks[0]
@@ -82,7 +84,6 @@ def command(
             task=wanted,
             data_root=root,
             features=features.absolute(),
-            source=source,
             recipe=settings,
             recipe_name=recipe_name,
             seed=seed,
@@ -90,6 +91,7 @@ def command(
             blind=blind,
             limit=limit,
             fresh=fresh,
+            reader=reader,
             quiet=quiet,
         )
     )

@@ -1,10 +1,13 @@
-"""Batches of one epoch: which examples, in which order, with which answer.
+"""Batches of one epoch: which examples, in which order, with which answer and which view.
 
-Order and answers depend on (seed, epoch) alone, so a resumed run sees what it would have seen.
+All of it depends on (seed, epoch) and the run's order alone, so a resumed run sees what it would
+have seen.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,10 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from epalm.cache.store import FeatureSource
+from epalm.cache.layout import Tokens
+from epalm.cache.order import Order, Rows, pick_views
+from epalm.cache.source import KeyIndex, ReadPlan, Source
 from epalm.errors import TrainingError
 from epalm.model.batch import Batch, Template, collate_training
 from epalm.tasks.records import Example
+
+AnySource: TypeAlias = Source[Any]
+"""Gives numpy arrays from disk or memory, or tensors that are on the device already."""
 
 
 @dataclass(frozen=True)
@@ -28,36 +36,57 @@ class Loader:
         tokenizer: with the answer separator if the template uses it.
         template: how prompt and answer become text.
         batch_size: examples per step; the last batch of an epoch may be smaller.
-        seed: of order and answers.
+        seed: of order, answers and views.
+        order: how epochs are shuffled.
     """
 
     examples: Sequence[Example]
-    source: FeatureSource
+    source: AnySource
     tokenizer: PreTrainedTokenizerBase
     template: Template
     batch_size: int
     seed: int
+    order: Order = field(default_factory=Order)
 
     def __len__(self) -> int:
         """Batches in one epoch."""
         return -(-len(self.examples) // self.batch_size)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from number `start` on."""
-        random = np.random.default_rng([self.seed, epoch])
-        order = random.permutation(len(self.examples))
-        chances = random.random(len(self.examples))
-        for first in range(start * self.batch_size, len(order), self.batch_size):
-            places = order[first : first + self.batch_size]
-            yield self._batch([self.examples[place] for place in places], chances[places])
+        """The epoch's batches from number `start` on; nothing before it is read.
 
-    def _batch(self, examples: Sequence[Example], chances: NDArray[np.float64]) -> Batch:
+        The vectors of a batch may lie in a buffer that the next one takes over.
+        """
+        random = np.random.default_rng([self.seed, epoch])
+        order = self.order.draw(self._rows, random)
+        chances = random.random(len(self.examples))
+        left = order.after(start * self.batch_size)
+        plan = ReadPlan(self._rows[left.places], self._views(epoch)[left.places], left.pool_ends)
+        first = 0
+        for tokens in self.source.stream(plan, self.batch_size):
+            places = left.places[first : first + len(tokens)]
+            first += len(tokens)
+            yield self._batch([self.examples[place] for place in places], chances[places], tokens)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return [example.key for example in self.examples]
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return self.source.rows(self._keys)
+
+    def _views(self, epoch: int) -> Rows:
+        return pick_views(self.seed, epoch, self._keys, self.source.spec.views)
+
+    def _batch(
+        self, examples: Sequence[Example], chances: NDArray[np.float64], tokens: Tokens | Tensor
+    ) -> Batch:
         pairs = [
             (example.prompt, draw_answer(example, chance))
             for example, chance in zip(examples, chances, strict=True)
         ]
-        tokens = read_tokens(self.source, examples)
-        return collate_training(self.tokenizer, self.template, pairs, tokens)
+        return collate_training(self.tokenizer, self.template, pairs, torch.as_tensor(tokens))
 
 
 def draw_answer(example: Example, chance: float) -> str:
@@ -73,19 +102,19 @@ def draw_answer(example: Example, chance: float) -> str:
     return example.answers[min(place, len(example.answers) - 1)]
 
 
-def read_tokens(source: FeatureSource, examples: Sequence[Example]) -> Tensor:
+def read_tokens(source: AnySource, examples: Sequence[Example]) -> Tensor:
     """(B, L, D): the deterministic view of each example's medium."""
-    return torch.from_numpy(source.read([example.key for example in examples]))
+    return torch.as_tensor(source.read([example.key for example in examples]))
 
 
-def encodable(examples: Sequence[Example], source: FeatureSource) -> list[Example]:
+def encodable(examples: Sequence[Example], index: KeyIndex) -> list[Example]:
     """The examples whose medium could be encoded.
 
     Raises:
         TrainingError: none is left.
         UnknownKeyError: a medium is not in the store at all.
     """
-    valid = source.valid([example.key for example in examples])
+    valid = index.valid([example.key for example in examples])
     kept = [example for example, ok in zip(examples, valid, strict=True) if ok]
     if not kept:
         raise TrainingError(f"none of {len(examples)} examples has a medium that could be encoded")

@@ -5,7 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
-from epalm.errors import UsageError
+from epalm.cache.spec import StoreSpec
+from epalm.errors import CacheMismatchError, UsageError
 from epalm.model.saved import RunRecord
 
 RECIPE_FILE = "recipe.toml"
@@ -20,6 +21,30 @@ def default_name(task: str, encoder: str, lm: str, variant: str, *, blind: bool)
     """A folder name that tells runs apart, e.g. "vqa2_vit-b16_opt-2.7b_full"."""
     parts = [Path(task).name, encoder, Path(lm).name, variant]
     return "_".join(parts + ["blind"] * blind).replace("/", "-").replace(":", "-")
+
+
+def earlier_run(folder: Path, spec: StoreSpec, *, fresh: bool) -> RunRecord | None:
+    """The run that is to go on in a folder, or none if one begins.
+
+    Args:
+        folder: runs/<name>.
+        spec: of the store given now.
+        fresh: whether what is there is to be deleted.
+
+    Raises:
+        CacheMismatchError: the run was trained on a store of other settings or records.
+    """
+    if fresh or not (folder / RECIPE_FILE).is_file():
+        return None
+    record = RunRecord.load(folder)
+    found = spec.comparable()
+    differing = record.differing(found, found.keys() | record.store.keys())
+    if differing:
+        raise CacheMismatchError(
+            f"the store is not the one that {folder} was trained on: {'; '.join(differing)}. Name "
+            "that one with --features, choose another --name, or start over with --fresh"
+        )
+    return record
 
 
 def open_run_folder(folder: Path, record: RunRecord, recipe: str, *, fresh: bool) -> None:

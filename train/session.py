@@ -5,25 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from epalm.cache.reader import BlindSource
+from epalm.cache.blind import BlindSource
+from epalm.cache.order import Order
+from epalm.cache.plan import AUTO, TRAIN_READERS, Budget, choose_reader, ram_budget
+from epalm.cache.reader import Selection, index_store, select
+from epalm.cache.source import KeyIndex
 from epalm.cache.spec import StoreSpec
-from epalm.cache.store import FeatureSource
+from epalm.cache.store import Store
 from epalm.console import duration
 from epalm.errors import CacheMismatchError, ModelError
 from epalm.metrics.registry import load_metric
-from epalm.model.decode import generate_all
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import weights_digest
 from epalm.model.saved import ModelSettings, RunRecord, build_model
-from epalm.tasks.records import Example, Prediction, Task
+from epalm.tasks.records import Example, Task
 from epalm.train.checkpoint import Progress
 from epalm.train.fit import Run, fit
-from epalm.train.loader import Loader, encodable, read_tokens
+from epalm.train.loader import AnySource, Loader, encodable
 from epalm.train.recipe import Recipe
-from epalm.train.run_folder import open_run_folder, write_card
+from epalm.train.resident import gpu_budget, load_resident
+from epalm.train.run_folder import earlier_run, open_run_folder, write_card
+from epalm.train.validation import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +39,7 @@ class Request:
         folder: the run's folder; its last part is the run's name.
         task: what is asked.
         data_root: where the task's files lie.
-        features: path of the store, for the record.
-        source: the store, opened.
+        features: path of the store.
         recipe: all settings.
         recipe_name: for the record.
         seed: of initialisation, order, answers and dropout.
@@ -45,6 +47,7 @@ class Request:
         blind: train on other media's features.
         limit: use only the first examples of each split; 0 for all.
         fresh: delete a run that is there.
+        reader: how vectors are read, "auto" or one of `epalm.cache.plan.TRAIN_READERS`.
         quiet: show no progress.
     """
 
@@ -52,7 +55,6 @@ class Request:
     task: Task
     data_root: Path
     features: Path
-    source: FeatureSource
     recipe: Recipe
     recipe_name: str
     seed: int = 0
@@ -60,43 +62,65 @@ class Request:
     blind: bool = False
     limit: int = 0
     fresh: bool = False
+    reader: str = AUTO
     quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from and is judged by.
+
+    Attributes:
+        train: examples, all readable.
+        val: likewise; the ones drawn for validation.
+        source: the vectors of both.
+        order: how epochs are shuffled.
+    """
+
+    train: list[Example]
+    val: list[Example]
+    source: AnySource
+    order: Order
 
 
 def train(request: Request) -> RunRecord:
     """Train, or go on with, a run; see `epalm.train.fit.fit` for what is raised."""
     import torch
 
-    spec = request.source.spec
+    store = Store.open(request.features)
+    spec = store.spec
     check_store(spec, request.recipe)
-    train_examples = _examples(request, request.task.train_split)
-    val_examples = _examples(request, request.task.val_split)
-    source = request.source
-    if request.blind:
-        groups = [[example.key for example in part] for part in (train_examples, val_examples)]
-        source = BlindSource(source, groups, request.seed)
-    val_examples = _draw(val_examples, request.recipe.val_examples, request.seed)
+    data = open_data(request, store)
     settings = request.recipe.model_settings(
         request.task.kind, width=spec.width, cached=len(spec.layers)
     )
     torch.manual_seed(request.seed)
     model, tokenizer = build_model(settings)
-    record = _record(request, settings, model)
+    record = _record(request, settings, model, spec=spec, order=data.order)
     open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
-    _announce(record, model, len(train_examples), len(val_examples))
+    _announce(record, model, len(data.train), len(data.val))
     run = Run(
         folder=request.folder,
         model=model.to(request.device),
         loader=Loader(
-            train_examples,
-            source,
+            data.train,
+            data.source,
             tokenizer,
             settings.text_template(),
             request.recipe.batch_size,
             request.seed,
+            data.order,
         ),
         recipe=request.recipe,
-        validate=_Validation(request, settings, model, tokenizer, val_examples, source),
+        validate=Validation(
+            model=model,
+            tokenizer=tokenizer,
+            template=settings.text_template(),
+            recipe=request.recipe,
+            metric=load_metric(request.task.metric),
+            examples=data.val,
+            source=data.source,
+        ),
         seed=request.seed,
         quiet=request.quiet,
     )
@@ -105,6 +129,29 @@ def train(request: Request) -> RunRecord:
         raise ModelError("the frozen language model changed in training: do not use this run")
     _finish(request, record, progress)
     return record
+
+
+def open_data(request: Request, store: Store) -> Data:
+    """Examples and vectors; a run that goes on keeps the order it began with.
+
+    Raises:
+        CacheMismatchError: the run to go on was trained on another store.
+        UnfinishedStoreError: the store misses shards.
+        UnknownKeyError: the store lacks a medium of the task.
+        UsageError: the reader asked for is unknown or cannot work.
+    """
+    earlier = earlier_run(request.folder, store.spec, fresh=request.fresh)
+    index = index_store(store)
+    train_examples = _examples(request, request.task.train_split, index)
+    val_examples = _examples(request, request.task.val_split, index)
+    groups = [[example.key for example in part] for part in (train_examples, val_examples)]
+    selection = select(store, index, keys=[*groups[0], *groups[1]])
+    begun = Order(earlier.order, earlier.pool_blocks) if earlier else None
+    source, order = _open_source(request, selection, begun)
+    if request.blind:
+        source = BlindSource(source, groups, request.seed)
+    drawn = _draw(val_examples, request.recipe.val_examples, request.seed)
+    return Data(train_examples, drawn, source, order)
 
 
 def check_store(spec: StoreSpec, recipe: Recipe) -> None:
@@ -125,59 +172,25 @@ def check_store(spec: StoreSpec, recipe: Recipe) -> None:
             )
 
 
-class _Validation:
-    """Generates for the validation examples and scores the texts by the task's metric."""
-
-    def __init__(
-        self,
-        request: Request,
-        settings: ModelSettings,
-        model: EPALM,
-        tokenizer: PreTrainedTokenizerBase,
-        examples: list[Example],
-        source: FeatureSource,
-    ) -> None:
-        self.recipe = request.recipe
-        self.template = settings.text_template()
-        self.model = model
-        self.tokenizer = tokenizer
-        self.examples = examples
-        self.source = source
-        self.metric = load_metric(request.task.metric)
-
-    def __call__(self) -> dict[str, float]:
-        """Scores, the selecting one first."""
-        texts = generate_all(
-            self.model,
-            self.tokenizer,
-            self.template,
-            [example.prompt for example in self.examples],
-            self._read,
-            decoding=self.recipe.decoding(),
-            batch_size=self.recipe.batch_size,
-            tick=_no_progress,
-        )
-        pairs = zip(self.examples, texts, strict=True)
-        predictions = [
-            Prediction(example.question_id, example.key, text) for example, text in pairs
-        ]
-        scores = self.metric(predictions, self.examples)
-        head = {scores.headline: scores.values[scores.headline]}
-        return head | scores.values
-
-    def _read(self, places: list[int]) -> Tensor:
-        return read_tokens(self.source, [self.examples[place] for place in places])
+def _open_source(
+    request: Request, selection: Selection, order: Order | None
+) -> tuple[AnySource, Order]:
+    """The fastest reader that memory allows, or the one asked for, and the order it serves."""
+    asked = request.reader
+    budget = Budget(ram_budget(asked), gpu_budget(request.device, asked))
+    need = selection.need(request.recipe.batch_size)
+    choice = choose_reader(asked, need, budget, readers=TRAIN_READERS, order=order)
+    logger.info("%s", choice.line)
+    if choice.reader == "gpu":
+        return load_resident(selection, request.device), choice.order
+    return selection.open(choice.reader, budget.ram), choice.order
 
 
-def _no_progress(count: int) -> None:
-    del count
-
-
-def _examples(request: Request, split: str) -> list[Example]:
+def _examples(request: Request, split: str, index: KeyIndex) -> list[Example]:
     examples = request.task.examples(split, request.data_root)
     if request.limit:
         examples = examples[: request.limit]
-    kept = encodable(examples, request.source)
+    kept = encodable(examples, index)
     if len(kept) < len(examples):
         logger.warning(
             "%s: %d of %d examples left out, their medium could not be encoded",
@@ -195,8 +208,9 @@ def _draw(examples: list[Example], count: int, seed: int) -> list[Example]:
     return [examples[place] for place in sorted(places)]
 
 
-def _record(request: Request, settings: ModelSettings, model: EPALM) -> RunRecord:
-    spec = request.source.spec
+def _record(
+    request: Request, settings: ModelSettings, model: EPALM, *, spec: StoreSpec, order: Order
+) -> RunRecord:
     return RunRecord(
         name=request.folder.name,
         task=request.task.name,
@@ -211,6 +225,8 @@ def _record(request: Request, settings: ModelSettings, model: EPALM) -> RunRecor
         lm_digest=weights_digest(model.language_model),
         trained=sum(weight.numel() for _, weight in trainable(model)),
         frozen=sum(weight.numel() for weight in model.language_model.parameters()),
+        order=order.kind,
+        pool_blocks=order.pool_blocks,
     )
 
 

@@ -4,12 +4,19 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from epalm.cache.store import open_store
-from epalm.errors import CacheMismatchError, DataError, MissingFileError, UnknownSplitError
+from epalm.cache.reader import open_store
+from epalm.errors import (
+    CacheMismatchError,
+    DataError,
+    MissingFileError,
+    UnknownSplitError,
+    UsageError,
+)
 from epalm.evaluate import session
 from epalm.evaluate.records import read_evaluation
 from epalm.evaluate.session import Finished, Request, check_store, evaluate, find_run
@@ -152,6 +159,61 @@ def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyR
     assert "fingerprint.weights is 87654321, in training 12345678" in str(caught.value)
     assert "width is 9, in training 8" in str(caught.value)
     assert "preprocessing" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encoder": "vit-l16"}, "encoder is vit-l16, in training tiny-vit"),
+        ({"layers": (1, 2)}, r"layers is \(1, 2\), in training \(0, 1\)"),
+        ({"width": 9}, "width is 9, in training 8"),
+        ({"dtype": "float32"}, "dtype is float32, in training float16"),
+        (
+            {"fingerprint": {"weights": "8765", "preprocessing": "native"}},
+            "fingerprint.weights is 8765, in training 12345678",
+        ),
+        (
+            {"fingerprint": {"weights": "12345678", "preprocessing": "official"}},
+            "fingerprint.preprocessing is official, in training native",
+        ),
+        (
+            {"fingerprint": {"weights": "12345678"}},
+            "fingerprint.preprocessing is absent, in training native",
+        ),
+        (
+            {"fingerprint": store_spec().fingerprint | {"frames": "8"}},
+            "fingerprint.frames is 8, in training absent",
+        ),
+    ],
+)
+def test_each_field_that_decides_a_vector_is_compared(
+    tiny: TinyRun, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CacheMismatchError, match=words) as caught:
+        check_store(RunRecord.load(tiny.folder), replace(store_spec(), **change), Path("o.zarr"))
+    assert caught.value.exit_code == 4
+
+
+def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) -> None:
+    seeded = store_spec().fingerprint | {"views.seed": "3"}
+    check_store(
+        RunRecord.load(tiny.folder),
+        replace(store_spec(), views=4, fingerprint=seeded),
+        Path("augmented.zarr"),
+    )
+
+
+@pytest.mark.parametrize("reader", ["mapped", "pread"])
+def test_every_reader_leads_to_the_same_answers(
+    tiny: TinyRun, finished: Finished, reader: str
+) -> None:
+    again = evaluate(Request(tiny.folder, "val", reader=reader, quiet=True))
+    assert again.evaluation.answered == finished.evaluation.answered
+
+
+def test_an_unknown_reader_is_named(tiny: TinyRun) -> None:
+    with pytest.raises(UsageError, match="reader 'gpu' is unknown; known are auto, ram"):
+        evaluate(Request(tiny.folder, "val", reader="gpu", quiet=True))
 
 
 def test_a_store_over_other_media_is_accepted(tiny: TinyRun) -> None:

@@ -1,7 +1,22 @@
-import pytest
+from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from epalm.cache.memory import memory_reader
+from epalm.cache.order import Order, pick_views
+from epalm.cache.spec import StoreSpec
+from epalm.errors import TrainingError
+from epalm.model.batch import Batch, Template
+from epalm.model.language_model import load_tokenizer
 from epalm.tasks.records import Example
-from epalm.train.loader import draw_answer
+from epalm.train.loader import Loader, draw_answer, encodable
+from tests.fakes import save_language_model
+
+COUNT, VIEWS = 50, 3
+KEYS = [f"{row}.png" for row in range(COUNT)]
 
 
 def example(answers: tuple[str, ...], weights: tuple[float, ...] = ()) -> Example:
@@ -22,3 +37,81 @@ def test_answers_without_weights_have_equal_chances() -> None:
 @pytest.mark.parametrize("chance", [0.0, 0.5, 0.999999])
 def test_an_example_nobody_agrees_on_teaches_the_empty_text(chance: float) -> None:
     assert draw_answer(example(("a", "b"), (0.0, 0.0)), chance) == ""
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    folder: Path = tmp_path_factory.mktemp("words") / "lm"
+    return load_tokenizer(str(save_language_model(folder, ["why", "yes", "no"])))
+
+
+def loader(tokenizer: PreTrainedTokenizerBase, order: Order, *, views: int = VIEWS) -> Loader:
+    """Two questions about each picture; a vector tells row and view."""
+    spec = StoreSpec("d", "v", {}, layers=(0,), width=2, count=COUNT, views=views, dtype="float32")
+    values = np.zeros(spec.shape, np.float32)
+    values[..., 0] = np.arange(COUNT)[:, None, None]
+    values[..., 1] = np.arange(views)[:, None]
+    asked = [Example(key, f"q{key}", "why", ("yes", "no"), ()) for key in KEYS * 2]
+    source = memory_reader(spec, KEYS, values)
+    return Loader(asked, source, tokenizer, Template("{prompt} {answer}"), 8, seed=4, order=order)
+
+
+def seen(batches: list[Batch]) -> np.ndarray:
+    """(M, 2) row and view of every example served."""
+    return np.concatenate([batch.tokens[:, 0].numpy() for batch in batches]).astype(int)
+
+
+def kept(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
+    """All batches; their vectors copied, as the next batch takes their memory."""
+    batches = loader.batches(epoch, start)
+    return [
+        Batch(batch.tokens.clone(), batch.input_ids, batch.attention_mask, batch.labels)
+        for batch in batches
+    ]
+
+
+def test_the_uniform_order_and_its_answers_are_those_of_published_runs(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    random = np.random.default_rng([4, 1])
+    order, chances = random.permutation(2 * COUNT), random.random(2 * COUNT)
+    batches = kept(loader(tokenizer, Order()), epoch=1)
+    assert seen(batches)[:, 0].tolist() == (order % COUNT).tolist()
+    answers = [int(row[row != 1][-2]) for batch in batches for row in batch.input_ids]
+    yes = tokenizer.convert_tokens_to_ids("yes")
+    assert [answer == yes for answer in answers] == [chances[place] < 0.5 for place in order]
+
+
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
+    tokenizer: PreTrainedTokenizerBase, order: Order
+) -> None:
+    whole, rest = (kept(loader(tokenizer, order), epoch=2, start=start) for start in (0, 5))
+    assert len(whole) == 13
+    assert len(rest) == 8
+    for left, right in zip(whole[5:], rest, strict=True):
+        assert torch.equal(left.tokens, right.tokens)
+        assert torch.equal(left.labels, right.labels)
+
+
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+def test_every_question_about_a_picture_sees_the_view_picked_for_the_epoch(
+    tokenizer: PreTrainedTokenizerBase, order: Order
+) -> None:
+    made = loader(tokenizer, order)
+    for epoch in (0, 1):
+        pairs = seen(kept(made, epoch))
+        views = pick_views(4, epoch, KEYS, VIEWS)
+        assert sorted(pairs[:, 0].tolist()) == sorted([*range(COUNT), *range(COUNT)])
+        assert pairs[:, 1].tolist() == views[pairs[:, 0]].tolist()
+    assert len(set(views.tolist())) == VIEWS
+
+
+def test_examples_without_any_readable_medium_cannot_be_trained_on() -> None:
+    spec = StoreSpec("d", "v", {}, layers=(0,), width=1, count=2, dtype="float32")
+    values = np.array([1.0, np.nan], np.float32).reshape(2, 1, 1, 1)
+    index = memory_reader(spec, ["a", "b"], values).index
+    good, bad = (Example(key, key, "why", ("x",), ()) for key in ("a", "b"))
+    assert encodable([bad, good, bad], index) == [good]
+    with pytest.raises(TrainingError, match="none of 1 examples has a medium"):
+        encodable([bad], index)

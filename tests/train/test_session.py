@@ -1,5 +1,6 @@
 """`epalm-train` as a user meets it."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -7,9 +8,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from epalm.errors import CacheMismatchError, EpalmError, RecipeError, UnknownSplitError, UsageError
+from epalm.errors import (
+    CacheMismatchError,
+    EpalmError,
+    RecipeError,
+    Stopped,
+    UnknownSplitError,
+    UsageError,
+)
 from epalm.model.saved import RunRecord, load_run
 from epalm.tasks.manifest import task as manifest_task
+from epalm.train import fit, session
 from epalm.train.cli import app
 from tests.train.helpers import World, logged, make_world, start, train_command
 
@@ -154,3 +163,94 @@ def test_the_record_survives_a_round_trip(world: World) -> None:
     record = RunRecord.load(folder)
     record.save(folder)
     assert RunRecord.load(folder) == record
+
+
+@pytest.mark.parametrize("reader", ["mapped", "pread"])
+def test_readers_of_one_order_give_the_same_losses(world: World, reader: str) -> None:
+    run(world, "--set", "epochs=1")
+    run(world, "--set", "epochs=1", "--name", "other", "--reader", reader)
+    assert logged(world, "train") == logged(world, "train", "other")
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    plain = fit.validate_epoch
+
+    def stop(run: fit.Run, done: int) -> None:
+        plain(run, done)
+        if done + 1 == epoch:
+            raise Stopped("enough")
+
+    monkeypatch.setattr(fit, "validate_epoch", stop)
+
+
+def test_a_run_keeps_its_order_whatever_memory_is_free_when_it_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(world, "--reader", "stream", "--name", "undisturbed")
+    with monkeypatch.context() as changes:
+        stop_after(changes, epoch=1)
+        with pytest.raises(Stopped):
+            run(world, "--reader", "stream")
+    run(world)
+    record = RunRecord.load(world.root / "runs" / "run")
+    assert (record.order, record.pool_blocks) == ("blocks", 4)
+    assert logged(world, "train") == logged(world, "train", "undisturbed")
+
+
+def test_a_run_of_uniform_order_does_not_go_on_by_pools(world: World) -> None:
+    run(world, "--set", "epochs=1")
+    with pytest.raises(UsageError, match="stream cannot work: the run began in a uniform order"):
+        run(world, "--set", "epochs=1", "--reader", "stream")
+
+
+def test_vectors_that_fit_nowhere_are_streamed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "ram_budget", lambda asked: 1100)
+    run(world, "--set", "epochs=1", "--set", "batch_size=2")
+    record = RunRecord.load(world.root / "runs" / "run")
+    assert (record.order, record.pool_blocks) == ("blocks", 1)
+
+
+def test_the_gpu_cannot_hold_vectors_where_there_is_none(world: World) -> None:
+    with pytest.raises(UsageError, match="--reader gpu cannot work: training runs on the CPU"):
+        run(world, "--reader", "gpu")
+
+
+def change_record(world: World, field: str) -> None:
+    """Make the run one that was trained on a store with another value of a field."""
+    file = world.root / "runs" / "run" / "run.json"
+    record = json.loads(file.read_text())
+    record["store"][field] = "other"
+    file.write_text(json.dumps(record))
+
+
+RECORDED = (
+    *("dataset", "encoder", "layers", "width", "count", "views", "dtype", "shard_rows", "version"),
+    *("fingerprint.preprocessing.name", "fingerprint.weights", "fingerprint.views.seed"),
+)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = make_world(tmp_path_factory.mktemp("begun"))
+    run(world, "--set", "epochs=1")
+    return world
+
+
+@pytest.mark.parametrize("field", RECORDED)
+def test_a_run_does_not_go_on_with_a_store_that_differs_in_any_field(
+    begun: World, field: str
+) -> None:
+    file = begun.root / "runs" / "run" / "run.json"
+    before = file.read_text()
+    change_record(begun, field)
+    with pytest.raises(CacheMismatchError, match=rf"{field} is .*, in training other.*--fresh"):
+        run(begun, "--set", "epochs=1")
+    assert CacheMismatchError.exit_code == 4
+    file.write_text(before)
+
+
+def test_every_field_of_a_store_is_recorded(begun: World) -> None:
+    recorded = RunRecord.load(begun.root / "runs" / "run").store
+    assert recorded.keys() - {"fingerprint.preprocessing.name"} <= set(RECORDED)
