@@ -15,6 +15,7 @@ from torch import nn
 
 from epalm.demo.scenes import SIDE_PIXELS
 from epalm.errors import MissingFileError
+from epalm.extract.augment import Views
 from epalm.extract.preprocess import CLIP_MEAN, CLIP_STD, preset_for
 from epalm.extract.vit import VitEncoder
 
@@ -86,6 +87,9 @@ def micro_vit(
     preprocessing: str = "official",
     precision: str = "fp32",
     device: str = "cpu",
+    views: int = 1,
+    seed: int = 0,
+    augmentation: str = "official",
 ) -> VitEncoder:
     """The encoder; arguments as in `epalm.extract.encoder.make_encoder`.
 
@@ -101,4 +105,5 @@ def micro_vit(
     model = build_vit()
     model.load_state_dict(load_file(path))
     preset = preset_for(preprocessing, resolve_model_data_config(model))
-    return VitEncoder(name, model, preset=preset, precision=precision, device=device)
+    drawn = Views(views, seed, augmentation)
+    return VitEncoder(name, model, preset=preset, views=drawn, precision=precision, device=device)

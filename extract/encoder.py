@@ -98,6 +98,9 @@ def make_encoder(
     preprocessing: str = "official",
     precision: str = "fp32",
     device: str = "cpu",
+    views: int = 1,
+    seed: int = 0,
+    augmentation: str = "official",
 ) -> Encoder:
     """Load the encoder called `name`.
 
@@ -107,6 +110,9 @@ def make_encoder(
         preprocessing: "official" or "native".
         precision: "fp32", or "bf16" for bfloat16 products with a float32 residual stream.
         device: as torch spells it.
+        views: how many views its `load` makes of a medium: the test view and drawn ones.
+        seed: of the drawn views.
+        augmentation: how they are drawn: "official", or "no-flip" for left and right in place.
 
     Raises:
         UsageError: an unknown name or setting.
@@ -117,5 +123,12 @@ def make_encoder(
     shorthand = {name: ENCODERS["vit-b16"]} if name.startswith("timm:") else {}
     factory: Callable[..., Encoder] = find_entry(name, ENCODERS | shorthand, what="encoder")
     return factory(
-        name, weights=weights, preprocessing=preprocessing, precision=precision, device=device
+        name,
+        weights=weights,
+        preprocessing=preprocessing,
+        precision=precision,
+        device=device,
+        views=views,
+        seed=seed,
+        augmentation=augmentation,
     )

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from epalm.errors import MediaError, ModelError, UsageError
+from epalm.extract.augment import ONE_VIEW, Views
 from epalm.extract.media import decode_photo
 from epalm.tasks.records import MediaItem
 
@@ -114,28 +115,36 @@ def preset_for(preprocessing: str, config: Mapping[str, Any]) -> ImagePreset:
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """Decodes, resizes and crops one photo; small enough to send to every worker process."""
+    """Decodes one photo and makes one view of it; small enough to send to every worker process."""
 
     preset: ImagePreset
+    views: Views = ONE_VIEW
 
     def __call__(self, item: MediaItem, view: int) -> Tensor:
         """(3, size, size) uint8; normalisation follows on the encoder's device.
 
         Raises:
             MediaError: the photo cannot be decoded, or is too long and thin to resize.
-            ValueError: a view other than 0.
+            ValueError: a view that was not planned.
         """
-        if view != 0:
-            raise ValueError(f"photos have only view 0, asked for view {view}")
-        preset = self.preset
+        if not 0 <= view < self.views.count:
+            raise ValueError(f"view {view} was asked, there are views 0..{self.views.count - 1}")
         photo = decode_photo(item.path)
+        if view == 0:
+            cut = self._test_view(photo, item.path.name)
+        else:
+            cut = self.views.draw(photo, item.key, view=view, size=self.preset.size)
+        return torch.from_numpy(np.array(cut)).permute(2, 0, 1).contiguous()
+
+    def _test_view(self, photo: Image.Image, name: str) -> Image.Image:
+        """The whole photo resized, then its centre."""
+        preset = self.preset
         shape = _resized_shape(photo.size, preset)
         if math.prod(shape) > MAX_RESIZED_PIXELS:
-            raise MediaError(f"{item.path.name}: {photo.width} x {photo.height} is too thin")
+            raise MediaError(f"{name}: {photo.width} x {photo.height} is too thin")
         resized = photo.resize(shape, _FILTERS[preset.interpolation])
         left, top = (round((side - preset.size) / 2) for side in shape)
-        cut = resized.crop((left, top, left + preset.size, top + preset.size))
-        return torch.from_numpy(np.array(cut)).permute(2, 0, 1).contiguous()
+        return resized.crop((left, top, left + preset.size, top + preset.size))
 
 
 def _resized_shape(size: tuple[int, int], preset: ImagePreset) -> tuple[int, int]:

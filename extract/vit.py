@@ -17,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from epalm.errors import MissingFileError, ModelError, UsageError
+from epalm.extract.augment import Views
 from epalm.extract.encoder import CODE_VERSION, Loader
 from epalm.extract.media import DECODE_POLICY
 from epalm.extract.preprocess import ImageLoader, ImagePreset, preset_for
@@ -44,15 +45,23 @@ class VitEncoder:
     """A timm vision transformer as an `Encoder`."""
 
     def __init__(
-        self, name: str, model: nn.Module, *, preset: ImagePreset, precision: str, device: str
+        self,
+        name: str,
+        model: nn.Module,
+        *,
+        preset: ImagePreset,
+        views: Views,
+        precision: str,
+        device: str,
     ) -> None:
         self.name = name
         self.width: int = model.embed_dim  # type: ignore[assignment]
         self.depth = len(model.blocks)  # type: ignore[arg-type]
         self.modality: Modality = "image"
         self.preset = preset
+        self.views = views
         self.precision = precision
-        self.load: Loader = ImageLoader(preset)
+        self.load: Loader = ImageLoader(preset, views)
         self._weights_digest = state_digest(model)
         self.model = model.eval().requires_grad_(requires_grad=False).to(device)
         self.norm: nn.Module = model.norm  # type: ignore[assignment]
@@ -89,7 +98,7 @@ class VitEncoder:
         return torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled)
 
     def fingerprint(self) -> dict[str, str]:
-        """Architecture, digest of the weights, token, norm, preprocessing, precision, code."""
+        """Architecture, weights' digest, token, norm, preprocessing, views, precision, code."""
         config: dict[str, Any] = self.model.pretrained_cfg  # type: ignore[assignment]
         return {
             "architecture": f"timm {config['architecture']}",
@@ -100,6 +109,7 @@ class VitEncoder:
             "precision": self.precision,
             "code": CODE_VERSION,
             **self.preset.fingerprint(),
+            **self.views.fingerprint(),
         }
 
 
@@ -112,9 +122,18 @@ def _exact_convolutions() -> AbstractContextManager[None]:
 
 
 def make_vit(
-    name: str, *, weights: Path | None, preprocessing: str, precision: str, device: str
+    name: str,
+    *,
+    weights: Path | None,
+    preprocessing: str,
+    precision: str,
+    device: str,
+    views: int,
+    seed: int,
+    augmentation: str,
 ) -> VitEncoder:
     """The encoder called `name`; see `epalm.extract.encoder.make_encoder`."""
+    drawn = Views(views, seed, augmentation)
     architecture = ARCHITECTURES.get(name, name.removeprefix("timm:"))
     if not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:5]) or "see timm.list_models()"
@@ -122,7 +141,7 @@ def make_vit(
     model = _published(architecture) if weights is None else _local(architecture, weights)
     _check_family(model, architecture)
     preset = preset_for(preprocessing, resolve_model_data_config(model))
-    return VitEncoder(name, model, preset=preset, precision=precision, device=device)
+    return VitEncoder(name, model, preset=preset, views=drawn, precision=precision, device=device)
 
 
 def state_digest(model: nn.Module) -> str:

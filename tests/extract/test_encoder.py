@@ -137,14 +137,15 @@ def test_a_factory_that_cannot_be_imported_is_a_usage_error(name: str) -> None:
 
 
 def test_an_own_factory_is_found_by_module_and_name_and_gets_the_settings() -> None:
-    encoder: Any = make_encoder(f"{__name__}:own_factory", preprocessing="native", precision="bf16")
-    assert encoder == (f"{__name__}:own_factory", None, "native", "bf16", "cpu")
+    name = f"{__name__}:own_factory"
+    encoder: Any = make_encoder(name, preprocessing="native", precision="bf16", views=3, seed=7)
+    assert encoder == (name, None, "native", "bf16", "cpu", 3, 7, "official")
 
 
-def own_factory(
-    name: str, *, weights: object, preprocessing: str, precision: str, device: str
-) -> tuple[object, ...]:
-    return name, weights, preprocessing, precision, device
+def own_factory(name: str, **settings: object) -> tuple[object, ...]:
+    order = ["weights", "preprocessing", "precision", "device", "views", "seed", "augmentation"]
+    assert set(settings) == set(order)
+    return name, *(settings[setting] for setting in order)
 
 
 def test_an_unknown_precision_is_a_usage_error() -> None:

@@ -11,6 +11,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from epalm.errors import MediaError, ModelError, UsageError
+from epalm.extract.augment import Views
 from epalm.extract.preprocess import ImageLoader, native_preset, official_preset, preset_for
 from epalm.tasks.records import MediaItem
 from tests.extract.helpers import noise
@@ -91,6 +92,15 @@ def test_a_photo_too_thin_to_resize_is_refused_before_memory_is_taken(tmp_path: 
         ImageLoader(native_preset(CONFIG | {"input_size": (3, 224, 224)}))(item, 0)
 
 
-def test_only_view_0_exists(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="only view 0, asked for view 1"):
-        ImageLoader(official_preset(64))(saved(tmp_path, (9, 7)), 1)
+def test_a_view_that_was_not_planned_is_refused(tmp_path: Path) -> None:
+    item = saved(tmp_path, (9, 7))
+    for view in (-1, 2):
+        with pytest.raises(ValueError, match=rf"view {view} was asked, there are views 0\.\.1"):
+            ImageLoader(official_preset(64), Views(2))(item, view)
+
+
+def test_a_drawn_view_of_a_photo_too_thin_for_the_test_view_is_small_as_any(
+    tmp_path: Path,
+) -> None:
+    loader = ImageLoader(native_preset(CONFIG | {"input_size": (3, 224, 224)}), Views(2))
+    assert loader(saved(tmp_path, (2, 60_000)), 1).shape == (3, 224, 224)

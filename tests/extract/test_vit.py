@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from epalm.errors import MissingFileError, ModelError
 from epalm.extract.encoder import last_cls_tokens, make_encoder
 from epalm.extract.vit import VitEncoder, state_digest
-from tests.extract.helpers import TINY, random_model, save_weights
+from epalm.tasks.records import MediaItem
+from tests.extract.helpers import TINY, random_model, save_photo, save_weights
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def tokens_of(encoder: VitEncoder, seed: int = 0) -> torch.Tensor:
         return last_cls_tokens(encoder.blocks(photos), encoder.norm)
 
 
-def tiny(weights: Path, **settings: str) -> VitEncoder:
-    encoder = make_encoder(TINY, weights=weights, **settings)
+def tiny(weights: Path, **settings: object) -> VitEncoder:
+    encoder = make_encoder(TINY, weights=weights, **settings)  # type: ignore[arg-type]
     assert isinstance(encoder, VitEncoder)
     return encoder
 
@@ -141,6 +142,27 @@ def test_preprocessing_and_precision_are_in_the_fingerprint(weights: Path) -> No
     assert official.fingerprint()["preprocessing.mean"] == "(0.48145466, 0.4578275, 0.40821073)"
     assert native.fingerprint()["preprocessing.mean"] == "(0.5, 0.5, 0.5)"
     assert tiny(weights, precision="bf16").fingerprint()["precision"] == "bf16"
+
+
+def test_views_are_in_the_fingerprint_only_if_there_are_several(weights: Path) -> None:
+    one, three = tiny(weights), tiny(weights, views=3, seed=5, augmentation="no-flip")
+    assert tiny(weights, seed=5).fingerprint() == one.fingerprint()
+    added = {
+        name: text for name, text in three.fingerprint().items() if name not in one.fingerprint()
+    }
+    assert one.fingerprint().items() <= three.fingerprint().items()
+    assert added.keys() == three.views.fingerprint().keys()
+    assert (added["views.seed"], added["views.augmentation"]) == ("5", "no-flip")
+
+
+def test_an_encoder_loads_as_many_views_as_it_was_made_with(weights: Path, tmp_path: Path) -> None:
+    item = MediaItem("a", save_photo(tmp_path / "a.png"))
+    encoder = tiny(weights, views=3, seed=5)
+    views = [encoder.load(item, view) for view in range(3)]
+    assert torch.equal(views[0], tiny(weights).load(item, 0))
+    assert len({view.numpy().tobytes() for view in views}) == 3
+    with pytest.raises(ValueError, match="view 3 was asked"):
+        encoder.load(item, 3)
 
 
 def test_the_input_has_the_size_the_model_wants(weights: Path) -> None:
