@@ -14,6 +14,7 @@ The files refer to each other by name: move both, and do not rename them.
 
 import io
 import math
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -105,7 +106,7 @@ def _shard_file(shard: int) -> str:
 def _head(rows: int, row_shape: tuple[int, int, int], dtype: str) -> _Head:
     """Everything of a shard's file but its vectors, with no row valid."""
     with h5py.File(
-        "shard",
+        f"shard-{threading.get_ident()}",  # HDF5 opens no name twice, not even in memory
         "w",
         driver="core",
         backing_store=False,

@@ -1,6 +1,9 @@
 """What every reader promises, and what opening one does."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import torch
 
 from epalm.cache.blind import BlindSource
 from epalm.cache.create import create_store
+from epalm.cache.hdf5_layout import Hdf5Layout
 from epalm.cache.memory import memory_reader
 from epalm.cache.order import Order, Pass
 from epalm.cache.plan import LOCAL_READERS
@@ -183,6 +187,20 @@ def test_the_blind_control_serves_partners_by_every_reader(store: Store, name: s
     assert not any(KEYS[row] == key for row, key in zip(rows, USABLE, strict=True))
     assert np.array_equal(served(blind, plan), VALUES[plan.rows, plan.views])
     assert np.array_equal(plain(blind.read(USABLE[:9])), VALUES[rows[:9], 0])
+
+
+def test_shards_of_an_hdf5_store_are_found_by_several_threads_at_once() -> None:
+    layout = Hdf5Layout("s.h5")
+    sizes = [replace(SPEC, width=width) for width in range(100, 108)]  # none is remembered
+    gate = threading.Barrier(len(sizes))
+
+    def find(spec: StoreSpec) -> int:
+        gate.wait()
+        return layout.extent(spec, 0).offset
+
+    with ThreadPoolExecutor(len(sizes)) as threads:
+        found = list(threads.map(find, sizes))
+    assert found == [layout.extent(spec, 0).offset for spec in sizes]
 
 
 def test_only_the_views_wanted_are_kept_in_memory(store: Store) -> None:
