@@ -63,7 +63,7 @@ class MemoryVectors:
         places = self._shards.places(rows)
         if self._views > 1:
             places = places * self._views + views
-        np.take(self._flat, places, axis=0, out=out, mode="clip")
+        self._flat.take(places, axis=0, out=out, mode="clip")
 
     def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Tokens]:
         """See `Vectors.stream`."""
