@@ -2,9 +2,12 @@
 
 Every encoder sees the same pixels: EXIF orientation is applied, transparency is laid on white, the
 first frame of an animation counts, 16-bit greyscale is scaled to 8 bits. Colour profiles are
-ignored, as by the published code.
+ignored, as by the published code. PIL itself reads 16-bit colour as the high byte of each value
+(at most one level of 256 below the rounded value) and takes every CMYK JPEG for inverted, as Adobe
+writes them.
 """
 
+import stat
 import warnings
 from pathlib import Path
 
@@ -19,24 +22,41 @@ PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000",
 DECODE_POLICY = "exif upright, alpha on white, first frame, 16-bit grey / 257"
 """The rules above in one line, for the fingerprint of a store."""
 
+MAX_PIXELS = 110_000_000
+"""A photo with more pixels is refused by its header, before memory is taken for it.
+
+The sensors of telephones end at 108 million, save a few at 200. Decoding, turning upright and the
+way to RGB take up to 12 bytes a pixel (progressive CMYK JPEG, grey with alpha), that is 1.3 GB.
+"""
+
+MAX_PIXELS_WHOLE = {"WEBP": 60_000_000, "JPEG2000": 60_000_000}
+"""Lower limits for formats whose libraries decode into buffers of their own: 16 to 19 bytes a
+pixel, that is 1.1 GB."""
+
+MAX_FILE_BYTES = 500_000_000
+"""A larger file is not opened: some of PIL's readers take it into memory whole. Uncompressed, the
+largest accepted photo has 330 MB."""
+
+_STRIP_ROWS = 256
+"""Rows converted at once where numpy needs more memory than the photo itself."""
+
 
 def decode_photo(path: Path) -> Image.Image:
     """The photo in `path`: mode RGB, upright, own size.
 
     Raises:
-        MediaError: no such file, not a photo, truncated, or more pixels than PIL's limit against
-            decompression bombs (178,956,970). The message is one line and names the file.
+        MediaError: no such file, not a photo, truncated, or larger than the limits
+            above. The message is one line and names the file.
     """
-    if not path.is_file():
-        raise MediaError(f"{path.name}: {'not a file' if path.exists() else 'no such file'}")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path.name}: the file is empty")
+    _check_file(path)
     try:
         # PIL warns about odd metadata of photos that it decodes all the same.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=PHOTO_FORMATS) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
+                _check_size(image)
+                ImageOps.exif_transpose(image, in_place=True)
+                return _to_rgb(image)
     except UnidentifiedImageError as error:
         wanted = ", ".join(PHOTO_FORMATS)
         raise MediaError(f"{path.name}: not a photo, wanted one of {wanted}") from error
@@ -46,14 +66,44 @@ def decode_photo(path: Path) -> Image.Image:
         raise MediaError(f"{path.name}: cannot be decoded ({reason})") from error
 
 
+def _check_file(path: Path) -> None:
+    """Refuse by its entry in the folder what must not be opened: a pipe would block for ever.
+
+    Raises:
+        MediaError: not a file, empty, too large, or not to be reached.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise MediaError(f"{path.name}: no such file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(f"{path.name}: cannot be reached ({reason})") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise MediaError(f"{path.name}: not a file")
+    if found.st_size == 0:
+        raise MediaError(f"{path.name}: the file is empty")
+    if found.st_size > MAX_FILE_BYTES:
+        raise MediaError(f"{path.name}: {found.st_size} bytes, the limit is {MAX_FILE_BYTES}")
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    limit = MAX_PIXELS_WHOLE.get(image.format or "", MAX_PIXELS)
+    if width * height > limit:
+        raise ValueError(f"{width} x {height} exceeds limit of {limit} pixels")
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _grey_16_to_8(image).convert("RGB")
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", layer.size, "white")
+        white.paste(layer, mask=layer)
+        return white
+    # PIL would copy a photo that is RGB already.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _grey_16_to_8(image: Image.Image) -> Image.Image:
@@ -61,4 +111,8 @@ def _grey_16_to_8(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError(f"{image.mode} greyscale beyond 16 bits has no defined range")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    scaled = np.empty(values.shape, dtype=np.uint8)
+    for top in range(0, len(values), _STRIP_ROWS):
+        strip = slice(top, top + _STRIP_ROWS)
+        scaled[strip] = np.rint(values[strip] / 257)
+    return Image.fromarray(scaled)
