@@ -92,7 +92,7 @@ def layout_of(location: str, store_format: str | None = None) -> Layout:
     suffix = PurePosixPath(name).suffix
     by_suffix = SUFFIXES.get(suffix)
     if store_format is None and by_suffix is None:
-        raise UsageError(f"{location} ends in none of {', '.join(SUFFIXES)}: what store is it?")
+        raise UsageError(f"{location} ends in none of {', '.join(SUFFIXES)}: name its format so")
     if store_format and by_suffix and by_suffix != store_format:
         raise UsageError(f"--format {store_format} does not go with a store that ends in {suffix}")
     make: Callable[[str], Layout] = find_entry(

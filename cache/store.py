@@ -110,6 +110,10 @@ class Store:
         done = set(self.place.names(self.name("done")))
         return [n for n in range(self.spec.shards) if self.record_name(n) not in done]
 
+    def has(self, shard: int) -> bool:
+        """Whether the shard has a commit record, asked now."""
+        return self.place.size(self.record_name(shard)) is not None
+
     def record(self, shard: int) -> CommitRecord:
         """The shard's commit record.
 

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.cache.store import create_store, open_store
+from epalm.cache.create import create_store
+from epalm.cache.store import Store
 from epalm.demo.dataset import Sizes, write_dataset
 from epalm.demo.encoder import WEIGHTS
 from epalm.evaluate.records import Evaluation
 from epalm.evaluate.report import ReportData, write_report
 from epalm.evaluate.session import METRICS_FILE, REPORT_FILE, evaluate
 from epalm.evaluate.session import Request as EvalRequest
-from epalm.extract.plan import Settings, make_plan, start_over
+from epalm.extract.plan import Settings, make_plan
 from epalm.extract.run import extract
 from epalm.tasks.manifest import TASK, media
 from epalm.tasks.registry import load_task
@@ -105,9 +106,11 @@ def extract_features(place: Place) -> int:
         quiet=place.quiet,
     )
     plan = make_plan(settings)
-    start_over(plan.out)
-    sink = create_store(plan.out, plan.spec, [item.key for item in plan.items])
-    return extract(plan.encoder, plan.items, sink, pace=plan.pace).records
+    stale = Store.at(plan.out)
+    if stale.exists():
+        stale.delete()
+    store = create_store(plan.out, plan.spec, plan.keys)
+    return extract(plan.encoder, plan.items, store, pace=plan.pace).records
 
 
 def train_run(place: Place, contestant: Contestant) -> float:
@@ -125,7 +128,6 @@ def train_run(place: Place, contestant: Contestant) -> float:
             task=load_task(TASK, place.scenes),
             data_root=place.scenes,
             features=place.store,
-            source=open_store(place.store),
             recipe=recipe,
             recipe_name="scenes",
             seed=place.seed,

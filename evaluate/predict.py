@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from epalm.cache.store import FeatureSource
+from epalm.cache.source import FeatureSource
 from epalm.console import progress
 from epalm.model.decode import generate_all
 from epalm.model.saved import LoadedRun

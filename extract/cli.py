@@ -1,5 +1,6 @@
 """The command `epalm-extract`."""
 
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +10,7 @@ import typer
 from epalm.console import configure_logging, err_console, out_console, run_app
 from epalm.devices import AUTO
 from epalm.errors import UsageError
+from epalm.extract.store_cli import add_commands
 
 if TYPE_CHECKING:
     from epalm.extract.plan import Settings
@@ -17,6 +19,7 @@ INCOMPLETE = 3
 """Exit code when some media could not be encoded."""
 
 app = typer.Typer(add_completion=False)
+add_commands(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -37,6 +40,13 @@ def extract_features(
         typer.Option(help="As the published code does it, or as the encoder was trained."),
     ] = "official",
     layers: Annotated[int, typer.Option(min=1, help="Keep [CLS] of the last so many blocks.")] = 6,
+    views: Annotated[
+        int, typer.Option(min=1, help="Vectors per medium; all but the first are augmented.")
+    ] = 1,
+    augmentation: Annotated[
+        Literal["official", "no-flip"], typer.Option(help="Of the views behind the first.")
+    ] = "official",
+    seed: Annotated[int, typer.Option(help="Of the views behind the first.")] = 0,
     dtype: Annotated[
         Literal["float16", "float32"], typer.Option(help="Of the stored vectors.")
     ] = "float16",
@@ -44,7 +54,12 @@ def extract_features(
         Literal["fp32", "bf16"], typer.Option(help="What the encoder multiplies in.")
     ] = "fp32",
     out: Annotated[
-        Path | None, typer.Option(help="Default: cache/<dataset>_<encoder>.zarr.")
+        str | None,
+        typer.Option(help="Path or URL (s3://...); default: cache/<dataset>_<encoder>.zarr."),
+    ] = None,
+    store_format: Annotated[
+        Literal["zarr", "hdf5"] | None,
+        typer.Option("--format", help="Default: by the end of --out, else zarr."),
     ] = None,
     data_root: Annotated[
         Path | None, typer.Option(help="Where the data set lies; default: $EPALM_DATA_ROOT.")
@@ -57,8 +72,16 @@ def extract_features(
         int | None, typer.Option(min=0, help="Decoding processes; default: fits the machine.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many media.")] = None,
+    shard: Annotated[
+        str,
+        typer.Option(help="i/n: process i of n; default: as torchrun or SLURM say."),
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be written and how long it takes.")
+    ] = False,
+    benchmark: Annotated[
+        bool,
+        typer.Option("--benchmark", help="Time decoding, transform, encoding, writing; no store."),
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the store and start over, instead of resuming.")
@@ -68,7 +91,8 @@ def extract_features(
 ) -> None:
     """Run a frozen encoder once over a set of media and store its [CLS] tokens.
 
-    A run that was stopped goes on where it was when the same command is given again.
+    A run that was stopped goes on where it was when the same command is given again. Any number of
+    processes fill one store, each with its own --shard i/n.
     """
     if context.invoked_subcommand is not None:
         return
@@ -77,6 +101,7 @@ def extract_features(
             "which encoder, over which media? e.g. epalm-extract --encoder vit-b16 --dataset coco"
         )
     from epalm.extract.plan import Settings
+    from epalm.extract.share import Share
 
     configure_logging(quiet=quiet)
     settings = Settings(
@@ -85,17 +110,24 @@ def extract_features(
         weights=weights,
         preprocessing=preprocessing,
         layers=layers,
+        views=views,
+        augmentation=augmentation,
+        seed=seed,
         dtype=dtype,
         precision=precision,
         out=out,
+        store_format=store_format,
         data_root=data_root,
         device=device,
         batch_size=batch_size,
         workers=workers,
         limit=limit,
+        share=Share.parse(shard) if shard else Share.from_environment(os.environ),
         quiet=quiet,
     )
-    if dry_run:
+    if benchmark:
+        _benchmark(settings, as_json=as_json)
+    elif dry_run:
         _estimate(settings, as_json=as_json)
     else:
         _extract(settings, fresh=fresh, as_json=as_json)
@@ -109,18 +141,32 @@ def _estimate(settings: "Settings", *, as_json: bool) -> None:
     _say(summary.as_json(found, planned) if as_json else summary.describe_estimate(found, planned))
 
 
+def _benchmark(settings: "Settings", *, as_json: bool) -> None:
+    from epalm.extract import benchmark, plan
+
+    found = benchmark.measure(plan.make_plan(settings))
+    if as_json:
+        _say(benchmark.as_json(found))
+    else:
+        out_console.print(benchmark.table(found))
+
+
 def _extract(settings: "Settings", *, fresh: bool, as_json: bool) -> None:
-    from epalm.cache.store import create_store
+    from epalm.cache.create import create_store
+    from epalm.cache.store import Store
     from epalm.extract import plan, run, summary
 
     planned = plan.make_plan(settings)
-    if fresh:
-        plan.start_over(planned.out)
-    sink = create_store(planned.out, planned.spec, [item.key for item in planned.items])
-    report = run.extract(planned.encoder, planned.items, sink, pace=planned.pace)
+    present = Store.at(planned.out, planned.store_format)
+    if fresh and present.place.names(""):
+        present.delete()
+    store = create_store(planned.out, planned.spec, planned.keys, store_format=planned.store_format)
+    report = run.extract(
+        planned.encoder, planned.items, store, pace=planned.pace, share=planned.share
+    )
     _say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))
     if report.failed:
-        for line in summary.describe_failures(report, planned):
+        for line in summary.describe_failures(report, planned, store):
             err_console.print(line, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(INCOMPLETE)
 

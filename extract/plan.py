@@ -3,18 +3,20 @@
 import logging
 import os
 import re
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
+from epalm.cache.layout import SUFFIXES, layout_of
 from epalm.cache.spec import StoreSpec, fit_shard_rows
-from epalm.cache.zarr_store import PRIVATE
 from epalm.devices import AUTO, pick_device
-from epalm.errors import MissingFileError, StoreError, UsageError
+from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoder import Encoder, make_encoder
 from epalm.extract.run import UNITS, Pace
+from epalm.extract.share import ALL, Share
 from epalm.tasks.records import MediaItem, MediaSet
-from epalm.tasks.registry import load_media
+from epalm.tasks.registry import DATASETS, load_media
 
 LOOKED_FOR = 100
 """If none of the first so many media exist, the data root is wrong and the run does not begin."""
@@ -35,14 +37,19 @@ class Settings:
         weights: local weights file.
         preprocessing: "official" or "native".
         layers: how many blocks to keep, counted from the last.
+        views: vectors per medium; all but the first are augmented.
+        augmentation: of those views, "official" or "no-flip".
+        seed: of those views.
         dtype: of the stored vectors.
         precision: "fp32" or "bf16", of the encoder's products.
-        out: the store.
+        out: path or URL of the store.
+        store_format: "zarr" or "hdf5"; None goes by the end of `out`.
         data_root: where the media lie.
         device: as for `epalm.devices.pick_device`.
         batch_size: media per pass of the encoder.
         workers: decoding processes.
         limit: only the first so many media.
+        share: the shards of this process.
         quiet: no progress, no notes.
     """
 
@@ -51,14 +58,19 @@ class Settings:
     weights: Path | None = None
     preprocessing: str = "official"
     layers: int = 6
+    views: int = 1
+    augmentation: str = "official"
+    seed: int = 0
     dtype: str = "float16"
     precision: str = "fp32"
-    out: Path | None = None
+    out: str | Path | None = None
+    store_format: str | None = None
     data_root: Path | None = None
     device: str = AUTO
     batch_size: int = 64
     workers: int | None = None
     limit: int | None = None
+    share: Share = ALL
     quiet: bool = False
 
 
@@ -70,15 +82,24 @@ class Plan:
         encoder: loaded, on its device.
         items: the media, in the order of the store's rows.
         spec: what the store will hold.
-        out: the store's path.
+        out: path or URL of the store.
+        store_format: as in the settings.
         pace: batch size, workers, display.
+        share: the shards of this process.
     """
 
     encoder: Encoder
     items: tuple[MediaItem, ...]
     spec: StoreSpec
-    out: Path
+    out: str
+    store_format: str | None
     pace: Pace
+    share: Share
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of every row."""
+        return [item.key for item in self.items]
 
     @property
     def unit(self) -> str:
@@ -95,15 +116,20 @@ def make_plan(settings: Settings) -> Plan:
         ModelError: the encoder cannot be loaded.
     """
     media = load_media(settings.dataset, settings.data_root)
+    out = str(settings.out or default_out(media.name, settings))
+    layout_of(out, settings.store_format)
     items = media.items[: settings.limit]
     _check_files(items)
-    device = pick_device(settings.device)
+    device = _device(settings)
     encoder = make_encoder(
         settings.encoder,
         weights=settings.weights,
         preprocessing=settings.preprocessing,
         precision=settings.precision,
         device=device,
+        views=settings.views,
+        augmentation=settings.augmentation,
+        seed=settings.seed,
     )
     _check_fit(encoder, media, keep=settings.layers)
     workers = _default_workers(device) if settings.workers is None else settings.workers
@@ -111,49 +137,58 @@ def make_plan(settings: Settings) -> Plan:
         encoder=encoder,
         items=items,
         spec=_spec(encoder, media, count=len(items), settings=settings),
-        out=settings.out or default_out(media.name, settings.encoder, limit=settings.limit),
+        out=out,
+        store_format=settings.store_format,
         pace=Pace(settings.batch_size, workers, quiet=settings.quiet),
+        share=settings.share,
     )
     _announce(plan, device)
     return plan
 
 
-def default_out(dataset: str, encoder: str, *, limit: int | None = None) -> Path:
+def default_out(dataset: str, settings: Settings) -> Path:
     """Where a store goes unless --out says otherwise: `cache/coco_vitb16.zarr`.
 
     A store cut short by --limit gets a name of its own: `cache/coco_vitb16_first100.zarr`.
     """
-    plain = re.sub(r"[^a-z0-9]+", "", encoder.lower())
-    suffix = f"_first{limit}" if limit else ""
-    return Path("cache") / f"{dataset}_{plain}{suffix}.zarr"
+    plain = re.sub(r"[^a-z0-9]+", "", settings.encoder.lower())
+    part = f"_first{settings.limit}" if settings.limit else ""
+    wanted = settings.store_format or "zarr"
+    suffix = next((end for end, name in SUFFIXES.items() if name == wanted), "")
+    return Path("cache") / f"{dataset}_{plain}{part}{suffix}"
 
 
-def start_over(path: Path) -> None:
-    """Delete the store at `path`, if there is one.
-
-    Raises:
-        StoreError: `path` holds something that is no feature store; nothing is deleted.
-    """
-    if not path.exists():
-        return
-    if not (path / PRIVATE / "spec.json").is_file():
-        raise StoreError(f"--fresh deletes only feature stores, {path} is none: name another --out")
-    shutil.rmtree(path)
+def _device(settings: Settings) -> str:
+    """As asked; under torchrun each process of a machine takes a GPU of its own."""
+    device = pick_device(settings.device)
+    own = os.environ.get("LOCAL_RANK")
+    if device != "cuda" or settings.device != AUTO or own is None:
+        return device
+    return f"cuda:{int(own) % torch.cuda.device_count()}"
 
 
 def _spec(encoder: Encoder, media: MediaSet, *, count: int, settings: Settings) -> StoreSpec:
-    return StoreSpec(
+    spec = StoreSpec(
         dataset=media.name,
         encoder=encoder.name,
         fingerprint=encoder.fingerprint(),
         layers=tuple(range(encoder.depth - settings.layers, encoder.depth)),
         width=encoder.width,
         count=count,
+        views=settings.views,
         dtype=settings.dtype,
         tasks=media.tasks,
         data_root=str(media.root.resolve()),
-        shard_rows=fit_shard_rows(count),
+        media=_absolute(settings.dataset),
+        weights=str(settings.weights.resolve()) if settings.weights else "",
     )
+    return replace(spec, shard_rows=fit_shard_rows(count, spec.row_bytes))
+
+
+def _absolute(dataset: str) -> str:
+    """A data set's name, or the path of a manifest from anywhere."""
+    named = dataset in DATASETS or not Path(dataset).exists()
+    return dataset if named else str(Path(dataset).resolve())
 
 
 def _check_files(items: tuple[MediaItem, ...]) -> None:

@@ -1,7 +1,7 @@
 """Encode every medium once and store the [CLS] tokens, shard by shard."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from epalm.cache.cast import cast_rows
+from epalm.cache.layout import Tokens
 from epalm.cache.spec import StoreSpec
-from epalm.cache.store import FeatureSink
+from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
 from epalm.extract.encoder import Encoder, last_cls_tokens
 from epalm.extract.loading import LoadedBatch, Request, load_batches
+from epalm.extract.share import ALL, Share
 from epalm.tasks.records import MediaItem
 
 UNITS = {"image": "photos", "video": "clips", "audio": "recordings"}
@@ -46,26 +49,34 @@ class Report:
     Attributes:
         records: media in the store.
         encoded: media this run went through; the others were there before.
-        failed: media in the store without vectors.
+        failed: media in the finished shards without vectors.
+        missing: shards that others have yet to make.
         seconds: wall clock.
     """
 
     records: int
     encoded: int
     failed: int
+    missing: int
     seconds: float
 
 
 def extract(
-    encoder: Encoder, items: Sequence[MediaItem], sink: FeatureSink, *, pace: Pace
+    encoder: Encoder,
+    items: Sequence[MediaItem],
+    store: Store,
+    *,
+    pace: Pace,
+    share: Share = ALL,
 ) -> Report:
-    """Fill the shards that the store misses.
+    """Fill the shards that the store misses, and finish it if no other process has to.
 
     Args:
         encoder: where the tokens come from.
         items: the store's media, in the order of its rows.
-        sink: the store.
+        store: created with these media.
         pace: batch size, workers, display.
+        share: the shards of this process; all by default.
 
     Raises:
         Stopped: Ctrl-C or a termination signal; the same run goes on from there.
@@ -74,23 +85,30 @@ def extract(
         StoreError: the store cannot be written, or a value does not fit its dtype.
     """
     started = time.monotonic()
-    shards = sink.missing()
-    encoded = sum(len(sink.spec.rows_of(shard)) for shard in shards)
+    shards = [shard for shard in store.missing() if share.owns(shard)]
+    encoded = sum(len(store.spec.rows_of(shard)) for shard in shards)
     unit = UNITS[encoder.modality]
     try:
         with progress("encoding", total=encoded, unit=unit, quiet=pace.quiet) as tick:
-            _fill(encoder, items, sink, shards=shards, pace=pace, tick=tick)
+            _fill(encoder, items, store, shards=shards, pace=pace, tick=tick)
+        missing = len(store.missing())
+        failed = len(store.failed()) if missing else store.finish()
     except KeyboardInterrupt as stop:
-        left = len(sink.missing())
+        left = len(store.missing())
         raise Stopped(
-            f"stopped with {left} of {sink.spec.shards} shards to do: the same command goes on"
+            f"stopped with {left} of {store.spec.shards} shards to do: the same command goes on"
         ) from stop
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"{error}; finished shards are kept: use a smaller --batch-size"
         ) from error
-    failed = sink.finish()
-    return Report(sink.spec.count, encoded, failed, time.monotonic() - started)
+    return Report(
+        records=store.spec.count,
+        encoded=encoded,
+        failed=failed,
+        missing=missing,
+        seconds=time.monotonic() - started,
+    )
 
 
 def encode(encoder: Encoder, inputs: Tensor, keep: int) -> NDArray[np.float32]:
@@ -104,14 +122,14 @@ def encode(encoder: Encoder, inputs: Tensor, keep: int) -> NDArray[np.float32]:
 def _fill(
     encoder: Encoder,
     items: Sequence[MediaItem],
-    sink: FeatureSink,
+    store: Store,
     *,
     shards: Sequence[int],
     pace: Pace,
     tick: Ticker,
 ) -> None:
     """Encode one shard while the one before it is written and the next one is decoded."""
-    spec = sink.spec
+    spec = store.spec
     requests = (
         batch for shard in shards for batch in _requests(spec, items, shard, pace.batch_size)
     )
@@ -121,12 +139,24 @@ def _fill(
         for shard in shards:
             count = -(-len(spec.rows_of(shard)) * spec.views // pace.batch_size)
             own = islice(batches, count)
-            tokens, errors = _encode_shard(encoder, spec, shard, batches=own, tick=tick)
+            rows = spec.rows_of(shard)
+            if store.has(shard):  # another process has made it since
+                tick(sum(batch.media for batch in own))
+                continue
+            tokens = np.full((len(rows), *spec.row_shape), np.nan, dtype=spec.dtype)
+            keys = store.keys[rows.start : rows.stop]
+            errors = encode_into(tokens, encoder, own, keys=keys, tick=tick)
             if written:
                 written.result()
-            written = writer.submit(sink.write, shard, tokens, errors)
+            written = writer.submit(_write, store, shard, tokens=tokens, errors=errors)
         if written:
             written.result()
+
+
+def _write(store: Store, shard: int, *, tokens: Tokens, errors: dict[str, str]) -> None:
+    """Write a shard unless another process has made it since."""
+    if not store.has(shard):
+        store.write(shard, tokens, errors)
 
 
 def _requests(
@@ -141,22 +171,38 @@ def _requests(
         yield batch
 
 
-def _encode_shard(
+def encode_into(
+    tokens: Tokens,
     encoder: Encoder,
-    spec: StoreSpec,
-    shard: int,
+    batches: Iterable[LoadedBatch],
     *,
-    batches: Iterator[LoadedBatch],
+    keys: Sequence[str],
     tick: Ticker,
-) -> tuple[NDArray[np.float32], Mapping[str, str]]:
-    """Tokens (rows, V, L, D), NaN where a view failed, and key -> reason of the failed media."""
-    shape = (len(spec.rows_of(shard)), spec.views, len(spec.layers), spec.width)
-    tokens = np.full(shape, np.nan, dtype=np.float32)
+) -> dict[str, str]:
+    """Encode decoded batches into their rows and views.
+
+    Args:
+        tokens: (rows, V, L, D) of a shard, in the store's dtype; what fails stays as it is.
+        encoder: where the tokens come from.
+        batches: decoded media with their row and view.
+        keys: of the shard's rows.
+        tick: told of each medium.
+
+    Returns:
+        key -> reason of the failed media.
+
+    Raises:
+        StoreError: a value that the dtype cannot hold; names its medium.
+    """
     errors: dict[str, str] = {}
     for batch in batches:
         if batch.inputs is not None:
-            vectors = encode(encoder, batch.inputs, len(spec.layers))
-            tokens[batch.rows, batch.views] = vectors
+            vectors = encode(encoder, batch.inputs, tokens.shape[2])
+            names = [keys[row] for row in batch.rows]
+            every = np.ones(len(names), np.bool_)
+            tokens[batch.rows, batch.views] = cast_rows(
+                vectors, tokens.dtype.name, keys=names, valid=every
+            )
         errors |= batch.errors
         tick(batch.media, f"{len(errors)} failed" if errors else "")
-    return tokens, errors
+    return errors

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
-from epalm.cache.store import create_store
 from epalm.evaluate.records import Answered, Evaluation, Score
 from epalm.metrics.intervals import GroupMean
 from epalm.model.decode import Decoding

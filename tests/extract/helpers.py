@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
-from epalm.cache.store import FeatureSink, create_store
+from epalm.cache.store import Store
 from epalm.errors import MediaError
 from epalm.extract.encoder import Loader
 from epalm.tasks.records import MediaItem, Modality
@@ -91,7 +92,7 @@ def numbered(count: int, *, broken: Sequence[int] = ()) -> list[MediaItem]:
     return [MediaItem(f"k{row}", Path(f"{name}.png")) for row, name in enumerate(names)]
 
 
-def counting_store(path: Path, items: Sequence[MediaItem], *, views: int = 1) -> FeatureSink:
+def counting_store(path: Path, items: Sequence[MediaItem], *, views: int = 1) -> Store:
     """A store for `CountingEncoder`, 64 rows a shard."""
     spec = StoreSpec(
         dataset="numbers",

@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,6 @@ from PIL import Image
 
 from epalm.extract import cli, plan
 from epalm.extract.encoder import last_cls_tokens, make_encoder
-from epalm.extract.plan import default_out
 from tests.extract.helpers import TINY, random_model, save_photo, save_weights, tree_bytes
 
 GOOD, BROKEN = 68, {"cut.jpg": "truncated", "text.jpg": "not a photo", "gone.jpg": "no such file"}
@@ -35,7 +35,7 @@ Command = Callable[..., Outcome]
 def _leave_no_trace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EPALM_DATA_ROOT", raising=False)
-    monkeypatch.setattr(plan, "fit_shard_rows", lambda count: 64)
+    monkeypatch.setattr(plan, "fit_shard_rows", lambda count, row_bytes: 64)
     logger = logging.getLogger("epalm")
     before = logger.handlers, logger.level, logger.propagate, signal.getsignal(signal.SIGTERM)
     yield
@@ -156,10 +156,17 @@ def test_fresh_starts_over(command: Command) -> None:
 
 
 def test_fresh_deletes_nothing_but_feature_stores(command: Command, album: Path) -> None:
-    done = command("--out", str(album), "--fresh")
+    album.rename("mine.zarr")
+    done = command("--dataset", "mine.zarr", "--out", "mine.zarr", "--fresh")
     assert done.code == 1
     assert "--fresh deletes only feature stores" in done.err
-    assert (album / "0.png").is_file()
+    assert Path("mine.zarr/0.png").is_file()
+
+
+def test_a_store_has_to_say_its_format(command: Command) -> None:
+    done = command("--out", "features")
+    assert (done.code, done.out) == (2, "")
+    assert "features ends in none of .zarr, .h5, .hdf5" in done.err
 
 
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(command: Command) -> None:
@@ -242,19 +249,73 @@ def test_a_termination_signal_stops_with_exit_code_75(
 
 
 @pytest.mark.parametrize(
-    ("dataset", "encoder", "limit", "name"),
+    ("dataset", "options", "name"),
     [
-        ("coco", "vit-b16", None, "coco_vitb16.zarr"),
-        ("flickr8k", "vit-ti16", None, "flickr8k_vitti16.zarr"),
+        ("coco", {"encoder": "vit-b16"}, "coco_vitb16.zarr"),
+        ("coco", {"encoder": "vit-b16", "store_format": "hdf5"}, "coco_vitb16.h5"),
         (
             "coco",
-            "timm:deit3_small_patch16_224",
-            100,
+            {"encoder": "timm:deit3_small_patch16_224", "limit": 100},
             "coco_timmdeit3smallpatch16224_first100.zarr",
         ),
     ],
 )
 def test_the_default_store_is_named_after_media_and_encoder(
-    dataset: str, encoder: str, limit: int | None, name: str
+    dataset: str, options: dict[str, Any], name: str
 ) -> None:
-    assert default_out(dataset, encoder, limit=limit) == Path("cache") / name
+    settings = plan.Settings(dataset=dataset, **options)
+    assert plan.default_out(dataset, settings) == Path("cache") / name
+
+
+def test_formats_hold_the_same_rows(command: Command) -> None:
+    command("--out", "a.zarr")
+    assert command("--format", "hdf5").code == 3
+    with h5py.File("cache/album_timmtestvit.h5", "r") as file:
+        assert np.array_equal(file["cls"][:], cls(Path("a.zarr")), equal_nan=True)
+
+
+def test_a_format_that_contradicts_the_path_is_a_usage_error(command: Command) -> None:
+    done = command("--out", "a.zarr", "--format", "hdf5")
+    assert (done.code, "--format hdf5 does not go with" in done.err) == (2, True)
+
+
+def test_the_first_view_of_many_is_the_only_view_of_one(command: Command) -> None:
+    command("--out", "one.zarr", "--limit", "9")
+    command("--out", "many.zarr", "--limit", "9", "--views", "3")
+    one, many = cls(Path("one.zarr")), cls(Path("many.zarr"))
+    assert many.shape == (9, 3, 6, 64)
+    np.testing.assert_allclose(many[:, :1], one, rtol=1e-3, atol=1e-3)
+    assert not np.array_equal(many[:, 1], many[:, 2])
+
+
+def test_views_of_another_seed_are_another_store(command: Command) -> None:
+    command("--out", "a.zarr", "--limit", "5", "--views", "2")
+    done = command("--out", "a.zarr", "--limit", "5", "--views", "2", "--seed", "1")
+    assert done.code == 4
+    assert "fingerprint.views.seed is 0, wanted 1" in done.err
+
+
+def test_two_shares_make_the_store_of_one_process(command: Command) -> None:
+    command("--out", "alone.zarr")
+    first = command("--out", "a.zarr", "--shard", "0/2")
+    assert "1 of 2 shards are left to the other processes" in first.out
+    command("--out", "a.zarr", "--shard", "1/2")
+    assert tree_bytes(Path("a.zarr")) == tree_bytes(Path("alone.zarr"))
+
+
+def test_a_benchmark_times_each_stage_and_leaves_nothing(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("epalm.extract.benchmark.SECONDS", 0.2)
+    done = command("--benchmark", "--json", "--quiet")
+    stages = {stage["name"]: stage for stage in json.loads(done.out)}
+    assert list(stages) == ["decode", "transform", "encode", "write"]
+    assert all(stage["seconds"] > 0 for stage in stages.values())
+    assert {path.name for path in Path().iterdir()} == {"album", "w.safetensors"}
+    assert "ms each" in command("--benchmark", "--quiet").out
+
+
+def test_a_dry_run_says_from_when_on_a_store_pays(command: Command) -> None:
+    done = command("--dry-run")
+    assert "each epoch of manifest encodes 142 photos" in done.out
+    assert "extracting pays from 0.50 epochs on" in done.out

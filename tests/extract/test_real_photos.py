@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
+from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
-from epalm.cache.store import create_store
 from epalm.extract.encoder import make_encoder
 from epalm.extract.run import Pace, extract
 from epalm.tasks.records import MediaItem

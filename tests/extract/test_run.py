@@ -8,7 +8,7 @@ import pytest
 import torch
 import zarr
 
-from epalm.cache.store import FeatureSink
+from epalm.cache.store import Store
 from epalm.errors import ModelError, Stopped, StoreError
 from epalm.extract.run import Pace, extract
 from tests.extract.helpers import CountingEncoder, counting_store, numbered, tree_bytes
@@ -132,6 +132,6 @@ def test_a_device_out_of_memory_is_one_error_with_advice(tmp_path: Path) -> None
             raise torch.OutOfMemoryError("tried to allocate 40 GiB")
 
     items = numbered(10)
-    sink: FeatureSink = counting_store(tmp_path / "a.zarr", items)
+    sink: Store = counting_store(tmp_path / "a.zarr", items)
     with pytest.raises(ModelError, match=r"40 GiB.*use a smaller --batch-size"):
         extract(Hungry(), items, sink, pace=PACE)

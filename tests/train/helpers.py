@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
-from epalm.cache.store import create_store
 from tests.fakes import save_language_model
 
 COLOURS = ("red", "blue", "green", "white")

@@ -1,0 +1,115 @@
+"""What a store holds, for people and programs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from rich.table import Table
+
+from epalm.cache.store import Store
+from epalm.console import byte_size
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record of a store.
+
+    Attributes:
+        key: of the record.
+        norms: Euclidean length of the vector of each layer of view 0; empty if the record failed.
+        error: why it failed, if it did.
+    """
+
+    key: str
+    norms: list[float]
+    error: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a store holds.
+
+    Attributes:
+        store: path or URL.
+        settings: every field that decides what the vectors are, and where they came from.
+        shards: number of shards.
+        missing: shards without a commit record.
+        failed: records without vectors.
+        bytes: of all vectors.
+        memory_bytes: that reading all of them into memory takes.
+        stream_bytes: that reading them by pools takes at least.
+        rows: a few records of the first finished shard.
+    """
+
+    store: str
+    settings: dict[str, str]
+    shards: int
+    missing: list[int]
+    failed: int
+    bytes: int
+    memory_bytes: int
+    rows: list[Row]
+
+
+def inspect(store: Store, *, rows: int) -> Inspection:
+    """Look into a store.
+
+    Args:
+        store: finished or not.
+        rows: how many records to show.
+
+    Raises:
+        CorruptShardError: the shard that the rows come from is damaged.
+    """
+    spec = store.spec
+    missing = store.missing()
+    origin = {"data_root": spec.data_root, "media": spec.media, "weights": spec.weights}
+    return Inspection(
+        store=store.location,
+        settings={**spec.comparable(), "tasks": ", ".join(spec.tasks), **origin},
+        shards=spec.shards,
+        missing=missing,
+        failed=len(store.failed()),
+        bytes=spec.nbytes,
+        memory_bytes=spec.nbytes,
+        rows=_rows(store, missing, count=rows),
+    )
+
+
+def tables(found: Inspection) -> Iterator[Table]:
+    """The inspection as two tables, of settings and of rows."""
+    settings = Table("setting", "value", title=found.store)
+    for name, value in sorted(found.settings.items()):
+        settings.add_row(name, value)
+    settings.add_section()
+    settings.add_row("shards", f"{found.shards}, {len(found.missing)} missing")
+    settings.add_row("failed records", str(found.failed))
+    settings.add_row("bytes", f"{byte_size(found.bytes)} ({found.bytes})")
+    yield settings
+    if found.rows:
+        rows = Table("key", "length of each layer's vector", title="first rows, view 0")
+        for row in found.rows:
+            norms = "  ".join(f"{norm:.2f}" for norm in row.norms)
+            rows.add_row(row.key, norms or f"failed: {row.error}")
+        yield rows
+
+
+def _rows(store: Store, missing: list[int], *, count: int) -> list[Row]:
+    present = [shard for shard in range(store.spec.shards) if shard not in set(missing)]
+    if not present or not count:
+        return []
+    places = store.spec.rows_of(present[0])
+    tokens = np.empty((len(places), *store.spec.row_shape), dtype=store.spec.dtype)
+    store.read_shard(present[0], tokens)
+    errors = store.record(present[0]).errors
+    return [
+        Row(key, _norms(vectors), errors.get(key, ""))
+        for key, vectors in islice(zip(store.keys[places.start :], tokens, strict=False), count)
+    ]
+
+
+def _norms(vectors: np.ndarray) -> list[float]:
+    """Lengths of (V, L, D) vectors in view 0."""
+    lengths = np.linalg.norm(vectors[0].astype(np.float64), axis=-1)
+    return [] if np.isnan(lengths).any() else [float(length) for length in lengths]

@@ -1,0 +1,133 @@
+"""Another try for the media that could not be encoded, without touching the others."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from epalm.cache.store import Store
+from epalm.console import Ticker, progress
+from epalm.devices import AUTO
+from epalm.errors import UnfinishedStoreError
+from epalm.extract.loading import Request, load_batches
+from epalm.extract.plan import Plan, Settings, make_plan
+from epalm.extract.run import encode_into
+from epalm.tasks.records import MediaItem
+
+SHOWN_FAILURES = 5
+"""Records that failed again, as quoted on the command line."""
+
+
+@dataclass(frozen=True)
+class RetryReport:
+    """What a second try gave.
+
+    Attributes:
+        tried: records that had failed.
+        mended: those of them that have vectors now.
+        failed: key -> reason of the others.
+    """
+
+    tried: int
+    mended: int
+    failed: Mapping[str, str]
+
+
+def retry_failed(
+    store: Store,
+    *,
+    weights: Path | None = None,
+    data_root: Path | None = None,
+    device: str = AUTO,
+    quiet: bool = False,
+) -> RetryReport:
+    """Encode the failed records of a finished store again and rewrite their shards.
+
+    A shard is withdrawn before it is rewritten: should this be killed, the same extraction makes
+    that shard again.
+
+    Args:
+        store: finished.
+        weights: of the encoder; None for where they lay when the store was made.
+        data_root: where the media lie; None for where they lay then.
+        device: as for `epalm.devices.pick_device`.
+        quiet: no progress display.
+
+    Raises:
+        UnfinishedStoreError: shards are missing.
+        CacheMismatchError: encoder or media are no longer those of the store.
+    """
+    missing = store.missing()
+    if missing:
+        raise UnfinishedStoreError(
+            f"{store.location} misses {len(missing)} shards: complete it first by running the same "
+            "extraction again"
+        )
+    tried = store.failed()
+    if not tried:
+        return RetryReport(0, 0, {})
+    plan = _plan(store, weights=weights, data_root=data_root, device=device, quiet=quiet)
+    with progress("encoding", total=len(tried), unit=plan.unit, quiet=quiet) as tick:
+        for shard in range(store.spec.shards):
+            if store.record(shard).errors:
+                _retry_shard(store, shard, plan=plan, tick=tick)
+    store.finish()
+    failed = store.failed()
+    return RetryReport(len(tried), len(tried) - len(failed), failed)
+
+
+def _plan(
+    store: Store, *, weights: Path | None, data_root: Path | None, device: str, quiet: bool
+) -> Plan:
+    """The plan of the extraction that made the store."""
+    spec = store.spec
+    made_with = spec.fingerprint
+    known = Path(spec.weights) if spec.weights else None
+    plan = make_plan(
+        Settings(
+            encoder=spec.encoder,
+            dataset=spec.media,
+            weights=weights or known,
+            preprocessing=made_with.get("preprocessing.name", "official"),
+            layers=len(spec.layers),
+            views=spec.views,
+            augmentation=made_with.get("views.augmentation", "official"),
+            seed=int(made_with.get("views.seed", "0")),
+            dtype=spec.dtype,
+            precision=made_with.get("precision", "fp32"),
+            out=store.location,
+            data_root=data_root or Path(spec.data_root),
+            device=device,
+            limit=spec.count,
+            quiet=quiet,
+        )
+    )
+    mend = "Name the encoder's weights and the data of that extraction with --weights, --data-root."
+    spec.check_same(plan.spec, where=store.location, mend=mend)
+    return plan
+
+
+def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
+    rows = store.spec.rows_of(shard)
+    errors = dict(store.record(shard).errors)
+    tokens = np.empty((len(rows), *store.spec.row_shape), dtype=store.spec.dtype)
+    store.read_shard(shard, tokens)
+    keys = store.keys[rows.start : rows.stop]
+    again = {row: plan.items[rows.start + row] for row, key in enumerate(keys) if key in errors}
+    batches = load_batches(
+        _requests(again, store.spec.views, plan.pace.batch_size),
+        plan.encoder.load,
+        workers=plan.pace.workers,
+    )
+    found = encode_into(tokens, plan.encoder, batches, keys=keys, tick=tick)
+    store.place.delete([store.record_name(shard)])
+    store.write(shard, tokens, found)
+
+
+def _requests(
+    items: Mapping[int, MediaItem], views: int, batch_size: int
+) -> Iterator[Sequence[Request]]:
+    every = [Request(row, view, item) for row, item in items.items() for view in range(views)]
+    for start in range(0, len(every), batch_size):
+        yield every[start : start + batch_size]

@@ -1,0 +1,219 @@
+"""The commands of `epalm-extract` that look after a store that is there."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from epalm.console import (
+    byte_size,
+    configure_logging,
+    err_console,
+    out_console,
+    progress,
+)
+from epalm.devices import AUTO
+from epalm.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from epalm.cache.store import Store
+
+DAMAGED = 1
+"""Exit code of `verify` for a store with damaged files."""
+
+INCOMPLETE = 3
+"""Exit code for a store with missing shards or failed records."""
+
+Location = Annotated[str, typer.Argument(metavar="STORE", help="Path or URL of the store.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Only results and errors.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register all of them."""
+    for command in (verify, status, repair, inspect, convert):
+        app.command()(command)
+    app.command("retry-failed")(retry_failed)
+
+
+def verify(
+    location: Location,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compute every checksum, not just compare sizes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare a store's files with its commit records. Exit code 1: damaged, 3: shards missing."""
+    from epalm.cache import verify as checks
+
+    store = _present(location)
+    problems = list(checks.verify_deep(store) if deep else checks.verify(store))
+    missing = [] if problems else store.missing()
+    if as_json:
+        _say(json.dumps({"problems": [asdict(one) for one in problems], "missing": missing}))
+    else:
+        for problem in problems:
+            _say(f"{problem.name} {problem.found}")
+        _say(_verdict(location, problems=len(problems), missing=len(missing), deep=deep))
+    if problems or missing:
+        raise typer.Exit(DAMAGED if problems else INCOMPLETE)
+
+
+def status(
+    location: Location,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Print the missing shards for `sbatch --array`.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how much of a store is there. Exit code 3: some shards are missing."""
+    from epalm.cache.store import Store
+
+    store = Store.open(location)
+    left, failed = store.missing(), len(store.failed())
+    spec = store.spec
+    if missing:
+        _say(as_ranges(left))
+    elif as_json:
+        counts = {"shards": spec.shards, "missing": left, "records": spec.count, "failed": failed}
+        _say(json.dumps(counts))
+    else:
+        done = sum(len(spec.rows_of(shard)) for shard in range(spec.shards)) - sum(
+            len(spec.rows_of(shard)) for shard in left
+        )
+        _say(
+            f"{location}: {spec.shards - len(left)} of {spec.shards} shards, {done} of "
+            f"{spec.count} records, {failed} of them failed"
+        )
+        if left:
+            _say(f"missing shards: {as_ranges(left)}; the same extraction goes on")
+    if left:
+        raise typer.Exit(INCOMPLETE)
+
+
+def repair(location: Location, as_json: Json = False) -> None:
+    """Delete what is damaged, so that the same extraction makes it again. No writer may run."""
+    from epalm.cache import verify as checks
+
+    problems = checks.repair(_present(location))
+    if as_json:
+        _say(json.dumps({"problems": [asdict(one) for one in problems]}))
+        return
+    for problem in problems:
+        _say(f"{problem.name} {problem.found}: {'deleted' if problem.remove else 'to be written'}")
+    _say(
+        f"{location}: {len(problems)} problems; run the same `epalm-extract` command again"
+        if problems
+        else f"{location}: nothing to repair"
+    )
+
+
+def inspect(
+    location: Location,
+    rows: Annotated[int, typer.Option(min=0, help="How many records to show.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show what a store holds: settings, counts, a few rows, the memory that reading needs."""
+    from epalm.cache.store import Store
+    from epalm.extract import inspection
+
+    found = inspection.inspect(Store.open(location), rows=rows)
+    if as_json:
+        _say(json.dumps(asdict(found)))
+    else:
+        for shown in inspection.tables(found):
+            out_console.print(shown)
+
+
+def convert(
+    sources: Annotated[list[str], typer.Argument(metavar="STORE...", help="Finished stores.")],
+    out: Annotated[str, typer.Option(help="Path or URL of the result, .zarr or .h5.")],
+    layers: Annotated[
+        str, typer.Option(help="Blocks to keep, e.g. 6,8,11; default: all of the store.")
+    ] = "",
+    store_format: Annotated[
+        Literal["zarr", "hdf5"] | None, typer.Option("--format", help="Default: by --out.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Copy a store into another format or with fewer layers, or merge the views of several."""
+    from epalm.cache.convert import convert as copy
+    from epalm.cache.store import Store
+
+    configure_logging(quiet=quiet)
+    stores = [Store.open(source) for source in sources]
+    keep = _numbers(layers)
+    total = stores[0].spec.count
+    with progress("copying", total=total, unit="records", quiet=quiet) as tick:
+        made = copy(stores, out, layers=keep, store_format=store_format, tick=tick)
+    _say(f"{out}: {made.spec.shape} {made.spec.dtype}, {byte_size(made.spec.nbytes)}")
+
+
+def retry_failed(
+    location: Location,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of the encoder; default: where they lay then.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the data set lies; default: where it lay then.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ..., or auto.")] = AUTO,
+    quiet: Quiet = False,
+) -> None:
+    """Encode again the records that failed, and nothing else."""
+    from epalm.cache.store import Store
+    from epalm.extract import retry
+
+    configure_logging(quiet=quiet)
+    store = Store.open(location)
+    report = retry.retry_failed(
+        store, weights=weights, data_root=data_root, device=device, quiet=quiet
+    )
+    _say(f"{location}: {report.mended} of {report.tried} failed records encoded")
+    for key, reason in list(report.failed.items())[: retry.SHOWN_FAILURES]:
+        err_console.print(f"  {key}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if report.failed:
+        raise typer.Exit(INCOMPLETE)
+
+
+def as_ranges(numbers: list[int]) -> str:
+    """Ascending numbers as `sbatch --array` takes them: `0-3,7,9-10`."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def _present(location: str) -> "Store":
+    """A store whose documents may be damaged, but of which something is there."""
+    from epalm.cache.store import Store
+
+    store = Store.at(location)
+    if not store.exists() and not store.place.names(""):
+        raise StoreError(f"found nothing at {location}: correct the path")
+    return store
+
+
+def _verdict(location: str, *, problems: int, missing: int, deep: bool) -> str:
+    if problems:
+        return f"{location}: {problems} problems; see `epalm-extract repair {location}`"
+    if missing:
+        return f"{location}: no damage, but {missing} shards are missing: extract again"
+    checked = "every checksum agrees" if deep else "every size agrees (--deep computes checksums)"
+    return f"{location}: {checked}"
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"--layers {text!r}: wanted numbers such as 6,8,11") from None
+
+
+def _say(line: str) -> None:
+    out_console.print(line, markup=False, highlight=False, soft_wrap=True)

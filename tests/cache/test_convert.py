@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epalm.cache.convert import convert
+from epalm.cache.create import create_store
+from epalm.cache.spec import fit_shard_rows
+from epalm.cache.store import Store
+from epalm.errors import CacheMismatchError, StoreError, UnfinishedStoreError
+from tests.cache.helpers import BROKEN, COUNT, KEYS, contents, fill, finished, spec
+
+FULL = fit_shard_rows(COUNT, spec().row_bytes)
+"""Rows per shard as an extraction would choose them."""
+
+
+def everything(store: Store) -> np.ndarray:
+    out = np.empty(store.spec.shape, store.spec.dtype)
+    for number in range(store.spec.shards):
+        rows = store.spec.rows_of(number)
+        store.read_shard(number, out[rows.start : rows.stop])
+    return out
+
+
+def silent(count: int, note: str = "") -> None:
+    pass
+
+
+def test_there_and_back_again_no_byte_has_changed(tmp_path: Path) -> None:
+    first = finished(tmp_path / "s.zarr", shard_rows=FULL)
+    middle = convert([first], tmp_path / "m.h5", tick=silent)
+    last = convert([middle], tmp_path / "e.zarr", tick=silent)
+    assert contents(last) == contents(first)
+    assert last.failed() == {BROKEN: "truncated"}
+
+
+def test_another_division_into_shards_keeps_every_row(tmp_path: Path) -> None:
+    first = finished(tmp_path / "s.zarr", shard_rows=64)
+    made = convert([first], tmp_path / "e.h5", tick=silent)
+    assert made.spec.shards == 1
+    assert np.array_equal(everything(made), everything(first), equal_nan=True)
+
+
+def test_fewer_layers_are_those_that_were_named(tmp_path: Path) -> None:
+    first = finished(tmp_path / "s.zarr", layers=(5, 6, 7))
+    made = convert([first], tmp_path / "e.zarr", layers=[7, 5], tick=silent)
+    assert made.spec.layers == (5, 7)
+    expected = everything(first)[:, :, [0, 2]]
+    assert np.array_equal(everything(made), expected, equal_nan=True)
+    with pytest.raises(StoreError, match=r"has no layers \[4\], it has \[5, 6, 7\]"):
+        convert([first], tmp_path / "x.zarr", layers=[4], tick=silent)
+
+
+def seeded(path: Path, seed: int, *, views: int, view_0: int = 0) -> Store:
+    fingerprint = {"weights": "aa", "views.seed": str(seed)}
+    store = create_store(path, spec(views=views, fingerprint=fingerprint), KEYS)
+    values = np.random.default_rng(seed).normal(size=store.spec.shape).astype(np.float32)
+    values[:, 0] = view_0
+    for number in store.missing():
+        rows = store.spec.rows_of(number)
+        store.write(number, values[rows.start : rows.stop], {})
+    store.finish()
+    return store
+
+
+def test_views_of_two_seeds_are_merged_behind_the_common_first_one(tmp_path: Path) -> None:
+    parts = [seeded(tmp_path / "a.zarr", 1, views=3), seeded(tmp_path / "b.zarr", 2, views=2)]
+    made = convert(parts, tmp_path / "e.zarr", tick=silent)
+    assert made.spec.views == 4
+    assert made.spec.fingerprint["views.seed"] == "1 (3) + 2 (2)"
+    found, (one, two) = everything(made), map(everything, parts)
+    assert np.array_equal(found, np.concatenate([one, two[:, 1:]], axis=1))
+
+
+def test_stores_that_differ_in_more_than_their_views_are_not_merged(tmp_path: Path) -> None:
+    first = seeded(tmp_path / "a.zarr", 1, views=2)
+    with pytest.raises(CacheMismatchError, match=r"fingerprint.preprocessing"):
+        convert([first, finished(tmp_path / "b.zarr")], tmp_path / "e.zarr", tick=silent)
+    other = seeded(tmp_path / "c.zarr", 2, views=2, view_0=1)
+    with pytest.raises(StoreError, match="views 0 of the stores differ"):
+        convert([first, other], tmp_path / "e.zarr", tick=silent)
+
+
+def test_an_unfinished_store_is_not_copied(tmp_path: Path) -> None:
+    half = fill(create_store(tmp_path / "s.zarr", spec(), KEYS), [1])
+    with pytest.raises(UnfinishedStoreError, match="misses 2 of 3 shards"):
+        convert([half], tmp_path / "e.zarr", tick=silent)
+
+
+def test_a_copy_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    first = finished(tmp_path / "s.zarr", shard_rows=FULL)
+    convert([first], tmp_path / "e.h5", tick=silent)
+    made = Store.open(tmp_path / "e.h5")
+    whole = contents(made)
+    made.place.delete([made.record_name(0)])
+    copied: list[int] = []
+    convert([first], tmp_path / "e.h5", tick=lambda count, note="": copied.append(count))
+    assert (copied, contents(made)) == ([COUNT], whole)

@@ -1,0 +1,61 @@
+import pytest
+
+from epalm.errors import UsageError
+from epalm.extract.share import ALL, Share
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 20])
+def test_each_shard_has_one_owner(count: int) -> None:
+    shares = [Share(index, count) for index in range(count)]
+    for shard in range(40):
+        assert sum(share.owns(shard) for share in shares) == 1
+
+
+def test_one_process_owns_all() -> None:
+    assert all(ALL.owns(shard) for shard in range(10))
+    assert Share.from_environment({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == ALL
+
+
+def test_a_share_is_written_as_number_of_count() -> None:
+    assert Share.parse(" 3/8 ") == Share(3, 8, "--shard")
+
+
+@pytest.mark.parametrize("text", ["8/8", "1", "a/b", "-1/4", "0/0", ""])
+def test_a_share_that_nobody_can_have_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match=r"(wanted i/n|the first of n is 0/n)"):
+        Share.parse(text)
+
+
+def test_torchrun_tells_the_share() -> None:
+    environment = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "16"}
+    assert Share.from_environment(environment) == Share(5, 16, "torchrun")
+
+
+def array(number: int, *, first: int, last: int, step: int = 1, count: int) -> dict[str, str]:
+    values = {"ID": number, "MIN": first, "MAX": last, "STEP": step, "COUNT": count}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
+
+
+def test_a_slurm_array_tells_the_share_whatever_its_numbers() -> None:
+    shares = [
+        Share.from_environment(array(number, first=10, last=16, step=2, count=4))
+        for number in (10, 12, 14, 16)
+    ]
+    assert [(share.index, share.count) for share in shares] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+
+
+def test_the_processes_of_a_slurm_step_divide_their_task_of_the_array() -> None:
+    step = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "3"}
+    shares = {
+        Share.from_environment(
+            {**array(task, first=0, last=1, count=2), **step, "SLURM_PROCID": str(process)}
+        ).index
+        for task in range(2)
+        for process in range(3)
+    }
+    assert shares == set(range(6))
+
+
+def test_a_slurm_array_with_gaps_asks_for_the_share() -> None:
+    with pytest.raises(UsageError, match=r"has gaps \(3 tasks from 3 to 9\).*give --shard"):
+        Share.from_environment(array(7, first=3, last=9, count=3))

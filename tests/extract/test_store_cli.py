@@ -1,0 +1,183 @@
+"""The commands that look after a store, as they are typed."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from epalm.cache.store import Store
+from epalm.extract import cli, plan
+from epalm.extract.store_cli import as_ranges
+from tests.cache.helpers import BROKEN, KEYS, contents, finished
+from tests.extract.helpers import TINY, random_model, save_photo, save_weights
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["epalm-extract", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(params=["s.zarr", "s.h5"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return finished(tmp_path / request.param)
+
+
+def flip(store: Store, name: str) -> None:
+    data = bytearray(store.place.read(name))
+    data[len(data) // 3] ^= 16
+    store.place.put(name, [bytes(data)])
+
+
+def test_verify_of_a_sound_store_succeeds(store: Store, command: Command) -> None:
+    assert command("verify", store.location).out.endswith(
+        "every size agrees (--deep computes checksums)\n"
+    )
+    done = command("verify", store.location, "--deep")
+    assert (done.code, done.out) == (0, f"{store.location}: every checksum agrees\n")
+
+
+def test_damage_is_named_repaired_and_gone(store: Store, command: Command) -> None:
+    damaged = store.layout.shard_files(1)[0]
+    flip(store, damaged)
+    assert command("verify", store.location).code == 0
+    done = command("verify", store.location, "--deep")
+    assert done.code == 1
+    assert f"{damaged} has CRC-32C" in done.out
+    assert f"1 problems; see `epalm-extract repair {store.location}`" in done.out
+    assert f"{damaged} has CRC-32C" in command("repair", store.location).out
+    done = command("verify", store.location, "--deep")
+    assert (done.code, "1 shards are missing" in done.out) == (3, True)
+    assert command("repair", store.location).out.endswith("nothing to repair\n")
+
+
+def test_verify_for_programs(store: Store, command: Command) -> None:
+    flip(store, store.record_name(2))
+    found = json.loads(command("verify", store.location, "--json").out)
+    assert [problem["name"] for problem in found["problems"]] == [store.record_name(2)]
+
+
+def test_status_counts_and_lists_what_is_missing(store: Store, command: Command) -> None:
+    done = command("status", store.location)
+    assert (done.code, "3 of 3 shards, 150 of 150 records, 1 of them failed" in done.out) == (
+        0,
+        True,
+    )
+    store.place.delete([store.record_name(0), store.record_name(2)])
+    done = command("status", store.location)
+    assert (done.code, "1 of 3 shards, 64 of 150 records" in done.out) == (3, True)
+    assert command("status", store.location, "--missing") == (3, "0,2\n", "")
+    assert json.loads(command("status", store.location, "--json").out)["missing"] == [0, 2]
+
+
+def test_missing_shards_are_written_as_sbatch_takes_them() -> None:
+    assert as_ranges([]) == ""
+    assert as_ranges([4]) == "4"
+    assert as_ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+
+
+def test_inspect_shows_settings_counts_and_rows(store: Store, command: Command) -> None:
+    shown = command("inspect", store.location, "--rows", "2").out
+    for words in ("fingerprint.weights", "aa", "vit-b16", "failed records", KEYS[1]):
+        assert words in shown
+    found = json.loads(command("inspect", store.location, "--json").out)
+    assert (found["bytes"], found["failed"], found["shards"]) == (150 * 2 * 4 * 2, 1, 3)
+    rows = np.empty((64, 1, 2, 4), np.float16)
+    store.read_shard(0, rows)
+    lengths = np.sqrt((rows[3, 0].astype(np.float64) ** 2).sum(axis=-1))
+    np.testing.assert_allclose(found["rows"][3]["norms"], lengths)
+
+
+def test_convert_writes_the_other_format(store: Store, command: Command, tmp_path: Path) -> None:
+    other = tmp_path / ("copy.h5" if store.location.endswith("zarr") else "copy.zarr")
+    done = command("convert", store.location, "--out", other, "--layers", "1", "--quiet")
+    assert (done.code, done.out) == (0, f"{other}: (150, 1, 1, 4) float16, 1.2 kB\n")
+    assert Store.open(other).failed() == {BROKEN: "truncated"}
+    assert command("convert", store.location, "--out", other, "--layers", "one").code == 2
+
+
+@pytest.mark.parametrize("name", ["verify", "status", "repair", "inspect", "retry-failed"])
+def test_nothing_there_is_one_line(name: str, command: Command, tmp_path: Path) -> None:
+    done = command(name, tmp_path / "none.zarr")
+    assert done.code == 1
+    assert "found nothing at" in done.err
+
+
+@pytest.fixture
+def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """70 photos in two shards, two of them broken, one in each."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "fit_shard_rows", lambda count, row_bytes: 64)
+    folder = tmp_path / "album"
+    folder.mkdir()
+    names = [f"{number}.png" for number in range(70)]
+    for number, name in enumerate(names):
+        save_photo(folder / name, seed=number)
+    lines = [json.dumps({"id": name, "media": name, "answers": ["a"]}) for name in names]
+    (folder / "train.jsonl").write_text("\n".join(lines) + "\n")
+    yield folder
+
+
+def test_failed_photos_are_encoded_again_and_nothing_else_is(
+    album: Path, command: Command, tmp_path: Path
+) -> None:
+    save_weights(random_model("test_vit", num_classes=3), tmp_path / "w.safetensors")
+    usual = ["--encoder", TINY, "--weights", "w.safetensors", "--dataset", "album"]
+    usual += ["--workers", "0", "--batch-size", "16", "--quiet"]
+    command(*usual, "--out", "whole.zarr")
+    whole = np.empty((64, 1, 6, 64), np.float16)
+    Store.open("whole.zarr").read_shard(0, whole)
+    kept = {name: (album / name).read_bytes() for name in ("7.png", "69.png")}
+    for name in kept:
+        (album / name).write_text("broken")
+    assert command(*usual, "--out", "a.zarr").code == 3
+    (album / "7.png").write_bytes(kept["7.png"])
+    before = np.empty_like(whole)
+    Store.open("a.zarr").read_shard(0, before)
+    done = command("retry-failed", "a.zarr", "--quiet")
+    assert (done.code, done.out) == (3, "a.zarr: 1 of 2 failed records encoded\n")
+    assert "69.png: not a photo" in done.err.replace("69.png: 69.png", "69.png")
+    after = np.empty_like(whole)
+    Store.open("a.zarr").read_shard(0, after)
+    np.testing.assert_allclose(after[7], whole[7], rtol=1e-3, atol=1e-3)
+    others = np.arange(64) != 7
+    assert np.array_equal(after[others], before[others])
+    assert command("verify", "a.zarr", "--deep").code == 0
+    (album / "69.png").write_bytes(kept["69.png"])
+    assert command("retry-failed", "a.zarr", "--quiet").code == 0
+    assert contents(Store.open("a.zarr"))["epalm/errors.jsonl"] == b""
+    assert command("retry-failed", "a.zarr", "--quiet").out == (
+        "a.zarr: 0 of 0 failed records encoded\n"
+    )
+
+
+def test_failed_photos_are_not_encoded_by_another_encoder(
+    album: Path, command: Command, tmp_path: Path
+) -> None:
+    save_weights(random_model("test_vit", num_classes=3), tmp_path / "w.safetensors")
+    save_weights(random_model("test_vit", num_classes=3, seed=1), tmp_path / "x.safetensors")
+    (album / "7.png").write_text("broken")
+    usual = ["--encoder", TINY, "--dataset", "album", "--workers", "0", "--quiet"]
+    command(*usual, "--weights", "w.safetensors", "--out", "a.zarr")
+    done = command("retry-failed", "a.zarr", "--weights", "x.safetensors", "--quiet")
+    assert done.code == 4
+    assert "fingerprint.weights_sha256 is" in done.err
