@@ -112,9 +112,11 @@ def test_a_pass_that_is_given_up_leaves_the_reader_usable(store: Store, name: st
 
 
 @each_reader
-def test_an_empty_pass_has_no_batch(store: Store, name: str) -> None:
+def test_nothing_asked_is_nothing_given(store: Store, name: str) -> None:
     none = np.array([], np.intp)
-    assert list(opened(store, name).stream(ReadPlan(none, none, none), 4)) == []
+    source = opened(store, name)
+    assert list(source.stream(ReadPlan(none, none, none), 4)) == []
+    assert source.read([]).shape == (0, 2, 4)
 
 
 @each_reader
