@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch import Tensor
 from epalm.cache.create import create_store
 from epalm.cache.spec import fit_shard_rows
 from epalm.console import byte_size
-from epalm.errors import MediaError
+from epalm.errors import MediaError, UsageError
+from epalm.extract.encoder import SteppedLoader
 from epalm.extract.plan import Plan
 from epalm.extract.run import encode
 
@@ -48,6 +49,7 @@ def measure(plan: Plan) -> list[Stage]:
 
     Raises:
         MediaError: not one of the first media can be decoded.
+        UsageError: the encoder's loader does both in one.
     """
     decode, transform, inputs = _load(plan)
     return [decode, transform, _encode(plan, inputs), _write(plan)]
@@ -75,6 +77,8 @@ def as_json(stages: Sequence[Stage]) -> str:
 
 def _load(plan: Plan) -> tuple[Stage, Stage, list[Tensor]]:
     load = plan.encoder.load
+    if not isinstance(load, SteppedLoader):
+        raise UsageError(f"--benchmark cannot tell decoding from transforming in {load!r}")
     inputs: list[Tensor] = []
     decoding = transforming = 0.0
     for item in plan.items[:MEDIA]:
@@ -82,7 +86,7 @@ def _load(plan: Plan) -> tuple[Stage, Stage, list[Tensor]]:
         try:
             decoded = load.decode(item)
             between = time.perf_counter()
-            inputs.append(load.transform(decoded, item, 0))
+            inputs.append(load.transform(decoded, item, view=0))
         except MediaError:
             continue
         decoding += between - started
@@ -114,8 +118,6 @@ def _encode(plan: Plan, inputs: Sequence[Tensor]) -> Stage:
 
 def _write(plan: Plan) -> Stage:
     """A whole shard, as often as a store would have it, beside the place of the store."""
-    from dataclasses import replace
-
     spec = replace(plan.spec, shard_rows=fit_shard_rows(plan.spec.count, plan.spec.row_bytes))
     parent = _scratch_parent(plan.out)
     with tempfile.TemporaryDirectory(prefix=".epalm-benchmark-", dir=parent) as folder:

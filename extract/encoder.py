@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,21 @@ class Loader(Protocol):
         Raises:
             MediaError: the medium cannot be decoded.
         """
+
+
+@runtime_checkable
+class SteppedLoader(Protocol):
+    """A loader whose two steps can be timed apart."""
+
+    def decode(self, item: MediaItem) -> Any:  # noqa: ANN401 - the business of the loader alone
+        """What the medium holds.
+
+        Raises:
+            MediaError: the medium cannot be decoded.
+        """
+
+    def transform(self, decoded: Any, item: MediaItem, *, view: int) -> Tensor:  # noqa: ANN401
+        """One input of the encoder."""
 
 
 class Encoder(Protocol):

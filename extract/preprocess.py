@@ -121,15 +121,26 @@ class ImageLoader:
     views: Views = ONE_VIEW
 
     def __call__(self, item: MediaItem, view: int) -> Tensor:
+        """(3, size, size) uint8; see `decode` and `transform`."""
+        return self.transform(self.decode(item), item, view=view)
+
+    def decode(self, item: MediaItem) -> Image.Image:
+        """The photo: RGB, upright, own size.
+
+        Raises:
+            MediaError: it cannot be decoded.
+        """
+        return decode_photo(item.path)
+
+    def transform(self, photo: Image.Image, item: MediaItem, *, view: int) -> Tensor:
         """(3, size, size) uint8; normalisation follows on the encoder's device.
 
         Raises:
-            MediaError: the photo cannot be decoded, or is too long and thin to resize.
+            MediaError: the photo is too long and thin to resize.
             ValueError: a view that was not planned.
         """
         if not 0 <= view < self.views.count:
             raise ValueError(f"view {view} was asked, there are views 0..{self.views.count - 1}")
-        photo = decode_photo(item.path)
         if view == 0:
             cut = self._test_view(photo, item.path.name)
         else:
