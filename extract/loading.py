@@ -13,6 +13,7 @@ import faulthandler
 import functools
 import itertools
 import logging
+import math
 import os
 import signal
 import threading
@@ -43,9 +44,8 @@ ATTEMPTS = 2
 """How often a medium may exceed the limit: a program that was suspended (Ctrl-Z) finds the limit of
 the medium in its hands exceeded when it goes on."""
 
-HARD_LIMIT = 3.0
-"""A decoder that cannot be interrupted is ended after so many times the limit; more than
-`ATTEMPTS`."""
+HARD_LIMIT = ATTEMPTS + 1.0
+"""A decoder that cannot be interrupted is ended after so many times the limit."""
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,8 @@ def load_batches(
         for requests in batches:
             yield _load_batch(requests, decode=decode)
         return
-    decode = functools.partial(_decode_watched, load=load, seconds=limit_seconds)
-    crew = _Crew(functools.partial(_load_batch, decode=decode), seconds=limit_seconds)
+    handle = functools.partial(_load_watched, load=load, seconds=limit_seconds)
+    crew = _Crew(handle, seconds=limit_seconds)
     try:
         crew.start(workers)
         yield from crew.load(iter(batches))
@@ -241,12 +241,21 @@ def _load_batch(requests: Sequence[Request], *, decode: Decode) -> LoadedBatch:
     )
 
 
-def _decode_watched(request: Request, *, load: Loader, seconds: float) -> Tensor | str:
-    """In a worker: the process ends when the decoder can't be interrupted."""
+def _load_watched(requests: Sequence[Request], *, load: Loader, seconds: float) -> LoadedBatch:
+    """In a worker: the process ends when a decoder can't be interrupted."""
+    wound = -math.inf
     with Path(os.devnull).open("w") as nowhere:
-        faulthandler.dump_traceback_later(HARD_LIMIT * seconds, exit=True, file=nowhere)
-        try:
+
+        def decode(request: Request) -> Tensor | str:
+            nonlocal wound
+            # Winding up the watchdog costs as much as a tenth of a photo, so not for each.
+            if time.monotonic() - wound > seconds / 10:
+                wound = time.monotonic()
+                faulthandler.dump_traceback_later(HARD_LIMIT * seconds, exit=True, file=nowhere)
             return _decode(request, load=load, seconds=seconds)
+
+        try:
+            return _load_batch(requests, decode=decode)
         finally:
             faulthandler.cancel_dump_traceback_later()
 
@@ -272,10 +281,7 @@ class _TooLate(BaseException):
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise _TooLate after so many seconds, and again every second should it be swallowed.
-
-    Signals arrive in the main thread, and not on every system; elsewhere there is no limit.
-    """
+    """Raise _TooLate after so many seconds, and every second from then on; see `load_batches`."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
         yield
         return
