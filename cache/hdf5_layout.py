@@ -14,7 +14,7 @@ The files refer to each other by name: move both, and do not rename them.
 
 import io
 import math
-import threading
+import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -105,20 +105,24 @@ def _shard_file(shard: int) -> str:
 @lru_cache(maxsize=4)
 def _head(rows: int, row_shape: tuple[int, int, int], dtype: str) -> _Head:
     """Everything of a shard's file but its vectors, with no row valid."""
-    with h5py.File(
-        f"shard-{threading.get_ident()}",  # HDF5 opens no name twice, not even in memory
-        "w",
-        driver="core",
-        backing_store=False,
-        libver=LIBRARY_VERSIONS,
-        alignment_threshold=1,
-        alignment_interval=ALIGNMENT,
-    ) as file:
-        valid = file.create_dataset("valid", data=np.zeros(rows, dtype=bool))
-        cls = file.create_dataset("cls", data=np.zeros((rows, *row_shape), dtype=dtype))
-        file.flush()
-        start, size = cls.id.get_offset(), cls.id.get_storage_size()
-        image = file.id.get_file_image()
-        if start + size != len(image):
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_obj_track_times(False)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # the vectors' place is reserved, ...
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # ... and nothing is written to it
+    with tempfile.TemporaryFile() as scratch:
+        with h5py.File(
+            scratch,
+            "w",
+            libver=LIBRARY_VERSIONS,
+            alignment_threshold=1,
+            alignment_interval=ALIGNMENT,
+        ) as file:
+            valid = file.create_dataset("valid", data=np.zeros(rows, dtype=bool))
+            space = h5py.h5s.create_simple((rows, *row_shape))
+            number = h5py.h5t.py_create(np.dtype(dtype))
+            cls = h5py.h5d.create(file.id, b"cls", number, space, plan)
+            start, size, flags = cls.get_offset(), cls.get_storage_size(), valid.id.get_offset()
+        if start + size != scratch.seek(0, io.SEEK_END):
             raise RuntimeError("this HDF5 library puts something behind the vectors of a shard")
-        return _Head(bytes(image[:start]), valid.id.get_offset())
+        scratch.seek(0)
+        return _Head(scratch.read(start), flags)

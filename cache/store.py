@@ -279,6 +279,11 @@ def open_place(root: str, private: str) -> Place:
     return LocalPlace(Path(root), posixpath.join(private, PUT_FOLDER))
 
 
+def absolute(location: str) -> str:
+    """The location from any folder: a path made absolute, a URL as it is."""
+    return location if "://" in location else str(Path(location).absolute())
+
+
 def errors_text(failed: Mapping[str, str]) -> bytes:
     """Content of errors.jsonl."""
     lines = [json.dumps({"key": key, "error": why}) + "\n" for key, why in failed.items()]

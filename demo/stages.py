@@ -127,7 +127,7 @@ def train_run(place: Place, contestant: Contestant) -> float:
             folder=place.run(contestant),
             task=load_task(TASK, place.scenes),
             data_root=place.scenes,
-            features=place.store,
+            features=str(place.store),
             recipe=recipe,
             recipe_name="scenes",
             seed=place.seed,

@@ -28,7 +28,7 @@ def command(
     ] = "",
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     features: Annotated[
-        Path | None, typer.Option(help="Feature store; default: the one of training.")
+        str | None, typer.Option(help="Path or URL of a store; default: the one of training.")
     ] = None,
     data_root: Annotated[
         Path | None, typer.Option(help="Where the task's files lie now; default: as in training.")

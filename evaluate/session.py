@@ -22,7 +22,7 @@ from epalm.metrics.registry import Scores, check_scorable, load_metric
 from epalm.model.saved import RECORD_FILE, RunRecord, load_run
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Example, MediaItem, Prediction, Task
-from epalm.tasks.registry import DATASETS, load_media, load_task, resolve_data_root
+from epalm.tasks.registry import load_media, load_task, resolve_data_root
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Request:
     Attributes:
         run: the run's folder.
         split: name of the split.
-        features: the store; None for the one the run was trained on.
+        features: path or URL of the store; None for the one the run was trained on.
         data_root: where the task's files lie; None for where they lay in training.
         device: e.g. "cpu" or "cuda".
         batch_size: examples generated together.
@@ -58,7 +58,7 @@ class Request:
 
     run: Path
     split: str
-    features: Path | None = None
+    features: str | None = None
     data_root: Path | None = None
     device: str = "cpu"
     batch_size: int = 64
@@ -121,7 +121,7 @@ def evaluate(request: Request) -> Finished:
     task = load_task(record.task, root)
     check_split(request.split, task.splits, owner=f"task {task.name}")
     load_metric(task.metric)
-    features = request.features or Path(record.features)
+    features = request.features or record.features
     store = Store.open(features)
     check_store(record, store.spec, features)
     asked = task.examples(request.split, root)[: request.limit or None]
@@ -136,7 +136,7 @@ def evaluate(request: Request) -> Finished:
         title=f"{evaluation.run}, {evaluation.split}",
         lead=_lead(record),
         evaluations=(evaluation,),
-        media=find_media(source.spec.dataset, root),
+        media=find_media(source.spec, root),
         metrics_files=(request.run / METRICS_FILE,),
     )
     write_report(folder / REPORT_FILE, data)
@@ -149,7 +149,7 @@ def folder_name(request: Request, *, blind: bool) -> str:
     return f"{request.split}{limited}{'-blind' if blind else ''}"
 
 
-def check_store(record: RunRecord, spec: StoreSpec, path: Path) -> None:
+def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
     """Compare a store's vectors with those that the run was trained on.
 
     Raises:
@@ -171,14 +171,18 @@ def check_store(record: RunRecord, spec: StoreSpec, path: Path) -> None:
         )
 
 
-def find_media(dataset: str, root: Path) -> Mapping[str, MediaItem]:
-    """Every medium by key; empty, with a note, if the files are no longer there."""
-    try:
-        media = load_media(dataset if dataset in DATASETS else str(root), root)
-    except EpalmError as error:
-        logger.warning("the report names its media without showing them: %s", error)
-        return {}
-    return {item.key: item for item in media.items}
+def find_media(spec: StoreSpec, root: Path) -> Mapping[str, MediaItem]:
+    """Every medium by key; empty, with a note, if the files are no longer there.
+
+    They are looked for as extraction was told to, then, for a manifest that has moved, in `root`.
+    """
+    for name in (spec.media or spec.dataset, str(root)):
+        try:
+            return {item.key: item for item in load_media(name, root).items}
+        except EpalmError as error:
+            reason = error
+    logger.warning("the report names its media without showing them: %s", reason)
+    return {}
 
 
 def corpus_scores(scores: Scores) -> dict[str, Score]:

@@ -72,7 +72,7 @@ class RunRecord:
         recipe: name or path of the recipe.
         model: how to build the model.
         decoding: how it generates.
-        features: path of the feature store.
+        features: path or URL of the feature store.
         store: the store's comparable fields; evaluation refuses another store.
         data_root: folder of the task's files.
         seed: of everything random.

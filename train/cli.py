@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def command(
-    features: Annotated[Path, typer.Option(help="Feature store made by epalm-extract.")],
+    features: Annotated[str, typer.Option(help="Path or URL of a store made by epalm-extract.")],
     task: Annotated[
         str, typer.Option(help="Task over the store's media; default: its first one.")
     ] = "",
@@ -54,7 +54,7 @@ def command(
     Running the same command again goes on from the last checkpoint.
     """
     configure_logging(quiet=quiet)
-    from epalm.cache.store import Store
+    from epalm.cache.store import Store, absolute
     from epalm.tasks.registry import load_task, resolve_data_root
     from epalm.train.recipe import default_recipe, load_recipe
     from epalm.train.run_folder import default_name
@@ -83,7 +83,7 @@ def command(
             folder=out / folder,
             task=wanted,
             data_root=root,
-            features=features.absolute(),
+            features=absolute(features),
             recipe=settings,
             recipe_name=recipe_name,
             seed=seed,

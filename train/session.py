@@ -39,7 +39,7 @@ class Request:
         folder: the run's folder; its last part is the run's name.
         task: what is asked.
         data_root: where the task's files lie.
-        features: path of the store.
+        features: path or URL of the store.
         recipe: all settings.
         recipe_name: for the record.
         seed: of initialisation, order, answers and dropout.
@@ -54,7 +54,7 @@ class Request:
     folder: Path
     task: Task
     data_root: Path
-    features: Path
+    features: str
     recipe: Recipe
     recipe_name: str
     seed: int = 0
@@ -217,7 +217,7 @@ def _record(
         recipe=request.recipe_name,
         model=settings,
         decoding=request.recipe.decoding(),
-        features=str(request.features),
+        features=request.features,
         store=spec.comparable(),
         data_root=str(request.data_root),
         seed=request.seed,

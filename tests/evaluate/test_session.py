@@ -155,7 +155,7 @@ def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyR
         store_spec(), width=9, fingerprint={"weights": "87654321", "preprocessing": "native"}
     )
     with pytest.raises(CacheMismatchError) as caught:
-        check_store(record, other, Path("other.zarr"))
+        check_store(record, other, "other.zarr")
     assert "fingerprint.weights is 87654321, in training 12345678" in str(caught.value)
     assert "width is 9, in training 8" in str(caught.value)
     assert "preprocessing" not in str(caught.value)
@@ -190,7 +190,7 @@ def test_each_field_that_decides_a_vector_is_compared(
     tiny: TinyRun, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(CacheMismatchError, match=words) as caught:
-        check_store(RunRecord.load(tiny.folder), replace(store_spec(), **change), Path("o.zarr"))
+        check_store(RunRecord.load(tiny.folder), replace(store_spec(), **change), "o.zarr")
     assert caught.value.exit_code == 4
 
 
@@ -199,7 +199,7 @@ def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) 
     check_store(
         RunRecord.load(tiny.folder),
         replace(store_spec(), views=4, fingerprint=seeded),
-        Path("augmented.zarr"),
+        "augmented.zarr",
     )
 
 
@@ -218,7 +218,7 @@ def test_an_unknown_reader_is_named(tiny: TinyRun) -> None:
 
 def test_a_store_over_other_media_is_accepted(tiny: TinyRun) -> None:
     record = RunRecord.load(tiny.folder)
-    check_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), Path("gqa.zarr"))
+    check_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), "gqa.zarr")
 
 
 def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:

@@ -43,11 +43,11 @@ min_lr = 0.001
 
 @dataclass(frozen=True)
 class World:
-    """Paths of everything a training run needs."""
+    """Paths of everything a training run needs; the store's may be a URL."""
 
     root: Path
     data: Path
-    store: Path
+    store: str | Path
     recipe: Path
 
 

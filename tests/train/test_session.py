@@ -3,11 +3,14 @@
 import json
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from epalm.cache.convert import convert
+from epalm.cache.store import Store
 from epalm.errors import (
     CacheMismatchError,
     EpalmError,
@@ -52,6 +55,19 @@ def test_training_leaves_a_run_that_loads(world: World) -> None:
     connectors, prompt = 2 * (8 * 16 + 16), 2 * 16 + 2 * (16 * 16 + 16)
     assert record.trained == connectors + prompt
     assert [line["epoch"] for line in logged(world, "val")] == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["store.h5", "remote.zarr"])
+def test_format_and_place_of_the_store_change_no_loss(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run(world)
+    monkeypatch.setenv("EPALM_COPIES", str(world.root / "copies"))
+    target = f"{world.root}/{name}" if name == "store.h5" else f"memory:/{world.root}/{name}"
+    convert([Store.open(world.store)], target, tick=lambda count, note="": None)
+    run(replace(world, store=target), "--name", "other")
+    assert logged(world, "train", "other") == logged(world, "train")
+    assert RunRecord.load(world.root / "runs/other").features == target
 
 
 def test_training_learns_what_only_the_vectors_tell(world: World) -> None:
