@@ -81,7 +81,7 @@ def extract(
     Raises:
         Stopped: Ctrl-C or a termination signal; the same run goes on from there.
         ModelError: the device is out of memory.
-        MediaError: a decoding process died.
+        MediaError: no decoding process can be started.
         StoreError: the store cannot be written, or a value does not fit its dtype.
     """
     started = time.monotonic()
