@@ -1,0 +1,125 @@
+"""What `bench.extraction` measures: photos, an encoder, and the ways to bring them together."""
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from PIL import Image, ImageFilter
+from safetensors.torch import save_file
+
+from bench.rounds import Sample, Variant, Watch
+from epalm.cache.create import create_store
+from epalm.cache.spec import StoreSpec, fit_shard_rows
+from epalm.errors import MissingFileError
+from epalm.extract.encoder import Encoder, last_cls_tokens, make_encoder
+from epalm.extract.run import Pace, extract
+from epalm.extract.vit import ARCHITECTURES
+from epalm.tasks.records import MediaItem
+
+KEEP = 6
+"""Blocks whose [CLS] is stored."""
+
+PHOTO_SIZE = (640, 480)
+BLUR_PIXELS = 1.3
+JPEG_QUALITY = 90
+"""Noise blurred and packed so is a file of about 100 kB, as photos of COCO are."""
+
+
+def make_photos(folder: Path, number: int) -> list[MediaItem]:
+    """JPEG files as large as COCO's, in pixels and in bytes."""
+    random = np.random.default_rng(0)
+    width, height = PHOTO_SIZE
+    items = []
+    for place in range(number):
+        noise = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        file = folder / f"{place:06d}.jpg"
+        blurred = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(BLUR_PIXELS))
+        blurred.save(file, quality=JPEG_QUALITY)
+        items.append(MediaItem(file.name, file))
+    return items
+
+
+def found_photos(folder: Path, number: int) -> list[MediaItem]:
+    """The first photos of a folder."""
+    files = sorted(folder.glob("*.jpg"))[:number]
+    if len(files) < number:
+        raise MissingFileError(f"{folder} holds {len(files)} *.jpg, wanted {number}: see --number")
+    return [MediaItem(file.name, file) for file in files]
+
+
+def random_encoder(name: str, folder: Path, precision: str) -> Encoder:
+    """The encoder with random weights, loaded as the command loads it."""
+    architecture = ARCHITECTURES.get(name, name.removeprefix("timm:"))
+    torch.manual_seed(0)
+    weights = folder / "weights.safetensors"
+    save_file(timm.create_model(architecture, num_classes=0).state_dict(), weights)
+    return make_encoder(name, weights=weights, precision=precision)
+
+
+class Bench:
+    """An encoder, photos in files, and the same photos decoded."""
+
+    def __init__(self, encoder: Encoder, items: Sequence[MediaItem], folder: Path) -> None:
+        """Decode all photos.
+
+        Args:
+            encoder: on the CPU.
+            items: N photos.
+            folder: for the stores that are made.
+        """
+        self._encoder = encoder
+        self._items = items
+        self._folder = folder
+        self._inputs = torch.stack([encoder.load(item, 0) for item in items])
+
+    def variants(self, batch_size: int, threads: int, workers: Sequence[int]) -> dict[str, Variant]:
+        """The bare encoder, then extractions with so many decoding processes each."""
+        name = f"batch {batch_size}, {threads} threads"
+        bare = {f"{name}: bare encoder": self.bare(batch_size, threads)}
+        return bare | {
+            f"{name}, {crew} workers": self.whole(batch_size, threads, crew) for crew in workers
+        }
+
+    def bare(self, batch_size: int, threads: int) -> Variant:
+        """The encoder alone, on photos in memory."""
+
+        def run(_number: int) -> Sample:
+            torch.set_num_threads(threads)
+            with Watch() as watch, torch.inference_mode():
+                for batch in self._inputs.split(batch_size):
+                    last_cls_tokens(self._encoder.blocks(batch), self._encoder.norm, KEEP)
+            return watch.sample(len(self._inputs))
+
+        return run
+
+    def whole(self, batch_size: int, threads: int, workers: int) -> Variant:
+        """From files to a finished store, made anew each time."""
+        pace = Pace(batch_size, workers, quiet=True)
+
+        def run(_number: int) -> Sample:
+            torch.set_num_threads(threads)
+            location = self._folder / f"{uuid.uuid4().hex}.zarr"
+            store = create_store(location, self._spec(), [item.key for item in self._items])
+            with Watch() as watch:
+                report = extract(self._encoder, self._items, store, pace=pace)
+            if (report.encoded, report.failed, report.missing) != (len(self._items), 0, 0):
+                raise RuntimeError(f"the extraction is not whole: {report}")
+            store.delete()
+            return watch.sample(len(self._items))
+
+        return run
+
+    def _spec(self) -> StoreSpec:
+        encoder, number = self._encoder, len(self._items)
+        return StoreSpec(
+            dataset="bench",
+            encoder=encoder.name,
+            fingerprint=encoder.fingerprint(),
+            layers=tuple(range(encoder.depth - KEEP, encoder.depth)),
+            width=encoder.width,
+            count=number,
+            shard_rows=fit_shard_rows(number, KEEP * encoder.width * 2),
+        )

@@ -1,0 +1,109 @@
+"""How does the memory of an extraction grow with the number of media?
+
+    OMP_NUM_THREADS=1 python -m bench.extraction_memory
+
+Each size runs in a fresh process, with an encoder of width 768 that costs nothing and media that
+need no decoding: what is left is the list of media, the keys of the store and two shards.
+"""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from bench.peak import largest_resident, peak_of
+from bench.rounds import Folder, JsonFile, Line, Result, at_most
+from bench.stores import LAYERS, WIDTH, scratch, scratch_keys, scratch_spec
+from epalm.cache.create import create_store
+from epalm.cache.spec import fit_shard_rows
+from epalm.extract.encoder import Loader
+from epalm.extract.run import Pace, extract
+from epalm.tasks.records import MediaItem, Modality
+
+MOST_BYTES = 2_000_000_000
+
+BATCH = 256
+
+
+class FreeEncoder:
+    """An encoder whose tokens are there already."""
+
+    name = "free"
+    width = WIDTH
+    depth = LAYERS
+    modality: Modality = "image"
+    norm: nn.Module = nn.Identity()
+
+    def __init__(self) -> None:
+        self.load: Loader = load_nothing
+        self._tokens = torch.ones(BATCH, 1, WIDTH)
+
+    def blocks(self, batch: Tensor) -> list[Tensor]:
+        """(B, 1, 768) ones per block."""
+        return [self._tokens[: len(batch)]] * self.depth
+
+    def fingerprint(self) -> dict[str, str]:
+        """Nothing to tell."""
+        return {"tokens": "ones"}
+
+
+_NOTHING = torch.zeros(1, dtype=torch.uint8)
+
+
+def load_nothing(item: MediaItem, view: int) -> Tensor:
+    """The same (1,) uint8 for every medium."""
+    del item, view
+    return _NOTHING
+
+
+def extract_many(folder: str, number: int) -> dict[str, float]:
+    """Extract so many media that do not exist; peaks on the way, in bytes, and seconds."""
+    started = time.perf_counter()
+    keys = scratch_keys(number)
+    items = [MediaItem(key, Path("/data/coco") / key) for key in keys]
+    listed = largest_resident()
+    vector_bytes = LAYERS * WIDTH * 2
+    spec = scratch_spec(number, shard_rows=fit_shard_rows(number, vector_bytes))
+    store = create_store(Path(folder) / "s.zarr", spec, keys)
+    created = largest_resident()
+    report = extract(FreeEncoder(), items, store, pace=Pace(BATCH, workers=0, quiet=True))
+    if (report.encoded, report.failed, report.missing) != (number, 0, 0):
+        raise RuntimeError(f"the extraction is not whole: {report}")
+    seconds = time.perf_counter() - started
+    return {"listed": listed, "created": created, "seconds": seconds}
+
+
+def import_only() -> None:
+    """What the process has after its imports."""
+
+
+def main(
+    number: Annotated[list[int], typer.Option(min=1)] = [100_000, 1_000_000],  # noqa: B006
+    folder: Folder = None,
+    json: JsonFile = None,
+) -> None:
+    """Extract more and more media."""
+    imports = peak_of("bench.extraction_memory:import_only").nbytes
+    lines, found = [Line("imports alone", imports / 1e6, "MB")], []
+    for media in number:
+        with scratch(folder) as place:
+            peak = peak_of("bench.extraction_memory:extract_many", str(place), media)
+        seen = peak.answer
+        lines += [
+            Line(f"{media:,} media: listed", seen["listed"] / 1e6, "MB"),
+            Line(f"{media:,} media: store created", seen["created"] / 1e6, "MB"),
+            at_most(f"{media:,} media: extracted", peak.nbytes / 1e6, "MB", limit=MOST_BYTES / 1e6),
+            Line(f"{media:,} media: time", seen["seconds"], "s"),
+        ]
+        found.append((media, peak.nbytes))
+    for (fewer, less), (more, most) in pairwise(found):
+        lines.append(Line("growth", (most - less) / (more - fewer), "bytes per medium"))
+    Result("Memory of an extraction", lines).publish(json)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,246 @@
+"""How fast do the readers gather random rows, measured by the best that memory allows?
+
+    OMP_NUM_THREADS=1 python -m bench.gather
+
+The readers are used as training uses them, by `stream`; what is timed is the steady state, after
+buffers and read-ahead are filled. The reference is `numpy.take(out=, mode="clip")` on one array.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import h5py
+import numpy as np
+import torch
+import typer
+import zarr
+
+from bench.rounds import (
+    Folder,
+    JsonFile,
+    Line,
+    Result,
+    Rounds,
+    Sample,
+    Samples,
+    Variant,
+    Watch,
+    compare,
+    interleave,
+    ratios,
+)
+from bench.stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
+from epalm.cache.files import READ_AHEAD
+from epalm.cache.layout import Tokens
+from epalm.cache.order import Rows
+from epalm.cache.reader import open_reader
+from epalm.cache.source import Reader, ReadPlan
+from epalm.cache.store import Store
+
+REFERENCE = "numpy take in memory"
+
+TARGETS = {
+    "ram": {64: 0.85, 512: 0.9, 4096: 0.9},
+    "mapped zarr, pages untouched": {64: 0.2, 512: 0.3, 4096: 0.45},
+    "mapped hdf5, pages untouched": {64: 0.2, 512: 0.3, 4096: 0.45},
+}
+"""Variant -> batch size -> least ratio to the reference."""
+
+ZARR_TIMES, GUARDED_BATCH = 100, 512
+"""So many times as fast as zarr's own indexing the reader in memory is to be, at that batch size."""
+
+WARM_BATCHES = 2
+"""Batches drawn before the clock starts: both buffers have their pages, read-ahead is filled."""
+
+LIBRARY_ROWS = 128
+"""Rows, rounded up to a batch, that the libraries' own indexing is timed on: it takes that long."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The same vectors wherever the variants take them from.
+
+    Attributes:
+        stores: by format.
+        array: (N, L, D) all of them.
+        gathered: rows per sample, rounded up to batches.
+    """
+
+    stores: dict[str, Store]
+    array: Tokens
+    gathered: int
+
+    def variants(self, batch_size: int) -> dict[str, Variant]:
+        """Every way to gather, ready to be measured."""
+        stores = self.stores
+        ram = open_reader(stores["zarr"], reader="ram", budget=self.array.nbytes)
+        variants = {
+            REFERENCE: self._array_variant(batch_size),
+            "torch index_select": self._torch_variant(batch_size),
+            "ram": self._reader_variant(lambda: ram, batch_size),
+        }
+        for name, store in stores.items():
+            variants |= self._file_variants(name, store, batch_size)
+        array = zarr.open_group(stores["zarr"].location, mode="r")["cls"]
+        variants["zarr oindex"] = self._library_variant(
+            lambda rows: array.oindex[rows],  # type: ignore[union-attr]
+            batch_size,
+        )
+        variants["h5py, sorted"] = self._library_variant(self._h5py_rows, batch_size)
+        return variants
+
+    def _file_variants(self, name: str, store: Store, batch_size: int) -> dict[str, Variant]:
+        touched = open_reader(store, reader="mapped")
+        touch(touched)
+        pread = open_reader(store, reader="pread")
+
+        def fresh() -> Reader:
+            return open_reader(store, reader="mapped")
+
+        return {
+            f"mapped {name}, pages untouched": self._reader_variant(fresh, batch_size),
+            f"mapped {name}, pages touched": self._reader_variant(lambda: touched, batch_size),
+            f"pread {name}": self._reader_variant(lambda: pread, batch_size),
+        }
+
+    def _rows(self, number: int, count: int) -> Rows:
+        return np.random.default_rng(number).integers(0, len(self.array), count)
+
+    def _batches(self, batch_size: int) -> int:
+        return -(-self.gathered // batch_size)
+
+    def _array_variant(self, batch_size: int) -> Variant:
+        out = np.empty((batch_size, *self.array.shape[1:]), self.array.dtype)
+
+        def run(number: int) -> Sample:
+            count = self._batches(batch_size)
+            parts = np.split(self._rows(number, count * batch_size), count)
+            self.array.take(parts[-1], axis=0, out=out, mode="clip")
+            with Watch() as watch:
+                for rows in parts:
+                    self.array.take(rows, axis=0, out=out, mode="clip")
+            check(out, parts[-1])
+            return watch.sample(count * batch_size)
+
+        return run
+
+    def _torch_variant(self, batch_size: int) -> Variant:
+        array = torch.from_numpy(self.array)
+        out = torch.empty((batch_size, *array.shape[1:]), dtype=array.dtype)
+
+        def run(number: int) -> Sample:
+            count = self._batches(batch_size)
+            rows = torch.from_numpy(self._rows(number, count * batch_size))
+            parts = rows.split(batch_size)
+            torch.index_select(array, 0, parts[-1], out=out)
+            with Watch() as watch:
+                for part in parts:
+                    torch.index_select(array, 0, part, out=out)
+            check(out.numpy(), parts[-1].numpy())
+            return watch.sample(count * batch_size)
+
+        return run
+
+    def _reader_variant(self, reader: Callable[[], Reader], batch_size: int) -> Variant:
+        def run(number: int) -> Sample:
+            count = self._batches(batch_size)
+            rows = self._rows(number, (WARM_BATCHES + count + READ_AHEAD + 1) * batch_size)
+            plan = ReadPlan(rows, np.zeros_like(rows), np.array([len(rows)]))
+            with closing(reader().stream(plan, batch_size)) as batches:  # type: ignore[type-var]
+                for _ in range(WARM_BATCHES):
+                    next(batches)
+                with Watch() as watch:
+                    for _ in range(count):
+                        tokens = next(batches)
+                end = (WARM_BATCHES + count) * batch_size
+                check(tokens, rows[end - batch_size : end])
+            return watch.sample(count * batch_size)
+
+        return run
+
+    def _library_variant(self, gather: Callable[[Rows], Any], batch_size: int) -> Variant:
+        def run(number: int) -> Sample:
+            count = -(-LIBRARY_ROWS // batch_size)
+            rows = np.unique(self._rows(number, count * batch_size))
+            parts = np.array_split(rows, count)
+            with Watch() as watch:
+                for part in parts:
+                    found = gather(part)
+            check(found[:, 0], parts[-1])
+            return watch.sample(len(rows))
+
+        return run
+
+    def _h5py_rows(self, rows: Rows) -> Any:  # noqa: ANN401 - h5py has no types
+        with h5py.File(self.stores["hdf5"].location) as file:
+            return file["cls"][rows]
+
+
+def check(tokens: Tokens, rows: Rows) -> None:
+    """A variant that serves other rows than were asked is measured in vain.
+
+    Raises:
+        RuntimeError: (B, L, D) tokens are not those of (B,) rows.
+    """
+    if not np.array_equal(row_numbers(tokens), rows):
+        raise RuntimeError("a variant gathered other rows than were asked")
+
+
+def touch(reader: Reader) -> None:
+    """Let a mapped reader serve every row once."""
+    rows = np.arange(reader.spec.count)
+    for _ in reader.stream(ReadPlan(rows, np.zeros_like(rows), np.array([len(rows)])), 4096):
+        pass
+
+
+def measure(bench: Bench, batch_sizes: Sequence[int], rounds: int) -> list[Line]:
+    """The lines of every batch size."""
+    lines = []
+    for batch_size in batch_sizes:
+        samples = interleave(bench.variants(batch_size), rounds, seed=batch_size)
+        targets = {name: of[batch_size] for name, of in TARGETS.items() if batch_size in of}
+        for line in compare(samples, reference=REFERENCE, unit="rows/s", targets=targets):
+            lines.append(Line(**{**vars(line), "what": f"{batch_size}: {line.what}"}))
+        lines.append(times_line(samples, batch_size))
+    return lines
+
+
+def times_line(samples: Samples, batch_size: int) -> Line:
+    """How many times faster than zarr the reader in memory is."""
+    times = ratios(samples["ram"], samples["zarr oindex"])
+    what = f"{batch_size}: ram / zarr oindex"
+    if batch_size != GUARDED_BATCH:
+        return Line(what, times.median, "times")
+    target, met = f">= {ZARR_TIMES}", times.median >= ZARR_TIMES
+    return Line(what, times.median, "times", target=target, met=met)
+
+
+def main(
+    rows: Annotated[int, typer.Option(min=1)] = 123_287,
+    width: int = WIDTH,
+    batch_size: Annotated[list[int], typer.Option(min=1)] = [64, 512, 4096],  # noqa: B006
+    gathered: Annotated[int, typer.Option(help="Rows per sample.", min=1)] = 32768,
+    rounds: Rounds = 9,
+    folder: Folder = None,
+    json: JsonFile = None,
+) -> None:
+    """Gather random rows by every reader."""
+    torch.set_num_threads(1)
+    with scratch(folder) as place:
+        spec = scratch_spec(rows, width=width)
+        stores = {
+            "zarr": make_store(place / "s.zarr", spec),
+            "hdf5": make_store(place / "s.h5", spec),
+        }
+        array = np.empty(spec.shape, spec.dtype)
+        for shard in range(spec.shards):
+            part = spec.rows_of(shard)
+            stores["zarr"].read_shard(shard, array[part.start : part.stop])
+        lines = measure(Bench(stores, array[:, 0], gathered), batch_size, rounds)
+    Result(f"Gathering of {rows:,} x 6 x {width} float16", lines).publish(json)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,118 @@
+"""What does a whole shard cost to write, with checksum, fsync and commit record?
+
+    OMP_NUM_THREADS=1 python -m bench.shard_write
+
+The reference writes the same bytes to a plain file and fsyncs it.
+"""
+
+import cProfile
+import os
+import pstats
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.rounds import (
+    Folder,
+    JsonFile,
+    Line,
+    Result,
+    Rounds,
+    Sample,
+    Variant,
+    Watch,
+    compare,
+    interleave,
+)
+from bench.stores import WIDTH, random_tokens, scratch, scratch_keys, scratch_spec
+from epalm.cache.create import create_store
+from epalm.cache.layout import Tokens
+from epalm.cache.spec import SHARD_ROWS
+from epalm.cache.store import Store
+from epalm.console import byte_size
+
+REFERENCE = "raw write and fsync"
+
+TARGETS = {"zarr": 0.25, "hdf5": 0.6}
+"""Format -> least ratio to the reference."""
+
+SUFFIXES = {"zarr": ".zarr", "hdf5": ".h5"}
+
+
+def raw_variant(file: Path, tokens: Tokens) -> Variant:
+    """Write the bytes as they are."""
+
+    def run(_number: int) -> Sample:
+        with Watch() as watch, file.open("xb") as out:
+            out.write(tokens.data)
+            out.flush()
+            os.fsync(out.fileno())
+        file.unlink()
+        return watch.sample(tokens.nbytes)
+
+    return run
+
+
+def store_variant(store: Store, tokens: Tokens) -> Variant:
+    """Write a shard that is not there yet, then delete it."""
+
+    def run(number: int) -> Sample:
+        with Watch() as watch:
+            store.write(number, tokens, {})
+        wrong = store.record(number).rows != len(tokens)
+        if wrong:
+            raise RuntimeError("the commit record counts other rows than were written")
+        store.place.delete(store.layout.shard_files(number))
+        return watch.sample(tokens.nbytes)
+
+    return run
+
+
+def profile_lines(store: Store, shard: int, tokens: Tokens) -> list[Line]:
+    """Where the time of one more shard goes: seconds within each of the steps."""
+    steps = {
+        "cast_rows": "cast and check of values",
+        "measure": "CRC-32C",
+        "encode": "lay out",
+        "put": "write, fsync, rename",
+    }
+    profile = cProfile.Profile()
+    profile.runcall(store.write, shard, tokens, {})
+    seconds: dict[str, float] = {}
+    for (_, _, name), (*_, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        seconds[name] = max(seconds.get(name, 0.0), cumulative)
+    return [Line(f"  {text}", 1000 * seconds[name], "ms") for name, text in steps.items()]
+
+
+def main(
+    rows: Annotated[int, typer.Option(help="Rows of a shard.", min=64)] = SHARD_ROWS,
+    width: int = WIDTH,
+    rounds: Rounds = 15,
+    folder: Folder = None,
+    json: JsonFile = None,
+) -> None:
+    """Write shards of both formats."""
+    spec = scratch_spec(rows * (rounds + 1), width=width, shard_rows=rows)
+    tokens = random_tokens(spec)
+    with scratch(folder) as place:
+        keys = scratch_keys(spec.count)
+        stores = {
+            name: create_store(place / f"s{suffix}", spec, keys)
+            for name, suffix in SUFFIXES.items()
+        }
+        for store in stores.values():
+            _ = store.keys  # read and compared once per run, not per shard
+        variants = {name: store_variant(store, tokens) for name, store in stores.items()}
+        samples = interleave({REFERENCE: raw_variant(place / "raw", tokens), **variants}, rounds)
+        lines = []
+        for line in compare(samples, reference=REFERENCE, unit="bytes/s", targets=TARGETS):
+            lines.append(line)
+            if line.what in stores:
+                lines += profile_lines(stores[line.what], rounds, tokens)
+    question = f"Writing a shard of {byte_size(tokens.nbytes)}"
+    Result(question, lines).publish(json)
+
+
+if __name__ == "__main__":
+    typer.run(main)
