@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.cache.order import BLOCK_ROWS, BLOCKS_PER_SAMPLE, Order, design_effect
+from epalm.console import byte_size
 from epalm.errors import UsageError
 
 AUTO = "auto"
@@ -110,6 +111,11 @@ def fit_pool(need: Need, ram: int) -> int:
     return min(max(fitting, 1), wanted, need.blocks)
 
 
+def pool_bytes(need: Need, pool_blocks: int) -> int:
+    """Bytes of the two pools of a streamed order."""
+    return 2 * min(pool_blocks, need.blocks) * BLOCK_ROWS * need.vector_bytes
+
+
 def ram_budget(asked: str) -> int:
     """Bytes of main memory that vectors may take: half of what is free, all if "ram" is asked."""
     return int(free_memory() * (1 if asked == "ram" else RAM_SHARE))
@@ -167,34 +173,30 @@ def _room(group: Path, limit_file: str, usage_file: str, reclaimable: str) -> li
 
 def _obstacle(reader: str, need: Need, budget: Budget, order: Order) -> str:
     """Why a reader cannot serve an order within a budget; empty if it can."""
-    size = _gigabytes(need.nbytes)
+    size = byte_size(need.nbytes)
     if reader == "gpu" and budget.gpu is None:
         return "training runs on the CPU, there is no GPU to hold the vectors"
     if reader == "gpu" and need.nbytes > (budget.gpu or 0):
-        return f"{size} of vectors, {_gigabytes(budget.gpu or 0)} of the GPU are free for them"
+        return f"{size} of vectors, {byte_size(budget.gpu or 0)} of the GPU are free for them"
     if reader == "ram" and need.nbytes > budget.ram:
-        return f"{size} of vectors, {_gigabytes(budget.ram)} of memory are free for them"
+        return f"{size} of vectors, {byte_size(budget.ram)} of memory are free for them"
     if reader == "stream":
-        pools = 2 * min(order.pool_blocks, need.blocks) * BLOCK_ROWS * need.vector_bytes
+        pools = pool_bytes(need, order.pool_blocks)
         if order.kind == "uniform":
             return "the run began in a uniform order, which no pools can serve (see --fresh)"
         if pools > budget.ram:
-            return f"two pools take {_gigabytes(pools)}, {_gigabytes(budget.ram)} are free for them"
+            return f"two pools take {byte_size(pools)}, {byte_size(budget.ram)} are free for them"
     return ""
 
 
 def _line(reader: str, need: Need, budget: Budget, order: Order) -> str:
     allowed = budget.gpu if reader == "gpu" and budget.gpu else budget.ram
-    line = f"reader: {reader}, {_gigabytes(need.nbytes)} of {_gigabytes(allowed)} allowed"
+    line = f"reader: {reader}, {byte_size(need.nbytes)} of {byte_size(allowed)} allowed"
     if order.kind == "uniform":
         return line
     effect = design_effect(need.batch_size, order.pool_blocks)
     line += f", pools of {order.pool_blocks} blocks, variance of a batch at most {effect:.2f}-fold"
     if order.pool_blocks < min(BLOCKS_PER_SAMPLE * need.batch_size, need.blocks):
         wanted = 2 * BLOCKS_PER_SAMPLE * need.batch_size * BLOCK_ROWS * need.vector_bytes
-        line += f" ({_gigabytes(wanted)} would make it 1.2 or less)"
+        line += f" ({byte_size(wanted)} would make it 1.2 or less)"
     return line
-
-
-def _gigabytes(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.3g} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.3g} MB"

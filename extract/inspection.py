@@ -7,8 +7,13 @@ from itertools import islice
 import numpy as np
 from rich.table import Table
 
+from epalm.cache.order import BLOCK_ROWS
+from epalm.cache.plan import Need, fit_pool, pool_bytes
 from epalm.cache.store import Store
 from epalm.console import byte_size
+
+BATCH_SIZE = 64
+"""Examples per step of the published VQA recipe."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Inspection:
         missing: shards without a commit record.
         failed: records without vectors.
         bytes: of all vectors.
-        memory_bytes: that reading all of them into memory takes.
-        stream_bytes: that reading them by pools takes at least.
+        stream_bytes: of memory that training takes which reads them in shuffled blocks, one view
+            of each record at `BATCH_SIZE` examples a step; reading all into memory takes `bytes`.
         rows: a few records of the first finished shard.
     """
 
@@ -48,7 +53,7 @@ class Inspection:
     missing: list[int]
     failed: int
     bytes: int
-    memory_bytes: int
+    stream_bytes: int
     rows: list[Row]
 
 
@@ -64,6 +69,12 @@ def inspect(store: Store, *, rows: int) -> Inspection:
     """
     spec = store.spec
     missing = store.missing()
+    need = Need(
+        nbytes=spec.nbytes,
+        vector_bytes=spec.row_bytes // spec.views,
+        blocks=-(-spec.count // BLOCK_ROWS),
+        batch_size=BATCH_SIZE,
+    )
     origin = {"data_root": spec.data_root, "media": spec.media, "weights": spec.weights}
     return Inspection(
         store=store.location,
@@ -72,7 +83,7 @@ def inspect(store: Store, *, rows: int) -> Inspection:
         missing=missing,
         failed=len(store.failed()),
         bytes=spec.nbytes,
-        memory_bytes=spec.nbytes,
+        stream_bytes=pool_bytes(need, fit_pool(need, ram=2 * spec.nbytes)),
         rows=_rows(store, missing, count=rows),
     )
 
@@ -85,7 +96,8 @@ def tables(found: Inspection) -> Iterator[Table]:
     settings.add_section()
     settings.add_row("shards", f"{found.shards}, {len(found.missing)} missing")
     settings.add_row("failed records", str(found.failed))
-    settings.add_row("bytes", f"{byte_size(found.bytes)} ({found.bytes})")
+    settings.add_row("vectors", f"{byte_size(found.bytes)}, as much in memory with --reader ram")
+    settings.add_row("--reader stream", f"{byte_size(found.stream_bytes)} of memory")
     yield settings
     if found.rows:
         rows = Table("key", "length of each layer's vector", title="first rows, view 0")

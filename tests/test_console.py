@@ -2,7 +2,7 @@ import io
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import typer
@@ -47,12 +47,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def epalm_logger() -> Iterator[logging.Logger]:
-    logger = logging.getLogger("epalm")
-    before = logger.handlers, logger.level, logger.propagate
-    yield logger
-    logger.handlers, logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
+def epalm_logger() -> logging.Logger:
+    return logging.getLogger("epalm")
 
 
 @pytest.fixture

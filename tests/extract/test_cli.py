@@ -1,10 +1,9 @@
 """`epalm-extract` from its options to the store, on a folder of good and broken photos."""
 
 import json
-import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,15 +31,10 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture(autouse=True)
-def _leave_no_trace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EPALM_DATA_ROOT", raising=False)
     monkeypatch.setattr(plan, "fit_shard_rows", lambda count, row_bytes: 64)
-    logger = logging.getLogger("epalm")
-    before = logger.handlers, logger.level, logger.propagate, signal.getsignal(signal.SIGTERM)
-    yield
-    logger.handlers, logger.level, logger.propagate, handler = before
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
