@@ -10,14 +10,15 @@ import os
 import posixpath
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
 from epalm.cache.place import Part, measure
-from epalm.errors import MissingToolError, UsageError
+from epalm.errors import MissingToolError, StoreError, UsageError
 
 COPIES = "EPALM_COPIES"
 """Environment variable that names the folder of local copies."""
@@ -48,12 +49,14 @@ class RemotePlace:
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
-        data: bytes = self._files.cat_file(self._path(name))
+        with self._reaching():
+            data: bytes = self._files.cat_file(self._path(name))
         return data
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """One PUT."""
-        self._files.pipe_file(self._path(name), b"".join(bytes(part) for part in parts))
+        with self._reaching():
+            self._files.pipe_file(self._path(name), b"".join(bytes(part) for part in parts))
 
     def put_new(self, name: str, parts: Sequence[Part]) -> bool:
         """One PUT that fails if the name is taken, where the file system has such a thing."""
@@ -61,7 +64,8 @@ class RemotePlace:
             return False
         data = b"".join(bytes(part) for part in parts)
         try:
-            self._files.pipe_file(self._path(name), data, mode="create")
+            with self._reaching():
+                self._files.pipe_file(self._path(name), data, mode="create")
         except FileExistsError:
             return False
         return True
@@ -69,7 +73,8 @@ class RemotePlace:
     def size(self, name: str) -> int | None:
         """Bytes of a file."""
         try:
-            found: dict[str, Any] = self._files.info(self._path(name))
+            with self._reaching():
+                found: dict[str, Any] = self._files.info(self._path(name))
         except FileNotFoundError:
             return None
         return found["size"] if found["type"] == "file" else None
@@ -77,14 +82,19 @@ class RemotePlace:
     def names(self, folder: str) -> list[str]:
         """Every file below a folder, sorted."""
         self._files.invalidate_cache()
-        found: list[str] = self._files.find(self._path(folder))
+        try:
+            with self._reaching():
+                found: list[str] = self._files.find(self._path(folder))
+        except FileNotFoundError:
+            return []
         return sorted(path[len(self._root) :].strip("/") for path in found)
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove files that are there."""
         there = [self._path(name) for name in names if self.size(name) is not None]
         if there:
-            self._files.rm(there)
+            with self._reaching():
+                self._files.rm(there)
 
     def fetch(self, name: str, checksum: str) -> Path:
         """A local copy of the file, made in one step unless there is one."""
@@ -92,7 +102,8 @@ class RemotePlace:
         if not copy.is_file():
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f".{uuid.uuid4().hex}")
-            self._files.get_file(self._path(name), str(temporary))
+            with self._reaching():
+                self._files.get_file(self._path(name), str(temporary))
             temporary.replace(copy)
         return copy
 
@@ -107,11 +118,25 @@ class RemotePlace:
 
     def clear(self) -> None:
         """Delete everything below the prefix, and the local copies."""
-        self._files.rm(self._root, recursive=True)
+        with self._reaching():
+            self._files.rm(self._root, recursive=True)
         shutil.rmtree(self._copies, ignore_errors=True)
 
     def sweep(self) -> None:
         """Nothing: an interrupted PUT leaves nothing that could be listed."""
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Each file system raises classes of its own library where it cannot be reached."""
+        try:
+            yield
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except Exception as error:
+            raise StoreError(
+                f"{self._url} cannot be reached ({error}): check address, credentials and network, "
+                "then run the same command again; what is there is kept"
+            ) from error
 
     def _path(self, name: str) -> str:
         return posixpath.normpath(posixpath.join(self._root, name))

@@ -79,7 +79,11 @@ class Store:
     def head(self) -> Head:
         """Content of spec.json."""
         name = self.name("spec.json")
-        return Head.from_bytes(self.place.read(name), f"{self.location}: {name}")
+        try:
+            data = self.place.read(name)
+        except PermissionError as error:
+            raise StoreError(f"{self.location} cannot be read ({error}): give access") from error
+        return Head.from_bytes(data, f"{self.location}: {name}")
 
     @property
     def spec(self) -> StoreSpec:

@@ -12,7 +12,13 @@ from epalm.cache.create import create_store
 from epalm.cache.reader import open_store
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify_deep
-from epalm.errors import CacheMismatchError, CorruptShardError, MissingToolError, UsageError
+from epalm.errors import (
+    CacheMismatchError,
+    CorruptShardError,
+    MissingToolError,
+    StoreError,
+    UsageError,
+)
 from tests.cache.helpers import BROKEN, KEYS, contents, fill, finished, spec, tokens
 
 pytest.importorskip("s3fs", reason="stores on S3 need the extra `s3`")
@@ -93,6 +99,23 @@ def test_a_shard_is_fetched_once_and_a_damaged_copy_again(bucket: str, tmp_path:
     copies[0].unlink()
     with pytest.raises(CorruptShardError, match=r"cls/c/0/0/0/0 of s3://.*has 11 bytes"):
         Store.open(store.location).check(0)
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_error(bucket: str) -> None:
+    with pytest.raises(StoreError, match=r"found nothing at s3://no-such-bucket/s.zarr"):
+        Store.open("s3://no-such-bucket/s.zarr")
+    with pytest.raises(StoreError, match=r"s3://no-such-bucket/s.zarr .*bucket does not exist"):
+        create_store("s3://no-such-bucket/s.zarr", spec(), KEYS)
+
+
+def test_missing_credentials_are_one_clear_error(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    fsspec.filesystem("s3").clear_instance_cache()
+    with pytest.raises(StoreError, match=r"cannot be reached.*credentials"):
+        Store.open("s3://bucket/s.zarr")
 
 
 def test_an_url_that_nothing_understands_is_an_error_that_says_so() -> None:
