@@ -91,8 +91,9 @@ def extract_features(
 ) -> None:
     """Run a frozen encoder once over a set of media and store its [CLS] tokens.
 
-    A run that was stopped goes on where it was when the same command is given again. Any number of
-    processes fill one store, each with its own --shard i/n.
+    A run that was stopped goes on where it was when the same command is given again.
+
+    Any number of processes fill one store together, each with its own --shard i/n.
     """
     if context.invoked_subcommand is not None:
         return

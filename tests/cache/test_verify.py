@@ -1,5 +1,6 @@
 """Any damage to any file is found, and repair and another extraction bring the same bytes back."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def test_a_flipped_bit_in_any_file_is_found_and_repaired(store: Store) -> None:
             assert [problem.name for problem in verify_deep(anew(store))] == [name], place
             repair(anew(store))
             assert contents(again(store)) == whole, name
+
+
+@pytest.mark.slow
+def test_each_of_many_random_bits_is_missed(store: Store) -> None:
+    chance = random.Random(0)
+    whole = contents(store)
+    for _ in range(1500):
+        name = chance.choice(list(whole))
+        flipped = bytearray(whole[name])
+        flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
+        store.place.put(name, [bytes(flipped)])
+        assert [problem.name for problem in verify_deep(anew(store))] == [name]
+        store.place.put(name, [whole[name]])
 
 
 def test_a_truncated_file_is_found_without_reading_it_and_repaired(store: Store) -> None:
