@@ -49,7 +49,7 @@ TARGETS = {
 """Variant -> batch size -> least ratio to the reference."""
 
 ZARR_TIMES, GUARDED_BATCH = 100, 512
-"""So many times as fast as zarr's own indexing the reader in memory is to be, at that batch size."""
+"""So many times as fast as zarr's own indexing the reader in memory has to be, at that batch."""
 
 WARM_BATCHES = 2
 """Batches drawn before the clock starts: both buffers have their pages, read-ahead is filled."""
@@ -221,7 +221,7 @@ def main(
     rows: Annotated[int, typer.Option(min=1)] = 123_287,
     width: int = WIDTH,
     batch_size: Annotated[list[int], typer.Option(min=1)] = [64, 512, 4096],  # noqa: B006
-    gathered: Annotated[int, typer.Option(help="Rows per sample.", min=1)] = 32768,
+    gathered: Annotated[int, typer.Option(help="Rows per sample.", min=1)] = 65_536,
     rounds: Rounds = 9,
     folder: Folder = None,
     json: JsonFile = None,
