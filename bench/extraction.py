@@ -37,13 +37,14 @@ def main(
 
     with scratch(folder) as place:
         items = found_photos(photos, number) if photos else make_photos(place, number)
-        bench = Bench(random_encoder(encoder, place, precision), items, place)
+        model = random_encoder(encoder, place, precision)
+        bench = Bench(model, items, place)
         groups = [
             bench.variants(size, cores, workers)
             for size, cores in itertools.product(batch_size, threads)
         ]
-        for crew in workers:  # the first worker of a process waits for imports, once
-            bench.whole(batch_size[0], 1, crew)(0)
+        if max(workers):  # the first worker of a process waits for imports, seconds that come once
+            Bench(model, items[:1], place).whole(1, 1, max(workers))(0)
         samples = interleave({name: run for group in groups for name, run in group.items()}, rounds)
         lines: list[Line] = []
         for group in groups:
