@@ -33,6 +33,7 @@ from bench.rounds import (
 )
 from bench.stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
 from epalm.cache.files import READ_THREADS
+from epalm.cache.layout import layout_of
 from epalm.cache.order import BLOCK_ROWS, Order, Rows, design_effect
 from epalm.cache.plan import LOCAL_READERS, Budget, choose_reader
 from epalm.cache.reader import index_store, select
@@ -103,8 +104,9 @@ def open_only(location: str, budget: int, batch_size: int) -> int:
     return Streaming.open(location, budget, batch_size).store.spec.count
 
 
-def import_only() -> None:
-    """What that process has after its imports."""
+def import_only(location: str) -> None:
+    """What that process has after its imports, the library of the format among them."""
+    layout_of(location)
 
 
 def read_sequentially(store: Store) -> int:
@@ -233,7 +235,7 @@ def speed_lines(streaming: Streaming, batch_size: int, rounds: int) -> list[Line
 def memory_lines(location: Path, budget: int, batch_size: int) -> list[Line]:
     """Peak memory of a fresh process beyond what its imports take."""
     place = str(location)
-    imports = peak_of("bench.block_shuffle:import_only").nbytes
+    imports = peak_of("bench.block_shuffle:import_only", place).nbytes
     opened = peak_of("bench.block_shuffle:open_only", place, budget, batch_size).nbytes
     streamed = peak_of("bench.block_shuffle:stream_once", place, budget, batch_size).nbytes
     limit = MOST_OF_BUDGET * budget / 1e6
