@@ -64,7 +64,8 @@ def extract_many(folder: str, number: int) -> dict[str, float]:
     """Extract so many media that do not exist; peaks on the way, in bytes, and seconds."""
     started = time.perf_counter()
     keys = scratch_keys(number)
-    items = [MediaItem(key, Path("/data/coco") / key) for key in keys]
+    photos = Path("/data/coco")
+    items = [MediaItem(key, photos, key) for key in keys]
     listed = largest_resident()
     vector_bytes = LAYERS * WIDTH * 2
     spec = scratch_spec(number, shard_rows=fit_shard_rows(number, vector_bytes))

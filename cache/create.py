@@ -30,6 +30,7 @@ def create_store(
             _check_free(store, spec, skeleton)
             store.place.put_new(store.name("spec.json"), [head.to_bytes()])
         _check_same(store, head)
+        store.keys = tuple(keys)  # the digest has shown that they are the store's
         for name, data in skeleton.items():
             if store.place.size(name) is None:
                 store.place.put(name, [data])

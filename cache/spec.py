@@ -139,8 +139,10 @@ class StoreSpec:
 
     def digest(self, keys: Sequence[str]) -> str:
         """What the shards of a store have in common: SHA-256 over settings and keys."""
-        text = json.dumps([self.comparable(), *keys], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(self.comparable(), sort_keys=True).encode())
+        for key in keys:
+            digest.update(b"\n" + json.dumps(key).encode())
+        return digest.hexdigest()
 
     def check_same(self, wanted: "StoreSpec", *, where: str, mend: str) -> None:
         """Compare this store's spec with the wanted one, field by field.

@@ -96,7 +96,7 @@ def media(layout: Layout, root: Path) -> MediaSet:
     for photo in read_photos(file):
         if photo.key in items:
             raise photo.record.wrong("filename", photo.key, "a photo that no other entry names")
-        items[photo.key] = MediaItem(photo.key, folder_of(photo.folder) / photo.key)
+        items[photo.key] = MediaItem(photo.key, folder_of(photo.folder), photo.key)
     return MediaSet(layout.name, tuple(items.values()), layout.tasks, root)
 
 

@@ -146,7 +146,7 @@ def _item(line: Line, folder: Path) -> MediaItem:
         raise line.wrong(
             f"media {line.media!r} ends in none of the known {', '.join(_MODALITY_OF)}"
         )
-    return MediaItem(line.media, folder / line.media, _MODALITY_OF[ending])
+    return MediaItem(line.media, folder, line.media, _MODALITY_OF[ending])
 
 
 def _check_line(line: Line, kind: Kind, split: str) -> None:

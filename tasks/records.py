@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 Modality = Literal["image", "video", "audio"]
 Kind = Literal["qa", "caption"]
@@ -11,11 +11,31 @@ Kind = Literal["qa", "caption"]
 
 @dataclass(frozen=True, slots=True)
 class MediaItem:
-    """One photo, clip or recording to encode; `key` is its address in a feature store."""
+    """One photo, clip or recording to encode.
+
+    There may be millions: the folder is one object for all of them, and no path is kept.
+
+    Attributes:
+        key: its address in a feature store.
+        folder: where it lies.
+        name: of its file, relative to the folder.
+        modality: what it is.
+    """
 
     key: str
-    path: Path
+    folder: Path
+    name: str
     modality: Modality = "image"
+
+    @classmethod
+    def at(cls, path: Path, key: str, modality: Modality = "image") -> Self:
+        """The medium in a file."""
+        return cls(key, path.parent, path.name, modality)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / self.name
 
 
 @dataclass(frozen=True, slots=True)

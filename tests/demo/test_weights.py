@@ -95,7 +95,7 @@ def test_the_encoder_gives_six_finite_cls_tokens_that_depend_on_the_photo(tmp_pa
     for number in range(2):
         path = tmp_path / f"{number}.png"
         draw_scene(make_scene(f"photo/{number}")).save(path)
-        inputs.append(encoder.load(MediaItem(path.name, path), 0))
+        inputs.append(encoder.load(MediaItem.at(path, path.name), 0))
     with torch.inference_mode():
         tokens = last_cls_tokens(encoder.blocks(torch.stack(inputs)), encoder.norm)
     assert tokens.shape == (2, 6, encoder.width)
@@ -107,7 +107,7 @@ def test_photos_prepared_by_extraction_are_those_of_pretraining(tmp_path: Path) 
     encoder = make_encoder(ENCODER)
     path = tmp_path / "0.png"
     draw_scene(make_scene("same/0")).save(path)
-    loaded = encoder.load(MediaItem(path.name, path), 0)
+    loaded = encoder.load(MediaItem.at(path, path.name), 0)
     pixels, _ = scene_batch("same", 0, 1)
     preset = encoder.preset
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (preset.mean, preset.std))

@@ -43,7 +43,7 @@ class Page(HTMLParser):
 def photos(folder: Path, size: tuple[int, int] = (640, 480)) -> dict[str, MediaItem]:
     for name, colour in COLOURS.items():
         Image.new("RGB", size, colour).save(folder / name)
-    return {name: MediaItem(name, folder / name) for name in COLOURS}
+    return {name: MediaItem(name, folder, name) for name in COLOURS}
 
 
 def page(tmp_path: Path, *evaluations: Evaluation, **more: object) -> Page:
@@ -118,13 +118,13 @@ def test_clips_and_recordings_are_embedded_whole_or_not_at_all(
     tmp_path: Path, name: str, modality: Modality, size: int, element: str, address: str
 ) -> None:
     (tmp_path / name).write_bytes(b"0" * size)
-    medium = embed(MediaItem(name, tmp_path / name, modality))
+    medium = embed(MediaItem(name, tmp_path, name, modality))
     assert medium.element == element
     assert medium.address.startswith(address)
 
 
 def test_media_that_are_gone_leave_their_questions_in_place(tmp_path: Path) -> None:
-    gone = {name: MediaItem(name, tmp_path / name) for name in COLOURS}
+    gone = {name: MediaItem(name, tmp_path, name) for name in COLOURS}
     shown = page(tmp_path, media=gone)
     assert not shown.all("img")
     assert shown.text.count("what is on the desk?") == 6

@@ -79,7 +79,7 @@ class Delayed:
 
 
 def named(*names: str) -> list[MediaItem]:
-    return [MediaItem(f"k{row}", Path(f"{name}.png")) for row, name in enumerate(names)]
+    return [MediaItem(f"k{row}", Path(), f"{name}.png") for row, name in enumerate(names)]
 
 
 def batched(items: list[MediaItem], size: int, *, views: int = 1) -> list[list[Request]]:
@@ -88,7 +88,7 @@ def batched(items: list[MediaItem], size: int, *, views: int = 1) -> list[list[R
 
 
 def endless() -> Iterator[list[Request]]:
-    item = MediaItem("k", Path("1.png"))
+    item = MediaItem("k", Path(), "1.png")
     while True:
         yield [Request(0, 0, item)] * 4
 

@@ -89,7 +89,7 @@ def load_number(item: MediaItem, view: int) -> torch.Tensor:
 
 def numbered(count: int, *, broken: Sequence[int] = ()) -> list[MediaItem]:
     names = ["broken" if row in broken else str(row) for row in range(count)]
-    return [MediaItem(f"k{row}", Path(f"{name}.png")) for row, name in enumerate(names)]
+    return [MediaItem(f"k{row}", Path(), f"{name}.png") for row, name in enumerate(names)]
 
 
 def counting_store(path: Path, items: Sequence[MediaItem], *, views: int = 1) -> Store:

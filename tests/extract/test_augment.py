@@ -30,7 +30,7 @@ def drawn(key: str = "a", view: int = 1, *, seed: int = 0, augmentation: str = "
 def saved(folder: Path, count: int) -> list[MediaItem]:
     for number in range(count):
         Image.fromarray(np.roll(PHOTO, number, axis=0)).save(folder / f"{number}.png")
-    return [MediaItem(f"k{number}", folder / f"{number}.png") for number in range(count)]
+    return [MediaItem(f"k{number}", folder, f"{number}.png") for number in range(count)]
 
 
 def test_seed_key_and_view_each_change_what_is_drawn() -> None:

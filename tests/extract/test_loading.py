@@ -132,7 +132,7 @@ def test_a_slow_decoder_is_interrupted_even_if_it_swallows_errors(workers: int) 
 
 
 def test_a_suspended_program_does_not_condemn_the_medium_in_its_hands(tmp_path: Path) -> None:
-    item = MediaItem("k0", tmp_path / "nap.png")
+    item = MediaItem("k0", tmp_path, "nap.png")
     requests = batched([item], 1)
     (batch,) = load_batches(requests, load_or_misbehave, workers=0, limit_seconds=0.1)
     assert item.path.exists()

@@ -29,7 +29,7 @@ SHAPES = [(100, 80), (80, 101), (64, 64), (31, 200), (500, 333), (9, 7)]
 
 def saved(tmp_path: Path, shape: tuple[int, int]) -> MediaItem:
     Image.fromarray(noise(*shape)).save(tmp_path / "a.png")
-    return MediaItem("a", tmp_path / "a.png")
+    return MediaItem("a", tmp_path, "a.png")
 
 
 @pytest.mark.parametrize("shape", SHAPES)

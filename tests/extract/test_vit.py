@@ -156,7 +156,7 @@ def test_views_are_in_the_fingerprint_only_if_there_are_several(weights: Path) -
 
 
 def test_an_encoder_loads_as_many_views_as_it_was_made_with(weights: Path, tmp_path: Path) -> None:
-    item = MediaItem("a", save_photo(tmp_path / "a.png"))
+    item = MediaItem.at(save_photo(tmp_path / "a.png"), "a")
     encoder = tiny(weights, views=3, seed=5)
     views = [encoder.load(item, view) for view in range(3)]
     assert torch.equal(views[0], tiny(weights).load(item, 0))

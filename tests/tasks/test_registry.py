@@ -9,7 +9,7 @@ from tests.tasks.published import photo, write_karpathy
 
 
 def two_photos(root: Path) -> MediaSet:
-    items = (MediaItem("a", root / "a.jpg"), MediaItem("b", root / "b.jpg"))
+    items = (MediaItem("a", root, "a.jpg"), MediaItem("b", root, "b.jpg"))
     return MediaSet("two", items, ("nothing",), root)
 
 
