@@ -40,7 +40,7 @@ def convert(
 
     Raises:
         UnfinishedStoreError: a source misses shards.
-        CacheMismatchError: the sources do not go together, or `target` is another store.
+        CacheMismatchError: the sources do not go together, or another store is at `target`.
         StoreError: a source has not all of `layers`, or the views 0 differ.
         CorruptShardError: a source is damaged.
     """
@@ -50,7 +50,11 @@ def convert(
     for other in sources[1:]:
         _check_fits(first, other)
     store = create_store(
-        target, _merged_spec(sources, layers), first.keys, store_format=store_format
+        target,
+        _merged_spec(sources, layers),
+        first.keys,
+        store_format=store_format,
+        mend="Choose another --out.",
     )
     places = [first.spec.layers.index(layer) for layer in store.spec.layers]
     failed = {key: why for source in sources for key, why in source.failed().items()}
@@ -107,6 +111,11 @@ def _check_fits(first: Store, other: Store) -> None:
     mend = "Stores can be merged that differ in --views and --seed alone."
     fingerprint = {name: text for name, text in other.spec.fingerprint.items() if name != SEEDS}
     fingerprint |= {name: text for name, text in first.spec.fingerprint.items() if name == SEEDS}
+    if first.spec.fingerprint.get(SEEDS) == other.spec.fingerprint.get(SEEDS):
+        raise CacheMismatchError(
+            f"{other.location} has the views of {first.location} again, of the same --seed: "
+            "views of another seed can be added"
+        )
     wanted = replace(
         first.spec,
         views=other.spec.views,

@@ -10,11 +10,23 @@ from epalm.errors import CacheMismatchError, StoreError
 
 
 def create_store(
-    location: str | Path, spec: StoreSpec, keys: Sequence[str], *, store_format: str | None = None
+    location: str | Path,
+    spec: StoreSpec,
+    keys: Sequence[str],
+    *,
+    store_format: str | None = None,
+    mend: str = "Choose another --out, or start over with --fresh.",
 ) -> Store:
     """Create the store at a path or URL, or reopen it to write what it still misses.
 
     Of several processes that create it at once the first writes spec.json; the others compare.
+
+    Args:
+        location: path or URL.
+        spec: what the vectors are.
+        keys: the key of every row.
+        store_format: see `epalm.cache.layout.layout_of`.
+        mend: what to do about another store in its place, for the message.
 
     Raises:
         CacheMismatchError: a store of other settings or other records is there.
@@ -29,14 +41,14 @@ def create_store(
         if not store.exists():
             _check_free(store, spec, skeleton)
             store.place.put_new(store.name("spec.json"), [head.to_bytes()])
-        _check_same(store, head)
+        _check_same(store, head, mend)
         store.keys = tuple(keys)  # the digest has shown that they are the store's
         for name, data in skeleton.items():
             if store.place.size(name) is None:
                 store.place.put(name, [data])
     except OSError as error:
         raise StoreError(
-            f"{location} cannot be created ({error}): give --out a folder that can be written"
+            f"{location} cannot be created ({error}): choose an --out that can be written"
         ) from error
     return store
 
@@ -55,8 +67,7 @@ def _check_free(store: Store, spec: StoreSpec, skeleton: Mapping[str, bytes]) ->
         )
 
 
-def _check_same(store: Store, wanted: Head) -> None:
-    mend = "Choose another --out, or start over with --fresh."
+def _check_same(store: Store, wanted: Head, mend: str) -> None:
     store.spec.check_same(wanted.spec, where=store.location, mend=mend)
     if store.head.store != wanted.store:
         raise CacheMismatchError(f"{store.location} holds other records than the data set. {mend}")

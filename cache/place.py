@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -99,16 +100,13 @@ class LocalPlace:
         """Write a temporary file, fsync it, rename it into place, fsync the folder."""
         target = self._path(name)
         for _ in range(PUT_TRIES):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._write_temporary(parts)
             try:
-                temporary.replace(target)
+                temporary = self._write_temporary(parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._rename(temporary, target)
             except FileNotFoundError as error:
                 lost = error  # another writer finished the store and swept this file away
                 continue
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
             sync(target.parent)
             return
         raise lost
@@ -180,10 +178,19 @@ class LocalPlace:
         if self._put_folder.is_dir():
             for left in self._put_folder.iterdir():
                 left.unlink(missing_ok=True)
+            with suppress(OSError):  # a writer may have begun another one
+                self._put_folder.rmdir()
 
     def _path(self, name: str) -> Path:
         """A name may lead out of the root, which need not exist for that."""
         return Path(os.path.normpath(self.root / name))
+
+    def _rename(self, temporary: Path, target: Path) -> None:
+        try:
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _write_temporary(self, parts: Sequence[Part]) -> Path:
         self._put_folder.mkdir(parents=True, exist_ok=True)

@@ -126,8 +126,9 @@ class KeyIndex:
             return np.fromiter((self._row[key] for key in keys), np.intp, len(keys))
         except KeyError as error:
             raise UnknownKeyError(
-                f"the store of {self.spec.dataset} has no record {error.args[0]!r}: "
-                "extract the data set this split belongs to"
+                f"the store of {self.spec.dataset} ({self.spec.count} records) has no record "
+                f"{error.args[0]!r}: extract the whole data set this split belongs to, "
+                "without --limit"
             ) from None
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:

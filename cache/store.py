@@ -59,14 +59,19 @@ class Store:
         """The store at a path or URL, finished or not.
 
         Raises:
-            StoreError: nothing is there, or it is no feature store.
+            StoreError: nothing is there, or it is no feature store, or one that was renamed though
+                its format does not allow that.
             CorruptShardError: its spec.json is damaged.
         """
         store = cls.at(location)
         if not store.exists():
-            found = "no feature store" if store.place.names("") else "nothing"
+            if store.place.names(""):
+                raise StoreError(
+                    f"found no feature store at {location}, but other files: correct the path; if "
+                    f"it was a store, run `epalm-extract repair {location}`, then extract again"
+                )
             raise StoreError(
-                f"found {found} at {location}: run `epalm-extract` first, or correct the path"
+                f"found nothing at {location}: run `epalm-extract` first, or correct the path"
             )
         _ = store.head
         return store
@@ -83,7 +88,14 @@ class Store:
             data = self.place.read(name)
         except PermissionError as error:
             raise StoreError(f"{self.location} cannot be read ({error}): give access") from error
-        return Head.from_bytes(data, f"{self.location}: {name}")
+        head = Head.from_bytes(data, f"{self.location}: {name}")
+        if set(head.files) != set(self.layout.first_files):
+            made = ", ".join(sorted(set(head.files) - set(self.layout.first_files)))
+            raise StoreError(
+                f"{self.location} was made under another name ({made}), which its files hold: give "
+                "all of it that name again, and copy it with `epalm-extract convert`"
+            )
+        return head
 
     @property
     def spec(self) -> StoreSpec:

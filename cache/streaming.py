@@ -54,6 +54,7 @@ class StreamedVectors:
         self._files = files
         self._budget = budget
         self._random = PreadVectors(files)
+        self._memory: list[Tokens] = []
 
     def take(self, rows: Rows, views: Rows, out: Tokens) -> None:
         """See `Vectors.take`."""
@@ -94,6 +95,7 @@ class StreamedVectors:
                 yield pool
         finally:
             threads.shutdown(cancel_futures=True)
+            self._memory = memory
 
     def _numbers(self, plan: ReadPlan) -> Iterator[Rows]:
         """The vector numbers (row x V + view) of each pool, in the order of serving."""
@@ -101,6 +103,7 @@ class StreamedVectors:
         return (part for part in np.split(numbers, plan.pool_ends[:-1]) if len(part))
 
     def _allocate(self, plan: ReadPlan) -> list[Tokens]:
+        """Two pools of the plan's largest, from the last pass if they are large enough."""
         sizes = [len(np.unique(numbers)) for numbers in self._numbers(plan)]
         count = min(len(sizes), 2)
         needed = count * max(sizes, default=0) * self._files.vector_bytes
@@ -109,7 +112,11 @@ class StreamedVectors:
                 f"{count} pools of this run's order take {needed:,} bytes, {self._budget:,} are "
                 "free for them: use --reader pread, or start over with --fresh"
             )
-        return buffers(self._files.store.spec, batch_size=max(sizes, default=0), count=count)
+        memory, self._memory = self._memory, []  # another pass at the same time takes its own
+        if len(memory) < count or min(map(len, memory), default=0) < max(sizes, default=0):
+            memory.clear()  # else both would be held for a moment
+            memory = buffers(self._files.store.spec, batch_size=max(sizes), count=count)
+        return memory
 
     def _start(self, threads: ThreadPoolExecutor, numbers: Rows, memory: Tokens) -> _Pool:
         """Begin to read a pool, in runs of neighbouring vectors that end with their block."""

@@ -7,6 +7,9 @@ from epalm.cache.records import CommitRecord, FileSums
 from epalm.cache.store import Store, errors_text
 from epalm.errors import CorruptShardError
 
+LOST = "is lost"
+"""What is found of a file that is not there."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -62,7 +65,7 @@ class _Sizes:
         del checksum
         found = self.store.place.size(name)
         if found is None:
-            return "is lost"
+            return LOST
         return "" if found == size else f"has {found} bytes, wanted {size}"
 
 
@@ -103,7 +106,7 @@ def _head_problem(store: Store) -> Problem | None:
     except CorruptShardError:
         found = "has changed bytes"
     except FileNotFoundError:
-        found = "is lost"
+        found = LOST
     else:
         return None
     return Problem(name, found, (name, *store.layout.first_files))
@@ -128,9 +131,9 @@ def _list_problems(store: Store) -> Iterator[Problem]:
     missing = store.missing()
     if missing and store.place.size(name) is not None:
         for shard in missing:
-            yield Problem(store.record_name(shard), "is lost", (name,))
+            yield Problem(store.record_name(shard), LOST, (name,))
     elif not missing and store.place.size(name) is None:
-        yield Problem(name, "is lost", ())
+        yield Problem(name, LOST, ())
     elif not missing and store.place.read(name) != errors_text(store.failed()):
         yield Problem(name, "has changed bytes", (name,))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from epalm.console import configure_logging, err_console, out_console, run_app
+from epalm.console import configure_logging, err_console, out_console, run_app, stoppable
 from epalm.devices import AUTO
 from epalm.errors import UsageError
 from epalm.extract.store_cli import add_commands
@@ -101,37 +101,40 @@ def extract_features(
         raise UsageError(
             "which encoder, over which media? e.g. epalm-extract --encoder vit-b16 --dataset coco"
         )
-    from epalm.extract.plan import Settings
-    from epalm.extract.share import Share
-
+    if benchmark and dry_run:
+        raise UsageError("--dry-run or --benchmark, not both at once")
     configure_logging(quiet=quiet)
-    settings = Settings(
-        encoder=encoder,
-        dataset=dataset,
-        weights=weights,
-        preprocessing=preprocessing,
-        layers=layers,
-        views=views,
-        augmentation=augmentation,
-        seed=seed,
-        dtype=dtype,
-        precision=precision,
-        out=out,
-        store_format=store_format,
-        data_root=data_root,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        limit=limit,
-        share=Share.parse(shard) if shard else Share.from_environment(os.environ),
-        quiet=quiet,
-    )
-    if benchmark:
-        _benchmark(settings, as_json=as_json)
-    elif dry_run:
-        _estimate(settings, as_json=as_json)
-    else:
-        _extract(settings, fresh=fresh, as_json=as_json)
+    with stoppable():
+        from epalm.extract.plan import Settings
+        from epalm.extract.share import Share
+
+        settings = Settings(
+            encoder=encoder,
+            dataset=dataset,
+            weights=weights,
+            preprocessing=preprocessing,
+            layers=layers,
+            views=views,
+            augmentation=augmentation,
+            seed=seed,
+            dtype=dtype,
+            precision=precision,
+            out=out,
+            store_format=store_format,
+            data_root=data_root,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            limit=limit,
+            share=Share.parse(shard) if shard else Share.from_environment(os.environ),
+            quiet=quiet,
+        )
+        if benchmark:
+            _benchmark(settings, as_json=as_json)
+        elif dry_run:
+            _estimate(settings, as_json=as_json)
+        else:
+            _extract(settings, fresh=fresh, as_json=as_json)
 
 
 def _estimate(settings: "Settings", *, as_json: bool) -> None:

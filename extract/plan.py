@@ -201,11 +201,11 @@ def _check_files(items: tuple[MediaItem, ...]) -> None:
 
 
 def _check_fit(encoder: Encoder, media: MediaSet, *, keep: int) -> None:
-    found = {item.modality for item in media.items} - {encoder.modality}
-    if found:
+    other = next((item for item in media.items if item.modality != encoder.modality), None)
+    if other:
         raise UsageError(
             f"{encoder.name} encodes {UNITS[encoder.modality]}, {media.name} holds "
-            f"{', '.join(UNITS[modality] for modality in sorted(found))}: choose another --encoder"
+            f"{UNITS[other.modality]}, e.g. {other.key}: choose another --encoder or leave them out"
         )
     if not 1 <= keep <= encoder.depth:
         raise UsageError(f"--layers {keep}: {encoder.name} has {encoder.depth} blocks")

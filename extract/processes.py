@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -114,6 +115,9 @@ def _context() -> BaseContext:
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    # Made now, the folder for sockets is this process's, which deletes it in the end; a worker that
+    # is killed would leave its own behind.
+    get_temp_dir()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["epalm.extract.loading", "epalm.extract.preprocess"])
     return context

@@ -10,9 +10,11 @@ import typer
 from epalm.console import (
     byte_size,
     configure_logging,
+    counted,
     err_console,
     out_console,
     progress,
+    stoppable,
 )
 from epalm.devices import AUTO
 from epalm.errors import StoreError, UsageError
@@ -56,7 +58,9 @@ def verify(
     else:
         for problem in problems:
             _say(f"{problem.name} {problem.found}")
-        _say(_verdict(location, problems=len(problems), missing=len(missing), deep=deep))
+        lost = [problem for problem in problems if problem.found == checks.LOST]
+        damaged = len(problems) - len(lost)
+        _say(_verdict(location, damaged=damaged, lost=len(lost), missing=len(missing), deep=deep))
     if problems or missing:
         raise typer.Exit(DAMAGED if problems else INCOMPLETE)
 
@@ -102,9 +106,13 @@ def repair(location: Location, as_json: Json = False) -> None:
         _say(json.dumps({"problems": [asdict(one) for one in problems]}))
         return
     for problem in problems:
-        _say(f"{problem.name} {problem.found}: {'deleted' if problem.remove else 'to be written'}")
+        _say(
+            f"{problem.name} {problem.found}"
+            + ("" if problem.found == checks.LOST else ": deleted")
+        )
+    found = counted(len(problems), "file")
     _say(
-        f"{location}: {len(problems)} problems; run the same `epalm-extract` command again"
+        f"{location}: {found} to be made again: run the same `epalm-extract` command"
         if problems
         else f"{location}: nothing to repair"
     )
@@ -167,10 +175,10 @@ def retry_failed(
     from epalm.extract import retry
 
     configure_logging(quiet=quiet)
-    store = Store.open(location)
-    report = retry.retry_failed(
-        store, weights=weights, data_root=data_root, device=device, quiet=quiet
-    )
+    with stoppable():
+        report = retry.retry_failed(
+            Store.open(location), weights=weights, data_root=data_root, device=device, quiet=quiet
+        )
     _say(f"{location}: {report.mended} of {report.tried} failed records encoded")
     for key, reason in list(report.failed.items())[: retry.SHOWN_FAILURES]:
         err_console.print(f"  {key}: {reason}", markup=False, highlight=False, soft_wrap=True)
@@ -199,11 +207,17 @@ def _present(location: str) -> "Store":
     return store
 
 
-def _verdict(location: str, *, problems: int, missing: int, deep: bool) -> str:
-    if problems:
-        return f"{location}: {problems} problems; see `epalm-extract repair {location}`"
+def _verdict(location: str, *, damaged: int, lost: int, missing: int, deep: bool) -> str:
+    if damaged:
+        found = counted(damaged, "damaged file") + (f", {lost} lost" if lost else "")
+        return (
+            f"{location}: {found}: run `epalm-extract repair {location}`, then the same extraction"
+        )
+    if lost:
+        return f"{location}: {counted(lost, 'file')} lost: run the same extraction again"
     if missing:
-        return f"{location}: no damage, but {missing} shards are missing: extract again"
+        found = counted(missing, "shard")
+        return f"{location}: no damage, but {found} missing: run the same extraction again"
     checked = "every checksum agrees" if deep else "every size agrees (--deep computes checksums)"
     return f"{location}: {checked}"
 

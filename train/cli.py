@@ -1,7 +1,7 @@
 """`epalm-train`: stage two on the command line."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,6 +27,9 @@ def command(
     lm: Annotated[
         str, typer.Option(help="OPT by hub id or local folder; default: the recipe's.")
     ] = "",
+    variant: Annotated[
+        str, typer.Option(help="What is trained, e.g. full or magma; default: the recipe's.")
+    ] = "",
     name: Annotated[str, typer.Option(help="Name of the run folder.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     data_root: Annotated[
@@ -45,7 +48,8 @@ def command(
         bool, typer.Option("--fresh/--resume", help="Start over instead of going on.")
     ] = False,
     reader: Annotated[
-        str, typer.Option(help="How vectors are read: auto, gpu, ram, mapped, stream or pread.")
+        Literal["auto", "gpu", "ram", "mapped", "stream", "pread"],
+        typer.Option(help="Where vectors are read from: see docs/format.md."),
     ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
 ) -> None:
@@ -68,7 +72,7 @@ def command(
     wanted = load_task(asked, root)
     recipe_name = recipe or default_recipe(wanted.name)
     local = str(Path(lm).absolute()) if lm and Path(lm).is_dir() else lm
-    named = {"lm": local, "lm_precision": precision}
+    named = {"lm": local, "lm_precision": precision, "variant": variant}
     overrides = [*(changes or []), *(f"{key}={value!r}" for key, value in named.items() if value)]
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(

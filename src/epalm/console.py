@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from epalm.errors import EpalmError
+from epalm.errors import EpalmError, Stopped
 
 PLAIN_LINE_SECONDS = 10.0
 """Seconds between two progress lines where the output is no terminal."""
@@ -125,6 +125,20 @@ def byte_size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB" if count < 999.5 else f"{count:.0f} TB"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things as people write it: `1 shard`, `2 shards`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ctrl-C, and a termination signal that raises the same, end the command with exit code 75."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Stopped("stopped; what was finished is kept, the same command goes on") from stop
 
 
 def run_app(app: typer.Typer) -> None:

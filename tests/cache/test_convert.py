@@ -72,6 +72,18 @@ def test_views_of_two_seeds_are_merged_behind_the_common_first_one(tmp_path: Pat
     assert np.array_equal(found, np.concatenate([one, two[:, 1:]], axis=1))
 
 
+def test_the_same_views_are_not_merged_twice(tmp_path: Path) -> None:
+    store = seeded(tmp_path / "a.zarr", 1, views=2)
+    with pytest.raises(CacheMismatchError, match=r"has the views of .* again"):
+        convert([store, store], tmp_path / "e.zarr", tick=silent)
+
+
+def test_a_copy_over_another_store_does_not_advise_to_delete_it(tmp_path: Path) -> None:
+    first = finished(tmp_path / "s.zarr", layers=(5, 6))
+    with pytest.raises(CacheMismatchError, match=r"Choose another --out\.$"):
+        convert([first], tmp_path / "s.zarr", layers=[6], tick=silent)
+
+
 def test_stores_that_differ_in_more_than_their_views_are_not_merged(tmp_path: Path) -> None:
     first = seeded(tmp_path / "a.zarr", 1, views=2)
     with pytest.raises(CacheMismatchError, match=r"fingerprint.preprocessing"):

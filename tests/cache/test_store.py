@@ -1,6 +1,7 @@
 """What holds for a store of either format, on a local folder and on a remote place."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import zarr
 from epalm.cache.create import create_store
 from epalm.cache.spec import fit_shard_rows
 from epalm.cache.store import Store
+from epalm.cache.verify import repair, verify, verify_deep
 from epalm.errors import CacheMismatchError, StoreError, UnfinishedStoreError, UsageError
 from tests.cache.helpers import (
     BROKEN,
@@ -283,10 +285,29 @@ def test_what_a_killed_writer_left_is_harmless_and_swept_at_the_end(location: st
     store = Store.open(location)
     root = Path(store.layout.root(location))
     left = root / store.name("put") / "half"
+    left.parent.mkdir()
     left.write_bytes(b"half a shard")
     assert contents(store) == whole
     store.finish()
-    assert not left.exists()
+    assert not left.parent.exists()
+
+
+def test_an_hdf5_store_under_another_name_is_refused_and_harms_no_other(tmp_path: Path) -> None:
+    finished(tmp_path / "a.h5")
+    shutil.copytree(tmp_path / "a.h5.shards", tmp_path / "b.h5.shards")
+    shutil.copy(tmp_path / "a.h5", tmp_path / "b.h5")
+    for command in (Store.open, lambda path: list(verify(Store.at(path)))):
+        with pytest.raises(StoreError, match=r"b.h5 was made under another name \(\.\./a.h5\)"):
+            command(tmp_path / "b.h5")
+    with pytest.raises(StoreError, match="under another name"):
+        repair(Store.at(tmp_path / "b.h5"))
+    assert (tmp_path / "a.h5").is_file()
+
+
+def test_a_zarr_store_may_be_renamed(tmp_path: Path) -> None:
+    finished(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr").rename(tmp_path / "b.zarr")
+    assert list(verify_deep(Store.open(tmp_path / "b.zarr"))) == []
 
 
 def test_a_deleted_store_is_gone(location: str) -> None:

@@ -127,3 +127,16 @@ def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path) -> None
             file.truncate(100)
     with pytest.raises(StoreError, match="became shorter while it was read"):
         list(batches)
+
+
+def test_passes_one_after_and_beside_the_other_do_not_disturb_each_other(tmp_path: Path) -> None:
+    chosen = selection(tmp_path)
+    source, ram = chosen.open("stream", 10**6), chosen.open("ram", 10**9)
+    plan = plan_of(Order("blocks", 20), np.arange(COUNT))
+    expected = [batch.copy() for batch in ram.stream(plan, 64)]
+    for _ in range(2):
+        for one, other, wanted in zip(
+            source.stream(plan, 64), source.stream(plan, 64), expected, strict=True
+        ):
+            assert np.array_equal(one, wanted)
+            assert np.array_equal(other, wanted)

@@ -63,10 +63,10 @@ def test_damage_is_named_repaired_and_gone(store: Store, command: Command) -> No
     done = command("verify", store.location, "--deep")
     assert done.code == 1
     assert f"{damaged} has CRC-32C" in done.out
-    assert f"1 problems; see `epalm-extract repair {store.location}`" in done.out
+    assert f"1 damaged file: run `epalm-extract repair {store.location}`" in done.out
     assert f"{damaged} has CRC-32C" in command("repair", store.location).out
     done = command("verify", store.location, "--deep")
-    assert (done.code, "1 shards are missing" in done.out) == (3, True)
+    assert (done.code, "but 1 shard missing" in done.out) == (3, True)
     assert command("repair", store.location).out.endswith("nothing to repair\n")
 
 

@@ -77,6 +77,21 @@ def test_the_tasks_of_a_slurm_array_make_the_store_of_one_process(album: Path) -
     assert contents(Store.open(album / "a.h5")) == whole
 
 
+def test_a_signal_before_the_first_photo_ends_with_75_too(album: Path) -> None:
+    running = subprocess.Popen(command("a.zarr"), cwd=album, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, "the same command goes on" in said) == (75, True)
+
+
+def test_nothing_is_left_in_the_folder_for_temporary_files(album: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    assert extract(album, "a.zarr", TMPDIR=str(scratch)) == 3
+    assert list(scratch.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_command_with_75_and_no_process_is_left(
     album: Path, number: signal.Signals
