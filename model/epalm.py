@@ -8,15 +8,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
 from epalm.errors import ModelError
+from epalm.model.adapter import Adapters
 from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
 from epalm.model.injection import InjectionPlan
 from epalm.model.language_model import PrefixedOPT
-from epalm.model.prompt import SoftPrompt
+from epalm.model.prompt import DeepPrompt, SoftPrompt
 from epalm.model.rows import Prefix, RowLayout, lay_out
 
 POSITION_OFFSET = 2
 """OPT's position table starts with two rows that belong to no position (row 1: padding)."""
+
+
+TRAINED = ("connectors", "prompt", "adapters")
+"""The parts of `EPALM` that are trained; everything else is frozen."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,16 @@ class TokenLosses:
 
 
 class EPALM(nn.Module):
-    """The whole model; only `connectors` and `prompt` are trained."""
+    """The whole model; only the parts named in `TRAINED` learn."""
 
     def __init__(
         self,
         language_model: PrefixedOPT,
         connectors: Connectors,
-        prompt: SoftPrompt | None,
+        prompt: SoftPrompt | DeepPrompt | None,
         plan: InjectionPlan,
         *,
+        adapters: Adapters | None = None,
         lm_dropout: float = 0.0,
     ) -> None:
         """Put the parts together.
@@ -55,8 +61,9 @@ class EPALM(nn.Module):
         Args:
             language_model: frozen, see `epalm.model.language_model.freeze`.
             connectors: D to H.
-            prompt: soft prompt of the word embedding's width, or none.
+            prompt: soft prompt of the word embedding's width, deep prompt of width H, or none.
             plan: which layer receives which cached vector.
+            adapters: attached to the language model here, or none.
             lm_dropout: hidden dropout of the frozen OPT while training; the released code
                 leaves OPT's own 0.1 on.
         """
@@ -71,8 +78,11 @@ class EPALM(nn.Module):
         self.prompt = prompt
         self.plan = plan
         self.lm_dropout = lm_dropout
+        self.adapters = adapters
         for layer in language_model.model.decoder.layers:
             layer.dropout = lm_dropout
+        if adapters is not None:
+            adapters.attach(language_model.model.decoder.layers)
 
     def train(self, mode: bool = True) -> "EPALM":  # noqa: FBT001, FBT002 - torch's signature
         """Train mode for the trained parts; the frozen model follows only for its dropout."""
@@ -135,7 +145,7 @@ class EPALM(nn.Module):
         Raises:
             ModelError: the plan's tail is "official", whose visual row depends on the text.
         """
-        if self._visual_sees_all and any(index is not None for index in self.plan.source):
+        if self.plan.visual_sees_all:
             raise ModelError(
                 "tail 'official' lets the visual row read the text, so no prefix can be made "
                 "before it: generate with tail 'causal' or 'drop'"
@@ -147,13 +157,9 @@ class EPALM(nn.Module):
         self._run(tokens, text, no_ids, none, none, recorded=recorded)
         return Prefix(tuple(recorded.get(layer) for layer in range(len(self.plan.source))))
 
-    @property
-    def _visual_sees_all(self) -> bool:
-        return self.plan.tail == "official" and self.plan.stop < len(self.plan.source)
-
     def _present(self, attention_mask: Tensor) -> Tensor:
         present = attention_mask.bool()
-        return torch.ones_like(present) if self._visual_sees_all else present
+        return torch.ones_like(present) if self.plan.visual_sees_all else present
 
     def _run(
         self,
@@ -172,13 +178,17 @@ class EPALM(nn.Module):
         layout: RowLayout | None = None
         for index, layer in enumerate(self.language_model.model.decoder.layers):
             source = self.plan.source[index]
-            if index == self.plan.first:
-                hidden = torch.cat([visual[0], hidden[:prompt].repeat(batch, 1), hidden[prompt:]])
+            if index == self.plan.first and source is not None:
+                hidden = torch.cat(
+                    [visual[source], hidden[:prompt].repeat(batch, 1), hidden[prompt:]]
+                )
                 layout = None
             elif index == self.plan.stop and self.plan.tail == "drop":
                 hidden, layout = hidden[batch:], None
             elif source is not None:
                 hidden = torch.cat([visual[source], hidden[batch:]])
+            if index and isinstance(self.prompt, DeepPrompt):
+                hidden = self._renew_prompt(hidden, self.prompt(index), index, batch)
             if layout is None:
                 layout = self._lay_out(present, readable, prompt, index, recorded)
             if len(hidden):
@@ -189,7 +199,7 @@ class EPALM(nn.Module):
         """Rows [prompt | text] (P + text rows, H), and P."""
         decoder = self.language_model.model.decoder
         rows, prompt = text, 0
-        if self.prompt is not None:
+        if isinstance(self.prompt, SoftPrompt):
             vectors = self.prompt().to(text.dtype)
             prompt = len(vectors)
             rows = torch.cat([vectors, text])
@@ -197,7 +207,22 @@ class EPALM(nn.Module):
             rows = decoder.project_in(rows)
         places = nn.functional.embedding(positions, decoder.embed_positions.weight)
         rows = torch.cat([rows[:prompt], rows[prompt:] + places])
+        if isinstance(self.prompt, DeepPrompt):
+            vectors = self.prompt(0).to(rows.dtype)
+            prompt = len(vectors)
+            rows = torch.cat([vectors, rows])
         return dropout(rows, self.lm_dropout, training=self.language_model.training), prompt
+
+    def _renew_prompt(self, hidden: Tensor, vectors: Tensor, layer: int, batch: int) -> Tensor:
+        """The rows with the layer's own vectors (P, H) in place of the prompt rows."""
+        start = batch * self._visual_rows(layer)
+        renewed = vectors.to(hidden.dtype).repeat(1 if layer < self.plan.first else batch, 1)
+        return torch.cat([hidden[:start], renewed, hidden[start + len(renewed) :]])
+
+    def _visual_rows(self, layer: int) -> int:
+        """Visual rows of each sequence at a layer, 0 or 1."""
+        dropped = self.plan.tail == "drop" and layer >= self.plan.stop
+        return 0 if layer < self.plan.first or dropped else 1
 
     def _lay_out(
         self,
@@ -207,15 +232,13 @@ class EPALM(nn.Module):
         layer: int,
         recorded: dict[int, tuple[Tensor, Tensor]] | None,
     ) -> RowLayout:
-        below = layer < self.plan.first
-        dropped = self.plan.tail == "drop" and layer >= self.plan.stop
         return lay_out(
             present,
             readable,
-            visual=0 if below or dropped else 1,
+            visual=self._visual_rows(layer),
             prompt=prompt,
-            shared_prompt=below,
-            visual_sees_all=self._visual_sees_all,
+            shared_prompt=layer < self.plan.first,
+            visual_sees_all=self.plan.visual_sees_all,
             recorded=recorded,
         )
 
@@ -227,9 +250,9 @@ def trainable(model: EPALM) -> Iterator[tuple[str, nn.Parameter]]:
         ModelError: something else requires a gradient, or a trained part does not.
     """
     for name, parameter in model.named_parameters():
-        wanted = name.startswith(("connectors.", "prompt."))
+        wanted = name.split(".")[0] in TRAINED
         if parameter.requires_grad != wanted:
             state = "is frozen" if wanted else "requires a gradient"
-            raise ModelError(f"parameter {name} {state}, only connectors and prompt are trained")
+            raise ModelError(f"parameter {name} {state}, trained are only {', '.join(TRAINED)}")
         if wanted:
             yield name, parameter

@@ -28,7 +28,8 @@ class InjectionPlan:
     """Per OPT layer, the index of the cached vector it receives, or none.
 
     Attributes:
-        source: one entry per OPT layer; the entries that are not None are contiguous.
+        source: one entry per OPT layer. A layer without a vector behind the first injected one
+            reads the visual row as the layer below left it.
         tail: see `Tail`.
     """
 
@@ -46,6 +47,11 @@ class InjectionPlan:
         """Layer behind the last injected one."""
         injected = [layer for layer, index in enumerate(self.source) if index is not None]
         return injected[-1] + 1 if injected else len(self.source)
+
+    @property
+    def visual_sees_all(self) -> bool:
+        """Whether what the visual row has read of all rows reaches a later layer."""
+        return self.tail == "official" and None in self.source[self.first :]
 
     def __str__(self) -> str:
         """The plan as a table, one line per run of equal layers."""
@@ -65,11 +71,19 @@ class InjectionPlan:
             return f"cached vector {index}"
         if layer < self.first:
             return "no visual row"
-        return "no visual row (dropped)" if self.tail == "drop" else "visual row carried over"
+        dropped = self.tail == "drop" and layer >= self.stop
+        return "no visual row (dropped)" if dropped else "visual row carried over"
 
 
 def plan_injection(
-    layers: int, cached: int, *, first: int, stop: int, tail: Tail = "causal"
+    layers: int,
+    cached: int,
+    *,
+    first: int,
+    stop: int,
+    tail: Tail = "causal",
+    text_step: int = 1,
+    skipped: int = 0,
 ) -> InjectionPlan:
     """Spread `cached` vectors over layers first <= i < stop as the released code does.
 
@@ -79,9 +93,13 @@ def plan_injection(
         first: first injected layer, 0-based.
         stop: layer behind the last injected one.
         tail: see `Tail`.
+        text_step: a vector is injected at layers that are multiples of it; the span's others
+            carry the row over. The released configurations have 1, the paper's text reads like 2.
+        skipped: vectors stored before those `cached` that are not injected.
 
     Raises:
-        UsageError: the span does not fit the model, or there is no vector.
+        UsageError: the span does not fit the model or has no multiple of text_step, or there is
+            no vector.
     """
     if not 0 <= first < stop <= layers:
         raise UsageError(
@@ -94,7 +112,13 @@ def plan_injection(
     step = span // cached if span > cached else 1
     source: list[int | None] = [None] * layers
     for layer in range(first, stop):
-        source[layer] = min((layer - first) // step, cached - 1)
+        if layer % text_step == 0:
+            source[layer] = skipped + min((layer - first) // step, cached - 1)
+    if not any(index is not None for index in source):
+        raise UsageError(
+            f"injection span {first}:{stop} has no layer that is a multiple of text_step "
+            f"{text_step}: widen inject or lower text_step"
+        )
     return InjectionPlan(tuple(source), tail)
 
 

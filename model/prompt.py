@@ -1,4 +1,4 @@
-"""The soft prompt: trainable vectors in front of the word embeddings."""
+"""Soft prompts: trainable vectors in front of the text, at the input or at every layer."""
 
 import torch
 from torch import Tensor, nn
@@ -30,3 +30,25 @@ class SoftPrompt(nn.Module):
     def forward(self) -> Tensor:
         """(P, w), float32."""
         return self.embedding if self.mlp is None else self.mlp(self.embedding)
+
+
+class DeepPrompt(nn.Module):
+    """P trainable vectors of the language model's width H for every layer.
+
+    Each layer reads its own vectors in place of what the layer below made of the former ones.
+    """
+
+    def __init__(self, layers: int, length: int, width: int) -> None:
+        """Draw the vectors from N(0, 1), as those of `SoftPrompt`.
+
+        Args:
+            layers: number of OPT layers.
+            length: P.
+            width: H.
+        """
+        super().__init__()
+        self.embedding = nn.Parameter(torch.randn(layers, length, width))
+
+    def forward(self, layer: int) -> Tensor:
+        """(P, H), float32: what stands in front of the text at that layer."""
+        return self.embedding[layer]

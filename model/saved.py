@@ -14,14 +14,20 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import DataError, MalformedFileError, MissingFileError, ModelError
+from epalm.model.adapter import Adapters
 from epalm.model.batch import Supervision, Template, add_separator
 from epalm.model.connector import Connectors
 from epalm.model.decode import Decoding
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.injection import Tail, parse_span, plan_injection
-from epalm.model.language_model import load_language_model, load_tokenizer, weights_digest
-from epalm.model.prompt import SoftPrompt
-from epalm.model.variants import find_variant
+from epalm.model.injection import InjectionPlan, Tail, parse_span, plan_injection
+from epalm.model.language_model import (
+    PrefixedOPT,
+    load_language_model,
+    load_tokenizer,
+    weights_digest,
+)
+from epalm.model.prompt import DeepPrompt, SoftPrompt
+from epalm.model.variants import INPUT_SPAN, Variant, find_variant
 
 RECORD_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
@@ -37,12 +43,13 @@ class ModelSettings:
         variant: a name of `epalm.model.variants.VARIANTS`.
         encoder_width: D.
         cached: L, number of stored vectors per record.
-        prompt_length: P, used by variants with a soft prompt.
-        inject: "auto", "FIRST:STOP" or "FIRST:end".
+        prompt_length: P, used by variants with a soft or deep prompt.
+        inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
         tail: see `epalm.model.injection.Tail`.
         lm_dropout: hidden dropout of the frozen OPT in training.
         template: see `epalm.model.batch.Template`.
         supervise: likewise.
+        text_step: see `epalm.model.injection.plan_injection`.
     """
 
     lm: str
@@ -56,6 +63,7 @@ class ModelSettings:
     lm_dropout: float
     template: str
     supervise: Supervision
+    text_step: int = 1
 
     def text_template(self) -> Template:
         """How prompts and answers become text."""
@@ -159,22 +167,57 @@ def build_model(settings: ModelSettings) -> tuple[EPALM, PreTrainedTokenizerBase
         UsageError: a setting that does not fit the language model.
         ModelError: the language model or its tokenizer cannot be used.
     """
-    variant = find_variant(settings.variant)
     lm = load_language_model(settings.lm, settings.precision)
     tokenizer = load_tokenizer(settings.lm)
     add_separator(tokenizer, settings.text_template(), lm.config.vocab_size)
-    layers = lm.config.num_hidden_layers
-    first, stop = parse_span(settings.inject, layers, settings.cached)
-    plan = plan_injection(layers, settings.cached, first=first, stop=stop, tail=settings.tail)
-    count = 1 if variant.shared_connector else settings.cached
-    connectors = Connectors(settings.encoder_width, lm.config.hidden_size, count)
-    prompt = None
-    if variant.prompt and settings.prompt_length:
-        width = lm.model.decoder.embed_tokens.embedding_dim
-        hidden = width if variant.prompt_mlp else 0
-        prompt = SoftPrompt(settings.prompt_length, width, hidden=hidden)
-    model = EPALM(lm, connectors, prompt, plan, lm_dropout=settings.lm_dropout)
-    return model, tokenizer
+    return assemble(lm, settings), tokenizer
+
+
+def assemble(lm: PrefixedOPT, settings: ModelSettings) -> EPALM:
+    """The model around a frozen language model, with freshly initialised trained parts.
+
+    Raises:
+        UsageError: a setting that does not fit the language model.
+    """
+    variant = find_variant(settings.variant)
+    layers, width = lm.config.num_hidden_layers, lm.config.hidden_size
+    used = settings.cached if variant.vectors == "all" else 1
+    count = used if variant.connectors == "each" else 1
+    connectors = Connectors(settings.encoder_width, width, count)
+    prompt = _make_prompt(lm, variant, settings.prompt_length)
+    factor = variant.adapter_factor
+    return EPALM(
+        lm,
+        connectors,
+        prompt,
+        _make_plan(layers, variant, settings, used),
+        adapters=Adapters(layers, width, factor) if factor else None,
+        lm_dropout=settings.lm_dropout,
+    )
+
+
+def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int) -> InjectionPlan:
+    """The plan for the last `used` of the cached vectors."""
+    at_input = variant.span == "input" and settings.inject == "auto"
+    span = INPUT_SPAN if at_input else parse_span(settings.inject, layers, settings.cached)
+    return plan_injection(
+        layers,
+        used,
+        first=span[0],
+        stop=span[1],
+        tail=settings.tail,
+        text_step=settings.text_step,
+        skipped=settings.cached - used,
+    )
+
+
+def _make_prompt(lm: PrefixedOPT, variant: Variant, length: int) -> SoftPrompt | DeepPrompt | None:
+    if variant.prompt == "none" or not length:
+        return None
+    if variant.prompt == "deep":
+        return DeepPrompt(lm.config.num_hidden_layers, length, lm.config.hidden_size)
+    width = lm.model.decoder.embed_tokens.embedding_dim
+    return SoftPrompt(length, width, hidden=width if variant.prompt == "mlp" else 0)
 
 
 def save_adapter(model: EPALM, file: Path) -> None:

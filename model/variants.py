@@ -1,8 +1,20 @@
-"""The published variants by name: what is trained (section 4 of the paper, Figure 3)."""
+"""The published variants and baselines by name: what is trained, and how the picture gets in.
+
+Section 4 of the paper, its Figure 3, and Table 14 for those named after layers. The baselines put
+the encoder's last vector before the input of the language model. Not here: `magma-all-tokens`,
+which needs more of the encoder than a store keeps, and the full finetuning of both backbones.
+"""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from epalm.errors import UsageError
+
+INPUT_SPAN = (0, 1)
+"""(first, stop) of a plain prefix: inserted before layer 0 and carried through all others."""
+
+ADAPTER_FACTOR = 8
+"""Width over inner width of the paper's adapters."""
 
 
 @dataclass(frozen=True)
@@ -10,24 +22,42 @@ class Variant:
     """What is trained.
 
     Attributes:
-        shared_connector: one connector for all cached vectors instead of one for each.
-        prompt: a soft prompt in front of the text.
-        prompt_mlp: the prompt passes an MLP.
+        connectors: "each" cached vector has a connector, or all share "one".
+        prompt: "plain" vectors before the text, such vectors through an "mlp", or "deep": new ones
+            at every layer.
+        adapter_factor: width over inner width of adapters in every layer; 0 for none.
+        vectors: "all" cached vectors are injected, or the encoder's "last" only.
+        span: where, unless the recipe's `inject` says it: "auto" is the published span, "input"
+            is `INPUT_SPAN`.
     """
 
-    shared_connector: bool
-    prompt: bool
-    prompt_mlp: bool
+    connectors: Literal["each", "one"]
+    prompt: Literal["none", "plain", "mlp", "deep"] = "none"
+    adapter_factor: int = 0
+    vectors: Literal["all", "last"] = "all"
+    span: Literal["auto", "input"] = "auto"
 
+
+_ADAPTED_PREFIX = Variant("one", adapter_factor=ADAPTER_FACTOR, vectors="last", span="input")
 
 VARIANTS = {
-    "lin": Variant(shared_connector=True, prompt=False, prompt_mlp=False),
-    "6-connectors": Variant(shared_connector=False, prompt=False, prompt_mlp=False),
-    "pt": Variant(shared_connector=True, prompt=True, prompt_mlp=True),
-    "pt-light": Variant(shared_connector=True, prompt=True, prompt_mlp=False),
-    "full": Variant(shared_connector=False, prompt=True, prompt_mlp=True),
-    "full-light": Variant(shared_connector=False, prompt=True, prompt_mlp=False),
+    "lin": Variant("one"),
+    "6-connectors": Variant("each"),
+    "pt": Variant("one", "mlp"),
+    "pt-light": Variant("one", "plain"),
+    "full": Variant("each", "mlp"),
+    "full-light": Variant("each", "plain"),
+    "ada": Variant("each", adapter_factor=ADAPTER_FACTOR),
+    "deep-prompt": Variant("one", "deep", vectors="last", span="input"),
+    "promptfuse": Variant("one", "plain", vectors="last", span="input"),
+    "limber": Variant("one", vectors="last", span="input"),
+    "magma": _ADAPTED_PREFIX,
+    "frozenbilm-like": _ADAPTED_PREFIX,
+    "l19-31+adapter": Variant("one", adapter_factor=ADAPTER_FACTOR, vectors="last"),
+    "l19-31+deep-prompt": Variant("one", "deep", vectors="last"),
 }
+"""`frozenbilm-like` is `magma` over a video's vectors. The names with layers give OPT-2.7B's span,
+and stand for the published span of any other depth."""
 
 
 def find_variant(name: str) -> Variant:

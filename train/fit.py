@@ -94,13 +94,16 @@ def fit(run: Run) -> Progress:
 
 
 def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over the trained tensors; group 1, if any, is the prompt with its constant rate."""
-    named = list(trainable(model))
-    own_rate = recipe.prompt_lr > 0
-    main = [weight for name, weight in named if not (own_rate and name.startswith("prompt."))]
-    groups = [{"params": main, "lr": recipe.lr}]
-    if own_rate and model.prompt is not None:
-        groups.append({"params": list(model.prompt.parameters()), "lr": recipe.prompt_lr})
+    """AdamW over the trained tensors; group 0 follows the schedule, the others keep their rate."""
+    own_rates = {"prompt": recipe.prompt_lr, "adapters": recipe.adapter_lr}
+    grouped: dict[str, list[nn.Parameter]] = {"": []}
+    for name, weight in trainable(model):
+        part = name.split(".")[0]
+        grouped.setdefault(part if own_rates.get(part, 0) > 0 else "", []).append(weight)
+    groups = [
+        {"params": weights, "lr": own_rates.get(part, recipe.lr)}
+        for part, weights in grouped.items()
+    ]
     return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay)
 
 

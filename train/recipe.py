@@ -20,13 +20,23 @@ from epalm.tasks.records import Kind
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
+MORE_THAN_ZERO = (
+    "epochs",
+    "batch_size",
+    "lr",
+    "loss_weight",
+    "max_new_tokens",
+    "num_beams",
+    "text_step",
+)
+
 FALLBACK_RECIPE = "small"
 """The recipe of tasks without a published one."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate of every step, of all groups but a prompt with its own rate.
+    """The learning rate of every step, of all groups but those with their own rate.
 
     Attributes:
         kind: "published" is the released code's: stairs in the first epoch, then one value per
@@ -54,17 +64,19 @@ class Recipe:
         encoder: the encoder whose store the recipe wants; empty for any.
         preprocessing: likewise, "official" or "native"; empty for any.
         variant: what is trained, see `epalm.model.variants`.
-        prompt_length: soft prompt vectors.
-        inject: "auto", "FIRST:STOP" or "FIRST:end".
+        prompt_length: soft prompt vectors, of each layer if the prompt is deep.
+        inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
         tail: see `epalm.model.injection.Tail`.
+        text_step: see `epalm.model.injection.plan_injection`.
         lm_dropout: hidden dropout of the frozen OPT while training.
         qa_template: how a question and its answer become text.
         caption_template: how a caption becomes text.
         supervise: "all" text tokens or the "answer" only.
         epochs: passes over the training examples.
         batch_size: examples per step.
-        lr: learning rate of connectors, and of the prompt unless prompt_lr is given.
+        lr: learning rate of connectors, and of prompt and adapters unless they have their own.
         prompt_lr: constant learning rate of the prompt; 0 to let it follow `lr`.
+        adapter_lr: likewise of adapters.
         weight_decay: AdamW's, on every trained tensor.
         schedule: see `Schedule`.
         loss_weight: factor on the loss.
@@ -93,8 +105,10 @@ class Recipe:
     prompt_length: int = 10
     inject: str = "auto"
     tail: Tail = "causal"
+    text_step: int = 1
     lm_dropout: float = 0.0
     prompt_lr: float = 0.0
+    adapter_lr: float = 0.0
     weight_decay: float = 0.0
     loss_weight: float = 1.0
     label_smoothing: float = 0.0
@@ -109,7 +123,7 @@ class Recipe:
         Raises:
             RecipeError: names the key, what was found and what was wanted.
         """
-        for name in ("epochs", "batch_size", "lr", "loss_weight", "max_new_tokens", "num_beams"):
+        for name in MORE_THAN_ZERO:
             if getattr(self, name) <= 0:
                 raise RecipeError(f"{name} is {getattr(self, name)}, wanted more than 0")
         for name in ("lm_dropout", "label_smoothing"):
@@ -141,6 +155,7 @@ class Recipe:
             lm_dropout=self.lm_dropout,
             template=self.qa_template if kind == "qa" else self.caption_template,
             supervise=self.supervise,
+            text_step=self.text_step,
         )
 
     def to_toml(self) -> str:

@@ -93,8 +93,8 @@ def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     table = "\n".join(["| | |", "|---|---|", *lines])
     text = (
-        f"# {record.name}\n\neP-ALM adapter: connectors and soft prompt for a frozen language "
-        f"model.\n\n{table}\n\n`adapter.safetensors` holds the trained tensors, `recipe.toml` "
+        f"# {record.name}\n\neP-ALM: what was trained around a frozen language model.\n\n"
+        f"{table}\n\n`adapter.safetensors` holds the trained tensors, `recipe.toml` "
         "every setting, `run.json` what evaluation needs to build the model again.\n"
     )
     (folder / CARD_FILE).write_text(text, encoding="utf-8")

@@ -242,7 +242,7 @@ def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int)
         ", blind control" if record.blind else "",
     )
     logger.info(
-        "training %s of %s parameters (%.4f %%)",
+        "training %s of %s parameters (%.4f %% of all but the encoder's)",
         f"{record.trained:,}",
         f"{record.trained + record.frozen:,}",
         share,

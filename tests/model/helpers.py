@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import OPTConfig
 
+from epalm.model.adapter import Adapters
 from epalm.model.connector import Connectors
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail, plan_injection
 from epalm.model.language_model import PrefixedOPT, freeze
 from epalm.model.prompt import SoftPrompt
+from epalm.model.saved import ModelSettings, assemble
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -50,6 +52,36 @@ def tiny_epalm(
     return EPALM(lm, connectors, soft, plan).eval()
 
 
+def settings(variant: str, **changes: Any) -> ModelSettings:  # noqa: ANN401 - any field's value
+    """Settings of a model by the name of its variant; no field names a file that exists."""
+    fields: dict[str, Any] = {
+        "lm": "none",
+        "precision": "fp32",
+        "encoder_width": 8,
+        "cached": 2,
+        "prompt_length": 3,
+        "inject": "auto",
+        "tail": "causal",
+        "lm_dropout": 0.0,
+        "template": "{answer}",
+        "supervise": "all",
+    }
+    return ModelSettings(variant=variant, **(fields | changes))
+
+
+def tiny_variant(lm: PrefixedOPT, variant: str, **changes: Any) -> EPALM:  # noqa: ANN401
+    """A variant's model in eval mode, its adapters large enough to matter."""
+    torch.manual_seed(1)
+    model = assemble(lm, settings(variant, **changes)).eval()
+    if model.adapters is not None:
+        for name, weight in model.adapters.named_parameters():
+            if name.endswith("down.bias"):
+                torch.nn.init.ones_(weight)  # a ReLU that no row passes has no gradient
+            else:
+                torch.nn.init.normal_(weight, std=0.2)
+    return model
+
+
 @dataclass
 class GoldenCase:
     """One case of tests/golden."""
@@ -68,32 +100,48 @@ def load_golden(name: str) -> GoldenCase:
     weights = load_file(folder / "lm.safetensors")
     weights["lm_head.weight"] = weights["model.decoder.embed_tokens.weight"]
     lm.load_state_dict(weights)
-    model = EPALM(freeze(lm), *_trained_parts(config, load_file(folder / "trainable.safetensors")))
+    model = _assemble_golden(freeze(lm), config)
+    model.load_state_dict(
+        {
+            _our_name(name): weight
+            for name, weight in load_file(folder / "trainable.safetensors").items()
+        }
+        | {f"language_model.{name}": weight for name, weight in weights.items()}
+    )
     inputs = load_file(folder / "inputs.safetensors")
     return GoldenCase(config, model.eval(), inputs, load_file(folder / "expected.safetensors"))
 
 
-def _trained_parts(config: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Any, ...]:
+def golden_name(name: str) -> str:
+    """What a trained tensor of ours is called in the golden files."""
+    return name.replace("connectors.maps.", "connector.").replace("adapters.", "adapter.")
+
+
+def _our_name(name: str) -> str:
+    return name.replace("connector.", "connectors.maps.").replace("adapter.", "adapters.")
+
+
+def _assemble_golden(lm: PrefixedOPT, config: dict[str, Any]) -> EPALM:
     opt = config["opt_config"]
-    shared = config["shared_connector"]
-    count = 1 if shared else config["num_cls"]
-    connectors = Connectors(config["encoder_dim"], opt["hidden_size"], count)
-    connectors.load_state_dict(
-        {k.replace("connector.", "maps."): v for k, v in weights.items() if "connector" in k}
-    )
+    layers, width = opt["num_hidden_layers"], opt["hidden_size"]
+    count = 1 if config["shared_connector"] else config["num_cls"]
     prompt = None
     if config["prompt_length"]:
-        width = opt["word_embed_proj_dim"]
-        hidden = width if config["prompt_mlp"] else 0
-        prompt = SoftPrompt(config["prompt_length"], width, hidden=hidden)
-        prompt.load_state_dict(
-            {k.removeprefix("prompt."): v for k, v in weights.items() if k.startswith("prompt")}
-        )
+        embedded = opt["word_embed_proj_dim"]
+        hidden = embedded if config["prompt_mlp"] else 0
+        prompt = SoftPrompt(config["prompt_length"], embedded, hidden=hidden)
     plan = plan_injection(
-        opt["num_hidden_layers"],
+        layers,
         config["num_cls"],
         first=config["start_layer"],
         stop=config["end_layer"],
         tail="official",
     )
-    return connectors, prompt, plan
+    adapter = config["adapter"]
+    return EPALM(
+        lm,
+        Connectors(config["encoder_dim"], width, count),
+        prompt,
+        plan,
+        adapters=Adapters(layers, width, adapter["factor"]) if adapter else None,
+    )

@@ -87,6 +87,25 @@ def test_the_official_tail_leaks_later_tokens(tokens: Tensor, ids: Tensor) -> No
     assert (before[:, 0] - after[:, 0]).abs().max() > 1e-4
 
 
+def test_the_official_mask_leaks_nothing_where_the_last_layer_is_injected(
+    tokens: Tensor, ids: Tensor
+) -> None:
+    model = tiny_epalm(tiny_opt(), tail="official", stop=4)
+    changed = ids.clone()
+    changed[:, -1] = (changed[:, -1] + 7) % 56 + 4
+    before, after = (text_logits(model, tokens, one) for one in (ids, changed))
+    assert torch.equal(before[:, :-1], after[:, :-1])
+
+
+def test_the_official_tail_lets_padding_change_a_logit(tokens: Tensor, ids: Tensor) -> None:
+    model = tiny_epalm(tiny_opt(), tail="official")
+    mask = right_padded([4, 4, 4], 7)
+    with torch.no_grad():
+        padded = model.logits(model.text_states(tokens, ids, mask)).view(*ids.shape, -1)
+    alone = text_logits(model, tokens, ids[:, :4])
+    assert (padded[:, :4] - alone).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("tail", TAILS)
 def test_padding_changes_no_loss(
     lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop"]

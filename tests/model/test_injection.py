@@ -1,7 +1,7 @@
 import pytest
 
 from epalm.errors import UsageError
-from epalm.model.injection import default_span, parse_span, plan_injection
+from epalm.model.injection import Tail, default_span, parse_span, plan_injection
 
 N = None
 PUBLISHED = {  # section 1.2 of the method's description: (layers, first, stop, cached) -> source
@@ -29,6 +29,50 @@ def test_each_layer_receives_the_published_vector(case: tuple[int, int, int, int
 )
 def test_the_default_span_is_the_published_one(layers: int, span: tuple[int, int]) -> None:
     assert default_span(layers, 6) == span
+
+
+PUBLISHED_BY_TWO = {  # the same section's column for text_step 2
+    (32, 19, 31, 6): [N] * 20 + [0, N, 1, N, 2, N, 3, N, 4, N, 5, N],
+    (24, 11, 23, 6): [N] * 12 + [0, N, 1, N, 2, N, 3, N, 4, N, 5, N],
+    (12, 5, 11, 6): [N] * 6 + [1, N, 3, N, 5, N],  # by its rule; the table has no such row
+    (32, 19, 31, 1): [N] * 20 + [0, N] * 6,
+    (32, 0, 32, 6): [
+        *(0, N, 0, N, 0, N, 1, N, 1, N, 2, N, 2, N, 2, N),
+        *(3, N, 3, N, 4, N, 4, N, 4, N, 5, N, 5, N, 5, N),
+    ],
+    (32, 0, 1, 1): [0] + [N] * 31,
+}
+
+
+@pytest.mark.parametrize("case", PUBLISHED_BY_TWO)
+def test_with_text_step_two_every_second_layer_receives_the_published_vector(
+    case: tuple[int, int, int, int],
+) -> None:
+    layers, first, stop, cached = case
+    plan = plan_injection(layers, cached, first=first, stop=stop, text_step=2)
+    assert list(plan.source) == PUBLISHED_BY_TWO[case]
+
+
+def test_a_span_without_a_multiple_of_text_step_is_refused() -> None:
+    with pytest.raises(UsageError, match="19:20 has no layer that is a multiple of text_step 2"):
+        plan_injection(32, 1, first=19, stop=20, text_step=2)
+
+
+def test_only_the_official_mask_and_a_layer_that_reads_the_carried_row_leak() -> None:
+    def leaks(tail: Tail, stop: int, text_step: int = 1) -> bool:
+        plan = plan_injection(9, 2, first=1, stop=stop, tail=tail, text_step=text_step)
+        return plan.visual_sees_all
+
+    assert leaks("official", 8)
+    assert not leaks("official", 9)
+    assert leaks("official", 9, text_step=2)
+    assert not leaks("causal", 8)
+    assert not leaks("drop", 8)
+
+
+def test_skipped_vectors_are_not_injected() -> None:
+    plan = plan_injection(6, 1, first=1, stop=4, skipped=5)
+    assert plan.source == (None, 5, 5, 5, None, None)
 
 
 def test_a_span_outside_the_model_is_refused_with_both_numbers() -> None:

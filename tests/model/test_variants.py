@@ -1,44 +1,250 @@
-"""Trained parameters of the published variants, as exact integers."""
+"""Trained parameters of the published variants, as exact integers, and what each one computes."""
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor
+from transformers import OPTConfig
 
-from epalm.errors import UsageError
-from epalm.model.connector import Connectors
-from epalm.model.prompt import SoftPrompt
+from epalm.errors import ModelError, UsageError
+from epalm.model.batch import Batch
+from epalm.model.decode import Decoding, generate
+from epalm.model.epalm import EPALM, trainable
+from epalm.model.language_model import PrefixedOPT, freeze, weights_digest
+from epalm.model.prompt import DeepPrompt
+from epalm.model.saved import assemble
 from epalm.model.variants import VARIANTS, find_variant
+from tests.model.helpers import settings, tiny_opt, tiny_variant
 
-WIDTHS = {
-    "ViT-B+2.7B": (768, 2560, 2560),
-    "ViT-L+6.7B": (1024, 4096, 4096),
-    "350M": (768, 1024, 512),
+SHAPES = {  # name -> (D, H, w, OPT layers)
+    "ViT-B+2.7B": (768, 2560, 2560, 32),
+    "ViT-L+6.7B": (1024, 4096, 4096, 32),
+    "ViT-B+350M": (768, 1024, 512, 24),
 }
-COUNTS = {  # section 2 of the method's description
+MAGMA = (107_010_560, 272_928_768, 13_425_664)
+DEEP = (2_787_840, 5_509_120, 1_033_216)
+COUNTS = {  # section 2 of the method's description, in the order of SHAPES
     "lin": (1_968_640, 4_198_400, 787_456),
     "6-connectors": (11_811_840, 25_190_400, 4_724_736),
     "pt": (15_106_560, 37_801_984, 1_317_888),
     "pt-light": (1_994_240, 4_239_360, 792_576),
     "full": (24_949_760, 58_793_984, 5_255_168),
     "full-light": (11_837_440, 25_231_360, 4_729_856),
+    "ada": (116_853_760, 293_920_768, 17_362_944),
+    "deep-prompt": DEEP,
+    "promptfuse": (1_994_240, 4_239_360, 792_576),
+    "limber": (1_968_640, 4_198_400, 787_456),
+    "magma": MAGMA,
+    "frozenbilm-like": MAGMA,
+    "l19-31+adapter": MAGMA,
+    "l19-31+deep-prompt": DEEP,
 }
+FROZEN = {  # (language model, encoder with its head), section 2
+    "ViT-B+2.7B": (2_651_596_800, 86_567_656),
+    "ViT-L+6.7B": (6_658_473_984, 304_326_632),
+    "ViT-B+350M": (331_196_416, 86_567_656),
+}
+PERCENTS = {  # of all parameters, the encoder's included; section 2
+    "lin": (0.0718, 0.0603, 0.1881),
+    "6-connectors": (0.4295, 0.3605, 1.1183),
+    "pt": (0.5487, 0.5400, 0.3145),
+    "pt-light": (0.0728, 0.0608, 0.1894),
+    "full": (0.9030, 0.8373, 1.2423),
+    "full-light": (0.4305, 0.3611, 1.1195),
+    "ada": (4.0929, 4.0503, 3.9903),
+    "magma": (3.7611, 3.7720, 3.1136),
+    "deep-prompt": (0.1017, 0.0791, 0.2467),
+}
+DEEPEST = 13
+"""Layers of the tiny OPT: enough for the published span of six vectors, 0:12."""
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def published_lm(shape: str) -> PrefixedOPT:
+    _, hidden, embedding, layers = SHAPES[shape]
+    config = OPTConfig(
+        hidden_size=hidden,
+        ffn_dim=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=32 if hidden > 1024 else 16,
+        word_embed_proj_dim=embedding,
+        do_layer_norm_before=hidden == embedding,
+    )
+    with torch.device("meta"):
+        return freeze(PrefixedOPT(config))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_trained_parameters_are_the_published_numbers(name: str) -> None:
-    variant = find_variant(name)
-    found = []
-    for encoder, hidden, embedding in WIDTHS.values():
-        with torch.device("meta"):
-            parts: list[nn.Module] = [
-                Connectors(encoder, hidden, 1 if variant.shared_connector else 6)
-            ]
-            if variant.prompt:
-                parts.append(SoftPrompt(10, embedding, hidden=embedding * variant.prompt_mlp))
-        found.append(sum(weight.numel() for part in parts for weight in part.parameters()))
-    assert tuple(found) == COUNTS[name]
+def test_trained_parameters_are_the_published_numbers(
+    published_lm: PrefixedOPT, shape: str, name: str
+) -> None:
+    wanted = settings(name, encoder_width=SHAPES[shape][0], cached=6, prompt_length=10)
+    with torch.device("meta"):
+        model = assemble(published_lm, wanted)
+    found = sum(weight.numel() for _, weight in trainable(model))
+    assert found == COUNTS[name][list(SHAPES).index(shape)]
+
+
+def test_frozen_parameters_are_the_published_numbers(published_lm: PrefixedOPT, shape: str) -> None:
+    assert sum(weight.numel() for weight in published_lm.parameters()) == FROZEN[shape][0]
+
+
+@pytest.mark.parametrize("name", PERCENTS)
+def test_the_share_of_trained_parameters_is_published_with_the_encoder_counted(
+    shape: str, name: str
+) -> None:
+    place = list(SHAPES).index(shape)
+    trained = COUNTS[name][place]
+    found = 100 * trained / (trained + sum(FROZEN[shape]))
+    assert found == pytest.approx(PERCENTS[name][place], abs=5e-5)
 
 
 def test_an_unknown_variant_lists_the_known() -> None:
     with pytest.raises(UsageError, match="'ada9' is unknown; known are lin"):
         find_variant("ada9")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param({"pre_norm": True}, id="pre-LN"),
+        pytest.param({"pre_norm": False, "projected": True}, id="post-LN"),
+    ]
+)
+def lm(request: pytest.FixtureRequest) -> PrefixedOPT:
+    return tiny_opt(layers=DEEPEST, **request.param)
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    return torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    drawn = torch.randint(4, 60, (2, 6), generator=torch.Generator().manual_seed(6))
+    drawn[:, 0] = 2
+    return drawn
+
+
+def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
+    with torch.no_grad():
+        states = model.text_states(tokens, ids, torch.ones_like(ids))
+        return model.logits(states).view(*ids.shape, -1)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_reads_all_stored_vectors_or_the_last(
+    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
+) -> None:
+    model = tiny_variant(lm, name, cached=6)
+    before = text_logits(model, tokens, ids)
+    read = []
+    for place in range(6):
+        changed = tokens.clone()
+        changed[:, place] += 1
+        read.append(not torch.equal(text_logits(model, changed, ids), before))
+    assert read == ([True] * 6 if VARIANTS[name].vectors == "all" else [False] * 5 + [True])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_generates_from_its_cache_what_full_recomputation_gives(
+    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
+) -> None:
+    lm.config.eos_token_id = None
+    model = tiny_variant(lm, name, cached=6)
+    wanted = ids
+    for _ in range(4):
+        best = text_logits(model, tokens, wanted)[:, -1:].argmax(-1)
+        wanted = torch.cat([wanted, best], dim=1)
+    found = generate(model, tokens, ids, torch.ones_like(ids), Decoding(4, 1))
+    assert found.tolist() == wanted[:, -4:].tolist()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_trained_tensor_of_a_variant_gets_a_gradient_and_the_frozen_model_none(
+    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
+) -> None:
+    before = weights_digest(lm)
+    model = tiny_variant(lm, name, cached=6).train()
+    model(Batch(tokens, ids, torch.ones_like(ids), ids)).values.mean().backward()
+    for trained, weight in trainable(model):
+        assert weight.grad is not None, trained
+        assert weight.grad.abs().max() > 0, trained
+    assert all(weight.grad is None for weight in lm.parameters())
+    assert weights_digest(lm) == before
+
+
+@pytest.mark.parametrize("name", ["ada", "l19-31+deep-prompt"])
+def test_behind_half_precision_weights_what_is_trained_stays_single(
+    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
+) -> None:
+    batch = Batch(tokens, ids, torch.ones_like(ids), ids)
+    model = tiny_variant(lm, name, cached=6)
+    with torch.no_grad():
+        single = model(batch).values
+    lm.to(torch.bfloat16)
+    losses = model(batch).values
+    losses.mean().backward()
+    assert torch.allclose(losses, single, rtol=0.05, atol=0.2)
+    for trained, weight in trainable(model):
+        assert weight.grad is not None, trained
+        assert weight.dtype == torch.float32, trained
+
+
+@pytest.mark.parametrize(
+    ("name", "span"),
+    [("ada", (0, 12)), ("magma", (0, 1)), ("l19-31+adapter", (0, 12)), ("limber", (0, 1))],
+)
+def test_a_baseline_starts_at_the_input_and_a_recipes_span_overrides_it(
+    name: str, span: tuple[int, int]
+) -> None:
+    own = tiny_variant(tiny_opt(layers=DEEPEST), name, cached=6).plan
+    assert (own.first, own.stop) == span
+    asked = tiny_variant(tiny_opt(layers=DEEPEST), name, cached=6, inject="3:5").plan
+    assert (asked.first, asked.stop) == (3, 5)
+
+
+def test_new_adapters_are_small_and_clamped_and_zero_ones_change_nothing(
+    lm: PrefixedOPT, tokens: Tensor, ids: Tensor
+) -> None:
+    plain = text_logits(tiny_variant(lm, "6-connectors", cached=6), tokens, ids)
+    model = assemble(lm, settings("ada", cached=6)).eval()
+    assert model.adapters is not None
+    torch.manual_seed(1)
+    model.connectors.load_state_dict(
+        tiny_variant(tiny_opt(layers=DEEPEST), "6-connectors", cached=6).connectors.state_dict()
+    )
+    for weight in model.adapters.parameters():
+        assert 0 < weight.abs().max() <= 2e-3
+        torch.nn.init.zeros_(weight)
+    assert torch.equal(text_logits(model, tokens, ids), plain)
+
+
+def test_one_language_model_carries_the_adapters_of_one_model_only() -> None:
+    lm = tiny_opt()
+    tiny_variant(lm, "ada")
+    with pytest.raises(ModelError, match="carries adapters already"):
+        tiny_variant(lm, "magma")
+
+
+@pytest.mark.parametrize("tail", ["causal", "drop"])
+def test_a_deep_prompts_vectors_replace_the_prompt_rows_at_every_layer(
+    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: str
+) -> None:
+    """Hooks look at what each layer is given: rows [visual | prompt | text], behind the visual."""
+    model = tiny_variant(lm, "l19-31+deep-prompt", cached=6, inject="2:9", tail=tail)
+    assert isinstance(model.prompt, DeepPrompt)
+    given: list[Tensor] = []
+    for layer in lm.model.decoder.layers:
+        layer.register_forward_pre_hook(lambda module, rows: given.append(rows[0][0]))
+    text_logits(model, tokens, ids)
+    for index, rows in enumerate(given):
+        visual = 2 if index >= 2 and (tail == "causal" or index < 9) else 0
+        sets = 1 if index < 2 else 2
+        found = rows[visual : visual + 3 * sets]
+        assert torch.equal(found, model.prompt(index).repeat(sets, 1))
+        assert len(rows) == visual + 3 * sets + ids.numel()

@@ -26,6 +26,11 @@ def test_a_change_reaches_into_a_table() -> None:
     assert (recipe.schedule.min_lr, recipe.lm, recipe.epochs) == (3e-6, "facebook/opt-125m", 2)
 
 
+def test_text_step_reaches_the_model() -> None:
+    settings = load_recipe("vqa2", ["text_step=2"]).model_settings("qa", width=768, cached=6)
+    assert settings.text_step == 2
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -34,6 +39,8 @@ def test_a_change_reaches_into_a_table() -> None:
             r"vqa2 \[schedule\] has an unknown key 'minlr', did you mean 'min_lr'",
         ),
         ("epochs=0", "epochs is 0, wanted more than 0"),
+        ("text_step=0", "text_step is 0, wanted more than 0"),
+        ("variant=ada9", "variant 'ada9' is unknown; known are lin"),
         ("tail=sometimes", "tail is 'sometimes', wanted one of causal, official, drop"),
         ("tail=official", "tail 'official' cannot generate"),
         ("qa_template='{prompt}'", r"must end in '\{answer\}'"),

@@ -1,0 +1,90 @@
+"""Variants on the command line: what a run trains, and what it keeps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from epalm.errors import UsageError
+from epalm.model.epalm import trainable
+from epalm.model.saved import RunRecord, load_run
+from epalm.train.cli import app
+from epalm.train.fit import make_optimizer
+from epalm.train.recipe import Recipe, load_recipe
+from tests.model.helpers import tiny_opt, tiny_variant
+from tests.train.helpers import World, logged, make_world, train_command
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+def run(world: World, *extra: str) -> Path:
+    result = CliRunner().invoke(app, train_command(world, *extra))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return world.root / "runs" / "run"
+
+
+@pytest.mark.parametrize("variant", ["ada", "l19-31+deep-prompt", "magma", "promptfuse"])
+def test_a_run_of_a_variant_learns_is_kept_and_loads(world: World, variant: str) -> None:
+    folder = run(world, "--variant", variant, "--set", "inject=auto")
+    loaded = load_run(folder)
+    assert loaded.record.model.variant == variant
+    kept = load_file(folder / "adapter.safetensors")
+    trained = dict(trainable(loaded.model))
+    assert kept.keys() == trained.keys()
+    assert loaded.record.trained == sum(weight.numel() for weight in kept.values())
+    assert all(torch.equal(kept[name], weight) for name, weight in trained.items())
+    losses = [line["loss"] for line in logged(world, "train")]
+    assert losses[-1] < losses[0]
+
+
+def test_a_run_with_adapters_goes_on_to_the_same_losses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped behind the first epoch's validation, and started anew by the same command."""
+    run(world, "--variant", "ada", "--name", "whole")
+    wanted = logged(world, "train", "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("epalm.train.fit.validate_epoch", _interrupt)
+        with pytest.raises(InterruptedError):
+            run(world, "--variant", "ada")
+    run(world, "--variant", "ada")
+    assert [line["loss"] for line in logged(world, "train")] == [line["loss"] for line in wanted]
+
+
+def _interrupt(training: object, epoch: int) -> None:
+    raise InterruptedError
+
+
+def test_another_variant_in_the_same_folder_is_refused(world: World) -> None:
+    folder = run(world, "--variant", "limber")
+    with pytest.raises(UsageError, match="holds a run with other settings"):
+        run(world, "--variant", "magma")
+    assert RunRecord.load(folder).model.variant == "limber"
+
+
+def own_rates(recipe: Recipe, variant: str) -> dict[float, set[str]]:
+    """Learning rate of each group -> the parts trained with it."""
+    model = tiny_variant(tiny_opt(), variant)
+    names = {id(weight): name.split(".")[0] for name, weight in trainable(model)}
+    groups = make_optimizer(model, recipe).param_groups
+    return {group["lr"]: {names[id(weight)] for weight in group["params"]} for group in groups}
+
+
+def test_adapters_and_prompts_keep_their_own_rates_as_published() -> None:
+    recipe = load_recipe("vqa2", ["lr=0.5", "prompt_lr=0.25", "adapter_lr=0.125"])
+    assert own_rates(recipe, "ada") == {0.5: {"connectors"}, 0.125: {"adapters"}}
+    assert own_rates(recipe, "full") == {0.5: {"connectors"}, 0.25: {"prompt"}}
+    assert own_rates(recipe, "l19-31+deep-prompt") == {0.5: {"connectors"}, 0.25: {"prompt"}}
+
+
+def test_without_a_rate_of_its_own_every_part_follows_the_schedule() -> None:
+    recipe = load_recipe("small", ["lr=0.5"])
+    assert own_rates(recipe, "ada") == {0.5: {"connectors", "adapters"}}
+    assert own_rates(recipe, "full") == {0.5: {"connectors", "prompt"}}
