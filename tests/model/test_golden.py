@@ -5,13 +5,17 @@ import torch
 
 from epalm.model.batch import Batch
 from epalm.model.decode import Decoding, generate
-from tests.model.helpers import GoldenCase, load_golden
+from tests.model.helpers import GoldenCase, golden_name, load_golden
 
 CASES = [
     "01_preln_lin_shared",
+    "02_preln_pt",
     "03_preln_full",
+    "04_preln_pt_light",
+    "05_preln_ada",
     "06_postln_proj_full",
     "07_preln_end_at_last_full",
+    "08_preln_input_single_lin",
 ]
 
 
@@ -44,7 +48,7 @@ def test_losses_and_gradients_equal_the_released_codes(case: GoldenCase) -> None
     assert torch.allclose(losses, case.expected["loss_per_sample"], atol=5e-5)
     for name, parameter in case.model.named_parameters():
         if parameter.requires_grad:
-            golden = case.expected["grad." + name.replace("connectors.maps", "connector")]
+            golden = case.expected["grad." + golden_name(name)]
             assert parameter.grad is not None
             assert torch.allclose(parameter.grad, golden, atol=2e-6, rtol=1e-4), name
 
