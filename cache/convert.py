@@ -56,18 +56,23 @@ def convert(
         store_format=store_format,
         mend="Choose another --out.",
     )
-    places = [first.spec.layers.index(layer) for layer in store.spec.layers]
-    failed = {key: why for source in sources for key, why in source.failed().items()}
-    readers = [_Rows(source) for source in sources]
-    for shard in store.missing():
-        rows = store.spec.rows_of(shard)
-        tokens = _merge_views([reader.read(rows) for reader in readers])
-        keys = store.keys[rows.start : rows.stop]
-        errors = {key: failed[key] for key in keys if key in failed}
-        store.write(shard, np.ascontiguousarray(tokens[:, :, places]), errors)
-        tick(len(rows))
+    _copy(sources, store, tick=tick)
     store.finish()
     return store
+
+
+def _copy(sources: Sequence[Store], target: Store, *, tick: Ticker) -> None:
+    """Write the shards that the target misses."""
+    places = [sources[0].spec.layers.index(layer) for layer in target.spec.layers]
+    failed = {key: why for source in sources for key, why in source.failed().items()}
+    readers = [_Rows(source) for source in sources]
+    for shard in target.missing():
+        rows = target.spec.rows_of(shard)
+        tokens = _merge_views([reader.read(rows) for reader in readers])
+        keys = target.keys[rows.start : rows.stop]
+        errors = {key: failed[key] for key in keys if key in failed}
+        target.write(shard, np.ascontiguousarray(tokens[:, :, places]), errors)
+        tick(len(rows))
 
 
 class _Rows:

@@ -7,6 +7,7 @@ by a single PUT, so that whatever kills a writer, each name shows all of its byt
 
 import errno
 import os
+import posixpath
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
@@ -205,6 +206,20 @@ class LocalPlace:
             temporary.unlink(missing_ok=True)
             raise
         return temporary
+
+
+def open_place(root: str, private: str) -> Place:
+    """The place at a path or URL."""
+    if "://" in root:
+        from epalm.cache.remote import RemotePlace
+
+        return RemotePlace(root)
+    return LocalPlace(Path(root), posixpath.join(private, PUT_FOLDER))
+
+
+def absolute(location: str) -> str:
+    """The location from any folder: a path made absolute, a URL as it is."""
+    return location if "://" in location else str(Path(location).absolute())
 
 
 def measure(parts: Sequence[Part]) -> tuple[int, str]:

@@ -24,11 +24,10 @@ from epalm.cache.cast import cast_rows
 from epalm.cache.extent import FileExtent, read_checked
 from epalm.cache.layout import Layout, Tokens, as_bytes, layout_of
 from epalm.cache.place import (
-    PUT_FOLDER,
-    LocalPlace,
     Part,
     Place,
     measure,
+    open_place,
 )
 from epalm.cache.records import CommitRecord, Head
 from epalm.cache.spec import StoreSpec
@@ -284,20 +283,6 @@ class Store:
             f"{self.location} is damaged, {what}{reason}: run `epalm-extract repair "
             f"{self.location}`, then extract again"
         )
-
-
-def open_place(root: str, private: str) -> Place:
-    """The place at a path or URL."""
-    if "://" in root:
-        from epalm.cache.remote import RemotePlace
-
-        return RemotePlace(root)
-    return LocalPlace(Path(root), posixpath.join(private, PUT_FOLDER))
-
-
-def absolute(location: str) -> str:
-    """The location from any folder: a path made absolute, a URL as it is."""
-    return location if "://" in location else str(Path(location).absolute())
 
 
 def errors_text(failed: Mapping[str, str]) -> bytes:

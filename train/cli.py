@@ -58,7 +58,8 @@ def command(
     Running the same command again goes on from the last checkpoint.
     """
     configure_logging(quiet=quiet)
-    from epalm.cache.store import Store, absolute
+    from epalm.cache.place import absolute
+    from epalm.cache.store import Store
     from epalm.tasks.registry import load_task, resolve_data_root
     from epalm.train.recipe import default_recipe, load_recipe
     from epalm.train.run_folder import default_name

@@ -53,3 +53,11 @@ def contents(store: Store) -> dict[str, bytes]:
     """Every file of a store, the one in front of HDF5 shards among them."""
     names = {*store.place.names(""), *store.layout.first_files}
     return {name: store.place.read(name) for name in sorted(names)}
+
+
+def shard(store: Store, number: int) -> np.ndarray:
+    """The vectors of one shard, as the store reads them."""
+    rows = store.spec.rows_of(number)
+    out = np.empty((len(rows), *store.spec.row_shape), store.spec.dtype)
+    store.read_shard(number, out)
+    return out

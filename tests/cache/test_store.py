@@ -1,29 +1,23 @@
 """What holds for a store of either format, on a local folder and on a remote place."""
 
 import json
-import shutil
 import threading
-import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-import zarr
 
 from epalm.cache.create import create_store
-from epalm.cache.spec import fit_shard_rows
 from epalm.cache.store import Store
-from epalm.cache.verify import repair, verify, verify_deep
-from epalm.errors import CacheMismatchError, StoreError, UnfinishedStoreError, UsageError
+from epalm.errors import CacheMismatchError, StoreError, UnfinishedStoreError
 from tests.cache.helpers import (
     BROKEN,
-    COUNT,
     KEYS,
     LOCATIONS,
     contents,
     fill,
     finished,
+    shard,
     spec,
     tokens,
 )
@@ -39,75 +33,6 @@ def location(
 
 def other(location: str) -> str:
     return location.replace("/s.", "/other.")
-
-
-def shard(store: Store, number: int) -> np.ndarray:
-    rows = store.spec.rows_of(number)
-    out = np.empty((len(rows), *store.spec.row_shape), store.spec.dtype)
-    store.read_shard(number, out)
-    return out
-
-
-def in_front(path: str) -> dict[str, np.ndarray]:
-    """The arrays of a local store as plain zarr or h5py shows them."""
-    if path.endswith(".zarr"):
-        group = zarr.open_group(path, mode="r")
-        return {name: np.asarray(group[name]) for name in ("cls", "valid", "keys")}
-    with h5py.File(path, "r") as file:
-        return {"cls": file["cls"][:], "valid": file["valid"][:], "keys": file["keys"].asstr()[:]}
-
-
-@pytest.mark.parametrize("location", LOCATIONS[:2], ids=["zarr", "hdf5"], indirect=True)
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("views", [1, 3])
-def test_plain_libraries_read_rows_keys_and_validity(location: str, dtype: str, views: int) -> None:
-    finished(location, dtype=dtype, views=views)
-    found = in_front(location)
-    assert list(found["keys"]) == KEYS
-    assert [KEYS[row] for row in np.flatnonzero(~found["valid"])] == [BROKEN]
-    assert (found["cls"].dtype, found["cls"].shape) == (dtype, (COUNT, views, 2, 4))
-    assert np.isnan(found["cls"][70]).all()
-    expected = tokens(views=views).astype(dtype)
-    assert np.array_equal(found["cls"][found["valid"]], expected[found["valid"]])
-
-
-@pytest.mark.parametrize("location", LOCATIONS[:2], ids=["zarr", "hdf5"], indirect=True)
-def test_missing_rows_are_nan_and_not_valid_to_plain_libraries(location: str) -> None:
-    fill(create_store(location, spec(), KEYS), [1])
-    found = in_front(location)
-    assert np.isnan(found["cls"][:64]).all()
-    assert not found["valid"][:64].any()
-    assert np.isfinite(found["cls"][64:70]).all()
-    assert found["valid"][64:70].all()
-
-
-def test_a_shard_in_zarr_has_the_bytes_that_zarr_itself_writes(tmp_path: Path) -> None:
-    store = finished(tmp_path / "s.zarr")
-    own = zarr.create_array(
-        tmp_path / "own.zarr",
-        shape=(192, 1, 2, 4),
-        shards=(64, 1, 2, 4),
-        chunks=(64, 1, 2, 4),
-        dtype="float16",
-        fill_value=float("nan"),
-        compressors=None,
-        config={"write_empty_chunks": True},
-    )
-    own[:COUNT] = in_front(str(tmp_path / "s.zarr"))["cls"]
-    for number in range(3):
-        written = (tmp_path / f"own.zarr/c/{number}/0/0/0").read_bytes()
-        assert store.place.read(f"cls/c/{number}/0/0/0") == written
-
-
-def test_a_shard_in_hdf5_is_contiguous_where_the_store_says(tmp_path: Path) -> None:
-    store = finished(tmp_path / "s.h5")
-    for number in range(3):
-        extent = store.extent(number)
-        with h5py.File(extent.path, "r") as file:
-            assert file["cls"].id.get_offset() == extent.offset
-            assert file["cls"].chunks is None
-            assert np.array_equal(file["cls"][:], shard(store, number), equal_nan=True)
-            assert file["valid"][:].sum() == (63 if number == 1 else len(file["valid"]))
 
 
 def test_a_shard_reads_back_as_it_was_written(location: str) -> None:
@@ -145,14 +70,6 @@ def test_order_of_shards_and_writing_twice_change_no_byte(location: str) -> None
     before = contents(Store.open(location))
     Store.open(location).delete()
     assert contents(finished(location)) == before
-
-
-@pytest.mark.slow
-def test_equal_stores_have_equal_bytes_at_any_time(tmp_path: Path) -> None:
-    layouts = [Store.at(tmp_path / name).layout for name in ("s.zarr", "s.h5")]
-    first = [layout.skeleton(spec(), KEYS) for layout in layouts]
-    time.sleep(1.1)  # HDF5 can note the time in seconds
-    assert [layout.skeleton(spec(), KEYS) for layout in layouts] == first
 
 
 def test_writers_that_create_a_store_at_once_share_it(location: str) -> None:
@@ -262,13 +179,6 @@ def test_a_place_that_holds_something_else_is_left_alone(location: str) -> None:
     assert (root / "photo.jpg").read_text() == "mine"
 
 
-def test_an_hdf5_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "s.h5").write_text("mine")
-    with pytest.raises(StoreError, match="found no feature store"):
-        create_store(tmp_path / "s.h5", spec(), KEYS)
-    assert (tmp_path / "s.h5").read_text() == "mine"
-
-
 def test_nothing_is_found_where_nothing_is(location: str) -> None:
     with pytest.raises(StoreError, match="found nothing at"):
         Store.open(location)
@@ -292,52 +202,8 @@ def test_what_a_killed_writer_left_is_harmless_and_swept_at_the_end(location: st
     assert not left.parent.exists()
 
 
-def test_an_hdf5_store_under_another_name_is_refused_and_harms_no_other(tmp_path: Path) -> None:
-    finished(tmp_path / "a.h5")
-    shutil.copytree(tmp_path / "a.h5.shards", tmp_path / "b.h5.shards")
-    shutil.copy(tmp_path / "a.h5", tmp_path / "b.h5")
-    for command in (Store.open, lambda path: list(verify(Store.at(path)))):
-        with pytest.raises(StoreError, match=r"b.h5 was made under another name \(\.\./a.h5\)"):
-            command(tmp_path / "b.h5")
-    with pytest.raises(StoreError, match="under another name"):
-        repair(Store.at(tmp_path / "b.h5"))
-    assert (tmp_path / "a.h5").is_file()
-
-
-def test_a_zarr_store_may_be_renamed(tmp_path: Path) -> None:
-    finished(tmp_path / "a.zarr")
-    (tmp_path / "a.zarr").rename(tmp_path / "b.zarr")
-    assert list(verify_deep(Store.open(tmp_path / "b.zarr"))) == []
-
-
 def test_a_deleted_store_is_gone(location: str) -> None:
     store = finished(location)
     store.delete()
     assert not store.place.names("")
     assert all(store.place.size(name) is None for name in store.layout.first_files)
-
-
-@pytest.mark.parametrize(
-    ("path", "store_format", "words"),
-    [
-        ("cache/coco", None, "ends in none of .zarr, .h5, .hdf5"),
-        ("cache/coco.zarr", "hdf5", "does not go with a store that ends in .zarr"),
-        ("cache/coco.zarr", "parquet", "ends in .zarr"),
-        ("cache/coco", "parquet", "store format"),
-    ],
-)
-def test_a_format_that_cannot_be_told_is_a_usage_error(
-    path: str, store_format: str | None, words: str
-) -> None:
-    with pytest.raises(UsageError, match=words):
-        Store.at(path, store_format)
-
-
-def test_shards_are_few_for_a_small_store_and_bounded_for_a_large_one() -> None:
-    row = 6 * 768 * 2
-    assert fit_shard_rows(123_287, row) == 8192
-    assert fit_shard_rows(7000, row) == 896
-    assert fit_shard_rows(300, row) == 320
-    assert fit_shard_rows(1, row) == 64
-    assert fit_shard_rows(400_000_000, row) == 32768
-    assert fit_shard_rows(123_287, 8 * row) * 8 * row <= 320_000_000
