@@ -1,10 +1,13 @@
 """Small encoders and pictures for the tests of this folder."""
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pytest
 import timm
 import torch
 from PIL import Image
@@ -15,6 +18,7 @@ from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import MediaError
+from epalm.extract import cli
 from epalm.extract.encoder import Loader
 from epalm.tasks.records import MediaItem, Modality
 
@@ -110,3 +114,25 @@ def counting_store(path: Path, items: Sequence[MediaItem], *, views: int = 1) ->
 def tree_bytes(folder: Path) -> dict[str, bytes]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Outcome(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+def run_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
+) -> Outcome:
+    """`epalm-extract` with these arguments, in this process."""
+    monkeypatch.setattr(sys, "argv", ["epalm-extract", *map(str, words)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return Outcome(int(ended.value.code or 0), *capsys.readouterr())

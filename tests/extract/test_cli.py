@@ -2,10 +2,8 @@
 
 import json
 import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,20 +12,20 @@ import torch
 import zarr
 from PIL import Image
 
-from epalm.extract import cli, plan
+from epalm.extract import plan
 from epalm.extract.encoder import last_cls_tokens, make_encoder
-from tests.extract.helpers import TINY, random_model, save_photo, save_weights, tree_bytes
+from tests.extract.helpers import (
+    TINY,
+    Command,
+    Outcome,
+    random_model,
+    run_command,
+    save_photo,
+    save_weights,
+    tree_bytes,
+)
 
 GOOD, BROKEN = 68, {"cut.jpg": "truncated", "text.jpg": "not a photo", "gone.jpg": "no such file"}
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
 
 
 @pytest.fixture(autouse=True)
@@ -75,11 +73,7 @@ def command(
     def run(*options: str, bare: bool = False) -> Outcome:
         usual = ["--encoder", TINY, "--weights", str(weights), "--dataset", str(album)]
         usual += ["--workers", "0", "--batch-size", "16"]
-        monkeypatch.setattr(sys, "argv", ["epalm-extract", *([] if bare else usual), *options])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
+        return run_command(monkeypatch, capsys, *([] if bare else usual), *options)
 
     return run
 

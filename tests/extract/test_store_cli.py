@@ -1,40 +1,23 @@
 """The commands that look after a store, as they are typed."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from epalm.cache.store import Store
-from epalm.extract import cli, plan
+from epalm.extract import plan
 from epalm.extract.store_cli import as_ranges
 from tests.cache.helpers import BROKEN, KEYS, contents, finished
-from tests.extract.helpers import TINY, random_model, save_photo, save_weights
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
+from tests.extract.helpers import TINY, Command, random_model, run_command, save_photo, save_weights
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["epalm-extract", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+    return partial(run_command, monkeypatch, capsys)
 
 
 @pytest.fixture(params=["s.zarr", "s.h5"])
