@@ -14,7 +14,14 @@ from epalm.model.connector import Connectors
 from epalm.model.injection import InjectionPlan
 from epalm.model.language_model import PrefixedOPT
 from epalm.model.prompt import DeepPrompt, SoftPrompt
-from epalm.model.rows import Prefix, RowLayout, lay_out
+from epalm.model.rows import Carry, Prefix, Probe, RowLayout, lay_out
+
+CANNOT_GENERATE = (
+    "tail 'official' lets a visual row that reads the text into more than the last layer, so that "
+    "no text can be kept for the next step of generation: inject up to the last layer but one with "
+    "text_step 1, or use tail 'causal' or 'drop'"
+)
+"""Why a plan is refused, see `InjectionPlan.can_generate`."""
 
 POSITION_OFFSET = 2
 """OPT's position table starts with two rows that belong to no position (row 1: padding)."""
@@ -143,19 +150,37 @@ class EPALM(nn.Module):
             tokens: (B, L, D) stored vectors of B pictures.
 
         Raises:
-            ModelError: the plan's tail is "official", whose visual row depends on the text.
+            ModelError: with the plan's tail "official" text that was read before depends on text
+                that comes later, see `InjectionPlan.can_generate`.
         """
-        if self.plan.visual_sees_all:
-            raise ModelError(
-                "tail 'official' lets the visual row read the text, so no prefix can be made "
-                "before it: generate with tail 'causal' or 'drop'"
-            )
+        if not self.plan.can_generate:
+            raise ModelError(CANNOT_GENERATE)
         recorded: dict[int, tuple[Tensor, Tensor]] = {}
         none = torch.zeros(len(tokens), 0, dtype=torch.bool, device=tokens.device)
         no_ids = torch.zeros(0, dtype=torch.long, device=tokens.device)
         text = self.language_model.model.decoder.embed_tokens(no_ids)
         self._run(tokens, text, no_ids, none, none, recorded=recorded)
-        return Prefix(tuple(recorded.get(layer) for layer in range(len(self.plan.source))))
+        layers = tuple(recorded.get(layer) for layer in range(len(self.plan.source)))
+        return Prefix(layers, self._carry(tokens) if self.plan.visual_sees_all else None)
+
+    def _carry(self, tokens: Tensor) -> Carry:
+        """The visual row between the last two layers, see `Carry`."""
+        decoder = self.language_model.model.decoder
+        last_injected, last = decoder.layers[-2:]
+        number = len(decoder.layers) - 2
+        source = self.plan.source[number]
+        rows = self.connectors(tokens)[source].to(decoder.embed_tokens.weight.dtype)
+        asked = Probe()
+        last_injected(rows.unsqueeze(0), probe=asked)
+
+        def advance(read: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            own = rows.index_select(0, index).unsqueeze(0)
+            hidden = last_injected(own, probe=Probe(read.transpose(0, 1)))
+            left = Probe()
+            last(hidden, probe=left)
+            return _by_sequence(left.key), _by_sequence(left.value)
+
+        return Carry(number, _by_sequence(asked.query), advance)
 
     def _present(self, attention_mask: Tensor) -> Tensor:
         present = attention_mask.bool()
@@ -241,6 +266,11 @@ class EPALM(nn.Module):
             visual_sees_all=self.plan.visual_sees_all,
             recorded=recorded,
         )
+
+
+def _by_sequence(rows: Tensor) -> Tensor:
+    """(1, heads, N, head width) of one row per sequence to (N, heads, 1, head width)."""
+    return rows[0].transpose(0, 1).unsqueeze(2)
 
 
 def trainable(model: EPALM) -> Iterator[tuple[str, nn.Parameter]]:

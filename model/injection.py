@@ -53,6 +53,15 @@ class InjectionPlan:
         """Whether what the visual row has read of all rows reaches a later layer."""
         return self.tail == "official" and None in self.source[self.first :]
 
+    @property
+    def can_generate(self) -> bool:
+        """Whether text can be kept for the next step while more of it is generated.
+
+        A visual row that reads the text changes with it, so it may be read by the last layer alone,
+        where only the newest text row is of interest. The published spans are so.
+        """
+        return not self.visual_sees_all or None not in self.source[self.first : -1]
+
     def __str__(self) -> str:
         """The plan as a table, one line per run of equal layers."""
         lines = [f"OPT layers {len(self.source)}, tail {self.tail}"]

@@ -6,6 +6,7 @@ soft prompt does not depend on the picture, its rows are computed once for the w
 attention needs sequences: `attend` gathers them, attends, and scatters the result back.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,44 @@ class RowLayout:
     recorded: dict[int, tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
 
 
+@dataclass
+class Probe:
+    """Passes a decoder layer in place of attention, and keeps what the layer asked.
+
+    Attributes:
+        attended: (1, N, heads, head width) what attention is to give; None for anything.
+        query: (1, heads, N, head width), set by the pass.
+        key: likewise.
+        value: likewise.
+    """
+
+    attended: Tensor | None = None
+    query: Tensor = field(init=False)
+    key: Tensor = field(init=False)
+    value: Tensor = field(init=False)
+
+
+@dataclass
+class Carry:
+    """A visual row that reads the text and is read by the last layer alone (tail "official").
+
+    What it reads grows with the text, so its last state is made anew in each step; no other row
+    that later steps need depends on it, so everything else is cached.
+
+    Attributes:
+        layer: where it reads; the next layer is the last one.
+        query: (pictures, heads, 1, head width) at that layer.
+        advance: ((B, 1, heads, head width) what it read, (B) pictures) -> its keys and values at
+            the last layer, each (B, heads, 1, head width).
+        state: of the present step: these keys and values.
+    """
+
+    layer: int
+    query: Tensor
+    advance: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    state: tuple[Tensor, Tensor] = field(init=False)
+
+
 @dataclass(frozen=True)
 class Prefix:
     """Keys and values of what stands before the text, per layer; made once per picture.
@@ -48,9 +87,11 @@ class Prefix:
     Attributes:
         layers: per OPT layer (keys, values), each (pictures, heads, positions, head width), or
             None where nothing stands before the text.
+        carry: the visual row if its last state depends on the text.
     """
 
     layers: tuple[tuple[Tensor, Tensor] | None, ...]
+    carry: Carry | None = None
 
 
 def text_slots(present: Tensor) -> Tensor:
@@ -124,6 +165,7 @@ def attend(
     layout: RowLayout | None = None,
     prefix: Prefix | None = None,
     prefix_index: Tensor | None = None,
+    probe: Probe | None = None,
     **ignored: Any,  # noqa: ANN401 - transformers passes what other attention functions need
 ) -> tuple[Tensor, None]:
     """Attention over rows (with `layout`), or over sequences behind an optional `prefix`.
@@ -139,29 +181,48 @@ def attend(
         layout: how rows form sequences.
         prefix: keys and values in front of the text.
         prefix_index: (B) int64, the picture of each sequence.
+        probe: takes the place of attention.
         ignored: what other attention functions need.
 
     Returns:
         (B, Q, heads, head width), batch 1 with a layout; and None for the weights.
     """
     del ignored
+    if probe is not None:
+        probe.query, probe.key, probe.value = query, key, value
+        return query.transpose(1, 2) if probe.attended is None else probe.attended, None
     number = int(module.layer_idx)  # type: ignore[arg-type]
     if layout is not None:
         query, key, value = (_to_sequences(part, layout) for part in (query, key, value))
         attention_mask = layout.visible
         if layout.recorded is not None:
             layout.recorded[number] = key, value
-    elif prefix is not None and prefix_index is not None:
-        layer = prefix.layers[number]
-        if layer is not None:
-            keys, values = (part.index_select(0, prefix_index) for part in layer)
-            key, value = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
-            if attention_mask is not None:
-                attention_mask = pad(attention_mask, (keys.shape[2], 0), value=True)
+    elif prefix is not None and prefix_index is not None and prefix.layers[number] is not None:
+        keys, values = _before_text(prefix, number, prefix_index)
+        key, value = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
+        if attention_mask is not None:
+            attention_mask = pad(attention_mask, (keys.shape[2], 0), value=True)
+        if prefix.carry is not None and number == prefix.carry.layer:
+            visible = None if attention_mask is None else attention_mask[:, :, -1:]
+            asked = prefix.carry.query.index_select(0, prefix_index)
+            read = _weigh(asked, key, value, visible, scaling=scaling, dropout=0.0)
+            prefix.carry.state = prefix.carry.advance(read, prefix_index)
     attended = _weigh(query, key, value, attention_mask, scaling=scaling, dropout=dropout)
     if layout is not None:
         attended = attended.flatten(0, 1).index_select(0, layout.slots_of_rows).unsqueeze(0)
     return attended, None
+
+
+def _before_text(prefix: Prefix, layer: int, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values in front of each sequence, (B, heads, positions, head width)."""
+    stored = prefix.layers[layer]
+    assert stored is not None
+    keys, values = (part.index_select(0, index) for part in stored)
+    if prefix.carry is not None and layer == prefix.carry.layer + 1:
+        fresh_key, fresh_value = prefix.carry.state
+        keys = torch.cat([fresh_key, keys[:, :, 1:]], dim=2)
+        values = torch.cat([fresh_value, values[:, :, 1:]], dim=2)
+    return keys, values
 
 
 def _weigh(

@@ -13,12 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
-from epalm.errors import DataError, MalformedFileError, MissingFileError, ModelError
+from epalm.errors import DataError, MalformedFileError, MissingFileError, ModelError, UsageError
 from epalm.model.adapter import Adapters
 from epalm.model.batch import Supervision, Template, add_separator
 from epalm.model.connector import Connectors
 from epalm.model.decode import Decoding
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import CANNOT_GENERATE, EPALM, trainable
 from epalm.model.injection import InjectionPlan, Tail, parse_span, plan_injection
 from epalm.model.language_model import (
     PrefixedOPT,
@@ -170,7 +170,10 @@ def build_model(settings: ModelSettings) -> tuple[EPALM, PreTrainedTokenizerBase
     lm = load_language_model(settings.lm, settings.precision)
     tokenizer = load_tokenizer(settings.lm)
     add_separator(tokenizer, settings.text_template(), lm.config.vocab_size)
-    return assemble(lm, settings), tokenizer
+    model = assemble(lm, settings)
+    if not model.plan.can_generate:
+        raise UsageError(CANNOT_GENERATE)
+    return model, tokenizer
 
 
 def assemble(lm: PrefixedOPT, settings: ModelSettings) -> EPALM:

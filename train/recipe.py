@@ -129,10 +129,6 @@ class Recipe:
         for name in ("lm_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, wanted 0 <= {name} < 1")
-        if self.tail == "official":
-            raise RecipeError(
-                "tail 'official' cannot generate for validation: use 'causal' (default) or 'drop'"
-            )
         find_variant(self.variant)
         Template(self.qa_template, self.supervise)
         Template(self.caption_template, self.supervise)

@@ -157,9 +157,13 @@ def test_cached_greedy_equals_uncached_greedy(
     assert found.tolist() == wanted.tolist()
 
 
-def test_cached_beams_equal_uncached_beams(lm: PrefixedOPT, tokens: Tensor, ids: Tensor) -> None:
+@pytest.mark.parametrize("tail", ["causal", "drop", "official"])
+def test_cached_beams_equal_uncached_beams(
+    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop", "official"]
+) -> None:
     lm.config.eos_token_id = None
-    model = tiny_epalm(lm)
+    model = tiny_epalm(lm, tail=tail)
+    assert model.plan.stop == len(model.plan.source) - 1
     for row in range(len(ids)):
         one = slice(row, row + 1)
         found = generate(model, tokens[one], ids[one], torch.ones_like(ids[one]), Decoding(4, 3))
@@ -191,8 +195,10 @@ def test_right_padding_is_refused_in_generation(tokens: Tensor, ids: Tensor) -> 
         generate(model, tokens, ids, right_padded([7, 4, 6], 7), Decoding(2, 1))
 
 
-def test_the_official_tail_refuses_to_generate(tokens: Tensor, ids: Tensor) -> None:
-    model = tiny_epalm(tiny_opt(), tail="official")
+def test_the_official_tail_refuses_to_generate_where_it_reads_more_than_the_last_layer(
+    tokens: Tensor, ids: Tensor
+) -> None:
+    model = tiny_epalm(tiny_opt(), tail="official", stop=2)
     with pytest.raises(ModelError, match="tail 'official'"):
         generate(model, tokens, ids, torch.ones_like(ids), Decoding(2, 1))
 

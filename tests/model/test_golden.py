@@ -54,8 +54,9 @@ def test_losses_and_gradients_equal_the_released_codes(case: GoldenCase) -> None
 
 
 @pytest.mark.parametrize(("beams", "name"), [(1, "generate_greedy"), (3, "generate_beam3")])
-def test_where_nothing_leaks_generated_ids_equal_the_released_codes(beams: int, name: str) -> None:
-    case = load_golden("07_preln_end_at_last_full")
+@pytest.mark.parametrize("number", CASES[:-1])
+def test_generated_ids_equal_the_released_codes(number: str, beams: int, name: str) -> None:
+    case = load_golden(number)
     ids = case.inputs["generate_input_ids"]
     decoding = Decoding(case.config["generate"]["max_new_tokens"], beams)
     new = generate(case.model, case.inputs["generate_cls"], ids, torch.ones_like(ids), decoding)
