@@ -3,7 +3,8 @@
 import tomllib
 from pathlib import Path
 
-from epalm.model.saved import RunRecord
+from epalm.model.saved import ModelSettings, RunRecord
+from epalm.model.variants import find_variant
 
 RECIPE_FILE = "recipe.toml"
 
@@ -28,8 +29,8 @@ def readable_settings(record: RunRecord, folder: Path) -> dict[str, str]:
         "encoder": f"{record.store['encoder']} over {record.store['dataset']}, frozen",
         "trained parameters": f"{record.trained:,} ({share:.4f} % of all but the encoder's)",
         "variant": model.variant,
-        "soft prompt": f"{model.prompt_length} vectors, where the variant has one",
-        "injection": f"{model.inject}, {model.cached} vectors, tail {model.tail}",
+        "soft prompt": _prompt(model),
+        "injection": _injection(model),
         "recipe": record.recipe,
         **_recipe_rows(folder / RECIPE_FILE),
         "text": model.template,
@@ -39,6 +40,23 @@ def readable_settings(record: RunRecord, folder: Path) -> dict[str, str]:
         "seed": str(record.seed),
         "features": record.features,
     }
+
+
+def _prompt(model: ModelSettings) -> str:
+    kind = find_variant(model.variant).prompt
+    ways = {"plain": "", "mlp": ", through an MLP", "deep": " at every layer"}
+    return "none" if kind == "none" else f"{model.prompt_length} vectors{ways[kind]}"
+
+
+def _injection(model: ModelSettings) -> str:
+    variant = find_variant(model.variant)
+    vectors = (
+        f"all {model.cached} cached vectors" if variant.vectors == "all" else "the last vector"
+    )
+    layers = {"auto": "over the published layers", "input": "before the input"}[variant.span]
+    where = layers if model.inject == "auto" else f"at layers {model.inject}"
+    step = "" if model.text_step == 1 else f", every {model.text_step} layers"
+    return f"{vectors} {where}{step}, tail {model.tail}"
 
 
 def _recipe_rows(file: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import dropout
 
 from epalm.errors import ModelError
 from epalm.model.adapter import Adapters
@@ -13,6 +13,7 @@ from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
 from epalm.model.injection import InjectionPlan
 from epalm.model.language_model import PrefixedOPT
+from epalm.model.loss import head_losses
 from epalm.model.prompt import DeepPrompt, SoftPrompt
 from epalm.model.rows import Carry, Prefix, Probe, RowLayout, lay_out
 
@@ -110,21 +111,27 @@ class EPALM(nn.Module):
         targets[:, -1] = IGNORED
         flat_targets = targets[present]
         rows = (flat_targets != IGNORED).nonzero().squeeze(1)
-        logits = self.logits(hidden.index_select(0, rows)).float()
-        values = cross_entropy(
-            logits, flat_targets[rows], reduction="none", label_smoothing=label_smoothing
+        values = head_losses(
+            self._before_head(hidden.index_select(0, rows)),
+            self.language_model.lm_head.weight,
+            flat_targets[rows],
+            label_smoothing=label_smoothing,
         )
         samples = present.nonzero()[:, 0][rows]
         return TokenLosses(values, samples, len(batch.input_ids))
 
     def logits(self, states: Tensor) -> Tensor:
         """(..., vocabulary) from the last layer's states (..., H): final norm, projection, head."""
+        head: Tensor = self.language_model.lm_head(self._before_head(states))
+        return head
+
+    def _before_head(self, states: Tensor) -> Tensor:
+        """(..., word embedding's width) from (..., H)."""
         decoder = self.language_model.model.decoder
         for part in (decoder.final_layer_norm, decoder.project_out):
             if part is not None:
                 states = part(states)
-        head: Tensor = self.language_model.lm_head(states)
-        return head
+        return states
 
     def text_states(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Last layer's states of the text rows, in order of sample and position.

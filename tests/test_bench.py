@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import block_shuffle, extraction, extraction_memory, gather, shard_write
+from bench import block_shuffle, extraction, extraction_memory, gather, head_loss, shard_write
 from bench.peak import peak_of
 from bench.rounds import Line, Result, Sample, Variant, at_most, compare, interleave
 from bench.stores import make_store, row_numbers, scratch_keys, scratch_spec
@@ -206,3 +206,9 @@ def test_the_memory_of_an_extraction_is_told_for_each_number_of_media(tmp_path: 
     lines = lines_of(file)
     assert lines["imports alone"]["value"] < lines["600 media: extracted"]["value"]
     assert "growth" in lines
+
+
+def test_both_ways_to_a_loss_are_timed_in_both_precisions(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    head_loss.main(rows=5, width=8, words=30, rounds=2, json=file)
+    assert list(lines_of(file)) == ["fp32 plain", "fp32 chunked", "bf16 plain", "bf16 chunked"]

@@ -1,0 +1,90 @@
+"""What does the loss at a frozen head cost, without and with logits that wait for backward?
+
+    OMP_NUM_THREADS=1 python -m bench.head_loss
+
+Both give the loss of each row and the gradient of the states; a test compares them.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from bench.rounds import (
+    JsonFile,
+    Line,
+    Result,
+    Rounds,
+    Sample,
+    Variant,
+    Watch,
+    compare,
+    interleave,
+)
+from epalm.model.language_model import PRECISIONS
+from epalm.model.loss import head_losses
+
+REFERENCE = "plain"
+
+
+def plain_losses(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """(M) float32, by all logits at once."""
+    return cross_entropy((states @ weight.T).float(), targets, reduction="none")
+
+
+def step_variant(
+    compute: Callable[[Tensor, Tensor, Tensor], Tensor],
+    states: Tensor,
+    *,
+    weight: Tensor,
+    targets: Tensor,
+) -> Variant:
+    """Losses and the gradient of the states."""
+
+    def run(_number: int) -> Sample:
+        with Watch() as watch:
+            losses = compute(states, weight, targets)
+            torch.autograd.grad(losses.sum(), states)
+        return watch.sample(len(states))
+
+    return run
+
+
+def lines_for(precision: str, *, rows: int, width: int, words: int, rounds: int) -> list[Line]:
+    """Both variants in one precision."""
+    dtype = PRECISIONS[precision]
+    states = torch.randn(rows, width).to(dtype).requires_grad_()
+    weight = torch.randn(words, width).div(width**0.5).to(dtype)
+    targets = torch.randint(0, words, (rows,))
+    samples = interleave(
+        {
+            f"{precision} {name}": step_variant(compute, states, weight=weight, targets=targets)
+            for name, compute in ((REFERENCE, plain_losses), ("chunked", head_losses))
+        },
+        rounds,
+    )
+    return compare(samples, reference=f"{precision} {REFERENCE}", unit="rows/s", targets={})
+
+
+def main(
+    rows: Annotated[int, typer.Option(help="Supervised rows.", min=1)] = 430,
+    width: int = 768,
+    words: int = 50_272,
+    rounds: Rounds = 11,
+    json: JsonFile = None,
+) -> None:
+    """Compute losses and gradients."""
+    torch.manual_seed(0)
+    lines = [
+        line
+        for precision in ("fp32", "bf16")
+        for line in lines_for(precision, rows=rows, width=width, words=words, rounds=rounds)
+    ]
+    Result("Loss at a frozen head", lines).publish(json)
+
+
+if __name__ == "__main__":
+    typer.run(main)
