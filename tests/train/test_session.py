@@ -70,6 +70,18 @@ def test_format_and_place_of_the_store_change_no_loss(
     assert RunRecord.load(world.root / "runs/other").features == target
 
 
+def test_the_released_codes_tail_trains_validates_and_loads(world: World) -> None:
+    run(world, "--set", "tail=official", "--set", "inject=1:2")
+    assert len(logged(world, "val")) == 2
+    assert load_run(world.root / "runs/run").model.plan.visual_sees_all
+
+
+def test_a_tail_that_cannot_generate_is_refused_before_training(world: World) -> None:
+    with pytest.raises(UsageError, match=r"tail 'official' lets a visual row.*or use tail"):
+        run(world, "--set", "tail=official", "--set", "inject=0:1")
+    assert not (world.root / "runs").exists()
+
+
 def test_training_learns_what_only_the_vectors_tell(world: World) -> None:
     run(world, *LEARN)
     seen = max(line["exact_match"] for line in logged(world, "val"))
