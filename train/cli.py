@@ -55,16 +55,19 @@ def command(
 ) -> None:
     """Train connectors and soft prompt on stored features against a frozen OPT.
 
-    Running the same command again goes on from the last checkpoint.
+    Running the same command again goes on from the last checkpoint. Under torchrun the processes
+    share every batch.
     """
-    configure_logging(quiet=quiet)
     from epalm.cache.place import absolute
     from epalm.cache.store import Store
     from epalm.tasks.registry import load_task, resolve_data_root
+    from epalm.train.parallel import joined, own_group
     from epalm.train.recipe import default_recipe, load_recipe
     from epalm.train.run_folder import default_name
     from epalm.train.session import Request, train
 
+    group = own_group()
+    configure_logging(quiet=quiet or not group.leads)
     spec = Store.open(features).spec
     if not task and not spec.tasks:
         raise UsageError(f"{features} names no task over {spec.dataset}: give --task")
@@ -83,25 +86,32 @@ def command(
         settings.variant,
         blind=blind,
     )
-    train(
-        Request(
-            folder=out / folder,
-            task=wanted,
-            data_root=root,
-            features=absolute(features),
-            recipe=settings,
-            recipe_name=recipe_name,
-            seed=seed,
-            device=pick_device(device),
-            blind=blind,
-            limit=limit,
-            fresh=fresh,
-            reader=reader,
-            quiet=quiet,
+    own_device = group.device(pick_device(device))
+    with joined(group, own_device):
+        train(
+            Request(
+                folder=out / folder,
+                task=wanted,
+                data_root=root,
+                features=absolute(features),
+                recipe=settings,
+                recipe_name=recipe_name,
+                seed=seed,
+                device=own_device,
+                blind=blind,
+                limit=limit,
+                fresh=fresh,
+                reader=reader,
+                quiet=quiet,
+                group=group,
+            )
         )
-    )
 
 
 def main() -> None:
     """Entry point of `epalm-train`."""
     run_app(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ from epalm.model.batch import Batch
 from epalm.model.epalm import EPALM, TokenLosses, trainable
 from epalm.train.checkpoint import MetricsLog, Progress, keep_best, load_state, save_state
 from epalm.train.loader import Loader
+from epalm.train.parallel import ALONE, Group
 from epalm.train.recipe import Recipe
 from epalm.train.schedule import learning_rate
 
@@ -35,6 +36,10 @@ SAVE_STEPS = 500
 """Steps between checkpoints within an epoch, a multiple of `LOG_STEPS`."""
 
 
+RANK_SEEDS = 1 << 40
+"""Between the dropout seeds of two processes; larger than what seeds to a million add up to."""
+
+
 @dataclass
 class Run:
     """Everything a training run works on.
@@ -47,6 +52,8 @@ class Run:
         validate: scores of the present weights; the first entry selects the best checkpoint.
         seed: of dropout.
         quiet: show no progress.
+        group: who trains together; its first process writes.
+        log: of that process only.
     """
 
     folder: Path
@@ -56,15 +63,30 @@ class Run:
     validate: Callable[[], dict[str, float]]
     seed: int
     quiet: bool = False
+    group: Group = ALONE
     optimizer: torch.optim.Optimizer = field(init=False)
     progress: Progress = field(init=False)
-    log: MetricsLog = field(init=False)
+    log: MetricsLog | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Build the optimiser and pick up the last checkpoint."""
         self.optimizer = make_optimizer(self.model, self.recipe)
         self.progress = load_state(self.folder, self.model, self.optimizer)
-        self.log = MetricsLog(self.folder, self.progress)
+        check_together(self.group, self.progress)
+        self.log = MetricsLog(self.folder, self.progress) if self.group.leads else None
+
+
+def check_together(group: Group, progress: Progress) -> None:
+    """Refuse to train if not all processes go on from the same step.
+
+    Raises:
+        TrainingError: some see another checkpoint.
+    """
+    steps = group.gather(progress.step)
+    if len(set(steps)) > 1:
+        raise TrainingError(
+            f"the processes go on from steps {steps}: give an --out that all machines share"
+        )
 
 
 def fit(run: Run) -> Progress:
@@ -81,7 +103,10 @@ def fit(run: Run) -> Progress:
     with (
         stop_signal() as stopped,
         show_progress(
-            "training", total=steps * run.recipe.epochs, unit="steps", quiet=run.quiet
+            "training",
+            total=steps * run.recipe.epochs,
+            unit="steps",
+            quiet=run.quiet or not run.group.leads,
         ) as tick,
     ):
         tick(run.progress.step)
@@ -125,26 +150,34 @@ def train_epoch(run: Run, epoch: int, stopped: threading.Event) -> Iterator[Wind
     first = run.progress.step - epoch * steps
     losses: list[Tensor] = []
     started = time.monotonic()
-    for number, batch in enumerate(run.loader.batches(epoch, start=first), start=first + 1):
-        losses.append(train_step(run, batch))
+    batches = run.loader.batches(epoch, start=first)
+    for number in range(first + 1, steps + 1):
+        losses.append(train_step(run, next(batches, None)))
         if number % LOG_STEPS and number != steps:
             continue
         yield _log_window(run, epoch, losses, seconds=time.monotonic() - started)
         losses, started = [], time.monotonic()
-        if stopped.is_set() or number % SAVE_STEPS == 0 or number == steps:
-            save_state(run.folder, run.model, run.optimizer, run.progress)
-        if stopped.is_set():
+        stop = any(run.group.gather(stopped.is_set()))
+        if stop or number % SAVE_STEPS == 0 or number == steps:
+            save(run)
+        if stop:
             raise Stopped(
                 f"stopped by a signal after step {run.progress.step}; "
                 "run the same command again to go on"
             )
 
 
-def train_step(run: Run, batch: Batch) -> Tensor:
-    """One optimiser step; the loss as a detached scalar."""
+def train_step(run: Run, batch: Batch | None) -> Tensor:
+    """One optimiser step; the loss of all processes as a detached scalar.
+
+    Args:
+        run: advanced by the step.
+        batch: this process's share; None if others have all of it.
+    """
     model, recipe = run.model, run.recipe
     device = next(model.parameters()).device
-    torch.manual_seed(run.seed * 1_000_003 + run.progress.step)  # dropout, the same when resumed
+    seed = run.seed * 1_000_003 + run.progress.step  # dropout, the same when resumed
+    torch.manual_seed(seed + RANK_SEEDS * run.group.rank)
     rate = learning_rate(
         recipe.schedule,
         recipe.lr,
@@ -154,23 +187,26 @@ def train_step(run: Run, batch: Batch) -> Tensor:
     )
     run.optimizer.param_groups[0]["lr"] = rate
     model.train()
-    losses = model(batch.to(device), label_smoothing=recipe.label_smoothing)
-    loss = recipe.loss_weight * reduce_loss(losses, recipe)
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss, terms = torch.zeros((), device=device), 0
+    if batch is not None:
+        losses = model(batch.to(device), label_smoothing=recipe.label_smoothing)
+        loss, terms = reduce_loss(losses, recipe)
+        loss = recipe.loss_weight * loss
+        loss.backward()
+    weights = [weight for _, weight in trainable(model)]
+    loss = run.group.average(loss.detach(), weights, terms)
     if recipe.clip_norm:
-        weights = [weight for _, weight in trainable(model)]
         nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
     run.optimizer.step()
     run.progress.step += 1
-    return loss.detach()
+    return loss
 
 
-def reduce_loss(losses: TokenLosses, recipe: Recipe) -> Tensor:
-    """The scalar to minimise, before `loss_weight`."""
-    if recipe.normalise == "token":
-        return losses.values.mean()
-    return losses.per_sample().mean()
+def reduce_loss(losses: TokenLosses, recipe: Recipe) -> tuple[Tensor, int]:
+    """The scalar to minimise, before `loss_weight`, and of how many terms it is the mean."""
+    terms = losses.values if recipe.normalise == "token" else losses.per_sample()
+    return terms.mean(), len(terms)
 
 
 def validate_epoch(run: Run, epoch: int) -> None:
@@ -178,15 +214,24 @@ def validate_epoch(run: Run, epoch: int) -> None:
     started = time.monotonic()
     scores = run.validate()
     score = next(iter(scores.values()))
-    run.log.append(kind="val", step=run.progress.step, epoch=epoch + 1, **scores)
+    if run.log:
+        run.log.append(kind="val", step=run.progress.step, epoch=epoch + 1, **scores)
     if score > run.progress.best_score:
         run.progress.best_score, run.progress.best_epoch = score, epoch + 1
-        keep_best(run.folder, run.model)
+        if run.group.leads:
+            keep_best(run.folder, run.model)
     run.progress.validated = epoch + 1
     run.progress.seconds += time.monotonic() - started
-    save_state(run.folder, run.model, run.optimizer, run.progress)
+    save(run)
     shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in scores.items())
     logger.info("epoch %d: %s (best %d)", epoch + 1, shown, run.progress.best_epoch)
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint; no process goes on before it is whole."""
+    if run.group.leads:
+        save_state(run.folder, run.model, run.optimizer, run.progress)
+    run.group.gather(None)
 
 
 @contextmanager
@@ -221,12 +266,13 @@ def _log_window(run: Run, epoch: int, losses: list[Tensor], *, seconds: float) -
         )
     rate = len(losses) * run.recipe.batch_size / max(seconds, 1e-9)
     run.progress.seconds += seconds
-    run.log.append(
-        kind="train",
-        step=run.progress.step,
-        epoch=epoch + 1,
-        loss=mean_loss,
-        lr=run.optimizer.param_groups[0]["lr"],
-        samples_per_s=round(rate, 1),
-    )
+    if run.log:
+        run.log.append(
+            kind="train",
+            step=run.progress.step,
+            epoch=epoch + 1,
+            loss=mean_loss,
+            lr=run.optimizer.param_groups[0]["lr"],
+            samples_per_s=round(rate, 1),
+        )
     return Window(len(losses), mean_loss, rate)

@@ -21,6 +21,7 @@ from epalm.cache.source import KeyIndex, ReadPlan, Source
 from epalm.errors import TrainingError
 from epalm.model.batch import Batch, Template, collate_training
 from epalm.tasks.records import Example
+from epalm.train.parallel import ALONE, Group
 
 AnySource: TypeAlias = Source[Any]
 """Gives numpy arrays from disk or memory, or tensors that are on the device already."""
@@ -35,9 +36,10 @@ class Loader:
         source: stored vectors.
         tokenizer: with the answer separator if the template uses it.
         template: how prompt and answer become text.
-        batch_size: examples per step; the last batch of an epoch may be smaller.
+        batch_size: examples per step of all processes; the last batch of an epoch may be smaller.
         seed: of order, answers and views.
         order: how epochs are shuffled.
+        group: who shares each batch.
     """
 
     examples: Sequence[Example]
@@ -47,23 +49,25 @@ class Loader:
     batch_size: int
     seed: int
     order: Order = field(default_factory=Order)
+    group: Group = ALONE
 
     def __len__(self) -> int:
         """Batches in one epoch."""
         return -(-len(self.examples) // self.batch_size)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from number `start` on; nothing before it is read.
+        """This process's share of the batches from number `start` on; nothing before it is read.
 
+        The epoch's last batch is left out where it has too few examples for every process.
         The vectors of a batch may lie in a buffer that the next one takes over.
         """
         random = np.random.default_rng([self.seed, epoch])
         order = self.order.draw(self._rows, random)
         chances = random.random(len(self.examples))
-        left = order.after(start * self.batch_size)
+        left = self.group.share(order.after(start * self.batch_size), self.batch_size)
         plan = ReadPlan(self._rows[left.places], self._views(epoch)[left.places], left.pool_ends)
         first = 0
-        for tokens in self.source.stream(plan, self.batch_size):
+        for tokens in self.source.stream(plan, self.group.size(self.batch_size)):
             places = left.places[first : first + len(tokens)]
             first += len(tokens)
             yield self._batch([self.examples[place] for place in places], chances[places], tokens)

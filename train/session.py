@@ -14,7 +14,7 @@ from epalm.cache.source import KeyIndex
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import duration
-from epalm.errors import CacheMismatchError, ModelError
+from epalm.errors import CacheMismatchError, ModelError, UsageError
 from epalm.metrics.registry import load_metric
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import weights_digest
@@ -23,6 +23,7 @@ from epalm.tasks.records import Example, Task
 from epalm.train.checkpoint import Progress
 from epalm.train.fit import Run, fit
 from epalm.train.loader import AnySource, Loader, encodable
+from epalm.train.parallel import ALONE, Group
 from epalm.train.recipe import Recipe
 from epalm.train.resident import gpu_budget, load_resident
 from epalm.train.run_folder import earlier_run, open_run_folder, write_card
@@ -49,6 +50,7 @@ class Request:
         fresh: delete a run that is there.
         reader: how vectors are read, "auto" or one of `epalm.cache.plan.TRAIN_READERS`.
         quiet: show no progress.
+        group: the processes that train together, connected.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class Request:
     fresh: bool = False
     reader: str = AUTO
     quiet: bool = False
+    group: Group = ALONE
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,11 @@ def train(request: Request) -> RunRecord:
     """Train, or go on with, a run; see `epalm.train.fit.fit` for what is raised."""
     import torch
 
+    group = request.group
     store = Store.open(request.features)
     spec = store.spec
     check_store(spec, request.recipe)
+    check_share(request)
     data = open_data(request, store)
     settings = request.recipe.model_settings(
         request.task.kind, width=spec.width, cached=len(spec.layers)
@@ -97,7 +102,9 @@ def train(request: Request) -> RunRecord:
     torch.manual_seed(request.seed)
     model, tokenizer = build_model(settings)
     record = _record(request, settings, model, spec=spec, order=data.order)
-    open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
+    if group.leads:
+        open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
+    group.gather(None)
     _announce(record, model, len(data.train), len(data.val))
     run = Run(
         folder=request.folder,
@@ -110,6 +117,7 @@ def train(request: Request) -> RunRecord:
             request.recipe.batch_size,
             request.seed,
             data.order,
+            group,
         ),
         recipe=request.recipe,
         validate=Validation(
@@ -120,14 +128,17 @@ def train(request: Request) -> RunRecord:
             metric=load_metric(request.task.metric),
             examples=data.val,
             source=data.source,
+            group=group,
         ),
         seed=request.seed,
         quiet=request.quiet,
+        group=group,
     )
     progress = fit(run)
     if weights_digest(model.language_model) != record.lm_digest:
         raise ModelError("the frozen language model changed in training: do not use this run")
-    _finish(request, record, progress)
+    if group.leads:
+        _finish(request, record, progress)
     return record
 
 
@@ -172,14 +183,34 @@ def check_store(spec: StoreSpec, recipe: Recipe) -> None:
             )
 
 
+def check_share(request: Request) -> None:
+    """Refuse more processes than a batch has examples.
+
+    Raises:
+        UsageError: names both numbers.
+    """
+    if request.group.world > request.recipe.batch_size:
+        raise UsageError(
+            f"{request.group.world} processes would share batches of {request.recipe.batch_size}: "
+            "start fewer, or raise it with --set batch_size=..."
+        )
+
+
 def _open_source(
     request: Request, selection: Selection, order: Order | None
 ) -> tuple[AnySource, Order]:
-    """The fastest reader that memory allows, or the one asked for, and the order it serves."""
-    asked = request.reader
-    budget = Budget(ram_budget(asked), gpu_budget(request.device, asked))
+    """The fastest reader that memory allows, or the one asked for, and the order it serves.
+
+    Processes on one machine divide its memory; all serve the order of the first one.
+    """
+    asked, group = request.reader, request.group
+    ram = ram_budget(asked) // group.local_world
+    budget = Budget(ram, gpu_budget(request.device, asked))
     need = selection.need(request.recipe.batch_size)
     choice = choose_reader(asked, need, budget, readers=TRAIN_READERS, order=order)
+    common = group.gather(choice.order)[0]
+    if choice.order != common:
+        choice = choose_reader(asked, need, budget, readers=TRAIN_READERS, order=common)
     logger.info("%s", choice.line)
     if choice.reader == "gpu":
         return load_resident(selection, request.device), choice.order

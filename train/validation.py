@@ -12,6 +12,7 @@ from epalm.model.decode import generate_all
 from epalm.model.epalm import EPALM
 from epalm.tasks.records import Example, Prediction
 from epalm.train.loader import AnySource, read_tokens
+from epalm.train.parallel import ALONE, Group
 from epalm.train.recipe import Recipe
 
 
@@ -27,6 +28,7 @@ class Validation:
         metric: the task's.
         examples: what is asked.
         source: their vectors; view 0 is read.
+        group: who shares the examples; its first process scores.
     """
 
     model: EPALM
@@ -36,19 +38,32 @@ class Validation:
     metric: Metric
     examples: Sequence[Example]
     source: AnySource
+    group: Group = ALONE
 
     def __call__(self) -> dict[str, float]:
-        """Scores, the selecting one first."""
-        texts = generate_all(
+        """Scores, the selecting one first; the same in every process."""
+        shares = self.group.gather(self._answer(self.examples[self.group.rank :: self.group.world]))
+        texts = [""] * len(self.examples)
+        for rank, share in enumerate(shares):
+            texts[rank :: self.group.world] = share
+        return self.group.gather(self._score(texts) if self.group.leads else {})[0]
+
+    def _answer(self, examples: Sequence[Example]) -> list[str]:
+        def read(places: list[int]) -> Tensor:
+            return read_tokens(self.source, [examples[place] for place in places])
+
+        return generate_all(
             self.model,
             self.tokenizer,
             self.template,
-            [example.prompt for example in self.examples],
-            self._read,
+            [example.prompt for example in examples],
+            read,
             decoding=self.recipe.decoding(),
-            batch_size=self.recipe.batch_size,
+            batch_size=-(-self.recipe.batch_size // self.group.world),
             tick=_no_progress,
         )
+
+    def _score(self, texts: Sequence[str]) -> dict[str, float]:
         pairs = zip(self.examples, texts, strict=True)
         predictions = [
             Prediction(example.question_id, example.key, text) for example, text in pairs
@@ -56,9 +71,6 @@ class Validation:
         scores = self.metric(predictions, self.examples)
         head = {scores.headline: scores.values[scores.headline]}
         return head | scores.values
-
-    def _read(self, places: list[int]) -> Tensor:
-        return read_tokens(self.source, [self.examples[place] for place in places])
 
 
 def _no_progress(count: int) -> None:

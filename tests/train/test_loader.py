@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from epalm.model.batch import Batch, Template
 from epalm.model.language_model import load_tokenizer
 from epalm.tasks.records import Example
 from epalm.train.loader import Loader, draw_answer, encodable
+from epalm.train.parallel import Group
 from tests.fakes import save_language_model
 
 COUNT, VIEWS = 50, 3
@@ -92,6 +94,22 @@ def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
     for left, right in zip(whole[5:], rest, strict=True):
         assert torch.equal(left.tokens, right.tokens)
         assert torch.equal(left.labels, right.labels)
+
+
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_processes_share_each_batch_of_one_process(
+    tokenizer: PreTrainedTokenizerBase, order: Order, world: int
+) -> None:
+    alone = loader(tokenizer, order)
+    groups = [Group(rank, world) for rank in range(world)]
+    shares = [kept(replace(alone, group=group), epoch=1, start=2) for group in groups]
+    for number, whole in enumerate(kept(alone, epoch=1, start=2)):
+        for rank, share in enumerate(shares):
+            wanted = whole.tokens[rank::world]
+            found = share[number].tokens if number < len(share) else wanted.new_zeros(0, 1, 2)
+            assert torch.equal(found, wanted)
+    assert [len(share) for share in shares] == [11, 11, 11, 11, 10][:world]
 
 
 @pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
