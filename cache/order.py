@@ -35,14 +35,6 @@ class Pass:
     places: Rows
     pool_ends: Rows
 
-    def share(self, rank: int, world: int) -> "Pass":
-        """What process `rank` of `world` serves: every `world`-th example.
-
-        Together the shares hold every example once, and the batches of a step are those that one
-        process with a `world` times larger batch would serve.
-        """
-        return Pass(self.places[rank::world], -(-(self.pool_ends - rank) // world))
-
     def after(self, served: int) -> "Pass":
         """What is left behind the first `served` examples."""
         left = self.pool_ends[self.pool_ends > served] - served

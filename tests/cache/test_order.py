@@ -53,18 +53,6 @@ def test_rows_without_an_example_take_no_place_in_a_pool() -> None:
     assert len(drawn.pool_ends) == 2
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 7)])
-@pytest.mark.parametrize("world", [2, 3])
-def test_the_shares_of_all_ranks_hold_every_example_once(order: Order, world: int) -> None:
-    whole = draw(order)
-    shares = [whole.share(rank, world) for rank in range(world)]
-    assert np.array_equal(np.sort(np.concatenate([s.places for s in shares])), np.arange(len(ROWS)))
-    for number, end in enumerate(whole.pool_ends):
-        start = whole.pool_ends[number - 1] if number else 0
-        parts = [np.split(s.places, s.pool_ends[:-1])[number] for s in shares]
-        assert set(np.concatenate(parts)) == set(whole.places[start:end])
-
-
 def test_what_is_left_of_a_pass_is_its_end() -> None:
     whole = draw(Order("blocks", 7))
     left = whole.after(1000)
