@@ -79,6 +79,22 @@ class Carry:
     advance: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     state: tuple[Tensor, Tensor] = field(init=False)
 
+    def read(
+        self, key: Tensor, value: Tensor, visible: Tensor | None, *, index: Tensor, scaling: float
+    ) -> None:
+        """Let the row read all of the text so far.
+
+        Args:
+            key: (B, heads, K, head width), what stands before the text among them.
+            value: likewise.
+            visible: (B, 1, 1, K) bool, what the newest text row sees; None for all.
+            index: (B) int64, the picture of each sequence.
+            scaling: factor on the scores.
+        """
+        asked = self.query.index_select(0, index)
+        found = _weigh(asked, key, value, visible, scaling=scaling, dropout=0.0)
+        self.state = self.advance(found, index)
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -203,10 +219,8 @@ def attend(
         if attention_mask is not None:
             attention_mask = pad(attention_mask, (keys.shape[2], 0), value=True)
         if prefix.carry is not None and number == prefix.carry.layer:
-            visible = None if attention_mask is None else attention_mask[:, :, -1:]
-            asked = prefix.carry.query.index_select(0, prefix_index)
-            read = _weigh(asked, key, value, visible, scaling=scaling, dropout=0.0)
-            prefix.carry.state = prefix.carry.advance(read, prefix_index)
+            newest = None if attention_mask is None else attention_mask[:, :, -1:]
+            prefix.carry.read(key, value, newest, index=prefix_index, scaling=scaling)
     attended = _weigh(query, key, value, attention_mask, scaling=scaling, dropout=dropout)
     if layout is not None:
         attended = attended.flatten(0, 1).index_select(0, layout.slots_of_rows).unsqueeze(0)
