@@ -1,6 +1,7 @@
 """Another try for the media that could not be encoded, without touching the others."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +11,9 @@ from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.devices import AUTO
 from epalm.errors import UnfinishedStoreError
-from epalm.extract.loading import Request, load_batches
+from epalm.extract.loading import load_batches
 from epalm.extract.plan import Plan, Settings, make_plan
-from epalm.extract.run import encode_into
-from epalm.tasks.records import MediaItem
-
-SHOWN_FAILURES = 5
-"""Records that failed again, as quoted on the command line."""
+from epalm.extract.run import batch_requests, encode_into
 
 
 @dataclass(frozen=True)
@@ -110,24 +107,14 @@ def _plan(
 
 def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     rows = store.spec.rows_of(shard)
-    errors = dict(store.record(shard).errors)
+    errors = store.record(shard).errors
     tokens = np.empty((len(rows), *store.spec.row_shape), dtype=store.spec.dtype)
     store.read_shard(shard, tokens)
     keys = store.keys[rows.start : rows.stop]
-    again = {row: plan.items[rows.start + row] for row, key in enumerate(keys) if key in errors}
-    batches = load_batches(
-        _requests(again, store.spec.views, plan.pace.batch_size),
-        plan.encoder.load,
-        workers=plan.pace.workers,
-    )
-    found = encode_into(tokens, plan.encoder, batches, keys=keys, tick=tick)
+    again = [(row, plan.items[rows.start + row]) for row, key in enumerate(keys) if key in errors]
+    requests = batch_requests(again, store.spec.views, batch_size=plan.pace.batch_size)
+    batches = load_batches(requests, plan.encoder.load, workers=plan.pace.workers)
+    with closing(batches):
+        found = encode_into(tokens, plan.encoder, batches, keys=keys, tick=tick)
     store.place.delete([store.record_name(shard)])
     store.write(shard, tokens, found)
-
-
-def _requests(
-    items: Mapping[int, MediaItem], views: int, batch_size: int
-) -> Iterator[Sequence[Request]]:
-    every = [Request(row, view, item) for row, item in items.items() for view in range(views)]
-    for start in range(0, len(every), batch_size):
-        yield every[start : start + batch_size]

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from epalm.cache.cast import cast_rows
 from epalm.cache.layout import Tokens
-from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
@@ -131,7 +130,13 @@ def _fill(
     """Encode one shard while the one before it is written and the next one is decoded."""
     spec = store.spec
     requests = (
-        batch for shard in shards for batch in _requests(spec, items, shard, pace.batch_size)
+        batch
+        for shard in shards
+        for batch in batch_requests(
+            enumerate(items[row] for row in spec.rows_of(shard)),
+            spec.views,
+            batch_size=pace.batch_size,
+        )
     )
     batches = load_batches(requests, encoder.load, workers=pace.workers)
     written: Future[None] | None = None
@@ -159,14 +164,17 @@ def _write(store: Store, shard: int, *, tokens: Tokens, errors: dict[str, str]) 
         store.write(shard, tokens, errors)
 
 
-def _requests(
-    spec: StoreSpec, items: Sequence[MediaItem], shard: int, batch_size: int
+def batch_requests(
+    items: Iterable[tuple[int, MediaItem]], views: int, *, batch_size: int
 ) -> Iterator[list[Request]]:
-    """Every view of every medium of a shard, in batches that end with the shard."""
-    rows = spec.rows_of(shard)
-    every = (
-        Request(row - rows.start, view, items[row]) for row in rows for view in range(spec.views)
-    )
+    """Every view of every medium, in batches.
+
+    Args:
+        items: row within the shard, and the medium.
+        views: V.
+        batch_size: requests per batch; the last one may have fewer.
+    """
+    every = (Request(row, view, item) for row, item in items for view in range(views))
     while batch := list(islice(every, batch_size)):
         yield batch
 

@@ -84,9 +84,7 @@ def status(
         counts = {"shards": spec.shards, "missing": left, "records": spec.count, "failed": failed}
         _say(json.dumps(counts))
     else:
-        done = sum(len(spec.rows_of(shard)) for shard in range(spec.shards)) - sum(
-            len(spec.rows_of(shard)) for shard in left
-        )
+        done = spec.count - sum(len(spec.rows_of(shard)) for shard in left)
         _say(
             f"{location}: {spec.shards - len(left)} of {spec.shards} shards, {done} of "
             f"{spec.count} records, {failed} of them failed"
@@ -172,7 +170,7 @@ def retry_failed(
 ) -> None:
     """Encode again the records that failed, and nothing else."""
     from epalm.cache.store import Store
-    from epalm.extract import retry
+    from epalm.extract import retry, summary
 
     configure_logging(quiet=quiet)
     with stoppable():
@@ -180,7 +178,7 @@ def retry_failed(
             Store.open(location), weights=weights, data_root=data_root, device=device, quiet=quiet
         )
     _say(f"{location}: {report.mended} of {report.tried} failed records encoded")
-    for key, reason in list(report.failed.items())[: retry.SHOWN_FAILURES]:
+    for key, reason in list(report.failed.items())[: summary.SHOWN_FAILURES]:
         err_console.print(f"  {key}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if report.failed:
         raise typer.Exit(INCOMPLETE)
