@@ -8,13 +8,18 @@ import typer
 from epalm.console import configure_logging, run_app
 from epalm.devices import AUTO, pick_device
 from epalm.errors import UsageError
+from epalm.train.import_cli import import_released
 
 app = typer.Typer(add_completion=False)
+app.command("import")(import_released)
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def command(
-    features: Annotated[str, typer.Option(help="Path or URL of a store made by epalm-extract.")],
+    context: typer.Context,
+    features: Annotated[
+        str | None, typer.Option(help="Path or URL of a store made by epalm-extract.")
+    ] = None,
     task: Annotated[
         str, typer.Option(help="Task over the store's media; default: its first one.")
     ] = "",
@@ -58,9 +63,15 @@ def command(
     Running the same command again goes on from the last checkpoint. Under torchrun the processes
     share every batch.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if features is None:
+        raise UsageError(
+            "train on which features? e.g. epalm-train --features cache/coco_vitb16.zarr"
+        )
     from epalm.cache.place import absolute
     from epalm.cache.store import Store
-    from epalm.tasks.registry import load_task, resolve_data_root
+    from epalm.train.asked import asked_task
     from epalm.train.parallel import joined, own_group
     from epalm.train.recipe import default_recipe, load_recipe
     from epalm.train.run_folder import default_name
@@ -69,11 +80,7 @@ def command(
     group = own_group()
     configure_logging(quiet=quiet or not group.leads)
     spec = Store.open(features).spec
-    if not task and not spec.tasks:
-        raise UsageError(f"{features} names no task over {spec.dataset}: give --task")
-    asked = task or spec.tasks[0]
-    root = resolve_data_root(data_root, recorded=spec.data_root, task=asked)
-    wanted = load_task(asked, root)
+    wanted, root = asked_task(task, spec, data_root)
     recipe_name = recipe or default_recipe(wanted.name)
     local = str(Path(lm).absolute()) if lm and Path(lm).is_dir() else lm
     named = {"lm": local, "lm_precision": precision, "variant": variant}

@@ -1,0 +1,64 @@
+"""`epalm-train import`: a checkpoint of the released code becomes a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from epalm.console import configure_logging
+
+
+def import_released(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint of the released code, .pth or .safetensors.")
+    ],
+    features: Annotated[str, typer.Option(help="Path or URL of a store made by epalm-extract.")],
+    lm: Annotated[str, typer.Option(help="OPT it was trained with: hub id or local folder.")],
+    task: Annotated[
+        str, typer.Option(help="Task it was trained for; default: the store's first.")
+    ] = "",
+    variant: Annotated[
+        str, typer.Option(help="What was trained, e.g. full; default: told by the tensors.")
+    ] = "",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set inject=19:31.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16 for the frozen OPT; default: as published.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Name of the run folder.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the task's files lie now; default: as at extraction.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete a run of that name instead of refusing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
+) -> None:
+    """Make a run of a released checkpoint, for epalm-eval: its tensors, published settings.
+
+    Nothing in the file is executed. Its configuration, if it is in there, goes before the published
+    settings, and --set before both.
+    """
+    configure_logging(quiet=quiet)
+    from epalm.cache.place import absolute
+    from epalm.cache.store import Store
+    from epalm.train.asked import asked_task
+    from epalm.train.imported import Import, import_checkpoint
+
+    chosen, root = asked_task(task, Store.open(features).spec, data_root)
+    import_checkpoint(
+        Import(
+            checkpoint=checkpoint,
+            runs=out,
+            name=name,
+            task=chosen,
+            data_root=root,
+            features=absolute(features),
+            lm=str(Path(lm).absolute()) if Path(lm).is_dir() else lm,
+            variant=variant,
+            changes=(*([f"lm_precision={precision!r}"] if precision else []), *(changes or [])),
+            fresh=fresh,
+        )
+    )
