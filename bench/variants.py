@@ -1,0 +1,283 @@
+"""Do the published variants keep the paper's order on real data, and what does the picture add?
+
+    OMP_NUM_THREADS=1 python -m bench.variants --features cache/daquar_vitti16.zarr \
+        --features cache/flickr8k_vitti16.zarr --lm ../shared/models/opt-mini --out variants.jsonl
+
+Trains every variant alike, on the features of the right media and, as a control, of others (blind).
+Each finished run is a line of --out; the same command goes on behind the last one.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.rounds import TABLE_COLUMNS, command, commit, machine
+from epalm.cache.store import Store
+from epalm.model.variants import VARIANTS, find_variant
+from epalm.tasks.records import Example, Task
+from epalm.tasks.registry import load_task, resolve_data_root
+from epalm.train.recipe import Recipe, load_recipe
+from epalm.train.session import Request, train
+
+REPEATED_CONTROL = "full"
+"""The variant whose blind control is trained with every seed; the others' with the first only."""
+
+OWN_RATES: dict[str, float] = {}
+"""Learning rates of variants that do not learn with the recipe's."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to make: a variant on the store at a path or URL."""
+
+    features: str
+    variant: str
+    seed: int
+    blind: bool
+
+
+@dataclass(frozen=True)
+class Alike:
+    """What all runs have in common.
+
+    Attributes:
+        recipe: name or path.
+        changes: `key=value`, of the recipe.
+        steps: optimiser steps of training.
+        asked: examples of the validation split that are scored, the same for all runs.
+    """
+
+    recipe: str
+    changes: tuple[str, ...]
+    steps: int
+    asked: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A line of the file: what was trained, how, and what it scored behind the last step.
+
+    Attributes:
+        dataset: the store's.
+        variant: a name of `VARIANTS`.
+        seed: of everything random, and of the training examples drawn.
+        blind: whether it saw the features of other media.
+        metric: what `score` is.
+        score: as the metric gives it.
+        trained: parameters.
+        frozen: parameters of the language model.
+        loss: of the last logged steps of training.
+        lr: learning rate of connectors.
+        seconds: of the whole run.
+        alike: see `Alike`.
+        commit: of the tree that trained it.
+    """
+
+    dataset: str
+    variant: str
+    seed: int
+    blind: bool
+    metric: str
+    score: float
+    trained: int
+    frozen: int
+    loss: float
+    lr: float
+    seconds: float
+    alike: Alike
+    commit: str
+
+    @classmethod
+    def read(cls, file: Path) -> list["Finished"]:
+        """All lines of a file; none where it does not exist yet."""
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        found = []
+        for fields in map(json.loads, lines):
+            alike = fields.pop("alike")
+            alike["changes"] = tuple(alike["changes"])
+            found.append(cls(**fields, alike=Alike(**alike)))
+        return found
+
+
+def jobs(features: Sequence[str], variants: Sequence[str], seeds: int) -> Iterator[Job]:
+    """Every run, in an order whose beginnings make a table: seed 0, its controls, other seeds."""
+    for seed in range(seeds):
+        for blind in (False, True):
+            for variant in variants:
+                if not blind or seed == 0 or variant == REPEATED_CONTROL:
+                    yield from (Job(store, variant, seed, blind) for store in features)
+
+
+def sampled(task: Task, *, train: int, val: int, seed: int) -> Task:
+    """The task over `train` random training examples, again and again if it has fewer.
+
+    And over `val` validation examples that do not depend on the seed.
+    """
+
+    def examples(split: str, root: Path) -> list[Example]:
+        found = task.examples(split, root)
+        if split == task.train_split:
+            order = np.random.default_rng(seed).permutation(len(found))
+            return [found[place] for place in np.resize(order, train)]
+        order = np.random.default_rng(0).permutation(len(found))[:val]
+        return [found[place] for place in sorted(order)]
+
+    return replace(task, examples=examples)
+
+
+def recipe_of(variant: str, alike: Alike) -> Recipe:
+    """How a variant is trained: as all others, but for its own learning rate if it has one."""
+    own = [f"lr={OWN_RATES[variant]}"] if variant in OWN_RATES else []
+    return load_recipe(alike.recipe, [*alike.changes, *own, f"variant='{variant}'", "epochs=1"])
+
+
+def run(job: Job, alike: Alike, folder: Path) -> Finished:
+    """Train and score.
+
+    Args:
+        job: what.
+        alike: how.
+        folder: of the run; must not exist yet.
+    """
+    started = time.monotonic()
+    spec = Store.open(job.features).spec
+    root = resolve_data_root(None, recorded=spec.data_root, task=spec.tasks[0])
+    recipe = recipe_of(job.variant, alike)
+    task = load_task(spec.tasks[0], root)
+    drawn = alike.steps * recipe.batch_size
+    record = train(
+        Request(
+            folder=folder,
+            task=sampled(task, train=drawn, val=alike.asked, seed=job.seed),
+            data_root=root,
+            features=job.features,
+            recipe=recipe,
+            recipe_name=alike.recipe,
+            seed=job.seed,
+            blind=job.blind,
+            quiet=True,
+        )
+    )
+    *_, steps, scores = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    metric = next(name for name in scores if name not in ("kind", "step", "epoch"))
+    return Finished(
+        dataset=spec.dataset,
+        variant=job.variant,
+        seed=job.seed,
+        blind=job.blind,
+        metric=metric,
+        score=scores[metric],
+        trained=record.trained,
+        frozen=record.frozen,
+        loss=steps["loss"],
+        lr=recipe.lr,
+        seconds=round(time.monotonic() - started, 1),
+        alike=alike,
+        commit=commit(),
+    )
+
+
+def table(lines: Sequence[Finished]) -> list[list[str]]:
+    """Head and one row per variant: what it trains, and three cells for each set of media."""
+    sets = sorted({(line.dataset, line.metric) for line in lines})
+    head = ["variant", "trained", "%"]
+    for dataset, metric in sets:
+        head += [f"{dataset}, {metric}", "blind", "difference"]
+    rows = [head]
+    for variant in VARIANTS:
+        mine = [line for line in lines if line.variant == variant]
+        if mine:
+            share = 100 * mine[0].trained / (mine[0].trained + mine[0].frozen)
+            cells = [variant, f"{mine[0].trained:,}", f"{share:.2f}"]
+            for dataset, _ in sets:
+                cells += _cells([line for line in mine if line.dataset == dataset])
+            rows.append(cells)
+    return rows
+
+
+def _cells(lines: Sequence[Finished]) -> list[str]:
+    """Score, blind control and difference, x 100."""
+    seeing = [100 * line.score for line in lines if not line.blind]
+    blind = [100 * line.score for line in lines if line.blind]
+    difference = f"{np.mean(seeing) - np.mean(blind):+.1f}" if seeing and blind else ""
+    return [_spread(seeing), _spread(blind), difference]
+
+
+def _spread(scores: Sequence[float]) -> str:
+    """Mean ± standard deviation, the latter where there are two numbers or more."""
+    if not scores:
+        return ""
+    mean = f"{np.mean(scores):.1f}"
+    return mean if len(scores) == 1 else f"{mean} ± {np.std(scores, ddof=1):.1f}"
+
+
+def publish(lines: Sequence[Finished]) -> None:
+    """Print the table for people, and the same in Markdown."""
+    head, *rows = table(lines)
+    shown = Table(*head)
+    for cells in rows:
+        shown.add_row(*cells)
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=TABLE_COLUMNS)
+    console.print(shown)
+    markdown = [head, ["---"] * len(head), *rows]
+    for cells in markdown:
+        console.print(f"| {' | '.join(cells)} |", markup=False, highlight=False, soft_wrap=True)
+    seconds = sorted(line.seconds for line in lines)
+    console.print(f"{len(lines)} runs, {np.median(seconds):.0f} s each (median)")
+    console.print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    commits = ", ".join(sorted({line.commit for line in lines}))
+    console.print(f"{command()}; commits {commits}", markup=False, highlight=False, soft_wrap=True)
+
+
+def main(
+    features: Annotated[list[str], typer.Option(help="Path or URL of a store; several times.")],
+    out: Annotated[Path, typer.Option(help="Finished runs, one line each.", dir_okay=False)],
+    lm: Annotated[str, typer.Option(help="OPT by hub id or local folder.")] = "",
+    recipe: Annotated[str, typer.Option(help="Recipe name or .toml path.")] = "small",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a recipe key, e.g. --set lr=1e-3.")
+    ] = None,
+    variants: Annotated[
+        list[str] | None, typer.Option("--variant", help="Only this one; several times.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=0, help="Runs of each variant; 0: only the table.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a run.")] = 200,
+    asked: Annotated[int, typer.Option(min=1, help="Validation examples.")] = 500,
+) -> None:
+    """Train what is missing and print the table."""
+    logging.disable(logging.INFO)
+    names = [name for name in variants or VARIANTS if find_variant(name)]
+    local = str(Path(lm).absolute()) if Path(lm).is_dir() else lm
+    alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, asked)
+    lines = [line for line in Finished.read(out) if _current(line, alike)]
+    done = {(line.dataset, line.variant, line.seed, line.blind) for line in lines}
+    for job in jobs(features, names, seeds):
+        dataset = Store.open(job.features).spec.dataset
+        if (dataset, job.variant, job.seed, job.blind) in done:
+            continue
+        with TemporaryDirectory(prefix="epalm-bench-", dir=out.parent) as folder:
+            line = run(job, alike, Path(folder) / "run")
+        lines.append(line)
+        with out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(line)) + "\n")
+    publish([line for line in lines if line.variant in names])
+
+
+def _current(line: Finished, alike: Alike) -> bool:
+    """Whether a line of the file is a run of this table."""
+    return line.alike == alike and line.lr == recipe_of(line.variant, alike).lr
+
+
+if __name__ == "__main__":
+    typer.run(main)
