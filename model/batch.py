@@ -1,7 +1,7 @@
 """From examples' texts and stored vectors to the tensors of one step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -24,22 +24,24 @@ class Batch:
     """One step's input.
 
     Attributes:
-        tokens: (B, L, D) stored vectors, any float dtype.
+        tokens: (G, L, D) stored vectors of G pictures, any float dtype.
         input_ids: (B, T) int64, padded with the pad id.
         attention_mask: (B, T) int64, 0 on padding.
         labels: (B, T) int64, `IGNORED` where nothing is supervised; not shifted. Column 0 is
             always ignored: no row predicts the first token.
+        pictures: (B) int64, the picture each sample asks about; every one of the G has a sample.
     """
 
     tokens: Tensor
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
+    pictures: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        moved = (self.tokens, self.input_ids, self.attention_mask, self.labels)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in moved))
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 @dataclass(frozen=True)
@@ -96,44 +98,61 @@ def add_separator(tokenizer: PreTrainedTokenizerBase, template: Template, rows: 
         )
 
 
-def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, template: Template, prompt: str, answer: str
-) -> tuple[list[int], list[int]]:
-    """(ids, labels) of a training text: begin token, prompt, answer, end token.
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, template: Template, prompts: Sequence[str]
+) -> list[list[int]]:
+    """Ids of begin token and prompt, for each."""
+    return _encode(tokenizer, [template.question(prompt) for prompt in prompts], begin=True)
+
+
+def answer_ids(
+    tokenizer: PreTrainedTokenizerBase, template: Template, answers: Sequence[str]
+) -> list[list[int]]:
+    """Ids of answer and end token, for each.
 
     The end token's text inside an answer is removed, as in the released code.
     """
-    head = tokenizer(template.question(prompt)).input_ids
-    clean = template.answer(answer).replace(tokenizer.eos_token, "")
-    tail = [*tokenizer(clean, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-    shown = head[1:] if template.supervise == "all" else [IGNORED] * (len(head) - 1)
-    return head + tail, [IGNORED, *shown, *tail]
+    clean = [template.answer(answer).replace(tokenizer.eos_token, "") for answer in answers]
+    return [[*ids, tokenizer.eos_token_id] for ids in _encode(tokenizer, clean, begin=False)]
 
 
-def collate_training(
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template,
-    pairs: Sequence[tuple[str, str]],
-    tokens: Tensor,
-) -> Batch:
-    """A right-padded batch of (prompt, answer) pairs with their stored vectors (B, L, D)."""
-    encoded = [encode_pair(tokenizer, template, prompt, answer) for prompt, answer in pairs]
-    lengths = torch.tensor([len(ids) for ids, _ in encoded])
+def collate_texts(
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]], *, supervise: Supervision, pad: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(input_ids, attention_mask, labels), (B, T) int64 each, right-padded with `pad`.
+
+    Args:
+        texts: (ids of begin token and prompt, ids of answer and end token) of B samples.
+        supervise: "all" supervises the prompt too, "answer" the answer and end token only.
+        pad: id of padding.
+    """
+    heads = torch.tensor([len(head) for head, _ in texts])
+    lengths = torch.tensor([len(head) + len(tail) for head, tail in texts])
     width = int(lengths.max())
-    pad = int(tokenizer.pad_token_id)
-    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in encoded])
-    labels = torch.tensor([marks + [IGNORED] * (width - len(marks)) for _, marks in encoded])
-    mask = (torch.arange(width) < lengths[:, None]).long()
-    return Batch(tokens, ids, mask, labels)
+    rows = [[*head, *tail] + [pad] * (width - len(head) - len(tail)) for head, tail in texts]
+    ids = torch.tensor(rows)
+    columns = torch.arange(width)
+    mask = columns < lengths[:, None]
+    supervised = mask & (columns >= (heads[:, None] if supervise == "answer" else 1))
+    return ids, mask.long(), ids.masked_fill(~supervised, IGNORED)
 
 
 def collate_prompts(
     tokenizer: PreTrainedTokenizerBase, template: Template, prompts: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
     """(input_ids, attention_mask), both (B, T) int64, left-padded for generation."""
-    encoded = [tokenizer(template.question(prompt)).input_ids for prompt in prompts]
+    encoded = prompt_ids(tokenizer, template, prompts)
     width = max(len(ids) for ids in encoded)
     pad = int(tokenizer.pad_token_id)
     ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in encoded])
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in encoded])
     return ids, mask
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, begin: bool
+) -> list[list[int]]:
+    if not texts:
+        return []
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=begin).input_ids
+    return encoded

@@ -15,7 +15,7 @@ from epalm.model.injection import InjectionPlan
 from epalm.model.language_model import PrefixedOPT
 from epalm.model.loss import head_losses
 from epalm.model.prompt import DeepPrompt, SoftPrompt
-from epalm.model.rows import Carry, Prefix, Probe, RowLayout, lay_out
+from epalm.model.rows import Carry, Prefix, Probe, RowLayout, Sequences, lay_out
 
 CANNOT_GENERATE = (
     "tail 'official' lets a visual row that reads the text into more than the last layer, so that "
@@ -106,7 +106,9 @@ class EPALM(nn.Module):
             label_smoothing: mass spread over the vocabulary.
         """
         present = self._present(batch.attention_mask)
-        hidden = self.text_states(batch.tokens, batch.input_ids, batch.attention_mask)
+        hidden = self.text_states(
+            batch.tokens, batch.input_ids, batch.attention_mask, pictures=batch.pictures
+        )
         targets = batch.labels.roll(-1, dims=1)
         targets[:, -1] = IGNORED
         flat_targets = targets[present]
@@ -133,13 +135,21 @@ class EPALM(nn.Module):
                 states = part(states)
         return states
 
-    def text_states(self, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def text_states(
+        self,
+        tokens: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        pictures: Tensor | None = None,
+    ) -> Tensor:
         """Last layer's states of the text rows, in order of sample and position.
 
         Args:
-            tokens: (B, L, D) stored vectors.
+            tokens: (G, L, D) stored vectors.
             input_ids: (B, T) int64.
             attention_mask: (B, T) int64. Every sequence's first position must be real.
+            pictures: (B) int64, see `Batch`; None if each sample has its own.
 
         Returns:
             (rows, H): one per real token; with the official tail one per position, since its
@@ -148,13 +158,18 @@ class EPALM(nn.Module):
         present = self._present(attention_mask)
         positions = (attention_mask.cumsum(1) * attention_mask - 1 + POSITION_OFFSET)[present]
         text = self.language_model.model.decoder.embed_tokens(input_ids[present])
-        return self._run(tokens, text, positions, present, attention_mask.bool())
+        if pictures is None:
+            pictures = torch.arange(len(tokens), device=tokens.device)
+        elif self.plan.visual_sees_all:  # a visual row that reads a text serves no other
+            tokens, pictures = tokens[pictures], torch.arange(len(pictures), device=tokens.device)
+        sequences = Sequences(present, attention_mask.bool(), pictures)
+        return self._run(tokens, text, positions, sequences)
 
     def prefix(self, tokens: Tensor) -> Prefix:
         """Keys and values of visual and prompt rows per layer, for generation.
 
         Args:
-            tokens: (B, L, D) stored vectors of B pictures.
+            tokens: (G, L, D) stored vectors of G pictures.
 
         Raises:
             ModelError: with the plan's tail "official" text that was read before depends on text
@@ -164,9 +179,10 @@ class EPALM(nn.Module):
             raise ModelError(CANNOT_GENERATE)
         recorded: dict[int, tuple[Tensor, Tensor]] = {}
         none = torch.zeros(len(tokens), 0, dtype=torch.bool, device=tokens.device)
+        pictures = torch.arange(len(tokens), device=tokens.device)
         no_ids = torch.zeros(0, dtype=torch.long, device=tokens.device)
         text = self.language_model.model.decoder.embed_tokens(no_ids)
-        self._run(tokens, text, no_ids, none, none, recorded=recorded)
+        self._run(tokens, text, no_ids, Sequences(none, none, pictures), recorded=recorded)
         layers = tuple(recorded.get(layer) for layer in range(len(self.plan.source)))
         return Prefix(layers, self._carry(tokens) if self.plan.visual_sees_all else None)
 
@@ -198,31 +214,38 @@ class EPALM(nn.Module):
         tokens: Tensor,
         text: Tensor,
         positions: Tensor,
-        present: Tensor,
-        readable: Tensor,
+        sequences: Sequences,
         *,
         recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
         """The layer loop; returns the text rows' states (rows, H)."""
         visual = [row.to(text.dtype) for row in self.connectors(tokens)]
         hidden, prompt = self._embed(text, positions)
-        batch = len(present)
+        count = len(tokens)
         layout: RowLayout | None = None
         for index, layer in enumerate(self.language_model.model.decoder.layers):
             source = self.plan.source[index]
             if index == self.plan.first and source is not None:
                 hidden = torch.cat(
-                    [visual[source], hidden[:prompt].repeat(batch, 1), hidden[prompt:]]
+                    [visual[source], hidden[:prompt].repeat(count, 1), hidden[prompt:]]
                 )
                 layout = None
             elif index == self.plan.stop and self.plan.tail == "drop":
-                hidden, layout = hidden[batch:], None
+                hidden, layout = hidden[count:], None
             elif source is not None:
-                hidden = torch.cat([visual[source], hidden[batch:]])
+                hidden = torch.cat([visual[source], hidden[count:]])
             if index and isinstance(self.prompt, DeepPrompt):
-                hidden = self._renew_prompt(hidden, self.prompt(index), index, batch)
+                hidden = self._renew_prompt(hidden, self.prompt(index), index, count)
             if layout is None:
-                layout = self._lay_out(present, readable, prompt, index, recorded)
+                layout = lay_out(
+                    sequences,
+                    count=count,
+                    visual=self._visual_rows(index),
+                    prompt=prompt,
+                    shared_prompt=index < self.plan.first,
+                    visual_sees_all=self.plan.visual_sees_all,
+                    recorded=recorded,
+                )
             if len(hidden):
                 hidden = layer(hidden.unsqueeze(0), layout=layout).squeeze(0)
         return hidden[len(hidden) - len(text) :]
@@ -245,34 +268,16 @@ class EPALM(nn.Module):
             rows = torch.cat([vectors, rows])
         return dropout(rows, self.lm_dropout, training=self.language_model.training), prompt
 
-    def _renew_prompt(self, hidden: Tensor, vectors: Tensor, layer: int, batch: int) -> Tensor:
+    def _renew_prompt(self, hidden: Tensor, vectors: Tensor, layer: int, count: int) -> Tensor:
         """The rows with the layer's own vectors (P, H) in place of the prompt rows."""
-        start = batch * self._visual_rows(layer)
-        renewed = vectors.to(hidden.dtype).repeat(1 if layer < self.plan.first else batch, 1)
+        start = count * self._visual_rows(layer)
+        renewed = vectors.to(hidden.dtype).repeat(1 if layer < self.plan.first else count, 1)
         return torch.cat([hidden[:start], renewed, hidden[start + len(renewed) :]])
 
     def _visual_rows(self, layer: int) -> int:
-        """Visual rows of each sequence at a layer, 0 or 1."""
+        """Visual rows of each picture at a layer, 0 or 1."""
         dropped = self.plan.tail == "drop" and layer >= self.plan.stop
         return 0 if layer < self.plan.first or dropped else 1
-
-    def _lay_out(
-        self,
-        present: Tensor,
-        readable: Tensor,
-        prompt: int,
-        layer: int,
-        recorded: dict[int, tuple[Tensor, Tensor]] | None,
-    ) -> RowLayout:
-        return lay_out(
-            present,
-            readable,
-            visual=self._visual_rows(layer),
-            prompt=prompt,
-            shared_prompt=layer < self.plan.first,
-            visual_sees_all=self.plan.visual_sees_all,
-            recorded=recorded,
-        )
 
 
 def _by_sequence(rows: Tensor) -> Tensor:

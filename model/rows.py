@@ -25,6 +25,21 @@ is slower there, 7 times in bfloat16 with its backward pass (B 64, 6 heads, 28 p
 
 
 @dataclass(frozen=True)
+class Sequences:
+    """B texts, each behind a picture.
+
+    Attributes:
+        present: (B, T) bool, text positions that have a row.
+        readable: (B, T) bool, text positions that other text may attend to.
+        pictures: (B) int64, the picture of each; every picture has a sequence.
+    """
+
+    present: Tensor
+    readable: Tensor
+    pictures: Tensor
+
+
+@dataclass(frozen=True)
 class RowLayout:
     """How N rows form B sequences of S = [visual | prompt | text] slots.
 
@@ -121,9 +136,9 @@ def text_slots(present: Tensor) -> Tensor:
 
 
 def lay_out(
-    present: Tensor,
-    readable: Tensor,
+    sequences: Sequences,
     *,
+    count: int,
     visual: int,
     prompt: int,
     shared_prompt: bool,
@@ -133,40 +148,47 @@ def lay_out(
     """The layout of rows [visual | prompt | text].
 
     Args:
-        present: (B, T) bool, text positions that have a row.
-        readable: (B, T) bool, text positions that other text may attend to.
-        visual: visual rows per sequence, 0 or 1.
-        prompt: prompt rows per sequence, P.
-        shared_prompt: one set of prompt rows serves all sequences.
-        visual_sees_all: the visual query sees every slot (the released code's mask).
+        sequences: the texts.
+        count: number of pictures, G.
+        visual: visual rows per picture, V.
+        prompt: prompt rows per picture, P.
+        shared_prompt: one set of prompt rows serves all pictures.
+        visual_sees_all: the visual queries see every slot (the released code's mask). No two
+            sequences may share a picture then.
         recorded: see `RowLayout`.
     """
-    batch, _ = present.shape
+    present, pictures = sequences.present, sequences.pictures
     device = present.device
-    sequence = torch.arange(batch, device=device)[:, None]
-    visual_rows = sequence.expand(batch, visual)
-    prompt_sets = 1 if shared_prompt else batch
-    numbers = torch.arange(prompt, device=device)
-    prompt_rows = batch * visual + numbers + (0 if shared_prompt else sequence * prompt)
-    first_text = batch * visual + prompt_sets * prompt
-    text_rows = first_text + text_slots(present)
-    rows = torch.cat([visual_rows, prompt_rows.expand(batch, prompt), text_rows], dim=1)
+    first = _first_sequences(pictures, count)
+    visual_rows = pictures[:, None] * visual + torch.arange(visual, device=device)
+    prompt_sets = 1 if shared_prompt else count
+    prompt_set = torch.zeros_like(pictures) if shared_prompt else pictures
+    prompt_rows = prompt_set[:, None] * prompt + torch.arange(prompt, device=device)
+    before_text = count * visual + prompt_sets * prompt
+    text_rows = before_text + text_slots(present)
+    rows = torch.cat([visual_rows, count * visual + prompt_rows, text_rows], dim=1)
 
     slots = torch.arange(rows.numel(), device=device).view(rows.shape)
     slots_of_rows = torch.cat(
         [
-            slots[:, :visual].flatten(),
-            slots[:prompt_sets, visual : visual + prompt].flatten(),
+            slots[first, :visual].flatten(),
+            slots[first[:prompt_sets], visual : visual + prompt].flatten(),
             slots[:, visual + prompt :][present],
         ]
     )
-    seen = pad(readable, (visual + prompt, 0), value=True)
+    seen = pad(sequences.readable, (visual + prompt, 0), value=True)
     length = rows.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     visible = causal & seen[:, None, None, :]
-    if visual_sees_all and visual:
-        visible[:, :, 0] = True
+    if visual_sees_all:
+        visible[:, :, :visual] = True
     return RowLayout(rows.flatten(), slots_of_rows, visible, recorded)
+
+
+def _first_sequences(pictures: Tensor, count: int) -> Tensor:
+    """(G) int64, the first of each picture's sequences."""
+    numbers = torch.arange(len(pictures), device=pictures.device)
+    return numbers.new_full((count,), len(numbers)).scatter_reduce(0, pictures, numbers, "amin")
 
 
 def attend(

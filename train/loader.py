@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from epalm.cache.layout import Tokens
-from epalm.cache.order import Order, Rows, pick_views
+from epalm.cache.order import Order, Pass, Rows, pick_views
 from epalm.cache.source import KeyIndex, ReadPlan, Source
 from epalm.errors import TrainingError
-from epalm.model.batch import Batch, Template, collate_training
+from epalm.model.batch import Batch, Template
 from epalm.tasks.records import Example
+from epalm.train.batching import bucket_lengths, group_media
 from epalm.train.parallel import ALONE, Group
+from epalm.train.texts import Texts, picture_numbers
 
 AnySource: TypeAlias = Source[Any]
 """Gives numpy arrays from disk or memory, or tensors that are on the device already."""
@@ -40,6 +41,8 @@ class Loader:
         seed: of order, answers and views.
         order: how epochs are shuffled.
         group: who shares each batch.
+        together: questions of one picture that come together, see `group_media`.
+        window: batches among which like lengths come together, see `bucket_lengths`.
     """
 
     examples: Sequence[Example]
@@ -50,6 +53,8 @@ class Loader:
     seed: int
     order: Order = field(default_factory=Order)
     group: Group = ALONE
+    together: int = 1
+    window: int = 0
 
     def __len__(self) -> int:
         """Batches in one epoch."""
@@ -64,13 +69,41 @@ class Loader:
         random = np.random.default_rng([self.seed, epoch])
         order = self.order.draw(self._rows, random)
         chances = random.random(len(self.examples))
+        order = self._arrange(order, chances, random)
         left = self.group.share(order.after(start * self.batch_size), self.batch_size)
-        plan = ReadPlan(self._rows[left.places], self._views(epoch)[left.places], left.pool_ends)
+        rows, views = self._rows, self._views(epoch)
+        plan = ReadPlan(rows[left.places], views[left.places], left.pool_ends)
         first = 0
-        for tokens in self.source.stream(plan, self.group.size(self.batch_size)):
-            places = left.places[first : first + len(tokens)]
-            first += len(tokens)
-            yield self._batch([self.examples[place] for place in places], chances[places], tokens)
+        for block in self.source.stream(plan, self.group.size(self.batch_size)):
+            places = left.places[first : first + len(block)]
+            first += len(block)
+            distinct, pictures = picture_numbers(
+                rows[places] * self.source.spec.views + views[places]
+            )
+            tokens = torch.as_tensor(block)
+            tokens = tokens[torch.from_numpy(distinct).to(tokens.device)]
+            yield self.texts.collate(places, chances[places], tokens=tokens, pictures=pictures)
+
+    def _arrange(
+        self, order: Pass, chances: NDArray[np.float64], random: np.random.Generator
+    ) -> Pass:
+        """The order with questions of a picture, and texts of like length, side by side."""
+        order, units = group_media(order, self._rows, self.together)
+        if not self.window:
+            return order
+        return bucket_lengths(
+            order,
+            units,
+            self.texts.lengths(chances),
+            batch_size=self.batch_size,
+            window=self.window,
+            random=random,
+        )
+
+    @cached_property
+    def texts(self) -> Texts:
+        """All texts as ids."""
+        return Texts(self.tokenizer, self.template, self.examples)
 
     @cached_property
     def _keys(self) -> list[str]:
@@ -82,28 +115,6 @@ class Loader:
 
     def _views(self, epoch: int) -> Rows:
         return pick_views(self.seed, epoch, self._keys, self.source.spec.views)
-
-    def _batch(
-        self, examples: Sequence[Example], chances: NDArray[np.float64], tokens: Tokens | Tensor
-    ) -> Batch:
-        pairs = [
-            (example.prompt, draw_answer(example, chance))
-            for example, chance in zip(examples, chances, strict=True)
-        ]
-        return collate_training(self.tokenizer, self.template, pairs, torch.as_tensor(tokens))
-
-
-def draw_answer(example: Example, chance: float) -> str:
-    """The answer that a number in [0, 1) picks, in proportion to the example's weights.
-
-    An example whose weights are all zero teaches the empty text, as in the released code.
-    """
-    weights = np.asarray(example.weights or [1.0] * len(example.answers), dtype=np.float64)
-    total = weights.sum()
-    if total == 0:
-        return ""
-    place = int(np.searchsorted(np.cumsum(weights) / total, chance, side="right"))
-    return example.answers[min(place, len(example.answers) - 1)]
 
 
 def read_tokens(source: AnySource, examples: Sequence[Example]) -> Tensor:

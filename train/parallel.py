@@ -56,13 +56,19 @@ class Group:
 
     def size(self, batch_size: int) -> int:
         """How many of a batch's examples this process computes."""
-        return max(-(-(batch_size - self.rank) // self.world), 0)
+        return self._first(batch_size, self.rank + 1) - self._first(batch_size, self.rank)
 
     def share(self, whole: Pass, batch_size: int) -> Pass:
-        """What this process serves of a pass: of each batch, every `world`-th example."""
-        within = np.arange(len(whole.places)) % batch_size
-        mine = np.flatnonzero(within % self.world == self.rank)
+        """What this process serves: a run of each batch, where questions of a picture may meet."""
+        positions = np.arange(len(whole.places))
+        within = positions % batch_size
+        length = np.minimum(len(positions) - (positions - within), batch_size)
+        mine = np.flatnonzero(within * self.world // length == self.rank)
         return Pass(whole.places[mine], np.searchsorted(mine, whole.pool_ends))
+
+    def _first(self, batch_size: int, rank: int) -> int:
+        """Where a process's share of a batch begins."""
+        return -(-rank * batch_size // self.world)
 
     def device(self, picked: str) -> str:
         """The device of this process: of the machine's GPUs, the one of its number.

@@ -28,6 +28,7 @@ MORE_THAN_ZERO = (
     "max_new_tokens",
     "num_beams",
     "text_step",
+    "group_questions",
 )
 
 FALLBACK_RECIPE = "small"
@@ -74,6 +75,10 @@ class Recipe:
         supervise: "all" text tokens or the "answer" only.
         epochs: passes over the training examples.
         batch_size: examples per step.
+        group_questions: so many questions of one picture come together in a batch, which makes
+            a step cheaper and its examples more alike; 1 leaves the order.
+        bucket_batches: texts of like length come together within windows of so many batches; 0
+            leaves the order.
         lr: learning rate of connectors, and of prompt and adapters unless they have their own.
         prompt_lr: constant learning rate of the prompt; 0 to let it follow `lr`.
         adapter_lr: likewise of adapters.
@@ -116,6 +121,8 @@ class Recipe:
     max_new_tokens: int = 20
     num_beams: int = 1
     val_examples: int = 0
+    group_questions: int = 1
+    bucket_batches: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with.

@@ -118,6 +118,8 @@ def train(request: Request) -> RunRecord:
             request.seed,
             data.order,
             group,
+            request.recipe.group_questions,
+            request.recipe.bucket_batches,
         ),
         recipe=request.recipe,
         validate=Validation(

@@ -1,6 +1,7 @@
 """What must hold for any weights: equality with stock OPT, causality, exact caching."""
 
 import copy
+from collections.abc import Iterator
 from typing import Literal
 
 import pytest
@@ -13,9 +14,9 @@ from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
 from epalm.model.decode import Decoding, generate
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.injection import InjectionPlan
+from epalm.model.injection import InjectionPlan, Tail
 from epalm.model.language_model import PrefixedOPT, weights_digest
-from tests.model.helpers import tiny_epalm, tiny_opt
+from tests.model.helpers import tiny_epalm, tiny_opt, tiny_variant
 
 SHAPES = [
     pytest.param({"pre_norm": True}, id="pre-LN"),
@@ -114,11 +115,11 @@ def test_padding_changes_no_loss(
     lengths = [7, 4, 6]
     mask = right_padded(lengths, 7)
     labels = torch.where(mask.bool(), ids, IGNORED)
-    together = model(Batch(tokens, ids, mask, labels)).per_sample()
+    together = model(Batch(tokens, ids, mask, labels, torch.arange(len(ids)))).per_sample()
     for row, length in enumerate(lengths):
         one = slice(row, row + 1)
         short = (part[one, :length] for part in (ids, mask, labels))
-        alone = model(Batch(tokens[one], *short)).per_sample()
+        alone = model(Batch(tokens[one], *short, torch.arange(1))).per_sample()
         assert torch.allclose(together[one], alone, atol=1e-5)
 
 
@@ -211,7 +212,9 @@ def test_only_connectors_and_prompt_are_trained_and_the_frozen_model_stays_as_it
     names = [name for name, _ in trainable(model)]
     assert all(name.startswith(("connectors.", "prompt.")) for name in names)
     optimizer = torch.optim.SGD([weight for _, weight in trainable(model)], lr=0.1)
-    model(Batch(tokens, ids, torch.ones_like(ids), ids)).values.mean().backward()
+    model(
+        Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
+    ).values.mean().backward()
     optimizer.step()
     assert weights_digest(model.language_model) == before
 
@@ -225,10 +228,42 @@ def test_an_unfrozen_weight_is_noticed() -> None:
 
 def test_dropout_of_the_frozen_model_is_off_unless_asked(tokens: Tensor, ids: Tensor) -> None:
     quiet = tiny_epalm(tiny_opt()).train()
-    batch = Batch(tokens, ids, torch.ones_like(ids), ids)
+    batch = Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
     assert torch.equal(quiet(batch).values, quiet(batch).values)
     noisy = EPALM(quiet.language_model, quiet.connectors, quiet.prompt, quiet.plan, lm_dropout=0.5)
     noisy.train()
     assert not torch.equal(noisy(batch).values, noisy(batch).values)
     noisy.eval()
     assert torch.equal(noisy(batch).values, noisy(batch).values)
+
+
+@pytest.mark.parametrize("tail", ["causal", "official", "drop"])
+@pytest.mark.parametrize("variant", ["full", "l19-31+deep-prompt", "magma"])
+def test_questions_that_share_a_picture_cost_and_teach_what_they_do_apart(
+    lm: PrefixedOPT, variant: str, tail: Tail
+) -> None:
+    model = tiny_variant(lm, variant, tail=tail)
+    pictures = torch.tensor([1, 0, 1, 1, 2, 0])
+    tokens = torch.randn(3, 2, 8)
+    ids = torch.randint(4, 60, (6, 7))
+    mask = (torch.arange(7) < torch.tensor([7, 4, 5, 7, 3, 6])[:, None]).long()
+    labels = ids.masked_fill(mask == 0, IGNORED)
+    found = []
+    for batch in (
+        Batch(tokens, ids, mask, labels, pictures),
+        Batch(tokens[pictures], ids, mask, labels, torch.arange(6)),
+    ):
+        model.zero_grad()
+        losses = model(batch).per_sample()
+        losses.mean().backward()
+        found.append((losses.detach(), dict(gradients(model))))
+    (grouped, shared), (apart, own) = found
+    assert torch.allclose(grouped, apart, atol=1e-5)
+    for name, gradient in shared.items():
+        assert torch.allclose(gradient, own[name], rtol=1e-4, atol=1e-6), name
+
+
+def gradients(model: EPALM) -> Iterator[tuple[str, Tensor]]:
+    for name, weight in trainable(model):
+        assert weight.grad is not None
+        yield name, weight.grad.clone()

@@ -26,7 +26,8 @@ def case(request: pytest.FixtureRequest) -> GoldenCase:
 
 def batch_of(case: GoldenCase) -> Batch:
     names = ("cls", "input_ids", "attention_mask", "labels")
-    return Batch(*(case.inputs[name] for name in names))
+    inputs = [case.inputs[name] for name in names]
+    return Batch(*inputs, torch.arange(len(inputs[0])))
 
 
 def test_text_logits_equal_the_released_codes(case: GoldenCase) -> None:

@@ -170,7 +170,9 @@ def test_every_trained_tensor_of_a_variant_gets_a_gradient_and_the_frozen_model_
 ) -> None:
     before = weights_digest(lm)
     model = tiny_variant(lm, name, cached=6).train()
-    model(Batch(tokens, ids, torch.ones_like(ids), ids)).values.mean().backward()
+    model(
+        Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
+    ).values.mean().backward()
     for trained, weight in trainable(model):
         assert weight.grad is not None, trained
         assert weight.grad.abs().max() > 0, trained
@@ -182,7 +184,7 @@ def test_every_trained_tensor_of_a_variant_gets_a_gradient_and_the_frozen_model_
 def test_behind_half_precision_weights_what_is_trained_stays_single(
     lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
 ) -> None:
-    batch = Batch(tokens, ids, torch.ones_like(ids), ids)
+    batch = Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
     model = tiny_variant(lm, name, cached=6)
     with torch.no_grad():
         single = model(batch).values

@@ -13,8 +13,9 @@ from epalm.errors import TrainingError
 from epalm.model.batch import Batch, Template
 from epalm.model.language_model import load_tokenizer
 from epalm.tasks.records import Example
-from epalm.train.loader import Loader, draw_answer, encodable
+from epalm.train.loader import Loader, encodable
 from epalm.train.parallel import Group
+from epalm.train.texts import draw_answer
 from tests.fakes import save_language_model
 
 COUNT, VIEWS = 50, 3
@@ -60,16 +61,14 @@ def loader(tokenizer: PreTrainedTokenizerBase, order: Order, *, views: int = VIE
 
 def seen(batches: list[Batch]) -> np.ndarray:
     """(M, 2) row and view of every example served."""
-    return np.concatenate([batch.tokens[:, 0].numpy() for batch in batches]).astype(int)
+    rows = [batch.tokens[batch.pictures, 0].numpy() for batch in batches]
+    return np.concatenate(rows).astype(int)
 
 
 def kept(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
     """All batches; their vectors copied, as the next batch takes their memory."""
     batches = loader.batches(epoch, start)
-    return [
-        Batch(batch.tokens.clone(), batch.input_ids, batch.attention_mask, batch.labels)
-        for batch in batches
-    ]
+    return [replace(batch, tokens=batch.tokens.clone()) for batch in batches]
 
 
 def test_the_uniform_order_and_its_answers_are_those_of_published_runs(
@@ -92,7 +91,7 @@ def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
     assert len(whole) == 13
     assert len(rest) == 8
     for left, right in zip(whole[5:], rest, strict=True):
-        assert torch.equal(left.tokens, right.tokens)
+        assert torch.equal(left.tokens[left.pictures], right.tokens[right.pictures])
         assert torch.equal(left.labels, right.labels)
 
 
@@ -106,9 +105,11 @@ def test_processes_share_each_batch_of_one_process(
     shares = [kept(replace(alone, group=group), epoch=1, start=2) for group in groups]
     for number, whole in enumerate(kept(alone, epoch=1, start=2)):
         for rank, share in enumerate(shares):
-            wanted = whole.tokens[rank::world]
-            found = share[number].tokens if number < len(share) else wanted.new_zeros(0, 1, 2)
-            assert torch.equal(found, wanted)
+            together = whole.tokens[whole.pictures]
+            count = len(together)
+            mine = [place for place in range(count) if place * world // count == rank]
+            found = [share[number].tokens[share[number].pictures]] if number < len(share) else []
+            assert torch.equal(torch.cat([*found, together[:0]]), together[mine])
     assert [len(share) for share in shares] == [11, 11, 11, 11, 10][:world]
 
 
@@ -123,6 +124,23 @@ def test_every_question_about_a_picture_sees_the_view_picked_for_the_epoch(
         assert sorted(pairs[:, 0].tolist()) == sorted([*range(COUNT), *range(COUNT)])
         assert pairs[:, 1].tolist() == views[pairs[:, 0]].tolist()
     assert len(set(views.tolist())) == VIEWS
+
+
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+def test_a_picture_that_is_asked_twice_in_a_batch_is_in_it_once(
+    tokenizer: PreTrainedTokenizerBase, order: Order
+) -> None:
+    plain = loader(tokenizer, order)
+    grouped = replace(plain, together=2, window=3)
+    pictures = {False: 0, True: 0}
+    for made in (plain, grouped):
+        for batch in kept(made, epoch=1):
+            distinct = {tuple(vector) for vector in batch.tokens[:, 0].tolist()}
+            assert len(distinct) == len(batch.tokens)
+            pictures[made is grouped] += len(batch.tokens)
+    assert COUNT <= pictures[True] <= COUNT + 3  # a pair may lie across the end of a batch
+    assert pictures[False] > 1.5 * COUNT
+    assert sorted(map(tuple, seen(kept(grouped, 1)))) == sorted(map(tuple, seen(kept(plain, 1))))
 
 
 def test_examples_without_any_readable_medium_cannot_be_trained_on() -> None:
