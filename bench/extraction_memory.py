@@ -7,6 +7,7 @@ need no decoding: what is left is the list of media, the keys of the store and t
 """
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,7 @@ class FreeEncoder:
     name = "free"
     width = WIDTH
     depth = LAYERS
+    positions = 1
     modality: Modality = "image"
     norm: nn.Module = nn.Identity()
 
@@ -42,9 +44,12 @@ class FreeEncoder:
         self.load: Loader = load_nothing
         self._tokens = torch.ones(BATCH, 1, WIDTH)
 
-    def blocks(self, batch: Tensor) -> list[Tensor]:
+    def blocks(
+        self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
+    ) -> list[Tensor]:
         """(B, 1, 768) ones per block."""
-        return [self._tokens[: len(batch)]] * self.depth
+        del positions
+        return [self._tokens[: len(batch)]] * len(range(self.depth) if layers is None else layers)
 
     def fingerprint(self) -> dict[str, str]:
         """Nothing to tell."""

@@ -63,7 +63,9 @@ def convert(
 
 def _copy(sources: Sequence[Store], target: Store, *, tick: Ticker) -> None:
     """Write the shards that the target misses."""
-    places = [sources[0].spec.layers.index(layer) for layer in target.spec.layers]
+    spec = sources[0].spec
+    vectors = np.arange(spec.row_shape[1]).reshape(len(spec.layers), spec.positions)
+    places = vectors[np.isin(spec.layers, target.spec.layers)].ravel()
     failed = {key: why for source in sources for key, why in source.failed().items()}
     readers = [_Rows(source) for source in sources]
     for shard in target.missing():

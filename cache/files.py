@@ -5,6 +5,7 @@ CRC-32C keeps up with any disk, so that this costs one sequential read of the sh
 """
 
 import itertools
+import math
 import os
 import threading
 import weakref
@@ -151,7 +152,7 @@ class MappedVectors:
     def __init__(self, files: ShardFiles) -> None:
         self._files = files
         self._maps: dict[int, NDArray[np.floating]] = {}
-        self._width = len(files.store.spec.layers) * files.store.spec.width
+        self._width = math.prod(files.store.spec.row_shape[1:])
 
     def take(self, rows: Rows, views: Rows, out: Tokens) -> None:
         """See `Vectors.take`."""

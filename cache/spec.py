@@ -36,11 +36,20 @@ def fit_shard_rows(count: int, row_bytes: int) -> int:
 
     About eight shards for a small store, so that a stopped extraction loses little; never more
     than the store holds.
+
+    Raises:
+        StoreError: not even one chunk fits into `SHARD_BYTES`.
     """
+    fitting = SHARD_BYTES // (CHUNK_ROWS * row_bytes)
+    if not fitting:
+        raise StoreError(
+            f"a record takes {row_bytes / 1e6:.1f} MB, and {CHUNK_ROWS} of them more than a "
+            f"shard's {SHARD_BYTES / 1e6:.0f} MB: keep fewer blocks with --source-layers, fewer "
+            "--views, or --tokens cls"
+        )
     largest = SHARD_ROWS if count <= MANY_ROWS else 4 * SHARD_ROWS
     rows = min(max(-(-count // 8), SMALL_SHARD_ROWS), largest, count)
-    chunks = min(-(-rows // CHUNK_ROWS), SHARD_BYTES // (CHUNK_ROWS * row_bytes))
-    return max(chunks, 1) * CHUNK_ROWS
+    return min(-(-rows // CHUNK_ROWS), fitting) * CHUNK_ROWS
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,10 @@ class StoreSpec:
         dataset: name of the set of media.
         encoder: name of the encoder, e.g. "vit-b16".
         fingerprint: each setting that could change a vector (weights digest, normalisation, ...).
-        layers: encoder blocks whose [CLS] is kept, 0-based, oldest first; length L.
+        layers: encoder blocks that are kept, 0-based, oldest first.
         width: D, the encoder's width.
         views: V; view 0 is the deterministic one.
+        positions: tokens kept of each block: 1 is [CLS] alone, else all of them, [CLS] first.
         dtype: "float16" or "float32".
         count: N, number of records.
         tasks: tasks over these media, the default one first.
@@ -71,6 +81,7 @@ class StoreSpec:
     width: int
     count: int
     views: int = 1
+    positions: int = 1
     dtype: str = "float16"
     tasks: tuple[str, ...] = ()
     data_root: str = ""
@@ -100,7 +111,7 @@ class StoreSpec:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(N, V, L, D)."""
-        return self.count, self.views, len(self.layers), self.width
+        return self.count, *self.row_shape
 
     @property
     def shards(self) -> int:
@@ -109,8 +120,8 @@ class StoreSpec:
 
     @property
     def row_shape(self) -> tuple[int, int, int]:
-        """(V, L, D)."""
-        return self.views, len(self.layers), self.width
+        """(V, L, D): L vectors of a record, those of the oldest block first."""
+        return self.views, len(self.layers) * self.positions, self.width
 
     @property
     def row_bytes(self) -> int:
@@ -164,6 +175,8 @@ class StoreSpec:
         flat = {name: str(value) for name, value in asdict(self).items()}
         for name in ("fingerprint", "data_root", "media", "weights", "tasks"):
             del flat[name]
+        if self.positions == 1:  # stores have been written that knew no other number
+            del flat["positions"]
         return flat | {f"fingerprint.{name}": text for name, text in self.fingerprint.items()}
 
 

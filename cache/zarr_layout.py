@@ -113,7 +113,7 @@ def _create_arrays(group: zarr.Group, spec: StoreSpec) -> None:
         dtype=spec.dtype,
         fill_value=math.nan,
         compressors=None,
-        dimension_names=("record", "view", "layer", "width"),
+        dimension_names=("record", "view", "layer" if spec.positions == 1 else "token", "width"),
     )
     group.create_array(
         "valid",

@@ -105,11 +105,10 @@ def _load(plan: Plan) -> tuple[Stage, Stage, list[Tensor]]:
 
 def _encode(plan: Plan, inputs: Sequence[Tensor]) -> Stage:
     batch = torch.stack(list(inputs[: plan.pace.batch_size]))
-    keep = len(plan.spec.layers)
-    encode(plan.encoder, batch, keep)  # the first pass allocates
+    encode(plan.encoder, batch, plan.spec)  # the first pass allocates
     passes, started = 0, time.perf_counter()
     while time.perf_counter() - started < SECONDS / 4 or passes < 2:
-        encode(plan.encoder, batch, keep)
+        encode(plan.encoder, batch, plan.spec)
         passes += 1
     seconds = time.perf_counter() - started
     threads = torch.get_num_threads()

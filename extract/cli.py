@@ -39,7 +39,15 @@ def extract_features(
         Literal["official", "native"],
         typer.Option(help="As the published code does it, or as the encoder was trained."),
     ] = "official",
-    layers: Annotated[int, typer.Option(min=1, help="Keep [CLS] of the last so many blocks.")] = 6,
+    tokens: Annotated[
+        Literal["cls", "all"], typer.Option(help="Keep [CLS] of a block, or all its tokens.")
+    ] = "cls",
+    source_layers: Annotated[
+        str,
+        typer.Option(
+            help="Blocks to keep: all, last-6, or 0,5,11; default: last-6, of all tokens last-1."
+        ),
+    ] = "",
     views: Annotated[
         int, typer.Option(min=1, help="Vectors per medium; all but the first are augmented.")
     ] = 1,
@@ -89,7 +97,7 @@ def extract_features(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only results and errors.")] = False,
 ) -> None:
-    """Run a frozen encoder once over a set of media and store its [CLS] tokens.
+    """Run a frozen encoder once over a set of media and store its tokens.
 
     A run that was stopped goes on where it was when the same command is given again.
 
@@ -113,7 +121,8 @@ def extract_features(
             dataset=dataset,
             weights=weights,
             preprocessing=preprocessing,
-            layers=layers,
+            tokens=tokens,
+            source_layers=source_layers,
             views=views,
             augmentation=augmentation,
             seed=seed,

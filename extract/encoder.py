@@ -1,4 +1,4 @@
-"""What an encoder is, how its [CLS] tokens are kept, and how one is made from its name."""
+"""What an encoder is, how its tokens are kept, and how one is made from its name."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,6 +59,7 @@ class Encoder(Protocol):
         name: as on the command line.
         width: D.
         depth: number of blocks.
+        positions: tokens of a block's output; position 0 is [CLS].
         modality: what it takes.
         norm: its final LayerNorm.
         load: one medium and view -> one input.
@@ -67,19 +68,23 @@ class Encoder(Protocol):
     name: str
     width: int
     depth: int
+    positions: int
     modality: Modality
     norm: nn.Module
     load: Loader
 
-    def blocks(self, batch: Tensor) -> list[Tensor]:
-        """The output of every block, before the final norm.
+    def blocks(
+        self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
+    ) -> list[Tensor]:
+        """The outputs of blocks, before the final norm.
 
         Args:
             batch: (B, ...) inputs stacked, on any device.
+            layers: which blocks, 0-based and ascending; None for every one.
+            positions: how many tokens of each, from [CLS] on.
 
         Returns:
-            `depth` tensors (B, positions, D), float32, on the encoder's device, first block first.
-            Position 0 is [CLS]; an encoder may leave out the others to save memory.
+            One (B, positions, D) per block, float32, on the encoder's device.
         """
 
     def fingerprint(self) -> dict[str, str]:
@@ -102,7 +107,20 @@ def last_cls_tokens(blocks: Sequence[Tensor], norm: nn.Module, keep: int = 6) ->
     """
     if not 1 <= keep <= len(blocks):
         raise ValueError(f"cannot keep {keep} of {len(blocks)} blocks")
-    tokens: Tensor = norm(torch.stack([block[:, 0] for block in blocks[-keep:]], dim=1))
+    return normed_tokens([block[:, :1] for block in blocks[-keep:]], norm)
+
+
+def normed_tokens(blocks: Sequence[Tensor], norm: nn.Module) -> Tensor:
+    """The tokens of all blocks in a row.
+
+    Args:
+        blocks: one (B, positions, D) tensor per block.
+        norm: the encoder's final LayerNorm; the paper's code applies it to every block.
+
+    Returns:
+        (B, blocks x positions, D): the first block's tokens, then the next one's.
+    """
+    tokens: Tensor = norm(torch.cat(list(blocks), dim=1))
     return tokens
 
 

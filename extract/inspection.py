@@ -22,7 +22,7 @@ class Row:
 
     Attributes:
         key: of the record.
-        norms: Euclidean length of the vector of each layer of view 0; empty if the record failed.
+        norms: Euclidean length of each layer's [CLS] in view 0; empty if the record failed.
         error: why it failed, if it did.
     """
 
@@ -100,7 +100,7 @@ def tables(found: Inspection) -> Iterator[Table]:
     settings.add_row("--reader stream", f"{byte_size(found.stream_bytes)} of memory")
     yield settings
     if found.rows:
-        rows = Table("key", "length of each layer's vector", title="first rows, view 0")
+        rows = Table("key", "length of each layer's [CLS]", title="first rows, view 0")
         for row in found.rows:
             norms = "  ".join(f"{norm:.2f}" for norm in row.norms)
             rows.add_row(row.key, norms or f"failed: {row.error}")
@@ -116,12 +116,12 @@ def _rows(store: Store, missing: list[int], *, count: int) -> list[Row]:
     store.read_shard(present[0], tokens)
     errors = store.record(present[0]).errors
     return [
-        Row(key, _norms(vectors), errors.get(key, ""))
+        Row(key, _norms(vectors[0, :: store.spec.positions]), errors.get(key, ""))
         for key, vectors in islice(zip(store.keys[places.start :], tokens, strict=False), count)
     ]
 
 
 def _norms(vectors: np.ndarray) -> list[float]:
-    """Lengths of (V, L, D) vectors in view 0."""
-    lengths = np.linalg.norm(vectors[0].astype(np.float64), axis=-1)
+    """Lengths of (layers, D) vectors."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=-1)
     return [] if np.isnan(lengths).any() else [float(length) for length in lengths]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from epalm.cache.layers import parse_layers
 from epalm.cache.layout import SUFFIXES, layout_of
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.devices import AUTO, pick_device
@@ -17,6 +18,10 @@ from epalm.extract.run import UNITS, Pace
 from epalm.extract.share import ALL, Share
 from epalm.tasks.records import MediaItem, MediaSet
 from epalm.tasks.registry import DATASETS, load_media
+
+DEFAULT_LAYERS = {"cls": "last-6", "all": "last-1"}
+"""Tokens -> blocks kept unless others are asked for. Six [CLS] are what the paper injects, all
+tokens of the last block what its MAGMA* reads."""
 
 LOOKED_FOR = 100
 """If none of the first so many media exist, the data root is wrong and the run does not begin."""
@@ -36,7 +41,8 @@ class Settings:
         dataset: name of a set of media, or path of a manifest.
         weights: local weights file.
         preprocessing: "official" or "native".
-        layers: how many blocks to keep, counted from the last.
+        tokens: of each block, "cls" or "all".
+        source_layers: the blocks to keep, see `parse_layers`; empty for the default of `tokens`.
         views: vectors per medium; all but the first are augmented.
         augmentation: of those views, "official" or "no-flip".
         seed: of those views.
@@ -57,7 +63,8 @@ class Settings:
     dataset: str
     weights: Path | None = None
     preprocessing: str = "official"
-    layers: int = 6
+    tokens: str = "cls"
+    source_layers: str = ""
     views: int = 1
     augmentation: str = "official"
     seed: int = 0
@@ -131,7 +138,7 @@ def make_plan(settings: Settings) -> Plan:
         augmentation=settings.augmentation,
         seed=settings.seed,
     )
-    _check_fit(encoder, media, keep=settings.layers)
+    _check_fit(encoder, media)
     workers = _default_workers(device) if settings.workers is None else settings.workers
     plan = Plan(
         encoder=encoder,
@@ -149,10 +156,12 @@ def make_plan(settings: Settings) -> Plan:
 def default_out(dataset: str, settings: Settings) -> Path:
     """Where a store goes unless --out says otherwise: `cache/coco_vitb16.zarr`.
 
-    A store cut short by --limit gets a name of its own: `cache/coco_vitb16_first100.zarr`.
+    A store of all tokens is `cache/coco_vitb16_all.zarr`, one cut short by --limit
+    `cache/coco_vitb16_first100.zarr`.
     """
     plain = re.sub(r"[^a-z0-9]+", "", settings.encoder.lower())
-    part = f"_first{settings.limit}" if settings.limit else ""
+    part = "_all" if settings.tokens == "all" else ""
+    part += f"_first{settings.limit}" if settings.limit else ""
     wanted = settings.store_format or "zarr"
     suffix = next((end for end, name in SUFFIXES.items() if name == wanted), "")
     return Path("cache") / f"{dataset}_{plain}{part}{suffix}"
@@ -168,14 +177,17 @@ def _device(settings: Settings) -> str:
 
 
 def _spec(encoder: Encoder, media: MediaSet, *, count: int, settings: Settings) -> StoreSpec:
+    every = settings.tokens == "all"
+    asked = settings.source_layers or DEFAULT_LAYERS[settings.tokens]
     spec = StoreSpec(
         dataset=media.name,
         encoder=encoder.name,
-        fingerprint=encoder.fingerprint(),
-        layers=tuple(range(encoder.depth - settings.layers, encoder.depth)),
+        fingerprint=encoder.fingerprint() | ({"token": "all"} if every else {}),
+        layers=parse_layers(asked, range(encoder.depth)),
         width=encoder.width,
         count=count,
         views=settings.views,
+        positions=encoder.positions if every else 1,
         dtype=settings.dtype,
         tasks=media.tasks,
         data_root=str(media.root.resolve()),
@@ -200,15 +212,13 @@ def _check_files(items: tuple[MediaItem, ...]) -> None:
         )
 
 
-def _check_fit(encoder: Encoder, media: MediaSet, *, keep: int) -> None:
+def _check_fit(encoder: Encoder, media: MediaSet) -> None:
     other = next((item for item in media.items if item.modality != encoder.modality), None)
     if other:
         raise UsageError(
             f"{encoder.name} encodes {UNITS[encoder.modality]}, {media.name} holds "
             f"{UNITS[other.modality]}, e.g. {other.key}: choose another --encoder or leave them out"
         )
-    if not 1 <= keep <= encoder.depth:
-        raise UsageError(f"--layers {keep}: {encoder.name} has {encoder.depth} blocks")
 
 
 def _default_workers(device: str) -> int:
@@ -225,12 +235,12 @@ def _announce(plan: Plan, device: str) -> None:
         if name.startswith("preprocessing.")
     }
     logger.info(
-        "%s (%s, %s) on %s, blocks %d-%d",
+        "%s (%s, %s) on %s, blocks %s, %s",
         plan.encoder.name,
         settings.get("architecture", "own code"),
         settings.get("precision", ""),
         device,
-        plan.spec.layers[0],
-        plan.spec.layers[-1],
+        ", ".join(map(str, plan.spec.layers)),
+        "[CLS] only" if plan.spec.positions == 1 else f"all {plan.spec.positions} tokens",
     )
     logger.info("preprocessing: %s", ", ".join(f"{k} {v}" for k, v in constants.items()))

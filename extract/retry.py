@@ -87,7 +87,8 @@ def _plan(
             dataset=spec.media,
             weights=weights or known,
             preprocessing=made_with.get("preprocessing.name", "official"),
-            layers=len(spec.layers),
+            tokens="cls" if spec.positions == 1 else "all",
+            source_layers=",".join(map(str, spec.layers)),
             views=spec.views,
             augmentation=made_with.get("views.augmentation", "official"),
             seed=int(made_with.get("views.seed", "0")),
@@ -115,6 +116,6 @@ def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     requests = batch_requests(again, store.spec.views, batch_size=plan.pace.batch_size)
     batches = load_batches(requests, plan.encoder.load, workers=plan.pace.workers)
     with closing(batches):
-        found = encode_into(tokens, plan.encoder, batches, keys=keys, tick=tick)
+        found = encode_into(tokens, plan.encoder, batches, spec=store.spec, keys=keys, tick=tick)
     store.place.delete([store.record_name(shard)])
     store.write(shard, tokens, found)

@@ -1,4 +1,4 @@
-"""Encode every medium once and store the [CLS] tokens, shard by shard."""
+"""Encode every medium once and store the tokens, shard by shard."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from epalm.cache.cast import cast_rows
 from epalm.cache.layout import Tokens
+from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
-from epalm.extract.encoder import Encoder, last_cls_tokens
+from epalm.extract.encoder import Encoder, normed_tokens
 from epalm.extract.loading import LoadedBatch, Request, load_batches
 from epalm.extract.share import ALL, Share
 from epalm.tasks.records import MediaItem
@@ -110,10 +111,11 @@ def extract(
     )
 
 
-def encode(encoder: Encoder, inputs: Tensor, keep: int) -> NDArray[np.float32]:
-    """(B, keep, D) normed [CLS] tokens of the last `keep` blocks, oldest first."""
+def encode(encoder: Encoder, inputs: Tensor, spec: StoreSpec) -> NDArray[np.float32]:
+    """(B, L, D) normed tokens of the blocks and positions that a store keeps."""
     with torch.inference_mode():
-        tokens = last_cls_tokens(encoder.blocks(inputs), encoder.norm, keep)
+        blocks = encoder.blocks(inputs, layers=spec.layers, positions=spec.positions)
+        tokens = normed_tokens(blocks, encoder.norm)
     vectors: NDArray[np.float32] = tokens.float().cpu().numpy()
     return vectors
 
@@ -150,7 +152,7 @@ def _fill(
                 continue
             tokens = np.full((len(rows), *spec.row_shape), np.nan, dtype=spec.dtype)
             keys = store.keys[rows.start : rows.stop]
-            errors = encode_into(tokens, encoder, own, keys=keys, tick=tick)
+            errors = encode_into(tokens, encoder, own, spec=spec, keys=keys, tick=tick)
             if written:
                 written.result()
             written = writer.submit(_write, store, shard, tokens=tokens, errors=errors)
@@ -184,6 +186,7 @@ def encode_into(
     encoder: Encoder,
     batches: Iterable[LoadedBatch],
     *,
+    spec: StoreSpec,
     keys: Sequence[str],
     tick: Ticker,
 ) -> dict[str, str]:
@@ -193,6 +196,7 @@ def encode_into(
         tokens: (rows, V, L, D) of a shard, in the store's dtype; what fails stays as it is.
         encoder: where the tokens come from.
         batches: decoded media with their row and view.
+        spec: of the store.
         keys: of the shard's rows.
         tick: told of each medium.
 
@@ -205,7 +209,7 @@ def encode_into(
     errors: dict[str, str] = {}
     for batch in batches:
         if batch.inputs is not None:
-            vectors = encode(encoder, batch.inputs, tokens.shape[2])
+            vectors = encode(encoder, batch.inputs, spec)
             names = [keys[row] for row in batch.rows]
             every = np.ones(len(names), np.bool_)
             tokens[batch.rows, batch.views] = cast_rows(

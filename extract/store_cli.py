@@ -17,7 +17,7 @@ from epalm.console import (
     stoppable,
 )
 from epalm.devices import AUTO
-from epalm.errors import StoreError, UsageError
+from epalm.errors import StoreError
 
 if TYPE_CHECKING:
     from epalm.cache.store import Store
@@ -136,9 +136,9 @@ def inspect(
 def convert(
     sources: Annotated[list[str], typer.Argument(metavar="STORE...", help="Finished stores.")],
     out: Annotated[str, typer.Option(help="Path or URL of the result, .zarr or .h5.")],
-    layers: Annotated[
-        str, typer.Option(help="Blocks to keep, e.g. 6,8,11; default: all of the store.")
-    ] = "",
+    source_layers: Annotated[
+        str, typer.Option(help="Blocks of the store to keep: all, last-6, or 0,5,11.")
+    ] = "all",
     store_format: Annotated[
         Literal["zarr", "hdf5"] | None, typer.Option("--format", help="Default: by --out.")
     ] = None,
@@ -146,11 +146,12 @@ def convert(
 ) -> None:
     """Copy a store into another format or with fewer layers, or merge the views of several."""
     from epalm.cache.convert import convert as copy
+    from epalm.cache.layers import parse_layers
     from epalm.cache.store import Store
 
     configure_logging(quiet=quiet)
     stores = [Store.open(source) for source in sources]
-    keep = _numbers(layers)
+    keep = parse_layers(source_layers, stores[0].spec.layers)
     total = stores[0].spec.count
     with progress("copying", total=total, unit="records", quiet=quiet) as tick:
         made = copy(stores, out, layers=keep, store_format=store_format, tick=tick)
@@ -218,13 +219,6 @@ def _verdict(location: str, *, damaged: int, lost: int, missing: int, deep: bool
         return f"{location}: no damage, but {found} missing: run the same extraction again"
     checked = "every checksum agrees" if deep else "every size agrees (--deep computes checksums)"
     return f"{location}: {checked}"
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UsageError(f"--layers {text!r}: wanted numbers such as 6,8,11") from None
 
 
 def _say(line: str) -> None:

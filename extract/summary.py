@@ -60,7 +60,7 @@ def estimate(plan: Plan) -> Estimate:
     started = time.monotonic()
     for batch in load_batches([requests], plan.encoder.load, workers=0):
         if batch.inputs is not None:
-            encoded += len(encode(plan.encoder, batch.inputs, len(plan.spec.layers)))
+            encoded += len(encode(plan.encoder, batch.inputs, plan.spec))
     per_second = encoded / (time.monotonic() - started)
     spec = plan.spec
     encodings = spec.count * spec.views

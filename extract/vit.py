@@ -57,6 +57,7 @@ class VitEncoder:
         self.name = name
         self.width: int = model.embed_dim  # type: ignore[assignment]
         self.depth = len(model.blocks)  # type: ignore[arg-type]
+        self.positions: int = model.num_prefix_tokens + model.patch_embed.num_patches  # type: ignore[assignment, operator, union-attr]
         self.modality: Modality = "image"
         self.preset = preset
         self.views = views
@@ -68,21 +69,26 @@ class VitEncoder:
         self._mean = torch.tensor(preset.mean, device=device).reshape(3, 1, 1)
         self._std = torch.tensor(preset.std, device=device).reshape(3, 1, 1)
 
-    def blocks(self, batch: Tensor) -> list[Tensor]:
-        """[CLS] of every block, before the final norm.
+    def blocks(
+        self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
+    ) -> list[Tensor]:
+        """The outputs of blocks, before the final norm.
 
         Args:
             batch: (B, 3, size, size) uint8.
+            layers: which blocks, 0-based and ascending; None for every one.
+            positions: how many tokens of each: [CLS], registers if there are any, patches by row.
 
         Returns:
-            `depth` tensors (B, 1, D), float32, on the encoder's device.
+            One (B, positions, D) per block, float32, on the encoder's device.
         """
         recorded: list[Tensor] = []
 
         def record(_block: nn.Module, _inputs: object, output: Tensor) -> None:
-            recorded.append(output[:, :1].float().clone())
+            recorded.append(output[:, :positions].float().clone())
 
-        handles = [block.register_forward_hook(record) for block in self.model.blocks]  # type: ignore[union-attr]
+        wanted = range(self.depth) if layers is None else layers
+        handles = [self.model.blocks[layer].register_forward_hook(record) for layer in wanted]  # type: ignore[index, union-attr]
         try:
             pixels = (batch.to(self._mean.device).float() / 255 - self._mean) / self._std
             with _exact_convolutions(), self._autocast(pixels.device.type):

@@ -54,7 +54,9 @@ def test_the_road_from_photos_to_a_report(tmp_path: Path, data: Path) -> None:
     encoder = timm.create_model("test_vit", num_classes=0)
     save_file(encoder.state_dict(), weights)
     extraction = ("--encoder", "timm:test_vit", "--weights", weights, "--dataset", data)
-    made = call(extract_app, *extraction, "--layers", 2, "--out", store, "--workers", 0)
+    made = call(
+        extract_app, *extraction, "--source-layers", "last-2", "--out", store, "--workers", 0
+    )
     assert made.exit_code == 3
     cls = zarr.open_group(store, mode="r")["cls"]
     assert isinstance(cls, zarr.Array)

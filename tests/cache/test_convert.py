@@ -51,6 +51,14 @@ def test_fewer_layers_are_those_that_were_named(tmp_path: Path) -> None:
         convert([first], tmp_path / "x.zarr", layers=[4], tick=silent)
 
 
+def test_a_kept_layer_keeps_all_its_tokens(tmp_path: Path) -> None:
+    first = finished(tmp_path / "s.zarr", layers=(5, 6, 7), positions=4)
+    made = convert([first], tmp_path / "e.h5", layers=[5, 7], tick=silent)
+    assert made.spec.shape == (COUNT, 1, 8, 4)
+    expected = everything(first)[:, :, [0, 1, 2, 3, 8, 9, 10, 11]]
+    assert np.array_equal(everything(made), expected, equal_nan=True)
+
+
 def seeded(path: Path, seed: int, *, views: int, view_0: int = 0) -> Store:
     fingerprint = {"weights": "aa", "views.seed": str(seed)}
     store = create_store(path, spec(views=views, fingerprint=fingerprint), KEYS)

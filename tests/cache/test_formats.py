@@ -138,4 +138,10 @@ def test_shards_are_few_for_a_small_store_and_bounded_for_a_large_one() -> None:
     assert fit_shard_rows(300, row) == 320
     assert fit_shard_rows(1, row) == 64
     assert fit_shard_rows(400_000_000, row) == 32768
-    assert fit_shard_rows(123_287, 8 * row) * 8 * row <= 320_000_000
+    for row_bytes in (8 * row, 197 * 768 * 2, 6 * 197 * 768 * 2, 5_000_000):
+        assert 0 < fit_shard_rows(123_287, row_bytes) * row_bytes <= 320_000_000
+
+
+def test_a_record_of_which_no_chunk_fits_into_a_shard_is_refused() -> None:
+    with pytest.raises(StoreError, match=r"5\.0 MB.*--source-layers"):
+        fit_shard_rows(100, 5_000_001)

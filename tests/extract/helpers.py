@@ -58,12 +58,14 @@ def save_photo(path: Path, *, width: int = 50, height: int = 40, seed: int = 0) 
 class CountingEncoder:
     """An encoder whose vectors say which medium, view and block they come from.
 
-    Token of block b = 100 * number in the file's name + 10 * view + b, in every dimension.
+    Token p of block b = 100 * number in the file's name + 10 * view + b + p / 4, in every
+    dimension.
     """
 
     name = "counting"
     width = 4
     depth = 7
+    positions = 3
     modality: Modality = "image"
     norm = nn.Identity()
 
@@ -72,11 +74,15 @@ class CountingEncoder:
         self.batch_sizes: list[int] = []
         self.interrupt_after = interrupt_after
 
-    def blocks(self, batch: torch.Tensor) -> list[torch.Tensor]:
+    def blocks(
+        self, batch: torch.Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
+    ) -> list[torch.Tensor]:
         if len(self.batch_sizes) == self.interrupt_after:
             raise KeyboardInterrupt
         self.batch_sizes.append(len(batch))
-        return [(batch + block).repeat(1, 3, 4) for block in range(self.depth)]
+        places = torch.arange(positions)[:, None] / 4
+        every = range(self.depth) if layers is None else layers
+        return [(batch + block).repeat(1, positions, 4) + places for block in every]
 
     def fingerprint(self) -> dict[str, str]:
         return {"code": "test"}
@@ -96,7 +102,9 @@ def numbered(count: int, *, broken: Sequence[int] = ()) -> list[MediaItem]:
     return [MediaItem(f"k{row}", Path(), f"{name}.png") for row, name in enumerate(names)]
 
 
-def counting_store(path: Path, items: Sequence[MediaItem], *, views: int = 1) -> Store:
+def counting_store(
+    path: Path, items: Sequence[MediaItem], *, views: int = 1, positions: int = 1
+) -> Store:
     """A store for `CountingEncoder`, 64 rows a shard."""
     spec = StoreSpec(
         dataset="numbers",
@@ -106,6 +114,7 @@ def counting_store(path: Path, items: Sequence[MediaItem], *, views: int = 1) ->
         width=4,
         count=len(items),
         views=views,
+        positions=positions,
         shard_rows=64,
     )
     return create_store(path, spec, [item.key for item in items])

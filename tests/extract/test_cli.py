@@ -172,12 +172,14 @@ def test_json_results_can_be_read_by_a_program(command: Command) -> None:
     assert (report["store"], report["encoded"], report["failed"]) == ("a.zarr", 12, 2)
 
 
-def test_fewer_layers_in_float32_hold_the_last_blocks(command: Command) -> None:
+def test_chosen_layers_in_float32_hold_those_blocks(command: Command) -> None:
     command("--out", "a.zarr", "--limit", "4", "--dtype", "float32")
-    command("--out", "b.zarr", "--limit", "4", "--dtype", "float32", "--layers", "2")
+    command("--out", "b.zarr", "--limit", "4", "--dtype", "float32", "--source-layers", "last-2")
     six, two = cls(Path("a.zarr")), cls(Path("b.zarr"))
     assert (six.dtype, two.shape) == (np.float32, (4, 1, 2, 64))
     assert np.array_equal(two, six[:, :, 4:])
+    command("--out", "c.zarr", "--limit", "4", "--dtype", "float32", "--source-layers", "5,0")
+    assert np.array_equal(cls(Path("c.zarr")), six[:, :, [0, 5]])
 
 
 def test_the_preprocessing_is_printed_unless_quiet(command: Command) -> None:
@@ -186,8 +188,8 @@ def test_the_preprocessing_is_printed_unless_quiet(command: Command) -> None:
 
 
 def test_more_layers_than_blocks_is_a_usage_error(command: Command) -> None:
-    done = command("--layers", "7")
-    assert (done.code, "has 6 blocks" in done.err) == (2, True)
+    done = command("--source-layers", "last-7")
+    assert (done.code, "there are 6 blocks" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize("device", ["toaster", "cuda:99"])

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,9 +34,11 @@ LONGEST_LIFE = 0.15
 
 
 class SlowEncoder(CountingEncoder):
-    def blocks(self, batch: torch.Tensor) -> list[torch.Tensor]:
+    def blocks(
+        self, batch: torch.Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
+    ) -> list[torch.Tensor]:
         time.sleep(BATCH_SECONDS)
-        return super().blocks(batch)
+        return super().blocks(batch, layers=layers, positions=positions)
 
 
 def start(work: Callable[[], None]) -> int:

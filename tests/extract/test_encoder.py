@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from epalm.errors import ModelError, UsageError
 from epalm.extract import vit
-from epalm.extract.encoder import ENCODERS, Encoder, last_cls_tokens, make_encoder
+from epalm.extract.encoder import (
+    ENCODERS,
+    Encoder,
+    last_cls_tokens,
+    make_encoder,
+    normed_tokens,
+)
 from tests.extract.helpers import TINY, random_model
 
 SLOW = ("vit-s16", "vit-b16", "vit-l16")
@@ -74,6 +80,22 @@ def test_tokens_equal_a_pass_block_by_block_through_the_stock_model(case: Case) 
             expected.append(stock.norm(states)[:, 0])
     found = tokens_of(case.encoder, case.photos, keep=len(stock.blocks))
     torch.testing.assert_close(found, torch.stack(expected, dim=1), rtol=0, atol=1e-5)
+
+
+def test_all_tokens_equal_a_pass_block_by_block_through_the_stock_model(case: Case) -> None:
+    stock, encoder = case.stock, case.encoder
+    layers = (0, encoder.depth - 1)
+    expected = []
+    with torch.inference_mode():
+        states = stock.norm_pre(stock._pos_embed(stock.patch_embed(clip_normalised(case.photos))))
+        for number, block in enumerate(stock.blocks):
+            states = block(states)
+            if number in layers:
+                expected.append(stock.norm(states))
+        blocks = encoder.blocks(case.photos, layers=layers, positions=encoder.positions)
+        found = normed_tokens(blocks, encoder.norm)
+    assert encoder.positions == expected[0].shape[1] > 1
+    torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=0, atol=1e-5)
 
 
 def test_batch_size_and_order_change_nothing_but_float_noise(case: Case) -> None:

@@ -128,7 +128,7 @@ def test_a_full_disk_ends_the_run_instead_of_losing_a_shard(
 
 def test_a_device_out_of_memory_is_one_error_with_advice(tmp_path: Path) -> None:
     class Hungry(CountingEncoder):
-        def blocks(self, batch: torch.Tensor) -> list[torch.Tensor]:
+        def blocks(self, batch: torch.Tensor, **_: object) -> list[torch.Tensor]:
             raise torch.OutOfMemoryError("tried to allocate 40 GiB")
 
     items = numbered(10)

@@ -92,10 +92,10 @@ def test_inspect_shows_settings_counts_and_rows(store: Store, command: Command) 
 
 def test_convert_writes_the_other_format(store: Store, command: Command, tmp_path: Path) -> None:
     other = tmp_path / ("copy.h5" if store.location.endswith("zarr") else "copy.zarr")
-    done = command("convert", store.location, "--out", other, "--layers", "1", "--quiet")
+    done = command("convert", store.location, "--out", other, "--source-layers", "1", "--quiet")
     assert (done.code, done.out) == (0, f"{other}: (150, 1, 1, 4) float16, 1.2 kB\n")
     assert Store.open(other).failed() == {BROKEN: "truncated"}
-    assert command("convert", store.location, "--out", other, "--layers", "one").code == 2
+    assert command("convert", store.location, "--out", other, "--source-layers", "one").code == 2
 
 
 @pytest.mark.parametrize("name", ["verify", "status", "repair", "inspect", "retry-failed"])

@@ -1,0 +1,39 @@
+"""Which of an encoder's blocks are meant, in words."""
+
+import re
+from collections.abc import Sequence
+
+from epalm.errors import UsageError
+
+
+def parse_layers(text: str, held: Sequence[int]) -> tuple[int, ...]:
+    """The blocks that `--source-layers` names, oldest first.
+
+    Args:
+        text: "all", "last-6", or numbers such as "0,5,11" in any order.
+        held: the 0-based blocks there are, oldest first.
+
+    Raises:
+        UsageError: it says none of these, or names blocks that are not held.
+    """
+    named = f"--source-layers {text!r}"
+    if text == "all":
+        return tuple(held)
+    if last := re.fullmatch(r"last-([1-9]\d*)", text):
+        count = int(last[1])
+        if count > len(held):
+            raise UsageError(f"{named}: there are {len(held)} blocks, {_listed(held)}")
+        return tuple(held[-count:])
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise UsageError(f"{named}: wanted all, last-6, or numbers such as 0,5,11")
+    asked = {int(number) for number in text.split(",")}
+    if asked - set(held):
+        raise UsageError(
+            f"{named}: there is no block {_listed(sorted(asked - set(held)))}, the blocks are "
+            f"{_listed(held)}"
+        )
+    return tuple(layer for layer in held if layer in asked)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
