@@ -3,7 +3,8 @@
 import tomllib
 from pathlib import Path
 
-from epalm.model.saved import ModelSettings, RunRecord
+from epalm.model.assembly import ModelSettings
+from epalm.model.saved import RunRecord
 from epalm.model.variants import find_variant
 
 RECIPE_FILE = "recipe.toml"
@@ -22,9 +23,10 @@ def readable_settings(record: RunRecord, folder: Path) -> dict[str, str]:
     """
     model, decoding = record.model, record.decoding
     share = 100 * record.trained / (record.trained + record.frozen)
+    state = find_variant(model.variant).language_model
     beams = "greedy" if decoding.num_beams == 1 else f"{decoding.num_beams} beams"
     return {
-        "language model": f"{model.lm}, frozen, {model.precision}",
+        "language model": f"{model.lm}, {state}, {model.precision}",
         "language model parameters": f"{record.frozen:,}",
         "encoder": f"{record.store['encoder']} over {record.store['dataset']}, frozen",
         "trained parameters": f"{record.trained:,} ({share:.4f} % of all but the encoder's)",
@@ -50,9 +52,11 @@ def _prompt(model: ModelSettings) -> str:
 
 def _injection(model: ModelSettings) -> str:
     variant = find_variant(model.variant)
-    vectors = (
-        f"all {model.cached} cached vectors" if variant.vectors == "all" else "the last vector"
-    )
+    vectors = {
+        "all": f"{model.cached} cached vectors",
+        "last": "the last vector",
+        "tokens": f"all {model.positions} tokens of the last block",
+    }[variant.vectors]
     layers = {"auto": "over the published layers", "input": "before the input"}[variant.span]
     where = layers if model.inject == "auto" else f"at layers {model.inject}"
     step = "" if model.text_step == 1 else f", every {model.text_step} layers"

@@ -1,7 +1,6 @@
 """eP-ALM: a frozen OPT, connectors from cached [CLS] vectors, and a soft prompt."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +8,14 @@ from torch.nn.functional import dropout
 
 from epalm.errors import ModelError
 from epalm.model.adapter import Adapters
+from epalm.model.attention import Carry, Prefix, carry_row
 from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
 from epalm.model.injection import InjectionPlan
 from epalm.model.language_model import PrefixedOPT
-from epalm.model.loss import head_losses
+from epalm.model.loss import TokenLosses, head_losses
 from epalm.model.prompt import DeepPrompt, SoftPrompt
-from epalm.model.rows import Carry, Prefix, Probe, RowLayout, Sequences, lay_out
+from epalm.model.rows import RowLayout, Sequences, lay_out
 
 CANNOT_GENERATE = (
     "tail 'official' lets a visual row that reads the text into more than the last layer, so that "
@@ -29,30 +29,13 @@ POSITION_OFFSET = 2
 
 
 TRAINED = ("connectors", "prompt", "adapters")
-"""The parts of `EPALM` that are trained; everything else is frozen."""
-
-
-@dataclass(frozen=True)
-class TokenLosses:
-    """Cross-entropies of a batch.
-
-    Attributes:
-        values: (M) float32, one per supervised token.
-        samples: (M) int64, the sample of each.
-        batch: B.
-    """
-
-    values: Tensor
-    samples: Tensor
-    batch: int
-
-    def per_sample(self) -> Tensor:
-        """(B) float32: each sample's sum, the released code's loss."""
-        return self.values.new_zeros(self.batch).index_add(0, self.samples, self.values)
+"""The parts of `EPALM` that are trained unless it is told otherwise."""
 
 
 class EPALM(nn.Module):
-    """The whole model; only the parts named in `TRAINED` learn."""
+    """The whole model; the parts named in `trained` learn."""
+
+    places: Tensor | None
 
     def __init__(
         self,
@@ -63,6 +46,9 @@ class EPALM(nn.Module):
         *,
         adapters: Adapters | None = None,
         lm_dropout: float = 0.0,
+        places: Sequence[int] | None = None,
+        visual: int = 1,
+        trained: Sequence[str] = TRAINED,
     ) -> None:
         """Put the parts together.
 
@@ -74,6 +60,10 @@ class EPALM(nn.Module):
             adapters: attached to the language model here, or none.
             lm_dropout: hidden dropout of the frozen OPT while training; the released code
                 leaves OPT's own 0.1 on.
+            places: which of a record's stored vectors are injected, `visual` for each connector;
+                None for all.
+            visual: rows that each picture has in a layer, V.
+            trained: the parts that are trained.
         """
         super().__init__()
         if len(plan.source) != len(language_model.model.decoder.layers):
@@ -86,6 +76,11 @@ class EPALM(nn.Module):
         self.prompt = prompt
         self.plan = plan
         self.lm_dropout = lm_dropout
+        self.visual = visual
+        self.trained = tuple(trained)
+        chosen = None if places is None else torch.tensor(places)
+        self.register_buffer("places", chosen, persistent=False)
+        language_model.requires_grad_("language_model" in trained)
         self.adapters = adapters
         for layer in language_model.model.decoder.layers:
             layer.dropout = lm_dropout
@@ -184,26 +179,21 @@ class EPALM(nn.Module):
         text = self.language_model.model.decoder.embed_tokens(no_ids)
         self._run(tokens, text, no_ids, Sequences(none, none, pictures), recorded=recorded)
         layers = tuple(recorded.get(layer) for layer in range(len(self.plan.source)))
-        return Prefix(layers, self._carry(tokens) if self.plan.visual_sees_all else None)
+        carry = self._carry(tokens) if self.plan.visual_sees_all else None
+        return Prefix(layers, carry)
 
     def _carry(self, tokens: Tensor) -> Carry:
-        """The visual row between the last two layers, see `Carry`."""
+        """The visual row that reads the text, see `Carry`."""
         decoder = self.language_model.model.decoder
-        last_injected, last = decoder.layers[-2:]
-        number = len(decoder.layers) - 2
-        source = self.plan.source[number]
-        rows = self.connectors(tokens)[source].to(decoder.embed_tokens.weight.dtype)
-        asked = Probe()
-        last_injected(rows.unsqueeze(0), probe=asked)
+        rows = self._visual_states(tokens)[self.plan.source[-2] or 0]
+        return carry_row(decoder.layers, rows.to(decoder.embed_tokens.weight.dtype))
 
-        def advance(read: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-            own = rows.index_select(0, index).unsqueeze(0)
-            hidden = last_injected(own, probe=Probe(read.transpose(0, 1)))
-            left = Probe()
-            last(hidden, probe=left)
-            return _by_sequence(left.key), _by_sequence(left.value)
-
-        return Carry(number, _by_sequence(asked.query), advance)
+    def _visual_states(self, tokens: Tensor) -> list[Tensor]:
+        """(G, L, D) stored vectors to what each connector makes of them, (G * V, H) float32."""
+        chosen = tokens if self.places is None else tokens.index_select(1, self.places)
+        by_row = chosen.unflatten(1, (-1, self.visual)).transpose(1, 2).flatten(0, 1)
+        states: list[Tensor] = self.connectors(by_row)
+        return states
 
     def _present(self, attention_mask: Tensor) -> Tensor:
         present = attention_mask.bool()
@@ -219,9 +209,9 @@ class EPALM(nn.Module):
         recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
         """The layer loop; returns the text rows' states (rows, H)."""
-        visual = [row.to(text.dtype) for row in self.connectors(tokens)]
+        visual = [rows.to(text.dtype) for rows in self._visual_states(tokens)]
         hidden, prompt = self._embed(text, positions)
-        count = len(tokens)
+        count, seen = len(tokens), len(visual[0])
         layout: RowLayout | None = None
         for index, layer in enumerate(self.language_model.model.decoder.layers):
             source = self.plan.source[index]
@@ -231,9 +221,9 @@ class EPALM(nn.Module):
                 )
                 layout = None
             elif index == self.plan.stop and self.plan.tail == "drop":
-                hidden, layout = hidden[count:], None
+                hidden, layout = hidden[seen:], None
             elif source is not None:
-                hidden = torch.cat([visual[source], hidden[count:]])
+                hidden = torch.cat([visual[source], hidden[seen:]])
             if index and isinstance(self.prompt, DeepPrompt):
                 hidden = self._renew_prompt(hidden, self.prompt(index), index, count)
             if layout is None:
@@ -275,14 +265,18 @@ class EPALM(nn.Module):
         return torch.cat([hidden[:start], renewed, hidden[start + len(renewed) :]])
 
     def _visual_rows(self, layer: int) -> int:
-        """Visual rows of each picture at a layer, 0 or 1."""
+        """Visual rows of each picture at a layer, 0 or V."""
         dropped = self.plan.tail == "drop" and layer >= self.plan.stop
-        return 0 if layer < self.plan.first or dropped else 1
+        return 0 if layer < self.plan.first or dropped else self.visual
 
 
-def _by_sequence(rows: Tensor) -> Tensor:
-    """(1, heads, N, head width) of one row per sequence to (N, heads, 1, head width)."""
-    return rows[0].transpose(0, 1).unsqueeze(2)
+def parameter_counts(model: EPALM) -> tuple[int, int]:
+    """How many parameters are trained, and how many of the language model's are frozen."""
+    frozen = [weight for weight in model.language_model.parameters() if not weight.requires_grad]
+    return (
+        sum(weight.numel() for _, weight in trainable(model)),
+        sum(weight.numel() for weight in frozen),
+    )
 
 
 def trainable(model: EPALM) -> Iterator[tuple[str, nn.Parameter]]:
@@ -292,9 +286,11 @@ def trainable(model: EPALM) -> Iterator[tuple[str, nn.Parameter]]:
         ModelError: something else requires a gradient, or a trained part does not.
     """
     for name, parameter in model.named_parameters():
-        wanted = name.split(".")[0] in TRAINED
+        wanted = name.split(".")[0] in model.trained
         if parameter.requires_grad != wanted:
             state = "is frozen" if wanted else "requires a gradient"
-            raise ModelError(f"parameter {name} {state}, trained are only {', '.join(TRAINED)}")
+            raise ModelError(
+                f"parameter {name} {state}, trained are only {', '.join(model.trained)}"
+            )
         if wanted:
             yield name, parameter

@@ -8,19 +8,20 @@ OPT-125M (L = 12). Section 3.2 of the paper says "the last 12 layers".
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from epalm.errors import UsageError
 
-Tail = Literal["causal", "official", "drop"]
+Tail = Literal["causal", "official", "drop", "to-end"]
 """What layers behind the span see of the visual row.
 
 causal: the row as the last injected layer left it; it sees only itself, so no label leaks.
 official: likewise, but its query sees all rows, later text and padding included (released code).
 drop: nothing, the row is removed (as in DePALM's re-implementation).
+to-end: there are none, the span is taken to the last layer.
 """
 
-TAILS: tuple[Tail, ...] = ("causal", "official", "drop")
+TAILS: tuple[Tail, ...] = get_args(Tail)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,6 @@ def plan_injection(
     stop: int,
     tail: Tail = "causal",
     text_step: int = 1,
-    skipped: int = 0,
 ) -> InjectionPlan:
     """Spread `cached` vectors over layers first <= i < stop as the released code does.
 
@@ -100,16 +100,17 @@ def plan_injection(
         layers: number of OPT layers.
         cached: number of vectors, at least 1.
         first: first injected layer, 0-based.
-        stop: layer behind the last injected one.
+        stop: layer behind the last injected one; not looked at with the tail "to-end".
         tail: see `Tail`.
         text_step: a vector is injected at layers that are multiples of it; the span's others
             carry the row over. The released configurations have 1, the paper's text reads like 2.
-        skipped: vectors stored before those `cached` that are not injected.
 
     Raises:
         UsageError: the span does not fit the model or has no multiple of text_step, or there is
             no vector.
     """
+    if tail == "to-end":
+        stop = layers
     if not 0 <= first < stop <= layers:
         raise UsageError(
             f"injection span {first}:{stop} does not fit {layers} OPT layers: "
@@ -122,7 +123,7 @@ def plan_injection(
     source: list[int | None] = [None] * layers
     for layer in range(first, stop):
         if layer % text_step == 0:
-            source[layer] = skipped + min((layer - first) // step, cached - 1)
+            source[layer] = min((layer - first) // step, cached - 1)
     if not any(index is not None for index in source):
         raise UsageError(
             f"injection span {first}:{stop} has no layer that is a multiple of text_step "

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer, OPTForCausalLM, PreTrainedTo
 from transformers.utils.logging import disable_progress_bar
 
 from epalm.errors import ModelError
-from epalm.model.rows import ATTENTION, Prefix, register_attention
+from epalm.model.attention import ATTENTION, Prefix, register_attention
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Names of the frozen weights' dtypes on the command line and in recipes."""
@@ -31,7 +31,7 @@ class PrefixedOPT(OPTForCausalLM):
         prefix_index: Tensor | None = None,
         **kwargs: Any,  # noqa: ANN401 - whatever generate passes to OPT
     ) -> Any:  # noqa: ANN401 - CausalLMOutputWithPast, untyped in transformers
-        """Logits of stock OPT with the prefix in front; see `epalm.model.rows.attend`."""
+        """Logits of stock OPT with the prefix in front; see `epalm.model.attention.attend`."""
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -1,12 +1,33 @@
 """Cross-entropy of a frozen head without keeping its logits."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 CHUNK_ROWS = 256
 """Rows whose logits exist at one time: 51 MB in float32 over OPT's 50,272 words."""
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """Cross-entropies of a batch.
+
+    Attributes:
+        values: (M) float32, one per supervised token.
+        samples: (M) int64, the sample of each.
+        batch: B.
+    """
+
+    values: Tensor
+    samples: Tensor
+    batch: int
+
+    def per_sample(self) -> Tensor:
+        """(B) float32: each sample's sum, the released code's loss."""
+        return self.values.new_zeros(self.batch).index_add(0, self.samples, self.values)
 
 
 def head_losses(
@@ -14,18 +35,21 @@ def head_losses(
 ) -> Tensor:
     """Cross-entropies of `states @ weight.T`, as `torch.nn.functional.cross_entropy` defines them.
 
-    The head is frozen, so that the gradient of the states is all that backward needs. It is
+    If the head is frozen, the gradient of the states is all that backward needs. It is
     computed chunk by chunk beside the loss, in place of logits that would wait for backward.
 
     Args:
         states: (M, H).
-        weight: (vocabulary, H), no gradient.
+        weight: (vocabulary, H).
         targets: (M) int64.
         label_smoothing: mass spread over the vocabulary.
 
     Returns:
         (M) float32.
     """
+    if weight.requires_grad:
+        logits = (states @ weight.T).float()
+        return cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
     losses: Tensor = _HeadLosses.apply(states, weight, targets, label_smoothing)  # type: ignore[no-untyped-call]
     return losses
 

@@ -13,61 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
-from epalm.errors import DataError, MalformedFileError, MissingFileError, ModelError, UsageError
-from epalm.model.adapter import Adapters
-from epalm.model.batch import Supervision, Template, add_separator
-from epalm.model.connector import Connectors
+from epalm.errors import DataError, MalformedFileError, MissingFileError, ModelError
+from epalm.model.assembly import ModelSettings, build_model
 from epalm.model.decode import Decoding
-from epalm.model.epalm import CANNOT_GENERATE, EPALM, trainable
-from epalm.model.injection import InjectionPlan, Tail, parse_span, plan_injection
-from epalm.model.language_model import (
-    PrefixedOPT,
-    load_language_model,
-    load_tokenizer,
-    weights_digest,
-)
-from epalm.model.prompt import DeepPrompt, SoftPrompt
-from epalm.model.variants import INPUT_SPAN, Variant, find_variant
+from epalm.model.epalm import EPALM, trainable
+from epalm.model.language_model import weights_digest
 
 RECORD_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Everything needed to build the model around its frozen parts.
-
-    Attributes:
-        lm: hub id or local folder of the OPT.
-        precision: dtype of the frozen weights, "fp32", "bf16" or "fp16".
-        variant: a name of `epalm.model.variants.VARIANTS`.
-        encoder_width: D.
-        cached: L, number of stored vectors per record.
-        prompt_length: P, used by variants with a soft or deep prompt.
-        inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
-        tail: see `epalm.model.injection.Tail`.
-        lm_dropout: hidden dropout of the frozen OPT in training.
-        template: see `epalm.model.batch.Template`.
-        supervise: likewise.
-        text_step: see `epalm.model.injection.plan_injection`.
-    """
-
-    lm: str
-    precision: str
-    variant: str
-    encoder_width: int
-    cached: int
-    prompt_length: int
-    inject: str
-    tail: Tail
-    lm_dropout: float
-    template: str
-    supervise: Supervision
-    text_step: int = 1
-
-    def text_template(self) -> Template:
-        """How prompts and answers become text."""
-        return Template(self.template, self.supervise)
 
 
 @dataclass(frozen=True)
@@ -144,7 +97,9 @@ class RunRecord:
             )
         try:
             fields: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            fields["model"] = ModelSettings(**fields["model"])
+            settings = fields["model"]
+            settings["blocks"] = tuple(settings.get("blocks", ()))
+            fields["model"] = ModelSettings(**settings)
             fields["decoding"] = Decoding(**fields["decoding"])
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
@@ -158,69 +113,6 @@ class LoadedRun:
     record: RunRecord
     model: EPALM
     tokenizer: PreTrainedTokenizerBase
-
-
-def build_model(settings: ModelSettings) -> tuple[EPALM, PreTrainedTokenizerBase]:
-    """The model with freshly initialised trained parts, and its tokenizer.
-
-    Raises:
-        UsageError: a setting that does not fit the language model.
-        ModelError: the language model or its tokenizer cannot be used.
-    """
-    lm = load_language_model(settings.lm, settings.precision)
-    tokenizer = load_tokenizer(settings.lm)
-    add_separator(tokenizer, settings.text_template(), lm.config.vocab_size)
-    model = assemble(lm, settings)
-    if not model.plan.can_generate:
-        raise UsageError(CANNOT_GENERATE)
-    return model, tokenizer
-
-
-def assemble(lm: PrefixedOPT, settings: ModelSettings) -> EPALM:
-    """The model around a frozen language model, with freshly initialised trained parts.
-
-    Raises:
-        UsageError: a setting that does not fit the language model.
-    """
-    variant = find_variant(settings.variant)
-    layers, width = lm.config.num_hidden_layers, lm.config.hidden_size
-    used = settings.cached if variant.vectors == "all" else 1
-    count = used if variant.connectors == "each" else 1
-    connectors = Connectors(settings.encoder_width, width, count)
-    prompt = _make_prompt(lm, variant, settings.prompt_length)
-    factor = variant.adapter_factor
-    return EPALM(
-        lm,
-        connectors,
-        prompt,
-        _make_plan(layers, variant, settings, used),
-        adapters=Adapters(layers, width, factor) if factor else None,
-        lm_dropout=settings.lm_dropout,
-    )
-
-
-def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int) -> InjectionPlan:
-    """The plan for the last `used` of the cached vectors."""
-    at_input = variant.span == "input" and settings.inject == "auto"
-    span = INPUT_SPAN if at_input else parse_span(settings.inject, layers, settings.cached)
-    return plan_injection(
-        layers,
-        used,
-        first=span[0],
-        stop=span[1],
-        tail=settings.tail,
-        text_step=settings.text_step,
-        skipped=settings.cached - used,
-    )
-
-
-def _make_prompt(lm: PrefixedOPT, variant: Variant, length: int) -> SoftPrompt | DeepPrompt | None:
-    if variant.prompt == "none" or not length:
-        return None
-    if variant.prompt == "deep":
-        return DeepPrompt(lm.config.num_hidden_layers, length, lm.config.hidden_size)
-    width = lm.model.decoder.embed_tokens.embedding_dim
-    return SoftPrompt(length, width, hidden=width if variant.prompt == "mlp" else 0)
 
 
 def save_adapter(model: EPALM, file: Path) -> None:

@@ -35,6 +35,13 @@ def command(
     variant: Annotated[
         str, typer.Option(help="What is trained, e.g. full or magma; default: the recipe's.")
     ] = "",
+    source_layers: Annotated[
+        str,
+        typer.Option(help="Encoder blocks to use: all, last-6, or 0,5,11; default: the recipe's."),
+    ] = "",
+    inject: Annotated[
+        str, typer.Option(help="OPT layers to inject, e.g. 19:31; default: the variant's.")
+    ] = "",
     name: Annotated[str, typer.Option(help="Name of the run folder.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     data_root: Annotated[
@@ -83,7 +90,13 @@ def command(
     wanted, root = asked_task(task, spec, data_root)
     recipe_name = recipe or default_recipe(wanted.name)
     local = str(Path(lm).absolute()) if lm and Path(lm).is_dir() else lm
-    named = {"lm": local, "lm_precision": precision, "variant": variant}
+    named = {
+        "lm": local,
+        "lm_precision": precision,
+        "variant": variant,
+        "source_layers": source_layers,
+        "inject": inject,
+    }
     overrides = [*(changes or []), *(f"{key}={value!r}" for key, value in named.items() if value)]
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from epalm.console import progress as show_progress
 from epalm.errors import Stopped, TrainingError
 from epalm.model.batch import Batch
-from epalm.model.epalm import EPALM, TokenLosses, trainable
+from epalm.model.epalm import EPALM, trainable
+from epalm.model.loss import TokenLosses
 from epalm.train.checkpoint import MetricsLog, Progress, keep_best, load_state, save_state
 from epalm.train.loader import Loader
 from epalm.train.parallel import ALONE, Group
@@ -120,7 +121,11 @@ def fit(run: Run) -> Progress:
 
 def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW over the trained tensors; group 0 follows the schedule, the others keep their rate."""
-    own_rates = {"prompt": recipe.prompt_lr, "adapters": recipe.adapter_lr}
+    own_rates = {
+        "prompt": recipe.prompt_lr,
+        "adapters": recipe.adapter_lr,
+        "language_model": recipe.lm_lr,
+    }
     grouped: dict[str, list[nn.Parameter]] = {"": []}
     for name, weight in trainable(model):
         part = name.split(".")[0]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from epalm.cache.store import Store
-from epalm.model.epalm import trainable
+from epalm.model.assembly import build_model
+from epalm.model.epalm import parameter_counts
 from epalm.model.language_model import weights_digest
 from epalm.model.released import Released, read_released
-from epalm.model.saved import ADAPTER_FILE, RunRecord, build_model, save_adapter
+from epalm.model.saved import ADAPTER_FILE, RunRecord, save_adapter
 from epalm.tasks.records import Kind, Task
 from epalm.train.recipe import Recipe, load_recipe
 from epalm.train.run_folder import default_name, open_run_folder, write_card
@@ -83,11 +84,12 @@ def import_checkpoint(request: Import) -> RunRecord:
     spec = Store.open(request.features).spec
     recipe = released_recipe(released, request)
     check_store(spec, recipe)
-    settings = recipe.model_settings(request.task.kind, width=spec.width, cached=len(spec.layers))
+    settings = recipe.model_settings(request.task.kind, spec)
     model, _ = build_model(settings)
     released.copy_into(model)
     parts = (request.task.name, spec.encoder, recipe.lm, recipe.variant)
     name = request.name or f"{default_name(*parts, blind=False)}_{RECIPE_NAME}"
+    trained, frozen = parameter_counts(model)
     record = RunRecord(
         name=name,
         task=request.task.name,
@@ -100,8 +102,8 @@ def import_checkpoint(request: Import) -> RunRecord:
         seed=0,
         blind=False,
         lm_digest=weights_digest(model.language_model),
-        trained=sum(weight.numel() for _, weight in trainable(model)),
-        frozen=sum(weight.numel() for weight in model.language_model.parameters()),
+        trained=trained,
+        frozen=frozen,
     )
     folder = request.runs / name
     open_run_folder(folder, record, recipe.to_toml(), fresh=request.fresh)

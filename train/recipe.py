@@ -10,11 +10,13 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from epalm.cache.layers import parse_layers
+from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError
+from epalm.model.assembly import ModelSettings
 from epalm.model.batch import Supervision, Template
 from epalm.model.decode import Decoding
 from epalm.model.injection import Tail
-from epalm.model.saved import ModelSettings
 from epalm.model.variants import find_variant
 from epalm.tasks.records import Kind
 
@@ -30,6 +32,9 @@ MORE_THAN_ZERO = (
     "text_step",
     "group_questions",
 )
+
+PUBLISHED_BLOCKS = 6
+"""Blocks of the encoder whose [CLS] is injected (section 3.2 of the paper)."""
 
 FALLBACK_RECIPE = "small"
 """The recipe of tasks without a published one."""
@@ -66,6 +71,8 @@ class Recipe:
         preprocessing: likewise, "official" or "native"; empty for any.
         variant: what is trained, see `epalm.model.variants`.
         prompt_length: soft prompt vectors, of each layer if the prompt is deep.
+        source_layers: which of the encoder's blocks in the store are used: "all", "last-6", or
+            numbers such as "0,5,11"; "auto" for the last six (section 3.2 of the paper) or fewer.
         inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
         tail: see `epalm.model.injection.Tail`.
         text_step: see `epalm.model.injection.plan_injection`.
@@ -82,6 +89,7 @@ class Recipe:
         lr: learning rate of connectors, and of prompt and adapters unless they have their own.
         prompt_lr: constant learning rate of the prompt; 0 to let it follow `lr`.
         adapter_lr: likewise of adapters.
+        lm_lr: likewise of the language model, where the variant trains it.
         weight_decay: AdamW's, on every trained tensor.
         schedule: see `Schedule`.
         loss_weight: factor on the loss.
@@ -108,12 +116,14 @@ class Recipe:
     encoder: str = ""
     preprocessing: str = ""
     prompt_length: int = 10
+    source_layers: str = "auto"
     inject: str = "auto"
     tail: Tail = "causal"
     text_step: int = 1
     lm_dropout: float = 0.0
     prompt_lr: float = 0.0
     adapter_lr: float = 0.0
+    lm_lr: float = 1e-7
     weight_decay: float = 0.0
     loss_weight: float = 1.0
     label_smoothing: float = 0.0
@@ -144,14 +154,21 @@ class Recipe:
         """How the run generates."""
         return Decoding(self.max_new_tokens, self.num_beams)
 
-    def model_settings(self, kind: Kind, *, width: int, cached: int) -> ModelSettings:
-        """How to build the model for a task of `kind` and vectors (L = cached, D = width)."""
+    def model_settings(self, kind: Kind, spec: StoreSpec) -> ModelSettings:
+        """How to build the model for a task of `kind` and a store's vectors.
+
+        Raises:
+            UsageError: the store lacks a block of `source_layers`.
+        """
+        auto = f"last-{min(PUBLISHED_BLOCKS, len(spec.layers))}"
+        asked = auto if self.source_layers == "auto" else self.source_layers
+        blocks = tuple(spec.layers.index(layer) for layer in parse_layers(asked, spec.layers))
         return ModelSettings(
             lm=self.lm,
             precision=self.lm_precision,
             variant=self.variant,
-            encoder_width=width,
-            cached=cached,
+            encoder_width=spec.width,
+            cached=len(blocks),
             prompt_length=self.prompt_length,
             inject=self.inject,
             tail=self.tail,
@@ -159,6 +176,8 @@ class Recipe:
             template=self.qa_template if kind == "qa" else self.caption_template,
             supervise=self.supervise,
             text_step=self.text_step,
+            blocks=blocks,
+            positions=spec.positions,
         )
 
     def to_toml(self) -> str:

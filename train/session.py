@@ -16,9 +16,10 @@ from epalm.cache.store import Store
 from epalm.console import duration
 from epalm.errors import CacheMismatchError, ModelError, UsageError
 from epalm.metrics.registry import load_metric
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.assembly import ModelSettings, build_model
+from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.language_model import weights_digest
-from epalm.model.saved import ModelSettings, RunRecord, build_model
+from epalm.model.saved import RunRecord
 from epalm.tasks.records import Example, Task
 from epalm.train.checkpoint import Progress
 from epalm.train.fit import Run, fit
@@ -96,9 +97,7 @@ def train(request: Request) -> RunRecord:
     check_store(spec, request.recipe)
     check_share(request)
     data = open_data(request, store)
-    settings = request.recipe.model_settings(
-        request.task.kind, width=spec.width, cached=len(spec.layers)
-    )
+    settings = request.recipe.model_settings(request.task.kind, spec)
     torch.manual_seed(request.seed)
     model, tokenizer = build_model(settings)
     record = _record(request, settings, model, spec=spec, order=data.order)
@@ -137,7 +136,8 @@ def train(request: Request) -> RunRecord:
         group=group,
     )
     progress = fit(run)
-    if weights_digest(model.language_model) != record.lm_digest:
+    frozen = "language_model" not in model.trained
+    if frozen and weights_digest(model.language_model) != record.lm_digest:
         raise ModelError("the frozen language model changed in training: do not use this run")
     if group.leads:
         _finish(request, record, progress)
@@ -244,6 +244,7 @@ def _draw(examples: list[Example], count: int, seed: int) -> list[Example]:
 def _record(
     request: Request, settings: ModelSettings, model: EPALM, *, spec: StoreSpec, order: Order
 ) -> RunRecord:
+    trained, frozen = parameter_counts(model)
     return RunRecord(
         name=request.folder.name,
         task=request.task.name,
@@ -256,8 +257,8 @@ def _record(
         seed=request.seed,
         blind=request.blind,
         lm_digest=weights_digest(model.language_model),
-        trained=sum(weight.numel() for _, weight in trainable(model)),
-        frozen=sum(weight.numel() for weight in model.language_model.parameters()),
+        trained=trained,
+        frozen=frozen,
         order=order.kind,
         pool_blocks=order.pool_blocks,
     )

@@ -12,9 +12,10 @@ from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.evaluate.records import Answered, Evaluation, Score
 from epalm.metrics.intervals import GroupMean
+from epalm.model.assembly import ModelSettings, build_model
 from epalm.model.decode import Decoding
 from epalm.model.language_model import weights_digest
-from epalm.model.saved import ADAPTER_FILE, ModelSettings, RunRecord, build_model, save_adapter
+from epalm.model.saved import ADAPTER_FILE, RunRecord, save_adapter
 from tests.fakes import save_language_model
 
 WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")

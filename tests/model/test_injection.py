@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from epalm.errors import UsageError
@@ -70,9 +72,11 @@ def test_only_the_official_mask_and_a_layer_that_reads_the_carried_row_leak() ->
     assert not leaks("drop", 8)
 
 
-def test_skipped_vectors_are_not_injected() -> None:
-    plan = plan_injection(6, 1, first=1, stop=4, skipped=5)
-    assert plan.source == (None, 5, 5, 5, None, None)
+def test_the_tail_to_end_leaves_no_layer_behind_the_span() -> None:
+    plan = plan_injection(7, 2, first=1, stop=3, tail="to-end")
+    assert plan.source == (None, 0, 0, 0, 1, 1, 1)
+    assert plan == replace(plan_injection(7, 2, first=1, stop=7), tail="to-end")
+    assert not plan.visual_sees_all
 
 
 def test_a_span_outside_the_model_is_refused_with_both_numbers() -> None:

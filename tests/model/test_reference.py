@@ -20,7 +20,7 @@ from tests.model.helpers import tiny_opt, tiny_variant
 
 LAYERS, FIRST, STOP, VECTORS, PROMPT = 9, 1, 7, 3, 3
 VARIANTS = ["full", "6-connectors", "l19-31+deep-prompt"]
-TAILS = ["causal", "official", "drop"]
+TAILS = ["causal", "official", "drop", "to-end"]
 
 
 @pytest.fixture(
@@ -58,18 +58,20 @@ def additive_mask(length: int, *, first_row_sees_all: bool) -> Tensor:
     return mask[None, None]
 
 
-def visual_vectors(model: EPALM, tokens: Tensor, text_step: int) -> dict[int, Tensor]:
+def visual_vectors(model: EPALM, tokens: Tensor, text_step: int, stop: int) -> dict[int, Tensor]:
     """Layer -> what row 0 is overwritten with, (1, 1, H), for one sample's vectors (L, D)."""
     maps = model.connectors.maps
     if len(maps) == 1:  # the variants of this file inject the last vector only
-        return {layer: maps[0](tokens[-1])[None, None] for layer in injected(text_step)}
-    step = (STOP - FIRST) // VECTORS
-    chosen = {layer: min((layer - FIRST) // step, VECTORS - 1) for layer in injected(text_step)}
+        return {layer: maps[0](tokens[-1])[None, None] for layer in injected(text_step, stop)}
+    step = (stop - FIRST) // VECTORS
+    chosen = {
+        layer: min((layer - FIRST) // step, VECTORS - 1) for layer in injected(text_step, stop)
+    }
     return {layer: maps[c](tokens[c])[None, None] for layer, c in chosen.items()}  # type: ignore[operator]
 
 
-def injected(text_step: int) -> list[int]:
-    return [layer for layer in range(FIRST, STOP) if layer % text_step == 0]
+def injected(text_step: int, stop: int) -> list[int]:
+    return [layer for layer in range(FIRST, stop) if layer % text_step == 0]
 
 
 def prompted(model: EPALM, stock: OPTForCausalLM, ids: Tensor) -> Tensor:
@@ -94,7 +96,8 @@ def plain_logits(model: EPALM, tokens: Tensor, ids: Tensor, tail: str, *, text_s
     stock.load_state_dict(model.language_model.state_dict())
     stock.set_attn_implementation("eager")
     decoder = stock.model.decoder
-    visual = visual_vectors(model, tokens, text_step)
+    stop = LAYERS if tail == "to-end" else STOP
+    visual = visual_vectors(model, tokens, text_step, stop)
     hidden, has_visual = prompted(model, stock, ids), 0
     for index, layer in enumerate(decoder.layers):
         if tail == "drop" and index == STOP:
@@ -143,7 +146,7 @@ def test_tails_and_text_steps_differ_where_they_should(tokens: Tensor, ids: Tens
 @pytest.mark.parametrize("variant", [*VARIANTS, "l19-31+adapter"])
 @pytest.mark.parametrize(
     ("tail", "text_step"),
-    [("causal", 1), ("causal", 2), ("drop", 1), ("drop", 2), ("official", 1)],
+    [("causal", 1), ("causal", 2), ("drop", 1), ("drop", 2), ("official", 1), ("to-end", 2)],
 )
 def test_a_left_padded_batch_generates_what_recomputing_single_samples_gives(
     lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str

@@ -1,17 +1,20 @@
 """Trained parameters of the published variants, as exact integers, and what each one computes."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from transformers import OPTConfig
 
 from epalm.errors import ModelError, UsageError
+from epalm.model.assembly import assemble
+from epalm.model.attention import ATTENTION
 from epalm.model.batch import Batch
 from epalm.model.decode import Decoding, generate
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import PrefixedOPT, freeze, weights_digest
 from epalm.model.prompt import DeepPrompt
-from epalm.model.saved import assemble
 from epalm.model.variants import VARIANTS, find_variant
 from tests.model.helpers import settings, tiny_opt, tiny_variant
 
@@ -34,9 +37,11 @@ COUNTS = {  # section 2 of the method's description, in the order of SHAPES
     "promptfuse": (1_994_240, 4_239_360, 792_576),
     "limber": (1_968_640, 4_198_400, 787_456),
     "magma": MAGMA,
+    "magma-all-tokens": MAGMA,
     "frozenbilm-like": MAGMA,
     "l19-31+adapter": MAGMA,
     "l19-31+deep-prompt": DEEP,
+    "finetune-lm": (2_676_546_560, 6_717_267_968, 336_451_584),
 }
 FROZEN = {  # (language model, encoder with its head), section 2
     "ViT-B+2.7B": (2_651_596_800, 86_567_656),
@@ -54,6 +59,10 @@ PERCENTS = {  # of all parameters, the encoder's included; section 2
     "magma": (3.7611, 3.7720, 3.1136),
     "deep-prompt": (0.1017, 0.0791, 0.2467),
 }
+SIX = {"cached": 6}
+THREE_OF_TWO = {"cached": 2, "positions": 3}
+"""Either way a record has six vectors."""
+
 DEEPEST = 13
 """Layers of the tiny OPT: enough for the published span of six vectors, 0:12."""
 
@@ -82,7 +91,8 @@ def published_lm(shape: str) -> PrefixedOPT:
 def test_trained_parameters_are_the_published_numbers(
     published_lm: PrefixedOPT, shape: str, name: str
 ) -> None:
-    wanted = settings(name, encoder_width=SHAPES[shape][0], cached=6, prompt_length=10)
+    width = SHAPES[shape][0]
+    wanted = settings(name, encoder_width=width, cached=6, prompt_length=10, positions=197)
     with torch.device("meta"):
         model = assemble(published_lm, wanted)
     found = sum(weight.numel() for _, weight in trainable(model))
@@ -130,6 +140,11 @@ def ids() -> Tensor:
     return drawn
 
 
+def stored(name: str) -> dict[str, int]:
+    """Settings of a store with six vectors a record that the variant can read."""
+    return THREE_OF_TWO if VARIANTS[name].vectors == "tokens" else SIX
+
+
 def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
     with torch.no_grad():
         states = model.text_states(tokens, ids, torch.ones_like(ids))
@@ -137,17 +152,18 @@ def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_reads_all_stored_vectors_or_the_last(
+def test_a_variant_reads_all_stored_vectors_or_the_last_ones(
     lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
 ) -> None:
-    model = tiny_variant(lm, name, cached=6)
+    model = tiny_variant(lm, name, **stored(name))
     before = text_logits(model, tokens, ids)
     read = []
     for place in range(6):
         changed = tokens.clone()
         changed[:, place] += 1
         read.append(not torch.equal(text_logits(model, changed, ids), before))
-    assert read == ([True] * 6 if VARIANTS[name].vectors == "all" else [False] * 5 + [True])
+    used = {"all": 6, "last": 1, "tokens": 3}[VARIANTS[name].vectors]
+    assert read == [False] * (6 - used) + [True] * used
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -155,7 +171,7 @@ def test_every_variant_generates_from_its_cache_what_full_recomputation_gives(
     lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
 ) -> None:
     lm.config.eos_token_id = None
-    model = tiny_variant(lm, name, cached=6)
+    model = tiny_variant(lm, name, **stored(name))
     wanted = ids
     for _ in range(4):
         best = text_logits(model, tokens, wanted)[:, -1:].argmax(-1)
@@ -169,14 +185,15 @@ def test_every_trained_tensor_of_a_variant_gets_a_gradient_and_the_frozen_model_
     lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
 ) -> None:
     before = weights_digest(lm)
-    model = tiny_variant(lm, name, cached=6).train()
+    model = tiny_variant(lm, name, **stored(name)).train()
     model(
         Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
     ).values.mean().backward()
     for trained, weight in trainable(model):
         assert weight.grad is not None, trained
         assert weight.grad.abs().max() > 0, trained
-    assert all(weight.grad is None for weight in lm.parameters())
+    if "language_model" not in model.trained:
+        assert all(weight.grad is None for weight in lm.parameters())
     assert weights_digest(lm) == before
 
 
@@ -224,6 +241,54 @@ def test_new_adapters_are_small_and_clamped_and_zero_ones_change_nothing(
         assert 0 < weight.abs().max() <= 2e-3
         torch.nn.init.zeros_(weight)
     assert torch.equal(text_logits(model, tokens, ids), plain)
+
+
+def test_all_tokens_of_the_encoder_stand_before_the_text(
+    lm: PrefixedOPT, tokens: Tensor, ids: Tensor
+) -> None:
+    """Stock OPT, given [connected tokens | text] as embeddings, computes the same."""
+    model = tiny_variant(lm, "magma-all-tokens", **THREE_OF_TWO)
+    decoder = lm.model.decoder
+    connected = model.connectors.maps[0](tokens[:, 3:])
+    text = decoder.embed_tokens(ids)
+    if decoder.project_in is not None:
+        text = decoder.project_in(text)
+    text = text + decoder.embed_positions.weight[2 : 2 + ids.shape[1]]
+    hidden = torch.cat([connected, text], dim=1)
+    mask = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool).tril()
+    lm.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        for layer in decoder.layers:
+            hidden = layer(hidden, attention_mask=mask[None, None])
+        wanted = model.logits(hidden[:, 3:])
+    lm.set_attn_implementation(ATTENTION)
+    assert torch.allclose(text_logits(model, tokens, ids), wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("magma-all-tokens", {}, "extract with `epalm-extract --tokens all`"),
+        ("magma-all-tokens", {"positions": 3, "tail": "official"}, "use tail 'causal'"),
+        ("finetune-lm", {"precision": "bf16"}, "use --precision fp32"),
+    ],
+)
+def test_a_variant_refuses_what_it_cannot_work_with(
+    name: str, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        tiny_variant(tiny_opt(), name, **changes)
+
+
+@pytest.mark.parametrize("name", ["full", "limber"])
+def test_of_a_store_with_all_tokens_other_variants_read_cls(name: str, tokens: Tensor) -> None:
+    lm, ids = tiny_opt(layers=DEEPEST), torch.tensor([[2, 7, 9], [2, 8, 4]])
+    wanted = text_logits(tiny_variant(lm, name, cached=2), tokens[:, [0, 3]], ids)
+    found = text_logits(tiny_variant(lm, name, **THREE_OF_TWO), tokens, ids)
+    assert torch.equal(found, wanted)
+    one = tiny_variant(lm, name, cached=1, blocks=(1,), positions=3)
+    assert one.places is not None
+    assert one.places.tolist() == [3]
 
 
 def test_one_language_model_carries_the_adapters_of_one_model_only() -> None:

@@ -1,13 +1,16 @@
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from epalm.errors import RecipeError
+from epalm.cache.spec import StoreSpec
+from epalm.errors import RecipeError, UsageError
 from epalm.train.recipe import Schedule, known_recipes, load_recipe
 from epalm.train.schedule import learning_rate
 
+SPEC = StoreSpec("coco", "vit-b16", {}, layers=tuple(range(12)), width=768, count=9)
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "schedule.json"
 
 
@@ -27,8 +30,27 @@ def test_a_change_reaches_into_a_table() -> None:
 
 
 def test_text_step_reaches_the_model() -> None:
-    settings = load_recipe("vqa2", ["text_step=2"]).model_settings("qa", width=768, cached=6)
+    settings = load_recipe("vqa2", ["text_step=2"]).model_settings("qa", SPEC)
     assert settings.text_step == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "blocks"),
+    [("auto", (6, 7, 8, 9, 10, 11)), ("all", tuple(range(12))), ("11,0,5", (0, 5, 11))],
+)
+def test_blocks_of_the_encoder_can_be_chosen_from_one_store(
+    asked: str, blocks: tuple[int, ...]
+) -> None:
+    recipe = load_recipe("vqa2", [f"source_layers={asked!r}"])
+    settings = recipe.model_settings("qa", SPEC)
+    assert (settings.blocks, settings.cached) == (blocks, len(blocks))
+
+
+def test_a_block_that_the_store_lacks_is_refused() -> None:
+    few = replace(SPEC, layers=(9, 10, 11))
+    assert load_recipe("vqa2").model_settings("qa", few).blocks == (0, 1, 2)
+    with pytest.raises(UsageError, match=r"there is no block 5, the blocks are 9, 10, 11"):
+        load_recipe("vqa2", ["source_layers='5,11'"]).model_settings("qa", few)
 
 
 @pytest.mark.parametrize(

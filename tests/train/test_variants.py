@@ -30,7 +30,9 @@ def run(world: World, *extra: str) -> Path:
     return world.root / "runs" / "run"
 
 
-@pytest.mark.parametrize("variant", ["ada", "l19-31+deep-prompt", "magma", "promptfuse"])
+@pytest.mark.parametrize(
+    "variant", ["ada", "l19-31+deep-prompt", "magma", "promptfuse", "finetune-lm"]
+)
 def test_a_run_of_a_variant_learns_is_kept_and_loads(world: World, variant: str) -> None:
     folder = run(world, "--variant", variant, "--set", "inject=auto")
     loaded = load_run(folder)
@@ -82,6 +84,7 @@ def test_adapters_and_prompts_keep_their_own_rates_as_published() -> None:
     assert own_rates(recipe, "ada") == {0.5: {"connectors"}, 0.125: {"adapters"}}
     assert own_rates(recipe, "full") == {0.5: {"connectors"}, 0.25: {"prompt"}}
     assert own_rates(recipe, "l19-31+deep-prompt") == {0.5: {"connectors"}, 0.25: {"prompt"}}
+    assert own_rates(recipe, "finetune-lm")[1e-7] == {"language_model"}
 
 
 def test_without_a_rate_of_its_own_every_part_follows_the_schedule() -> None:

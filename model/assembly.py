@@ -1,0 +1,153 @@
+"""The model from its settings: frozen language model, trained parts, injection plan."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from epalm.errors import UsageError
+from epalm.model.adapter import Adapters
+from epalm.model.batch import Supervision, Template, add_separator
+from epalm.model.connector import Connectors
+from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
+from epalm.model.injection import InjectionPlan, Tail, parse_span, plan_injection
+from epalm.model.language_model import PrefixedOPT, load_language_model, load_tokenizer
+from epalm.model.prompt import DeepPrompt, SoftPrompt
+from epalm.model.variants import INPUT_SPAN, Variant, find_variant
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Everything needed to build the model around its frozen parts.
+
+    Attributes:
+        lm: hub id or local folder of the OPT.
+        precision: dtype of the frozen weights, "fp32", "bf16" or "fp16".
+        variant: a name of `epalm.model.variants.VARIANTS`.
+        encoder_width: D.
+        cached: blocks of the encoder whose vectors are used.
+        prompt_length: P, used by variants with a soft or deep prompt.
+        inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
+        tail: see `epalm.model.injection.Tail`.
+        lm_dropout: hidden dropout of the frozen OPT in training.
+        template: see `epalm.model.batch.Template`.
+        supervise: likewise.
+        text_step: see `epalm.model.injection.plan_injection`.
+        blocks: which of the blocks in the store are used, oldest first; empty for all.
+        positions: vectors that the store keeps of each block, [CLS] first.
+    """
+
+    lm: str
+    precision: str
+    variant: str
+    encoder_width: int
+    cached: int
+    prompt_length: int
+    inject: str
+    tail: Tail
+    lm_dropout: float
+    template: str
+    supervise: Supervision
+    text_step: int = 1
+    blocks: tuple[int, ...] = ()
+    positions: int = 1
+
+    def text_template(self) -> Template:
+        """How prompts and answers become text."""
+        return Template(self.template, self.supervise)
+
+
+def build_model(settings: ModelSettings) -> tuple[EPALM, PreTrainedTokenizerBase]:
+    """The model with freshly initialised trained parts, and its tokenizer.
+
+    Raises:
+        UsageError: a setting that does not fit the language model.
+        ModelError: the language model or its tokenizer cannot be used.
+    """
+    lm = load_language_model(settings.lm, settings.precision)
+    tokenizer = load_tokenizer(settings.lm)
+    add_separator(tokenizer, settings.text_template(), lm.config.vocab_size)
+    model = assemble(lm, settings)
+    if not model.plan.can_generate:
+        raise UsageError(CANNOT_GENERATE)
+    return model, tokenizer
+
+
+def assemble(lm: PrefixedOPT, settings: ModelSettings) -> EPALM:
+    """The model around a frozen language model, with freshly initialised trained parts.
+
+    Raises:
+        UsageError: a setting that does not fit the language model.
+    """
+    variant = find_variant(settings.variant)
+    _check_trainable(variant, settings)
+    layers, width = lm.config.num_hidden_layers, lm.config.hidden_size
+    places, visual = _places(variant, settings)
+    used = len(places) // visual
+    count = used if variant.connectors == "each" else 1
+    connectors = Connectors(settings.encoder_width, width, count)
+    prompt = _make_prompt(lm, variant, settings.prompt_length)
+    factor = variant.adapter_factor
+    return EPALM(
+        lm,
+        connectors,
+        prompt,
+        _make_plan(layers, variant, settings, used),
+        adapters=Adapters(layers, width, factor) if factor else None,
+        lm_dropout=settings.lm_dropout,
+        places=places,
+        visual=visual,
+        trained=(*TRAINED, "language_model") if variant.language_model == "trained" else TRAINED,
+    )
+
+
+def _places(variant: Variant, settings: ModelSettings) -> tuple[list[int], int]:
+    """Which of a record's vectors are used, and how many of them meet in a layer.
+
+    Raises:
+        UsageError: the variant needs vectors that the store does not keep.
+    """
+    blocks = settings.blocks or tuple(range(settings.cached))
+    first = [block * settings.positions for block in blocks]
+    if variant.vectors == "all":
+        return first, 1
+    if variant.vectors == "last":
+        return first[-1:], 1
+    if settings.positions == 1:
+        raise UsageError(
+            f"variant {settings.variant!r} reads all tokens of the encoder, the store keeps [CLS] "
+            "alone: extract with `epalm-extract --tokens all`"
+        )
+    if settings.tail == "official":
+        raise UsageError("tail 'official' is defined for one visual row: use tail 'causal'")
+    return [*range(first[-1], first[-1] + settings.positions)], settings.positions
+
+
+def _check_trainable(variant: Variant, settings: ModelSettings) -> None:
+    if variant.language_model == "trained" and settings.precision != "fp32":
+        raise UsageError(
+            f"variant {settings.variant!r} trains the language model, in {settings.precision} its "
+            "small steps would be rounded away: use --precision fp32"
+        )
+
+
+def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int) -> InjectionPlan:
+    """The plan for the last `used` of the cached vectors."""
+    at_input = variant.span == "input" and settings.inject == "auto"
+    span = INPUT_SPAN if at_input else parse_span(settings.inject, layers, settings.cached)
+    return plan_injection(
+        layers,
+        used,
+        first=span[0],
+        stop=span[1],
+        tail=settings.tail,
+        text_step=settings.text_step,
+    )
+
+
+def _make_prompt(lm: PrefixedOPT, variant: Variant, length: int) -> SoftPrompt | DeepPrompt | None:
+    if variant.prompt == "none" or not length:
+        return None
+    if variant.prompt == "deep":
+        return DeepPrompt(lm.config.num_hidden_layers, length, lm.config.hidden_size)
+    width = lm.model.decoder.embed_tokens.embedding_dim
+    return SoftPrompt(length, width, hidden=width if variant.prompt == "mlp" else 0)
