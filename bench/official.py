@@ -1,0 +1,134 @@
+"""The training step as the released code computes it, around Hugging Face's stock OPT layers.
+
+Written anew from the method's description: texts are padded to the longest of the batch, the soft
+prompt is computed for every sample, the visual row is put in front at the first injected layer and
+overwritten at the others, its query sees all positions, and all positions get logits. A test
+compares losses and gradients with those of `epalm.model.epalm`.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import timm
+import torch
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, embedding, pad
+from transformers import OPTForCausalLM
+
+from epalm.extract.augment import Views
+from epalm.extract.preprocess import ImageLoader, official_preset
+from epalm.extract.vit import ARCHITECTURES
+from epalm.model.batch import IGNORED, Batch
+from epalm.model.epalm import EPALM, POSITION_OFFSET
+from epalm.model.language_model import PrefixedOPT
+from epalm.model.prompt import SoftPrompt
+from epalm.tasks.records import MediaItem
+
+
+class OfficialModel(nn.Module):
+    """The released forward pass and loss over the parts of a model, which are shared."""
+
+    def __init__(self, model: EPALM) -> None:
+        """Take over language model, connectors, soft prompt (or none) and plan."""
+        super().__init__()
+        self.language_model = stock(model.language_model)
+        self.connectors = model.connectors
+        self.prompt = model.prompt
+        self.plan = model.plan
+        self.places = model.places
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(B) float32: the sum of each sample's cross-entropies."""
+        logits = self.language_model.lm_head(self._states(batch))
+        labels = pad(batch.labels, (logits.shape[1] - batch.labels.shape[1], 0), value=IGNORED)
+        losses = cross_entropy(
+            logits[:, :-1].contiguous().float().view(-1, logits.shape[-1]),
+            labels[:, 1:].contiguous().view(-1),
+            ignore_index=IGNORED,
+            reduction="none",
+        )
+        return losses.view(len(labels), -1).sum(1)
+
+    def _states(self, batch: Batch) -> Tensor:
+        """(B, 1 + P + T, word width) behind the last norm and projection."""
+        decoder = self.language_model.model.decoder
+        hidden, mask = self._embed(batch)
+        tokens = batch.tokens[batch.pictures]
+        chosen = tokens if self.places is None else tokens.index_select(1, self.places)
+        vectors = self.connectors(chosen)
+        visual = [rows.unsqueeze(1).to(hidden.dtype) for rows in vectors]
+        inserted = False
+        for source, layer in zip(self.plan.source, decoder.layers, strict=True):
+            if source is not None and inserted:
+                hidden = torch.cat([visual[source], hidden[:, 1:]], dim=1)
+            elif source is not None:
+                hidden, mask = torch.cat([visual[source], hidden], dim=1), pad(mask, (1, 0, 1, 0))
+                inserted = True
+            hidden = layer(hidden, attention_mask=mask)
+        for part in (decoder.final_layer_norm, decoder.project_out):
+            hidden = hidden if part is None else part(hidden)
+        return hidden
+
+    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B, P + T, H) rows, and the additive mask (B, 1, P + T, P + T)."""
+        decoder = self.language_model.model.decoder
+        rows, prompt = decoder.embed_tokens(batch.input_ids), 0
+        if isinstance(self.prompt, SoftPrompt):
+            repeated = self.prompt.embedding.expand(len(rows), -1, -1)
+            vectors = repeated if self.prompt.mlp is None else self.prompt.mlp(repeated)
+            rows, prompt = torch.cat([vectors.to(rows.dtype), rows], dim=1), vectors.shape[1]
+        if decoder.project_in is not None:
+            rows = decoder.project_in(rows)
+        text_mask = batch.attention_mask
+        positions = text_mask.cumsum(1) * text_mask - 1 + POSITION_OFFSET
+        places = embedding(positions, decoder.embed_positions.weight)
+        rows = rows + pad(places, (0, 0, prompt, 0))
+        seen = pad(text_mask.bool(), (prompt, 0), value=True)
+        causal = torch.ones(2 * (seen.shape[1],), dtype=torch.bool, device=seen.device).tril()
+        lowest = torch.finfo(rows.dtype).min
+        mask = torch.zeros(len(rows), 1, *causal.shape, dtype=rows.dtype, device=rows.device)
+        return rows, mask.masked_fill(~(causal & seen[:, None, None, :]), lowest)
+
+
+def stock(language_model: PrefixedOPT) -> OPTForCausalLM:
+    """Hugging Face's own OPT with eager attention over the same weights, frozen."""
+    with torch.device("meta"):
+        model = OPTForCausalLM(copy.deepcopy(language_model.config))
+    model.load_state_dict(language_model.state_dict(), assign=True)
+    model.tie_weights()
+    model.set_attn_implementation("eager")
+    model.requires_grad_(requires_grad=False)
+    model.train(mode=False)
+    return model
+
+
+class OnlineEncoder:
+    """Pictures from files through the training transform and ViT-B/16, anew in every step."""
+
+    def __init__(self, dtype: torch.dtype, device: str, name: str = "vit-b16") -> None:
+        """An encoder with random weights, all in one dtype.
+
+        Args:
+            dtype: of weights and products.
+            device: where it computes.
+            name: a key of `ARCHITECTURES`, or one of timm's own names.
+        """
+        model = timm.create_model(ARCHITECTURES.get(name, name), pretrained=False, num_classes=0)
+        self._layers: Callable[..., list[tuple[Tensor, Tensor]]] = model.get_intermediate_layers  # type: ignore[assignment]
+        model.to(device, dtype).eval().requires_grad_(requires_grad=False)
+        preset = official_preset(resolve_model_data_config(model)["input_size"][-1])
+        self._load = ImageLoader(preset, Views(count=2))
+        self._dtype = dtype
+        self._mean = torch.tensor(preset.mean, device=device).reshape(3, 1, 1)
+        self._std = torch.tensor(preset.std, device=device).reshape(3, 1, 1)
+
+    def encode(self, items: Sequence[MediaItem], keep: int = 6) -> Tensor:
+        """(B, keep, D) normed [CLS] of the last blocks, oldest first, as dtype says."""
+        pixels = torch.stack([self._load(item, 1) for item in items]).to(self._mean.device)
+        normalised = (pixels.float() / 255 - self._mean) / self._std
+        with torch.no_grad():
+            found = self._layers(
+                normalised.to(self._dtype), n=keep, return_prefix_tokens=True, norm=True
+            )
+        return torch.stack([prefix[:, 0] for _, prefix in found], dim=1)

@@ -1,0 +1,171 @@
+"""The ways to take a training step that `bench.training` compares, and how one is measured."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.official import OfficialModel, OnlineEncoder
+from bench.rounds import Sample, Variant, Watch
+from bench.workload import Arrangement, Questions, Shape, random_model, stored_vectors
+from epalm.model.batch import Batch
+from epalm.model.epalm import EPALM, trainable
+from epalm.model.language_model import PrefixedOPT
+from epalm.tasks.records import MediaItem
+
+LOSS_WEIGHT, LR, WEIGHT_DECAY = 0.1, 2e-5, 0.02
+"""As published."""
+
+TOGETHER = 5
+"""Questions of a picture that share a batch; VQA v2 has 5.4 on average."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to take a step.
+
+    Attributes:
+        name: of the line.
+        reference: name of the released code's way to train the same parts.
+        loss: batch with vectors -> (B) losses per sample.
+        weights: what is trained.
+        arrangement: how texts become batches.
+    """
+
+    name: str
+    reference: str
+    loss: Callable[[Batch], Tensor]
+    weights: Sequence[nn.Parameter]
+    arrangement: Arrangement = field(default_factory=Arrangement)
+
+
+def ways(lm: PrefixedOPT) -> list[Way]:
+    """Every way to train the full variant and `lin`."""
+    made = []
+    for variant in ("full", "lin"):
+        model = random_model(lm, variant)
+        weights = [weight for _, weight in trainable(model)]
+        reference = f"{variant}: official, cached"
+        official = OfficialModel(random_model(lm, variant, tail="official"))
+        official_weights = [weight for weight in official.parameters() if weight.requires_grad]
+        made.append(Way(reference, reference, official, official_weights))
+        for name, arrangement in _arrangements().items():
+            loss = _per_sample(model)
+            made.append(Way(f"{variant}: {name}", reference, loss, weights, arrangement))
+        own_tail = random_model(lm, variant, tail="official")
+        own_weights = [weight for _, weight in trainable(own_tail)]
+        name = f"{variant}: ours, official tail"
+        made.append(Way(name, reference, _per_sample(own_tail), own_weights))
+    return made
+
+
+def _arrangements() -> dict[str, Arrangement]:
+    grouped = f"{TOGETHER} a picture"
+    return {
+        "ours": Arrangement(),
+        "ours, buckets": Arrangement(buckets=True),
+        f"ours, buckets, {grouped}": Arrangement(TOGETHER, buckets=True),
+        f"ours, buckets, {grouped}, answers": Arrangement(
+            TOGETHER, buckets=True, supervise="answer"
+        ),
+    }
+
+
+def _per_sample(model: EPALM) -> Callable[[Batch], Tensor]:
+    def loss(batch: Batch) -> Tensor:
+        found: Tensor = model(batch).per_sample()
+        return found
+
+    return loss
+
+
+class Stepper:
+    """Takes training steps and measures them."""
+
+    def __init__(self, questions: Questions) -> None:
+        """Prepare the stored vectors."""
+        self._questions = questions
+        self._device = questions.device
+        self._vectors = stored_vectors(questions.device)
+
+    def variant(self, way: Way) -> Variant:
+        """The steps of a round."""
+        optimizer = torch.optim.AdamW(way.weights, lr=LR, weight_decay=WEIGHT_DECAY)
+
+        def run(number: int) -> Sample:
+            batches = self._questions.batches(number, way.arrangement)
+            synchronise(self._device)
+            with Watch() as watch:
+                for batch in batches:
+                    self._step(way, batch, optimizer)
+                synchronise(self._device)
+            return watch.sample(len(batches) * self._questions.batch_size)
+
+        return run
+
+    def flops(self, way: Way) -> int:
+        """Of one sample's forward and backward pass, counted while they are computed."""
+        batches = self._questions.batches(0, way.arrangement)
+        with FlopCounterMode(display=False) as counter:
+            for batch in batches:
+                self._backward(way, batch)
+        return int(counter.get_total_flops()) // (len(batches) * self._questions.batch_size)
+
+    def _step(self, way: Way, batch: Batch, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        self._backward(way, batch)
+        optimizer.step()
+
+    def _backward(self, way: Way, batch: Batch) -> None:
+        read = replace(batch, tokens=self._vectors.index_select(0, batch.tokens))
+        (LOSS_WEIGHT * way.loss(read).mean()).backward()
+
+
+def synchronise(device: str) -> None:
+    """Wait for what was started."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def photo_variant(encoder: OnlineEncoder, items: Sequence[MediaItem], steps: int) -> Variant:
+    """What the released code does with pictures in every step of a round.
+
+    Args:
+        encoder: on its device.
+        items: a batch of pictures, taken again in every step.
+        steps: of a round.
+    """
+
+    def run(_number: int) -> Sample:
+        with Watch() as watch:
+            for _ in range(steps):
+                encoder.encode(items).sum().item()  # waits for the device
+        return watch.sample(steps * len(items))
+
+    return run
+
+
+def multiply_variant(rows: int, shape: Shape, dtype: torch.dtype, device: str) -> Variant:
+    """The two products of a feed-forward block; its work is counted in floating-point operations.
+
+    Args:
+        rows: of the states.
+        shape: whose widths are taken.
+        dtype: of all matrices.
+        device: where they are.
+    """
+    states = torch.randn(rows, shape.width, device=device).to(dtype)
+    up = torch.randn(4 * shape.width, shape.width, device=device).to(dtype)
+    repeats = min(20, max(1, int(2e11 / (rows * shape.width**2))))
+
+    def run(_number: int) -> Sample:
+        synchronise(device)
+        with Watch() as watch:
+            for _ in range(repeats):
+                (states @ up.T) @ up
+            synchronise(device)
+        return watch.sample(repeats * 2 * 2 * rows * up.numel())
+
+    return run

@@ -1,0 +1,156 @@
+"""How much faster is a training step than the released code's, and where does that come from?
+
+    OMP_NUM_THREADS=1 python -m bench.training --shape 125m --precision bf16 --batch-size 32
+
+Every variant takes the same texts of a round through forward, backward and AdamW. Two references:
+"official, cached" computes the released step (`bench.official`) on stored vectors; to it "official,
+online" adds what the released code does for each picture in every step: decode, augment, encode.
+On a CPU ratios are those of processor time, on a GPU of the clock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from bench.encoding import make_photos
+from bench.official import OnlineEncoder
+from bench.rounds import (
+    Folder,
+    JsonFile,
+    Line,
+    Result,
+    Rounds,
+    Sample,
+    Samples,
+    Variant,
+    compare,
+    cpu_ratios,
+    interleave,
+    ratios,
+)
+from bench.steps import Stepper, Way, multiply_variant, photo_variant, ways
+from bench.stores import scratch
+from bench.workload import PROMPT, SHAPES, Questions, random_lm
+from epalm.model.language_model import PRECISIONS
+
+PAIRS, EPOCHS = 605_102, 8
+"""Questions with answers of VQA v2's Karpathy training split, and the published epochs."""
+
+MULTIPLY = "matrix product"
+PHOTOS = "pictures: decode, augment, encode"
+
+LONGEST_TEXT = 18
+"""Tokens of the longest of 32 texts, to which the released code pads them."""
+
+TARGETS: dict[tuple[str, str, int], dict[str, float]] = {}
+"""(shape, precision, batch size) -> "reference / way" -> the least ratio on one CPU thread."""
+
+
+def main(
+    shape: Annotated[str, typer.Option(help=", ".join(SHAPES))] = "125m",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "bf16",
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    steps: Annotated[int, typer.Option(help="Batches per round.", min=1)] = 2,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Ways whose name contains this; default: all.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    words: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 50_272,
+    encoder: Annotated[str, typer.Option(help="Of the pictures; empty: without them.")] = "vit-b16",
+    rounds: Rounds = 7,
+    folder: Folder = None,
+    json: JsonFile = None,
+) -> None:
+    """Take training steps."""
+    lm = random_lm(SHAPES[shape], precision, words=words, device=device)
+    made = chosen(ways(lm), only or [])
+    stepper = Stepper(Questions(words, batch_size, steps, device))
+    dtype = PRECISIONS[precision]
+    rows = batch_size * (1 + PROMPT + LONGEST_TEXT)
+    variants: dict[str, Variant] = {way.name: stepper.variant(way) for way in made}
+    variants[MULTIPLY] = multiply_variant(rows, SHAPES[shape], dtype, device)
+    with scratch(folder) as place:
+        if encoder:
+            items = make_photos(place, batch_size)
+            variants[PHOTOS] = photo_variant(OnlineEncoder(dtype, device, encoder), items, steps)
+        flops = {way.name: stepper.flops(way) for way in made}  # and warms up
+        samples = interleave(variants, rounds)
+    targets = TARGETS.get((shape, precision, batch_size), {}) if device == "cpu" else {}
+    lines = step_lines(samples, made, targets, device) + reached_lines(samples, flops, device)
+    title = f"Training steps, {shape}, {precision}, {device}, batches of {batch_size}"
+    Result(title, lines).publish(json)
+
+
+def chosen(made: Sequence[Way], parts: Sequence[str]) -> list[Way]:
+    """The ways asked for, and the references that they need."""
+    asked = [way for way in made if not parts or any(part in way.name for part in parts)]
+    references = {way.reference for way in asked}
+    return [way for way in made if way in asked or way.name in references]
+
+
+def joined(samples: Samples, first: str, second: str) -> list[Sample]:
+    """One after the other, round by round."""
+    pairs = zip(samples[first], samples[second], strict=True)
+    return [Sample(one.work, one.wall + two.wall, one.cpu + two.cpu) for one, two in pairs]
+
+
+def step_lines(
+    samples: Samples, made: Sequence[Way], targets: Mapping[str, float], device: str
+) -> list[Line]:
+    """Rates against the released step, first on stored vectors, then with its pictures.
+
+    Args:
+        samples: of all ways, and of the pictures if they were measured.
+        made: the ways.
+        targets: "<reference> / <way>" -> the least ratio.
+        device: decides which ratio counts.
+    """
+    lines = []
+    for cached in dict.fromkeys(way.reference for way in made):
+        mine = {way.name: samples[way.name] for way in made if way.reference == cached}
+        groups = {cached: mine}
+        if PHOTOS in samples:
+            online = cached.replace("cached", "online")
+            rest = {name: found for name, found in mine.items() if name != cached}
+            groups[online] = {online: joined(samples, cached, PHOTOS)} | rest
+        for reference, group in groups.items():
+            for line in compare(group, reference=reference, unit="samples/s", targets={}):
+                counted = line.ratio if device.startswith("cuda") else line.cpu_ratio
+                least = targets.get(f"{reference} / {line.what}")
+                if least and counted:
+                    met = counted.median >= least
+                    line = replace(line, target=f"ratio >= {least:g}", met=met)
+                lines.append(line)
+    return lines
+
+
+def reached_lines(samples: Samples, flops: Mapping[str, int], device: str) -> list[Line]:
+    """How much of the plain product's speed each way reaches; on a GPU also the hours it takes."""
+    on_gpu = device.startswith("cuda")
+    divide = ratios if on_gpu else cpu_ratios
+    work = {
+        name: [replace(one, work=each * one.work) for one in samples[name]]
+        for name, each in ({MULTIPLY: 1} | dict(flops)).items()
+    }
+    lines = [
+        Line(
+            f"{name}: reached",
+            float(np.median([one.work / (one.wall if on_gpu else one.cpu) for one in found])) / 1e9,
+            "GFLOP/s",
+            None if name == MULTIPLY else divide(found, work[MULTIPLY]),
+        )
+        for name, found in work.items()
+    ]
+    return lines + ([_hours(name, samples[name]) for name in flops] if on_gpu else [])
+
+
+def _hours(name: str, samples: list[Sample]) -> Line:
+    rate = float(np.median([one.work / one.wall for one in samples]))
+    return Line(f"{name}: {PAIRS:,} x {EPOCHS}", PAIRS * EPOCHS / rate / 3600, "hours")
+
+
+if __name__ == "__main__":
+    typer.run(main)
