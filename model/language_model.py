@@ -1,19 +1,38 @@
 """The frozen language model: Hugging Face's OPT, unchanged but for two named arguments."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, OPTForCausalLM, PreTrainedTokenizerBase
+from torch.distributed.tensor import DTensor
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from epalm.errors import ModelError
 from epalm.model.attention import ATTENTION, Prefix, register_attention
+from epalm.model.quantised import QUANTISED, move, quantise
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""Names of the frozen weights' dtypes on the command line and in recipes."""
+PRECISIONS = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.bfloat16,
+    "int4": torch.bfloat16,
+}
+"""Names of the frozen weights' precisions on the command line and in recipes, and the dtype of all
+weights that are not quantised."""
+
+HASHED_BYTES = 1 << 24
+"""Of a weight that are copied at one time for its digest."""
 
 
 class PrefixedOPT(OPTForCausalLM):
@@ -41,12 +60,53 @@ class PrefixedOPT(OPTForCausalLM):
         )
 
 
-def load_language_model(name: str, precision: str) -> PrefixedOPT:
-    """A frozen OPT in eval mode.
+def load_language_model(
+    name: str,
+    precision: str,
+    device: str = "cpu",
+    *,
+    shard: Callable[[nn.Module], object] | None = None,
+) -> PrefixedOPT:
+    """A frozen OPT in eval mode, loaded without a second copy of its weights.
+
+    The files are mapped, not read, and each decoder layer in turn is brought to its precision and
+    its device. So neither the device nor the memory of this process (the mapped files aside, whose
+    pages the system takes back) ever holds more than the finished part and one layer.
 
     Args:
         name: hub id or local folder.
-        precision: a key of `PRECISIONS`, the dtype of its weights.
+        precision: a key of `PRECISIONS`.
+        device: where the weights are to lie.
+        shard: called with each finished decoder layer, to leave a part of it on the device.
+
+    Raises:
+        ModelError: unknown precision, nothing found under that name, or not an OPT.
+        MissingToolError: the precision needs a package that is not installed.
+    """
+    config = load_config(name, precision)
+    config.dtype = None  # "auto" is then the dtype of the files, whatever the config claims
+    try:
+        model = PrefixedOPT.from_pretrained(name, config=config, dtype="auto")
+    except (OSError, ValueError) as error:
+        raise ModelError(_load_message("language model", name, error)) from error
+    freeze(model)
+    dtype, decoder = PRECISIONS[precision], model.model.decoder
+    for layer in decoder.layers:
+        if precision in QUANTISED:
+            quantise(layer, precision)
+        move(layer, device, dtype)
+        if shard is not None:
+            shard(layer)
+    for part in (
+        *(part for part in decoder.children() if part is not decoder.layers),
+        model.lm_head,
+    ):
+        move(part, device, dtype)
+    return model
+
+
+def load_config(name: str, precision: str) -> OPTConfig:
+    """The configuration of an OPT; no weights are read.
 
     Raises:
         ModelError: unknown precision, nothing found under that name, or not an OPT.
@@ -56,12 +116,11 @@ def load_language_model(name: str, precision: str) -> PrefixedOPT:
     disable_progress_bar()  # it would ignore --quiet
     try:
         config = AutoConfig.from_pretrained(name)
-        if config.model_type != "opt":
-            raise ModelError(f"{name} is a {config.model_type!r} model, wanted an OPT")
-        model = PrefixedOPT.from_pretrained(name, config=config, dtype=PRECISIONS[precision])
     except (OSError, ValueError) as error:
         raise ModelError(_load_message("language model", name, error)) from error
-    return freeze(model)
+    if not isinstance(config, OPTConfig):
+        raise ModelError(f"{name} is a {config.model_type!r} model, wanted an OPT")
+    return config
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -91,13 +150,23 @@ def freeze(model: PrefixedOPT) -> PrefixedOPT:
     return model
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each of several processes holds a part of the weights."""
+    return any(isinstance(weight, DTensor) for weight in model.parameters())
+
+
 def weights_digest(module: nn.Module) -> str:
-    """CRC-32C over all parameters' names and bytes, as eight hexadecimal digits."""
+    """CRC-32C over all parameters' and buffers' names and bytes, as eight hexadecimal digits.
+
+    Where processes hold parts of the weights, all have to call it, and all get the same.
+    """
     checksum = 0
-    for name, weight in sorted(module.named_parameters()):
-        raw = weight.detach().cpu().contiguous().view(torch.uint8).numpy()
+    for name, weight in sorted([*module.named_parameters(), *module.named_buffers()]):
+        whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+        raw = whole.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         checksum = google_crc32c.extend(checksum, name.encode())
-        checksum = google_crc32c.extend(checksum, raw.tobytes())
+        for start in range(0, len(raw), HASHED_BYTES):
+            checksum = google_crc32c.extend(checksum, raw[start : start + HASHED_BYTES].tobytes())
     return f"{checksum:08x}"
 
 

@@ -1,0 +1,131 @@
+"""Frozen linear maps whose weights are kept in 8 or 4 bits.
+
+A weight is made whole for one product and forgotten, in the backward pass as in the forward pass,
+so that only its codes take memory. The same codes serve training and generation on every device:
+they are made on the CPU, wherever they will lie.
+"""
+
+import logging
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from epalm.errors import MissingToolError
+
+QUANTISED = ("int8", "int4")
+"""Precisions of decoder layers' linear maps; embeddings, head, norms and biases keep a dtype.
+
+int8: one scale per output row (LLM.int8(), arXiv:2208.07339, without its activations in int8).
+int4: NF4, one scale per `BLOCK` weights (QLoRA, arXiv:2305.14314, section 3).
+"""
+
+BLOCK = 64
+"""Weights that share a scale in int4, as in QLoRA."""
+
+INT8_LARGEST = 127
+"""The code of a row's largest weight."""
+
+
+class QuantisedLinear(nn.Module):
+    """A frozen `torch.nn.Linear` with quantised weights."""
+
+    def __init__(self, linear: nn.Linear, precision: str) -> None:
+        """Quantise.
+
+        Args:
+            linear: its weight on the CPU; its bias is taken over.
+            precision: one of `QUANTISED`.
+        """
+        super().__init__()
+        self.precision = precision
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
+        weight = linear.weight.detach().float()
+        codes, scales = _to_int8(weight) if precision == "int8" else _to_int4(weight)
+        self.register_buffer("codes", codes)
+        self.register_buffer("scales", scales)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., in) to (..., out), of the same dtype."""
+        product: Tensor = _FrozenProduct.apply(states, self)  # type: ignore[no-untyped-call]
+        return product if self.bias is None else product + self.bias
+
+    def weight(self, dtype: torch.dtype) -> Tensor:
+        """(out, in): the weight that the codes stand for."""
+        codes, scales = self.get_buffer("codes"), self.get_buffer("scales")
+        if self.precision == "int8":
+            return codes.to(dtype) * scales.to(dtype)[:, None]
+        functional = _bitsandbytes()
+        shape = torch.Size((len(scales), BLOCK))
+        state = functional.QuantState(scales, shape, None, BLOCK, "nf4", dtype)
+        blocks: Tensor = functional.dequantize_4bit(codes, state)
+        count = self.out_features * self.in_features
+        return blocks.flatten()[:count].view(self.out_features, self.in_features)
+
+
+class _FrozenProduct(torch.autograd.Function):
+    """`states @ weight.T` that keeps the codes for backward, not the weight."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, linear: QuantisedLinear) -> Tensor:  # noqa: ANN401
+        ctx.linear = linear
+        return states @ linear.weight(states.dtype).T
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        return upstream @ ctx.linear.weight(upstream.dtype), None
+
+
+def quantise(layer: nn.Module, precision: str) -> None:
+    """Replace all linear maps within a module by quantised ones.
+
+    Raises:
+        MissingToolError: int4 needs bitsandbytes, which is not installed.
+    """
+    if precision == "int4" and find_spec("bitsandbytes") is None:
+        raise MissingToolError(
+            "lm_precision int4 needs bitsandbytes: pip install 'epalm[quantised]', or use int8"
+        )
+    for module in list(layer.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Linear):
+                setattr(module, name, QuantisedLinear(child, precision))
+
+
+def move(module: nn.Module, device: str, dtype: torch.dtype) -> None:
+    """Bring a module to a device, its parameters to a dtype too; codes and scales keep theirs."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(device=device, dtype=dtype)
+    module.to(device)
+
+
+def weight_count(model: nn.Module) -> int:
+    """Number of a model's weights, quantised ones included."""
+    maps = [module for module in model.modules() if isinstance(module, QuantisedLinear)]
+    plain = sum(weight.numel() for weight in model.parameters())
+    return plain + sum(linear.in_features * linear.out_features for linear in maps)
+
+
+def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, in) int8 and (out) float32."""
+    scales = (weight.abs().amax(dim=1) / INT8_LARGEST).clamp(min=torch.finfo(weight.dtype).tiny)
+    return (weight / scales[:, None]).round().to(torch.int8), scales
+
+
+def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Two codes a byte, uint8, and (blocks) float32.
+
+    A block is a row to bitsandbytes: its CPU kernel is wrong where rows are shorter than blocks.
+    """
+    blocks = nn.functional.pad(weight.flatten(), (0, -weight.numel() % BLOCK)).view(-1, BLOCK)
+    codes, state = _bitsandbytes().quantize_4bit(blocks, blocksize=BLOCK, quant_type="nf4")
+    return codes, state.absmax
+
+
+def _bitsandbytes() -> Any:  # noqa: ANN401 - a module without types
+    """bitsandbytes.functional, without its warnings about kernels that are not used here."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    return import_module("bitsandbytes.functional")
