@@ -10,7 +10,7 @@ Each finished run is a line of --out; the same command goes on behind the last o
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.rounds import TABLE_COLUMNS, command, commit, machine
+from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.model.variants import VARIANTS, find_variant
 from epalm.tasks.records import Example, Task
@@ -113,13 +114,23 @@ class Finished:
         return found
 
 
-def jobs(features: Sequence[str], variants: Sequence[str], seeds: int) -> Iterator[Job]:
-    """Every run, in an order whose beginnings make a table: seed 0, its controls, other seeds."""
+def jobs(stores: Mapping[str, StoreSpec], variants: Sequence[str], seeds: int) -> Iterator[Job]:
+    """Every run, in an order whose beginnings make a table: seed 0, its controls, other seeds.
+
+    Args:
+        stores: path or URL -> what is there; those of all tokens are for variants that read them.
+        variants: names.
+        seeds: of every variant.
+    """
     for seed in range(seeds):
         for blind in (False, True):
             for variant in variants:
                 if not blind or seed == 0 or variant == REPEATED_CONTROL:
-                    yield from (Job(store, variant, seed, blind) for store in features)
+                    every = find_variant(variant).vectors == "tokens"
+                    fitting = [
+                        name for name, spec in stores.items() if every == (spec.positions > 1)
+                    ]
+                    yield from (Job(store, variant, seed, blind) for store in fitting)
 
 
 def sampled(task: Task, *, train: int, val: int, seed: int) -> Task:
@@ -266,9 +277,9 @@ def main(
     alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, asked)
     lines = [line for line in Finished.read(out) if _current(line, alike)]
     done = {(line.dataset, line.variant, line.seed, line.blind) for line in lines}
-    for job in jobs(features, names, seeds):
-        dataset = Store.open(job.features).spec.dataset
-        if (dataset, job.variant, job.seed, job.blind) in done:
+    stores = {name: Store.open(name).spec for name in features}
+    for job in jobs(stores, names, seeds):
+        if (stores[job.features].dataset, job.variant, job.seed, job.blind) in done:
             continue
         with TemporaryDirectory(prefix="epalm-bench-", dir=out.parent) as folder:
             line = run(job, alike, Path(folder) / "run")

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,9 +252,10 @@ def test_a_variant_is_trained_with_its_blind_control_and_only_once(
 
 
 def test_every_beginning_of_the_list_of_runs_is_a_table() -> None:
+    stores = {name: scratch_spec(64) for name in ("a", "b")}
     made = [
         (job.features, job.variant, job.seed, job.blind)
-        for job in variants.jobs(["a", "b"], ["lin", "full"], 2)
+        for job in variants.jobs(stores, ["lin", "full"], 2)
     ]
     first = [(store, name) for name in ("lin", "full") for store in ("a", "b")]
     assert made == [
@@ -263,6 +265,13 @@ def test_every_beginning_of_the_list_of_runs_is_a_table() -> None:
         ("a", "full", 1, True),
         ("b", "full", 1, True),
     ]
+
+
+def test_variants_that_read_all_tokens_and_no_others_get_stores_of_them() -> None:
+    stores = {"cls": scratch_spec(64), "all": replace(scratch_spec(64), positions=5)}
+    made = variants.jobs(stores, ["magma", "magma-all-tokens"], 1)
+    found = [(job.features, job.variant) for job in made if not job.blind]
+    assert found == [("cls", "magma"), ("all", "magma-all-tokens")]
 
 
 def test_a_table_gives_mean_deviation_control_and_difference() -> None:
