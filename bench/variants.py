@@ -38,10 +38,9 @@ PLAIN_PROMPTS = ("pt-light", "full-light", "promptfuse", "deep-prompt", "l19-31+
 OWN_CHANGES = dict.fromkeys(PLAIN_PROMPTS, ("lr=3e-2",)) | {
     "finetune-lm": ("lm_precision='fp32'", "lm_lr=1e-3")
 }
-"""What variants need that do not learn with the others' recipe. Prompt vectors without an MLP
-start at random and large: after 40 steps on DAQUAR's training questions pt-light's loss was 4.25
-at 3e-3, 4.00 at 1e-2 and 3.69 at 3e-2. The loss of full was 3.26, 3.25 and 3.36 after 60. bf16 would
-round a language model's small steps away; after 30 of them its loss was 2.96 at 1e-4, 2.70 at 1e-3."""
+"""What variants need that hardly learn as the others do, found by the loss on DAQUAR's training
+questions: docs/benchmarks.md has the figures. Random prompt vectors without an MLP move slowly, and
+bf16 would round a language model's steps away."""
 
 
 @dataclass(frozen=True)
