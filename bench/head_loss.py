@@ -5,12 +5,13 @@
 Both give the loss of each row and the gradient of the states; a test compares them.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bench.rounds import (
@@ -24,29 +25,30 @@ from bench.rounds import (
     compare,
     interleave,
 )
+from epalm.model.blocked import block_weights
 from epalm.model.language_model import PRECISIONS
 from epalm.model.loss import head_losses
 
 REFERENCE = "plain"
 
 
-def plain_losses(states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def plain_losses(states: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
     """(M) float32, by all logits at once."""
-    return cross_entropy((states @ weight.T).float(), targets, reduction="none")
+    return cross_entropy(head(states).float(), targets, reduction="none")
 
 
 def step_variant(
-    compute: Callable[[Tensor, Tensor, Tensor], Tensor],
+    compute: Callable[[Tensor, nn.Linear, Tensor], Tensor],
     states: Tensor,
     *,
-    weight: Tensor,
+    head: nn.Linear,
     targets: Tensor,
 ) -> Variant:
     """Losses and the gradient of the states."""
 
     def run(_number: int) -> Sample:
         with Watch() as watch:
-            losses = compute(states, weight, targets)
+            losses = compute(states, head, targets)
             torch.autograd.grad(losses.sum(), states)
         return watch.sample(len(states))
 
@@ -57,12 +59,18 @@ def lines_for(precision: str, *, rows: int, width: int, words: int, rounds: int)
     """Both variants in one precision."""
     dtype = PRECISIONS[precision]
     states = torch.randn(rows, width).to(dtype).requires_grad_()
-    weight = torch.randn(words, width).div(width**0.5).to(dtype)
+    head = nn.Linear(width, words, bias=False, dtype=dtype).requires_grad_(requires_grad=False)
+    blocked = copy.deepcopy(head)
+    block_weights(blocked)
     targets = torch.randint(0, words, (rows,))
     samples = interleave(
         {
-            f"{precision} {name}": step_variant(compute, states, weight=weight, targets=targets)
-            for name, compute in ((REFERENCE, plain_losses), ("chunked", head_losses))
+            f"{precision} {name}": step_variant(compute, states, head=used, targets=targets)
+            for name, compute, used in (
+                (REFERENCE, plain_losses, head),
+                ("chunked", head_losses, head),
+                ("chunked, rearranged weight", head_losses, blocked),
+            )
         },
         rounds,
     )

@@ -1,13 +1,12 @@
 """Which reader a command takes: the highest rung of the ladder that its memory allows."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from epalm.cache.order import BLOCK_ROWS, BLOCKS_PER_SAMPLE, Order, design_effect
 from epalm.console import byte_size
 from epalm.errors import UsageError
+from epalm.memory import free_memory
 
 AUTO = "auto"
 
@@ -119,56 +118,6 @@ def pool_bytes(need: Need, pool_blocks: int) -> int:
 def ram_budget(asked: str) -> int:
     """Bytes of main memory that vectors may take: half of what is free, all if "ram" is asked."""
     return int(free_memory() * (1 if asked == "ram" else RAM_SHARE))
-
-
-def free_memory() -> int:
-    """Bytes that this process can still allocate, its control group's limit heeded.
-
-    Where there is no /proc (macOS), all of the machine's memory.
-    """
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.is_file():
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    lines = (line.split() for line in meminfo.read_text(encoding="utf-8").splitlines())
-    free = {name: int(kib) * 1024 for name, kib, *_ in lines}["MemAvailable:"]
-    groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    return min([free, *group_rooms(groups, Path("/sys/fs/cgroup"))])
-
-
-def group_rooms(groups: str, root: Path) -> list[int]:
-    """Free bytes below the memory limit of each control group that this process is in.
-
-    Args:
-        groups: content of /proc/self/cgroup, lines "number:controllers:path".
-        root: where control groups are mounted.
-    """
-    rooms = []
-    for line in groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, names = root, ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            top = root / "memory"
-        else:
-            continue
-        folder = top / path.lstrip("/")
-        for group in (folder, *folder.parents):
-            rooms += _room(group, *names)
-            if group == top:
-                break
-    return rooms
-
-
-def _room(group: Path, limit_file: str, usage_file: str, reclaimable: str) -> list[int]:
-    file = group / limit_file
-    limit = file.read_text(encoding="utf-8").strip() if file.is_file() else "max"
-    if limit == "max":
-        return []
-    usage = int((group / usage_file).read_text(encoding="utf-8"))
-    stat = (group / "memory.stat").read_text(encoding="utf-8").split()
-    freed = int(stat[stat.index(reclaimable) + 1]) if reclaimable in stat else 0
-    return [max(int(limit) - usage + freed, 0)]
 
 
 def _obstacle(reader: str, need: Need, budget: Budget, order: Order) -> str:

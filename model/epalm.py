@@ -110,7 +110,7 @@ class EPALM(nn.Module):
         rows = (flat_targets != IGNORED).nonzero().squeeze(1)
         values = head_losses(
             self._before_head(hidden.index_select(0, rows)),
-            self.language_model.lm_head.weight,
+            self.language_model.lm_head,
             flat_targets[rows],
             label_smoothing=label_smoothing,
         )

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+
+from epalm.model.blocked import multiply, multiply_back
 
 CHUNK_ROWS = 256
 """Rows whose logits exist at one time: 51 MB in float32 over OPT's 50,272 words."""
@@ -31,26 +33,26 @@ class TokenLosses:
 
 
 def head_losses(
-    states: Tensor, weight: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
+    states: Tensor, head: nn.Linear, targets: Tensor, *, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Cross-entropies of `states @ weight.T`, as `torch.nn.functional.cross_entropy` defines them.
+    """Cross-entropies of `head(states)`, as `torch.nn.functional.cross_entropy` defines them.
 
     If the head is frozen, the gradient of the states is all that backward needs. It is
     computed chunk by chunk beside the loss, in place of logits that would wait for backward.
 
     Args:
         states: (M, H).
-        weight: (vocabulary, H).
+        head: (H) to (vocabulary), without bias.
         targets: (M) int64.
         label_smoothing: mass spread over the vocabulary.
 
     Returns:
         (M) float32.
     """
-    if weight.requires_grad:
-        logits = (states @ weight.T).float()
+    if head.weight.requires_grad:
+        logits = head(states).float()
         return cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
-    losses: Tensor = _HeadLosses.apply(states, weight, targets, label_smoothing)  # type: ignore[no-untyped-call]
+    losses: Tensor = _HeadLosses.apply(states, head, targets, label_smoothing)  # type: ignore[no-untyped-call]
     return losses
 
 
@@ -59,7 +61,7 @@ class _HeadLosses(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401 - torch's context, untyped
         states: Tensor,
-        weight: Tensor,
+        head: nn.Linear,
         targets: Tensor,
         label_smoothing: float,
     ) -> Tensor:
@@ -68,15 +70,18 @@ class _HeadLosses(torch.autograd.Function):
         gradient = torch.empty_like(states) if wanted else states.new_empty(0)
         for start in range(0, len(states), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            logits = (states[rows] @ weight.T).float()
-            normaliser = logits.logsumexp(dim=1)
+            logits = multiply(head, states[rows]).float()
             chosen = targets[rows, None]
-            losses[rows] = normaliser - _target_mean(logits, chosen, label_smoothing)
-            if wanted:
-                logits.sub_(normaliser[:, None]).exp_()  # probabilities, then minus the target's
+            logits.sub_(logits.amax(dim=1, keepdim=True))
+            mean = _target_mean(logits, chosen, label_smoothing)
+            total = logits.exp_().sum(dim=1)
+            losses[rows] = total.log() - mean
+            if wanted:  # probabilities, minus what they should be
+                logits.div_(total[:, None])
                 logits.scatter_add_(1, chosen, torch.full_like(logits[:, :1], label_smoothing - 1))
-                logits.sub_(label_smoothing / logits.shape[1])
-                gradient[rows] = logits.to(weight.dtype) @ weight
+                if label_smoothing:
+                    logits.sub_(label_smoothing / logits.shape[1])
+                gradient[rows] = multiply_back(head, logits.to(states.dtype))
         ctx.save_for_backward(gradient)
         return losses
 

@@ -1,7 +1,5 @@
 """Which reader is taken, and what memory counts as free."""
 
-from pathlib import Path
-
 import pytest
 
 from epalm.cache.order import Order
@@ -12,11 +10,10 @@ from epalm.cache.plan import (
     Choice,
     Need,
     choose_reader,
-    free_memory,
-    group_rooms,
     ram_budget,
 )
 from epalm.errors import UsageError
+from epalm.memory import free_memory
 
 GB = 10**9
 COCO = Need(nbytes=1_136_213_000, vector_bytes=9216, blocks=7706, batch_size=64)
@@ -108,26 +105,3 @@ def test_evaluation_reads_single_rows_where_memory_is_short() -> None:
 
 def test_vectors_take_half_of_the_free_memory_unless_memory_is_asked_for() -> None:
     assert 0 < ram_budget("auto") < 0.6 * free_memory() < ram_budget("ram")
-
-
-def group(folder: Path, **files: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text + "\n")
-
-
-def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
-    outer, inner = tmp_path / "job", tmp_path / "job" / "step"
-    group(outer, memory__max="1000", memory__current="700", memory__stat="inactive_file 50")
-    group(inner, memory__max="max", memory__current="100", memory__stat="inactive_file 0")
-    assert group_rooms("0::/job/step\n", tmp_path) == [350]
-
-
-def test_control_groups_of_the_first_version_count(tmp_path: Path) -> None:
-    group(
-        tmp_path / "memory" / "job",
-        memory__limit_in_bytes="900",
-        memory__usage_in_bytes="1000",
-        memory__stat="inactive_file 1\ntotal_inactive_file 20",
-    )
-    assert group_rooms("3:cpu:/\n2:memory:/job\n0::/\n", tmp_path) == [0]

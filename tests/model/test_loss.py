@@ -1,13 +1,22 @@
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from epalm.model.blocked import block_weights
 from epalm.model.loss import CHUNK_ROWS, head_losses
 
 
+def head(weight: Tensor, *, trained: bool = False) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)
+    linear.weight = nn.Parameter(weight, requires_grad=trained)
+    return linear
+
+
+@pytest.mark.parametrize("kind", ["frozen", "blocked", "trained"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 7])
-def test_losses_and_gradients_equal_pytorchs(rows: int, smoothing: float) -> None:
+def test_losses_and_gradients_equal_pytorchs(rows: int, smoothing: float, kind: str) -> None:
     generator = torch.Generator().manual_seed(rows)
     states = torch.randn(rows, 12, generator=generator, requires_grad=True)
     weight = torch.randn(90, 12, generator=generator)
@@ -15,7 +24,9 @@ def test_losses_and_gradients_equal_pytorchs(rows: int, smoothing: float) -> Non
     upstream = torch.randn(rows, generator=generator)
     plain = cross_entropy(states @ weight.T, targets, reduction="none", label_smoothing=smoothing)
     (wanted,) = torch.autograd.grad((plain * upstream).sum(), states)
-    found = head_losses(states, weight, targets, label_smoothing=smoothing)
+    used = head(weight, trained=kind == "trained")
+    assert block_weights(used if kind == "blocked" else nn.Identity()) == (kind == "blocked")
+    found = head_losses(states, used, targets, label_smoothing=smoothing)
     (gradient,) = torch.autograd.grad((found * upstream).sum(), states)
     assert torch.allclose(found, plain, atol=1e-5)
     assert torch.allclose(gradient, wanted, atol=1e-5)
@@ -29,7 +40,7 @@ def test_in_bfloat16_the_loss_is_as_exact_as_pytorchs() -> None:
     truth = cross_entropy(exact.bfloat16().double() @ weight.bfloat16().double().T, targets)
     states = exact.bfloat16().requires_grad_()
     plain = cross_entropy((states @ weight.bfloat16().T).float(), targets)
-    found = head_losses(states, weight.bfloat16(), targets).mean()
+    found = head_losses(states, head(weight.bfloat16()), targets).mean()
     assert found.dtype == torch.float32
     assert abs(found - truth) <= 2 * abs(plain - truth) + 1e-4
     (gradient,) = torch.autograd.grad(found, states)
@@ -38,5 +49,5 @@ def test_in_bfloat16_the_loss_is_as_exact_as_pytorchs() -> None:
 
 def test_no_gradient_is_computed_where_none_is_asked() -> None:
     states, weight = torch.randn(5, 4), torch.randn(9, 4)
-    losses = head_losses(states, weight, torch.zeros(5, dtype=torch.long))
+    losses = head_losses(states, head(weight), torch.zeros(5, dtype=torch.long))
     assert not losses.requires_grad

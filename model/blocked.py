@@ -1,0 +1,107 @@
+"""Frozen weights in the layout of the CPU's matrix library, made once instead of in every product.
+
+oneDNN rearranges a plain weight whenever it multiplies by it. A frozen weight can be kept
+rearranged, for the product itself and for the product with its transpose that backward needs.
+Both take the memory of the weight once more.
+"""
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from epalm.memory import free_memory
+
+BLOCKED_DTYPES = (torch.float32, torch.bfloat16)
+"""Of weights that are worth it; few CPUs multiply in float16."""
+
+MEMORY_SHARE = 0.5
+"""Of the memory now available that rearranged weights may take."""
+
+logger = logging.getLogger(__name__)
+
+
+class BlockedLinear(nn.Linear):
+    """A frozen linear map that also has its weight rearranged.
+
+    Attributes:
+        ahead: the weight for `multiply`.
+        back: its transpose for `multiply_back`.
+    """
+
+    ahead: Tensor
+    back: Tensor
+
+    @classmethod
+    def convert(cls, linear: nn.Linear) -> None:
+        """Make a frozen map one of these, in place: its hooks and its weight stay."""
+        weight = linear.weight.detach()
+        linear.__class__ = cls
+        linear.ahead = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        transpose = weight.T.contiguous()
+        linear.back = torch.ops.mkldnn._reorder_linear_weight(transpose, None)
+
+    def forward(self, given: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        made: Tensor = _Product.apply(given, self)  # type: ignore[no-untyped-call]
+        return made
+
+
+class _Product(torch.autograd.Function):
+    """A linear map whose weight needs no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, linear: nn.Linear) -> Tensor:  # noqa: ANN401 - untyped
+        ctx.linear = linear
+        made = multiply(linear, given.flatten(0, -2))
+        return made.unflatten(0, given.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - untyped
+        made = multiply_back(ctx.linear, upstream.flatten(0, -2))
+        return made.unflatten(0, upstream.shape[:-1]), None
+
+
+def multiply(linear: nn.Linear, rows: Tensor) -> Tensor:
+    """(N, in) to (N, out), the linear map."""
+    if not isinstance(linear, BlockedLinear):
+        return nn.functional.linear(rows, linear.weight, linear.bias)
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(
+        rows, linear.ahead, linear.bias, "none", [], ""
+    )
+    return made
+
+
+def multiply_back(linear: nn.Linear, rows: Tensor) -> Tensor:
+    """(N, out) to (N, in): the gradient of what the map was given."""
+    if not isinstance(linear, BlockedLinear):
+        return rows @ linear.weight
+    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, linear.back, None, "none", [], "")
+    return made
+
+
+def block_weights(module: nn.Module) -> int:
+    """Rearrange all frozen linear maps of a module on a CPU, if memory allows.
+
+    Returns:
+        How many maps were rearranged; 0 if there is too little memory, with a line in the log.
+    """
+    found = [part for part in module.modules() if type(part) is nn.Linear and _suits(part)]
+    needed = 2 * sum(part.weight.nbytes for part in found)
+    if needed > MEMORY_SHARE * free_memory():
+        logger.info("weights stay as they are: rearranged ones need %.1f GB", needed / 1e9)
+        return 0
+    for part in found:
+        BlockedLinear.convert(part)
+    return len(found)
+
+
+def _suits(linear: nn.Linear) -> bool:
+    weight = linear.weight
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in BLOCKED_DTYPES
+        and not weight.requires_grad
+        and torch.backends.mkldnn.is_available()
+    )
