@@ -38,6 +38,26 @@ def command(
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Examples answered together.")] = 64,
+    beams: Annotated[
+        int | None, typer.Option(help="Beams; 1 is greedy. Default, as of all below: the run's.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Length of generated text, the end token included.")
+    ] = None,
+    sample: Annotated[
+        bool | None, typer.Option("--sample/--no-sample", help="Draw tokens at random.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Divides the logits before a draw.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the tokens with this much probability.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
+    answers: Annotated[
+        str,
+        typer.Option(help="Rank a closed list: a file with a line per answer, or top-1000."),
+    ] = "",
     limit: Annotated[int, typer.Option(min=0, help="First examples only; 0: all.")] = 0,
     reader: Annotated[
         str, typer.Option(help="How vectors are read: auto, ram, mapped or pread.")
@@ -47,9 +67,11 @@ def command(
 ) -> None:
     """Let a run answer a split, score the answers and write a report.
 
-    Files go to RUN/eval/SPLIT: predictions.jsonl, scores.json and report.html.
+    Files go to RUN/eval/SPLIT: predictions.jsonl, scores.json and report.html. An evaluation that
+    answers in another way than its run has a folder of its own.
     """
     configure_logging(quiet=quiet)
+    from epalm.evaluate.protocol import Protocol
     from epalm.evaluate.session import Request, evaluate, find_run
 
     request = Request(
@@ -63,6 +85,15 @@ def command(
         limit=limit,
         reader=reader,
         quiet=quiet,
+        protocol=Protocol(
+            num_beams=beams,
+            max_new_tokens=max_new_tokens,
+            do_sample=sample,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            answers=answers,
+        ),
     )
     finished = evaluate(request)
     _show(finished, as_json=as_json)

@@ -1,4 +1,4 @@
-"""From a trained run and questions to generated answers."""
+"""From a trained run and questions to answers."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from epalm.cache.source import FeatureSource
 from epalm.console import progress
-from epalm.model.decode import generate_all
+from epalm.model.answering import Answerer, Questions, answer_all
 from epalm.model.saved import LoadedRun
 from epalm.tasks.records import Example, Prediction
 
@@ -16,34 +16,37 @@ def predict(
     run: LoadedRun,
     examples: Sequence[Example],
     source: FeatureSource,
+    answer: Answerer,
     *,
     batch_size: int,
     quiet: bool = False,
 ) -> list[Prediction]:
-    """Generate an answer to every example, as the run's recipe generates.
+    """Answer every example.
 
     Args:
         run: the trained model.
         examples: their media must all be encoded in `source`.
         source: stored vectors; the deterministic view 0 is read.
-        batch_size: examples generated together.
+        answer: how.
+        batch_size: examples answered together.
         quiet: show no progress.
 
     Returns:
         One prediction per example, in the order of the examples.
     """
+    keys = [example.key for example in examples]
 
     def read(places: list[int]) -> Tensor:
-        return torch.from_numpy(source.read([examples[place].key for place in places], view=0))
+        return torch.from_numpy(source.read([keys[place] for place in places], view=0))
 
+    questions = Questions([example.prompt for example in examples], keys, read)
     with progress("answering", total=len(examples), unit="examples", quiet=quiet) as tick:
-        texts = generate_all(
+        texts = answer_all(
             run.model,
             run.tokenizer,
             run.record.model.text_template(),
-            [example.prompt for example in examples],
-            read,
-            decoding=run.record.decoding,
+            questions,
+            answer,
             batch_size=batch_size,
             tick=tick,
         )

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from epalm.cache.blind import BlindSource
@@ -14,6 +14,7 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, DataError, EpalmError, MissingFileError
 from epalm.evaluate.predict import predict
+from epalm.evaluate.protocol import Protocol, Way
 from epalm.evaluate.records import Answered, Evaluation, Score, write_evaluation
 from epalm.evaluate.report import ReportData, write_report
 from epalm.evaluate.settings import readable_settings
@@ -54,6 +55,7 @@ class Request:
         limit: only the first examples of the split; 0 for all.
         reader: how vectors are read, "auto" or one of `epalm.cache.plan.LOCAL_READERS`.
         quiet: show no progress.
+        protocol: what is to differ from the run's own way of answering.
     """
 
     run: Path
@@ -66,6 +68,7 @@ class Request:
     limit: int = 0
     reader: str = AUTO
     quiet: bool = False
+    protocol: Protocol = field(default_factory=Protocol)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def evaluate(request: Request) -> Finished:
         MissingToolError: the metric needs a program that is not installed.
         DataError: an example has no reference, or no medium could be encoded.
         UnknownKeyError: the store lacks a medium of the split.
-        UsageError: the reader asked for cannot work.
+        UsageError: the reader or the way to answer that was asked for cannot work.
         MissingFileError: the run has no trained tensors yet, or a data file is absent.
         ModelError: the language model is not the one the run was trained with.
     """
@@ -126,11 +129,13 @@ def evaluate(request: Request) -> Finished:
     check_store(record, store.spec, features)
     asked = task.examples(request.split, root)[: request.limit or None]
     check_scorable(asked)
+    way = request.protocol.settle(record.decoding, task, root)
     keys = [example.key for example in asked]
     source = open_reader(store, reader=request.reader, keys=keys, views=1)
     examples = _encodable(asked, source)
-    evaluation = _evaluation(request, task, source, asked, examples)
-    folder = request.run / "eval" / folder_name(request, blind=evaluation.blind)
+    evaluation = _evaluation(request, task, source, asked, examples, way=way)
+    name = folder_name(request, way, blind=evaluation.blind)
+    folder = request.run / "eval" / name
     write_evaluation(folder, evaluation)
     data = ReportData(
         title=f"{evaluation.run}, {evaluation.split}",
@@ -143,10 +148,10 @@ def evaluate(request: Request) -> Finished:
     return Finished(evaluation, folder)
 
 
-def folder_name(request: Request, *, blind: bool) -> str:
-    """The evaluation's folder under RUN/eval: `val`, `val-blind`, `val-first100`."""
+def folder_name(request: Request, way: Way, *, blind: bool) -> str:
+    """The evaluation's folder under RUN/eval: `val`, `val-blind`, `val-first100-beams3`."""
     limited = f"-first{request.limit}" if request.limit else ""
-    return f"{request.split}{limited}{'-blind' if blind else ''}"
+    return f"{request.split}{limited}{way.suffix}{'-blind' if blind else ''}"
 
 
 def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
@@ -213,6 +218,8 @@ def _evaluation(
     source: FeatureSource,
     asked: Sequence[Example],
     examples: Sequence[Example],
+    *,
+    way: Way,
 ) -> Evaluation:
     run = load_run(request.run, request.device)
     blind = request.blind or run.record.blind
@@ -220,7 +227,12 @@ def _evaluation(
     read_from = BlindSource(source, [keys], run.record.seed) if blind else source
     started = time.monotonic()
     predictions = predict(
-        run, examples, read_from, batch_size=request.batch_size, quiet=request.quiet
+        run,
+        examples,
+        read_from,
+        way.answerer(run),
+        batch_size=request.batch_size,
+        quiet=request.quiet,
     )
     scores = load_metric(task.metric)(predictions, examples)
     kept = {example.question_id for example in examples}
@@ -233,7 +245,7 @@ def _evaluation(
         headline=scores.headline,
         scores=corpus_scores(scores),
         breakdowns=breakdowns(scores, examples),
-        settings=readable_settings(run.record, request.run),
+        settings=readable_settings(run.record, request.run, answering=way.words),
         fingerprint=source.spec.comparable(),
         skipped=tuple(one.question_id for one in asked if one.question_id not in kept),
         seconds=time.monotonic() - started,

@@ -13,18 +13,18 @@ RECIPE_ROWS = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning r
 """Keys of the recipe that no run record holds -> how the report calls them."""
 
 
-def readable_settings(record: RunRecord, folder: Path) -> dict[str, str]:
+def readable_settings(record: RunRecord, folder: Path, *, answering: str) -> dict[str, str]:
     """Name -> value, in the order in which a reader asks.
 
     Args:
         record: the run.
         folder: its folder, whose recipe.toml adds epochs, batch size and learning rate if it is
             there.
+        answering: how it answers, in words.
     """
-    model, decoding = record.model, record.decoding
+    model = record.model
     share = 100 * record.trained / (record.trained + record.frozen)
     state = find_variant(model.variant).language_model
-    beams = "greedy" if decoding.num_beams == 1 else f"{decoding.num_beams} beams"
     return {
         "language model": f"{model.lm}, {state}, {model.precision}",
         "language model parameters": f"{record.frozen:,}",
@@ -37,7 +37,7 @@ def readable_settings(record: RunRecord, folder: Path) -> dict[str, str]:
         **_recipe_rows(folder / RECIPE_FILE),
         "text": model.template,
         "supervised": model.supervise,
-        "decoding": f"{beams}, at most {decoding.max_new_tokens} new tokens",
+        "decoding": answering,
         "trained blind": "yes" if record.blind else "no",
         "seed": str(record.seed),
         "features": record.features,

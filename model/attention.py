@@ -101,24 +101,21 @@ def attend(
     scaling: float,
     dropout: float = 0.0,
     layout: RowLayout | None = None,
-    prefix: Prefix | None = None,
-    prefix_index: Tensor | None = None,
     probe: Probe | None = None,
     **ignored: Any,  # noqa: ANN401 - transformers passes what other attention functions need
 ) -> tuple[Tensor, None]:
-    """Attention over rows (with `layout`), or over sequences behind an optional `prefix`.
+    """Attention over rows (with `layout`), or over sequences behind what a cache puts in front.
 
     Args:
         module: the OPT attention module that calls.
         query: (1, heads, N, head width) with a layout, else (B, heads, Q, head width).
         key: like query, all positions so far.
         value: like key.
-        attention_mask: (B, 1, Q, K) bool; not used with a layout.
+        attention_mask: (B, 1, Q, text) bool, over the last positions of the keys, all others are
+            seen; None if all are. Not used with a layout.
         scaling: factor on the scores.
         dropout: probability on the weights.
         layout: how rows form sequences.
-        prefix: keys and values in front of the text.
-        prefix_index: (B) int64, the picture of each sequence.
         probe: takes the place of attention.
         ignored: what other attention functions need.
 
@@ -129,20 +126,14 @@ def attend(
     if probe is not None:
         probe.query, probe.key, probe.value = query, key, value
         return query.transpose(1, 2) if probe.attended is None else probe.attended, None
-    number = int(module.layer_idx)  # type: ignore[arg-type]
     if layout is not None:
         query, key, value = (_to_sequences(part, layout) for part in (query, key, value))
         attention_mask = layout.visible
         if layout.recorded is not None:
-            layout.recorded[number] = key, value
-    elif prefix is not None and prefix_index is not None and prefix.layers[number] is not None:
-        keys, values = _before_text(prefix, number, prefix_index)
-        key, value = torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2)
-        if attention_mask is not None:
-            attention_mask = pad(attention_mask, (keys.shape[2], 0), value=True)
-        if prefix.carry is not None and number == prefix.carry.layer:
-            newest = None if attention_mask is None else attention_mask[:, :, -1:]
-            prefix.carry.read(key, value, newest, index=prefix_index, scaling=scaling)
+            layout.recorded[int(module.layer_idx)] = key, value  # type: ignore[arg-type]
+    elif attention_mask is not None:
+        before = key.shape[2] - attention_mask.shape[3]
+        attention_mask = pad(attention_mask, (before, 0), value=True)
     attended = _weigh(query, key, value, attention_mask, scaling=scaling, dropout=dropout)
     if layout is not None:
         attended = attended.flatten(0, 1).index_select(0, layout.slots_of_rows).unsqueeze(0)
@@ -175,18 +166,6 @@ def _by_sequence(rows: Tensor) -> Tensor:
     return rows[0].transpose(0, 1).unsqueeze(2)
 
 
-def _before_text(prefix: Prefix, layer: int, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values in front of each sequence, (B, heads, positions, head width)."""
-    stored = prefix.layers[layer]
-    assert stored is not None
-    keys, values = (part.index_select(0, index) for part in stored)
-    if prefix.carry is not None and layer == prefix.carry.layer + 1:
-        fresh_key, fresh_value = prefix.carry.state
-        keys = torch.cat([fresh_key, keys[:, :, 1:]], dim=2)
-        values = torch.cat([fresh_value, values[:, :, 1:]], dim=2)
-    return keys, values
-
-
 def _weigh(
     query: Tensor,
     key: Tensor,
@@ -197,9 +176,10 @@ def _weigh(
     dropout: float,
 ) -> Tensor:
     """Plain attention over sequences, (B, Q, heads, head width)."""
-    if query.device.type == "cpu" and key.shape[2] < SHORT and visible is not None:
+    if query.device.type == "cpu" and key.shape[2] < SHORT:
         scores = scaling * (query @ key.transpose(2, 3))
-        scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+        if visible is not None:
+            scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
         weights = softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
         attended = nn.functional.dropout(weights, dropout) @ value
     else:
@@ -218,8 +198,12 @@ def _to_sequences(rows: Tensor, layout: RowLayout) -> Tensor:
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:  # noqa: ANN401 - transformers' own signature
-    """Always a full mask: behind a prefix, SDPA's own causal mask would be misaligned."""
-    mask: Tensor | None = sdpa_mask(*args, **(kwargs | {"allow_is_causal_skip": False}))
+    """A full mask: behind a prefix, SDPA's own causal mask would be misaligned.
+
+    None for one query that sees all, as transformers decides.
+    """
+    single = kwargs["q_length"] == 1
+    mask: Tensor | None = sdpa_mask(*args, **(kwargs | {"allow_is_causal_skip": single}))
     return mask
 
 

@@ -1,35 +1,100 @@
-"""Generation with a key/value cache behind the visual prefix."""
+"""Generation behind a cache, by transformers' own decoding loops."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PretrainedConfig,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from epalm.errors import ModelError
-from epalm.model.batch import Template, collate_prompts
+from epalm.errors import ModelError, UsageError
 from epalm.model.epalm import EPALM
+from epalm.model.language_model import is_sharded
+from epalm.model.prefix_cache import PrefixCache
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How text is generated.
+    """How text is generated, in Hugging Face's words.
+
+    A sampled text depends on `seed`, its picture and its prompt, not on what else is in the batch,
+    the order of the questions or the number of processes; on another type of device the same seed
+    draws other numbers, and rounding can tip a draw as it can tip a greedy choice.
 
     Attributes:
         max_new_tokens: tokens after the prompt, the end token included.
         num_beams: 1 is greedy; the paper's main results use 3.
+        do_sample: draw each token from the language model's distribution, as the paper's ablations
+            do, in place of the most probable one.
+        temperature: the logits are divided by it before a draw.
+        top_p: draw only from the most probable tokens that have this much probability together.
+        seed: of all draws.
     """
 
     max_new_tokens: int = 20
     num_beams: int = 1
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be generated with.
+
+        Raises:
+            UsageError: names the setting, what was found and what was wanted.
+        """
+        for name in ("max_new_tokens", "num_beams", "temperature", "top_p"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} is {getattr(self, name)}, wanted more than 0")
+        if self.top_p > 1:
+            raise UsageError(f"top_p is {self.top_p}, wanted at most 1")
+        if self.do_sample and self.num_beams > 1:
+            raise UsageError(f"sampling keeps one text, found num_beams {self.num_beams}: give 1")
+        if not self.do_sample and (self.temperature, self.top_p) != (1, 1):
+            raise UsageError(
+                f"temperature {self.temperature:g} and top_p {self.top_p:g} change sampling only: "
+                "turn do_sample on (`epalm-eval --sample`), or leave both at 1"
+            )
 
 
-@torch.inference_mode()
+class RowNoise(LogitsProcessor):
+    """Gumbel noise on the logits, so that the largest one is a draw from their softmax.
+
+    Each row has a random stream of its own, which makes its draws independent of the batch.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        """One stream per row."""
+        self._streams = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(rows, vocabulary) float32, of the same shape."""
+        del input_ids
+        waits = torch.empty_like(scores)
+        for wait, stream in zip(waits, self._streams, strict=True):
+            wait.exponential_(generator=stream)
+        return scores - waits.clamp_(min=torch.finfo(waits.dtype).tiny).log_()
+
+
+@torch.no_grad()  # in inference mode, sharded weights could not be used for training again
 def generate(
-    model: EPALM, tokens: Tensor, input_ids: Tensor, attention_mask: Tensor, decoding: Decoding
+    model: EPALM,
+    tokens: Tensor,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    decoding: Decoding,
+    *,
+    seeds: Sequence[int] = (),
 ) -> Tensor:
-    """Ids that follow each prompt, padded after the end token.
+    """Ids that follow each prompt about a picture of its own; see `continue_texts`.
 
     Args:
         model: in eval mode.
@@ -37,6 +102,38 @@ def generate(
         input_ids: (B, T) int64, left-padded.
         attention_mask: (B, T) int64.
         decoding: see `Decoding`.
+        seeds: see `continue_texts`.
+    """
+    pictures = PrefixCache.of_pictures(model, tokens)
+    own = torch.arange(len(tokens), device=tokens.device)
+    return continue_texts(
+        model, pictures, input_ids, attention_mask, decoding, pictures=own, seeds=seeds
+    )
+
+
+@torch.no_grad()
+def continue_texts(
+    model: EPALM,
+    cache: PrefixCache,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    decoding: Decoding,
+    *,
+    pictures: Tensor,
+    seeds: Sequence[int] = (),
+) -> Tensor:
+    """Ids that follow each prompt, padded after the end token.
+
+    A prompt is read once, however many beams go on from it.
+
+    Args:
+        model: in eval mode.
+        cache: of the pictures.
+        input_ids: (B, T) int64, left-padded.
+        attention_mask: (B, T) int64.
+        decoding: see `Decoding`.
+        pictures: (B) int64, the row of `cache` that each prompt is about.
+        seeds: B numbers that decide the draws if the decoding samples.
 
     Returns:
         (B, at most max_new_tokens) int64.
@@ -45,89 +142,81 @@ def generate(
         ModelError: the last real token is not in the last column, or the text would outgrow the
             language model's position table.
     """
-    if not bool(attention_mask[:, -1].all()):
-        raise ModelError("generation needs left padding, found a prompt that ends in padding")
-    config = model.language_model.config
-    wanted = input_ids.shape[1] + decoding.max_new_tokens
-    if wanted > config.max_position_embeddings:
-        raise ModelError(
-            f"a prompt of {input_ids.shape[1]} tokens and {decoding.max_new_tokens} new ones "
-            f"exceed the language model's {config.max_position_embeddings} positions"
-        )
+    check_room(model, input_ids, attention_mask, decoding.max_new_tokens)
+    length, beams = input_ids.shape[1], decoding.num_beams
+    sharded = is_sharded(model.language_model)
+    read = cache.branch(pictures, None if bool(attention_mask.all()) else attention_mask)
+    if beams > 1:
+        if length > 1 and not sharded:  # else all processes have to pass the layers equally often
+            read_text(model, read, input_ids[:, :-1])
+        rows = torch.arange(len(pictures), device=pictures.device).repeat_interleave(beams)
+        read = read.branch(rows)
     out = model.language_model.generate(  # type: ignore[misc]
         input_ids=input_ids,
         attention_mask=attention_mask,
-        prefix=model.prefix(tokens),
-        prefix_index=torch.arange(len(tokens), device=tokens.device),
-        generation_config=GenerationConfig(
-            max_new_tokens=decoding.max_new_tokens,
-            num_beams=decoding.num_beams,
-            do_sample=False,
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.eos_token_id,
-            pad_token_id=config.pad_token_id,
-        ),
+        past_key_values=read,
+        generation_config=_configuration(model.language_model.config, decoding),
+        logits_processor=_draws(decoding, seeds, input_ids.device),
+        synced_gpus=sharded,
     )
-    ids: Tensor = out[:, input_ids.shape[1] :]
+    ids: Tensor = out[:, length:]
     return ids
 
 
-def generate_texts(
-    model: EPALM,
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template,
-    prompts: Sequence[str],
-    tokens: Tensor,
-    decoding: Decoding,
-) -> list[str]:
-    """The text that follows each prompt, without special tokens and outer blanks.
+def read_text(model: EPALM, cache: PrefixCache, input_ids: Tensor) -> Tensor:
+    """Let the cache read the next tokens of its texts.
 
     Args:
         model: in eval mode.
-        tokenizer: with the answer separator added if the template uses it.
-        template: how prompts were written in training.
-        prompts: B prompts, empty for captioning.
-        tokens: (B, L, D) stored vectors.
-        decoding: see `Decoding`.
+        cache: as many rows as there are texts; changed.
+        input_ids: (rows, new) int64, at least one new.
+
+    Returns:
+        (rows, new, word embedding's width): what the head makes logits of.
     """
-    device = next(model.parameters()).device
-    ids, mask = collate_prompts(tokenizer, template, prompts)
-    out = generate(model, tokens.to(device), ids.to(device), mask.to(device), decoding)
-    texts = tokenizer.batch_decode(out, skip_special_tokens=True)
-    return [text.strip() for text in texts]
+    read = model.language_model.model.decoder(
+        input_ids=input_ids,
+        attention_mask=cache.text_mask(cache.get_seq_length() + input_ids.shape[1]),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    states: Tensor = read.last_hidden_state
+    return states
 
 
-def generate_all(
-    model: EPALM,
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template,
-    prompts: Sequence[str],
-    read: Callable[[list[int]], Tensor],
-    *,
-    decoding: Decoding,
-    batch_size: int,
-    tick: Callable[[int], object],
-) -> list[str]:
-    """Texts for all prompts, in their order; prompts of like length share a batch.
+def check_room(model: EPALM, input_ids: Tensor, attention_mask: Tensor, new_tokens: int) -> None:
+    """Refuse prompts that no text can follow; see `continue_texts` for what is raised."""
+    if not bool(attention_mask[:, -1].all()):
+        raise ModelError("generation needs left padding, found a prompt that ends in padding")
+    positions = model.language_model.config.max_position_embeddings
+    if input_ids.shape[1] + new_tokens > positions:
+        raise ModelError(
+            f"a prompt of {input_ids.shape[1]} tokens and {new_tokens} new ones "
+            f"exceed the language model's {positions} positions"
+        )
 
-    Args:
-        model: left in eval mode.
-        tokenizer: see `generate_texts`.
-        template: see `generate_texts`.
-        prompts: all prompts.
-        read: places among the prompts -> their stored vectors (B, L, D).
-        decoding: see `Decoding`.
-        batch_size: prompts per batch.
-        tick: called with the size of each finished batch.
-    """
-    model.eval()
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    texts = [""] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        asked = [prompts[place] for place in places]
-        made = generate_texts(model, tokenizer, template, asked, read(places), decoding)
-        for place, text in zip(places, made, strict=True):
-            texts[place] = text
-        tick(len(places))
-    return texts
+
+def _configuration(config: PretrainedConfig, decoding: Decoding) -> GenerationConfig:
+    """Greedy or beams; draws are the greedy choice behind `RowNoise`."""
+    return GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        num_beams=decoding.num_beams,
+        do_sample=False,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+    )
+
+
+def _draws(
+    decoding: Decoding, seeds: Sequence[int], device: torch.device
+) -> LogitsProcessorList | None:
+    if not decoding.do_sample:
+        return None
+    draws = LogitsProcessorList()
+    if decoding.temperature != 1:
+        draws.append(TemperatureLogitsWarper(decoding.temperature))
+    if decoding.top_p < 1:
+        draws.append(TopPLogitsWarper(decoding.top_p))
+    draws.append(RowNoise(seeds, device))
+    return draws

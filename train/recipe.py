@@ -27,8 +27,6 @@ MORE_THAN_ZERO = (
     "batch_size",
     "lr",
     "loss_weight",
-    "max_new_tokens",
-    "num_beams",
     "text_step",
     "group_questions",
 )
@@ -99,6 +97,9 @@ class Recipe:
         clip_norm: largest norm of the gradient; 0 leaves it.
         max_new_tokens: length of generated text.
         num_beams: 1 is greedy.
+        do_sample: see `epalm.model.decode.Decoding`.
+        temperature: likewise.
+        top_p: likewise.
         val_examples: examples per validation, drawn with the run's seed; 0 for all.
     """
 
@@ -130,6 +131,9 @@ class Recipe:
     clip_norm: float = 0.0
     max_new_tokens: int = 20
     num_beams: int = 1
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
     val_examples: int = 0
     group_questions: int = 1
     bucket_batches: int = 0
@@ -146,13 +150,20 @@ class Recipe:
         for name in ("lm_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, wanted 0 <= {name} < 1")
+        self.decoding()
         find_variant(self.variant)
         Template(self.qa_template, self.supervise)
         Template(self.caption_template, self.supervise)
 
     def decoding(self) -> Decoding:
         """How the run generates."""
-        return Decoding(self.max_new_tokens, self.num_beams)
+        return Decoding(
+            self.max_new_tokens,
+            self.num_beams,
+            do_sample=self.do_sample,
+            temperature=self.temperature,
+            top_p=self.top_p,
+        )
 
     def model_settings(self, kind: Kind, spec: StoreSpec) -> ModelSettings:
         """How to build the model for a task of `kind` and a store's vectors.
@@ -278,4 +289,4 @@ def _toml_line(name: str, value: object) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'{name} = "{escaped}"'
-    return f"{name} = {value!r}"
+    return f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"

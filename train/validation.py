@@ -7,8 +7,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epalm.metrics.registry import Metric
+from epalm.model.answering import Generator, Questions, answer_all
 from epalm.model.batch import Template
-from epalm.model.decode import generate_all
 from epalm.model.epalm import EPALM
 from epalm.tasks.records import Example, Prediction
 from epalm.train.loader import AnySource, read_tokens
@@ -42,7 +42,10 @@ class Validation:
 
     def __call__(self) -> dict[str, float]:
         """Scores, the selecting one first; the same in every process."""
-        shares = self.group.gather(self._answer(self.examples[self.group.rank :: self.group.world]))
+        mine = self.examples[self.group.rank :: self.group.world]
+        missing = -(-len(self.examples) // self.group.world) - len(mine)
+        alike = [*mine, *self.examples[:missing]]  # for equally many batches in every process
+        shares = self.group.gather(self._answer(alike)[: len(mine)])
         texts = [""] * len(self.examples)
         for rank, share in enumerate(shares):
             texts[rank :: self.group.world] = share
@@ -52,13 +55,16 @@ class Validation:
         def read(places: list[int]) -> Tensor:
             return read_tokens(self.source, [examples[place] for place in places])
 
-        return generate_all(
+        return answer_all(
             self.model,
             self.tokenizer,
             self.template,
-            [example.prompt for example in examples],
-            read,
-            decoding=self.recipe.decoding(),
+            Questions(
+                [example.prompt for example in examples],
+                [example.key for example in examples],
+                read,
+            ),
+            Generator(self.tokenizer, self.recipe.decoding()),
             batch_size=-(-self.recipe.batch_size // self.group.world),
             tick=_no_progress,
         )

@@ -21,7 +21,8 @@ from epalm.evaluate import session
 from epalm.evaluate.records import read_evaluation
 from epalm.evaluate.session import Finished, Request, check_store, evaluate, find_run
 from epalm.metrics.registry import load_metric
-from epalm.model.decode import generate_texts
+from epalm.model.batch import collate_prompts
+from epalm.model.decode import Decoding, generate
 from epalm.model.saved import RunRecord, load_run
 from epalm.tasks.records import Prediction
 from epalm.tasks.registry import load_task
@@ -45,13 +46,13 @@ class Witness:
         self.run = load_run(run.folder)
         self.source = open_store(run.store)
 
-    def says(self, prompt: str, key: str) -> str:
+    def says(self, prompt: str, key: str, decoding: Decoding | None = None) -> str:
         tokens = torch.from_numpy(self.source.read([key]))
         record = self.run.record
-        template = record.model.text_template()
-        return generate_texts(
-            self.run.model, self.run.tokenizer, template, [prompt], tokens, record.decoding
-        )[0]
+        ids, mask = collate_prompts(self.run.tokenizer, record.model.text_template(), [prompt])
+        new = generate(self.run.model, tokens, ids, mask, decoding or record.decoding)
+        text: str = self.run.tokenizer.decode(new[0], skip_special_tokens=True)
+        return text.strip()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,192 @@
+"""Sampling, and generation for many questions at a time."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import TopPLogitsWarper
+
+from epalm.errors import UsageError
+from epalm.model import answering
+from epalm.model.answering import Generator, Questions, answer_all
+from epalm.model.attention import Prefix
+from epalm.model.batch import Template, collate_prompts
+from epalm.model.decode import Decoding, RowNoise, generate
+from epalm.model.epalm import EPALM
+from epalm.model.injection import Tail
+from epalm.model.language_model import load_language_model, load_tokenizer
+from tests.fakes import save_language_model
+from tests.model.helpers import tiny_epalm, tiny_opt
+
+WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")
+SAMPLING = Decoding(3, do_sample=True, temperature=0.8, top_p=0.9)
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    return torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    drawn = torch.randint(4, 60, (3, 7), generator=torch.Generator().manual_seed(6))
+    drawn[:, 0] = 2
+    return drawn
+
+
+def next_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
+    """(B, vocabulary) by full recomputation."""
+    with torch.inference_mode():
+        states = model.text_states(tokens, ids, torch.ones_like(ids))
+        return model.logits(states).view(*ids.shape, -1)[:, -1]
+
+
+@pytest.mark.parametrize("tail", ["causal", "drop", "official"])
+def test_cached_sampling_equals_uncached_sampling_with_the_same_seeds(
+    tokens: Tensor, ids: Tensor, tail: Tail
+) -> None:
+    lm = tiny_opt()
+    lm.config.eos_token_id = None
+    model = tiny_epalm(lm, tail=tail)
+    seeds = [11, 12, 13]
+    noise = RowNoise(seeds, ids.device)
+    text = ids
+    for _ in range(4):
+        scores = TopPLogitsWarper(0.9)(text, next_logits(model, tokens, text) / 0.8)
+        text = torch.cat([text, noise(text, scores).argmax(-1, keepdim=True)], dim=1)
+    decoding = replace(SAMPLING, max_new_tokens=4)
+    found = generate(model, tokens, ids, torch.ones_like(ids), decoding, seeds=seeds)
+    assert found.tolist() == text[:, -4:].tolist()
+    greedy = generate(model, tokens, ids, torch.ones_like(ids), Decoding(4))
+    assert found.tolist() != greedy.tolist()
+
+
+def test_tokens_are_drawn_as_often_as_the_language_model_says(tokens: Tensor, ids: Tensor) -> None:
+    model = tiny_epalm(tiny_opt())
+    draws, warmth = 2000, 0.7
+    one, text = tokens[:1].expand(draws, -1, -1), ids[:1].expand(draws, -1)
+    decoding = Decoding(1, do_sample=True, temperature=warmth)
+    found = generate(model, one, text, torch.ones_like(text), decoding, seeds=range(draws))
+    counts = Counter(found[:, 0].tolist())
+    wanted = (next_logits(model, tokens[:1], ids[:1])[0] / warmth).softmax(-1)
+    likely = [token for token in range(len(wanted)) if float(wanted[token]) * draws > 5]
+    assert len(likely) > 5
+    for token in likely:
+        share = float(wanted[token])
+        assert abs(counts[token] - draws * share) < 5 * math.sqrt(draws * share * (1 - share))
+
+
+def test_top_p_leaves_the_most_probable_tokens_only(tokens: Tensor, ids: Tensor) -> None:
+    model = tiny_epalm(tiny_opt())
+    one, text = tokens[:1].expand(50, -1, -1), ids[:1].expand(50, -1)
+    decoding = Decoding(1, do_sample=True, top_p=1e-6)
+    found = generate(model, one, text, torch.ones_like(text), decoding, seeds=range(50))
+    best = int(next_logits(model, tokens[:1], ids[:1])[0].argmax())
+    assert set(found.flatten().tolist()) == {best}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0, wanted more than 0"),
+        ({"num_beams": 0}, "num_beams is 0"),
+        ({"do_sample": True, "num_beams": 3}, "sampling keeps one text, found num_beams 3"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature is 0"),
+        ({"do_sample": True, "top_p": 1.5}, "top_p is 1.5, wanted at most 1"),
+        ({"temperature": 0.5}, "temperature 0.5 and top_p 1 change sampling only"),
+    ],
+)
+def test_settings_that_cannot_be_generated_with_are_refused(
+    settings: dict[str, float], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        Decoding(**settings)  # type: ignore[arg-type]
+
+
+class World:
+    """A model and 24 questions of many lengths about five pictures."""
+
+    def __init__(self, folder: str) -> None:
+        self.tokenizer = load_tokenizer(folder)
+        self.model = tiny_epalm(load_language_model(folder, "fp32"))
+        with torch.no_grad():
+            for weight in self.model.connectors.parameters():
+                weight.mul_(20)  # so that what was seen changes what is said
+        drawn = torch.Generator().manual_seed(8)
+        self.vectors = torch.randn(5, 2, 8, generator=drawn)
+        lengths = torch.randint(1, 9, (24,), generator=drawn).tolist()
+        self.prompts = [
+            " ".join(WORDS[place] for place in torch.randint(12, (n,), generator=drawn).tolist())
+            for n in lengths
+        ]
+        self.keys = [f"k{3 * place % 5}" for place in range(24)]
+        self.template = Template("{prompt} {answer}")
+
+    def answer(self, decoding: Decoding, batch_size: int, places: list[int]) -> list[str]:
+        questions = Questions(
+            [self.prompts[place] for place in places],
+            [self.keys[place] for place in places],
+            lambda asked: self.vectors[[int(self.keys[places[one]][1:]) for one in asked]],
+        )
+        return answer_all(
+            self.model,
+            self.tokenizer,
+            self.template,
+            questions,
+            Generator(self.tokenizer, decoding),
+            batch_size=batch_size,
+            tick=lambda _: None,
+        )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("model") / "lm"
+    return World(str(save_language_model(folder, WORDS, layers=4)))
+
+
+EVERYTHING = list(range(24))
+
+
+@pytest.mark.parametrize("decoding", [Decoding(3), Decoding(3, 3), SAMPLING])
+def test_texts_do_not_depend_on_the_batch_or_on_the_order(world: World, decoding: Decoding) -> None:
+    texts = [world.answer(decoding, batch_size, EVERYTHING) for batch_size in (1, 3, 64)]
+    assert texts[0] == texts[1] == texts[2]
+    assert world.answer(decoding, 5, EVERYTHING[::-1]) == texts[0][::-1]
+    assert len(set(texts[0])) > 5
+
+
+def test_texts_are_those_of_single_questions(world: World) -> None:
+    found = world.answer(Decoding(3), 8, EVERYTHING)
+    for place in range(0, 24, 3):
+        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[place]])
+        vectors = world.vectors[int(world.keys[place][1:])][None]
+        new = generate(world.model, vectors, ids, mask, Decoding(3))
+        assert found[place] == world.tokenizer.decode(new[0], skip_special_tokens=True).strip()
+
+
+def test_another_seed_draws_other_texts_and_the_same_seed_the_same(world: World) -> None:
+    first = world.answer(SAMPLING, 8, EVERYTHING)
+    assert world.answer(SAMPLING, 8, EVERYTHING) == first
+    assert world.answer(replace(SAMPLING, seed=1), 8, EVERYTHING) != first
+
+
+def test_the_prefix_of_a_picture_is_made_once_for_questions_that_stay_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counted(tokens: Tensor) -> Prefix:
+        made.append(len(tokens))
+        return prefix(tokens)
+
+    prefix = world.model.prefix
+    monkeypatch.setattr(world.model, "prefix", counted)
+    texts = world.answer(Decoding(3), 4, EVERYTHING)
+    assert made == [4, 2]  # 16 questions about k0, k3, k1 and k4, 8 about k4 and k2
+    monkeypatch.setattr(answering, "WINDOW", 24)
+    assert world.answer(Decoding(3), 1, EVERYTHING) == texts
+    assert made[2:] == [5]
