@@ -1,12 +1,15 @@
 """The model from its settings: frozen language model, trained parts, injection plan."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import UsageError
 from epalm.model.adapter import Adapters
 from epalm.model.batch import Supervision, Template, add_separator
+from epalm.model.blocked import block_weights
 from epalm.model.connector import Connectors
 from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
 from epalm.model.injection import InjectionPlan, Tail, parse_span, plan_injection
@@ -21,7 +24,7 @@ class ModelSettings:
 
     Attributes:
         lm: hub id or local folder of the OPT.
-        precision: dtype of the frozen weights, "fp32", "bf16" or "fp16".
+        precision: of the frozen weights, a key of `epalm.model.language_model.PRECISIONS`.
         variant: a name of `epalm.model.variants.VARIANTS`.
         encoder_width: D.
         cached: blocks of the encoder whose vectors are used.
@@ -56,20 +59,32 @@ class ModelSettings:
         return Template(self.template, self.supervise)
 
 
-def build_model(settings: ModelSettings) -> tuple[EPALM, PreTrainedTokenizerBase]:
+def build_model(
+    settings: ModelSettings,
+    device: str = "cpu",
+    *,
+    shard: Callable[[nn.Module], object] | None = None,
+) -> tuple[EPALM, PreTrainedTokenizerBase]:
     """The model with freshly initialised trained parts, and its tokenizer.
+
+    Args:
+        settings: how to build it.
+        device: where it is to lie.
+        shard: see `load_language_model`.
 
     Raises:
         UsageError: a setting that does not fit the language model.
         ModelError: the language model or its tokenizer cannot be used.
     """
-    lm = load_language_model(settings.lm, settings.precision)
+    lm = load_language_model(settings.lm, settings.precision, device, shard=shard)
     tokenizer = load_tokenizer(settings.lm)
     add_separator(tokenizer, settings.text_template(), lm.config.vocab_size)
     model = assemble(lm, settings)
     if not model.plan.can_generate:
         raise UsageError(CANNOT_GENERATE)
-    return model, tokenizer
+    if shard is None:
+        block_weights(model.language_model)
+    return model.to(device), tokenizer
 
 
 def assemble(lm: PrefixedOPT, settings: ModelSettings) -> EPALM:

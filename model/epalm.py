@@ -15,6 +15,7 @@ from epalm.model.injection import InjectionPlan
 from epalm.model.language_model import PrefixedOPT
 from epalm.model.loss import TokenLosses, head_losses
 from epalm.model.prompt import DeepPrompt, SoftPrompt
+from epalm.model.quantised import weight_count
 from epalm.model.rows import RowLayout, Sequences, lay_out
 
 CANNOT_GENERATE = (
@@ -272,11 +273,9 @@ class EPALM(nn.Module):
 
 def parameter_counts(model: EPALM) -> tuple[int, int]:
     """How many parameters are trained, and how many of the language model's are frozen."""
-    frozen = [weight for weight in model.language_model.parameters() if not weight.requires_grad]
-    return (
-        sum(weight.numel() for _, weight in trainable(model)),
-        sum(weight.numel() for weight in frozen),
-    )
+    trained = sum(weight.numel() for _, weight in trainable(model))
+    frozen = 0 if "language_model" in model.trained else weight_count(model.language_model)
+    return trained, frozen
 
 
 def trainable(model: EPALM) -> Iterator[tuple[str, nn.Parameter]]:

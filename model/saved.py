@@ -152,7 +152,7 @@ def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
         ModelError: the language model cannot be loaded, or has other weights than in training.
     """
     record = RunRecord.load(folder)
-    model, tokenizer = build_model(record.model)
+    model, tokenizer = build_model(record.model, device)
     digest = weights_digest(model.language_model)
     if digest != record.lm_digest:
         raise ModelError(
@@ -160,4 +160,4 @@ def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
             "use the language model it was trained with"
         )
     load_adapter(model, folder / ADAPTER_FILE)
-    return LoadedRun(record, model.to(device).eval(), tokenizer)
+    return LoadedRun(record, model.eval(), tokenizer)

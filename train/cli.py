@@ -63,6 +63,9 @@ def command(
         Literal["auto", "gpu", "ram", "mapped", "stream", "pread"],
         typer.Option(help="Where vectors are read from: see docs/format.md."),
     ] = "auto",
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Under torchrun: each process holds a part of the OPT.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
 ) -> None:
     """Train connectors and soft prompt on stored features against a frozen OPT.
@@ -124,6 +127,7 @@ def command(
                 reader=reader,
                 quiet=quiet,
                 group=group,
+                shard=shard,
             )
         )
 

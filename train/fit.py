@@ -54,6 +54,7 @@ class Run:
         seed: of dropout.
         quiet: show no progress.
         group: who trains together; its first process writes.
+        idle: what a process without a share of a batch computes; None for nothing.
         log: of that process only.
     """
 
@@ -65,6 +66,7 @@ class Run:
     seed: int
     quiet: bool = False
     group: Group = ALONE
+    idle: Batch | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     progress: Progress = field(init=False)
     log: MetricsLog | None = field(init=False)
@@ -199,6 +201,8 @@ def train_step(run: Run, batch: Batch | None) -> Tensor:
         loss, terms = reduce_loss(losses, recipe)
         loss = recipe.loss_weight * loss
         loss.backward()
+    elif run.idle is not None:
+        model(run.idle.to(device)).values.sum().backward()
     weights = [weight for _, weight in trainable(model)]
     loss = run.group.average(loss.detach(), weights, terms)
     if recipe.clip_norm:

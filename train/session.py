@@ -14,7 +14,7 @@ from epalm.cache.source import KeyIndex
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import duration
-from epalm.errors import CacheMismatchError, ModelError, UsageError
+from epalm.errors import CacheMismatchError, ModelError
 from epalm.metrics.registry import load_metric
 from epalm.model.assembly import ModelSettings, build_model
 from epalm.model.epalm import EPALM, parameter_counts
@@ -28,6 +28,7 @@ from epalm.train.parallel import ALONE, Group
 from epalm.train.recipe import Recipe
 from epalm.train.resident import gpu_budget, load_resident
 from epalm.train.run_folder import earlier_run, open_run_folder, write_card
+from epalm.train.sharding import check_share, idle_batch, layer_sharder
 from epalm.train.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Request:
         reader: how vectors are read, "auto" or one of `epalm.cache.plan.TRAIN_READERS`.
         quiet: show no progress.
         group: the processes that train together, connected.
+        shard: divide the frozen weights among them.
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class Request:
     reader: str = AUTO
     quiet: bool = False
     group: Group = ALONE
+    shard: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,12 @@ def train(request: Request) -> RunRecord:
     store = Store.open(request.features)
     spec = store.spec
     check_store(spec, request.recipe)
-    check_share(request)
+    check_share(group, request.recipe)
+    shard = layer_sharder(group, request.device, request.recipe) if request.shard else None
     data = open_data(request, store)
     settings = request.recipe.model_settings(request.task.kind, spec)
     torch.manual_seed(request.seed)
-    model, tokenizer = build_model(settings)
+    model, tokenizer = build_model(settings, request.device, shard=shard)
     record = _record(request, settings, model, spec=spec, order=data.order)
     if group.leads:
         open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
@@ -107,7 +111,7 @@ def train(request: Request) -> RunRecord:
     _announce(record, model, len(data.train), len(data.val))
     run = Run(
         folder=request.folder,
-        model=model.to(request.device),
+        model=model,
         loader=Loader(
             data.train,
             data.source,
@@ -134,6 +138,7 @@ def train(request: Request) -> RunRecord:
         seed=request.seed,
         quiet=request.quiet,
         group=group,
+        idle=idle_batch(*spec.row_shape[-2:]) if shard else None,
     )
     progress = fit(run)
     frozen = "language_model" not in model.trained
@@ -183,19 +188,6 @@ def check_store(spec: StoreSpec, recipe: Recipe) -> None:
                 f"`epalm-extract --{name} {wanted} --dataset {spec.dataset}`, or train with "
                 f"`--set {name}={value}` or another recipe"
             )
-
-
-def check_share(request: Request) -> None:
-    """Refuse more processes than a batch has examples.
-
-    Raises:
-        UsageError: names both numbers.
-    """
-    if request.group.world > request.recipe.batch_size:
-        raise UsageError(
-            f"{request.group.world} processes would share batches of {request.recipe.batch_size}: "
-            "start fewer, or raise it with --set batch_size=..."
-        )
 
 
 def _open_source(

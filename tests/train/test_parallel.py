@@ -1,28 +1,28 @@
 """Several processes that train one model, as torchrun starts them."""
 
-import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
-from typer.testing import CliRunner
 
 from epalm.errors import UsageError
-from epalm.train.cli import app
 from epalm.train.parallel import ALONE, Group
-from tests.train.helpers import World, logged, make_world, train_command
-
-COMMAND = [sys.executable, "-m", "epalm.train.cli"]
-SURE = ("--set", "lm_dropout=0.0")
+from tests.train.helpers import logged, make_world, train_command
+from tests.train.ranks import (
+    COMMAND,
+    SURE,
+    assert_same_training,
+    finish,
+    run_alone,
+    run_ranks,
+    start_ranks,
+    vary_answers,
+    wait_for_epochs,
+)
 
 
 def test_without_torchrun_a_process_is_alone() -> None:
@@ -54,69 +54,6 @@ def test_one_process_keeps_loss_and_gradients_to_the_bit() -> None:
     loss = torch.tensor(0.3)
     assert ALONE.average(loss, [weight], 7) is loss
     assert weight.grad.tolist() == torch.tensor([0.1, 0.7]).tolist()
-
-
-def start_ranks(arguments: Sequence[str], count: int) -> list["subprocess.Popen[str]"]:
-    """The processes that torchrun would start, without torchrun above them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
-    started = []
-    for rank in range(count):
-        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-        environment = os.environ | common | {name: str(value) for name, value in own.items()}
-        environment["OMP_NUM_THREADS"] = "1"
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen([*COMMAND, *arguments], env=environment, **pipes))
-    return started
-
-
-def finish(ranks: "Sequence[subprocess.Popen[str]]") -> tuple[list[int], list[str]]:
-    """Exit codes, and what was written to standard error."""
-    errors = [process.communicate(timeout=120)[1] for process in ranks]
-    return [process.returncode for process in ranks], errors
-
-
-def run_ranks(world: World, count: int, *extra: str) -> None:
-    codes, errors = finish(start_ranks(train_command(world, *extra), count))
-    assert codes == [0] * count, errors
-
-
-def run_alone(world: World, *extra: str) -> None:
-    result = CliRunner().invoke(app, train_command(world, *extra))
-    assert result.exit_code == 0, result.exception
-
-
-def wait_for_epochs(
-    world: World, ranks: "Sequence[subprocess.Popen[str]]", epochs: int, name: str = "run"
-) -> None:
-    log = world.root / "runs" / name / "metrics.jsonl"
-    while not log.is_file() or log.read_text().count('"val"') < epochs:
-        assert all(process.poll() is None for process in ranks), finish(ranks)
-        time.sleep(0.02)
-
-
-def vary_answers(world: World) -> None:
-    """Answers of one to three words, so that shares of a batch differ in their tokens."""
-    file = world.data / "train.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    for number, line in enumerate(lines):
-        line["answers"] = [" ".join(line["answers"] * (1 + number % 3))]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def assert_same_training(world: World, left: str, right: str) -> None:
-    ours, wanted = (logged(world, "train", name) for name in (left, right))
-    assert [line["step"] for line in ours] == [line["step"] for line in wanted]
-    assert [line["loss"] for line in ours] == pytest.approx(
-        [line["loss"] for line in wanted], abs=1e-5
-    )
-    assert logged(world, "val", left) == logged(world, "val", right)
-    files = [world.root / "runs" / name / "last.safetensors" for name in (left, right)]
-    weights, expected = map(load_file, files)
-    for name, weight in weights.items():
-        assert torch.allclose(weight, expected[name], atol=1e-4), name
 
 
 @pytest.mark.slow
