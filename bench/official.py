@@ -40,7 +40,7 @@ class OfficialModel(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """(B) float32: the sum of each sample's cross-entropies."""
-        logits = self.language_model.lm_head(self._states(batch))
+        logits = self.language_model.lm_head(self.states(batch))
         labels = pad(batch.labels, (logits.shape[1] - batch.labels.shape[1], 0), value=IGNORED)
         losses = cross_entropy(
             logits[:, :-1].contiguous().float().view(-1, logits.shape[-1]),
@@ -50,7 +50,7 @@ class OfficialModel(nn.Module):
         )
         return losses.view(len(labels), -1).sum(1)
 
-    def _states(self, batch: Batch) -> Tensor:
+    def states(self, batch: Batch) -> Tensor:
         """(B, 1 + P + T, word width) behind the last norm and projection."""
         decoder = self.language_model.model.decoder
         hidden, mask = self._embed(batch)

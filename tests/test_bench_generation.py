@@ -1,0 +1,61 @@
+"""`bench.generation`: that its reference generates what ours does, and that it runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import generation
+from bench.generation import Asked, cached, draw_answers, make_model, make_sure, ranked, recompute
+from bench.workload import SHAPES, Shape, random_lm, random_model
+from epalm.model.decode import Decoding
+
+pytestmark = pytest.mark.filterwarnings("ignore:A decoder-only architecture")
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "tiny", Shape(layers=8, width=64, heads=2))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_reference_generates_the_ids_that_ours_generates(beams: int) -> None:
+    lm = random_lm(SHAPES["tiny"], "fp32", words=61, device="cpu")
+    lm.config.eos_token_id = None
+    for weight in lm.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=0.2)
+    model = random_model(lm, "full", tail="official").eval()
+    asked, decoding = Asked.draw(3, 61, (9, 9)), Decoding(4, beams)
+    found = recompute(generation.recomputing(model), asked, decoding)
+    assert found.tolist() == cached(model, asked, decoding).tolist()
+    assert len(set(map(tuple, found.tolist()))) > 1
+
+
+def test_prompts_of_many_lengths_are_padded_on_either_side() -> None:
+    asked = Asked.draw(20, 61, (3, 6))
+    lengths = asked.left[1].sum(1)
+    assert set(lengths.tolist()) <= {3, 4, 5, 6}
+    for row, length in enumerate(lengths.tolist()):
+        assert asked.left[0][row, 6 - length :].tolist() == asked.right[0][row, :length].tolist()
+        assert asked.left[1][row].tolist() == [0] * (6 - length) + [1] * length
+        assert asked.right[1][row].tolist() == [1] * length + [0] * (6 - length)
+
+
+def test_a_sure_model_ends_a_listed_answer_where_it_ends() -> None:
+    model = make_model("tiny", "fp32", 300)
+    make_sure(model)
+    answers = draw_answers(20, 300)
+    assert {len(text) for text in answers.texts} == {1, 2}  # numbers of the answers
+    assert len(ranked(model, Asked.draw(2, 300, (3, 6)), answers)) == 2
+
+
+def test_every_way_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    generation.main("fp32", 2, 2, 2, 5, 2, "tiny", 300, 1, file)
+    lines = {line["what"]: line for line in json.loads(file.read_text())["lines"]}
+    assert len(lines) == 10
+    assert lines["greedy, batch 2: ours"]["cpu_ratio"]["median"] > 0
+    assert lines["3 beams, batch 2: ours, 12 tokens each"]["cpu_ratio"]["median"] > 0
+    assert lines["sure model, batch 2: ranking 5"]["cpu_ratio"]["median"] > 0
