@@ -49,7 +49,7 @@ def command(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto.")] = AUTO,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or fp16 for the frozen OPT; default: the recipe's.")
+        str, typer.Option(help="fp32, bf16, fp16, int8, int4 (frozen OPT); default: the recipe's.")
     ] = "",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     blind: Annotated[

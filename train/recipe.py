@@ -64,7 +64,7 @@ class Recipe:
 
     Attributes:
         lm: hub id or local folder of the OPT.
-        lm_precision: dtype of the frozen weights: "fp32", "bf16" or "fp16".
+        lm_precision: of the frozen weights: "fp32", "bf16", "fp16", "int8" or "int4".
         encoder: the encoder whose store the recipe wants; empty for any.
         preprocessing: likewise, "official" or "native"; empty for any.
         variant: what is trained, see `epalm.model.variants`.
@@ -75,6 +75,8 @@ class Recipe:
         tail: see `epalm.model.injection.Tail`.
         text_step: see `epalm.model.injection.plan_injection`.
         lm_dropout: hidden dropout of the frozen OPT while training.
+        recompute_layers: so many of the OPT's last layers compute their inner tensors again in the
+            backward pass in place of keeping them: less memory, more time, the same results.
         qa_template: how a question and its answer become text.
         caption_template: how a caption becomes text.
         supervise: "all" text tokens or the "answer" only.
@@ -122,6 +124,7 @@ class Recipe:
     tail: Tail = "causal"
     text_step: int = 1
     lm_dropout: float = 0.0
+    recompute_layers: int = 0
     prompt_lr: float = 0.0
     adapter_lr: float = 0.0
     lm_lr: float = 1e-7
@@ -150,6 +153,8 @@ class Recipe:
         for name in ("lm_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, wanted 0 <= {name} < 1")
+        if self.recompute_layers < 0:
+            raise RecipeError(f"recompute_layers is {self.recompute_layers}, wanted 0 or more")
         self.decoding()
         find_variant(self.variant)
         Template(self.qa_template, self.supervise)

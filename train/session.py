@@ -19,6 +19,7 @@ from epalm.metrics.registry import load_metric
 from epalm.model.assembly import ModelSettings, build_model
 from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.language_model import weights_digest
+from epalm.model.recompute import recompute_last
 from epalm.model.saved import RunRecord
 from epalm.tasks.records import Example, Task
 from epalm.train.checkpoint import Progress
@@ -104,6 +105,7 @@ def train(request: Request) -> RunRecord:
     settings = request.recipe.model_settings(request.task.kind, spec)
     torch.manual_seed(request.seed)
     model, tokenizer = build_model(settings, request.device, shard=shard)
+    recompute_last(model.language_model.model.decoder.layers, request.recipe.recompute_layers)
     record = _record(request, settings, model, spec=spec, order=data.order)
     if group.leads:
         open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
