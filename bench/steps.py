@@ -1,5 +1,7 @@
 """The ways to take a training step that `bench.training` compares, and how one is measured."""
 
+import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,8 +13,9 @@ from bench.official import OfficialModel, OnlineEncoder
 from bench.rounds import Sample, Variant, Watch
 from bench.workload import Arrangement, Questions, Shape, random_model, stored_vectors
 from epalm.model.batch import Batch
+from epalm.model.blocked import block_weights
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.language_model import PrefixedOPT
+from epalm.model.language_model import PrefixedOPT, freeze
 from epalm.tasks.records import MediaItem
 
 LOSS_WEIGHT, LR, WEIGHT_DECAY = 0.1, 2e-5, 0.02
@@ -42,23 +45,34 @@ class Way:
 
 
 def ways(lm: PrefixedOPT) -> list[Way]:
-    """Every way to train the full variant and `lin`."""
+    """Every way to train the full variant and `lin`; ours keep frozen weights as training does."""
+    blocked = twin(lm)
+    rearranged = block_weights(blocked)
     made = []
     for variant in ("full", "lin"):
-        model = random_model(lm, variant)
-        weights = [weight for _, weight in trainable(model)]
         reference = f"{variant}: official, cached"
         official = OfficialModel(random_model(lm, variant, tail="official"))
-        official_weights = [weight for weight in official.parameters() if weight.requires_grad]
-        made.append(Way(reference, reference, official, official_weights))
+        weights = [weight for weight in official.parameters() if weight.requires_grad]
+        made.append(Way(reference, reference, official, weights))
+        if rearranged:
+            name = f"{variant}: ours, plain weights"
+            made.append(_ours(name, reference, random_model(lm, variant), Arrangement()))
+        model = random_model(blocked, variant)
         for name, arrangement in _arrangements().items():
-            loss = _per_sample(model)
-            made.append(Way(f"{variant}: {name}", reference, loss, weights, arrangement))
-        own_tail = random_model(lm, variant, tail="official")
-        own_weights = [weight for _, weight in trainable(own_tail)]
+            made.append(_ours(f"{variant}: {name}", reference, model, arrangement))
+        own_tail = random_model(blocked, variant, tail="official")
         name = f"{variant}: ours, official tail"
-        made.append(Way(name, reference, _per_sample(own_tail), own_weights))
+        made.append(_ours(name, reference, own_tail, Arrangement()))
     return made
+
+
+def twin(lm: PrefixedOPT) -> PrefixedOPT:
+    """The same weights in other modules."""
+    with torch.device("meta"):
+        model = PrefixedOPT(copy.deepcopy(lm.config))
+    model.load_state_dict(lm.state_dict(), assign=True)
+    model.tie_weights()
+    return freeze(model)
 
 
 def _arrangements() -> dict[str, Arrangement]:
@@ -71,6 +85,11 @@ def _arrangements() -> dict[str, Arrangement]:
             TOGETHER, buckets=True, supervise="answer"
         ),
     }
+
+
+def _ours(name: str, reference: str, model: EPALM, arrangement: Arrangement) -> Way:
+    weights = [weight for _, weight in trainable(model)]
+    return Way(name, reference, _per_sample(model), weights, arrangement)
 
 
 def _per_sample(model: EPALM) -> Callable[[Batch], Tensor]:
@@ -108,7 +127,8 @@ class Stepper:
     def flops(self, way: Way) -> int:
         """Of one sample's forward and backward pass, counted while they are computed."""
         batches = self._questions.batches(0, way.arrangement)
-        with FlopCounterMode(display=False) as counter:
+        blocked = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
+        with FlopCounterMode(display=False, custom_mapping=blocked) as counter:
             for batch in batches:
                 self._backward(way, batch)
         return int(counter.get_total_flops()) // (len(batches) * self._questions.batch_size)
@@ -121,6 +141,14 @@ class Stepper:
     def _backward(self, way: Way, batch: Batch) -> None:
         read = replace(batch, tokens=self._vectors.index_select(0, batch.tokens))
         (LOSS_WEIGHT * way.loss(read).mean()).backward()
+
+
+def _linear_flops(
+    states: torch.Size, weight: torch.Size, *ignored: object, out_shape: torch.Size
+) -> int:
+    """Of a product with a rearranged weight, which torch does not count by itself."""
+    del weight, ignored
+    return 2 * math.prod(states) * out_shape[-1]
 
 
 def synchronise(device: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import training, workload
+from bench import steps, training, workload
 from bench.official import OfficialModel
 from bench.rounds import Sample
 from epalm.model.batch import Batch, collate_texts
@@ -107,3 +107,11 @@ def test_texts_are_as_long_as_the_published_ones() -> None:
     assert lengths.float().mean() == pytest.approx(13.4, abs=0.15)
     assert lengths.min() >= 11
     assert lengths.max() <= 22
+
+
+def test_products_with_rearranged_weights_count_as_much_as_plain_ones() -> None:
+    lm = workload.random_lm(workload.Shape(2, 16, 2), "fp32", words=40, device="cpu")
+    stepper = steps.Stepper(workload.Questions(words=40, batch_size=2, steps=1, device="cpu"))
+    counted = {way.name: stepper.flops(way) for way in steps.ways(lm)}
+    assert counted["full: ours"] == counted["full: ours, plain weights"]
+    assert 0 < counted["full: ours"] < counted["full: official, cached"]
