@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from bench import generation
 from bench.generation import Asked, cached, draw_answers, make_model, make_sure, ranked, recompute
 from bench.workload import SHAPES, Shape, random_lm, random_model
+from epalm.model import ranking
 from epalm.model.decode import Decoding
+from epalm.model.epalm import EPALM
+from epalm.model.prefix_cache import PrefixCache
 
 pytestmark = pytest.mark.filterwarnings("ignore:A decoder-only architecture")
 
@@ -43,12 +47,25 @@ def test_prompts_of_many_lengths_are_padded_on_either_side() -> None:
         assert asked.right[1][row].tolist() == [1] * length + [0] * (6 - length)
 
 
-def test_a_sure_model_ends_a_listed_answer_where_it_ends() -> None:
+def test_fewer_answers_of_a_list_are_read_by_a_model_that_is_sure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows: list[int] = []
+
+    def counted(model: EPALM, cache: PrefixCache, ids: Tensor) -> Tensor:
+        rows.append(len(ids))
+        return read_text(model, cache, ids)
+
+    read_text = ranking.read_text
+    monkeypatch.setattr(ranking, "read_text", counted)
+    answers, asked = draw_answers(60, 300), Asked.draw(4, 300, (3, 6))
     model = make_model("tiny", "fp32", 300)
+    assert len(ranked(model, asked, answers)) == 4
+    unsure = sum(rows)
+    rows.clear()
     make_sure(model)
-    answers = draw_answers(20, 300)
-    assert {len(text) for text in answers.texts} == {1, 2}  # numbers of the answers
-    assert len(ranked(model, Asked.draw(2, 300, (3, 6)), answers)) == 2
+    assert len(ranked(model, asked, answers)) == 4
+    assert sum(rows) < unsure / 2
 
 
 def test_every_way_is_measured(tmp_path: Path) -> None:

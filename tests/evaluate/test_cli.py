@@ -52,11 +52,47 @@ def test_a_complete_evaluation_gives_exit_code_0_and_json_on_request(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "name", "words"),
+    [
+        (("--beams", 2), "val-first3-beams2", "2 beams, at most 3 new tokens"),
+        (
+            ("--sample", "--temperature", 0.5, "--top-p", 0.9, "--seed", 3),
+            "val-first3-sample-t0.5-p0.9-seed3",
+            "sampling (temperature 0.5, top-p 0.9, seed 3), at most 3 new tokens",
+        ),
+        (
+            ("--answers", "top-5"),
+            "val-first3-top5",
+            "the most probable of the 1 most frequent training answers",
+        ),
+    ],
+)
+def test_another_way_to_answer_is_recorded_in_a_folder_of_its_own(
+    tiny: TinyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    *,
+    arguments: tuple[object, ...],
+    name: str,
+    words: str,
+) -> None:
+    fixed = ("--split", "val", "--run", tiny.folder, "--limit", 3, "--json", "--quiet")
+    assert call(monkeypatch, *fixed, *arguments) == 0
+    scores = json.loads(capfd.readouterr().out)
+    assert Path(scores["folder"]) == tiny.folder / "eval" / name
+    assert scores["settings"]["decoding"] == words
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("--split", "vall"), 2, "has no split 'vall': choose one of train, val"),
         (("--split", "val", "--device", "abacus"), 2, "--device abacus cannot be used"),
         (("--split", "val", "--run", "absent"), 1, "epalm-train"),
+        (("--split", "val", "--beams", "0"), 2, "num_beams is 0, wanted more than 0"),
+        (("--split", "val", "--temperature", "2"), 2, "turn do_sample on"),
+        (("--split", "val", "--answers", "absent.txt"), 1, "absent.txt is not there"),
+        (("--split", "val", "--answers", "top-9", "--beams", "3"), 2, "ranks a closed list"),
         (("--split", "val", "--features", "absent.zarr"), 1, "absent.zarr"),
     ],
 )

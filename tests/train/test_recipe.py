@@ -7,6 +7,7 @@ import pytest
 
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError, UsageError
+from epalm.model.decode import Decoding
 from epalm.train.recipe import Schedule, known_recipes, load_recipe
 from epalm.train.schedule import learning_rate
 
@@ -27,6 +28,18 @@ def test_a_recipe_that_comes_with_the_package_survives_a_round_trip(
 def test_a_change_reaches_into_a_table() -> None:
     recipe = load_recipe("vqa2", ["schedule.min_lr=3e-6", "lm=facebook/opt-125m", "epochs=2"])
     assert (recipe.schedule.min_lr, recipe.lm, recipe.epochs) == (3e-6, "facebook/opt-125m", 2)
+
+
+def test_sampling_reaches_generation_and_survives_a_round_trip(tmp_path: Path) -> None:
+    changes = ["num_beams=1", "do_sample=true", "temperature=0.7", "top_p=0.9"]
+    recipe = load_recipe("vqa2", changes)
+    wanted = Decoding(recipe.max_new_tokens, do_sample=True, temperature=0.7, top_p=0.9)
+    assert recipe.decoding() == wanted
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipe.to_toml())
+    assert load_recipe(str(copy)) == recipe
+    with pytest.raises(UsageError, match="sampling keeps one text, found num_beams 3"):
+        load_recipe("vqa2", ["num_beams=3", "do_sample=true"])
 
 
 def test_text_step_reaches_the_model() -> None:
