@@ -247,8 +247,7 @@ def publish(lines: Sequence[Finished]) -> None:
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=TABLE_COLUMNS)
     console.print(shown)
-    markdown = [head, ["---"] * len(head), *rows]
-    for cells in markdown:
+    for cells in [head, ["---"] * len(head), *rows]:
         console.print(f"| {' | '.join(cells)} |", markup=False, highlight=False, soft_wrap=True)
     seconds = sorted(line.seconds for line in lines)
     console.print(f"{len(lines)} runs, {np.median(seconds):.0f} s each (median)")
@@ -277,7 +276,8 @@ def main(
     names = [name for name in variants or VARIANTS if find_variant(name)]
     local = str(Path(lm).absolute()) if Path(lm).is_dir() else lm
     alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, asked)
-    lines = [line for line in Finished.read(out) if _current(line, alike)]
+    found = [line for line in Finished.read(out) if line.variant in names]
+    lines = [line for line in found if _current(line, alike)]
     done = {(line.dataset, line.variant, line.seed, line.blind) for line in lines}
     stores = {name: Store.open(name).spec for name in features}
     for job in jobs(stores, names, seeds):
@@ -288,7 +288,7 @@ def main(
         lines.append(line)
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(line)) + "\n")
-    publish([line for line in lines if line.variant in names])
+    publish(lines)
 
 
 def _current(line: Finished, alike: Alike) -> bool:
