@@ -49,15 +49,17 @@ def test_losses_and_texts_are_those_of_one_process_with_whole_weights(
 
 
 @pytest.mark.slow
-def test_a_run_killed_with_whole_weights_goes_on_with_divided_ones(tmp_path: Path) -> None:
-    world = make_world(tmp_path, epochs=12)
+def test_killed_processes_with_divided_weights_go_on_with_the_losses_of_undisturbed_ones(
+    tmp_path: Path,
+) -> None:
+    world = make_world(tmp_path, epochs=6)
     run_ranks(world, 2, "--name", "undisturbed", "--shard")
     killed = start_ranks(train_command(world, "--shard"), 2)
     wait_for_epochs(world, killed, 2)
     for process in killed:
         process.send_signal(signal.SIGKILL)
     finish(killed)
-    run_ranks(world, 2)
+    run_ranks(world, 2, "--shard")
     for kind in ("train", "val"):
         assert logged(world, kind) == logged(world, kind, "undisturbed")
     files = [tmp_path / "runs" / name / "last.safetensors" for name in ("run", "undisturbed")]
