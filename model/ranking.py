@@ -110,7 +110,7 @@ def rank(
     *,
     pictures: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The most probable answer to each prompt, the first one of several that are equal.
+    """The most probable answer to each prompt.
 
     With the tail "official" a token is scored as in generation, where the visual row has read the
     text up to it; the training loss lets that row read the tokens it scores.
