@@ -58,7 +58,7 @@ class RecomputingOPT(OPTForCausalLM):
 
     read: Callable[[Batch], Tensor]
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
@@ -71,7 +71,7 @@ class RecomputingOPT(OPTForCausalLM):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         own = torch.arange(len(input_ids), device=input_ids.device)
         states = self.read(Batch(tokens, input_ids, mask, input_ids, own))
-        return CausalLMOutputWithPast(logits=self.lm_head(states))  # type: ignore[arg-type]
+        return CausalLMOutputWithPast(logits=self.lm_head(states))
 
 
 def recomputing(model: EPALM) -> RecomputingOPT:
@@ -111,7 +111,7 @@ class Asked:
 def recompute(model: RecomputingOPT, asked: Asked, decoding: Decoding) -> Tensor:
     """(B, new tokens) ids by the released code's way."""
     ids, mask = asked.right
-    out: Tensor = model.generate(  # type: ignore[misc]
+    out = model.generate(  # type: ignore[misc]
         input_ids=ids,
         attention_mask=mask,
         tokens=asked.tokens,
@@ -122,7 +122,8 @@ def recompute(model: RecomputingOPT, asked: Asked, decoding: Decoding) -> Tensor
             pad_token_id=PAD,
         ),
     )
-    return out[:, ids.shape[1] :]
+    made: Tensor = out[:, ids.shape[1] :]
+    return made
 
 
 def cached(model: EPALM, asked: Asked, decoding: Decoding) -> Tensor:

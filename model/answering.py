@@ -127,7 +127,7 @@ def answer_all(
             ids, mask = collate_prompts(tokenizer, template, prompts)
             pictures = torch.tensor([rows[key] for key in keys])
             names = [f"{key}\n{prompt}" for key, prompt in zip(keys, prompts, strict=True)]
-            asked = Asked(cache, *(part.to(device) for part in (pictures, ids, mask)), names)
+            asked = Asked(cache, pictures.to(device), ids.to(device), mask.to(device), names)
             for place, text in zip(batch, answer(model, asked), strict=True):
                 texts[place] = text
             tick(len(batch))
