@@ -28,7 +28,8 @@ from epalm.model.variants import VARIANTS, find_variant
 from epalm.tasks.records import Example, Task
 from epalm.tasks.registry import load_task, resolve_data_root
 from epalm.train.recipe import Recipe, load_recipe
-from epalm.train.session import Request, train
+from epalm.train.request import Request
+from epalm.train.session import train
 
 REPEATED_CONTROL = "full"
 """The variant whose blind control is trained with every seed; the others' with the first only."""

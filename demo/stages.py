@@ -16,7 +16,7 @@ from epalm.extract.run import extract
 from epalm.tasks.manifest import TASK, media
 from epalm.tasks.registry import load_task
 from epalm.train.recipe import load_recipe
-from epalm.train.session import Request as TrainRequest
+from epalm.train.request import Request as TrainRequest
 from epalm.train.session import train
 
 ENCODER = "epalm.demo.encoder:micro_vit"

@@ -30,6 +30,8 @@ class Batch:
         labels: (B, T) int64, `IGNORED` where nothing is supervised; not shifted. Column 0 is
             always ignored: no row predicts the first token.
         pictures: (B) int64, the picture each sample asks about; every one of the G has a sample.
+        lower: (rows, H) states of the texts below the injection, see `EPALM.lower_states`; None
+            if they are to be computed.
     """
 
     tokens: Tensor
@@ -37,11 +39,15 @@ class Batch:
     attention_mask: Tensor
     labels: Tensor
     pictures: Tensor
+    lower: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        tensors = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {
+            name: one.to(device, non_blocking=True) for name, one in held.items() if one is not None
+        }
+        return Batch(**moved)
 
 
 @dataclass(frozen=True)

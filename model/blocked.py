@@ -55,12 +55,12 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, given: Tensor, linear: nn.Linear) -> Tensor:  # noqa: ANN401 - untyped
         ctx.linear = linear
         made = multiply(linear, given.flatten(0, -2))
-        return made.unflatten(0, given.shape[:-1])
+        return made.view(*given.shape[:-1], made.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - untyped
         made = multiply_back(ctx.linear, upstream.flatten(0, -2))
-        return made.unflatten(0, upstream.shape[:-1]), None
+        return made.view(*upstream.shape[:-1], made.shape[-1]), None
 
 
 def multiply(linear: nn.Linear, rows: Tensor) -> Tensor:

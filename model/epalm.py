@@ -13,10 +13,11 @@ from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
 from epalm.model.injection import InjectionPlan
 from epalm.model.language_model import PrefixedOPT
+from epalm.model.layers import Injection, Start, run_layers
 from epalm.model.loss import TokenLosses, head_losses
 from epalm.model.prompt import DeepPrompt, SoftPrompt
 from epalm.model.quantised import weight_count
-from epalm.model.rows import RowLayout, Sequences, lay_out
+from epalm.model.rows import Sequences
 
 CANNOT_GENERATE = (
     "tail 'official' lets a visual row that reads the text into more than the last layer, so that "
@@ -103,7 +104,11 @@ class EPALM(nn.Module):
         """
         present = self._present(batch.attention_mask)
         hidden = self.text_states(
-            batch.tokens, batch.input_ids, batch.attention_mask, pictures=batch.pictures
+            batch.tokens,
+            batch.input_ids,
+            batch.attention_mask,
+            pictures=batch.pictures,
+            lower=batch.lower,
         )
         targets = batch.labels.roll(-1, dims=1)
         targets[:, -1] = IGNORED
@@ -138,6 +143,7 @@ class EPALM(nn.Module):
         attention_mask: Tensor,
         *,
         pictures: Tensor | None = None,
+        lower: Tensor | None = None,
     ) -> Tensor:
         """Last layer's states of the text rows, in order of sample and position.
 
@@ -146,20 +152,56 @@ class EPALM(nn.Module):
             input_ids: (B, T) int64.
             attention_mask: (B, T) int64. Every sequence's first position must be real.
             pictures: (B) int64, see `Batch`; None if each sample has its own.
+            lower: (rows, H), what `lower_states` gave for these texts; None to compute it here.
 
         Returns:
             (rows, H): one per real token; with the official tail one per position, since its
             visual query reads the padding too.
         """
         present = self._present(attention_mask)
-        positions = (attention_mask.cumsum(1) * attention_mask - 1 + POSITION_OFFSET)[present]
-        text = self.language_model.model.decoder.embed_tokens(input_ids[present])
         if pictures is None:
             pictures = torch.arange(len(tokens), device=tokens.device)
         elif self.plan.visual_sees_all:  # a visual row that reads a text serves no other
             tokens, pictures = tokens[pictures], torch.arange(len(pictures), device=tokens.device)
         sequences = Sequences(present, attention_mask.bool(), pictures)
-        return self._run(tokens, text, positions, sequences)
+        if lower is None:
+            start = Start(*self._embed(input_ids, attention_mask))
+        else:
+            start = Start(lower.to(self._dtype), 0, self.plan.first)
+        return self._run(self._visual_states(tokens), start, sequences)
+
+    @property
+    def text_is_apart(self) -> bool:
+        """Whether what a text is below the first injected layer depends on nothing that learns."""
+        others = (self.prompt, self.adapters)
+        return (
+            all(part is None for part in others)
+            and "language_model" not in self.trained
+            and self.lm_dropout == 0
+            and self.plan.first > 0
+        )
+
+    def lower_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """States of the text rows where the first picture comes in, see `text_states`.
+
+        Args:
+            input_ids: (B, T) int64.
+            attention_mask: (B, T) int64.
+
+        Returns:
+            (rows, H) in the language model's dtype, without gradient.
+
+        Raises:
+            ModelError: they change while the model learns.
+        """
+        if not self.text_is_apart:
+            raise ModelError("the states of texts below the injection depend on what is trained")
+        present = self._present(attention_mask)
+        pictures = torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
+        start = Start(*self._embed(input_ids, attention_mask))
+        sequences = Sequences(present, attention_mask.bool(), pictures)
+        with torch.no_grad():
+            return self._run([], start, sequences, stop=self.plan.first)
 
     def prefix(self, tokens: Tensor) -> Prefix:
         """Keys and values of visual and prompt rows per layer, for generation.
@@ -176,9 +218,9 @@ class EPALM(nn.Module):
         recorded: dict[int, tuple[Tensor, Tensor]] = {}
         none = torch.zeros(len(tokens), 0, dtype=torch.bool, device=tokens.device)
         pictures = torch.arange(len(tokens), device=tokens.device)
-        no_ids = torch.zeros(0, dtype=torch.long, device=tokens.device)
-        text = self.language_model.model.decoder.embed_tokens(no_ids)
-        self._run(tokens, text, no_ids, Sequences(none, none, pictures), recorded=recorded)
+        start = Start(*self._embed(none.long(), none.long()))
+        visual = self._visual_states(tokens)
+        self._run(visual, start, Sequences(none, none, pictures), recorded=recorded)
         layers = tuple(recorded.get(layer) for layer in range(len(self.plan.source)))
         carry = self._carry(tokens) if self.plan.visual_sees_all else None
         return Prefix(layers, carry)
@@ -187,14 +229,19 @@ class EPALM(nn.Module):
         """The visual row that reads the text, see `Carry`."""
         decoder = self.language_model.model.decoder
         rows = self._visual_states(tokens)[self.plan.source[-2] or 0]
-        return carry_row(decoder.layers, rows.to(decoder.embed_tokens.weight.dtype))
+        return carry_row(decoder.layers, rows)
 
     def _visual_states(self, tokens: Tensor) -> list[Tensor]:
-        """(G, L, D) stored vectors to what each connector makes of them, (G * V, H) float32."""
+        """(G, L, D) stored vectors to what each connector makes of them, (G * V, H)."""
         chosen = tokens if self.places is None else tokens.index_select(1, self.places)
         by_row = chosen.unflatten(1, (-1, self.visual)).transpose(1, 2).flatten(0, 1)
-        states: list[Tensor] = self.connectors(by_row)
-        return states
+        return [states.to(self._dtype) for states in self.connectors(by_row)]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What the language model computes in."""
+        dtype: torch.dtype = self.language_model.model.decoder.embed_tokens.weight.dtype
+        return dtype
 
     def _present(self, attention_mask: Tensor) -> Tensor:
         present = attention_mask.bool()
@@ -202,53 +249,32 @@ class EPALM(nn.Module):
 
     def _run(
         self,
-        tokens: Tensor,
-        text: Tensor,
-        positions: Tensor,
+        visual: Sequence[Tensor],
+        start: Start,
         sequences: Sequences,
         *,
+        stop: int | None = None,
         recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """The layer loop; returns the text rows' states (rows, H)."""
-        visual = [rows.to(text.dtype) for rows in self._visual_states(tokens)]
-        hidden, prompt = self._embed(text, positions)
-        count, seen = len(tokens), len(visual[0])
-        layout: RowLayout | None = None
-        for index, layer in enumerate(self.language_model.model.decoder.layers):
-            source = self.plan.source[index]
-            if index == self.plan.first and source is not None:
-                hidden = torch.cat(
-                    [visual[source], hidden[:prompt].repeat(count, 1), hidden[prompt:]]
-                )
-                layout = None
-            elif index == self.plan.stop and self.plan.tail == "drop":
-                hidden, layout = hidden[seen:], None
-            elif source is not None:
-                hidden = torch.cat([visual[source], hidden[seen:]])
-            if index and isinstance(self.prompt, DeepPrompt):
-                hidden = self._renew_prompt(hidden, self.prompt(index), index, count)
-            if layout is None:
-                layout = lay_out(
-                    sequences,
-                    count=count,
-                    visual=self._visual_rows(index),
-                    prompt=prompt,
-                    shared_prompt=index < self.plan.first,
-                    visual_sees_all=self.plan.visual_sees_all,
-                    recorded=recorded,
-                )
-            if len(hidden):
-                hidden = layer(hidden.unsqueeze(0), layout=layout).squeeze(0)
-        return hidden[len(hidden) - len(text) :]
+        """The text rows' states (rows, H) behind layer `stop` - 1; see `run_layers`."""
+        layers = self.language_model.model.decoder.layers
+        injection = Injection(
+            self.plan, self.visual, self.prompt if isinstance(self.prompt, DeepPrompt) else None
+        )
+        return run_layers(
+            layers[:stop], injection, start, visual=visual, sequences=sequences, recorded=recorded
+        )
 
-    def _embed(self, text: Tensor, positions: Tensor) -> tuple[Tensor, int]:
-        """Rows [prompt | text] (P + text rows, H), and P."""
+    def _embed(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, int]:
+        """Rows [prompt | text] (P + text rows, H) that enter layer 0, and P."""
+        present = self._present(attention_mask)
+        positions = (attention_mask.cumsum(1) * attention_mask - 1 + POSITION_OFFSET)[present]
         decoder = self.language_model.model.decoder
-        rows, prompt = text, 0
+        rows, prompt = decoder.embed_tokens(input_ids[present]), 0
         if isinstance(self.prompt, SoftPrompt):
-            vectors = self.prompt().to(text.dtype)
+            vectors = self.prompt().to(rows.dtype)
             prompt = len(vectors)
-            rows = torch.cat([vectors, text])
+            rows = torch.cat([vectors, rows])
         if decoder.project_in is not None:
             rows = decoder.project_in(rows)
         places = nn.functional.embedding(positions, decoder.embed_positions.weight)
@@ -258,17 +284,6 @@ class EPALM(nn.Module):
             prompt = len(vectors)
             rows = torch.cat([vectors, rows])
         return dropout(rows, self.lm_dropout, training=self.language_model.training), prompt
-
-    def _renew_prompt(self, hidden: Tensor, vectors: Tensor, layer: int, count: int) -> Tensor:
-        """The rows with the layer's own vectors (P, H) in place of the prompt rows."""
-        start = count * self._visual_rows(layer)
-        renewed = vectors.to(hidden.dtype).repeat(1 if layer < self.plan.first else count, 1)
-        return torch.cat([hidden[:start], renewed, hidden[start + len(renewed) :]])
-
-    def _visual_rows(self, layer: int) -> int:
-        """Visual rows of each picture at a layer, 0 or V."""
-        dropped = self.plan.tail == "drop" and layer >= self.plan.stop
-        return 0 if layer < self.plan.first or dropped else self.visual
 
 
 def parameter_counts(model: EPALM) -> tuple[int, int]:

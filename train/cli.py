@@ -66,6 +66,16 @@ def command(
     shard: Annotated[
         bool, typer.Option("--shard", help="Under torchrun: each process holds a part of the OPT.")
     ] = False,
+    text_states: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to keep the states of texts below the injection; for lin, 6-connectors.",
+            file_okay=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how much memory it would take; train nothing.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
 ) -> None:
     """Train connectors and soft prompt on stored features against a frozen OPT.
@@ -82,10 +92,12 @@ def command(
     from epalm.cache.place import absolute
     from epalm.cache.store import Store
     from epalm.train.asked import asked_task
+    from epalm.train.dry_run import show_plan
     from epalm.train.parallel import joined, own_group
     from epalm.train.recipe import default_recipe, load_recipe
+    from epalm.train.request import Request
     from epalm.train.run_folder import default_name
-    from epalm.train.session import Request, train
+    from epalm.train.session import train
 
     group = own_group()
     configure_logging(quiet=quiet or not group.leads)
@@ -111,7 +123,7 @@ def command(
     )
     own_device = group.device(pick_device(device))
     with joined(group, own_device):
-        train(
+        (show_plan if dry_run else train)(
             Request(
                 folder=out / folder,
                 task=wanted,
@@ -125,6 +137,7 @@ def command(
                 limit=limit,
                 fresh=fresh,
                 reader=reader,
+                text_states=text_states,
                 quiet=quiet,
                 group=group,
                 shard=shard,

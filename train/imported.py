@@ -13,9 +13,9 @@ from epalm.model.language_model import weights_digest
 from epalm.model.released import Released, read_released
 from epalm.model.saved import ADAPTER_FILE, RunRecord, save_adapter
 from epalm.tasks.records import Kind, Task
+from epalm.train.data import check_store
 from epalm.train.recipe import Recipe, load_recipe
 from epalm.train.run_folder import default_name, open_run_folder, write_card
-from epalm.train.session import check_store
 
 logger = logging.getLogger(__name__)
 

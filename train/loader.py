@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from epalm.cache.order import Order, Pass, Rows, pick_views
 from epalm.cache.source import KeyIndex, ReadPlan, Source
 from epalm.errors import TrainingError
-from epalm.model.batch import Batch, Template
+from epalm.model.batch import Batch
 from epalm.tasks.records import Example
 from epalm.train.batching import bucket_lengths, group_media
 from epalm.train.parallel import ALONE, Group
+from epalm.train.text_states import TextStates
 from epalm.train.texts import Texts, picture_numbers
 
 AnySource: TypeAlias = Source[Any]
@@ -35,26 +35,26 @@ class Loader:
     Attributes:
         examples: all of them, their media present in the source.
         source: stored vectors.
-        tokenizer: with the answer separator if the template uses it.
-        template: how prompt and answer become text.
+        texts: of these examples.
         batch_size: examples per step of all processes; the last batch of an epoch may be smaller.
         seed: of order, answers and views.
         order: how epochs are shuffled.
         group: who shares each batch.
         together: questions of one picture that come together, see `group_media`.
         window: batches among which like lengths come together, see `bucket_lengths`.
+        lower: the texts' states below the injection, if they are stored.
     """
 
     examples: Sequence[Example]
     source: AnySource
-    tokenizer: PreTrainedTokenizerBase
-    template: Template
+    texts: Texts
     batch_size: int
     seed: int
     order: Order = field(default_factory=Order)
     group: Group = ALONE
     together: int = 1
     window: int = 0
+    lower: TextStates | None = None
 
     def __len__(self) -> int:
         """Batches in one epoch."""
@@ -82,7 +82,9 @@ class Loader:
             )
             tokens = torch.as_tensor(block)
             tokens = tokens[torch.from_numpy(distinct).to(tokens.device)]
-            yield self.texts.collate(places, chances[places], tokens=tokens, pictures=pictures)
+            texts = self.texts.draw(places, chances[places])
+            lower = self.lower.read(texts) if self.lower else None
+            yield Batch(tokens, *self.texts.collate(texts), pictures, lower)
 
     def _arrange(
         self, order: Pass, chances: NDArray[np.float64], random: np.random.Generator
@@ -99,11 +101,6 @@ class Loader:
             window=self.window,
             random=random,
         )
-
-    @cached_property
-    def texts(self) -> Texts:
-        """All texts as ids."""
-        return Texts(self.tokenizer, self.template, self.examples)
 
     @cached_property
     def _keys(self) -> list[str]:

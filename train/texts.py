@@ -1,6 +1,7 @@
 """The texts of all training examples as token ids, made once."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -8,8 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from epalm.model.batch import Batch, Template, answer_ids, collate_texts, prompt_ids
+from epalm.model.batch import Template, answer_ids, collate_texts, prompt_ids
 from epalm.tasks.records import Example
+
+Text: TypeAlias = tuple[list[int], list[int]]
+"""Ids of begin token and prompt, and of answer and end token."""
 
 
 class Texts:
@@ -35,34 +39,29 @@ class Texts:
         self._heads = dict(zip(prompts, heads, strict=True))
         self._tails = dict(zip(answers, tails, strict=True))
 
-    def draw(
-        self, places: NDArray[np.intp], chances: NDArray[np.float64]
-    ) -> list[tuple[list[int], list[int]]]:
-        """(prompt's ids, answer's ids) of the examples at `places`, see `draw_answer`."""
+    def draw(self, places: NDArray[np.intp], chances: NDArray[np.float64]) -> list[Text]:
+        """The texts of the examples at `places`, see `draw_answer`."""
         examples = [self._examples[place] for place in places]
         return [
             (self._heads[one.prompt], self._tails[draw_answer(one, chance)])
             for one, chance in zip(examples, chances, strict=True)
         ]
 
+    def possible(self) -> list[Text]:
+        """Every text that may be drawn, each distinct one once."""
+        pairs = dict.fromkeys(
+            (one.prompt, answer) for one in self._examples for answer in possible_answers(one)
+        )
+        return [(self._heads[prompt], self._tails[answer]) for prompt, answer in pairs]
+
     def lengths(self, chances: NDArray[np.float64]) -> NDArray[np.intp]:
         """(M,) tokens of each example's text with the answer that its chance draws."""
         texts = self.draw(np.arange(len(self._examples)), chances)
         return np.array([len(head) + len(tail) for head, tail in texts], np.intp)
 
-    def collate(
-        self,
-        places: NDArray[np.intp],
-        chances: NDArray[np.float64],
-        *,
-        tokens: Tensor,
-        pictures: Tensor,
-    ) -> Batch:
-        """A right-padded batch; tokens and pictures as in `Batch`."""
-        ids, mask, labels = collate_texts(
-            self.draw(places, chances), supervise=self._template.supervise, pad=self._pad
-        )
-        return Batch(tokens, ids, mask, labels, pictures)
+    def collate(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor, Tensor]:
+        """(input_ids, attention_mask, labels), right-padded; see `collate_texts`."""
+        return collate_texts(texts, supervise=self._template.supervise, pad=self._pad)
 
 
 def possible_answers(example: Example) -> list[str]:

@@ -15,7 +15,7 @@ from epalm.model.language_model import load_tokenizer
 from epalm.tasks.records import Example
 from epalm.train.loader import Loader, encodable
 from epalm.train.parallel import Group
-from epalm.train.texts import draw_answer
+from epalm.train.texts import Texts, draw_answer
 from tests.fakes import save_language_model
 
 COUNT, VIEWS = 50, 3
@@ -56,7 +56,8 @@ def loader(tokenizer: PreTrainedTokenizerBase, order: Order, *, views: int = VIE
     values[..., 1] = np.arange(views)[:, None]
     asked = [Example(key, f"q{key}", "why", ("yes", "no"), ()) for key in KEYS * 2]
     source = memory_reader(spec, KEYS, values)
-    return Loader(asked, source, tokenizer, Template("{prompt} {answer}"), 8, seed=4, order=order)
+    texts = Texts(tokenizer, Template("{prompt} {answer}"), asked)
+    return Loader(asked, source, texts, 8, seed=4, order=order)
 
 
 def seen(batches: list[Batch]) -> np.ndarray:

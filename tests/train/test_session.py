@@ -21,7 +21,7 @@ from epalm.errors import (
 )
 from epalm.model.saved import RunRecord, load_run
 from epalm.tasks.manifest import task as manifest_task
-from epalm.train import fit, session
+from epalm.train import data, fit
 from epalm.train.cli import app
 from tests.train.helpers import World, logged, make_world, start, train_command
 
@@ -234,7 +234,7 @@ def test_a_run_of_uniform_order_does_not_go_on_by_pools(world: World) -> None:
 def test_vectors_that_fit_nowhere_are_streamed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "ram_budget", lambda asked: 1100)
+    monkeypatch.setattr(data, "ram_budget", lambda asked: 1100)
     run(world, "--set", "epochs=1", "--set", "batch_size=2")
     record = RunRecord.load(world.root / "runs" / "run")
     assert (record.order, record.pool_blocks) == ("blocks", 1)

@@ -1,0 +1,133 @@
+"""The examples and the stored vectors of a run."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from epalm.cache.blind import BlindSource
+from epalm.cache.order import Order
+from epalm.cache.plan import TRAIN_READERS, Budget, Choice, choose_reader, ram_budget
+from epalm.cache.reader import Selection, index_store, select
+from epalm.cache.source import KeyIndex
+from epalm.cache.spec import StoreSpec
+from epalm.cache.store import Store
+from epalm.errors import CacheMismatchError
+from epalm.tasks.records import Example
+from epalm.train.loader import AnySource, encodable
+from epalm.train.recipe import Recipe
+from epalm.train.request import Request
+from epalm.train.resident import gpu_budget, load_resident
+from epalm.train.run_folder import earlier_run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from and is judged by.
+
+    Attributes:
+        train: examples, all readable.
+        val: likewise; the ones drawn for validation.
+        source: the vectors of both.
+        order: how epochs are shuffled.
+    """
+
+    train: list[Example]
+    val: list[Example]
+    source: AnySource
+    order: Order
+
+
+def open_data(request: Request, store: Store) -> Data:
+    """Examples and vectors; a run that goes on keeps the order it began with.
+
+    Raises:
+        CacheMismatchError: the run to go on was trained on another store.
+        UnfinishedStoreError: the store misses shards.
+        UnknownKeyError: the store lacks a medium of the task.
+        UsageError: the reader asked for is unknown or cannot work.
+    """
+    train_examples, val_examples, selection = select_data(request, store)
+    source, order = _open_source(request, selection)
+    groups = [[example.key for example in part] for part in (train_examples, val_examples)]
+    if request.blind:
+        source = BlindSource(source, groups, request.seed)
+    drawn = _draw(val_examples, request.recipe.val_examples, request.seed)
+    return Data(train_examples, drawn, source, order)
+
+
+def select_data(request: Request, store: Store) -> tuple[list[Example], list[Example], Selection]:
+    """Training and validation examples, and the part of the store that has their vectors."""
+    index, task = index_store(store), request.task
+    train_examples = _examples(request, task.train_split, index)
+    val_examples = _examples(request, task.val_split, index)
+    keys = [example.key for example in (*train_examples, *val_examples)]
+    return train_examples, val_examples, select(store, index, keys=keys)
+
+
+def check_store(spec: StoreSpec, recipe: Recipe) -> None:
+    """Compare the store with what the recipe wants.
+
+    Raises:
+        CacheMismatchError: another encoder or another preprocessing.
+    """
+    preset = spec.fingerprint.get("preprocessing.name", "")
+    found = {"encoder": spec.encoder, "preprocessing": preset}
+    for name, value in found.items():
+        wanted = getattr(recipe, name)
+        if wanted and wanted != value:
+            raise CacheMismatchError(
+                f"the store's {name} is {value!r}, the recipe wants {wanted!r}: run "
+                f"`epalm-extract --{name} {wanted} --dataset {spec.dataset}`, or train with "
+                f"`--set {name}={value}` or another recipe"
+            )
+
+
+def choose_source(request: Request, selection: Selection) -> tuple[Choice, Budget]:
+    """The fastest reader that memory allows, or the one asked for, and the order it serves.
+
+    Processes on one machine divide its memory; all serve the order of the first one.
+    """
+    asked, group = request.reader, request.group
+    earlier = earlier_run(request.folder, selection.store.spec, fresh=request.fresh)
+    order = Order(earlier.order, earlier.pool_blocks) if earlier else None
+    ram = ram_budget(asked) // group.local_world
+    budget = Budget(ram, gpu_budget(request.device, asked))
+    need = selection.need(request.recipe.batch_size)
+    choice = choose_reader(asked, need, budget, readers=TRAIN_READERS, order=order)
+    common = group.gather(choice.order)[0]
+    if choice.order != common:
+        choice = choose_reader(asked, need, budget, readers=TRAIN_READERS, order=common)
+    return choice, budget
+
+
+def _open_source(request: Request, selection: Selection) -> tuple[AnySource, Order]:
+    choice, budget = choose_source(request, selection)
+    logger.info("%s", choice.line)
+    if choice.reader == "gpu":
+        return load_resident(selection, request.device), choice.order
+    return selection.open(choice.reader, budget.ram), choice.order
+
+
+def _examples(request: Request, split: str, index: KeyIndex) -> list[Example]:
+    examples = request.task.examples(split, request.data_root)
+    if request.limit:
+        examples = examples[: request.limit]
+    kept = encodable(examples, index)
+    if len(kept) < len(examples):
+        logger.warning(
+            "%s: %d of %d examples left out, their medium could not be encoded",
+            split,
+            len(examples) - len(kept),
+            len(examples),
+        )
+    return kept
+
+
+def _draw(examples: list[Example], count: int, seed: int) -> list[Example]:
+    if not 0 < count < len(examples):
+        return examples
+    places = np.random.default_rng(seed).permutation(len(examples))[:count]
+    return [examples[place] for place in sorted(places)]
