@@ -63,8 +63,11 @@ def command(
         Literal["auto", "gpu", "ram", "mapped", "stream", "pread"],
         typer.Option(help="Where vectors are read from: see docs/format.md."),
     ] = "auto",
-    shard: Annotated[
-        bool, typer.Option("--shard", help="Under torchrun: each process holds a part of the OPT.")
+    shard_weights: Annotated[
+        bool,
+        typer.Option(
+            "--shard-weights", help="Under torchrun: each process holds a part of the OPT."
+        ),
     ] = False,
     text_states: Annotated[
         Path | None,
@@ -140,7 +143,7 @@ def command(
                 text_states=text_states,
                 quiet=quiet,
                 group=group,
-                shard=shard,
+                shard=shard_weights,
             )
         )
 

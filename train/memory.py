@@ -103,7 +103,7 @@ class MemoryPlan:
             raise ModelError(
                 f"the frozen weights take {byte_size(self.weights)} of each process's device, "
                 f"{byte_size(self.free)} are free: give --precision bf16, int8 or int4, a smaller "
-                "--lm, or torchrun with --shard; `epalm-train --dry-run ...` shows what would fit"
+                "--lm, or torchrun with --shard-weights; `epalm-train --dry-run ...` says what fits"
             )
 
 

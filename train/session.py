@@ -84,7 +84,9 @@ def train(request: Request) -> RunRecord:
 def _loader(request: Request, data: Data, texts: Texts, model: EPALM, lm_digest: str) -> Loader:
     recipe, folder = request.recipe, request.text_states
     if folder and request.shard:
-        raise UsageError("--text-states computes in one process, --shard in all: use one of them")
+        raise UsageError(
+            "--text-states computes in one process, --shard-weights in all: use one of them"
+        )
     lower = (
         open_text_states(
             folder,

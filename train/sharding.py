@@ -41,22 +41,23 @@ def layer_sharder(group: Group, device: str, recipe: Recipe) -> Callable[[nn.Mod
     """
     if group.world == 1:
         raise UsageError(
-            "--shard divides the weights among several processes, found one: start it by "
-            "`torchrun --nproc-per-node N --no-python epalm-train ...`, or leave --shard out"
+            "--shard-weights divides the weights among several processes, found one: start it by "
+            "`torchrun --nproc-per-node N --no-python epalm-train ...`, or leave the option out"
         )
     if recipe.lm_precision in QUANTISED:
         raise UsageError(
-            f"--shard cannot divide {recipe.lm_precision} weights: give --precision bf16, "
-            "or leave --shard out"
+            f"--shard-weights cannot divide {recipe.lm_precision} weights: give --precision bf16, "
+            "or leave the option out"
         )
     if find_variant(recipe.variant).language_model == "trained":
         raise UsageError(
-            f"--shard divides frozen weights, variant {recipe.variant!r} trains them: leave it out"
+            f"--shard-weights divides frozen weights, variant {recipe.variant!r} trains them: "
+            "leave the option out"
         )
     if recipe.tail == "official":
         raise UsageError(
-            "--shard cannot follow tail 'official', whose generation enters a layer while it "
-            "computes: use tail 'causal' or 'drop', or leave --shard out"
+            "--shard-weights cannot follow tail 'official', whose generation enters a layer while "
+            "it computes: use tail 'causal' or 'drop', or leave the option out"
         )
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

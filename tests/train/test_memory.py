@@ -176,7 +176,7 @@ def test_sharding_and_recomputing_leave_less_on_a_device(opt_66b: EPALM) -> None
 
 def test_weights_larger_than_the_device_are_refused_with_what_helps() -> None:
     MemoryPlan({"frozen weights, fp32": 10, "rest": 20}, free=10).check_weights()
-    with pytest.raises(ModelError, match=r"--precision bf16.*--shard"):
+    with pytest.raises(ModelError, match=r"--precision bf16.*--shard-weights"):
         MemoryPlan({"frozen weights, fp32": 11}, free=10).check_weights()
     assert not MemoryPlan({"frozen weights, fp32": 10}, free=11).fits
     assert MemoryPlan({"frozen weights, fp32": 9}, free=10).fits

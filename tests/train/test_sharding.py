@@ -44,7 +44,7 @@ def test_losses_and_texts_are_those_of_one_process_with_whole_weights(
     vary_answers(world)
     changes = [*SURE, *(part for setting in settings for part in ("--set", setting))]
     run_alone(world, *changes, "--name", "alone")
-    run_ranks(world, 2, *changes, "--shard")
+    run_ranks(world, 2, *changes, "--shard-weights")
     assert_same_training(world, "run", "alone")
 
 
@@ -53,13 +53,13 @@ def test_killed_processes_with_divided_weights_go_on_with_the_losses_of_undistur
     tmp_path: Path,
 ) -> None:
     world = make_world(tmp_path, epochs=6)
-    run_ranks(world, 2, "--name", "undisturbed", "--shard")
-    killed = start_ranks(train_command(world, "--shard"), 2)
+    run_ranks(world, 2, "--name", "undisturbed", "--shard-weights")
+    killed = start_ranks(train_command(world, "--shard-weights"), 2)
     wait_for_epochs(world, killed, 2)
     for process in killed:
         process.send_signal(signal.SIGKILL)
     finish(killed)
-    run_ranks(world, 2, "--shard")
+    run_ranks(world, 2, "--shard-weights")
     for kind in ("train", "val"):
         assert logged(world, kind) == logged(world, kind, "undisturbed")
     files = [tmp_path / "runs" / name / "last.safetensors" for name in ("run", "undisturbed")]
@@ -67,7 +67,7 @@ def test_killed_processes_with_divided_weights_go_on_with_the_losses_of_undistur
 
 
 def test_one_process_cannot_divide_weights(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, train_command(make_world(tmp_path), "--shard"))
+    result = CliRunner().invoke(app, train_command(make_world(tmp_path), "--shard-weights"))
     assert isinstance(result.exception, UsageError)
     assert "torchrun --nproc-per-node" in str(result.exception)
 

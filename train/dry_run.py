@@ -1,0 +1,75 @@
+"""`epalm-train --dry-run`: whether a run fits its device, without reading any weights."""
+
+from rich.table import Table
+
+from epalm.cache.store import Store
+from epalm.console import byte_size, out_console
+from epalm.errors import ModelError
+from epalm.train.data import check_store, choose_source, select_data
+from epalm.train.memory import USABLE, MemoryPlan
+from epalm.train.planning import Setup, make_setup, suggestions
+from epalm.train.request import Request
+from epalm.train.sharding import check_share, layer_sharder
+
+SHOWN = 5
+"""Suggestions that are printed."""
+
+
+def show_plan(request: Request) -> None:
+    """Print what the run takes of each process's device, and whether it fits.
+
+    Raises:
+        ModelError: it does not fit; what would has been printed.
+    """
+    store = Store.open(request.features)
+    check_store(store.spec, request.recipe)
+    check_share(request.group, request.recipe)
+    if request.shard:
+        layer_sharder(request.group, request.device, request.recipe)
+    examples, _, selection = select_data(request, store)
+    choice, _ = choose_source(request, selection)
+    settings = request.recipe.model_settings(request.task.kind, store.spec)
+    setup = make_setup(request, settings, examples)
+    resident = choice.reader == "gpu" or (choice.reader == "ram" and setup.placing.cpu)
+    stored = selection.need(request.recipe.batch_size).nbytes if resident else 0
+    plan = setup.plan(stored)
+    if request.group.leads:
+        _show(request, setup, plan, choice.line)
+    if plan.fits:
+        return
+    if request.group.leads:
+        _advise(setup, request.recipe.batch_size, stored)
+    raise ModelError(
+        f"the run takes {byte_size(plan.total)} of {request.device}, {USABLE:.0%} of "
+        f"{byte_size(plan.free)} can be filled: make it smaller, or use a larger device"
+    )
+
+
+def _show(request: Request, setup: Setup, plan: MemoryPlan, reader: str) -> None:
+    load, processes = setup.load, request.group.world
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for label, count in plan.parts.items():
+        table.add_row(label, byte_size(count))
+    table.add_row("total", byte_size(plan.total), style="bold")
+    table.add_row(f"free on {request.device}", byte_size(plan.free))
+    out_console.print(
+        f"{request.recipe.lm}, {request.recipe.variant}: {load.samples} examples a step in each of "
+        f"{processes} processes, {load.text_rows} tokens, the longest text has {load.longest}",
+        soft_wrap=True,
+    )
+    out_console.print(reader, soft_wrap=True)
+    out_console.print(table)
+    if plan.fits:
+        out_console.print("fits")
+
+
+def _advise(setup: Setup, batch_size: int, stored: int) -> None:
+    found = suggestions(setup, batch_size, stored)
+    if not found:
+        out_console.print("does not fit, nor would any three of the usual changes make it")
+        return
+    out_console.print("does not fit; it would with one of")
+    for options, plan in found[:SHOWN]:
+        out_console.print(f"  {options}  ({byte_size(plan.total)})", soft_wrap=True)
