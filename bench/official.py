@@ -21,7 +21,6 @@ from epalm.extract.preprocess import ImageLoader, official_preset
 from epalm.extract.vit import ARCHITECTURES
 from epalm.model.batch import IGNORED, Batch
 from epalm.model.epalm import EPALM, POSITION_OFFSET
-from epalm.model.language_model import PrefixedOPT
 from epalm.model.prompt import SoftPrompt
 from epalm.tasks.records import MediaItem
 
@@ -91,7 +90,7 @@ class OfficialModel(nn.Module):
         return rows, mask.masked_fill(~(causal & seen[:, None, None, :]), lowest)
 
 
-def stock(language_model: PrefixedOPT) -> OPTForCausalLM:
+def stock(language_model: OPTForCausalLM) -> OPTForCausalLM:
     """Hugging Face's own OPT with eager attention over the same weights, frozen."""
     with torch.device("meta"):
         model = OPTForCausalLM(copy.deepcopy(language_model.config))

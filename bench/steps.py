@@ -4,19 +4,24 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import OPTForCausalLM
 
 from bench.official import OfficialModel, OnlineEncoder
 from bench.rounds import Sample, Variant, Watch
-from bench.workload import Arrangement, Questions, Shape, random_model, stored_vectors
+from bench.workload import Arrangement, Questions, Shape, Step, random_model, stored_vectors
 from epalm.model.batch import Batch
 from epalm.model.blocked import block_weights
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.language_model import PrefixedOPT, freeze
+from epalm.model.language_model import freeze
 from epalm.tasks.records import MediaItem
+from epalm.train.text_states import TextStates, open_text_states
+from epalm.train.texts import Text
 
 LOSS_WEIGHT, LR, WEIGHT_DECAY = 0.1, 2e-5, 0.02
 """As published."""
@@ -35,6 +40,7 @@ class Way:
         loss: batch with vectors -> (B) losses per sample.
         weights: what is trained.
         arrangement: how texts become batches.
+        lower: opens the stored states of texts; None to compute them in every step.
     """
 
     name: str
@@ -42,9 +48,10 @@ class Way:
     loss: Callable[[Batch], Tensor]
     weights: Sequence[nn.Parameter]
     arrangement: Arrangement = field(default_factory=Arrangement)
+    lower: Callable[[], TextStates] | None = None
 
 
-def ways(lm: PrefixedOPT) -> list[Way]:
+def ways(lm: OPTForCausalLM) -> list[Way]:
     """Every way to train the full variant and `lin`; ours keep frozen weights as training does."""
     blocked = twin(lm)
     rearranged = block_weights(blocked)
@@ -60,16 +67,23 @@ def ways(lm: PrefixedOPT) -> list[Way]:
         model = random_model(blocked, variant)
         for name, arrangement in _arrangements().items():
             made.append(_ours(f"{variant}: {name}", reference, model, arrangement))
+        if model.text_is_apart:
+            lower = partial(open_text_states, folder, model, texts, digest="random", quiet=True)
+            made += [
+                replace(way, name=f"{way.name}, texts kept", lower=lower)
+                for way in made
+                if way.name in (f"{variant}: {name}" for name in _arrangements())
+            ]
         own_tail = random_model(blocked, variant, tail="official")
         name = f"{variant}: ours, official tail"
         made.append(_ours(name, reference, own_tail, Arrangement()))
     return made
 
 
-def twin(lm: PrefixedOPT) -> PrefixedOPT:
+def twin(lm: OPTForCausalLM) -> OPTForCausalLM:
     """The same weights in other modules."""
     with torch.device("meta"):
-        model = PrefixedOPT(copy.deepcopy(lm.config))
+        model = OPTForCausalLM(copy.deepcopy(lm.config))
     model.load_state_dict(lm.state_dict(), assign=True)
     model.tie_weights()
     return freeze(model)
@@ -105,6 +119,7 @@ class Stepper:
 
     def __init__(self, questions: Questions) -> None:
         """Prepare the stored vectors."""
+        self._lower: dict[str, TextStates] = {}
         self._questions = questions
         self._device = questions.device
         self._vectors = stored_vectors(questions.device)
@@ -112,35 +127,43 @@ class Stepper:
     def variant(self, way: Way) -> Variant:
         """The steps of a round."""
         optimizer = torch.optim.AdamW(way.weights, lr=LR, weight_decay=WEIGHT_DECAY)
+        loss = self._loss(way)
 
         def run(number: int) -> Sample:
-            batches = self._questions.batches(number, way.arrangement)
+            steps = self._questions.batches(number, way.arrangement)
             synchronise(self._device)
             with Watch() as watch:
-                for batch in batches:
-                    self._step(way, batch, optimizer)
+                for step in steps:
+                    optimizer.zero_grad(set_to_none=True)
+                    loss(step).backward()
+                    optimizer.step()
                 synchronise(self._device)
-            return watch.sample(len(batches) * self._questions.batch_size)
+            return watch.sample(len(steps) * self._questions.batch_size)
 
         return run
 
     def flops(self, way: Way) -> int:
         """Of one sample's forward and backward pass, counted while they are computed."""
-        batches = self._questions.batches(0, way.arrangement)
+        steps = self._questions.batches(0, way.arrangement)
+        loss = self._loss(way)
         blocked = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
         with FlopCounterMode(display=False, custom_mapping=blocked) as counter:
-            for batch in batches:
-                self._backward(way, batch)
-        return int(counter.get_total_flops()) // (len(batches) * self._questions.batch_size)
+            for step in steps:
+                loss(step).backward()
+        return int(counter.get_total_flops()) // (len(steps) * self._questions.batch_size)
 
-    def _step(self, way: Way, batch: Batch, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        self._backward(way, batch)
-        optimizer.step()
+    def _loss(self, way: Way) -> Callable[[Step], Tensor]:
+        """From what is stored to the scalar that is minimised."""
+        if way.lower and way.name not in self._lower:
+            self._lower[way.name] = way.lower()
+        lower = self._lower.get(way.name)
 
-    def _backward(self, way: Way, batch: Batch) -> None:
-        read = replace(batch, tokens=self._vectors.index_select(0, batch.tokens))
-        (LOSS_WEIGHT * way.loss(read).mean()).backward()
+        def loss(step: Step) -> Tensor:
+            tokens = self._vectors.index_select(0, step.batch.tokens)
+            states = lower.read(step.texts).to(self._device) if lower else None
+            return LOSS_WEIGHT * way.loss(replace(step.batch, tokens=tokens, lower=states)).mean()
+
+        return loss
 
 
 def _linear_flops(

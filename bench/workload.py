@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import OPTConfig
+from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.cache.order import Pass
 from epalm.model.assembly import ModelSettings, assemble
 from epalm.model.batch import Batch, Supervision, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
-from epalm.model.language_model import PRECISIONS, PrefixedOPT, freeze
+from epalm.model.language_model import PRECISIONS, freeze
 from epalm.train.batching import bucket_lengths, group_media
-from epalm.train.texts import picture_numbers
+from epalm.train.texts import Text, picture_numbers
 
 VECTORS, ENCODER_WIDTH, PROMPT = 6, 768, 10
 """[CLS] of the last six blocks of a ViT-B, ten soft-prompt vectors: as published."""
@@ -52,7 +52,7 @@ SHAPES = {
 """OPT's, but for "32x1024": depth and injected layers of 2.7b, thin enough for two cores."""
 
 
-def random_lm(shape: Shape, precision: str, *, words: int, device: str) -> PrefixedOPT:
+def random_lm(shape: Shape, precision: str, *, words: int, device: str) -> OPTForCausalLM:
     """A frozen OPT of random weights, made on its device."""
     config = OPTConfig(
         vocab_size=words,
@@ -65,11 +65,11 @@ def random_lm(shape: Shape, precision: str, *, words: int, device: str) -> Prefi
     )
     torch.manual_seed(0)
     with torch.device(device):
-        model = PrefixedOPT._from_config(config, dtype=PRECISIONS[precision])  # type: ignore[no-untyped-call]
+        model = OPTForCausalLM._from_config(config, dtype=PRECISIONS[precision])
     return freeze(model)
 
 
-def random_model(lm: PrefixedOPT, variant: str, *, tail: Tail = "causal") -> EPALM:
+def random_model(lm: OPTForCausalLM, variant: str, *, tail: Tail = "causal") -> EPALM:
     """A variant around a language model, at the published layers, in training mode."""
     settings = ModelSettings(
         lm="random",
@@ -103,6 +103,19 @@ class Arrangement:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What one step learns from.
+
+    Attributes:
+        batch: in place of `tokens` stand (G) int64 rows of the stored vectors.
+        texts: of its samples.
+    """
+
+    batch: Batch
+    texts: list[Text]
+
+
+@dataclass(frozen=True)
 class Questions:
     """Questions with answers, anew for every round; all variants of a round get the same texts.
 
@@ -118,10 +131,14 @@ class Questions:
     steps: int
     device: str
 
-    def batches(self, number: int, arrangement: Arrangement) -> list[Batch]:
-        """The round's batches; in place of `tokens` stand (G) int64 rows of the stored vectors."""
-        random = np.random.default_rng(number)
-        texts = list(self._texts(random))
+    def texts(self, number: int) -> list[Text]:
+        """The round's texts."""
+        return list(self._texts(np.random.default_rng(number)))
+
+    def batches(self, number: int, arrangement: Arrangement) -> list[Step]:
+        """The round's texts as batches."""
+        texts = self.texts(number)
+        random = np.random.default_rng([number, 1])
         media = random.permutation(STORED)[: len(texts)]
         if arrangement.together > 1:
             media = media[np.arange(len(texts)) // arrangement.together]
@@ -136,16 +153,17 @@ class Questions:
                 window=self.steps,
                 random=random,
             )
-        batches = []
+        made = []
         for places in np.split(order.places, self.steps):
             distinct, pictures = picture_numbers(media[places])
             chosen = [texts[place] for place in places]
             padded = collate_texts(chosen, supervise=arrangement.supervise, pad=PAD)
             rows = torch.from_numpy(media[places][distinct])
-            batches.append(Batch(rows, *padded, pictures).to(torch.device(self.device)))
-        return batches
+            batch = Batch(rows, *padded, pictures).to(torch.device(self.device))
+            made.append(Step(batch, chosen))
+        return made
 
-    def _texts(self, random: np.random.Generator) -> Iterator[tuple[list[int], list[int]]]:
+    def _texts(self, random: np.random.Generator) -> Iterator[Text]:
         for _ in range(self.steps * self.batch_size):
             asked = SHORTEST + random.binomial(LONGEST - SHORTEST, LONGER)
             answered = 1 + random.choice(len(ANSWERS), p=ANSWERS)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import OPTForCausalLM, PreTrainedTokenizerBase
 
 from epalm.errors import UsageError
 from epalm.model.adapter import Adapters
@@ -13,7 +13,7 @@ from epalm.model.blocked import block_weights
 from epalm.model.connector import Connectors
 from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
 from epalm.model.injection import InjectionPlan, Tail, parse_span, plan_injection
-from epalm.model.language_model import PrefixedOPT, load_language_model, load_tokenizer
+from epalm.model.language_model import load_language_model, load_tokenizer
 from epalm.model.prompt import DeepPrompt, SoftPrompt
 from epalm.model.variants import INPUT_SPAN, Variant, find_variant
 
@@ -87,7 +87,7 @@ def build_model(
     return model.to(device), tokenizer
 
 
-def assemble(lm: PrefixedOPT, settings: ModelSettings) -> EPALM:
+def assemble(lm: OPTForCausalLM, settings: ModelSettings) -> EPALM:
     """The model around a frozen language model, with freshly initialised trained parts.
 
     Raises:
@@ -159,7 +159,9 @@ def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int
     )
 
 
-def _make_prompt(lm: PrefixedOPT, variant: Variant, length: int) -> SoftPrompt | DeepPrompt | None:
+def _make_prompt(
+    lm: OPTForCausalLM, variant: Variant, length: int
+) -> SoftPrompt | DeepPrompt | None:
     if variant.prompt == "none" or not length:
         return None
     if variant.prompt == "deep":

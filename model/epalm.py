@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from transformers import OPTForCausalLM
 
 from epalm.errors import ModelError
 from epalm.model.adapter import Adapters
@@ -12,7 +13,6 @@ from epalm.model.attention import Carry, Prefix, carry_row
 from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
 from epalm.model.injection import InjectionPlan
-from epalm.model.language_model import PrefixedOPT
 from epalm.model.layers import Injection, Start, run_layers
 from epalm.model.loss import TokenLosses, head_losses
 from epalm.model.prompt import DeepPrompt, SoftPrompt
@@ -41,7 +41,7 @@ class EPALM(nn.Module):
 
     def __init__(
         self,
-        language_model: PrefixedOPT,
+        language_model: OPTForCausalLM,
         connectors: Connectors,
         prompt: SoftPrompt | DeepPrompt | None,
         plan: InjectionPlan,

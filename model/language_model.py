@@ -1,12 +1,11 @@
-"""The frozen language model: Hugging Face's OPT, unchanged but for two named arguments."""
+"""The frozen language model: Hugging Face's OPT, unchanged."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
@@ -18,7 +17,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from epalm.errors import ModelError
-from epalm.model.attention import ATTENTION, Prefix, register_attention
+from epalm.model.attention import ATTENTION, register_attention
 from epalm.model.quantised import QUANTISED, move, quantise
 
 PRECISIONS = {
@@ -35,38 +34,13 @@ HASHED_BYTES = 1 << 24
 """Of a weight that are copied at one time for its digest."""
 
 
-class PrefixedOPT(OPTForCausalLM):
-    """OPT whose `generate` can start behind a prefix of keys and values.
-
-    `generate` checks argument names against `forward`, and repeats tensors for beams: so the
-    prefix is named here, and only `prefix_index` is a tensor.
-    """
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        prefix: Prefix | None = None,
-        prefix_index: Tensor | None = None,
-        **kwargs: Any,  # noqa: ANN401 - whatever generate passes to OPT
-    ) -> Any:  # noqa: ANN401 - CausalLMOutputWithPast, untyped in transformers
-        """Logits of stock OPT with the prefix in front; see `epalm.model.attention.attend`."""
-        return super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            prefix=prefix,
-            prefix_index=prefix_index,
-            **kwargs,
-        )
-
-
 def load_language_model(
     name: str,
     precision: str,
     device: str = "cpu",
     *,
     shard: Callable[[nn.Module], object] | None = None,
-) -> PrefixedOPT:
+) -> OPTForCausalLM:
     """A frozen OPT in eval mode, loaded without a second copy of its weights.
 
     The files are mapped, not read, and each decoder layer in turn is brought to its precision and
@@ -86,7 +60,7 @@ def load_language_model(
     config = load_config(name, precision)
     config.dtype = None  # "auto" is then the dtype of the files, whatever the config claims
     try:
-        model = PrefixedOPT.from_pretrained(name, config=config, dtype="auto")
+        model = OPTForCausalLM.from_pretrained(name, config=config, dtype="auto")
     except (OSError, ValueError) as error:
         raise ModelError(_load_message("language model", name, error)) from error
     freeze(model)
@@ -141,7 +115,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return checked
 
 
-def freeze(model: PrefixedOPT) -> PrefixedOPT:
+def freeze(model: OPTForCausalLM) -> OPTForCausalLM:
     """The same model without gradients, in eval mode, with our attention function."""
     register_attention()
     model.set_attn_implementation(ATTENTION)

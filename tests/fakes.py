@@ -5,9 +5,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import OPTConfig, PreTrainedTokenizerFast
-
-from epalm.model.language_model import PrefixedOPT
+from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 """OPT's first four tokens."""
@@ -51,5 +49,5 @@ def save_language_model(
         max_position_embeddings=32,
         init_std=0.3,
     )
-    PrefixedOPT(config).save_pretrained(folder)
+    OPTForCausalLM(config).save_pretrained(folder)
     return folder

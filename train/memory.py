@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from transformers import OPTConfig
+from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.console import byte_size
 from epalm.errors import ModelError
@@ -18,7 +18,7 @@ from epalm.model.assembly import ModelSettings, assemble
 from epalm.model.attention import SHORT
 from epalm.model.blocked import BLOCKED_DTYPES, MEMORY_SHARE
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.language_model import PRECISIONS, PrefixedOPT, freeze, load_config
+from epalm.model.language_model import PRECISIONS, freeze, load_config
 from epalm.model.loss import CHUNK_ROWS
 from epalm.model.prompt import DeepPrompt, SoftPrompt
 from epalm.model.quantised import BLOCK, QUANTISED
@@ -117,7 +117,7 @@ def shape_model(settings: ModelSettings) -> EPALM:
     config = load_config(settings.lm, settings.precision)
     config.dtype = None
     with torch.device("meta"):
-        return assemble(freeze(PrefixedOPT(config)), settings)
+        return assemble(freeze(OPTForCausalLM(config)), settings)
 
 
 def plan_memory(

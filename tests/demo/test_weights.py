@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import OPTForCausalLM, PreTrainedTokenizerFast
 
 from epalm.demo.dataset import without_name
 from epalm.demo.encoder import WEIGHTS
@@ -18,12 +18,12 @@ from epalm.demo.scenes import draw_scene, make_scene
 from epalm.demo.stages import ENCODER, LANGUAGE_MODEL
 from epalm.demo.texts import Text, make_text
 from epalm.extract.encoder import last_cls_tokens, make_encoder
-from epalm.model.language_model import PrefixedOPT, load_language_model, load_tokenizer
+from epalm.model.language_model import load_language_model, load_tokenizer
 from epalm.tasks.records import MediaItem
 
 
 @pytest.fixture(scope="module")
-def opt() -> PrefixedOPT:
+def opt() -> OPTForCausalLM:
     return load_language_model(str(LANGUAGE_MODEL), "fp32")
 
 
@@ -55,7 +55,7 @@ def test_the_shipped_files_are_the_recorded_ones() -> None:
 
 
 def test_the_tokenizer_keeps_the_conventions_of_opt(
-    tokenizer: PreTrainedTokenizerFast, opt: PrefixedOPT
+    tokenizer: PreTrainedTokenizerFast, opt: OPTForCausalLM
 ) -> None:
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (2, 2, 1)
     ids = tokenizer("are the circles left or right?").input_ids
@@ -66,14 +66,14 @@ def test_the_tokenizer_keeps_the_conventions_of_opt(
     assert tokenizer.add_tokens(["</a>"], special_tokens=True) == 1
 
 
-def told_right(opt: PrefixedOPT, tokenizer: PreTrainedTokenizerFast, texts: list[Text]) -> float:
+def told_right(opt: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[Text]) -> float:
     batch = collate_texts([encode_text(tokenizer, text) for text in texts], tokenizer.pad_token_id)
     opt.set_attn_implementation("eager")
     return answer_accuracy(opt, batch, tokenizer.eos_token_id)
 
 
 def test_the_language_model_answers_from_a_description_it_never_saw(
-    opt: PrefixedOPT, tokenizer: PreTrainedTokenizerFast
+    opt: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     texts = [make_text(f"held-out-text/{number}") for number in range(60)]
     told = told_right(opt, tokenizer, [text for text in texts if text.opening])

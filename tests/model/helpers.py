@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import OPTConfig
+from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.model.adapter import Adapters
 from epalm.model.assembly import ModelSettings, assemble
 from epalm.model.connector import Connectors
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail, plan_injection
-from epalm.model.language_model import PrefixedOPT, freeze
+from epalm.model.language_model import freeze
 from epalm.model.prompt import SoftPrompt
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
-def tiny_opt(*, pre_norm: bool = True, layers: int = 4, projected: bool = False) -> PrefixedOPT:
+def tiny_opt(*, pre_norm: bool = True, layers: int = 4, projected: bool = False) -> OPTForCausalLM:
     """A random frozen OPT, 24 wide, with weights large enough for different tokens to matter."""
     torch.manual_seed(0)
     config = OPTConfig(
@@ -36,11 +36,11 @@ def tiny_opt(*, pre_norm: bool = True, layers: int = 4, projected: bool = False)
         dropout=0.0,
         init_std=0.2,
     )
-    return freeze(PrefixedOPT(config))
+    return freeze(OPTForCausalLM(config))
 
 
 def tiny_epalm(
-    lm: PrefixedOPT, *, cached: int = 2, tail: Tail = "causal", prompt: int = 3, stop: int = 3
+    lm: OPTForCausalLM, *, cached: int = 2, tail: Tail = "causal", prompt: int = 3, stop: int = 3
 ) -> EPALM:
     """Connectors of width 8 injected from layer 1, and a soft prompt."""
     torch.manual_seed(1)
@@ -69,7 +69,7 @@ def settings(variant: str, **changes: Any) -> ModelSettings:  # noqa: ANN401 - a
     return ModelSettings(variant=variant, **(fields | changes))
 
 
-def tiny_variant(lm: PrefixedOPT, variant: str, **changes: Any) -> EPALM:  # noqa: ANN401
+def tiny_variant(lm: OPTForCausalLM, variant: str, **changes: Any) -> EPALM:  # noqa: ANN401
     """A variant's model in eval mode, its adapters large enough to matter."""
     torch.manual_seed(1)
     model = assemble(lm, settings(variant, **changes)).eval()
@@ -96,7 +96,7 @@ def load_golden(name: str) -> GoldenCase:
     """Build the case's model with its weights and the official tail."""
     folder = GOLDEN / name
     config = json.loads((folder / "case.json").read_text())
-    lm = PrefixedOPT(OPTConfig(**config["opt_config"], dropout=0.0))
+    lm = OPTForCausalLM(OPTConfig(**config["opt_config"], dropout=0.0))
     weights = load_file(folder / "lm.safetensors")
     weights["lm_head.weight"] = weights["model.decoder.embed_tokens.weight"]
     lm.load_state_dict(weights)
@@ -121,7 +121,7 @@ def _our_name(name: str) -> str:
     return name.replace("connector.", "connectors.maps.").replace("adapter.", "adapters.")
 
 
-def _assemble_golden(lm: PrefixedOPT, config: dict[str, Any]) -> EPALM:
+def _assemble_golden(lm: OPTForCausalLM, config: dict[str, Any]) -> EPALM:
     opt = config["opt_config"]
     layers, width = opt["num_hidden_layers"], opt["hidden_size"]
     count = 1 if config["shared_connector"] else config["num_cls"]

@@ -15,7 +15,7 @@ from epalm.model.connector import Connectors
 from epalm.model.decode import Decoding, generate
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.injection import InjectionPlan, Tail
-from epalm.model.language_model import PrefixedOPT, weights_digest
+from epalm.model.language_model import weights_digest
 from tests.model.helpers import tiny_epalm, tiny_opt, tiny_variant
 
 SHAPES = [
@@ -26,7 +26,7 @@ TAILS: list[Literal["causal", "drop"]] = ["causal", "drop"]
 
 
 @pytest.fixture(params=SHAPES)
-def lm(request: pytest.FixtureRequest) -> PrefixedOPT:
+def lm(request: pytest.FixtureRequest) -> OPTForCausalLM:
     return tiny_opt(**request.param)
 
 
@@ -53,7 +53,7 @@ def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
 
 
 def test_with_an_empty_plan_and_no_prompt_logits_equal_stock_opt(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor
 ) -> None:
     stock = OPTForCausalLM(copy.deepcopy(lm.config))
     stock.load_state_dict(lm.state_dict())
@@ -70,7 +70,7 @@ def test_with_an_empty_plan_and_no_prompt_logits_equal_stock_opt(
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("prompt", [0, 3])
 def test_a_later_token_never_changes_an_earlier_logit(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop"], prompt: int
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop"], prompt: int
 ) -> None:
     model = tiny_epalm(lm, tail=tail, prompt=prompt)
     changed = ids.clone()
@@ -109,7 +109,7 @@ def test_the_official_tail_lets_padding_change_a_logit(tokens: Tensor, ids: Tens
 
 @pytest.mark.parametrize("tail", TAILS)
 def test_padding_changes_no_loss(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop"]
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop"]
 ) -> None:
     model = tiny_epalm(lm, tail=tail)
     lengths = [7, 4, 6]
@@ -148,7 +148,7 @@ def uncached_beams(model: EPALM, tokens: Tensor, ids: Tensor, count: int, beams:
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("prompt", [0, 3])
 def test_cached_greedy_equals_uncached_greedy(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop"], prompt: int
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop"], prompt: int
 ) -> None:
     lm.config.eos_token_id = 60  # never drawn below, so that all samples run to the end
     model = tiny_epalm(lm, tail=tail, prompt=prompt)
@@ -160,7 +160,7 @@ def test_cached_greedy_equals_uncached_greedy(
 
 @pytest.mark.parametrize("tail", ["causal", "drop", "official"])
 def test_cached_beams_equal_uncached_beams(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop", "official"]
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: Literal["causal", "drop", "official"]
 ) -> None:
     lm.config.eos_token_id = None
     model = tiny_epalm(lm, tail=tail)
@@ -173,7 +173,7 @@ def test_cached_beams_equal_uncached_beams(
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_left_padded_batch_generates_what_single_samples_generate(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, beams: int
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, beams: int
 ) -> None:
     lm.config.eos_token_id = None
     model = tiny_epalm(lm)
@@ -240,7 +240,7 @@ def test_dropout_of_the_frozen_model_is_off_unless_asked(tokens: Tensor, ids: Te
 @pytest.mark.parametrize("tail", ["causal", "official", "drop"])
 @pytest.mark.parametrize("variant", ["full", "l19-31+deep-prompt", "magma"])
 def test_questions_that_share_a_picture_cost_and_teach_what_they_do_apart(
-    lm: PrefixedOPT, variant: str, tail: Tail
+    lm: OPTForCausalLM, variant: str, tail: Tail
 ) -> None:
     model = tiny_variant(lm, variant, tail=tail)
     pictures = torch.tensor([1, 0, 1, 1, 2, 0])

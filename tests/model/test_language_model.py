@@ -178,7 +178,7 @@ def test_without_bitsandbytes_int4_names_the_command_that_installs_it(
 PEAK = """
 import sys
 from threading import Event, Thread
-from epalm.model.language_model import PrefixedOPT, load_language_model
+from epalm.model.language_model import load_language_model
 from transformers import OPTConfig
 
 def own_bytes():
@@ -189,7 +189,7 @@ def watch():
     while not done.wait(0.001):
         peak.append(own_bytes())
 
-OPTConfig(), PrefixedOPT  # loads the libraries
+OPTConfig(), OPTForCausalLM  # loads the libraries
 start, peak, done = own_bytes(), [], Event()
 Thread(target=watch, daemon=True).start()
 model = load_language_model(sys.argv[1], sys.argv[2])

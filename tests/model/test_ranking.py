@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from transformers import OPTForCausalLM
 
 from epalm.errors import ModelError, UsageError
 from epalm.model import ranking
@@ -10,7 +11,7 @@ from epalm.model.answering import Asked
 from epalm.model.batch import Batch, Template, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
-from epalm.model.language_model import PrefixedOPT, load_tokenizer
+from epalm.model.language_model import load_tokenizer
 from epalm.model.prefix_cache import PrefixCache
 from epalm.model.ranking import AnswerList, Ranker, rank
 from tests.fakes import save_language_model
@@ -27,7 +28,7 @@ PICTURES = torch.tensor([1, 0, 1])
         pytest.param({"pre_norm": False, "projected": True}, id="post-LN"),
     ]
 )
-def lm(request: pytest.FixtureRequest) -> PrefixedOPT:
+def lm(request: pytest.FixtureRequest) -> OPTForCausalLM:
     return tiny_opt(**request.param)
 
 
@@ -94,7 +95,7 @@ def step_losses(
 @pytest.mark.parametrize("first_read", [1, 4])
 @pytest.mark.parametrize("tail", ["causal", "drop", "official"])
 def test_the_best_answer_and_its_score_are_those_of_a_plain_loop(
-    lm: PrefixedOPT,
+    lm: OPTForCausalLM,
     tokens: Tensor,
     prompts: list[list[int]],
     answers: AnswerList,

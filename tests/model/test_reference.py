@@ -14,7 +14,6 @@ from transformers import OPTForCausalLM
 from epalm.model.decode import Decoding, generate
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
-from epalm.model.language_model import PrefixedOPT
 from epalm.model.prompt import DeepPrompt, SoftPrompt
 from tests.model.helpers import tiny_opt, tiny_variant
 
@@ -29,7 +28,7 @@ TAILS = ["causal", "official", "drop", "to-end"]
         pytest.param({"pre_norm": False, "projected": True}, id="post-LN"),
     ]
 )
-def lm(request: pytest.FixtureRequest) -> PrefixedOPT:
+def lm(request: pytest.FixtureRequest) -> OPTForCausalLM:
     return tiny_opt(layers=LAYERS, **request.param)
 
 
@@ -45,7 +44,9 @@ def ids() -> Tensor:
     return drawn
 
 
-def build(lm: PrefixedOPT, variant: str, tail: str, text_step: int, *, stop: int = STOP) -> EPALM:
+def build(
+    lm: OPTForCausalLM, variant: str, tail: str, text_step: int, *, stop: int = STOP
+) -> EPALM:
     span = f"{FIRST}:{stop}"
     return tiny_variant(lm, variant, cached=VECTORS, inject=span, tail=tail, text_step=text_step)
 
@@ -120,7 +121,7 @@ def plain_logits(model: EPALM, tokens: Tensor, ids: Tensor, tail: str, *, text_s
 @pytest.mark.parametrize("text_step", [1, 2])
 @pytest.mark.parametrize("tail", TAILS)
 def test_logits_equal_the_plain_computation(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str
 ) -> None:
     model = build(lm, variant, tail, text_step)
     with torch.no_grad():
@@ -149,7 +150,7 @@ def test_tails_and_text_steps_differ_where_they_should(tokens: Tensor, ids: Tens
     [("causal", 1), ("causal", 2), ("drop", 1), ("drop", 2), ("official", 1), ("to-end", 2)],
 )
 def test_a_left_padded_batch_generates_what_recomputing_single_samples_gives(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str
 ) -> None:
     lm.config.eos_token_id = None
     stop = LAYERS - 1 if tail == "official" else STOP  # it can be cached for one layer only

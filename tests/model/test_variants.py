@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import OPTConfig
+from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.errors import ModelError, UsageError
 from epalm.model.assembly import assemble
@@ -13,7 +13,7 @@ from epalm.model.attention import ATTENTION
 from epalm.model.batch import Batch
 from epalm.model.decode import Decoding, generate
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.language_model import PrefixedOPT, freeze, weights_digest
+from epalm.model.language_model import freeze, weights_digest
 from epalm.model.prompt import DeepPrompt
 from epalm.model.variants import VARIANTS, find_variant
 from tests.model.helpers import settings, tiny_opt, tiny_variant
@@ -73,7 +73,7 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def published_lm(shape: str) -> PrefixedOPT:
+def published_lm(shape: str) -> OPTForCausalLM:
     _, hidden, embedding, layers = SHAPES[shape]
     config = OPTConfig(
         hidden_size=hidden,
@@ -84,12 +84,12 @@ def published_lm(shape: str) -> PrefixedOPT:
         do_layer_norm_before=hidden == embedding,
     )
     with torch.device("meta"):
-        return freeze(PrefixedOPT(config))
+        return freeze(OPTForCausalLM(config))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_trained_parameters_are_the_published_numbers(
-    published_lm: PrefixedOPT, shape: str, name: str
+    published_lm: OPTForCausalLM, shape: str, name: str
 ) -> None:
     width = SHAPES[shape][0]
     wanted = settings(name, encoder_width=width, cached=6, prompt_length=10, positions=197)
@@ -99,7 +99,9 @@ def test_trained_parameters_are_the_published_numbers(
     assert found == COUNTS[name][list(SHAPES).index(shape)]
 
 
-def test_frozen_parameters_are_the_published_numbers(published_lm: PrefixedOPT, shape: str) -> None:
+def test_frozen_parameters_are_the_published_numbers(
+    published_lm: OPTForCausalLM, shape: str
+) -> None:
     assert sum(weight.numel() for weight in published_lm.parameters()) == FROZEN[shape][0]
 
 
@@ -124,7 +126,7 @@ def test_an_unknown_variant_lists_the_known() -> None:
         pytest.param({"pre_norm": False, "projected": True}, id="post-LN"),
     ]
 )
-def lm(request: pytest.FixtureRequest) -> PrefixedOPT:
+def lm(request: pytest.FixtureRequest) -> OPTForCausalLM:
     return tiny_opt(layers=DEEPEST, **request.param)
 
 
@@ -153,7 +155,7 @@ def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_reads_all_stored_vectors_or_the_last_ones(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
 ) -> None:
     model = tiny_variant(lm, name, **stored(name))
     before = text_logits(model, tokens, ids)
@@ -168,7 +170,7 @@ def test_a_variant_reads_all_stored_vectors_or_the_last_ones(
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_generates_from_its_cache_what_full_recomputation_gives(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
 ) -> None:
     lm.config.eos_token_id = None
     model = tiny_variant(lm, name, **stored(name))
@@ -182,7 +184,7 @@ def test_every_variant_generates_from_its_cache_what_full_recomputation_gives(
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_trained_tensor_of_a_variant_gets_a_gradient_and_the_frozen_model_none(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
 ) -> None:
     before = weights_digest(lm)
     model = tiny_variant(lm, name, **stored(name)).train()
@@ -199,7 +201,7 @@ def test_every_trained_tensor_of_a_variant_gets_a_gradient_and_the_frozen_model_
 
 @pytest.mark.parametrize("name", ["ada", "l19-31+deep-prompt"])
 def test_behind_half_precision_weights_what_is_trained_stays_single(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, name: str
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
 ) -> None:
     batch = Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
     model = tiny_variant(lm, name, cached=6)
@@ -228,7 +230,7 @@ def test_a_baseline_starts_at_the_input_and_a_recipes_span_overrides_it(
 
 
 def test_new_adapters_are_small_and_clamped_and_zero_ones_change_nothing(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor
 ) -> None:
     plain = text_logits(tiny_variant(lm, "6-connectors", cached=6), tokens, ids)
     model = assemble(lm, settings("ada", cached=6)).eval()
@@ -244,7 +246,7 @@ def test_new_adapters_are_small_and_clamped_and_zero_ones_change_nothing(
 
 
 def test_all_tokens_of_the_encoder_stand_before_the_text(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor
 ) -> None:
     """Stock OPT, given [connected tokens | text] as embeddings, computes the same."""
     model = tiny_variant(lm, "magma-all-tokens", **THREE_OF_TWO)
@@ -300,7 +302,7 @@ def test_one_language_model_carries_the_adapters_of_one_model_only() -> None:
 
 @pytest.mark.parametrize("tail", ["causal", "drop"])
 def test_a_deep_prompts_vectors_replace_the_prompt_rows_at_every_layer(
-    lm: PrefixedOPT, tokens: Tensor, ids: Tensor, tail: str
+    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: str
 ) -> None:
     """Hooks look at what each layer is given: rows [visual | prompt | text], behind the visual."""
     model = tiny_variant(lm, "l19-31+deep-prompt", cached=6, inject="2:9", tail=tail)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import OPTConfig
+from transformers import OPTConfig, OPTForCausalLM
 from typer.testing import CliRunner
 
 from epalm.cache.create import create_store
@@ -25,7 +25,6 @@ from epalm.errors import (
 )
 from epalm.evaluate import cli as evaluate_cli
 from epalm.model.decode import Decoding, generate
-from epalm.model.language_model import PrefixedOPT
 from epalm.model.saved import LoadedRun, load_run
 from epalm.train.cli import app
 from tests.fakes import save_language_model
@@ -112,7 +111,7 @@ class Released:
 
     def _save_language_model(self, folder: Path) -> Path:
         path = save_language_model(self.root / "lm", [f"word{n}" for n in range(240)])
-        lm = PrefixedOPT(OPTConfig(**self.config["opt_config"], dropout=0.0))
+        lm = OPTForCausalLM(OPTConfig(**self.config["opt_config"], dropout=0.0))
         weights = load_file(folder / "lm.safetensors")
         weights["lm_head.weight"] = weights["model.decoder.embed_tokens.weight"]
         lm.load_state_dict(weights)

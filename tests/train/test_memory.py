@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import OPTConfig
+from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.errors import ModelError
 from epalm.model.assembly import assemble
 from epalm.model.batch import Batch
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.language_model import PRECISIONS, PrefixedOPT, freeze, load_language_model
+from epalm.model.language_model import PRECISIONS, freeze, load_language_model
 from epalm.model.quantised import quantise
 from epalm.model.recompute import recompute_last
 from epalm.train.memory import Load, MemoryPlan, Placing, plan_memory, shape_model
@@ -33,7 +33,7 @@ OPT_66B = {
 """The published configuration of facebook/opt-66b."""
 
 
-def small_opt(*, pre_norm: bool = True) -> PrefixedOPT:
+def small_opt(*, pre_norm: bool = True) -> OPTForCausalLM:
     torch.manual_seed(0)
     config = OPTConfig(
         vocab_size=211,
@@ -46,7 +46,7 @@ def small_opt(*, pre_norm: bool = True) -> PrefixedOPT:
         max_position_embeddings=128,
         dropout=0.0,
     )
-    return freeze(PrefixedOPT(config))
+    return freeze(OPTForCausalLM(config))
 
 
 def batch_of(load: Load, width: int = 8) -> Batch:
