@@ -1,6 +1,6 @@
 """The loop over the language model's layers, where pictures and prompts come in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,17 @@ class Injection:
         vectors = self.prompt(layer).to(hidden.dtype)
         renewed = vectors.repeat(1 if layer < self.plan.first else count, 1)
         return torch.cat([hidden[:start], renewed, hidden[start + len(renewed) :]])
+
+
+def compile_layers(layers: Iterable[nn.Module], backend: str = "inductor") -> None:
+    """Compile each layer once for steps of all sizes; layers of one shape share the result.
+
+    Args:
+        layers: of the language model.
+        backend: of `torch.compile`.
+    """
+    for layer in layers:
+        layer.compile(dynamic=True, backend=backend)
 
 
 def run_layers(

@@ -3,12 +3,11 @@
 A recipe is found by name among the files beside this module, or by path. Unknown keys are refused.
 """
 
-import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Literal
 
 from epalm.cache.layers import parse_layers
 from epalm.cache.spec import StoreSpec
@@ -19,6 +18,7 @@ from epalm.model.decode import Decoding
 from epalm.model.injection import Tail
 from epalm.model.variants import find_variant
 from epalm.tasks.records import Kind
+from epalm.train.strict_toml import apply_change, build, toml_line
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
@@ -102,6 +102,8 @@ class Recipe:
         do_sample: see `epalm.model.decode.Decoding`.
         temperature: likewise.
         top_p: likewise.
+        compiled: "layers" compiles the decoder layers for training, which takes minutes and saves
+            launches on a GPU; "nothing" is faster on a CPU.
         val_examples: examples per validation, drawn with the run's seed; 0 for all.
     """
 
@@ -137,6 +139,7 @@ class Recipe:
     do_sample: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
+    compiled: Literal["nothing", "layers"] = "nothing"
     val_examples: int = 0
     group_questions: int = 1
     bucket_batches: int = 0
@@ -200,8 +203,8 @@ class Recipe:
         """The recipe as a TOML file that loads to the same recipe."""
         flat = asdict(self)
         schedule = flat.pop("schedule")
-        lines = [_toml_line(name, value) for name, value in flat.items()]
-        lines += ["", "[schedule]", *(_toml_line(name, value) for name, value in schedule.items())]
+        lines = [toml_line(name, value) for name, value in flat.items()]
+        lines += ["", "[schedule]", *(toml_line(name, value) for name, value in schedule.items())]
         return "\n".join(lines) + "\n"
 
 
@@ -236,62 +239,6 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} is no TOML: {error}") from error
     for change in changes:
-        _apply(table, change)
-    recipe: Recipe = _build(Recipe, table, where=str(name))
+        apply_change(table, change)
+    recipe: Recipe = build(Recipe, table, where=str(name))
     return recipe
-
-
-def _apply(table: dict[str, Any], change: str) -> None:
-    key, equals, text = change.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {change!r} is no change, wanted key=value")
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        table = table.setdefault(parent, {})
-    table[last] = _parse_value(text.strip())
-
-
-def _parse_value(text: str) -> object:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _build(kind: type[Any], table: Mapping[str, Any], *, where: str) -> Any:  # noqa: ANN401
-    known = {field.name: field for field in fields(kind)}
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-            raise RecipeError(f"recipe {where} has an unknown key {key!r}{hint}")
-    missing = [name for name, field in known.items() if name not in table and _required(field)]
-    if missing:
-        raise RecipeError(f"recipe {where} lacks {', '.join(missing)}")
-    hints = get_type_hints(kind)
-    return kind(**{key: _value(key, hints[key], table[key], where=where) for key in table})
-
-
-def _required(field: "Field[Any]") -> bool:
-    return field.default is MISSING
-
-
-def _value(key: str, wanted: Any, found: Any, *, where: str) -> Any:  # noqa: ANN401
-    if is_dataclass(wanted) and isinstance(found, dict):
-        return _build(wanted, found, where=f"{where} [{key}]")  # type: ignore[arg-type]
-    if choices := get_args(wanted):
-        if found in choices:
-            return found
-        raise RecipeError(f"recipe {where}: {key} is {found!r}, wanted one of {', '.join(choices)}")
-    if wanted is float and type(found) is int:
-        return float(found)
-    if type(found) is not wanted:
-        raise RecipeError(f"recipe {where}: {key} is {found!r}, wanted {wanted.__name__}")
-    return found
-
-
-def _toml_line(name: str, value: object) -> str:
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'{name} = "{escaped}"'
-    return f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"

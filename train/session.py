@@ -2,6 +2,9 @@
 
 import logging
 
+import torch
+from torch import nn
+
 from epalm.cache.order import Order
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
@@ -11,6 +14,7 @@ from epalm.metrics.registry import load_metric
 from epalm.model.assembly import ModelSettings, build_model
 from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.language_model import weights_digest
+from epalm.model.layers import compile_layers
 from epalm.model.recompute import recompute_last
 from epalm.model.saved import RunRecord
 from epalm.train.checkpoint import Progress
@@ -18,6 +22,7 @@ from epalm.train.data import Data, check_store, open_data
 from epalm.train.fit import Run, fit
 from epalm.train.loader import Loader
 from epalm.train.planning import describe, make_setup
+from epalm.train.recipe import Recipe
 from epalm.train.request import Request
 from epalm.train.run_folder import open_run_folder, write_card
 from epalm.train.sharding import check_share, idle_batch, layer_sharder
@@ -30,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 def train(request: Request) -> RunRecord:
     """Train, or go on with, a run; see `epalm.train.fit.fit` for what is raised."""
-    import torch
-
     group = request.group
     store = Store.open(request.features)
     spec = store.spec
@@ -45,7 +48,7 @@ def train(request: Request) -> RunRecord:
     plan.check_weights()
     torch.manual_seed(request.seed)
     model, tokenizer = build_model(settings, request.device, shard=shard)
-    recompute_last(model.language_model.model.decoder.layers, request.recipe.recompute_layers)
+    _prepare_layers(model.language_model.model.decoder.layers, request.recipe)
     record = _record(request, settings, model, spec=spec, order=data.order)
     if group.leads:
         open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
@@ -79,6 +82,13 @@ def train(request: Request) -> RunRecord:
     if group.leads:
         _finish(request, record, progress)
     return record
+
+
+def _prepare_layers(layers: nn.ModuleList, recipe: Recipe) -> None:
+    """What a recipe asks of the frozen layers in training."""
+    recompute_last(layers, recipe.recompute_layers)
+    if recipe.compiled == "layers":
+        compile_layers(layers)
 
 
 def _loader(request: Request, data: Data, texts: Texts, model: EPALM, lm_digest: str) -> Loader:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.compiler import set_stance
 from transformers import PreTrainedTokenizerBase
 
 from epalm.metrics.registry import Metric
@@ -55,19 +56,17 @@ class Validation:
         def read(places: list[int]) -> Tensor:
             return read_tokens(self.source, [examples[place] for place in places])
 
-        return answer_all(
-            self.model,
-            self.tokenizer,
-            self.template,
-            Questions(
-                [example.prompt for example in examples],
-                [example.key for example in examples],
-                read,
-            ),
-            Generator(self.tokenizer, self.recipe.decoding()),
-            batch_size=-(-self.recipe.batch_size // self.group.world),
-            tick=_no_progress,
-        )
+        prompts, keys = zip(*((one.prompt, one.key) for one in examples), strict=True)
+        with set_stance("force_eager"):  # layers are compiled for training's steps
+            return answer_all(
+                self.model,
+                self.tokenizer,
+                self.template,
+                Questions(prompts, keys, read),
+                Generator(self.tokenizer, self.recipe.decoding()),
+                batch_size=-(-self.recipe.batch_size // self.group.world),
+                tick=_no_progress,
+            )
 
     def _score(self, texts: Sequence[str]) -> dict[str, float]:
         pairs = zip(self.examples, texts, strict=True)
