@@ -21,7 +21,9 @@ SURE = ("--set", "lm_dropout=0.0")
 """Without dropout, whose masks depend on the number of processes."""
 
 
-def start_ranks(arguments: Sequence[str], count: int) -> list["subprocess.Popen[str]"]:
+def start_ranks(
+    arguments: Sequence[str], count: int, command: Sequence[str] = COMMAND
+) -> list["subprocess.Popen[str]"]:
     """The processes that torchrun would start, without torchrun above them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -33,7 +35,7 @@ def start_ranks(arguments: Sequence[str], count: int) -> list["subprocess.Popen[
         environment = os.environ | common | {name: str(value) for name, value in own.items()}
         environment["OMP_NUM_THREADS"] = "1"
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen([*COMMAND, *arguments], env=environment, **pipes))
+        started.append(subprocess.Popen([*command, *arguments], env=environment, **pipes))
     return started
 
 

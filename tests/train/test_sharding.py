@@ -1,6 +1,7 @@
 """Frozen weights divided among processes, as torchrun starts them."""
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 from epalm.errors import UsageError
 from epalm.model.batch import Batch
 from epalm.model.epalm import trainable
+from epalm.model.language_model import load_language_model, weights_digest
 from epalm.train.cli import app
+from epalm.train.memory import Placing, frozen_bytes
 from epalm.train.parallel import Group
 from epalm.train.recipe import load_recipe
 from epalm.train.sharding import idle_batch, layer_sharder
@@ -33,7 +36,7 @@ from tests.train.ranks import (
     "settings",
     [
         ("batch_size=19", "variant=full"),  # 39 examples: the last batch leaves one rank idle
-        ("batch_size=7", "variant=ada", "normalise=sample", "num_beams=2"),
+        ("batch_size=7", "variant=ada", "normalise=sample", "num_beams=2", "recompute_layers=2"),
         ("batch_size=7", "variant=lin", "tail=drop", "inject=0:2"),
     ],
 )
@@ -46,6 +49,35 @@ def test_losses_and_texts_are_those_of_one_process_with_whole_weights(
     run_alone(world, *changes, "--name", "alone")
     run_ranks(world, 2, *changes, "--shard-weights")
     assert_same_training(world, "run", "alone")
+
+
+HELD = """
+import sys
+from epalm.model.language_model import load_language_model, weights_digest
+from epalm.train.parallel import joined, own_group
+from epalm.train.recipe import load_recipe
+from epalm.train.sharding import layer_sharder
+
+group, recipe = own_group(), load_recipe(sys.argv[1])
+with joined(group, "cpu"):
+    lm = load_language_model(recipe.lm, "fp32", shard=layer_sharder(group, "cpu", recipe))
+    parts = [getattr(weight, "to_local", lambda: weight)() for weight in lm.parameters()]
+    print(sum(part.untyped_storage().nbytes() for part in parts), weights_digest(lm))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_holds_as_much_as_was_planned_and_the_digest_is_of_the_whole(
+    tmp_path: Path,
+) -> None:
+    world = make_world(tmp_path)
+    ranks = start_ranks([str(world.recipe)], 2, [sys.executable, "-c", HELD])
+    printed = [rank.communicate(timeout=120)[0].split() for rank in ranks]
+    lm = load_language_model(str(world.root / "lm"), "fp32")
+    model = tiny_variant(lm, "full")
+    planned = frozen_bytes(model, Placing("fp32", shards=2))
+    assert planned < frozen_bytes(model, Placing("fp32"))
+    assert printed == [[str(planned), weights_digest(lm)]] * 2
 
 
 @pytest.mark.slow
