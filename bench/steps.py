@@ -51,8 +51,14 @@ class Way:
     lower: Callable[[], TextStates] | None = None
 
 
-def ways(lm: OPTForCausalLM) -> list[Way]:
-    """Every way to train the full variant and `lin`; ours keep frozen weights as training does."""
+def ways(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> list[Way]:
+    """Every way to train the full variant and `lin`; ours keep frozen weights as training does.
+
+    Args:
+        lm: the frozen language model.
+        texts: all that will be trained on.
+        folder: where states of texts are stored.
+    """
     blocked = twin(lm)
     rearranged = block_weights(blocked)
     made = []
@@ -119,7 +125,7 @@ class Stepper:
 
     def __init__(self, questions: Questions) -> None:
         """Prepare the stored vectors."""
-        self._lower: dict[str, TextStates] = {}
+        self._lower: dict[Callable[[], TextStates], TextStates] = {}
         self._questions = questions
         self._device = questions.device
         self._vectors = stored_vectors(questions.device)
@@ -154,9 +160,9 @@ class Stepper:
 
     def _loss(self, way: Way) -> Callable[[Step], Tensor]:
         """From what is stored to the scalar that is minimised."""
-        if way.lower and way.name not in self._lower:
-            self._lower[way.name] = way.lower()
-        lower = self._lower.get(way.name)
+        if way.lower and way.lower not in self._lower:
+            self._lower[way.lower] = way.lower()
+        lower = self._lower[way.lower] if way.lower else None
 
         def loss(step: Step) -> Tensor:
             tokens = self._vectors.index_select(0, step.batch.tokens)
