@@ -164,12 +164,31 @@ def own_group() -> Group:
 
 
 @contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Tell what is meant if another process ends while this one waits for its weights.
+
+    Raises:
+        TrainingError: another process ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise _lost(error) from error
+        raise
+
+
+@contextmanager
 def _talk() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise TrainingError(
-            f"another process of this run ended, see its message ({reason}); the same command "
-            "goes on from the last checkpoint"
-        ) from error
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> TrainingError:
+    reason = str(error).splitlines()[0]
+    return TrainingError(
+        f"another process of this run ended, see its message ({reason}); the same command "
+        "goes on from the last checkpoint"
+    )

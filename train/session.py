@@ -21,6 +21,7 @@ from epalm.train.checkpoint import Progress
 from epalm.train.data import Data, check_store, open_data
 from epalm.train.fit import Run, fit
 from epalm.train.loader import Loader
+from epalm.train.parallel import lost_processes_named
 from epalm.train.planning import describe, make_setup
 from epalm.train.recipe import Recipe
 from epalm.train.request import Request
@@ -75,7 +76,8 @@ def train(request: Request) -> RunRecord:
         group=group,
         idle=idle_batch(*spec.row_shape[-2:]) if shard else None,
     )
-    progress = fit(run)
+    with lost_processes_named():
+        progress = fit(run)
     frozen = "language_model" not in model.trained
     if frozen and weights_digest(model.language_model) != record.lm_digest:
         raise ModelError("the frozen language model changed in training: do not use this run")

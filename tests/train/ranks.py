@@ -41,7 +41,7 @@ def start_ranks(
 
 def finish(ranks: "Sequence[subprocess.Popen[str]]") -> tuple[list[int], list[str]]:
     """Exit codes, and what was written to standard error."""
-    errors = [process.communicate(timeout=120)[1] for process in ranks]
+    errors = [process.communicate(timeout=300)[1] for process in ranks]
     return [process.returncode for process in ranks], errors
 
 

@@ -84,10 +84,10 @@ def test_a_process_holds_as_much_as_was_planned_and_the_digest_is_of_the_whole(
 def test_killed_processes_with_divided_weights_go_on_with_the_losses_of_undisturbed_ones(
     tmp_path: Path,
 ) -> None:
-    world = make_world(tmp_path, epochs=6)
+    world = make_world(tmp_path, epochs=4)
     run_ranks(world, 2, "--name", "undisturbed", "--shard-weights")
     killed = start_ranks(train_command(world, "--shard-weights"), 2)
-    wait_for_epochs(world, killed, 2)
+    wait_for_epochs(world, killed, 1)
     for process in killed:
         process.send_signal(signal.SIGKILL)
     finish(killed)
@@ -96,6 +96,18 @@ def test_killed_processes_with_divided_weights_go_on_with_the_losses_of_undistur
         assert logged(world, kind) == logged(world, kind, "undisturbed")
     files = [tmp_path / "runs" / name / "last.safetensors" for name in ("run", "undisturbed")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_a_process_whose_partner_dies_says_so(tmp_path: Path) -> None:
+    world = make_world(tmp_path, epochs=30)
+    ranks = start_ranks(train_command(world, "--shard-weights"), 2)
+    wait_for_epochs(world, ranks, 1)
+    ranks[1].send_signal(signal.SIGKILL)
+    codes, errors = finish(ranks)
+    assert codes == [1, -signal.SIGKILL]
+    assert "another process of this run ended" in " ".join(errors[0].split())
+    assert "Traceback" not in errors[0]
 
 
 def test_one_process_cannot_divide_weights(tmp_path: Path) -> None:
