@@ -9,6 +9,7 @@ import torch
 from bench import steps, training, workload
 from bench.official import OfficialModel
 from bench.rounds import Sample
+from epalm.errors import UsageError
 from epalm.model.batch import Batch, collate_texts
 from epalm.model.epalm import EPALM, trainable
 from tests.model.helpers import tiny_opt, tiny_variant
@@ -121,3 +122,9 @@ def test_products_count_alike_with_rearranged_weights_and_less_with_kept_texts(
     assert counted["lin: ours"] == counted["lin: ours, plain weights"]
     assert 0 < counted["lin: ours, texts kept"] < counted["lin: ours"]
     assert counted["lin: ours"] < counted["lin: official, cached"]
+
+
+def test_a_way_that_does_not_exist_is_refused_by_name() -> None:
+    asked = [steps.Way("full: ours", "full: official", torch.abs, [])]
+    with pytest.raises(UsageError, match=r"'ful: \*' is none of: full: ours"):
+        training.chosen(asked, ["ful: *"])
