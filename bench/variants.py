@@ -8,7 +8,6 @@ Each finished run is a line of --out; the same command goes on behind the last o
 """
 
 import json
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from rich.table import Table
 from bench.rounds import TABLE_COLUMNS, command, commit, machine
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
+from epalm.console import configure_logging
 from epalm.model.variants import VARIANTS, find_variant
 from epalm.tasks.records import Example, Task
 from epalm.tasks.registry import load_task, resolve_data_root
@@ -273,7 +273,7 @@ def main(
     asked: Annotated[int, typer.Option(min=1, help="Validation examples.")] = 500,
 ) -> None:
     """Train what is missing and print the table."""
-    logging.disable(logging.INFO)
+    configure_logging(quiet=True)
     names = [name for name in variants or VARIANTS if find_variant(name)]
     local = str(Path(lm).absolute()) if Path(lm).is_dir() else lm
     alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, asked)
