@@ -12,6 +12,7 @@ from epalm.model.adapter import Adapters
 from epalm.model.attention import Carry, Prefix, carry_row
 from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
+from epalm.model.embedding import embed_rows
 from epalm.model.injection import InjectionPlan
 from epalm.model.layers import Injection, Start, run_layers
 from epalm.model.loss import TokenLosses, head_losses
@@ -173,13 +174,8 @@ class EPALM(nn.Module):
     @property
     def text_is_apart(self) -> bool:
         """Whether what a text is below the first injected layer depends on nothing that learns."""
-        others = (self.prompt, self.adapters)
-        return (
-            all(part is None for part in others)
-            and "language_model" not in self.trained
-            and self.lm_dropout == 0
-            and self.plan.first > 0
-        )
+        learns = self.prompt or self.adapters or "language_model" in self.trained
+        return not learns and self.lm_dropout == 0 and self.plan.first > 0
 
     def lower_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """States of the text rows where the first picture comes in, see `text_states`.
@@ -257,12 +253,11 @@ class EPALM(nn.Module):
         recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
         """The text rows' states (rows, H) behind layer `stop` - 1; see `run_layers`."""
-        layers = self.language_model.model.decoder.layers
-        injection = Injection(
-            self.plan, self.visual, self.prompt if isinstance(self.prompt, DeepPrompt) else None
-        )
+        layers = list(self.language_model.model.decoder.layers)[:stop]
+        deep = self.prompt if isinstance(self.prompt, DeepPrompt) else None
+        injection = Injection(self.plan, self.visual, deep)
         return run_layers(
-            layers[:stop], injection, start, visual=visual, sequences=sequences, recorded=recorded
+            layers, injection, start, visual=visual, sequences=sequences, recorded=recorded
         )
 
     def _embed(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, int]:
@@ -270,19 +265,7 @@ class EPALM(nn.Module):
         present = self._present(attention_mask)
         positions = (attention_mask.cumsum(1) * attention_mask - 1 + POSITION_OFFSET)[present]
         decoder = self.language_model.model.decoder
-        rows, prompt = decoder.embed_tokens(input_ids[present]), 0
-        if isinstance(self.prompt, SoftPrompt):
-            vectors = self.prompt().to(rows.dtype)
-            prompt = len(vectors)
-            rows = torch.cat([vectors, rows])
-        if decoder.project_in is not None:
-            rows = decoder.project_in(rows)
-        places = nn.functional.embedding(positions, decoder.embed_positions.weight)
-        rows = torch.cat([rows[:prompt], rows[prompt:] + places])
-        if isinstance(self.prompt, DeepPrompt):
-            vectors = self.prompt(0).to(rows.dtype)
-            prompt = len(vectors)
-            rows = torch.cat([vectors, rows])
+        rows, prompt = embed_rows(decoder, self.prompt, input_ids[present], positions=positions)
         return dropout(rows, self.lm_dropout, training=self.language_model.training), prompt
 
 

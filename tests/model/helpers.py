@@ -82,6 +82,13 @@ def tiny_variant(lm: OPTForCausalLM, variant: str, **changes: Any) -> EPALM:  # 
     return model
 
 
+def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
+    """(B, T, vocabulary) for texts without padding."""
+    with torch.no_grad():
+        states = model.text_states(tokens, ids, torch.ones_like(ids))
+        return model.logits(states).view(*ids.shape, -1)
+
+
 @dataclass
 class GoldenCase:
     """One case of tests/golden."""

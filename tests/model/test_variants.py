@@ -9,14 +9,13 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.errors import ModelError, UsageError
 from epalm.model.assembly import assemble
-from epalm.model.attention import ATTENTION
 from epalm.model.batch import Batch
 from epalm.model.decode import Decoding, generate
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import trainable
 from epalm.model.language_model import freeze, weights_digest
 from epalm.model.prompt import DeepPrompt
 from epalm.model.variants import VARIANTS, find_variant
-from tests.model.helpers import settings, tiny_opt, tiny_variant
+from tests.model.helpers import settings, text_logits, tiny_opt, tiny_variant
 
 SHAPES = {  # name -> (D, H, w, OPT layers)
     "ViT-B+2.7B": (768, 2560, 2560, 32),
@@ -147,12 +146,6 @@ def stored(name: str) -> dict[str, int]:
     return THREE_OF_TWO if VARIANTS[name].vectors == "tokens" else SIX
 
 
-def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
-    with torch.no_grad():
-        states = model.text_states(tokens, ids, torch.ones_like(ids))
-        return model.logits(states).view(*ids.shape, -1)
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_reads_all_stored_vectors_or_the_last_ones(
     lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
@@ -245,28 +238,6 @@ def test_new_adapters_are_small_and_clamped_and_zero_ones_change_nothing(
     assert torch.equal(text_logits(model, tokens, ids), plain)
 
 
-def test_all_tokens_of_the_encoder_stand_before_the_text(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor
-) -> None:
-    """Stock OPT, given [connected tokens | text] as embeddings, computes the same."""
-    model = tiny_variant(lm, "magma-all-tokens", **THREE_OF_TWO)
-    decoder = lm.model.decoder
-    connected = model.connectors.maps[0](tokens[:, 3:])
-    text = decoder.embed_tokens(ids)
-    if decoder.project_in is not None:
-        text = decoder.project_in(text)
-    text = text + decoder.embed_positions.weight[2 : 2 + ids.shape[1]]
-    hidden = torch.cat([connected, text], dim=1)
-    mask = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool).tril()
-    lm.set_attn_implementation("sdpa")
-    with torch.no_grad():
-        for layer in decoder.layers:
-            hidden = layer(hidden, attention_mask=mask[None, None])
-        wanted = model.logits(hidden[:, 3:])
-    lm.set_attn_implementation(ATTENTION)
-    assert torch.allclose(text_logits(model, tokens, ids), wanted, atol=2e-5)
-
-
 @pytest.mark.parametrize(
     ("name", "changes", "words"),
     [
@@ -280,17 +251,6 @@ def test_a_variant_refuses_what_it_cannot_work_with(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         tiny_variant(tiny_opt(), name, **changes)
-
-
-@pytest.mark.parametrize("name", ["full", "limber"])
-def test_of_a_store_with_all_tokens_other_variants_read_cls(name: str, tokens: Tensor) -> None:
-    lm, ids = tiny_opt(layers=DEEPEST), torch.tensor([[2, 7, 9], [2, 8, 4]])
-    wanted = text_logits(tiny_variant(lm, name, cached=2), tokens[:, [0, 3]], ids)
-    found = text_logits(tiny_variant(lm, name, **THREE_OF_TWO), tokens, ids)
-    assert torch.equal(found, wanted)
-    one = tiny_variant(lm, name, cached=1, blocks=(1,), positions=3)
-    assert one.places is not None
-    assert one.places.tolist() == [3]
 
 
 def test_one_language_model_carries_the_adapters_of_one_model_only() -> None:
