@@ -85,6 +85,8 @@ class Protocol:
                 "--answers ranks a closed list, which generates nothing: leave out --beams, "
                 "--max-new-tokens, --sample, --temperature, --top-p and --seed"
             )
+        if self.answers == "top-0":
+            raise UsageError("--answers top-0 is an empty list: wanted e.g. top-1000")
         if number := re.fullmatch(r"top-([1-9]\d*)", self.answers):
             count = int(number[1])
             answers = frequent_answers(task.examples(task.train_split, root), count)

@@ -20,7 +20,8 @@ from epalm.evaluate.report import ReportData, write_report
 from epalm.evaluate.settings import readable_settings
 from epalm.metrics.intervals import GroupMean, bootstrap_interval, group_means
 from epalm.metrics.registry import Scores, check_scorable, load_metric
-from epalm.model.saved import RECORD_FILE, RunRecord, load_run
+from epalm.model.saved import ADAPTER_FILE, RECORD_FILE, RunRecord, load_run
+from epalm.model.variants import find_variant
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Example, MediaItem, Prediction, Task
 from epalm.tasks.registry import load_media, load_task, resolve_data_root
@@ -84,7 +85,7 @@ def find_run(runs: Path, name: str = "") -> Path:
 
     Args:
         runs: folder of all runs.
-        name: of a run in it, or the path of one; empty for the newest.
+        name: of a run in it, or the path of one; empty for the newest that has learnt something.
 
     Raises:
         MissingFileError: there is no such run, or no run at all.
@@ -98,12 +99,14 @@ def find_run(runs: Path, name: str = "") -> Path:
             )
         return folder
     records = sorted(runs.glob(f"*/{RECORD_FILE}"), key=lambda file: file.stat().st_mtime)
-    if not records:
+    validated = [file.parent for file in records if (file.parent / ADAPTER_FILE).is_file()]
+    if not validated:
+        found = f"no run among {len(records)} that has finished an epoch" if records else "no run"
         raise MissingFileError(
-            f"there is no run in {runs.absolute()}: train one with `epalm-train`, or name the "
+            f"there is {found} in {runs.absolute()}: train one with `epalm-train`, or name the "
             "folder of one with --run"
         )
-    return records[-1].parent
+    return validated[-1]
 
 
 def evaluate(request: Request) -> Finished:
@@ -280,8 +283,12 @@ def _encodable(examples: Sequence[Example], source: FeatureSource) -> list[Examp
     return kept
 
 
+def _state(record: RunRecord) -> str:
+    return find_variant(record.model.variant).language_model
+
+
 def _lead(record: RunRecord) -> str:
     return (
-        f"{record.trained:,} trained parameters let the frozen language model "
+        f"{record.trained:,} trained parameters let the {_state(record)} language model "
         f"{Path(record.model.lm).name} read the vectors of {record.store['encoder']}."
     )

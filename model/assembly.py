@@ -9,7 +9,6 @@ from transformers import OPTForCausalLM, PreTrainedTokenizerBase
 from epalm.errors import UsageError
 from epalm.model.adapter import Adapters
 from epalm.model.batch import Supervision, Template, add_separator
-from epalm.model.blocked import block_weights
 from epalm.model.connector import Connectors
 from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
 from epalm.model.injection import InjectionPlan, Tail, parse_span, plan_injection
@@ -82,8 +81,6 @@ def build_model(
     model = assemble(lm, settings)
     if not model.plan.can_generate:
         raise UsageError(CANNOT_GENERATE)
-    if shard is None:
-        block_weights(model.language_model)
     return model.to(device), tokenizer
 
 

@@ -58,10 +58,12 @@ class Decoding:
             raise UsageError(f"top_p is {self.top_p}, wanted at most 1")
         if self.do_sample and self.num_beams > 1:
             raise UsageError(f"sampling keeps one text, found num_beams {self.num_beams}: give 1")
-        if not self.do_sample and (self.temperature, self.top_p) != (1, 1):
+        idle = {"temperature": 1, "top_p": 1, "seed": 0}
+        changed = [name for name, value in idle.items() if getattr(self, name) != value]
+        if changed and not self.do_sample:
             raise UsageError(
-                f"temperature {self.temperature:g} and top_p {self.top_p:g} change sampling only: "
-                "turn do_sample on (`epalm-eval --sample`), or leave both at 1"
+                f"{' and '.join(changed)} would change sampling only: sample "
+                "(`epalm-eval --sample`, recipe key do_sample), or leave it out"
             )
 
 

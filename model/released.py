@@ -6,7 +6,6 @@ keep what is not part of a backbone, and adapters, which stand inside the langua
 there twice, since the decoder's layers are registered under two names.
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -172,16 +170,10 @@ def _read(file: Path) -> Mapping[str, Any]:
         if file.suffix == ".safetensors":
             return load_file(file)
         saved = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # bytes that are no pickle raise whatever they spell
+        reason = (str(error).splitlines() or [""])[0]
         raise MalformedFileError(
-            f"{file} cannot be read as tensors and plain values ({str(error).splitlines()[0]}): "
+            f"{file} cannot be read as tensors and plain values ({type(error).__name__} {reason}): "
             "where it was made, save its entry 'model' alone, "
             'torch.save({"model": checkpoint["model"]}, ...)'
         ) from error

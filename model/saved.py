@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import DataError, MalformedFileError, MissingFileError, ModelError
 from epalm.model.assembly import ModelSettings, build_model
+from epalm.model.blocked import block_weights
 from epalm.model.decode import Decoding
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import weights_digest
@@ -131,7 +132,7 @@ def load_adapter(model: EPALM, file: Path) -> None:
         DataError: it is damaged, or of another model.
     """
     if not file.is_file():
-        raise MissingFileError(f"{file} is missing: the run has not finished its first validation")
+        raise MissingFileError(f"{file} is missing: train the run on to the end of an epoch")
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
@@ -153,6 +154,7 @@ def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
     """
     record = RunRecord.load(folder)
     model, tokenizer = build_model(record.model, device)
+    block_weights(model.language_model)
     digest = weights_digest(model.language_model)
     if digest != record.lm_digest:
         raise ModelError(

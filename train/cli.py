@@ -117,13 +117,7 @@ def command(
     }
     overrides = [*(changes or []), *(f"{key}={value!r}" for key, value in named.items() if value)]
     settings = load_recipe(recipe_name, overrides)
-    folder = name or default_name(
-        wanted.name if spec.dataset in wanted.name else f"{spec.dataset}-{wanted.name}",
-        spec.encoder,
-        settings.lm,
-        settings.variant,
-        blind=blind,
-    )
+    folder = name or default_name(wanted.name, spec, settings.lm, settings.variant, blind=blind)
     own_device = group.device(pick_device(device))
     with joined(group, own_device):
         (show_plan if dry_run else train)(

@@ -5,11 +5,12 @@ from rich.table import Table
 from epalm.cache.store import Store
 from epalm.console import byte_size, out_console
 from epalm.errors import ModelError
-from epalm.train.data import check_store, choose_source, select_data
+from epalm.train.data import choose_source, select_data
 from epalm.train.memory import USABLE, MemoryPlan
 from epalm.train.planning import Setup, make_setup, suggestions
 from epalm.train.request import Request
-from epalm.train.sharding import check_share, layer_sharder
+from epalm.train.session import check_request
+from epalm.train.sharding import layer_sharder
 
 SHOWN = 5
 """Suggestions that are printed."""
@@ -22,8 +23,7 @@ def show_plan(request: Request) -> None:
         ModelError: it does not fit; what would has been printed.
     """
     store = Store.open(request.features)
-    check_store(store.spec, request.recipe)
-    check_share(request.group, request.recipe)
+    check_request(request, store.spec)
     if request.shard:
         layer_sharder(request.group, request.device, request.recipe)
     examples, _, selection = select_data(request, store)

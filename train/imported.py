@@ -87,8 +87,8 @@ def import_checkpoint(request: Import) -> RunRecord:
     settings = recipe.model_settings(request.task.kind, spec)
     model, _ = build_model(settings)
     released.copy_into(model)
-    parts = (request.task.name, spec.encoder, recipe.lm, recipe.variant)
-    name = request.name or f"{default_name(*parts, blind=False)}_{RECIPE_NAME}"
+    named = default_name(request.task.name, spec, recipe.lm, recipe.variant, blind=False)
+    name = request.name or f"{named}_{RECIPE_NAME}"
     trained, frozen = parameter_counts(model)
     record = RunRecord(
         name=name,

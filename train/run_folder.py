@@ -8,6 +8,7 @@ from pathlib import Path
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, UsageError
 from epalm.model.saved import RunRecord
+from epalm.model.variants import find_variant
 
 RECIPE_FILE = "recipe.toml"
 VERSIONS_FILE = "versions.json"
@@ -17,9 +18,10 @@ RECORDED_PACKAGES = ("epalm", "torch", "transformers", "numpy", "zarr")
 """Packages whose versions a run records."""
 
 
-def default_name(task: str, encoder: str, lm: str, variant: str, *, blind: bool) -> str:
-    """A folder name that tells runs apart, e.g. "vqa2_vit-b16_opt-2.7b_full"."""
-    parts = [Path(task).name, encoder, Path(lm).name, variant]
+def default_name(task: str, spec: StoreSpec, lm: str, variant: str, *, blind: bool) -> str:
+    """A folder name that tells runs apart, e.g. "coco-vqa2_vit-b16_opt-2.7b_full"."""
+    named = task if spec.dataset in task else f"{spec.dataset}-{task}"
+    parts = [Path(named).name, spec.encoder, Path(lm).name, variant]
     return "_".join(parts + ["blind"] * blind).replace("/", "-").replace(":", "-")
 
 
@@ -82,9 +84,10 @@ def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
         best: lines of the result table, name -> value.
     """
     share = record.trained / (record.trained + record.frozen)
+    state = find_variant(record.model.variant).language_model
     rows = {
         "task": record.task,
-        "language model": f"{record.model.lm} (frozen, {record.model.precision})",
+        "language model": f"{record.model.lm} ({state}, {record.model.precision})",
         "encoder": f"{record.store['encoder']}, {record.store['dataset']}",
         "variant": record.model.variant + (", blind control" if record.blind else ""),
         "trained parameters": f"{record.trained:,} ({100 * share:.4f} % of all but the encoder)",
@@ -93,7 +96,7 @@ def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     table = "\n".join(["| | |", "|---|---|", *lines])
     text = (
-        f"# {record.name}\n\neP-ALM: what was trained around a frozen language model.\n\n"
+        f"# {record.name}\n\neP-ALM: what was trained around a language model.\n\n"
         f"{table}\n\n`adapter.safetensors` holds the trained tensors, `recipe.toml` "
         "every setting, `run.json` what evaluation needs to build the model again.\n"
     )

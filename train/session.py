@@ -3,7 +3,6 @@
 import logging
 
 import torch
-from torch import nn
 
 from epalm.cache.order import Order
 from epalm.cache.spec import StoreSpec
@@ -12,6 +11,7 @@ from epalm.console import duration
 from epalm.errors import ModelError, UsageError
 from epalm.metrics.registry import load_metric
 from epalm.model.assembly import ModelSettings, build_model
+from epalm.model.blocked import block_weights
 from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.language_model import weights_digest
 from epalm.model.layers import compile_layers
@@ -23,11 +23,10 @@ from epalm.train.fit import Run, fit
 from epalm.train.loader import Loader
 from epalm.train.parallel import lost_processes_named
 from epalm.train.planning import describe, make_setup
-from epalm.train.recipe import Recipe
 from epalm.train.request import Request
 from epalm.train.run_folder import open_run_folder, write_card
 from epalm.train.sharding import check_share, idle_batch, layer_sharder
-from epalm.train.text_states import open_text_states
+from epalm.train.text_states import check_apart, open_text_states
 from epalm.train.texts import Texts
 from epalm.train.validation import Validation
 
@@ -39,8 +38,7 @@ def train(request: Request) -> RunRecord:
     group = request.group
     store = Store.open(request.features)
     spec = store.spec
-    check_store(spec, request.recipe)
-    check_share(group, request.recipe)
+    check_request(request, spec)
     shard = layer_sharder(group, request.device, request.recipe) if request.shard else None
     data = open_data(request, store)
     settings = request.recipe.model_settings(request.task.kind, spec)
@@ -49,7 +47,7 @@ def train(request: Request) -> RunRecord:
     plan.check_weights()
     torch.manual_seed(request.seed)
     model, tokenizer = build_model(settings, request.device, shard=shard)
-    _prepare_layers(model.language_model.model.decoder.layers, request.recipe)
+    _prepare_layers(model, request)
     record = _record(request, settings, model, spec=spec, order=data.order)
     if group.leads:
         open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
@@ -86,19 +84,35 @@ def train(request: Request) -> RunRecord:
     return record
 
 
-def _prepare_layers(layers: nn.ModuleList, recipe: Recipe) -> None:
-    """What a recipe asks of the frozen layers in training."""
-    recompute_last(layers, recipe.recompute_layers)
-    if recipe.compiled == "layers":
+def check_request(request: Request, spec: StoreSpec) -> None:
+    """Refuse what cannot be trained on that store, before anything is loaded.
+
+    Raises:
+        CacheMismatchError: see `check_store`.
+        UsageError: options that exclude each other, or too many processes.
+    """
+    check_store(spec, request.recipe)
+    check_share(request.group, request.recipe)
+    if request.text_states and request.shard:
+        raise UsageError(
+            "--text-states computes in one process, --shard-weights in all: use one of them"
+        )
+
+
+def _prepare_layers(model: EPALM, request: Request) -> None:
+    """Make the language model's layers fit for training; rearranged weights cannot be compiled."""
+    if request.text_states:
+        check_apart(model)
+    layers = model.language_model.model.decoder.layers
+    recompute_last(layers, request.recipe.recompute_layers)
+    if request.recipe.compiled == "layers":
         compile_layers(layers)
+    elif not request.shard:
+        block_weights(model.language_model)
 
 
 def _loader(request: Request, data: Data, texts: Texts, model: EPALM, lm_digest: str) -> Loader:
     recipe, folder = request.recipe, request.text_states
-    if folder and request.shard:
-        raise UsageError(
-            "--text-states computes in one process, --shard-weights in all: use one of them"
-        )
     lower = (
         open_text_states(
             folder,

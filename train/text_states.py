@@ -19,7 +19,7 @@ from epalm.cache.cast import cast_rows
 from epalm.cache.create import create_store
 from epalm.cache.layout import Tokens
 from epalm.cache.plan import ram_budget
-from epalm.cache.reader import open_reader
+from epalm.cache.reader import index_store, select
 from epalm.cache.source import Reader
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
@@ -106,20 +106,30 @@ def open_text_states(
     reader = "ram" if needed <= budget else "pread"
     logger.info("states of %d texts, %s, read by %s", len(texts), byte_size(needed), reader)
     readers = {
-        length: open_reader(store, reader=reader, budget=budget) for length, store in stores.items()
+        length: select(store, index_store(store)).open(reader, budget)
+        for length, store in stores.items()
     }
     return TextStates(readers, padding=int(model.plan.visual_sees_all))
+
+
+def check_apart(model: EPALM) -> None:
+    """Refuse a model in which texts depend on what is trained.
+
+    Raises:
+        UsageError: says what is needed.
+    """
+    if not model.text_is_apart:
+        raise UsageError(
+            "--text-states needs a variant that trains nothing below the injection (lin, "
+            "6-connectors), lm_dropout 0, and a first injected layer above 0"
+        )
 
 
 def make_stores(
     folder: Path, model: EPALM, texts: Sequence[Text], *, digest: str, quiet: bool
 ) -> dict[int, Store]:
     """The finished store of each length."""
-    if not model.text_is_apart:
-        raise UsageError(
-            "--text-states needs a variant that trains nothing below the injection (lin, "
-            "6-connectors), lm_dropout 0, and a first injected layer above 0"
-        )
+    check_apart(model)
     keys: dict[int, list[str]] = {}
     for key in sorted({text_key(text) for text in texts}):
         keys.setdefault(key.count(" ") + 1, []).append(key)

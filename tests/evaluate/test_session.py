@@ -232,19 +232,25 @@ def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
     assert "data:image" not in page
 
 
-def test_the_newest_run_is_taken_unless_one_is_named(tmp_path: Path) -> None:
-    for age, name in enumerate(("newest", "older", "oldest")):
+def test_the_newest_run_that_has_learnt_is_taken_unless_one_is_named(tmp_path: Path) -> None:
+    for age, name in enumerate(("refused", "newest", "older", "oldest")):
         record = tmp_path / name / "run.json"
         record.parent.mkdir()
         record.write_text("{}")
         os.utime(record, (1_000_000 - age, 1_000_000 - age))
+        if name != "refused":
+            (record.parent / "adapter.safetensors").touch()
     assert find_run(tmp_path).name == "newest"
     assert find_run(tmp_path, "older") == tmp_path / "older"
     assert find_run(tmp_path, str(tmp_path / "oldest")) == tmp_path / "oldest"
 
 
 def test_no_run_and_an_unknown_run_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="train one with `epalm-train`"):
+    with pytest.raises(MissingFileError, match=r"there is no run in .* train one with"):
+        find_run(tmp_path)
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused" / "run.json").write_text("{}")
+    with pytest.raises(MissingFileError, match="no run among 1 that has finished an epoch"):
         find_run(tmp_path)
     with pytest.raises(MissingFileError, match=r"neither x nor .*holds a run\.json"):
         find_run(tmp_path, "x")

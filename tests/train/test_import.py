@@ -252,6 +252,14 @@ def test_a_file_that_would_run_code_is_refused(full: Released) -> None:
         full.imported(file)
 
 
+@pytest.mark.parametrize("content", [b"hello", b"", b"\x80\x02}", b"PK\x03\x04"])
+def test_bytes_that_are_no_checkpoint_are_refused(full: Released, content: bytes) -> None:
+    file = full.root / "rubbish.pth"
+    file.write_bytes(content)
+    with pytest.raises(MalformedFileError, match=r"rubbish\.pth cannot be read"):
+        full.imported(file)
+
+
 def test_settings_that_are_not_reproduced_are_refused(full: Released) -> None:
     file = full.root / "other.pth"
     config = {"special_answer_token": "<ans>", "adapter_config": {"mlp": {"adapter_type": "par"}}}

@@ -70,6 +70,17 @@ def test_format_and_place_of_the_store_change_no_loss(
     assert RunRecord.load(world.root / "runs/other").features == target
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at it
+def test_compiled_layers_train_and_validate_as_plain_ones_do(world: World) -> None:
+    run(world, "--set", "compiled=layers", "--set", "lm_dropout=0.0", "--name", "compiled")
+    run(world, "--set", "lm_dropout=0.0", "--name", "plain")
+    wanted = [line["loss"] for line in logged(world, "train", "plain")]
+    found = [line["loss"] for line in logged(world, "train", "compiled")]
+    assert found == pytest.approx(wanted, abs=1e-4)
+    assert len(logged(world, "val", "compiled")) == 2
+
+
 def test_the_released_codes_tail_trains_validates_and_loads(world: World) -> None:
     run(world, "--set", "tail=official", "--set", "inject=1:2")
     assert len(logged(world, "val")) == 2

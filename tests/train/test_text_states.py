@@ -109,6 +109,14 @@ def test_texts_that_depend_on_what_is_trained_are_refused(
         make_stores(tmp_path, model, TEXTS, digest="d", quiet=True)
 
 
+def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    command = train_command(world, "--text-states", str(tmp_path / "texts"), "--quiet")
+    with pytest.raises(UsageError, match="trains nothing below the injection"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not (tmp_path / "runs" / "run").exists()
+
+
 def test_a_run_with_stored_states_has_the_losses_of_one_without(tmp_path: Path) -> None:
     world = make_world(tmp_path)
     common = ("--variant", "lin", "--set", "lm_dropout=0.0", "--quiet")
