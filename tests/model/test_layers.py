@@ -30,7 +30,7 @@ def outcome(model: EPALM, given: Batch) -> dict[str, Tensor]:
     return {"losses": losses.detach()} | gradients
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at it
+@pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore::DeprecationWarning")  # dynamo's
 @pytest.mark.parametrize(
     ("backend", "variant"),
     [

@@ -71,7 +71,7 @@ def test_format_and_place_of_the_store_change_no_loss(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # dynamo looks at it
+@pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore::DeprecationWarning")  # dynamo's
 def test_compiled_layers_train_and_validate_as_plain_ones_do(world: World) -> None:
     run(world, "--set", "compiled=layers", "--set", "lm_dropout=0.0", "--name", "compiled")
     run(world, "--set", "lm_dropout=0.0", "--name", "plain")
