@@ -6,7 +6,6 @@ share a store, whose records hold one vector per token.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,12 +132,12 @@ def make_stores(
     keys: dict[int, list[str]] = {}
     for key in sorted({text_key(text) for text in texts}):
         keys.setdefault(key.count(" ") + 1, []).append(key)
+    specs = {length: _spec(model, length, len(keys[length]), digest) for length in sorted(keys)}
+    own_folder = folder / _folder_name(specs, keys)
     stores = {}
     with progress("texts", total=sum(map(len, keys.values())), unit="texts", quiet=quiet) as tick:
-        for length in sorted(keys):
-            spec = _spec(model, length, len(keys[length]), digest)
-            place = folder / _folder_name(spec, keys) / f"{length:03d}.zarr"
-            store = create_store(place, spec, keys[length])
+        for length, spec in specs.items():
+            store = create_store(own_folder / f"{length:03d}.zarr", spec, keys[length])
             for shard in range(spec.shards):
                 if not store.has(shard):
                     rows = spec.rows_of(shard)
@@ -190,7 +189,7 @@ def _spec(model: EPALM, length: int, count: int, digest: str) -> StoreSpec:
     )
 
 
-def _folder_name(spec: StoreSpec, keys: dict[int, list[str]]) -> str:
+def _folder_name(specs: dict[int, StoreSpec], keys: dict[int, list[str]]) -> str:
     """Of all stores over these texts below this layer of this language model."""
-    told = json.dumps([spec.fingerprint, spec.layers, spec.width, keys], sort_keys=True)
-    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+    digests = [spec.digest(keys[length]) for length, spec in specs.items()]
+    return hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest()
