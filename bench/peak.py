@@ -1,6 +1,6 @@
 """What a function takes of memory at most, in a fresh process that does nothing else.
 
-python -m bench.peak bench.block_shuffle:stream_once '["/tmp/s.zarr", 800000000, 512]'
+python -m bench.peak bench.block_shuffle:stream_once '["s.zarr", 800000000, 512]'
 """
 
 import json
