@@ -103,7 +103,10 @@ def open_text_states(
     budget = ram_budget("auto")
     needed = sum(store.spec.nbytes for store in stores.values())
     reader = "ram" if needed <= budget else "pread"
-    logger.info("states of %d texts, %s, read by %s", len(texts), byte_size(needed), reader)
+    count = sum(store.spec.count for store in stores.values())
+    logger.info(
+        "states of %d texts in %s, %s, read by %s", count, folder, byte_size(needed), reader
+    )
     readers = {
         length: select(store, index_store(store)).open(reader, budget)
         for length, store in stores.items()
@@ -134,18 +137,20 @@ def make_stores(
         keys.setdefault(key.count(" ") + 1, []).append(key)
     specs = {length: _spec(model, length, len(keys[length]), digest) for length in sorted(keys)}
     own_folder = folder / _folder_name(specs, keys)
-    stores = {}
-    with progress("texts", total=sum(map(len, keys.values())), unit="texts", quiet=quiet) as tick:
-        for length, spec in specs.items():
-            store = create_store(own_folder / f"{length:03d}.zarr", spec, keys[length])
-            for shard in range(spec.shards):
-                if not store.has(shard):
-                    rows = spec.rows_of(shard)
-                    own = keys[length][rows.start : rows.stop]
-                    store.write(shard, _compute(model, own, spec), {})
-                tick(len(spec.rows_of(shard)))
-            store.finish()
-            stores[length] = store
+    stores = {
+        length: create_store(own_folder / f"{length:03d}.zarr", spec, keys[length])
+        for length, spec in specs.items()
+    }
+    left = [(store, shard) for store in stores.values() for shard in store.missing()]
+    count = sum(len(store.spec.rows_of(shard)) for store, shard in left)
+    with progress("texts", total=count, unit="texts", quiet=quiet or not left) as tick:
+        for store, shard in left:
+            rows = store.spec.rows_of(shard)
+            own = store.keys[rows.start : rows.stop]
+            store.write(shard, _compute(model, own, store.spec), {})
+            tick(len(rows))
+    for store in stores.values():
+        store.finish()
     return stores
 
 
