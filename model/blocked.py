@@ -6,6 +6,7 @@ Both take the memory of the weight once more.
 """
 
 import logging
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,20 +28,22 @@ class BlockedLinear(nn.Linear):
 
     Attributes:
         ahead: the weight for `multiply`.
-        back: its transpose for `multiply_back`.
     """
 
     ahead: Tensor
-    back: Tensor
 
     @classmethod
     def convert(cls, linear: nn.Linear) -> None:
         """Make a frozen map one of these, in place: its hooks and its weight stay."""
-        weight = linear.weight.detach()
         linear.__class__ = cls
-        linear.ahead = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-        transpose = weight.T.contiguous()
-        linear.back = torch.ops.mkldnn._reorder_linear_weight(transpose, None)
+        linear.ahead = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+
+    @cached_property
+    def back(self) -> Tensor:
+        """The transpose for `multiply_back`, made when first asked for: generation never asks."""
+        transpose = self.weight.detach().T.contiguous()
+        made: Tensor = torch.ops.mkldnn._reorder_linear_weight(transpose, None)
+        return made
 
     def forward(self, given: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
