@@ -16,6 +16,7 @@ Values = NDArray[np.float64]
 METRICS: dict[str, str] = {
     "vqa": "epalm.metrics.vqa_accuracy:score_vqa",
     "exact": "epalm.metrics.exact:score_exact",
+    "label": "epalm.metrics.exact:score_label",
     "caption": "epalm.metrics.captioning:score_captions",
 }
 """Metric name -> "module:function"."""

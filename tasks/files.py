@@ -131,6 +131,26 @@ class JsonRecord:
                 raise self.wrong(f"{name}[{index}]", value, "a string")
         return [str(value).strip() for value in values]
 
+    def sentences(self, name: str) -> list[str]:
+        """A string, or a list of strings: never an empty list, none of them empty."""
+        value = self._member(name, "a string or a list of strings")
+        values = value if isinstance(value, list) else [value]
+        for one in values or [value]:
+            if not isinstance(one, str) or not one.strip():
+                raise self.wrong(name, value, "a string or a list of strings, none of them empty")
+        return [str(one).strip() for one in values]
+
+    def scores(self, name: str) -> dict[str, float]:
+        """An object of at least one text -> score from 0 to 1; outer white space is removed."""
+        wanted = "an object of at least one answer -> score from 0 to 1"
+        value = self._member(name, wanted)
+        if not isinstance(value, dict) or not value:
+            raise self.wrong(name, value, wanted)
+        for score in value.values():
+            if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+                raise self.wrong(name, value, wanted)
+        return {str(text).strip(): float(score) for text, score in value.items()}
+
     def records(self, name: str) -> "Iterator[JsonRecord]":
         """The objects of a list, each knowing its place."""
         above = f"{self._place}.{name}" if self._place else name
@@ -168,8 +188,27 @@ def read_json(
     Raises:
         MalformedFileError: no JSON (says at which line and column it ends to be), or no object.
     """
+    return JsonRecord(_value(path, object_hook), path)
+
+
+def read_json_list(path: Path) -> list[JsonRecord]:
+    """The objects of a JSON file whose outermost value is a list.
+
+    Args:
+        path: the file, UTF-8.
+
+    Raises:
+        MalformedFileError: no JSON, no list, an empty one, or something else than an object in it.
+    """
+    values = _value(path, None)
+    if not isinstance(values, list) or not values:
+        raise MalformedFileError(f"{path} is {_shown(values)}, wanted a list of objects")
+    return [JsonRecord(value, path, f"[{index}]") for index, value in enumerate(values)]
+
+
+def _value(path: Path, object_hook: Callable[[dict[str, object]], object] | None) -> object:
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=object_hook)
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=object_hook)
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"{path}: byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -177,7 +216,6 @@ def read_json(
             f"{path}: no JSON from line {error.lineno}, column {error.colno} on ({error.msg}); "
             "if a download was cut short, fetch the file again"
         ) from error
-    return JsonRecord(value, path)
 
 
 def _listed(places: Sequence[Path]) -> str:

@@ -13,6 +13,9 @@ DATASETS: dict[str, str] = {
     "coco": "epalm.tasks.karpathy:coco",
     "flickr8k": "epalm.tasks.karpathy:flickr8k",
     "flickr30k": "epalm.tasks.karpathy:flickr30k",
+    "msrvtt": "epalm.tasks.released:msrvtt",
+    "msvd": "epalm.tasks.released:msvd",
+    "audiocaps": "epalm.tasks.released:audiocaps",
 }
 """Set of media -> "module:factory"; a factory is called with the data root and gives a MediaSet."""
 
@@ -21,6 +24,10 @@ TASKS: dict[str, str] = {
     "coco-caption": "epalm.tasks.karpathy:coco_captions",
     "flickr8k-caption": "epalm.tasks.karpathy:flickr8k_captions",
     "flickr30k-caption": "epalm.tasks.karpathy:flickr30k_captions",
+    "msrvtt-qa": "epalm.tasks.released:msrvtt_qa",
+    "msrvtt-caption": "epalm.tasks.released:msrvtt_captions",
+    "msvd-qa": "epalm.tasks.released:msvd_qa",
+    "audiocaps-caption": "epalm.tasks.released:audiocaps_captions",
     manifest.TASK: "epalm.tasks.manifest:task",
 }
 """Task -> "module:factory"; a factory is called with the data root and gives a Task."""

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from epalm.errors import DataError, UsageError
-from epalm.metrics.exact import score_exact
+from epalm.metrics.exact import label_score, score_exact, score_label
 from epalm.metrics.registry import METRICS, load_metric, texts_in_order
 from epalm.tasks.records import Example, Prediction
 
@@ -34,7 +34,7 @@ def test_a_metric_can_be_named_by_its_module_and_function() -> None:
 
 @pytest.mark.parametrize("name", ["bleu", "no.such.module:f", "epalm.metrics.exact:nothing", ""])
 def test_an_unknown_metric_is_a_usage_error_that_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(UsageError, match="vqa, exact, caption"):
+    with pytest.raises(UsageError, match="vqa, exact, label, caption"):
         load_metric(name)
 
 
@@ -75,3 +75,19 @@ def test_exact_match_counts_characters_and_normalised_match_forgives_spelling() 
     assert scores.per_example["normalised_match"].tolist() == [1.0, 1.0, 0.0]
     assert scores.headline == "exact_match"
     assert scores.values["exact_match"] == pytest.approx(1 / 3)
+
+
+def test_a_label_is_looked_up_after_normalising_both_sides() -> None:
+    label = ("Two dogs", "a dog", "dogs")
+    examples = [Example("k", name, "?", label, label, (1.0, 0.3, 0.6)) for name in ("q1", "q2")]
+    examples += [Example("k", name, "?", ("no",), ("no",)) for name in ("q3", "q4")]
+    scores = score_label(said(q1="the 2 dogs.", q2=" a dog", q3="No!", q4="not"), examples)
+    assert scores.per_example["accuracy"].tolist() == [1.0, 0.3, 1.0, 0.0]
+    assert scores.per_example["exact_match"].tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert scores.headline == "accuracy"
+    assert scores.values["accuracy"] == pytest.approx(2.3 / 4)
+
+
+def test_answers_that_normalise_alike_give_the_highest_of_their_scores() -> None:
+    example = Example("k", "q", "?", ("dog", "the dog"), ("dog", "the dog"), (0.3, 0.9))
+    assert label_score("a dog", example) == 0.9
