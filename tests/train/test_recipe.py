@@ -8,7 +8,8 @@ import pytest
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError, UsageError
 from epalm.model.decode import Decoding
-from epalm.train.recipe import Schedule, known_recipes, load_recipe
+from epalm.tasks.registry import load_task
+from epalm.train.recipe import Schedule, default_recipe, known_recipes, load_recipe
 from epalm.train.schedule import learning_rate
 
 SPEC = StoreSpec("coco", "vit-b16", {}, layers=tuple(range(12)), width=768, count=9)
@@ -23,6 +24,31 @@ def test_a_recipe_that_comes_with_the_package_survives_a_round_trip(
     copy = tmp_path / "copy.toml"
     copy.write_text(recipe.to_toml())
     assert load_recipe(str(copy)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("task", "encoder", "epochs", "batch_size"),
+    [
+        ("vqa2", "vit-b16", 8, 64),
+        ("coco-caption", "vit-b16", 8, 64),
+        ("msrvtt-qa", "timesformer-b", 25, 32),
+        ("msvd-qa", "timesformer-b", 25, 32),
+        ("msrvtt-caption", "timesformer-b", 25, 64),
+        ("audiocaps-caption", "ast", 30, 32),
+    ],
+)
+def test_a_published_task_is_trained_by_the_recipe_of_its_name_and_the_papers_numbers(
+    task: str, encoder: str, epochs: int, batch_size: int
+) -> None:
+    assert load_task(task).name == task
+    recipe = load_recipe(default_recipe(task))
+    assert (recipe.encoder, recipe.epochs, recipe.batch_size) == (encoder, epochs, batch_size)
+    assert (recipe.lm, recipe.variant, recipe.lr, recipe.prompt_lr) == (
+        "facebook/opt-2.7b",
+        "full",
+        2e-5,
+        1e-5,
+    )
 
 
 def test_a_change_reaches_into_a_table() -> None:
