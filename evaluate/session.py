@@ -182,14 +182,17 @@ def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
 def find_media(spec: StoreSpec, root: Path) -> Mapping[str, MediaItem]:
     """Every medium by key; empty, with a note, if the files are no longer there.
 
-    They are looked for as extraction was told to, then, for a manifest that has moved, in `root`.
+    They are looked for as extraction was told to, then, for a manifest that has moved, in `root`:
+    the file of the same name if extraction was told one, else the folder.
     """
-    for name in (spec.media or spec.dataset, str(root)):
+    named = spec.media or spec.dataset
+    reasons = []
+    for name in (named, str(root / Path(named).name), str(root)):
         try:
             return {item.key: item for item in load_media(name, root).items}
         except EpalmError as error:
-            reason = error
-    logger.warning("the report names its media without showing them: %s", reason)
+            reasons.append(error)
+    logger.warning("the report names its media without showing them: %s", reasons[0])
     return {}
 
 

@@ -23,14 +23,14 @@ SPLITS = ("train", "val", "test")
 
 FORMATS = (".jsonl", ".csv")
 
-MODALITIES: dict[Modality, tuple[str, ...]] = {
-    "image": (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
-    "video": (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif"),
-    "audio": (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"),
+MODALITIES: dict[Modality, str] = {
+    "image": ".jpg .jpeg .png .webp .bmp .tif .tiff",
+    "video": ".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .gif .3gp .flv .ogv .wmv",
+    "audio": ".wav .flac .ogg .opus .mp3 .aif .aiff .m4a .aac",
 }
 """What a medium is, by the ending of its file."""
 
-_MODALITY_OF = {ending: kind for kind, endings in MODALITIES.items() for ending in endings}
+_MODALITY_OF = {ending: kind for kind, endings in MODALITIES.items() for ending in endings.split()}
 
 
 def media(path: Path) -> MediaSet:

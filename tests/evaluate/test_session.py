@@ -19,7 +19,7 @@ from epalm.errors import (
 )
 from epalm.evaluate import session
 from epalm.evaluate.records import read_evaluation
-from epalm.evaluate.session import Finished, Request, check_store, evaluate, find_run
+from epalm.evaluate.session import Finished, Request, check_store, evaluate, find_media, find_run
 from epalm.metrics.registry import load_metric
 from epalm.model.batch import collate_prompts
 from epalm.model.decode import Decoding, generate
@@ -230,6 +230,22 @@ def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert len(finished.evaluation.answered) == 5
     assert "data:image" not in page
+
+
+def test_the_media_of_a_single_file_are_found_where_its_folder_has_moved(tmp_path: Path) -> None:
+    data = make_run(tmp_path).data
+    (data / "train.jsonl").unlink()
+    data.joinpath("val.jsonl").rename(data / "desk.jsonl")
+    then = replace(store_spec(), media="/then/data/desk.jsonl")
+    assert set(find_media(then, data)) == {"a.png", "b.png", "c.png", "d.png"}
+
+
+def test_media_that_cannot_be_found_are_named_as_extraction_named_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert find_media(replace(store_spec(), media="/then/data/desk.jsonl"), tmp_path) == {}
+    (line,) = caplog.messages
+    assert line.endswith("there is no folder and no file /then/data/desk.jsonl")
 
 
 def test_the_newest_run_that_has_learnt_is_taken_unless_one_is_named(tmp_path: Path) -> None:

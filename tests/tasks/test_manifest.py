@@ -63,10 +63,11 @@ def test_the_current_folder_gets_its_real_name(
 
 
 def test_the_ending_of_the_file_says_what_the_medium_is(tmp_path: Path) -> None:
-    names = ["a.JPG", "b.png", "c.gif", "d.mp4", "e.avi", "f.wav", "g.ogg", "h.flac"]
+    clips = ["c.gif", "d.mp4", "e.avi", "f.3gp", "g.flv", "h.ogv", "i.WMV"]
+    names = ["a.JPG", "b.png", *clips, "j.wav", "k.ogg", "l.flac", "m.m4a", "n.aac"]
     write_lines(tmp_path / "train.jsonl", *(CAPTION | {"media": name} for name in names))
     modalities = [item.modality for item in load_media(str(tmp_path)).items]
-    assert modalities == ["image"] * 2 + ["video"] * 3 + ["audio"] * 3
+    assert modalities == ["image"] * 2 + ["video"] * 7 + ["audio"] * 5
 
 
 def test_lines_with_prompts_make_a_question_task(tmp_path: Path) -> None:
