@@ -1,0 +1,277 @@
+"""Recordings from files: the first seconds of whatever sound the file holds, or one reason.
+
+Libsndfile reads the usual formats of recordings, FFmpeg all others and the sound tracks of clips.
+Only what is asked for is decoded, however long the file is. Values are as the file has them: -1 to
+1, save where a file of floats says otherwise.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import soundfile
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+from epalm.errors import MediaError
+from epalm.extract.media import check_file
+
+SOUND_POLICY = "as stored, damaged packets left out, at least half of what the header promises"
+"""The rules of this file in one line, for the fingerprint of a store."""
+
+SNDFILE_HEADS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff")
+"""First bytes of what libsndfile is given. MP3 is not: its reader there writes to the terminal."""
+
+SOUND_FORMATS = (
+    *("mov", "mp4", "matroska", "webm", "avi", "gif", "asf", "flv", "mpeg", "mpegts"),
+    *("mp3", "aac", "ogg", "flac", "wav", "w64", "aiff", "au", "caf"),
+)
+"""FFmpeg's readers that may be tried; others follow addresses within the file to other files."""
+
+UNMEASURED = ("mp3", "aac")
+"""FFmpeg's readers that guess how long a file is from its size, which promises nothing."""
+
+RATES = (1_000, 768_000)
+"""Lowest and highest accepted rate, Hz."""
+
+MAX_CHANNELS = 64
+"""Ambisonics of seventh order; a header with more is damaged."""
+
+MAX_VALUES = 60_000_000
+"""Seconds x rate x channels that may be asked of one file: 0.24 GB."""
+
+LEAST_SHARE = 0.5
+"""A file of which less can be decoded is refused, as a share of what its header promises."""
+
+_CUT = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""How libsndfile says that a file ends before its samples do: bytes promised, bytes there."""
+
+_ENDLESS = 0x7FFF_0000
+"""Programs that write to a pipe put this many bytes, or more, where they cannot know."""
+
+_UNKNOWN_FRAMES = 1 << 62
+"""Libsndfile counts so many, or more, where the header does not say."""
+
+_BLOCK = 4096
+"""Samples read at once: so many at most are lost before damage, as by a packet of FLAC."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The beginning of a recording.
+
+    Attributes:
+        samples: (channels, n).
+        rate: samples per second, Hz.
+    """
+
+    samples: npt.NDArray[np.float32]
+    rate: int
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What was decoded, and how many samples of it the header promises (0: it does not say)."""
+
+    sound: Sound
+    promised: float
+
+
+def decode_sound(path: Path, *, seconds: float) -> Sound:
+    """The first `seconds` of the recording, or of the clip's sound track, in `path`.
+
+    Raises:
+        MediaError: no such file, not a sound, no sound track, no samples, mostly damaged, with
+            values that are no numbers, or beyond the limits above. The message is one line and
+            names the file.
+    """
+    check_file(path)
+    try:
+        reading = _read(path, seconds)
+        _check(reading, seconds)
+    except (av.InvalidDataError, av.ArgumentError) as error:
+        wanted = ", ".join(SOUND_FORMATS)
+        raise MediaError(
+            f"{path.name}: neither sound nor clip, or its header is damaged; wanted one of {wanted}"
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # PyAV raises several classes of its own and Python's; none may end a long run.
+        # The system's and FFmpeg's errors would print the whole path.
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise MediaError(f"{path.name}: {reason or type(error).__name__}") from error
+    return reading.sound
+
+
+def _read(path: Path, seconds: float) -> _Reading:
+    with path.open("rb") as file:
+        head = file.read(4)
+    reading = _read_with_sndfile(path, seconds) if head in SNDFILE_HEADS else None
+    return reading or _read_with_ffmpeg(path, seconds)
+
+
+def _check(reading: _Reading, seconds: float) -> None:
+    """Refuse what is no recording.
+
+    Raises:
+        ValueError: no samples, too few, or some that are no numbers.
+    """
+    samples, rate = reading.sound.samples, reading.sound.rate
+    count = samples.shape[1]
+    if count == 0:
+        raise ValueError("the sound has no samples")
+    wanted = min(reading.promised, seconds * rate)
+    if count < LEAST_SHARE * wanted:
+        raise ValueError(
+            f"{count / rate:.2f} of {wanted / rate:.2f} seconds can be decoded, less than half"
+        )
+    strange = ~np.isfinite(samples)
+    if strange.any():
+        first = int(strange.any(axis=0).argmax()) / rate
+        raise ValueError(f"{strange.sum()} samples are no numbers, the first at {first:.3f} s")
+
+
+def _check_shape(rate: int, channels: int, seconds: float) -> None:
+    """Refuse before memory is taken.
+
+    Raises:
+        ValueError: a header that no recording has, or too much at once.
+    """
+    low, high = RATES
+    if not low <= rate <= high:
+        raise ValueError(f"{rate} samples a second, accepted are {low} to {high}")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise ValueError(f"{channels} channels, accepted are 1 to {MAX_CHANNELS}")
+    if seconds * rate * channels > MAX_VALUES:
+        raise ValueError(
+            f"{channels} channels of {rate} samples a second exceed {MAX_VALUES} values "
+            f"in {seconds:g} seconds"
+        )
+
+
+def _read_with_sndfile(path: Path, seconds: float) -> _Reading | None:
+    """None if libsndfile does not know what is in the file or how long it is."""
+    try:
+        file = soundfile.SoundFile(os.fsencode(path))
+    except soundfile.LibsndfileError:
+        return None
+    with file:
+        if not 0 < file.frames < _UNKNOWN_FRAMES:
+            return None
+        _check_shape(file.samplerate, file.channels, seconds)
+        blocks = list(_blocks(file, math.ceil(seconds * file.samplerate)))
+        samples = np.concatenate([np.zeros((0, file.channels), np.float32), *blocks]).T
+        return _Reading(Sound(samples, file.samplerate), _promised_by_sndfile(file))
+
+
+def _blocks(file: soundfile.SoundFile, wanted: int) -> Iterator[npt.NDArray[np.float32]]:
+    """(n, channels) each, up to `wanted` samples in all; fewer if the file is damaged."""
+    while wanted > 0:
+        try:
+            block = file.read(min(_BLOCK, wanted), dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            return
+        if not len(block):
+            return
+        wanted -= len(block)
+        yield block
+
+
+def _promised_by_sndfile(file: soundfile.SoundFile) -> float:
+    """Samples; where a file ends early, libsndfile counts what is there."""
+    cut = _CUT.search(file.extra_info)
+    if cut is None:
+        return float(file.frames)
+    promised, there = int(cut[1]), int(cut[2])
+    return file.frames * promised / max(there, 1) if promised < _ENDLESS else 0.0
+
+
+def _read_with_ffmpeg(path: Path, seconds: float) -> _Reading:
+    options = {"format_whitelist": ",".join(SOUND_FORMATS)}
+    opened = av.open(str(path.absolute()), metadata_errors="replace", options=options)
+    with closing(opened) as container:
+        stream = _sound_track(container)
+        rate, blocks = 0, list[npt.NDArray[np.float32]]()
+        left = math.inf
+        for frame in _frames(container, stream):
+            channels = frame.layout.nb_channels
+            if not blocks:
+                rate = frame.sample_rate
+                _check_shape(rate, channels, seconds)
+                left = math.ceil(seconds * rate)
+            elif (frame.sample_rate, channels) != (rate, len(blocks[0])):
+                break  # what follows is another recording, or damage
+            blocks.append(_values(frame)[:, : int(left)])
+            left -= frame.samples
+            if left <= 0:
+                break
+        if not blocks:
+            raise ValueError("no sample of the sound track can be decoded")
+        samples = np.concatenate(blocks, axis=1)
+        return _Reading(Sound(samples, rate), rate * _promised_seconds(container, stream))
+
+
+def _sound_track(container: InputContainer) -> AudioStream:
+    """The first one that can be decoded.
+
+    Raises:
+        ValueError: there is none.
+    """
+    tracks = container.streams.audio
+    if not tracks:
+        raise ValueError("there is no sound track")
+    for track in tracks:
+        if track.codec_context is not None:
+            return track
+    raise ValueError("its sound track is in a format that cannot be decoded")
+
+
+def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    """What can be decoded: a damaged packet is left out, a damaged container ends early."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            return
+        if packet is None:
+            return
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            continue
+        for frame in frames:
+            if isinstance(frame, AudioFrame) and frame.samples:
+                yield frame
+
+
+def _values(frame: AudioFrame) -> npt.NDArray[np.float32]:
+    """(channels, n), integers scaled to -1..1."""
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if values.dtype.kind == "u":
+        values = values.astype(np.float32) / 128 - 1
+    elif values.dtype.kind == "i":
+        values = values / 2.0 ** (8 * values.itemsize - 1)
+    return values.astype(np.float32)
+
+
+def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
+    """How long the header says the sound is; 0 if it does not say."""
+    if container.format.name in UNMEASURED:
+        return 0.0
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    # A container's duration is that of its longest track.
+    alone = len(container.streams) == 1
+    return (container.duration or 0) / av.time_base if alone else 0.0
