@@ -12,10 +12,10 @@ from PIL import Image
 
 from epalm.errors import UsageError
 from epalm.evaluate.gallery import choose
-from epalm.evaluate.media import BYTES_AT_MOST, SIDE_AT_MOST, embed
+from epalm.evaluate.media import SIDE_AT_MOST
 from epalm.evaluate.records import Evaluation, Score
 from epalm.evaluate.report import ReportData, write_report
-from epalm.tasks.records import MediaItem, Modality
+from epalm.tasks.records import MediaItem
 from tests.evaluate.helpers import COLOURS, evaluation
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}"
@@ -93,34 +93,6 @@ def test_pictures_are_embedded_scaled_down_and_described(tmp_path: Path) -> None
     with Image.open(io.BytesIO(base64.b64decode(content))) as photo:
         assert photo.size == (SIDE_AT_MOST, 240)
     assert {image["alt"] for image in images} == {f"photo {name}" for name in COLOURS}
-
-
-def test_a_small_drawing_is_embedded_without_loss(tmp_path: Path) -> None:
-    item = photos(tmp_path, (64, 64))["b.png"]
-    medium = embed(item)
-    assert medium.coarse
-    with Image.open(io.BytesIO(base64.b64decode(medium.address.partition(",")[2]))) as drawing:
-        assert drawing.convert("RGB").getpixel((3, 3)) == (0, 0, 255)
-
-
-@pytest.mark.parametrize(
-    ("name", "modality", "size", "element", "address"),
-    [
-        ("a.ogg", "audio", 10, "audio", "data:audio/ogg;base64,"),
-        ("a.mp4", "video", 10, "video", "data:video/mp4;base64,"),
-        ("a.gif", "video", 10, "image", "data:image/gif;base64,"),
-        ("a.wav", "audio", BYTES_AT_MOST + 1, "none", "its file is too large to be embedded"),
-        ("a.avi", "video", 10, "none", "browsers cannot play .avi files"),
-        ("a.jpg", "image", 10, "none", "it cannot be decoded (UnidentifiedImageError)"),
-    ],
-)
-def test_clips_and_recordings_are_embedded_whole_or_not_at_all(
-    tmp_path: Path, name: str, modality: Modality, size: int, element: str, address: str
-) -> None:
-    (tmp_path / name).write_bytes(b"0" * size)
-    medium = embed(MediaItem(name, tmp_path, name, modality))
-    assert medium.element == element
-    assert medium.address.startswith(address)
 
 
 def test_media_that_are_gone_leave_their_questions_in_place(tmp_path: Path) -> None:

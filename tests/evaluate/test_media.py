@@ -1,0 +1,201 @@
+"""What a page shows of a photo, a clip or a recording."""
+
+import base64
+import io
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from epalm.evaluate.media import BYTES_AT_MOST, SIDE_AT_MOST, Embedded, embed
+from epalm.tasks.records import MediaItem, Modality
+
+COUNT = 31
+"""Frames of every clip made here; the middle one is number 15."""
+
+MIDDLE_GREY = 15 * 8
+
+
+def shades(size: tuple[int, int]) -> list[Image.Image]:
+    """Frame n is grey 8 n."""
+    return [Image.new("RGB", size, (8 * number,) * 3) for number in range(COUNT)]
+
+
+def write_gif(path: Path, size: tuple[int, int] = (64, 48)) -> None:
+    first, *rest = shades(size)
+    first.save(path, save_all=True, append_images=rest, duration=100)
+
+
+def write_clip(path: Path, codec: str, size: tuple[int, int] = (640, 480)) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for number, shade in enumerate(shades(size)):
+            frame = av.VideoFrame.from_image(shade)
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def write_sound(path: Path, seconds: float, rate: int = 44_100) -> None:
+    """A tone of 441 Hz on two channels."""
+    wave = 0.5 * np.sin(2 * np.pi * 441 * np.arange(round(seconds * rate)) / rate)
+    soundfile.write(path, np.stack([wave, wave], axis=1), rate)
+
+
+def write_m4a(path: Path, seconds: float, rate: int = 16_000) -> None:
+    with av.open(str(path), "w", format="ipod") as container:
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        wave = 0.5 * np.sin(2 * np.pi * 441 * np.arange(round(seconds * rate)) / rate)
+        frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), "fltp", "mono")
+        frame.rate, frame.pts = rate, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def pad(path: Path) -> None:
+    """Grow the file beyond the limit by bytes that no reader looks at."""
+    with path.open("ab") as stream:
+        stream.write(bytes(BYTES_AT_MOST))
+
+
+def embedded(path: Path, modality: Modality) -> Embedded:
+    return embed(MediaItem(path.name, path.parent, path.name, modality))
+
+
+def content(medium: Embedded) -> io.BytesIO:
+    return io.BytesIO(base64.b64decode(medium.address.partition(",")[2]))
+
+
+def test_a_small_drawing_is_embedded_without_loss(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "b.png")
+    medium = embedded(tmp_path / "b.png", "image")
+    assert (medium.coarse, medium.note) == (True, "")
+    with Image.open(content(medium)) as drawing:
+        assert drawing.convert("RGB").getpixel((3, 3)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "shown", "mime"),
+    [
+        ("a.gif", write_gif, "image, coarse", "image/gif"),
+        ("a.mp4", lambda path: write_clip(path, "h264"), "video", "video/mp4"),
+        (
+            "a.webm",
+            lambda path: write_clip(path, "libvpx-vp9", (160, 120)),
+            "video, coarse",
+            "video/webm",
+        ),
+    ],
+)
+def test_a_small_clip_that_browsers_play_is_embedded_as_it_is(
+    tmp_path: Path, name: str, write: Callable[[Path], None], shown: str, mime: str
+) -> None:
+    write(tmp_path / name)
+    medium = embedded(tmp_path / name, "video")
+    assert (medium.element + ", coarse" * medium.coarse, medium.note) == (shown, "")
+    assert medium.address.startswith(f"data:{mime};base64,")
+    assert content(medium).read() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("large.gif", lambda path: (write_gif(path, (640, 480)), pad(path))),
+        ("large.mp4", lambda path: (write_clip(path, "h264"), pad(path))),
+        ("a.avi", lambda path: write_clip(path, "mpeg4")),
+        ("a.mkv", lambda path: write_clip(path, "h264")),
+        ("unplayable.mp4", lambda path: write_clip(path, "mpeg4")),
+    ],
+)
+def test_of_other_clips_there_is_the_frame_in_the_middle(
+    tmp_path: Path, name: str, write: Callable[[Path], None]
+) -> None:
+    write(tmp_path / name)
+    medium = embedded(tmp_path / name, "video")
+    assert (medium.element, medium.note) == ("image", "the frame in the middle of the clip")
+    with Image.open(content(medium)) as still:
+        assert still.size == (SIDE_AT_MOST, 240)
+        grey = still.convert("L").getpixel((9, 9))
+    assert grey == pytest.approx(MIDDLE_GREY, abs=11)  # AVI counts time from one frame earlier
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "mime"),
+    [
+        ("a.wav", lambda path: write_sound(path, 1.0), "audio/wav"),
+        ("a.flac", lambda path: write_sound(path, 1.0), "audio/flac"),
+        ("a.m4a", lambda path: write_m4a(path, 1.0), "audio/mp4"),
+    ],
+)
+def test_a_small_recording_is_embedded_as_it_is(
+    tmp_path: Path, name: str, write: Callable[[Path], None], mime: str
+) -> None:
+    write(tmp_path / name)
+    medium = embedded(tmp_path / name, "audio")
+    assert (medium.element, medium.note) == ("audio", "")
+    assert medium.address.startswith(f"data:{mime};base64,")
+    assert content(medium).read() == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "seconds"),
+    [
+        ("long.wav", lambda path: write_sound(path, 12.0), 10.0),
+        ("a.aiff", lambda path: write_sound(path, 1.0), 1.0),
+        ("large.m4a", lambda path: (write_m4a(path, 1.0), pad(path)), 1.0),
+    ],
+)
+def test_of_other_recordings_there_are_the_first_seconds(
+    tmp_path: Path, name: str, write: Callable[[Path], None], seconds: float
+) -> None:
+    write(tmp_path / name)
+    medium = embedded(tmp_path / name, "audio")
+    assert (medium.element, medium.note) == ("audio", "the first 10 seconds at most")
+    assert medium.address.startswith("data:audio/mpeg;base64,")
+    sound, rate = soundfile.read(content(medium))
+    assert len(sound) / rate == pytest.approx(seconds, abs=0.15)
+    loudness = np.abs(np.fft.rfft(sound))
+    assert np.argmax(loudness) * rate / len(sound) == pytest.approx(441, abs=5)
+    assert len(medium.address) < BYTES_AT_MOST / 2
+
+
+def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", "h264", (320, 160))
+    matrix = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0" + bytes(12) + b"\x40\0\0\0"
+    quarter = bytes(4) + b"\0\1\0\0" + bytes(4) + b"\xff\xff\0\0" + bytes(16) + b"\x40\0\0\0"
+    file = (tmp_path / "a.mp4").read_bytes()
+    header = file.rindex(b"tkhd")
+    place = file.index(matrix, header)
+    turned = file[:place] + quarter + file[place + len(matrix) :]
+    (tmp_path / "turned.mp4").write_bytes(turned + bytes(BYTES_AT_MOST))
+    with Image.open(content(embedded(tmp_path / "turned.mp4", "video"))) as still:
+        assert still.size == (160, 320)
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [("a.jpg", "image"), ("a.mp4", "video"), ("a.avi", "video"), ("a.aiff", "audio")],
+)
+def test_what_cannot_be_decoded_says_so(tmp_path: Path, name: str, modality: Modality) -> None:
+    (tmp_path / name).write_bytes(b"0" * 10)
+    medium = embedded(tmp_path / name, modality)
+    assert medium.element == "none"
+    assert medium.address.startswith("it cannot be decoded (")
+
+
+def test_a_recording_has_no_pictures_and_a_silent_clip_no_sound(tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav", 0.1)
+    (tmp_path / "a.wav").rename(tmp_path / "sound.avi")
+    write_clip(tmp_path / "clip.mkv", "h264")
+    assert embedded(tmp_path / "sound.avi", "video").element == "none"
+    assert embedded(tmp_path / "clip.mkv", "audio").element == "none"
+
+
+def test_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
+    assert embedded(tmp_path / "a.gif", "video").address == "its file is no longer there"
