@@ -14,7 +14,7 @@ from bench.rounds import Sample, Variant, Watch
 from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.errors import MissingFileError
-from epalm.extract.encoder import Encoder, last_cls_tokens, make_encoder
+from epalm.extract.encoder import Encoder, EncoderSettings, last_cls_tokens, make_encoder
 from epalm.extract.run import Pace, extract
 from epalm.extract.vit import ARCHITECTURES
 from epalm.tasks.records import MediaItem
@@ -56,7 +56,7 @@ def random_encoder(name: str, folder: Path, precision: str) -> Encoder:
     torch.manual_seed(0)
     weights = folder / "weights.safetensors"
     save_file(timm.create_model(architecture, num_classes=0).state_dict(), weights)
-    return make_encoder(name, weights=weights, precision=precision)
+    return make_encoder(name, EncoderSettings(weights=weights, precision=precision))
 
 
 class Bench:

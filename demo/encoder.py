@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from timm.data.config import resolve_model_data_config
 from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from epalm.demo.scenes import SIDE_PIXELS
 from epalm.errors import MissingFileError
-from epalm.extract.augment import Views
-from epalm.extract.preprocess import CLIP_MEAN, CLIP_STD, preset_for
-from epalm.extract.vit import VitEncoder
+from epalm.extract.encoder import Encoder, EncoderSettings
+from epalm.extract.preprocess import CLIP_MEAN, CLIP_STD
+from epalm.extract.vit import vit_encoder
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped weights; see its README.md."""
@@ -80,23 +79,13 @@ def build_vit(classes: int = 0) -> VisionTransformer:
     return model
 
 
-def micro_vit(
-    name: str,
-    *,
-    weights: Path | None = None,
-    preprocessing: str = "official",
-    precision: str = "fp32",
-    device: str = "cpu",
-    views: int = 1,
-    seed: int = 0,
-    augmentation: str = "official",
-) -> VitEncoder:
+def micro_vit(name: str, settings: EncoderSettings) -> Encoder:
     """The encoder; arguments as in `epalm.extract.encoder.make_encoder`.
 
     Raises:
         MissingFileError: the weights are not there.
     """
-    path = weights or VIT_WEIGHTS
+    path = settings.weights or VIT_WEIGHTS
     if not path.is_file():
         raise MissingFileError(
             f"{path}: no such file; install the package again, or make it with "
@@ -104,6 +93,4 @@ def micro_vit(
         )
     model = build_vit()
     model.load_state_dict(load_file(path))
-    preset = preset_for(preprocessing, resolve_model_data_config(model))
-    drawn = Views(views, seed, augmentation)
-    return VitEncoder(name, model, preset=preset, views=drawn, precision=precision, device=device)
+    return vit_encoder(name, model, settings)

@@ -7,7 +7,7 @@ worker or run makes a view, and how many views there are, changes nothing in it.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,29 +91,32 @@ class Views:
         """How often a view is mirrored left to right."""
         return 0.0 if self.augmentation == "no-flip" else FLIP_CHANCE
 
-    def draw(self, photo: Image.Image, key: str, *, view: int, size: int) -> Image.Image:
-        """One view.
+    def draw(
+        self, frames: Sequence[Image.Image], key: str, *, view: int, size: int
+    ) -> list[Image.Image]:
+        """One view: of a photo, or of a clip, whose frames share one draw.
 
         Args:
-            photo: mode RGB, any size.
+            frames: mode RGB, all of one size.
             key: of the medium.
             view: 1 to `count` - 1.
-            size: side of the square result, pixels.
+            size: side of the square results, pixels.
 
         Returns:
-            `size` x `size`, mode RGB.
+            `size` x `size` each, mode RGB.
         """
         generator = generator_for(self.seed, key, view)
-        box = draw_crop(photo.size, generator)
-        picture = photo.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+        box = draw_crop(frames[0].size, generator)
+        filtering = Image.Resampling.BICUBIC
+        pictures = [frame.crop(box).resize((size, size), filtering) for frame in frames]
         if generator.random() < self.flip_chance:
-            picture = ImageOps.mirror(picture)
+            pictures = [ImageOps.mirror(picture) for picture in pictures]
         for _ in range(DRAWN_OPERATIONS):
             operation = OPERATIONS[int(generator.integers(len(OPERATIONS)))]
             applied, sign = generator.random() < OPERATION_CHANCE, _sign(generator)
             if applied:
-                picture = operation(picture, sign)
-        return picture
+                pictures = [operation(picture, sign) for picture in pictures]
+        return pictures
 
     def fingerprint(self) -> dict[str, str]:
         """All that changes a drawn view, named `views.*`; nothing if there is none."""

@@ -27,18 +27,29 @@ def extract_features(
     context: typer.Context,
     encoder: Annotated[
         str | None,
-        typer.Option(help="vit-ti16, vit-s16, vit-b16, vit-l16, timm:<name> or module:factory."),
+        typer.Option(
+            help="vit-ti16, vit-s16, vit-b16, vit-l16, clip-vit-l14, timesformer-b, ast, "
+            "timm:<name>, hf:<id or folder> or module:factory."
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Set of media (coco, flickr8k, ...) or path of a manifest.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Local weights; default: the published ones from the hub.")
+        Path | None,
+        typer.Option(help="Local file or folder; default: the published weights from the hub."),
     ] = None,
     preprocessing: Annotated[
         Literal["official", "native"],
         typer.Option(help="As the published code does it, or as the encoder was trained."),
     ] = "official",
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Of each clip; default: as the encoder was trained.")
+    ] = None,
+    frames_pool: Annotated[
+        Literal["", "mean"],
+        typer.Option(help="mean: an encoder of photos over clips, frame by frame.", metavar="mean"),
+    ] = "",
     tokens: Annotated[
         Literal["cls", "all"], typer.Option(help="Keep [CLS] of a block, or all its tokens.")
     ] = "cls",
@@ -75,7 +86,10 @@ def extract_features(
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU if there is one.")
     ] = AUTO,
-    batch_size: Annotated[int, typer.Option(min=1, help="Media per pass of the encoder.")] = 64,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Media per pass; default: 64 photos, 8 clips, 16 recordings."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes; default: fits the machine.")
     ] = None,
@@ -121,6 +135,8 @@ def extract_features(
             dataset=dataset,
             weights=weights,
             preprocessing=preprocessing,
+            frames=frames,
+            frames_pool=frames_pool,
             tokens=tokens,
             source_layers=source_layers,
             views=views,

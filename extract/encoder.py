@@ -1,6 +1,7 @@
 """What an encoder is, how its tokens are kept, and how one is made from its name."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from epalm.entries import find_entry
 from epalm.errors import UsageError
+from epalm.extract.augment import ONE_VIEW, Views
 from epalm.tasks.records import MediaItem, Modality
 
 CODE_VERSION = "1"
@@ -22,8 +24,45 @@ ENCODERS = {
     "vit-s16": "epalm.extract.vit:make_vit",
     "vit-b16": "epalm.extract.vit:make_vit",
     "vit-l16": "epalm.extract.vit:make_vit",
+    "clip-vit-l14": "epalm.extract.hugging_face:make_hugging_face",
+    "timesformer-b": "epalm.extract.hugging_face:make_hugging_face",
+    "ast": "epalm.extract.hugging_face:make_hugging_face",
 }
-"""Name -> "module:factory"; a factory is called as `make_encoder` is."""
+"""Name -> "module:factory"; a factory is called with the name and `EncoderSettings`."""
+
+SHORTHANDS = {"timm:": ENCODERS["vit-b16"], "hf:": ENCODERS["clip-vit-l14"]}
+"""What a name may begin with -> the factory that reads the rest of it."""
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What decides, besides its name, what an encoder makes of a medium.
+
+    Attributes:
+        weights: a local file or folder; without it the encoder fetches its published weights.
+        preprocessing: "official" or "native".
+        precision: "fp32", or "bf16" for bfloat16 products with a float32 residual stream.
+        device: as torch spells it.
+        views: how many views `load` makes of a medium, and how all but the first are drawn.
+        media: what it will be given; None for what it is made for. An encoder of images takes
+            clips with `frames_pool`, one of clips takes images as clips of one frame, one of
+            recordings takes the sound tracks of clips.
+        frames: of each clip, T; None for the encoder's own number.
+        frames_pool: "mean" encodes each frame of a clip as an image and takes the mean of the
+            tokens; "" leaves clips to encoders of clips.
+    """
+
+    weights: Path | None = None
+    preprocessing: str = "official"
+    precision: str = "fp32"
+    device: str = "cpu"
+    views: Views = ONE_VIEW
+    media: Modality | None = None
+    frames: int | None = None
+    frames_pool: str = ""
+
+
+DEFAULTS = EncoderSettings()
 
 
 class Loader(Protocol):
@@ -124,44 +163,23 @@ def normed_tokens(blocks: Sequence[Tensor], norm: nn.Module) -> Tensor:
     return tokens
 
 
-def make_encoder(
-    name: str,
-    *,
-    weights: Path | None = None,
-    preprocessing: str = "official",
-    precision: str = "fp32",
-    device: str = "cpu",
-    views: int = 1,
-    seed: int = 0,
-    augmentation: str = "official",
-) -> Encoder:
+def make_encoder(name: str, settings: EncoderSettings = DEFAULTS) -> Encoder:
     """Load the encoder called `name`.
 
     Args:
-        name: a key of `ENCODERS`, `timm:<architecture>`, or `package.module:Name` of a factory.
-        weights: a local file; without it the encoder fetches its published weights.
-        preprocessing: "official" or "native".
-        precision: "fp32", or "bf16" for bfloat16 products with a float32 residual stream.
-        device: as torch spells it.
-        views: how many views its `load` makes of a medium: the test view and drawn ones.
-        seed: of the drawn views.
-        augmentation: how they are drawn: "official", or "no-flip" for left and right in place.
+        name: a key of `ENCODERS`, `timm:<architecture>`, `hf:<id or folder>`, or
+            `package.module:Name` of a factory.
+        settings: see there.
 
     Raises:
-        UsageError: an unknown name or setting.
+        UsageError: an unknown name or setting, or one that this encoder does not know.
         ModelError: the weights cannot be had or do not fit.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    shorthand = {name: ENCODERS["vit-b16"]} if name.startswith("timm:") else {}
-    factory: Callable[..., Encoder] = find_entry(name, ENCODERS | shorthand, what="encoder")
-    return factory(
-        name,
-        weights=weights,
-        preprocessing=preprocessing,
-        precision=precision,
-        device=device,
-        views=views,
-        seed=seed,
-        augmentation=augmentation,
-    )
+    if settings.precision not in PRECISIONS:
+        raise UsageError(
+            f"--precision {settings.precision!r} is not one of {', '.join(PRECISIONS)}"
+        )
+    family = next((start for start in SHORTHANDS if name.startswith(start)), None)
+    known = ENCODERS | ({name: SHORTHANDS[family]} if family else {})
+    factory: Callable[[str, EncoderSettings], Encoder] = find_entry(name, known, what="encoder")
+    return factory(name, settings)

@@ -48,7 +48,9 @@ def decode_photo(path: Path) -> Image.Image:
         MediaError: no such file, not a photo, truncated, or larger than the limits
             above. The message is one line and names the file.
     """
-    _check_file(path)
+    nbytes = check_file(path)
+    if nbytes > MAX_FILE_BYTES:
+        raise MediaError(f"{path.name}: {nbytes} bytes, the limit is {MAX_FILE_BYTES}")
     try:
         # PIL warns about odd metadata of photos that it decodes all the same.
         with warnings.catch_warnings():
@@ -66,11 +68,14 @@ def decode_photo(path: Path) -> Image.Image:
         raise MediaError(f"{path.name}: cannot be decoded ({reason})") from error
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> int:
     """Refuse by its entry in the folder what must not be opened: a pipe would block for ever.
 
+    Returns:
+        Its size in bytes.
+
     Raises:
-        MediaError: not a file, empty, too large, or not to be reached.
+        MediaError: not a file, empty, or not to be reached.
     """
     try:
         found = path.stat()
@@ -83,8 +88,7 @@ def _check_file(path: Path) -> None:
         raise MediaError(f"{path.name}: not a file")
     if found.st_size == 0:
         raise MediaError(f"{path.name}: the file is empty")
-    if found.st_size > MAX_FILE_BYTES:
-        raise MediaError(f"{path.name}: {found.st_size} bytes, the limit is {MAX_FILE_BYTES}")
+    return found.st_size
 
 
 def _check_size(image: Image.Image) -> None:
@@ -98,12 +102,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _grey_16_to_8(image).convert("RGB")
     if image.has_transparency_data:
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGB", layer.size, "white")
-        white.paste(layer, mask=layer)
-        return white
+        return flatten(image if image.mode == "RGBA" else image.convert("RGBA"))
     # PIL would copy a photo that is RGB already.
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def flatten(layer: Image.Image) -> Image.Image:
+    """A picture of mode RGBA on white, mode RGB."""
+    white = Image.new("RGB", layer.size, "white")
+    white.paste(layer, mask=layer)
+    return white
 
 
 def _grey_16_to_8(image: Image.Image) -> Image.Image:

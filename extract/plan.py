@@ -13,15 +13,20 @@ from epalm.cache.layout import SUFFIXES, layout_of
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.devices import AUTO, pick_device
 from epalm.errors import MissingFileError, UsageError
-from epalm.extract.encoder import Encoder, make_encoder
+from epalm.extract.augment import Views
+from epalm.extract.encoder import Encoder, EncoderSettings, make_encoder
 from epalm.extract.run import UNITS, Pace
 from epalm.extract.share import ALL, Share
-from epalm.tasks.records import MediaItem, MediaSet
+from epalm.tasks.records import MediaItem, MediaSet, Modality
 from epalm.tasks.registry import DATASETS, load_media
 
 DEFAULT_LAYERS = {"cls": "last-6", "all": "last-1"}
 """Tokens -> blocks kept unless others are asked for. Six [CLS] are what the paper injects, all
 tokens of the last block what its MAGMA* reads."""
+
+BATCH_SIZES: dict[Modality, int] = {"image": 64, "video": 8, "audio": 16}
+"""Media per pass unless --batch-size says otherwise: about as many tokens for each modality (197 of
+a photo, 1,569 of a clip of 8 frames, 1,214 of a recording)."""
 
 LOOKED_FOR = 100
 """If none of the first so many media exist, the data root is wrong and the run does not begin."""
@@ -42,6 +47,8 @@ class Settings:
         weights: local weights file.
         preprocessing: "official" or "native".
         tokens: of each block, "cls" or "all".
+        frames: of each clip; None for the encoder's own number.
+        frames_pool: "mean" for an encoder of images over clips.
         source_layers: the blocks to keep, see `parse_layers`; empty for the default of `tokens`.
         views: vectors per medium; all but the first are augmented.
         augmentation: of those views, "official" or "no-flip".
@@ -52,8 +59,8 @@ class Settings:
         store_format: "zarr" or "hdf5"; None goes by the end of `out`.
         data_root: where the media lie.
         device: as for `epalm.devices.pick_device`.
-        batch_size: media per pass of the encoder.
-        workers: decoding processes.
+        batch_size: media per pass of the encoder; None for `BATCH_SIZES`.
+        workers: decoding processes; None for what fits the machine.
         limit: only the first so many media.
         share: the shards of this process.
         quiet: no progress, no notes.
@@ -63,6 +70,8 @@ class Settings:
     dataset: str
     weights: Path | None = None
     preprocessing: str = "official"
+    frames: int | None = None
+    frames_pool: str = ""
     tokens: str = "cls"
     source_layers: str = ""
     views: int = 1
@@ -74,7 +83,7 @@ class Settings:
     store_format: str | None = None
     data_root: Path | None = None
     device: str = AUTO
-    batch_size: int = 64
+    batch_size: int | None = None
     workers: int | None = None
     limit: int | None = None
     share: Share = ALL
@@ -128,17 +137,9 @@ def make_plan(settings: Settings) -> Plan:
     items = media.items[: settings.limit]
     _check_files(items)
     device = _device(settings)
-    encoder = make_encoder(
-        settings.encoder,
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        precision=settings.precision,
-        device=device,
-        views=settings.views,
-        augmentation=settings.augmentation,
-        seed=settings.seed,
-    )
+    encoder = make_encoder(settings.encoder, _encoder_settings(settings, media, device))
     _check_fit(encoder, media)
+    batch_size = settings.batch_size or BATCH_SIZES[encoder.modality]
     workers = _default_workers(device) if settings.workers is None else settings.workers
     plan = Plan(
         encoder=encoder,
@@ -146,7 +147,7 @@ def make_plan(settings: Settings) -> Plan:
         spec=_spec(encoder, media, count=len(items), settings=settings),
         out=out,
         store_format=settings.store_format,
-        pace=Pace(settings.batch_size, workers, quiet=settings.quiet),
+        pace=Pace(batch_size, workers, quiet=settings.quiet),
         share=settings.share,
     )
     _announce(plan, device)
@@ -159,12 +160,28 @@ def default_out(dataset: str, settings: Settings) -> Path:
     A store of all tokens is `cache/coco_vitb16_all.zarr`, one cut short by --limit
     `cache/coco_vitb16_first100.zarr`.
     """
-    plain = re.sub(r"[^a-z0-9]+", "", settings.encoder.lower())
+    named = settings.encoder
+    if named.startswith("hf:"):
+        named = Path(named.removeprefix("hf:")).name
+    plain = re.sub(r"[^a-z0-9]+", "", named.lower())
     part = "_all" if settings.tokens == "all" else ""
     part += f"_first{settings.limit}" if settings.limit else ""
     wanted = settings.store_format or "zarr"
     suffix = next((end for end, name in SUFFIXES.items() if name == wanted), "")
     return Path("cache") / f"{dataset}_{plain}{part}{suffix}"
+
+
+def _encoder_settings(settings: Settings, media: MediaSet, device: str) -> EncoderSettings:
+    return EncoderSettings(
+        weights=settings.weights,
+        preprocessing=settings.preprocessing,
+        precision=settings.precision,
+        device=device,
+        views=Views(settings.views, settings.seed, settings.augmentation),
+        media=media.items[0].modality if media.items else None,
+        frames=settings.frames,
+        frames_pool=settings.frames_pool,
+    )
 
 
 def _device(settings: Settings) -> str:

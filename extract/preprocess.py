@@ -12,7 +12,7 @@ from torch import Tensor
 
 from epalm.errors import MediaError, ModelError, UsageError
 from epalm.extract.augment import ONE_VIEW, Views
-from epalm.extract.media import decode_photo
+from epalm.extract.media import DECODE_POLICY, decode_photo
 from epalm.tasks.records import MediaItem
 
 PREPROCESSING = ("official", "native")
@@ -124,6 +124,14 @@ class ImageLoader:
         """(3, size, size) uint8; see `decode` and `transform`."""
         return self.transform(self.decode(item), item, view=view)
 
+    def fingerprint(self) -> dict[str, str]:
+        """All that decides what becomes of a photo."""
+        return {
+            "decode": DECODE_POLICY,
+            **self.preset.fingerprint(),
+            **self.views.fingerprint(),
+        }
+
     def decode(self, item: MediaItem) -> Image.Image:
         """The photo: RGB, upright, own size.
 
@@ -142,20 +150,27 @@ class ImageLoader:
         if not 0 <= view < self.views.count:
             raise ValueError(f"view {view} was asked, there are views 0..{self.views.count - 1}")
         if view == 0:
-            cut = self._test_view(photo, item.path.name)
-        else:
-            cut = self.views.draw(photo, item.key, view=view, size=self.preset.size)
-        return torch.from_numpy(np.array(cut)).permute(2, 0, 1).contiguous()
+            return pixels(test_view(photo, self.preset, name=item.path.name))
+        return pixels(self.views.draw([photo], item.key, view=view, size=self.preset.size)[0])
 
-    def _test_view(self, photo: Image.Image, name: str) -> Image.Image:
-        """The whole photo resized, then its centre."""
-        preset = self.preset
-        shape = _resized_shape(photo.size, preset)
-        if math.prod(shape) > MAX_RESIZED_PIXELS:
-            raise MediaError(f"{name}: {photo.width} x {photo.height} is too thin")
-        resized = photo.resize(shape, _FILTERS[preset.interpolation])
-        left, top = (round((side - preset.size) / 2) for side in shape)
-        return resized.crop((left, top, left + preset.size, top + preset.size))
+
+def test_view(photo: Image.Image, preset: ImagePreset, *, name: str) -> Image.Image:
+    """The whole photo resized, then its centre.
+
+    Raises:
+        MediaError: the photo, called `name`, is too long and thin to resize.
+    """
+    shape = _resized_shape(photo.size, preset)
+    if math.prod(shape) > MAX_RESIZED_PIXELS:
+        raise MediaError(f"{name}: {photo.width} x {photo.height} is too thin")
+    resized = photo.resize(shape, _FILTERS[preset.interpolation])
+    left, top = (round((side - preset.size) / 2) for side in shape)
+    return resized.crop((left, top, left + preset.size, top + preset.size))
+
+
+def pixels(picture: Image.Image) -> Tensor:
+    """(3, height, width) uint8 of an RGB picture."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 def _resized_shape(size: tuple[int, int], preset: ImagePreset) -> tuple[int, int]:

@@ -87,6 +87,8 @@ def _plan(
             dataset=spec.media,
             weights=weights or known,
             preprocessing=made_with.get("preprocessing.name", "official"),
+            frames=_asked_frames(made_with),
+            frames_pool=made_with.get("frames_pool", ""),
             tokens="cls" if spec.positions == 1 else "all",
             source_layers=",".join(map(str, spec.layers)),
             views=spec.views,
@@ -104,6 +106,12 @@ def _plan(
     mend = "Name the encoder's weights and the data of that extraction with --weights, --data-root."
     spec.check_same(plan.spec, where=store.location, mend=mend)
     return plan
+
+
+def _asked_frames(made_with: Mapping[str, str]) -> int | None:
+    """What --frames was; encoders of clips have one for photos, which is not asked for."""
+    asked = made_with.get("media") == "video" and "frames" in made_with
+    return int(made_with["frames"]) if asked else None
 
 
 def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:

@@ -1,15 +1,12 @@
 """Vision transformers from timm."""
 
-import hashlib
 import logging
 import pickle
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from timm.data.config import resolve_model_data_config
 from timm.models.beit import Beit
 from timm.models.eva import Eva
@@ -17,10 +14,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from epalm.errors import MissingFileError, ModelError, UsageError
-from epalm.extract.augment import Views
-from epalm.extract.encoder import CODE_VERSION, Loader
-from epalm.extract.media import DECODE_POLICY
-from epalm.extract.preprocess import ImageLoader, ImagePreset, preset_for
+from epalm.extract.encoder import CODE_VERSION, Encoder, EncoderSettings, Loader
+from epalm.extract.passes import PixelNorm, frozen_pass, recorded, state_digest
+from epalm.extract.pooling import for_media
+from epalm.extract.preprocess import ImageLoader, preset_for
 from epalm.tasks.records import Modality
 
 ARCHITECTURES = {
@@ -45,29 +42,20 @@ class VitEncoder:
     """A timm vision transformer as an `Encoder`."""
 
     def __init__(
-        self,
-        name: str,
-        model: nn.Module,
-        *,
-        preset: ImagePreset,
-        views: Views,
-        precision: str,
-        device: str,
+        self, name: str, model: nn.Module, *, load: ImageLoader, precision: str, device: str
     ) -> None:
         self.name = name
         self.width: int = model.embed_dim  # type: ignore[assignment]
         self.depth = len(model.blocks)  # type: ignore[arg-type]
         self.positions: int = model.num_prefix_tokens + model.patch_embed.num_patches  # type: ignore[assignment, operator, union-attr]
         self.modality: Modality = "image"
-        self.preset = preset
-        self.views = views
         self.precision = precision
-        self.load: Loader = ImageLoader(preset, views)
+        self.load: Loader = load
+        self._load_settings = load.fingerprint()
         self._weights_digest = state_digest(model)
         self.model = model.eval().requires_grad_(requires_grad=False).to(device)
         self.norm: nn.Module = model.norm  # type: ignore[assignment]
-        self._mean = torch.tensor(preset.mean, device=device).reshape(3, 1, 1)
-        self._std = torch.tensor(preset.std, device=device).reshape(3, 1, 1)
+        self._normalise = PixelNorm(load.preset, device)
 
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
@@ -82,26 +70,12 @@ class VitEncoder:
         Returns:
             One (B, positions, D) per block, float32, on the encoder's device.
         """
-        recorded: list[Tensor] = []
-
-        def record(_block: nn.Module, _inputs: object, output: Tensor) -> None:
-            recorded.append(output[:, :positions].float().clone())
-
-        wanted = range(self.depth) if layers is None else layers
-        handles = [self.model.blocks[layer].register_forward_hook(record) for layer in wanted]  # type: ignore[index, union-attr]
-        try:
-            pixels = (batch.to(self._mean.device).float() / 255 - self._mean) / self._std
-            with _exact_convolutions(), self._autocast(pixels.device.type):
-                self.model.forward_features(pixels)  # type: ignore[operator]
-        finally:
-            for handle in handles:
-                handle.remove()
-        return recorded
-
-    def _autocast(self, device_type: str) -> torch.autocast:
-        """With bf16, matrix products round to bfloat16; residual stream and norms stay float32."""
-        enabled = self.precision == "bf16"
-        return torch.autocast(device_type, dtype=torch.bfloat16, enabled=enabled)
+        every: Sequence[nn.Module] = self.model.blocks  # type: ignore[assignment]
+        wanted = every if layers is None else [every[layer] for layer in layers]
+        pixels = self._normalise(batch)
+        with recorded(wanted, positions) as outputs, frozen_pass(self.precision, pixels.device):
+            self.model.forward_features(pixels)  # type: ignore[operator]
+        return outputs
 
     def fingerprint(self) -> dict[str, str]:
         """Architecture, weights' digest, token, norm, preprocessing, views, precision, code."""
@@ -111,52 +85,35 @@ class VitEncoder:
             "weights_sha256": self._weights_digest,
             "token": "cls",
             "norm": "final",
-            "decode": DECODE_POLICY,
             "precision": self.precision,
             "code": CODE_VERSION,
-            **self.preset.fingerprint(),
-            **self.views.fingerprint(),
+            **self._load_settings,
         }
 
 
-def _exact_convolutions() -> AbstractContextManager[None]:
-    """Keep the patch embedding in full float32 on GPUs, where torch rounds it to TF32 if let."""
-    settings: AbstractContextManager[None] = torch.backends.cudnn.flags(
-        enabled=True, deterministic=True, allow_tf32=False
-    )
-    return settings
-
-
-def make_vit(
-    name: str,
-    *,
-    weights: Path | None,
-    preprocessing: str,
-    precision: str,
-    device: str,
-    views: int,
-    seed: int,
-    augmentation: str,
-) -> VitEncoder:
+def make_vit(name: str, settings: EncoderSettings) -> Encoder:
     """The encoder called `name`; see `epalm.extract.encoder.make_encoder`."""
-    drawn = Views(views, seed, augmentation)
     architecture = ARCHITECTURES.get(name, name.removeprefix("timm:"))
     if not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:5]) or "see timm.list_models()"
         raise UsageError(f"timm has no architecture {architecture!r} ({near})")
+    weights = settings.weights
     model = _published(architecture) if weights is None else _local(architecture, weights)
     _check_family(model, architecture)
-    preset = preset_for(preprocessing, resolve_model_data_config(model))
-    return VitEncoder(name, model, preset=preset, views=drawn, precision=precision, device=device)
+    return vit_encoder(name, model, settings)
 
 
-def state_digest(model: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every weight, in order of the names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
+def vit_encoder(name: str, model: nn.Module, settings: EncoderSettings) -> Encoder:
+    """A timm vision transformer as an encoder of what `settings` say, images or clips."""
+    preset = preset_for(settings.preprocessing, resolve_model_data_config(model))
+    encoder = VitEncoder(
+        name,
+        model,
+        load=ImageLoader(preset, settings.views),
+        precision=settings.precision,
+        device=settings.device,
+    )
+    return for_media(encoder, settings)
 
 
 def _published(architecture: str) -> nn.Module:

@@ -24,7 +24,7 @@ KEYS = [f"photo {number}" for number in range(2000)]
 
 def drawn(key: str = "a", view: int = 1, *, seed: int = 0, augmentation: str = "official") -> bytes:
     views = Views(view + 1, seed, augmentation)
-    return views.draw(Image.fromarray(PHOTO), key, view=view, size=32).tobytes()
+    return views.draw([Image.fromarray(PHOTO)], key, view=view, size=32)[0].tobytes()
 
 
 def saved(folder: Path, count: int) -> list[MediaItem]:
@@ -138,7 +138,7 @@ def test_crop_and_flip_equal_torchvisions_pixels(monkeypatch: pytest.MonkeyPatch
         if generator.random() < 0.5:
             flips += 1
             expected = reference.hflip(expected)
-        found = Views(4, 5).draw(photo, key, view=3, size=48)
+        found = Views(4, 5).draw([photo], key, view=3, size=48)[0]
         assert np.array_equal(np.asarray(found), np.asarray(expected))
     assert 0 < flips < 40
 
@@ -149,7 +149,7 @@ def test_half_of_the_views_are_flipped_and_none_without_flip(
     monkeypatch.setattr(augment, "OPERATIONS", [lambda picture, _: picture])
     ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (64, 1, 3)))
     flipped = {
-        name: [descends(Views(2, 0, name).draw(ramp, key, view=1, size=16)) for key in KEYS]
+        name: [descends(Views(2, 0, name).draw([ramp], key, view=1, size=16)[0]) for key in KEYS]
         for name in ("official", "no-flip")
     }
     assert abs(np.mean(flipped["official"]) - 0.5) < 0.04

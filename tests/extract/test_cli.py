@@ -13,7 +13,7 @@ import zarr
 from PIL import Image
 
 from epalm.extract import plan
-from epalm.extract.encoder import last_cls_tokens, make_encoder
+from epalm.extract.encoder import EncoderSettings, last_cls_tokens, make_encoder
 from tests.extract.helpers import (
     TINY,
     Command,
@@ -100,7 +100,7 @@ def test_rows_hold_the_encoders_tokens_of_their_own_photo(
     command("--out", "a.zarr")
     rows = cls(Path("a.zarr"))
     keys = [str(key) for key in zarr.open_group("a.zarr", mode="r")["keys"][:]]
-    encoder = make_encoder(TINY, weights=weights)
+    encoder = make_encoder(TINY, EncoderSettings(weights=weights))
     for row in (0, 9, 12, 70):
         photo = Image.open(album / keys[row]).resize((160, 160), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]

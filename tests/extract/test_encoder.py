@@ -1,4 +1,4 @@
-"""The contract of every encoder in ENCODERS, and of any timm vision transformer."""
+"""The contract of timm's vision transformers; test_encoders.py holds that of all encoders."""
 
 import pickle
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from epalm.errors import ModelError, UsageError
 from epalm.extract import vit
+from epalm.extract.augment import Views
 from epalm.extract.encoder import (
-    ENCODERS,
     Encoder,
+    EncoderSettings,
     last_cls_tokens,
     make_encoder,
     normed_tokens,
@@ -34,7 +35,7 @@ class Case:
     scope="module",
     params=[
         TINY,
-        *(pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in ENCODERS),
+        *(pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in vit.ARCHITECTURES),
     ],
 )
 def case(request: pytest.FixtureRequest) -> Case:
@@ -160,19 +161,18 @@ def test_a_factory_that_cannot_be_imported_is_a_usage_error(name: str) -> None:
 
 def test_an_own_factory_is_found_by_module_and_name_and_gets_the_settings() -> None:
     name = f"{__name__}:own_factory"
-    encoder: Any = make_encoder(name, preprocessing="native", precision="bf16", views=3, seed=7)
-    assert encoder == (name, None, "native", "bf16", "cpu", 3, 7, "official")
+    settings = EncoderSettings(preprocessing="native", precision="bf16", views=Views(3, 7))
+    encoder: Any = make_encoder(name, settings)
+    assert encoder == (name, settings)
 
 
-def own_factory(name: str, **settings: object) -> tuple[object, ...]:
-    order = ["weights", "preprocessing", "precision", "device", "views", "seed", "augmentation"]
-    assert set(settings) == set(order)
-    return name, *(settings[setting] for setting in order)
+def own_factory(name: str, settings: EncoderSettings) -> tuple[str, EncoderSettings]:
+    return name, settings
 
 
 def test_an_unknown_precision_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="'fp8' is not one of fp32, bf16"):
-        make_encoder("vit-ti16", precision="fp8")
+        make_encoder("vit-ti16", EncoderSettings(precision="fp8"))
 
 
 def test_an_unknown_timm_architecture_is_a_usage_error_with_near_names() -> None:

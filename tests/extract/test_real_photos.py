@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 
 from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
-from epalm.extract.encoder import make_encoder
+from epalm.extract.encoder import EncoderSettings, make_encoder
 from epalm.extract.run import Pace, extract
 from epalm.tasks.records import MediaItem
 from tests.extract.helpers import REAL_PHOTOS, REAL_WEIGHTS
@@ -49,7 +49,9 @@ def independent_tokens(photos: list[Path], preprocessing: str) -> torch.Tensor:
 @pytest.mark.parametrize("preprocessing", ["official", "native"])
 def test_stored_rows_equal_timms_own_pipeline(preprocessing: str, tmp_path: Path) -> None:
     photos = sorted(REAL_PHOTOS.iterdir())[:4]
-    encoder = make_encoder("vit-ti16", weights=REAL_WEIGHTS, preprocessing=preprocessing)
+    encoder = make_encoder(
+        "vit-ti16", EncoderSettings(weights=REAL_WEIGHTS, preprocessing=preprocessing)
+    )
     spec = StoreSpec(
         dataset="flickr8k",
         encoder=encoder.name,
