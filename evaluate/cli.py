@@ -26,6 +26,10 @@ def command(
     run: Annotated[
         str, typer.Option(help="Run folder, or its name in --runs; default: the newest.")
     ] = "",
+    task: Annotated[
+        str,
+        typer.Option(help="Another task than the run learnt, with --features of its media."),
+    ] = "",
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     features: Annotated[
         str | None, typer.Option(help="Path or URL of a store; default: the one of training.")
@@ -77,6 +81,7 @@ def command(
     request = Request(
         run=find_run(runs, run),
         split=split,
+        task=task,
         features=features,
         data_root=data_root,
         device=pick_device(device),

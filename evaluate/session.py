@@ -1,8 +1,7 @@
 """From a run's folder and the name of a split to an evaluation and its files."""
 
-import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from epalm.cache.blind import BlindSource
 from epalm.cache.plan import AUTO
 from epalm.cache.reader import open_reader
 from epalm.cache.source import FeatureSource
-from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
-from epalm.errors import CacheMismatchError, DataError, EpalmError, MissingFileError
+from epalm.errors import DataError, MissingFileError
+from epalm.evaluate.asked import asked_task, check_store, find_media, title_of
 from epalm.evaluate.predict import predict
 from epalm.evaluate.protocol import Protocol, Way
 from epalm.evaluate.records import Answered, Evaluation, Score, write_evaluation
@@ -23,22 +22,10 @@ from epalm.metrics.registry import Scores, check_scorable, load_metric
 from epalm.model.saved import ADAPTER_FILE, RECORD_FILE, RunRecord, load_run
 from epalm.model.variants import find_variant
 from epalm.tasks.files import check_split
-from epalm.tasks.records import Example, MediaItem, Prediction, Task
-from epalm.tasks.registry import load_media, load_task, resolve_data_root
-
-logger = logging.getLogger(__name__)
+from epalm.tasks.records import Example, Prediction, Task
 
 REPORT_FILE = "report.html"
 METRICS_FILE = "metrics.jsonl"
-
-VECTOR_FIELDS = ("encoder", "layers", "width", "dtype")
-"""Fields of a store, besides its fingerprint, that decide what a vector is.
-
-Others, such as the number of records, may differ: a run can be asked about another set of media.
-"""
-
-AUGMENTATION_FIELDS = "fingerprint.views."
-"""What begins so concerns views 1 and up, which evaluation never reads."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +35,7 @@ class Request:
     Attributes:
         run: the run's folder.
         split: name of the split.
+        task: what is asked; empty for what the run learnt.
         features: path or URL of the store; None for the one the run was trained on.
         data_root: where the task's files lie; None for where they lay in training.
         device: e.g. "cpu" or "cuda".
@@ -61,6 +49,7 @@ class Request:
 
     run: Path
     split: str
+    task: str = ""
     features: str | None = None
     data_root: Path | None = None
     device: str = "cpu"
@@ -118,17 +107,16 @@ def evaluate(request: Request) -> Finished:
         MissingToolError: the metric needs a program that is not installed.
         DataError: an example has no reference, or no medium could be encoded.
         UnknownKeyError: the store lacks a medium of the split.
-        UsageError: the reader or the way to answer that was asked for cannot work.
+        UsageError: the task, the reader or the way to answer that was asked for cannot work.
         MissingFileError: the run has no trained tensors yet, or a data file is absent.
         ModelError: the language model is not the one the run was trained with.
     """
     record = RunRecord.load(request.run)
-    root = resolve_data_root(request.data_root, recorded=record.data_root, task=record.task)
-    task = load_task(record.task, root)
-    check_split(request.split, task.splits, owner=f"task {task.name}")
-    load_metric(task.metric)
     features = request.features or record.features
     store = Store.open(features)
+    task, root = asked_task(request.task, record, store.spec, request.data_root)
+    check_split(request.split, task.splits, owner=f"task {task.name}")
+    load_metric(task.metric)
     check_store(record, store.spec, features)
     asked = task.examples(request.split, root)[: request.limit or None]
     check_scorable(asked)
@@ -137,8 +125,8 @@ def evaluate(request: Request) -> Finished:
     source = open_reader(store, reader=request.reader, keys=keys, views=1)
     examples = _encodable(asked, source)
     evaluation = _evaluation(request, task, source, asked, examples, way=way)
-    name = folder_name(request, way, blind=evaluation.blind)
-    folder = request.run / "eval" / name
+    about = title_of(task, store.spec) if request.task else ""
+    folder = request.run / "eval" / folder_name(request, way, about=about, blind=evaluation.blind)
     write_evaluation(folder, evaluation)
     data = ReportData(
         title=f"{evaluation.run}, {evaluation.split}",
@@ -151,49 +139,11 @@ def evaluate(request: Request) -> Finished:
     return Finished(evaluation, folder)
 
 
-def folder_name(request: Request, way: Way, *, blind: bool) -> str:
-    """The evaluation's folder under RUN/eval: `val`, `val-blind`, `val-first100-beams3`."""
+def folder_name(request: Request, way: Way, *, about: str, blind: bool) -> str:
+    """The evaluation's folder under RUN/eval: `val`, `val-blind`, `msvd-qa-val-first100-beams3`."""
+    asked = f"{about}-{request.split}" if about else request.split
     limited = f"-first{request.limit}" if request.limit else ""
-    return f"{request.split}{limited}{way.suffix}{'-blind' if blind else ''}"
-
-
-def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
-    """Compare a store's vectors with those that the run was trained on.
-
-    Raises:
-        CacheMismatchError: names every field that differs, with both values.
-    """
-    found = spec.comparable()
-    names = {
-        name
-        for name in found.keys() | record.store.keys()
-        if name in VECTOR_FIELDS
-        or (name.startswith("fingerprint.") and not name.startswith(AUGMENTATION_FIELDS))
-    }
-    differing = record.differing(found, names)
-    if differing:
-        raise CacheMismatchError(
-            f"{path} holds other vectors than run {record.name} was trained on: "
-            f"{'; '.join(differing)}. Name a matching store with --features, or extract one with "
-            "the settings of training"
-        )
-
-
-def find_media(spec: StoreSpec, root: Path) -> Mapping[str, MediaItem]:
-    """Every medium by key; empty, with a note, if the files are no longer there.
-
-    They are looked for as extraction was told to, then, for a manifest that has moved, in `root`:
-    the file of the same name if extraction was told one, else the folder.
-    """
-    named = spec.media or spec.dataset
-    reasons = []
-    for name in (named, str(root / Path(named).name), str(root)):
-        try:
-            return {item.key: item for item in load_media(name, root).items}
-        except EpalmError as error:
-            reasons.append(error)
-    logger.warning("the report names its media without showing them: %s", reasons[0])
-    return {}
+    return f"{asked}{limited}{way.suffix}{'-blind' if blind else ''}"
 
 
 def corpus_scores(scores: Scores) -> dict[str, Score]:

@@ -18,8 +18,9 @@ from epalm.errors import (
     UsageError,
 )
 from epalm.evaluate import session
+from epalm.evaluate.asked import check_store, find_media
 from epalm.evaluate.records import read_evaluation
-from epalm.evaluate.session import Finished, Request, check_store, evaluate, find_media, find_run
+from epalm.evaluate.session import Finished, Request, evaluate, find_run
 from epalm.metrics.registry import load_metric
 from epalm.model.batch import collate_prompts
 from epalm.model.decode import Decoding, generate

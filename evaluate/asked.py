@@ -1,0 +1,114 @@
+"""What an evaluation asks a run: which task, about which vectors and which media."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from epalm.cache.spec import StoreSpec
+from epalm.errors import CacheMismatchError, EpalmError, UsageError
+from epalm.model.saved import RunRecord
+from epalm.tasks.manifest import TASK as MANIFEST
+from epalm.tasks.records import MediaItem, Task
+from epalm.tasks.registry import load_media, load_task, resolve_data_root
+
+logger = logging.getLogger(__name__)
+
+VECTOR_FIELDS = ("encoder", "layers", "width", "dtype")
+"""Fields of a store, besides its fingerprint, that decide what a vector is.
+
+Others, such as the number of records, may differ: a run can be asked about another set of media.
+"""
+
+AUGMENTATION_FIELDS = "fingerprint.views."
+"""What begins so concerns views 1 and up, which evaluation never reads."""
+
+MEDIA_FIELD = "fingerprint.media"
+
+FIELDS_OF_MEDIA = frozenset(
+    f"fingerprint.{name}"
+    for name in ("media", "decode", "frames", "frame_choice", "frames_pool", "time_embedding")
+)
+"""What becomes of a medium before an encoder sees it; other media have others."""
+
+
+def asked_task(
+    task: str, record: RunRecord, spec: StoreSpec, data_root: Path | None
+) -> tuple[Task, Path]:
+    """The task named, or the run's own, and the root of its files.
+
+    Args:
+        task: as on the command line; empty for the run's own.
+        record: the run.
+        spec: of the store that is read; it knows where another task's files lay.
+        data_root: where they lie now; None for there.
+
+    Raises:
+        UsageError: no such task, or the run answers questions and the task asks for captions, or
+            the other way round.
+        DataError: the files are not where they are looked for, or malformed.
+    """
+    name = task or record.task
+    recorded = spec.data_root if task else record.data_root
+    root = resolve_data_root(data_root, recorded=recorded, task=name)
+    found = load_task(name, root)
+    answers = "{prompt}" in record.model.template
+    if answers != (found.kind == "qa"):
+        learnt, asked = ("answer questions", "captions") if answers else ("caption", "answers")
+        raise UsageError(
+            f"run {record.name} learnt to {learnt}, {name} asks for {asked}: name another --task, "
+            "or a run of that kind with --run"
+        )
+    return found, root
+
+
+def title_of(task: Task, spec: StoreSpec) -> str:
+    """What tells a task from others in the name of a folder: its name, or its manifest's."""
+    return spec.dataset if task.name == MANIFEST else task.name
+
+
+def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
+    """Compare a store's vectors with those that the run was trained on.
+
+    A run that learnt from photos may be asked about clips, and the other way round, if the encoder
+    is the same: then fields that say how such media become its input are not compared.
+
+    Raises:
+        CacheMismatchError: names every field that differs, with both values.
+    """
+    found = spec.comparable()
+    names = {
+        name
+        for name in found.keys() | record.store.keys()
+        if name in VECTOR_FIELDS
+        or (name.startswith("fingerprint.") and not name.startswith(AUGMENTATION_FIELDS))
+    }
+    if record.differing(found, [MEDIA_FIELD]):
+        logger.info(
+            "the run learnt from other media; not compared: %s",
+            "; ".join(record.differing(found, names & FIELDS_OF_MEDIA)),
+        )
+        names -= FIELDS_OF_MEDIA
+    differing = record.differing(found, names)
+    if differing:
+        raise CacheMismatchError(
+            f"{path} holds other vectors than run {record.name} was trained on: "
+            f"{'; '.join(differing)}. Name a matching store with --features, or extract one with "
+            "the settings of training"
+        )
+
+
+def find_media(spec: StoreSpec, root: Path) -> Mapping[str, MediaItem]:
+    """Every medium by key; empty, with a note, if the files are no longer there.
+
+    They are looked for as extraction was told to, then, for a manifest that has moved, in `root`:
+    the file of the same name if extraction was told one, else the folder.
+    """
+    named = spec.media or spec.dataset
+    reasons = []
+    for name in (named, str(root / Path(named).name), str(root)):
+        try:
+            return {item.key: item for item in load_media(name, root).items}
+        except EpalmError as error:
+            reasons.append(error)
+    logger.warning("the report names its media without showing them: %s", reasons[0])
+    return {}

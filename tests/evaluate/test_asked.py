@@ -1,0 +1,94 @@
+"""A run asked about another task and other media than it learnt from."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from epalm.cache.create import create_store
+from epalm.cache.spec import StoreSpec
+from epalm.errors import CacheMismatchError, UsageError
+from epalm.evaluate.asked import check_store
+from epalm.evaluate.session import Request, evaluate
+from epalm.model.saved import RunRecord
+from tests.evaluate.helpers import TinyRun, make_run, store_spec
+
+CLIPS = ("b.gif", "a.gif")
+
+OF_CLIPS = {"media": "video", "frames": "8", "frame_choice": "middle", "decode": "upright"}
+
+
+def clip_spec(**changes: str) -> StoreSpec:
+    spec = store_spec()
+    fingerprint = spec.fingerprint | OF_CLIPS | changes
+    tasks = ("msvd-qa",)
+    return replace(spec, dataset="msvd", fingerprint=fingerprint, count=len(CLIPS), tasks=tasks)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def msvd(tmp_path: Path) -> Path:
+    """Two clips, a question about each, and a store; returns the store's path."""
+    (tmp_path / "annotation").mkdir()
+    (tmp_path / "videos" / "all").mkdir(parents=True)
+    for name in CLIPS:
+        Image.new("RGB", (32, 24), "red").save(tmp_path / "videos" / "all" / name)
+    questions = [
+        {"video": name, "question": "what is on", "question_id": row, "label": {"lamp": 1.0}}
+        for row, name in enumerate(CLIPS)
+    ]
+    (tmp_path / "annotation" / "msvd_vqa_test.json").write_text(json.dumps(questions))
+    spec = replace(clip_spec(), data_root=str(tmp_path))
+    sink = create_store(tmp_path / "msvd.zarr", spec, list(CLIPS))
+    sink.write(0, np.ones(sink.spec.shape, np.float16), {})
+    sink.finish()
+    return tmp_path / "msvd.zarr"
+
+
+def test_a_run_that_learnt_from_photos_answers_questions_about_clips(
+    tiny: TinyRun, msvd: Path
+) -> None:
+    asked = Request(tiny.folder, "test", task="msvd-qa", features=str(msvd), quiet=True)
+    finished = evaluate(asked)
+    assert finished.folder == tiny.folder / "eval" / "msvd-qa-test"
+    found = finished.evaluation
+    assert (found.task, found.headline) == ("msvd-qa", "accuracy")
+    assert [one.key for one in found.answered] == list(CLIPS)
+    assert all(one.prediction for one in found.answered)
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/gif') == len(CLIPS)
+
+
+def test_a_manifest_is_told_from_the_runs_own_by_its_name(tiny: TinyRun, tmp_path: Path) -> None:
+    other = make_run(tmp_path)
+    asked = Request(tiny.folder, "val", task="manifest", features=str(other.store))
+    finished = evaluate(replace(asked, data_root=other.data, quiet=True))
+    assert finished.folder.name == "data-val"
+
+
+def test_what_was_not_compared_is_said(tiny: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        check_store(RunRecord.load(tiny.folder), clip_spec(), "clips.zarr")
+    (line,) = caplog.messages
+    assert "not compared: " in line
+    assert "fingerprint.frames is 8, in training absent" in line
+
+
+@pytest.mark.parametrize("field", ["weights", "preprocessing"])
+def test_other_media_do_not_excuse_another_encoder(tiny: TinyRun, field: str) -> None:
+    with pytest.raises(CacheMismatchError, match=f"fingerprint.{field} is other, in training"):
+        check_store(RunRecord.load(tiny.folder), clip_spec(**{field: "other"}), "clips.zarr")
+
+
+def test_a_run_that_answers_is_not_asked_for_captions(tiny: TinyRun, msvd: Path) -> None:
+    asked = Request(tiny.folder, "test", task="msrvtt-caption", features=str(msvd))
+    with pytest.raises(UsageError, match="tiny learnt to answer questions, msrvtt-caption asks"):
+        evaluate(asked)
