@@ -6,10 +6,9 @@ Only what is asked for is decoded, however long the file is. Values are as the f
 """
 
 import math
-import os
 import re
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +58,6 @@ _ENDLESS = 0x7FFF_0000
 
 _UNKNOWN_FRAMES = 1 << 62
 """Libsndfile counts so many, or more, where the header does not say."""
-
-_BLOCK = 4096
-"""Samples read at once: so many at most are lost before damage, as by a packet of FLAC."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +109,13 @@ def decode_sound(path: Path, *, seconds: float) -> Sound:
 
 
 def _read(path: Path, seconds: float) -> _Reading:
-    with path.open("rb") as file:
-        head = file.read(4)
-    reading = _read_with_sndfile(path, seconds) if head in SNDFILE_HEADS else None
-    return reading or _read_with_ffmpeg(path, seconds)
+    with path.open("rb", buffering=0) as file:
+        if file.read(4) in SNDFILE_HEADS:
+            file.seek(0)
+            # FFmpeg knows more codecs, and reads on behind damage.
+            with suppress(soundfile.LibsndfileError):
+                return _read_with_sndfile(file.fileno(), seconds)
+    return _read_with_ffmpeg(path, seconds)
 
 
 def _check(reading: _Reading, seconds: float) -> None:
@@ -158,39 +157,24 @@ def _check_shape(rate: int, channels: int, seconds: float) -> None:
         )
 
 
-def _read_with_sndfile(path: Path, seconds: float) -> _Reading | None:
-    """None if libsndfile does not know what is in the file or how long it is."""
-    try:
-        file = soundfile.SoundFile(os.fsencode(path))
-    except soundfile.LibsndfileError:
-        return None
-    with file:
-        if not 0 < file.frames < _UNKNOWN_FRAMES:
-            return None
+def _read_with_sndfile(descriptor: int, seconds: float) -> _Reading:
+    """The sound in an open file.
+
+    Raises:
+        LibsndfileError: not a format of libsndfile, or damaged.
+    """
+    with soundfile.SoundFile(descriptor, closefd=False) as file:
         _check_shape(file.samplerate, file.channels, seconds)
-        blocks = list(_blocks(file, math.ceil(seconds * file.samplerate)))
-        samples = np.concatenate([np.zeros((0, file.channels), np.float32), *blocks]).T
+        wanted = math.ceil(seconds * file.samplerate)
+        samples = file.read(wanted, dtype="float32", always_2d=True).T
         return _Reading(Sound(samples, file.samplerate), _promised_by_sndfile(file))
-
-
-def _blocks(file: soundfile.SoundFile, wanted: int) -> Iterator[npt.NDArray[np.float32]]:
-    """(n, channels) each, up to `wanted` samples in all; fewer if the file is damaged."""
-    while wanted > 0:
-        try:
-            block = file.read(min(_BLOCK, wanted), dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError:
-            return
-        if not len(block):
-            return
-        wanted -= len(block)
-        yield block
 
 
 def _promised_by_sndfile(file: soundfile.SoundFile) -> float:
     """Samples; where a file ends early, libsndfile counts what is there."""
     cut = _CUT.search(file.extra_info)
     if cut is None:
-        return float(file.frames)
+        return float(file.frames) if file.frames < _UNKNOWN_FRAMES else 0.0
     promised, there = int(cut[1]), int(cut[2])
     return file.frames * promised / max(there, 1) if promised < _ENDLESS else 0.0
 
@@ -271,7 +255,9 @@ def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
     if container.format.name in UNMEASURED:
         return 0.0
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
+        # FFmpeg has counted what is there of an AVI; its header's own number stands here.
+        listed = stream.frames if container.format.name == "avi" else 0
+        return float(max(stream.duration, listed) * stream.time_base)
     # A container's duration is that of its longest track.
     alone = len(container.streams) == 1
     return (container.duration or 0) / av.time_base if alone else 0.0
