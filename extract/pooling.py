@@ -29,7 +29,7 @@ class FramesMean:
         self.depth = encoder.depth
         self.positions = encoder.positions
         self.modality: Modality = "video"
-        self.norm: nn.Module = nn.Identity()  # `blocks` norms before it takes the mean
+        self.norm: nn.Module = nn.Identity().eval()  # `blocks` norms before it takes the mean
         self.load: Loader = load
         self._load_settings = load.fingerprint()
         self._encoder = encoder

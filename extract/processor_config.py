@@ -13,6 +13,8 @@ FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 def native_images(source: str) -> dict[str, Any]:
     """A folder's preprocessor_config.json in the terms of timm's data configs.
 
+    Where the margin beside the centre is odd, Hugging Face cuts one pixel further left or up.
+
     Raises:
         ModelError: there is none, or it makes no squares.
     """

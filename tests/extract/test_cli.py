@@ -211,7 +211,7 @@ def test_media_of_another_modality_are_a_usage_error(command: Command, tmp_path:
     (tmp_path / "clips/train.jsonl").write_text(line)
     done = command("--dataset", str(tmp_path / "clips"))
     assert done.code == 2
-    assert "encodes photos, clips holds clips" in done.err
+    assert "encodes photos: with --frames-pool mean" in done.err
 
 
 def test_a_wrong_data_root_is_found_before_anything_is_written(
