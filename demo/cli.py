@@ -1,8 +1,8 @@
-"""`epalm-demo`: the three stages on data and models that come with the package, no network."""
+"""`epalm-demo`: the three stages on media and models that come with the package, no network."""
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -10,13 +10,14 @@ from rich.table import Table
 from epalm.console import configure_logging, duration, err_console, out_console, run_app
 
 if TYPE_CHECKING:
-    from epalm.demo.stages import Contestant
+    from epalm.demo.modalities import Show
+    from epalm.demo.stages import Contestant, Place
     from epalm.evaluate.records import Evaluation
 
 app = typer.Typer(add_completion=False)
 
 TITLES = {
-    "blind": "full, features of another photo (control)",
+    "blind": "full, features of another medium (control)",
     "lin": "lin: one connector shared by all cached layers",
     "full": "full: a connector per cached layer, soft prompt",
 }
@@ -25,39 +26,56 @@ TITLES = {
 
 @app.command()
 def command(
-    out: Annotated[Path, typer.Option(help="Folder for scenes, features, runs and report.")] = Path(
+    modality: Annotated[
+        Literal["image", "video", "audio", "all"],
+        typer.Option(help="Questions about photos or clips, captions of recordings, or all three."),
+    ] = "image",
+    out: Annotated[Path, typer.Option(help="Folder for media, features, runs and reports.")] = Path(
         "runs/demo"
     ),
-    seed: Annotated[int, typer.Option(help="Of scenes and training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of media and training.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
 ) -> None:
-    """Draw scenes, cache their features, teach a frozen language model to answer about them.
+    """Draw media, cache their features, teach a frozen language model to answer about them.
 
-    Everything is made anew at each call; it takes a few minutes on two cores.
+    Everything is made anew at each call; it takes some minutes on two cores.
     """
     configure_logging(quiet=quiet)
     import torch
 
-    from epalm.demo import stages
-    from epalm.demo.dataset import Sizes
+    from epalm.demo.modalities import SHOWS
+    from epalm.demo.stages import Place
 
     torch.set_num_threads(1)  # tensors this small make threads wait for each other
     started = time.monotonic()
-    place = stages.Place(out, seed, quiet=quiet)
-    questions = stages.draw_scenes(place, Sizes())
-    _note(f"drew scenes with {questions} questions: {place.scenes}", quiet=quiet)
-    photos = stages.extract_features(place)
-    _note(f"encoded {photos} photos once: {place.store}", quiet=quiet)
+    pages = []
+    for show in SHOWS.values():
+        if modality in (show.name, "all"):
+            place = Place(show, out, seed, quiet=quiet)
+            out_console.print(run_show(place))
+            pages.append(str(place.page))
+    _say(f"{duration(time.monotonic() - started)}; every answer: {' '.join(pages)}")
+
+
+def run_show(place: "Place") -> Table:
+    """All three stages of one modality; its runs side by side."""
+    from epalm.demo import stages
+
+    show = place.show
+    examples = stages.draw_media(place)
+    _note(f"made {show.media} with {examples} {show.examples}: {place.data}", quiet=place.quiet)
+    media = stages.extract_features(place)
+    _note(f"encoded {media} {show.media} once: {place.store}", quiet=place.quiet)
     shares, evaluations = [], []
     for contestant in stages.CONTESTANTS:
         shares.append(stages.train_run(place, contestant))
         evaluations.append(stages.evaluate_run(place, contestant))
     stages.write_page(place, tuple(evaluations))
-    out_console.print(comparison(stages.CONTESTANTS, shares, evaluations))
-    _say(f"{duration(time.monotonic() - started)}; open {place.page} for every answer")
+    return comparison(show, stages.CONTESTANTS, shares, evaluations)
 
 
 def comparison(
+    show: "Show",
     contestants: "tuple[Contestant, ...]",
     shares: list[float],
     evaluations: "list[Evaluation]",
@@ -65,24 +83,27 @@ def comparison(
     """The runs side by side.
 
     Args:
+        show: whose runs.
         contestants: the rows.
         shares: trained share of all parameters but the encoder's, per row.
         evaluations: scores per row.
     """
-    from epalm.evaluate.report import interval, percent
+    from epalm.evaluate.report import interval, label, percent
 
-    table = Table(title=f"accuracy x 100 on {len(evaluations[0].answered)} test questions")
+    headline, *others = show.scores
+    count = len(evaluations[0].answered)
+    table = Table(title=f"{show.name}: scores x 100 on {count} test {show.examples}")
     table.add_column("run")
-    table.add_column("trained", justify="right")
-    table.add_column("accuracy", justify="right")
-    table.add_column("95 % interval", justify="right")
+    for column in ("trained", label(headline), "95 % interval", *map(label, others)):
+        table.add_column(column, justify="right")
     for contestant, share, evaluation in zip(contestants, shares, evaluations, strict=True):
-        score = evaluation.scores[evaluation.headline]
+        score = evaluation.scores[headline]
         table.add_row(
             TITLES[contestant.name],
             f"{100 * share:.2f} %",
             percent(score.value),
             interval(score),
+            *(percent(evaluation.scores[name].value) for name in others),
             style="bold" if contestant.name == "full" else "",
         )
     return table

@@ -1,8 +1,9 @@
-"""The micro vision transformer that comes with the package, as an encoder for extraction.
+"""The micro encoders that come with the package, for extraction.
 
-Its door is `--encoder epalm.demo.encoder:micro_vit`.
+Their doors are `--encoder epalm.demo.encoder:micro_vit`, `:micro_timesformer` and `:micro_ast`.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 from epalm.demo.scenes import SIDE_PIXELS
 from epalm.errors import MissingFileError
 from epalm.extract.encoder import Encoder, EncoderSettings
+from epalm.extract.hugging_face import make_hugging_face
 from epalm.extract.preprocess import CLIP_MEAN, CLIP_STD
 from epalm.extract.vit import vit_encoder
 
@@ -22,6 +24,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped weights; see its README.md."""
 
 VIT_WEIGHTS = WEIGHTS / "vit-micro.safetensors"
+
+TIMESFORMER_WEIGHTS = WEIGHTS / "timesformer-micro"
+AST_WEIGHTS = WEIGHTS / "ast-micro"
 
 WIDTH = 96
 DEPTH = 8
@@ -80,17 +85,41 @@ def build_vit(classes: int = 0) -> VisionTransformer:
 
 
 def micro_vit(name: str, settings: EncoderSettings) -> Encoder:
-    """The encoder; arguments as in `epalm.extract.encoder.make_encoder`.
+    """The encoder of pictures; see `epalm.extract.encoder.make_encoder`.
 
     Raises:
         MissingFileError: the weights are not there.
     """
-    path = settings.weights or VIT_WEIGHTS
-    if not path.is_file():
-        raise MissingFileError(
-            f"{path}: no such file; install the package again, or make it with "
-            "`python -m epalm.demo.pretrain vit`"
-        )
+    path = _present(settings.weights or VIT_WEIGHTS, made_by="vit")
     model = build_vit()
     model.load_state_dict(load_file(path))
     return vit_encoder(name, model, settings)
+
+
+def micro_timesformer(name: str, settings: EncoderSettings) -> Encoder:
+    """The encoder of clips; see `epalm.extract.encoder.make_encoder`.
+
+    Raises:
+        MissingFileError: the weights are not there.
+    """
+    folder = _present(settings.weights or TIMESFORMER_WEIGHTS, made_by="timesformer")
+    return make_hugging_face(name, replace(settings, weights=folder))
+
+
+def micro_ast(name: str, settings: EncoderSettings) -> Encoder:
+    """The encoder of recordings; see `epalm.extract.encoder.make_encoder`.
+
+    Raises:
+        MissingFileError: the weights are not there.
+    """
+    folder = _present(settings.weights or AST_WEIGHTS, made_by="ast")
+    return make_hugging_face(name, replace(settings, weights=folder))
+
+
+def _present(path: Path, *, made_by: str) -> Path:
+    if not path.exists():
+        raise MissingFileError(
+            f"{path}: no such file; install the package again, or make it with "
+            f"`python -m epalm.demo.pretrain {made_by}`"
+        )
+    return path

@@ -19,25 +19,40 @@ from safetensors.torch import save_file
 
 from epalm.console import out_console, progress, run_app
 from epalm.demo.encoder import VIT_WEIGHTS, WEIGHTS
+from epalm.demo.pretrain_ast import STEPS as AST_STEPS
+from epalm.demo.pretrain_ast import accuracy as ast_accuracy
+from epalm.demo.pretrain_ast import pretrain_ast
 from epalm.demo.pretrain_opt import STEPS as OPT_STEPS
 from epalm.demo.pretrain_opt import pretrain_opt, save_opt, train_tokenizer
+from epalm.demo.pretrain_timesformer import STEPS as TIMESFORMER_STEPS
+from epalm.demo.pretrain_timesformer import accuracy as timesformer_accuracy
+from epalm.demo.pretrain_timesformer import pretrain_timesformer
 from epalm.demo.pretrain_vit import HEAD, accuracy, pretrain_vit
 from epalm.demo.pretrain_vit import STEPS as VIT_STEPS
 
 OPT_FOLDER = "opt-micro"
+AST_FOLDER = "ast-micro"
+TIMESFORMER_FOLDER = "timesformer-micro"
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def command(
-    model: Annotated[Literal["vit", "opt"], typer.Argument(help="Which of the two.")],
+    model: Annotated[
+        Literal["vit", "timesformer", "ast", "opt"], typer.Argument(help="Which one.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = WEIGHTS,
 ) -> None:
     """Pretrain one of the demo's frozen models from scratch; tens of minutes on one core."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(mode=True)
-    makers: dict[str, Callable[[Path], list[Path]]] = {"vit": make_vit, "opt": make_opt}
+    makers: dict[str, Callable[[Path], list[Path]]] = {
+        "vit": make_vit,
+        "timesformer": make_timesformer,
+        "ast": make_ast,
+        "opt": make_opt,
+    }
     for path in makers[model](out):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         out_console.print(f"{digest}  {path.relative_to(out)}", soft_wrap=True, highlight=False)
@@ -57,6 +72,32 @@ def make_vit(out: Path) -> list[Path]:
     path = out / VIT_WEIGHTS.name
     save_file(state, path)
     return [path]
+
+
+def make_timesformer(out: Path) -> list[Path]:
+    """Pretrain and write the TimeSformer in float16, without its classifier."""
+    with progress("pretraining timesformer", total=TIMESFORMER_STEPS, unit="steps") as tick:
+        model, head = pretrain_timesformer(tick)
+    _say_accuracy("clips", timesformer_accuracy(model.eval(), head, 1000))
+    folder = out / TIMESFORMER_FOLDER
+    model.half().save_pretrained(folder)
+    return sorted(folder.iterdir())
+
+
+def make_ast(out: Path) -> list[Path]:
+    """Pretrain and write the audio spectrogram transformer, likewise."""
+    with progress("pretraining ast", total=AST_STEPS, unit="steps") as tick:
+        model, head = pretrain_ast(tick)
+    _say_accuracy("recordings", ast_accuracy(model.eval(), head, 1000))
+    folder = out / AST_FOLDER
+    model.half().save_pretrained(folder)
+    return sorted(folder.iterdir())
+
+
+def _say_accuracy(media: str, shares: list[float]) -> None:
+    each = ", ".join(f"{100 * share:.1f}" for share in shares)
+    mean = 100 * sum(shares) / len(shares)
+    out_console.print(f"held-out {media}: {mean:.2f} % of the classes right, by group {each}")
 
 
 def make_opt(out: Path) -> list[Path]:

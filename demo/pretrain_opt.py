@@ -23,9 +23,9 @@ from epalm.console import Ticker
 from epalm.demo.schedule import cosine_schedule, descend
 from epalm.demo.texts import Text, make_text
 
-STEPS = 1500
+STEPS = 4000
 BATCH = 32
-LEARNING_RATE = 4e-3
+LEARNING_RATE = 3e-3
 WARMUP_STEPS = 200
 WEIGHT_DECAY = 0.01
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
-from torch.nn import functional
 
 from epalm.console import Ticker
 from epalm.demo.encoder import CONFIG, build_vit
+from epalm.demo.grouped import grouped_accuracy, grouped_loss
 from epalm.demo.scenes import (
     COLOURS,
     MAX_COUNT,
@@ -77,20 +77,12 @@ def scene_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
     return (pixels - mean) / std, torch.tensor([labels(scene) for scene in scenes])
 
 
-def grouped_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Mean cross-entropy over groups and scenes; logits (B, sum of `CLASSES`), classes (B, G)."""
-    parts = logits.split(CLASSES, dim=1)
-    losses = [functional.cross_entropy(part, classes[:, g]) for g, part in enumerate(parts)]
-    return torch.stack(losses).mean()
-
-
 def accuracy(model: VisionTransformer, stream: str, count: int) -> float:
     """Share of right classes over all groups of `count` scenes of another stream."""
     pixels, classes = scene_batch(stream, 0, count)
     with torch.inference_mode():
-        parts = model.eval()(pixels).split(CLASSES, dim=1)
-    guesses = torch.stack([part.argmax(dim=1) for part in parts], dim=1)
-    return float((guesses == classes).float().mean())
+        logits = model.eval()(pixels)
+    return float(grouped_accuracy(logits, classes, CLASSES).mean())
 
 
 def pretrain_vit(tick: Ticker, *, steps: int = STEPS, seed: int = 0) -> VisionTransformer:
@@ -107,7 +99,7 @@ def pretrain_vit(tick: Ticker, *, steps: int = STEPS, seed: int = 0) -> VisionTr
     schedule = cosine_schedule(optimiser, steps, warmup=WARMUP_STEPS)
     for step in range(steps):
         pixels, classes = scene_batch("pretrain-vit", step * BATCH, BATCH)
-        loss = grouped_loss(model(pixels), classes)
+        loss = grouped_loss(model(pixels), classes, CLASSES)
         descend(loss, optimiser, schedule)
         tick(1, f"loss {loss.item():.4f}")
     return model

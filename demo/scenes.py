@@ -126,30 +126,48 @@ def draw_scene(scene: Scene) -> Image.Image:
     picture = Image.new("RGB", (SIDE_PIXELS, SIDE_PIXELS), (scene.grey,) * 3)
     pen = ImageDraw.Draw(picture)
     for group in scene.groups:
+        radius = RADIUS_PIXELS[group.size]
         for centre in group.centres:
-            _draw_shape(pen, group, centre)
+            draw_shape(pen, group.shape, Place(*centre, radius, radius), COLOURS[group.colour])
     return picture
 
 
-def _draw_shape(pen: ImageDraw.ImageDraw, group: Group, centre: tuple[int, int]) -> None:
-    radius, colour = RADIUS_PIXELS[group.size], COLOURS[group.colour]
-    x, y = centre
-    box = (x - radius, y - radius, x + radius, y + radius)
-    if group.shape == "circle":
-        pen.ellipse(box, fill=colour)
-    elif group.shape == "square":
-        pen.rectangle(box, fill=colour)
-    elif group.shape == "triangle":
-        pen.polygon([(x, y - radius), (x + radius, y + radius), (x - radius, y + radius)], colour)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a shape is drawn: its centre, and half its width and height, in pixels."""
+
+    x: int
+    y: int
+    half_width: int
+    half_height: int
+
+
+def draw_shape(
+    pen: ImageDraw.ImageDraw, shape: str, place: Place, fill: int | tuple[int, int, int]
+) -> None:
+    """Draw one of `SHAPES`, without anti-aliasing."""
+    left, right = place.x - place.half_width, place.x + place.half_width
+    top, bottom = place.y - place.half_height, place.y + place.half_height
+    if shape == "circle":
+        pen.ellipse((left, top, right, bottom), fill=fill)
+    elif shape == "square":
+        pen.rectangle((left, top, right, bottom), fill=fill)
+    elif shape == "triangle":
+        pen.polygon([(place.x, top), (right, bottom), (left, bottom)], fill)
     else:
-        pen.polygon(_star(x, y, radius), colour)
+        pen.polygon(_star(place), fill)
 
 
-def _star(x: int, y: int, radius: int, points: int = 5) -> list[tuple[float, float]]:
+def _star(place: Place, points: int = 5) -> list[tuple[float, float]]:
     """Corners of a star that points up; the inner corners lie at 0.42 of the radius."""
     corners = []
     for corner in range(2 * points):
-        reach = radius if corner % 2 == 0 else 0.42 * radius
+        reach = 1.0 if corner % 2 == 0 else 0.42
         angle = math.pi * corner / points
-        corners.append((x + reach * math.sin(angle), y - reach * math.cos(angle)))
+        corners.append(
+            (
+                place.x + reach * place.half_width * math.sin(angle),
+                place.y - reach * place.half_height * math.cos(angle),
+            )
+        )
     return corners

@@ -1,36 +1,33 @@
-"""The three stages on drawn scenes, by the same functions as the three commands."""
+"""The three stages on drawn media, by the same functions as the three commands."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.cache.create import create_store
 from epalm.cache.store import Store
-from epalm.demo.dataset import Sizes, write_dataset
+from epalm.demo.dataset import write_dataset
 from epalm.demo.encoder import WEIGHTS
+from epalm.demo.modalities import Show
 from epalm.evaluate.records import Evaluation
 from epalm.evaluate.report import ReportData, write_report
 from epalm.evaluate.session import METRICS_FILE, REPORT_FILE, evaluate
 from epalm.evaluate.session import Request as EvalRequest
 from epalm.extract.plan import Settings, make_plan
 from epalm.extract.run import extract
-from epalm.tasks.manifest import TASK, media
+from epalm.tasks.manifest import media
 from epalm.tasks.registry import load_task
 from epalm.train.recipe import load_recipe
 from epalm.train.request import Request as TrainRequest
 from epalm.train.session import train
 
-ENCODER = "epalm.demo.encoder:micro_vit"
-
 LANGUAGE_MODEL = WEIGHTS / "opt-micro"
-
-RECIPE = Path(__file__).parent / "recipes" / "scenes.toml"
 
 SPLIT = "test"
 
 LEAD = (
-    "Micro models that come with the package: both were trained by us, each on its own modality "
-    "alone, on drawn scenes and on texts about such scenes. The scores show that the method works; "
-    "they say nothing about photographs."
+    "Micro models that come with the package: we trained the encoder on such media without any "
+    "text, and the language model on texts alone. The scores show that the method works; they say "
+    "nothing about real photographs, clips and recordings."
 )
 
 
@@ -41,7 +38,7 @@ class Contestant:
     Attributes:
         name: of its run folder.
         variant: what is trained.
-        blind: train and test on the features of other photos of the same split.
+        blind: train and test on the features of other media of the same split.
     """
 
     name: str
@@ -58,48 +55,55 @@ CONTESTANTS = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the demo's files lie.
+    """Where the files of one modality lie.
 
     Attributes:
-        out: folder of everything.
-        seed: of scenes and training.
+        show: the modality's part of the demo.
+        out: folder of the whole demo.
+        seed: of media and training.
         quiet: show no progress.
     """
 
+    show: Show
     out: Path
     seed: int = 0
     quiet: bool = False
 
     @property
-    def scenes(self) -> Path:
+    def folder(self) -> Path:
+        """All files of this modality."""
+        return self.out / self.show.name
+
+    @property
+    def data(self) -> Path:
         """The manifest's folder."""
-        return self.out / "scenes"
+        return self.folder / "data"
 
     @property
     def store(self) -> Path:
         """The feature store."""
-        return self.out / "cache" / "scenes_microvit.zarr"
+        return self.folder / "cache" / f"{self.show.name}.zarr"
 
     @property
     def page(self) -> Path:
         """The HTML page that compares the runs."""
-        return self.out / REPORT_FILE
+        return self.folder / REPORT_FILE
 
     def run(self, contestant: Contestant) -> Path:
         """The folder of a training run."""
-        return self.out / "runs" / contestant.name
+        return self.folder / "runs" / contestant.name
 
 
-def draw_scenes(place: Place, sizes: Sizes) -> int:
-    """Write the photos and the manifest; the number of questions."""
-    return write_dataset(place.scenes, sizes, seed=place.seed)
+def draw_media(place: Place) -> int:
+    """Write the media and the manifest; the number of its lines."""
+    return write_dataset(place.data, place.show.sizes, place.show.write, seed=place.seed)
 
 
 def extract_features(place: Place) -> int:
-    """Stage one: encode every photo once; the number of photos in the store."""
+    """Stage one: encode every medium once; the number of media in the store."""
     settings = Settings(
-        encoder=ENCODER,
-        dataset=str(place.scenes),
+        encoder=place.show.encoder,
+        dataset=str(place.data),
         out=place.store,
         device="cpu",
         workers=0,
@@ -119,17 +123,17 @@ def train_run(place: Place, contestant: Contestant) -> float:
     Returns:
         Trained parameters as a share of these and the language model's.
     """
-    recipe = load_recipe(
-        str(RECIPE), [f"lm={str(LANGUAGE_MODEL)!r}", f"variant={contestant.variant!r}"]
-    )
+    show = place.show
+    changes = {"lm": str(LANGUAGE_MODEL), "encoder": show.encoder, "variant": contestant.variant}
+    recipe = load_recipe(str(show.recipe), [f"{key}={value!r}" for key, value in changes.items()])
     record = train(
         TrainRequest(
             folder=place.run(contestant),
-            task=load_task(TASK, place.scenes),
-            data_root=place.scenes,
+            task=load_task(show.task, place.data),
+            data_root=place.data,
             features=str(place.store),
             recipe=recipe,
-            recipe_name="scenes",
+            recipe_name=show.recipe.stem,
             seed=place.seed,
             blind=contestant.blind,
             fresh=True,
@@ -140,8 +144,14 @@ def train_run(place: Place, contestant: Contestant) -> float:
 
 
 def evaluate_run(place: Place, contestant: Contestant) -> Evaluation:
-    """Stage three: answer the test questions and score the answers."""
-    request = EvalRequest(place.run(contestant), SPLIT, batch_size=256, quiet=place.quiet)
+    """Stage three: answer the test split and score the answers."""
+    request = EvalRequest(
+        place.run(contestant),
+        SPLIT,
+        data_root=place.data,
+        batch_size=256,
+        quiet=place.quiet,
+    )
     return evaluate(request).evaluation
 
 
@@ -150,10 +160,10 @@ def write_page(place: Place, evaluations: tuple[Evaluation, ...]) -> None:
     write_report(
         place.page,
         ReportData(
-            title="Drawn scenes, micro models",
+            title=place.show.title,
             lead=LEAD,
             evaluations=evaluations,
-            media={item.key: item for item in media(place.scenes).items},
+            media={item.key: item for item in media(place.data).items},
             metrics_files=tuple(place.run(contestant) / METRICS_FILE for contestant in CONTESTANTS),
         ),
     )

@@ -5,22 +5,32 @@ from pathlib import Path
 
 import pytest
 
+from epalm.demo.modalities import SHOWS
+
 
 @pytest.mark.slow
-def test_the_demo_beats_its_blind_control_by_25_points_without_a_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", SHOWS)
+def test_the_demo_beats_its_blind_control_by_25_points_without_network_and_java(
+    modality: str, tmp_path: Path
+) -> None:
     script = (
-        "import socket\n"
+        "import os, socket\n"
         "def refuse(*_): raise AssertionError('the demo opened a connection')\n"
         "socket.socket.connect = refuse\n"
+        "os.environ['PATH'] = ''\n"
         "from epalm.demo.cli import main; main()"
     )
     out = tmp_path / "demo"
-    command = [sys.executable, "-c", script, "--out", str(out), "--quiet"]
+    options = ["--modality", modality, "--out", str(out), "--quiet"]
+    command = [sys.executable, "-c", script, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert str(out / "report.html").replace("\n", "") in done.stdout.replace("\n", "")
+    page = out / modality / "report.html"
+    assert page.is_file()
+    assert str(page) in done.stdout.replace("\n", "")
     score = {}
     for name in ("blind", "full"):
-        found = list((out / "runs" / name / "eval").glob("*/scores.json"))
+        found = list((out / modality / "runs" / name / "eval").glob("*/scores.json"))
         assert len(found) == 1
-        score[name] = json.loads(found[0].read_text())["scores"]["exact_match"]["value"]
+        scores = json.loads(found[0].read_text())["scores"]
+        score[name] = scores[SHOWS[modality].scores[0]]["value"]
     assert score["full"] > score["blind"] + 0.25

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from epalm.demo.dataset import ASKED, Sizes, write_dataset
+from epalm.demo.dataset import ASKED, Sizes, write_dataset, write_scene
 from epalm.demo.questions import ask_all, describe
 from epalm.demo.scenes import COLOURS, draw_scene, make_scene
 from epalm.tasks.manifest import examples, media
@@ -162,7 +162,8 @@ def test_the_scene_of_a_name_is_the_one_it_was_when_the_weights_were_made() -> N
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("scenes")
-    assert write_dataset(where, Sizes(train=400, val=20, test=40), seed=3) == 460 * len(ASKED)
+    sizes = Sizes(train=400, val=20, test=40)
+    assert write_dataset(where, sizes, write_scene, seed=3) == 460 * len(ASKED)
     return where
 
 
@@ -182,7 +183,7 @@ def test_the_saved_photos_hold_the_answers(folder: Path) -> None:
 
 
 def test_no_picture_stands_in_two_splits(folder: Path) -> None:
-    pictures = [path.read_bytes() for path in sorted((folder / "images").glob("*.png"))]
+    pictures = [path.read_bytes() for path in sorted((folder / "media").glob("*.png"))]
     assert len(set(pictures)) == len(pictures) == 460
 
 
