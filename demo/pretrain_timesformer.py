@@ -8,6 +8,7 @@ import random
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import TimesformerConfig, TimesformerModel
 
@@ -109,10 +110,14 @@ def clip_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
         pixels (count, frames, 3, side, side) float32, normalised; classes (count, groups) int64.
     """
     clips = [make_varied_clip(f"{stream}/{start + offset}") for offset in range(count)]
-    frames = np.stack([draw_clip(clip, _drawn_frames(clip)) for clip in clips])
-    pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255
+    pixels = torch.stack([normalised(draw_clip(clip, _drawn_frames(clip))) for clip in clips])
+    return pixels, torch.tensor([labels(clip) for clip in clips])
+
+
+def normalised(frames: NDArray[np.uint8]) -> Tensor:
+    """(T, side, side, 3) RGB as (T, 3, side, side) float32, by CLIP's mean and deviation."""
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
-    return (pixels - mean) / std, torch.tensor([labels(clip) for clip in clips])
+    return (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def _drawn_frames(clip: Clip) -> tuple[int, ...]:
