@@ -3,7 +3,7 @@
 A clip is passed through twice: once to count its frames, which reads packets without decoding
 them, and once to decode; a third time if it has other frames than it promises. Frames are counted
 in the order they are shown, whatever their rate. A damaged clip is what of it can be decoded, if
-that is at least half.
+that is at least half of what its header promises; Matroska and GIF promise nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator

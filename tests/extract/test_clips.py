@@ -1,0 +1,187 @@
+"""Which frames are taken of a clip, and that they come out as they were put in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from epalm.errors import MediaError
+from epalm.extract import clips, video
+from epalm.extract.augment import Views, generator_for
+from epalm.extract.clips import decode_clip
+from epalm.extract.preprocess import official_preset
+from epalm.extract.video import ClipLoader, drawn_frames, middle_frames, segments
+from epalm.tasks.manifest import MODALITIES
+from epalm.tasks.records import MediaItem
+from tests.extract.broken_media import turned_clip
+from tests.extract.containers import noise, pictures, write
+from tests.extract.helpers import SHARED
+
+REAL_CLIPS = [SHARED / "data/msvd_clips", SHARED / "data/audiocaps_clips"]
+
+
+def shades(count: int = 10, *, width: int = 64, height: int = 48) -> np.ndarray:
+    """Frames each of one grey, 20 apart, so that a decoded frame says its number."""
+    greys = (20 + 20 * np.arange(count, dtype=np.uint8))[:, None, None, None]
+    return np.broadcast_to(greys, (count, height, width, 3)).copy()
+
+
+def numbers(path: Path, wanted: Sequence[int]) -> list[float]:
+    """The numbers that the decoded frames say they have."""
+    clip = decode_clip(path, lambda _: wanted)
+    return [round((np.asarray(clip.frames[number]).mean() - 20) / 20) for number in wanted]
+
+
+def item(path: Path) -> MediaItem:
+    return MediaItem.at(path, path.stem, "video")
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv", ".webm", ".gif", ".mov"])
+def test_each_container_gives_the_frames_that_were_put_in(ending: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"a{ending}", frames=shades())
+    clip = decode_clip(path, lambda count: range(count))
+    assert clip.count == len(clip.frames) == 10
+    assert numbers(path, [9, 0, 4]) == [9, 0, 4]
+    assert clip.frames[0].size == (64, 48)
+
+
+def test_a_sound_track_and_a_wrong_ending_change_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", frames=shades(), sound=noise(1.0))
+    renamed = path.rename(tmp_path / "a.avi")
+    assert numbers(renamed, [0, 7]) == [0, 7]
+
+
+def test_frames_are_counted_and_not_timed_when_their_rate_varies(tmp_path: Path) -> None:
+    times = [0, 10, 20, 900, 910, 2000, 2010, 2020, 2030, 2040]
+    path = write(tmp_path / "a.mkv", frames=shades(), times=times)
+    assert middle_frames(10, 5) == [0, 2, 4, 6, 8]
+    assert numbers(path, middle_frames(10, 5)) == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("size", [(33, 17), (17, 33), (1, 1), (2, 50)])
+def test_odd_sizes_are_decoded(size: tuple[int, int], tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", frames=shades(3, width=size[0], height=size[1]))
+    clip = decode_clip(path, lambda _: [1])
+    assert clip.frames[1].size == size
+
+
+def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
+    layers = [Image.new("RGBA", (8, 8), (200, 0, 0, 255)) for _ in range(3)]
+    for layer in layers:
+        layer.paste((0, 0, 0, 0), (0, 0, 4, 8))
+    layers[0].save(
+        tmp_path / "a.gif", save_all=True, append_images=layers[1:], disposal=2, duration=50
+    )
+    frame = np.asarray(decode_clip(tmp_path / "a.gif", lambda _: [0]).frames[0])
+    assert (frame[0, 0] == 255).all()
+    assert frame[0, 7].tolist() == [200, 0, 0]
+
+
+def test_a_clip_is_turned_as_its_header_says(tmp_path: Path) -> None:
+    """By a quarter clockwise: what was on the left comes to lie above."""
+    frames = np.zeros((3, 32, 64, 3), dtype=np.uint8)
+    frames[:, :, :32] = 250
+    turned_clip(tmp_path / "a.mp4", frames)
+    upright = np.asarray(decode_clip(tmp_path / "a.mp4", lambda _: [1]).frames[1])
+    assert upright.shape == (64, 32, 3)
+    assert upright[:30].mean() > 230 > 20 > upright[34:].mean()
+
+
+def test_what_is_left_of_a_cut_clip_is_taken_if_it_is_half(tmp_path: Path) -> None:
+    frames = pictures(40, width=160, height=120)
+    whole = write(tmp_path / "whole.avi", frames=frames)
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: int(0.75 * whole.stat().st_size)])
+    clip = decode_clip(cut, lambda count: range(count))
+    assert 20 <= clip.count < 40
+    again = decode_clip(whole, lambda _: range(clip.count))
+    assert all(
+        clip.frames[number].tobytes() == again.frames[number].tobytes()
+        for number in range(clip.count)
+    )
+    cut.write_bytes(whole.read_bytes()[: int(0.3 * whole.stat().st_size)])
+    with pytest.raises(MediaError, match=r"cut\.avi: \d+ of 40 frames can be decoded"):
+        decode_clip(cut, lambda count: range(count))
+
+
+def test_limits_of_size_are_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.mkv", frames=shades())
+    monkeypatch.setattr(clips, "MAX_KEPT_PIXELS", 64 * 48 * 4)
+    assert len(decode_clip(path, lambda _: range(4)).frames) == 4
+    with pytest.raises(MediaError, match=r"5 frames of 64 x 48 exceed.*fewer frames or views"):
+        decode_clip(path, lambda _: range(5))
+    monkeypatch.setattr(clips, "MAX_FRAME_PIXELS", 3071)
+    with pytest.raises(MediaError, match="64 x 48 exceeds the limit of 3071 pixels"):
+        decode_clip(path, lambda _: [0])
+
+
+def test_a_file_without_pictures_or_that_names_other_files_is_refused(tmp_path: Path) -> None:
+    sound = write(tmp_path / "a.mp4", sound=noise(0.5))
+    with pytest.raises(MediaError, match=r"a\.mp4: there is no picture track"):
+        decode_clip(sound, lambda _: [0])
+    write(tmp_path / "real.ts", frames=shades())
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\nreal.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(MediaError, match=r"list\.mp4: cannot be decoded"):
+        decode_clip(tmp_path / "list.mp4", lambda _: [0])
+
+
+def test_segments_are_equal_and_their_middles_are_worked_by_hand() -> None:
+    assert [(part.start, part.stop) for part in segments(10, 4)] == [
+        (0, 2),
+        (2, 5),
+        (5, 7),
+        (7, 10),
+    ]
+    assert middle_frames(10, 4) == [0, 3, 5, 8]
+    assert middle_frames(80, 8) == [4, 14, 24, 34, 44, 54, 64, 74]
+    assert middle_frames(1, 3) == [0, 0, 0]
+    assert middle_frames(3, 5) == [0, 1, 2, 2, 2]
+
+
+def test_drawn_frames_lie_one_in_each_segment_and_reach_all_of_it() -> None:
+    draws = np.array([drawn_frames(10, 4, generator_for(0, str(key), 1)) for key in range(300)])
+    for column, part in zip(draws.T, segments(10, 4), strict=True):
+        assert set(column.tolist()) == set(part)
+    assert drawn_frames(2, 4, generator_for(0, "a", 1)) == [0, 1, 1, 1]
+
+
+def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.mkv", frames=pictures(30))
+    few, many = (ClipLoader(official_preset(32), 4, Views(count, 3)) for count in (2, 5))
+    decoded = []
+    monkeypatch.setattr(
+        video, "decode_clip", lambda *args: decoded.append(args) or decode_clip(*args)
+    )
+    assert all((few(item(path), view) == many(item(path), view)).all() for view in range(2))
+    assert len({many(item(path), view).numpy().tobytes() for view in range(5)}) == 5
+    assert len(decoded) == 2
+    with pytest.raises(ValueError, match=r"view 5 was asked, there are views 0\.\.4"):
+        many(item(path), 5)
+
+
+def test_the_frames_of_a_view_share_crop_flip_and_operations(tmp_path: Path) -> None:
+    still = np.repeat(pictures(1), 8, axis=0)
+    path = write(tmp_path / "a.mkv", frames=still)
+    load = ClipLoader(official_preset(32), 4, Views(6, 3))
+    for view in range(6):
+        frames = load(item(path), view)
+        assert all((frame == frames[0]).all() for frame in frames)
+    assert not (load(item(path), 1) == load(item(path), 0)).all()
+
+
+@pytest.mark.skipif(not REAL_CLIPS[0].is_dir(), reason="needs real clips in ../shared/data")
+def test_every_real_clip_gives_frames_that_move() -> None:
+    endings = MODALITIES["video"]
+    paths = [path for folder in REAL_CLIPS for path in folder.iterdir() if path.suffix in endings]
+    assert len(paths) >= 15
+    load = ClipLoader(official_preset(64), 8)
+    for path in paths:
+        frames = load(item(path), 0)
+        assert frames.shape == (8, 3, 64, 64)
+        assert (frames[0].float() - frames[-1].float()).abs().mean() > 1, path.name
