@@ -36,7 +36,8 @@ SOUND_FORMATS = (
 """FFmpeg's readers that may be tried; others follow addresses within the file to other files."""
 
 UNMEASURED = ("mp3", "aac")
-"""FFmpeg's readers that guess how long a file is from its size, which promises nothing."""
+"""FFmpeg's readers that guess how long a file is from its size, which promises nothing; unless an
+MP3 begins with the frame in which encoders leave their name and the length."""
 
 RATES = (1_000, 768_000)
 """Lowest and highest accepted rate, Hz."""
@@ -93,7 +94,7 @@ def decode_sound(path: Path, *, seconds: float) -> Sound:
     try:
         reading = _read(path, seconds)
         _check(reading, seconds)
-    except (av.InvalidDataError, av.ArgumentError) as error:
+    except (av.InvalidDataError, av.ArgumentError, av.error.EOFError) as error:
         wanted = ", ".join(SOUND_FORMATS)
         raise MediaError(
             f"{path.name}: neither sound nor clip, or its header is damaged; wanted one of {wanted}"
@@ -252,7 +253,7 @@ def _values(frame: AudioFrame) -> npt.NDArray[np.float32]:
 
 def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
     """How long the header says the sound is; 0 if it does not say."""
-    if container.format.name in UNMEASURED:
+    if container.format.name in UNMEASURED and "encoder" not in stream.metadata:
         return 0.0
     if stream.duration is not None and stream.time_base is not None:
         # FFmpeg has counted what is there of an AVI; its header's own number stands here.

@@ -258,6 +258,7 @@ def test_a_mask_lies_where_torchaudio_would_put_it(monkeypatch: pytest.MonkeyPat
         assert zeros == list(range(start, stop))
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_banks_in_any_order(tmp_path: Path) -> None:
     paths = [saved(tmp_path / f"{seed}.wav", noise(1.3, seed=seed)) for seed in range(6)]
     items = [MediaItem.at(path, path.stem, "audio") for path in paths]

@@ -306,7 +306,7 @@ def test_a_file_cut_off_counts_if_half_of_it_is_there(suffix: str, tmp_path: Pat
         assert decoded(path, seconds=0.3).samples.shape == (2, 13_230)
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "webm", "avi"])
+@pytest.mark.parametrize("suffix", ["mp4", "webm", "avi", "mp3"])
 def test_a_container_cut_off_counts_if_half_of_it_is_there(suffix: str, tmp_path: Path) -> None:
     rate = 48_000 if suffix == "webm" else 44_100
     options = {"movflags": "faststart"} if suffix == "mp4" else {}
@@ -319,6 +319,13 @@ def test_a_container_cut_off_counts_if_half_of_it_is_there(suffix: str, tmp_path
             assert abs(decoded(path).samples.shape[1] / rate - 4 * share) < 0.4
         else:
             assert "seconds can be decoded, less than half" in reason(path)
+
+
+def test_an_mp3_without_its_length_is_what_there_is_of_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp3", sound=noise(4.0), options={"write_xing": "0"})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 5])
+    assert abs(decoded(path).samples.shape[1] / 44_100 - 0.8) < 0.1
 
 
 def test_a_header_that_could_not_know_the_length_promises_nothing(tmp_path: Path) -> None:

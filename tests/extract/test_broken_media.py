@@ -1,0 +1,61 @@
+"""A folder full of broken files: each ends right or with its reason, and the run goes on."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.extract import broken_media
+from tests.extract.broken_media import FINE, Maker
+from tests.extract.helpers import run_command
+from tests.extract.tiny_encoders import make_tiny
+
+SECONDS = 60
+"""What a whole folder may take on a slow machine: far below the limit of a single file that hangs
+three times over."""
+
+CASES: dict[str, tuple[str, Maker]] = {
+    "photos": ("timm", broken_media.images),
+    "clips": ("timesformer-b", broken_media.clips),
+    "recordings": ("ast", broken_media.sounds),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CASES)
+def test_every_broken_file_ends_right_or_is_listed_with_its_reason(
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    case, make = CASES[kind]
+    (tmp_path / "media").mkdir()
+    (tmp_path / "weights").mkdir()
+    fates = make(tmp_path / "media")
+    assert len(fates) >= 25
+    lines = [json.dumps({"id": name, "media": name, "answers": ["a"]}) for name in sorted(fates)]
+    (tmp_path / "media/train.jsonl").write_text("\n".join(lines))
+    tiny = make_tiny(case, tmp_path / "weights")
+    store = tmp_path / "a.zarr"
+    words = ["--encoder", tiny.name, "--weights", tiny.settings.weights, "--out", store]
+    words += ["--dataset", tmp_path / "media", "--workers", 2, "--batch-size", 7, "--quiet"]
+    started = time.monotonic()
+    done = run_command(monkeypatch, capsys, *words)
+    assert time.monotonic() - started < SECONDS
+    assert done.code == 3
+    lines = (store / "epalm/errors.jsonl").read_text().splitlines()
+    errors = {found["key"]: found["error"] for found in map(json.loads, lines)}
+    wrong = {
+        name: errors.get(name, "encoded")
+        for name, fate in fates.items()
+        if (name in errors) != (fate != FINE) or not re.search(fate, errors.get(name, ""))
+    }
+    assert wrong == {}
+    opened = zarr.open_group(store, mode="r")
+    for key, row in zip(opened["keys"][:], np.asarray(opened["cls"][:]), strict=True):
+        assert np.isnan(row).all() if str(key) in errors else np.isfinite(row).all()
