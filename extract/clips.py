@@ -21,12 +21,13 @@ from PIL import Image
 
 from epalm.errors import MediaError
 from epalm.extract.media import check_file, flatten
+from epalm.extract.tracks import frames_of, open_container, packets_of
 
 CLIP_FORMATS = (
     *("mov", "mp4", "avi", "matroska", "webm", "gif"),
     *("mpeg", "mpegts", "mpegvideo", "asf", "flv", "ogg"),
 )
-"""FFmpeg's readers that may be tried; others follow addresses within the file to other files."""
+"""FFmpeg's readers that may be tried."""
 
 CLIP_POLICY = "upright, alpha on white, damaged frames left out"
 """The rules above in one line, for the fingerprint of a store."""
@@ -99,24 +100,21 @@ def _count(path: Path) -> int:
     Raises:
         MediaError: none.
     """
-    with closing(_open(path)) as container:
+    with closing(open_container(path, CLIP_FORMATS)) as container:
         stream = _stream(container, path)
-        packets = sum(packet.size > 0 for packet in container.demux(stream))
+        packets = sum(packet.size > 0 for packet in packets_of(container, stream))
         count = max(packets, stream.frames)
     if not count:
         raise MediaError(f"{path.name}: the clip has no frames")
     return count
 
 
-def _open(path: Path) -> InputContainer:
-    options = {"format_whitelist": ",".join(CLIP_FORMATS)}
-    return av.open(str(path.absolute()), metadata_errors="replace", options=options)
-
-
 def _stream(container: InputContainer, path: Path) -> VideoStream:
     """The first track of pictures; the cover of a recording is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise MediaError(f"{path.name}: no decoder for its pictures, or a damaged header")
             stream.codec_context.thread_count = 1
             return stream
     raise MediaError(f"{path.name}: there is no picture track")
@@ -127,7 +125,7 @@ def _frames(path: Path, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
     found: dict[int, Image.Image] = {}
     decoded = 0
     size = (0, 0)
-    with closing(_open(path)) as container:
+    with closing(open_container(path, CLIP_FORMATS)) as container:
         for frame in _whole_frames(container, _stream(container, path)):
             if decoded == 0:
                 size = _checked_size(frame, path, len(wanted))
@@ -139,18 +137,10 @@ def _frames(path: Path, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
 
 
 def _whole_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Frames in the order they are shown; what a packet's damage spoils is left out."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            for frame in packet.decode():
-                if isinstance(frame, VideoFrame) and not frame.is_corrupt:
-                    yield frame
-        except av.error.InvalidDataError:
-            continue
+    """Frames in the order they are shown; damaged ones are left out."""
+    for frame in frames_of(container, stream):
+        if isinstance(frame, VideoFrame) and not frame.is_corrupt:
+            yield frame
 
 
 def _checked_size(frame: VideoFrame, path: Path, count: int) -> tuple[int, int]:

@@ -7,7 +7,6 @@ Only what is asked for is decoded, however long the file is. Values are as the f
 
 import math
 import re
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from av.container import InputContainer
 
 from epalm.errors import MediaError
 from epalm.extract.media import check_file
+from epalm.extract.tracks import frames_of, open_container
 
 SOUND_POLICY = "as stored, damaged packets left out, at least half of what the header promises"
 """The rules of this file in one line, for the fingerprint of a store."""
@@ -33,7 +33,7 @@ SOUND_FORMATS = (
     *("mov", "mp4", "matroska", "webm", "avi", "gif", "asf", "flv", "mpeg", "mpegts"),
     *("mp3", "aac", "ogg", "flac", "wav", "w64", "aiff", "au", "caf"),
 )
-"""FFmpeg's readers that may be tried; others follow addresses within the file to other files."""
+"""FFmpeg's readers that may be tried."""
 
 UNMEASURED = ("mp3", "aac")
 """FFmpeg's readers that guess how long a file is from its size, which promises nothing; unless an
@@ -181,13 +181,13 @@ def _promised_by_sndfile(file: soundfile.SoundFile) -> float:
 
 
 def _read_with_ffmpeg(path: Path, seconds: float) -> _Reading:
-    options = {"format_whitelist": ",".join(SOUND_FORMATS)}
-    opened = av.open(str(path.absolute()), metadata_errors="replace", options=options)
-    with closing(opened) as container:
+    with closing(open_container(path, SOUND_FORMATS)) as container:
         stream = _sound_track(container)
         rate, blocks = 0, list[npt.NDArray[np.float32]]()
         left = math.inf
-        for frame in _frames(container, stream):
+        for frame in frames_of(container, stream):
+            if not isinstance(frame, AudioFrame) or not frame.samples:
+                continue
             channels = frame.layout.nb_channels
             if not blocks:
                 rate = frame.sample_rate
@@ -217,26 +217,7 @@ def _sound_track(container: InputContainer) -> AudioStream:
     for track in tracks:
         if track.codec_context is not None:
             return track
-    raise ValueError("its sound track is in a format that cannot be decoded")
-
-
-def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    """What can be decoded: a damaged packet is left out, a damaged container ends early."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            return
-        if packet is None:
-            return
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            continue
-        for frame in frames:
-            if isinstance(frame, AudioFrame) and frame.samples:
-                yield frame
+    raise ValueError("no decoder for its sound track, or a damaged header")
 
 
 def _values(frame: AudioFrame) -> npt.NDArray[np.float32]:

@@ -170,7 +170,7 @@ def clips(folder: Path) -> Fates:
         "header.avi": few,
         "header.gif": few,
         "then-random.mp4": few,
-        **shares(folder, "good.mp4", dict.fromkeys(CUT_MP4, "cannot be decoded")),
+        **shares(folder, "good.mp4", dict.fromkeys(CUT_MP4, "cannot be decoded|no decoder")),
         **shares(folder, "ahead.mp4", CUT_AHEAD),
         **shares(folder, "good.gif", CUT_GIF),
         **entries(folder, ".mp4"),
