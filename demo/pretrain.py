@@ -1,11 +1,11 @@
-"""Make the shipped weights: `python -m epalm.demo.pretrain vit` and `... opt`.
+"""Make the shipped weights: `python -m epalm.demo.pretrain vit|timesformer|ast|opt`.
 
-Each model sees its own modality alone: the vision transformer drawn scenes and class numbers, the
-OPT texts. Scenes, texts, initial weights and the order of batches follow from fixed names and
-seeds, and both run on one thread, so the same versions of torch and of this code on the same kind
-of processor give the same bytes. Other processors or versions round differently: their weights
-differ in every digit after some hundred steps, but serve as well. `weights/README.md` records the
-digests of the shipped files and what made them.
+Each model sees its own modality alone: the encoders drawn media and class numbers, the OPT texts.
+Media, texts, initial weights and the order of batches follow from fixed names and seeds, and all
+run on one thread, so the same versions of torch and of this code on the same kind of processor give
+the same bytes. Other processors or versions round differently: their weights differ in every digit
+after some hundred steps, but serve as well. `weights/README.md` records the digests of the shipped
+files and what made them.
 """
 
 import hashlib
@@ -16,9 +16,10 @@ from typing import Annotated, Literal
 import torch
 import typer
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
 
 from epalm.console import out_console, progress, run_app
-from epalm.demo.encoder import VIT_WEIGHTS, WEIGHTS
+from epalm.demo.encoder import AST_WEIGHTS, TIMESFORMER_WEIGHTS, VIT_WEIGHTS, WEIGHTS
 from epalm.demo.pretrain_ast import STEPS as AST_STEPS
 from epalm.demo.pretrain_ast import accuracy as ast_accuracy
 from epalm.demo.pretrain_ast import pretrain_ast
@@ -31,8 +32,6 @@ from epalm.demo.pretrain_vit import HEAD, accuracy, pretrain_vit
 from epalm.demo.pretrain_vit import STEPS as VIT_STEPS
 
 OPT_FOLDER = "opt-micro"
-AST_FOLDER = "ast-micro"
-TIMESFORMER_FOLDER = "timesformer-micro"
 
 app = typer.Typer(add_completion=False)
 
@@ -79,9 +78,7 @@ def make_timesformer(out: Path) -> list[Path]:
     with progress("pretraining timesformer", total=TIMESFORMER_STEPS, unit="steps") as tick:
         model, head = pretrain_timesformer(tick)
     _say_accuracy("clips", timesformer_accuracy(model.eval(), head, 1000))
-    folder = out / TIMESFORMER_FOLDER
-    model.half().save_pretrained(folder)
-    return sorted(folder.iterdir())
+    return _save(model, out / TIMESFORMER_WEIGHTS.name)
 
 
 def make_ast(out: Path) -> list[Path]:
@@ -89,7 +86,10 @@ def make_ast(out: Path) -> list[Path]:
     with progress("pretraining ast", total=AST_STEPS, unit="steps") as tick:
         model, head = pretrain_ast(tick)
     _say_accuracy("recordings", ast_accuracy(model.eval(), head, 1000))
-    folder = out / AST_FOLDER
+    return _save(model, out / AST_WEIGHTS.name)
+
+
+def _save(model: PreTrainedModel, folder: Path) -> list[Path]:
     model.half().save_pretrained(folder)
     return sorted(folder.iterdir())
 
@@ -97,7 +97,8 @@ def make_ast(out: Path) -> list[Path]:
 def _say_accuracy(media: str, shares: list[float]) -> None:
     each = ", ".join(f"{100 * share:.1f}" for share in shares)
     mean = 100 * sum(shares) / len(shares)
-    out_console.print(f"held-out {media}: {mean:.2f} % of the classes right, by group {each}")
+    line = f"held-out {media}: {mean:.2f} % of the classes right, by group {each}"
+    out_console.print(line, soft_wrap=True, highlight=False)
 
 
 def make_opt(out: Path) -> list[Path]:
