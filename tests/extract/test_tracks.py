@@ -92,7 +92,9 @@ def test_a_codec_that_ffmpeg_does_not_know_says_so(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", frames=pictures(4), sound=noise(0.5))
     content = path.read_bytes()
     path.write_bytes(content.replace(b"V_FFV1", b"V_NONE").replace(b"A_FLAC", b"A_NONE"))
-    with pytest.raises(MediaError, match=r"^a\.mkv: no decoder for its pictures, or a damaged header$"):
+    with pytest.raises(MediaError, match="mkv: no decoder for its pictures, or a damaged header"):
         decode_clip(path, range)
-    with pytest.raises(MediaError, match=r"^a\.mkv: no decoder for its sound track, or a damaged header$"):
+    with pytest.raises(
+        MediaError, match="mkv: no decoder for its sound track, or a damaged header"
+    ):
         decode_sound(path, seconds=1)
