@@ -113,9 +113,12 @@ def _read(path: Path, seconds: float) -> _Reading:
     with path.open("rb", buffering=0) as file:
         if file.read(4) in SNDFILE_HEADS:
             file.seek(0)
-            # FFmpeg knows more codecs, and reads on behind damage.
+            # FFmpeg knows more codecs, reads on behind damage, and reads what a recorder left when
+            # it ended before it wrote how much there is.
             with suppress(soundfile.LibsndfileError):
-                return _read_with_sndfile(file.fileno(), seconds)
+                reading = _read_with_sndfile(file.fileno(), seconds)
+                if reading.sound.samples.size:
+                    return reading
     return _read_with_ffmpeg(path, seconds)
 
 
@@ -123,12 +126,10 @@ def _check(reading: _Reading, seconds: float) -> None:
     """Refuse what is no recording.
 
     Raises:
-        ValueError: no samples, too few, or some that are no numbers.
+        ValueError: too few samples, or some that are no numbers.
     """
     samples, rate = reading.sound.samples, reading.sound.rate
     count = samples.shape[1]
-    if count == 0:
-        raise ValueError("the sound has no samples")
     wanted = min(reading.promised, seconds * rate)
     if count < LEAST_SHARE * wanted:
         raise ValueError(
@@ -200,7 +201,7 @@ def _read_with_ffmpeg(path: Path, seconds: float) -> _Reading:
             if left <= 0:
                 break
         if not blocks:
-            raise ValueError("no sample of the sound track can be decoded")
+            raise ValueError("there is no sample that can be decoded")
         samples = np.concatenate(blocks, axis=1)
         return _Reading(Sound(samples, rate), rate * _promised_seconds(container, stream))
 

@@ -247,7 +247,10 @@ def test_a_file_that_may_not_be_read_says_so(
 def test_a_recording_without_samples_says_so(tmp_path: Path) -> None:
     for suffix in ("wav", "aiff", "au", "w64"):
         soundfile.write(tmp_path / f"a.{suffix}", np.zeros((0, 2), np.float32), 44_100)
-        assert reason(tmp_path / f"a.{suffix}") == "the sound has no samples"
+        found = reason(tmp_path / f"a.{suffix}")
+        assert found.startswith(
+            ("there is no sample that can be", "neither sound nor clip, or its")
+        )
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
@@ -335,6 +338,14 @@ def test_a_header_that_could_not_know_the_length_promises_nothing(tmp_path: Path
         content[40:44] = size.to_bytes(4, "little")
         (tmp_path / "a.wav").write_bytes(content)
         assert decoded(tmp_path / "a.wav").samples.shape == (2, 44_100)
+
+
+def test_what_a_recorder_left_that_never_wrote_the_length_is_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(1.0), 44_100)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = bytes(4)
+    (tmp_path / "a.wav").write_bytes(content)
+    assert decoded(tmp_path / "a.wav").samples.shape == (2, 44_100)
 
 
 def test_a_flac_that_was_written_to_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
