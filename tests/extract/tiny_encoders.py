@@ -82,6 +82,7 @@ class Tiny:
 
 
 def tiny_vit(folder: Path, name: str) -> Tiny:
+    folder.mkdir(exist_ok=True)
     weights = save_weights(random_model("test_vit"), folder / "vit.safetensors")
     stock = timm.create_model("test_vit", num_classes=0)
     stock.load_state_dict(load_file(weights))
