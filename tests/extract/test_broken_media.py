@@ -25,7 +25,6 @@ CASES: dict[str, tuple[str, Maker]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", CASES)
 def test_every_broken_file_ends_right_or_is_listed_with_its_reason(
     kind: str,
