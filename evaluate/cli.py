@@ -9,6 +9,7 @@ from rich.table import Table
 
 from epalm.console import configure_logging, duration, err_console, out_console, run_app
 from epalm.devices import pick_device
+from epalm.errors import UsageError
 
 if TYPE_CHECKING:
     from epalm.evaluate.records import Evaluation
@@ -20,9 +21,10 @@ INCOMPLETE = 3
 """Exit code when examples were left out because their medium could not be encoded."""
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def command(
-    split: Annotated[str, typer.Option(help="Split of the run's task, e.g. val.")],
+    context: typer.Context,
+    split: Annotated[str, typer.Option(help="Split of the run's task, e.g. val.")] = "",
     run: Annotated[
         str, typer.Option(help="Run folder, or its name in --runs; default: the newest.")
     ] = "",
@@ -74,6 +76,10 @@ def command(
     Files go to RUN/eval/SPLIT: predictions.jsonl, scores.json and report.html. An evaluation that
     answers in another way than its run has a folder of its own.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if not split:
+        raise UsageError("which split? e.g. epalm-eval --split val")
     configure_logging(quiet=quiet)
     from epalm.evaluate.protocol import Protocol
     from epalm.evaluate.session import Request, evaluate, find_run
