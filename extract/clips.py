@@ -3,7 +3,8 @@
 A clip is passed through twice: once to count its frames, which reads packets without decoding
 them, and once to decode; a third time if it has other frames than it promises. Frames are counted
 in the order they are shown, whatever their rate. A damaged clip is what of it can be decoded, if
-that is at least half of what its header promises; Matroska and GIF promise nothing.
+that is at least half of what its header promises; Matroska and GIF promise nothing. Long clips are
+entered at their key frames instead of being decoded whole.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,9 @@ MAX_FRAME_PIXELS = 8192 * 4320
 
 MAX_KEPT_PIXELS = 150_000_000
 """Frames that are kept of one clip may have so many pixels together: 0.45 GB as RGB."""
+
+LONG_FRAMES = 3000
+"""Of a longer clip, 100 s at 30 Hz, only what leads to the wanted frames is decoded."""
 
 LEAST_SHARE = 0.5
 """A clip of which a smaller share can be decoded is refused."""
@@ -83,7 +87,10 @@ def decode_clip(path: Path, choose: Choose) -> Clip:
 
 
 def _decode(path: Path, choose: Choose) -> Clip:
-    promised = count = _count(path)
+    survey = _survey(path)
+    if len(survey.times) > LONG_FRAMES and (clip := _decode_parts(path, survey.times, choose)):
+        return clip
+    promised = count = survey.count
     while True:
         wanted = set(choose(count))
         frames, decoded = _frames(path, wanted)
@@ -94,19 +101,64 @@ def _decode(path: Path, choose: Choose) -> Clip:
         count = decoded
 
 
-def _count(path: Path) -> int:
-    """How many frames the clip promises; hidden and damaged ones count here.
+@dataclass(frozen=True)
+class _Survey:
+    """What a clip's packets say: how many frames it promises, and when each is shown.
+
+    Hidden and damaged frames count here. There are no times unless each frame has one of its own.
+    """
+
+    count: int
+    times: list[int]
+
+
+def _survey(path: Path) -> _Survey:
+    """Read the packets without decoding them.
 
     Raises:
-        MediaError: none.
+        MediaError: there are none.
     """
     with closing(open_container(path, CLIP_FORMATS)) as container:
         stream = _stream(container, path)
-        packets = sum(packet.size > 0 for packet in packets_of(container, stream))
-        count = max(packets, stream.frames)
+        shown = [packet.pts for packet in packets_of(container, stream) if packet.size > 0]
+        count = max(len(shown), stream.frames)
     if not count:
         raise MediaError(f"{path.name}: the clip has no frames")
-    return count
+    times = sorted(time for time in shown if time is not None)
+    return _Survey(count, times if len(set(times)) == len(shown) else [])
+
+
+def _decode_parts(path: Path, times: list[int], choose: Choose) -> Clip | None:
+    """The wanted frames, each decoded from the key frame before it.
+
+    One that is damaged is replaced by the next.
+
+    Returns:
+        None if the container cannot be entered in its middle.
+
+    Raises:
+        MediaError: nothing can be decoded from a wanted frame on, or it is too large.
+    """
+    wanted = sorted(set(choose(len(times))))
+    found: dict[int, Image.Image] = {}
+    size = (0, 0)
+    with closing(open_container(path, CLIP_FORMATS)) as container:
+        stream = _stream(container, path)
+        for number in wanted:
+            try:
+                container.seek(times[number], stream=stream)
+            except av.FFmpegError:
+                return None
+            frame = _first_from(times[number], _whole_frames(container, stream))
+            if frame is None:
+                raise MediaError(f"{path.name}: nothing after frame {number} can be decoded")
+            size = size if found else _checked_size(frame, path, len(wanted))
+            found[number] = _sized(_upright(frame), size)
+    return Clip(len(times), found)
+
+
+def _first_from(time: int, frames: Iterator[VideoFrame]) -> VideoFrame | None:
+    return next((frame for frame in frames if frame.pts is not None and frame.pts >= time), None)
 
 
 def _stream(container: InputContainer, path: Path) -> VideoStream:
@@ -130,8 +182,7 @@ def _frames(path: Path, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
             if decoded == 0:
                 size = _checked_size(frame, path, len(wanted))
             if decoded in wanted:
-                picture = _upright(frame)
-                found[decoded] = picture if picture.size == size else picture.resize(size)
+                found[decoded] = _sized(_upright(frame), size)
             decoded += 1
     return found, decoded
 
@@ -162,6 +213,10 @@ def _checked_size(frame: VideoFrame, path: Path, count: int) -> tuple[int, int]:
         )
     turned = frame.rotation % 180 != 0
     return (frame.height, frame.width) if turned else (frame.width, frame.height)
+
+
+def _sized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture if picture.size == size else picture.resize(size)
 
 
 def _upright(frame: VideoFrame) -> Image.Image:

@@ -231,11 +231,14 @@ def _check_files(items: tuple[MediaItem, ...]) -> None:
 
 def _check_fit(encoder: Encoder, media: MediaSet) -> None:
     other = next((item for item in media.items if item.modality != encoder.modality), None)
-    if other:
-        raise UsageError(
-            f"{encoder.name} encodes {UNITS[encoder.modality]}, {media.name} holds "
-            f"{UNITS[other.modality]}, e.g. {other.key}: choose another --encoder or leave them out"
-        )
+    if other is None:
+        return
+    mixed = other.modality != media.items[0].modality
+    advice = "a store holds media of one kind" if mixed else "choose another --encoder"
+    raise UsageError(
+        f"{encoder.name} encodes {UNITS[encoder.modality]}, {media.name} holds "
+        f"{UNITS[other.modality]}, e.g. {other.key}: {advice}"
+    )
 
 
 def _default_workers(device: str) -> int:

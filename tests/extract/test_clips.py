@@ -106,6 +106,37 @@ def test_what_is_left_of_a_cut_clip_is_taken_if_it_is_half(tmp_path: Path) -> No
         decode_clip(cut, lambda count: range(count))
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".mpg"])
+def test_a_long_clip_entered_at_its_key_frames_gives_the_same_frames(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / f"a{ending}", frames=pictures(60))
+    whole = decode_clip(path, lambda count: middle_frames(count, 7))
+    monkeypatch.setattr(clips, "LONG_FRAMES", 59)
+    parts = decode_clip(path, lambda count: middle_frames(count, 7))
+    assert parts.count == whole.count == 60
+    assert parts.frames.keys() == whole.frames.keys()
+    for number, frame in whole.frames.items():
+        assert parts.frames[number].tobytes() == frame.tobytes()
+
+
+def test_only_what_leads_to_the_wanted_frames_of_a_long_clip_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.mp4", frames=pictures(300, width=16, height=16))
+    decoded: list[object] = []
+    every = clips.frames_of
+    monkeypatch.setattr(
+        clips, "frames_of", lambda *args: (decoded.append(one) or one for one in every(*args))
+    )
+    decode_clip(path, lambda count: [count - 20])
+    assert len(decoded) == 300
+    decoded.clear()
+    monkeypatch.setattr(clips, "LONG_FRAMES", 299)
+    assert list(decode_clip(path, lambda count: [count - 20]).frames) == [280]
+    assert len(decoded) < 100
+
+
 def test_limits_of_size_are_told_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
