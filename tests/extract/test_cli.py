@@ -248,6 +248,9 @@ def test_a_termination_signal_stops_with_exit_code_75(
             {"encoder": "timm:deit3_small_patch16_224", "limit": 100},
             "coco_timmdeit3smallpatch16224_first100.zarr",
         ),
+        ("msvd", {"encoder": "timesformer-b"}, "msvd_timesformerb.zarr"),
+        ("coco", {"encoder": "hf:facebook/dinov2-base"}, "coco_dinov2base.zarr"),
+        ("coco", {"encoder": "hf:/models/my ViT/"}, "coco_myvit.zarr"),
     ],
 )
 def test_the_default_store_is_named_after_media_and_encoder(
