@@ -1,6 +1,7 @@
 """Files of data sets: where they are looked for, and JSON that is checked while it is read."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,9 @@ SHOWN_CHARACTERS = 60
 """A value that a message quotes is cut after so many characters."""
 
 
-def find_file(name: str, *, root: Path, folders: Sequence[str], published: str) -> Path:
+def find_file(
+    name: str, *, root: Path, folders: Sequence[str], published: str, instead: Sequence[str] = ()
+) -> Path:
     """The file `name` in the data root itself or in one of its `folders`.
 
     Args:
@@ -19,37 +22,85 @@ def find_file(name: str, *, root: Path, folders: Sequence[str], published: str) 
         root: the data root.
         folders: names of sub-folders to look in after the root, in this order.
         published: what the file is and where it can be had, for the message.
+        instead: paths below the root of files that serve as well, looked for last.
 
     Raises:
         MissingFileError: names every place looked at.
     """
     places = [root / name, *(root / folder / name for folder in folders)]
+    places += [root / path for path in instead]
     for place in places:
         if place.is_file():
             return place
     raise MissingFileError(
-        f"{name} was not found: looked for {_listed(places)}. It is {published}. "
-        "Put it at one of these places, or name the folder that holds it with --data-root"
+        f"{name} was not found: looked for {_listed(places)}. It is {published}. Put it at one of "
+        "these places, or name the folder that holds it with --data-root (layouts: docs/data.md)"
     )
+
+
+def find_present(find: Callable[[str], Path], names: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Those files of a set that are there, and the names of those that are not.
+
+    Args:
+        find: gives the place of one file, or raises MissingFileError.
+        names: of the files, at least one.
+
+    Raises:
+        MissingFileError: none is there; about the first.
+    """
+    found: list[Path] = []
+    absent: dict[str, MissingFileError] = {}
+    for name in names:
+        try:
+            found.append(find(name))
+        except MissingFileError as error:
+            absent[name] = error
+    if not found:
+        raise absent[names[0]]
+    return found, list(absent)
 
 
 def find_folder(places: Sequence[Path], *, what: str) -> Path:
-    """The first of `places` that is a folder.
+    """The first of `places` that is a folder; see `find_folders`."""
+    return find_folders(places, what=what)[0]
+
+
+def find_folders(places: Sequence[Path], *, what: str) -> list[Path]:
+    """Those of `places` that are folders, each once.
 
     Args:
         places: in order of preference.
-        what: what the folder holds and where that can be had, for the message.
+        what: what the folders hold and where that can be had, for the message.
 
     Raises:
-        MissingFileError: names every place looked at.
+        MissingFileError: there is none; names every place looked at.
     """
-    for place in places:
-        if place.is_dir():
-            return place
+    places = list(dict.fromkeys(places))
+    found = [place for place in places if place.is_dir()]
+    if found:
+        return found
     raise MissingFileError(
-        f"no folder holds {what}: looked for {_listed(places)}. "
-        "Put the files into one of these, or name the folder above with --data-root"
+        f"no folder holds {what}: looked for {_listed(places)}. Put the files into one of these, "
+        "or name the folder above with --data-root (layouts: docs/data.md)"
     )
+
+
+def folder_finder(folders: Sequence[Path]) -> Callable[[str], Path]:
+    """A function from a file's name to the folder that holds it; the first one if none does.
+
+    Several folders are listed once, and no file is asked for by itself: there may be millions.
+
+    Args:
+        folders: existing ones, at least one.
+    """
+    names = {folder: frozenset(os.listdir(folder)) for folder in folders[1:]}  # noqa: PTH208
+
+    def find(name: str) -> Path:
+        if not names:
+            return folders[0]
+        return next((folder for folder, held in names.items() if name in held), folders[0])
+
+    return find
 
 
 def check_split(split: str, known: Sequence[str], *, owner: str) -> None:
@@ -123,13 +174,34 @@ class JsonRecord:
             raise self.wrong(name, value, "a whole number or a string that is not empty")
         return str(value)
 
-    def texts(self, name: str) -> list[str]:
-        """A list of strings, outer white space removed; they may be empty."""
-        values = self._list(name)
-        for index, value in enumerate(values):
-            if not isinstance(value, str):
-                raise self.wrong(f"{name}[{index}]", value, "a string")
-        return [str(value).strip() for value in values]
+    def word(self, name: str) -> str:
+        """A string, outer white space removed; "" where it is missing, null or empty."""
+        value = self._members.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(name, value, "a string")
+        return (value or "").strip()
+
+    def number(self, name: str) -> int:
+        """A whole number that is not negative, or a string of its digits."""
+        value = self.identifier(name)
+        if not value.isdecimal():
+            raise self.wrong(name, value, "a number")
+        return int(value)
+
+    def child(self, name: str) -> "JsonRecord":
+        """An object."""
+        above = f"{self._place}.{name}" if self._place else name
+        return JsonRecord(self._member(name, "an object"), self._file, above)
+
+    def column(self, name: str, member: str) -> list[str]:
+        """The string `member` of each object of a list, outer white space removed; may be empty."""
+        texts = []
+        for index, value in enumerate(self._list(name)):
+            text = value.get(member) if isinstance(value, dict) else None
+            if not isinstance(text, str):
+                raise self.wrong(f"{name}[{index}]", value, f"an object with a string {member!r}")
+            texts.append(text.strip())
+        return texts
 
     def sentences(self, name: str) -> list[str]:
         """A string, or a list of strings: never an empty list, none of them empty."""
@@ -140,11 +212,11 @@ class JsonRecord:
                 raise self.wrong(name, value, "a string or a list of strings, none of them empty")
         return [str(one).strip() for one in values]
 
-    def scores(self, name: str) -> dict[str, float]:
-        """An object of at least one text -> score from 0 to 1; outer white space is removed."""
-        wanted = "an object of at least one answer -> score from 0 to 1"
+    def scores(self, name: str, *, at_least: int = 1) -> dict[str, float]:
+        """An object of so many or more texts -> score from 0 to 1; outer white space is removed."""
+        wanted = f"an object of at least {at_least} answer -> score from 0 to 1"
         value = self._member(name, wanted)
-        if not isinstance(value, dict) or not value:
+        if not isinstance(value, dict) or len(value) < at_least:
             raise self.wrong(name, value, wanted)
         for score in value.values():
             if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
@@ -174,48 +246,6 @@ class JsonRecord:
 
     def _at(self, name: str) -> str:
         return f"{self._file}: {self._place}.{name}" if self._place else f"{self._file}: {name}"
-
-
-def read_json(
-    path: Path, *, object_hook: Callable[[dict[str, object]], object] | None = None
-) -> JsonRecord:
-    """The outermost object of a JSON file.
-
-    Args:
-        path: the file, UTF-8.
-        object_hook: as for `json.loads`.
-
-    Raises:
-        MalformedFileError: no JSON (says at which line and column it ends to be), or no object.
-    """
-    return JsonRecord(_value(path, object_hook), path)
-
-
-def read_json_list(path: Path) -> list[JsonRecord]:
-    """The objects of a JSON file whose outermost value is a list.
-
-    Args:
-        path: the file, UTF-8.
-
-    Raises:
-        MalformedFileError: no JSON, no list, an empty one, or something else than an object in it.
-    """
-    values = _value(path, None)
-    if not isinstance(values, list) or not values:
-        raise MalformedFileError(f"{path} is {_shown(values)}, wanted a list of objects")
-    return [JsonRecord(value, path, f"[{index}]") for index, value in enumerate(values)]
-
-
-def _value(path: Path, object_hook: Callable[[dict[str, object]], object] | None) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=object_hook)
-    except UnicodeDecodeError as error:
-        raise MalformedFileError(f"{path}: byte {error.start} is not UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise MalformedFileError(
-            f"{path}: no JSON from line {error.lineno}, column {error.colno} on ({error.msg}); "
-            "if a download was cut short, fetch the file again"
-        ) from error
 
 
 def _listed(places: Sequence[Path]) -> str:

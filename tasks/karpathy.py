@@ -1,6 +1,6 @@
 """COCO, Flickr8k and Flickr30k in the splits and the JSON layout of Karpathy and Fei-Fei (2015)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +11,9 @@ from epalm.tasks.files import (
     check_split,
     find_file,
     find_folder,
-    read_json,
     with_unique_ids,
 )
+from epalm.tasks.json_stream import stream_member
 from epalm.tasks.records import Example, MediaItem, MediaSet, Task
 
 SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}
@@ -46,7 +46,10 @@ class Layout:
 
 
 COCO = Layout(
-    "coco", ("", "images"), ("vqa2", "coco-caption"), "COCO's photos (2014, cocodataset.org)"
+    "coco",
+    ("", "images"),
+    ("vqa2", "coco-caption", "okvqa"),
+    "COCO's photos (2014, cocodataset.org)",
 )
 FLICKR8K = Layout(
     "flickr8k",
@@ -91,12 +94,15 @@ def media(layout: Layout, root: Path) -> MediaSet:
         MalformedFileError: the file has another layout, or names a photo twice.
     """
     file = _find(layout, root)
-    folder_of = _photo_folders(layout, [file.parent, root, root / layout.name])
+    folder_of: dict[str, Path] = {}
     items: dict[str, MediaItem] = {}
     for photo in read_photos(file):
+        if photo.folder not in folder_of:
+            places = folders_below(layout, root, photo.folder, file=file)
+            folder_of[photo.folder] = find_folder(places, what=layout.photos)
         if photo.key in items:
             raise photo.record.wrong("filename", photo.key, "a photo that no other entry names")
-        items[photo.key] = MediaItem(photo.key, folder_of(photo.folder), photo.key)
+        items[photo.key] = MediaItem(photo.key, folder_of[photo.folder], photo.key)
     return MediaSet(layout.name, tuple(items.values()), layout.tasks, root)
 
 
@@ -134,7 +140,7 @@ def captions(layout: Layout, split: str, root: Path) -> list[Example]:
     return with_unique_ids(examples, file=file)
 
 
-def photos_of(split: str, file: Path) -> list[Photo]:
+def photos_of(split: str, file: Path) -> Iterator[Photo]:
     """The photos of one split of `SPLITS`, in file order; restval is part of train.
 
     Raises:
@@ -142,12 +148,15 @@ def photos_of(split: str, file: Path) -> list[Photo]:
         MalformedFileError: the file has another layout.
     """
     wanted = split.removeprefix("karpathy_")
-    photos = list(read_photos(file))
-    found = [photo for photo in photos if photo.split == wanted]
-    if not found:
-        held = sorted({photo.split for photo in photos})
-        raise UnknownSplitError(f"{file} holds no photo of {split}, only of {', '.join(held)}")
-    return found
+    held: set[str] = set()
+    for photo in read_photos(file):
+        held.add(photo.split)
+        if photo.split == wanted:
+            yield photo
+    if wanted not in held:
+        raise UnknownSplitError(
+            f"{file} holds no photo of {split}, only of {', '.join(sorted(held)) or 'no split'}"
+        )
 
 
 def read_photos(file: Path) -> Iterator[Photo]:
@@ -156,12 +165,11 @@ def read_photos(file: Path) -> Iterator[Photo]:
     Raises:
         MalformedFileError: the file has another layout; names the place.
     """
-    for record in read_json(file).records("images"):
+    for record in stream_member(file, "images"):
         split = record.text("split")
         if split not in SPLIT_OF:
             raise record.wrong("split", split, f"one of {', '.join(SPLIT_OF)}")
-        folder = record.text("filepath") if record.has("filepath") else ""
-        yield Photo(record.text("filename"), folder, SPLIT_OF[split], record)
+        yield Photo(record.text("filename"), record.word("filepath"), SPLIT_OF[split], record)
 
 
 def find_coco_file(root: Path) -> Path:
@@ -181,22 +189,29 @@ flickr8k_captions = partial(caption_task, FLICKR8K)
 flickr30k_captions = partial(caption_task, FLICKR30K)
 
 
+def folders_below(
+    layout: Layout, root: Path, filepath: str = "", *, file: Path | None = None
+) -> list[Path]:
+    """Where photos of a set are looked for.
+
+    Args:
+        layout: which set.
+        root: data root.
+        filepath: of the photos, e.g. "train2014".
+        file: the set's file; photos beside it are preferred.
+    """
+    bases = [file.parent] if file else []
+    bases += [root, *(root / folder for folder in _folders(layout))]
+    return [base / name / filepath for base in bases for name in layout.photo_folders]
+
+
+def _folders(layout: Layout) -> tuple[str, ...]:
+    return layout.name, layout.name.upper()
+
+
 def _find(layout: Layout, root: Path) -> Path:
     name = f"dataset_{layout.name}.json"
-    return find_file(name, root=root, folders=(layout.name,), published=PUBLISHED)
-
-
-def _photo_folders(layout: Layout, bases: list[Path]) -> Callable[[str], Path]:
-    """A function from a photo's "filepath" to the folder it lies in; looks once for each."""
-    known: dict[str, Path] = {}
-
-    def folder_of(filepath: str) -> Path:
-        if filepath not in known:
-            places = [base / name / filepath for base in bases for name in layout.photo_folders]
-            known[filepath] = find_folder(list(dict.fromkeys(places)), what=layout.photos)
-        return known[filepath]
-
-    return folder_of
+    return find_file(name, root=root, folders=_folders(layout), published=PUBLISHED)
 
 
 def _one_per_caption(photo: Photo) -> Iterator[Example]:

@@ -11,8 +11,12 @@ from epalm.tasks.records import MediaSet, Task
 
 DATASETS: dict[str, str] = {
     "coco": "epalm.tasks.karpathy:coco",
+    "coco-test2015": "epalm.tasks.vqa2:submission_photos",
     "flickr8k": "epalm.tasks.karpathy:flickr8k",
     "flickr30k": "epalm.tasks.karpathy:flickr30k",
+    "gqa": "epalm.tasks.gqa:media",
+    "nocaps": "epalm.tasks.nocaps:media",
+    "cc3m": "epalm.tasks.cc3m:media",
     "msrvtt": "epalm.tasks.released:msrvtt",
     "msvd": "epalm.tasks.released:msvd",
     "audiocaps": "epalm.tasks.released:audiocaps",
@@ -21,9 +25,13 @@ DATASETS: dict[str, str] = {
 
 TASKS: dict[str, str] = {
     "vqa2": "epalm.tasks.vqa2:task",
+    "okvqa": "epalm.tasks.okvqa:task",
+    "gqa": "epalm.tasks.gqa:task",
     "coco-caption": "epalm.tasks.karpathy:coco_captions",
     "flickr8k-caption": "epalm.tasks.karpathy:flickr8k_captions",
     "flickr30k-caption": "epalm.tasks.karpathy:flickr30k_captions",
+    "nocaps-caption": "epalm.tasks.nocaps:task",
+    "cc3m-caption": "epalm.tasks.cc3m:task",
     "msrvtt-qa": "epalm.tasks.released:msrvtt_qa",
     "msrvtt-caption": "epalm.tasks.released:msrvtt_captions",
     "msvd-qa": "epalm.tasks.released:msvd_qa",

@@ -10,7 +10,7 @@ files of captions.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,14 +21,15 @@ from epalm.tasks.files import (
     check_split,
     find_file,
     find_folder,
-    read_json_list,
     with_unique_ids,
 )
+from epalm.tasks.json_stream import stream_list
 from epalm.tasks.records import Example, Kind, MediaItem, MediaSet, Modality, Task
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+"""What each task has; some have more."""
 
 ANNOTATION_FOLDER = "annotation"
 
@@ -60,7 +61,7 @@ class Asked:
         name: of the task.
         kind: questions or captions.
         layout: of its set.
-        files: split -> file.
+        files: split -> file; those of `SPLITS` first, of which a missing one is reported.
     """
 
     name: str
@@ -105,6 +106,9 @@ MSRVTT_CAPTION = Asked(
         "train": "msrvtt_caption_train7k.json",
         "val": "msrvtt_caption_test.json",  # the released runs chose their checkpoint by it, too
         "test": "msrvtt_caption_test.json",
+        "train7k": "msrvtt_caption_train7k.json",
+        "train9k": "msrvtt_caption_train9k.json",
+        "test1k": "msrvtt_caption_test1k.json",
     },
 )
 AUDIOCAPS_CAPTION = Asked(
@@ -137,7 +141,7 @@ def media(tasks: Sequence[Asked], root: Path) -> MediaSet:
     what = f"the {layout.modality} files of {layout.title}"
     folder = find_folder(list(dict.fromkeys(places)), what=what)
     keys = dict.fromkeys(
-        record.text(layout.member) for file in found for record in read_json_list(file)
+        record.text(layout.member) for file in found for record in stream_list(file)
     )
     if absent:
         logger.warning(
@@ -154,7 +158,7 @@ def task(asked: Asked, root: Path) -> Task:
     """The task; no file is read yet, and `root` therefore not used."""
     del root
     metric = METRIC_OF[asked.kind]
-    return Task(asked.name, asked.kind, metric, SPLITS, partial(examples, asked))
+    return Task(asked.name, asked.kind, metric, tuple(asked.files), partial(examples, asked))
 
 
 def examples(asked: Asked, split: str, root: Path) -> list[Example]:
@@ -162,26 +166,26 @@ def examples(asked: Asked, split: str, root: Path) -> list[Example]:
 
     Args:
         asked: which task.
-        split: train, val or test.
+        split: one of the task's.
         root: data root.
 
     Returns:
         Questions in file order, all answers of "label" being both answers and references, its
-        scores the weights. Captions in order of the media's first appearance: in train one example
-        per caption, in val and test one per medium with all its captions.
+        scores the weights. Captions in order of the media's first appearance: in training one
+        example per caption, in other splits one per medium with all its captions.
 
     Raises:
         UnknownSplitError: no such split.
         MissingFileError: the split's file is not there.
         MalformedFileError: it has another layout.
     """
-    check_split(split, SPLITS, owner=f"task {asked.name}")
+    check_split(split, tuple(asked.files), owner=f"task {asked.name}")
     file = asked.find(split, root)
-    records = read_json_list(file)
+    records = stream_list(file)
     if asked.kind == "qa":
         return with_unique_ids([_question(one, asked.layout) for one in records], file=file)
     said = _captions(records, asked.layout)
-    collect = _one_per_caption if split == "train" else _one_per_medium
+    collect = _one_per_caption if split.startswith("train") else _one_per_medium
     return [example for key, captions in said.items() for example in collect(key, captions)]
 
 
@@ -211,7 +215,8 @@ def _present(tasks: Sequence[Asked], root: Path) -> tuple[dict[Path, str], list[
             try:
                 found.setdefault(asked.find(split, root), asked.name)
             except MissingFileError as error:
-                missing.setdefault(asked.files[split], error)
+                if split in SPLITS:
+                    missing.setdefault(asked.files[split], error)
     if not found:
         raise next(iter(missing.values()))
     return found, list(missing)
@@ -229,7 +234,7 @@ def _question(record: JsonRecord, layout: Layout) -> Example:
     )
 
 
-def _captions(records: Sequence[JsonRecord], layout: Layout) -> dict[str, list[str]]:
+def _captions(records: Iterable[JsonRecord], layout: Layout) -> dict[str, list[str]]:
     """Medium -> its captions, over however many records they are spread."""
     said: dict[str, list[str]] = {}
     for record in records:

@@ -1,18 +1,29 @@
-"""VQA v2: the official question and annotation files, over COCO's photos.
+"""VQA v2 over COCO's photos: the official question and annotation files, or VL-T5's lists.
 
 The splits karpathy_* put each question where Karpathy's caption splits put its photo, so that no
 photo of the test split is seen in training; standard_* are the official training and validation
-files as they are.
+files as they are. test2015 and test-dev2015 have no published answers: they are for submission.
 """
 
-from collections import Counter
-from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from sys import intern
 
-from epalm.tasks.files import JsonRecord, check_split, find_file, read_json, with_unique_ids
-from epalm.tasks.karpathy import Photo, find_coco_file, photos_of
-from epalm.tasks.records import Example, Task
+from epalm.errors import MissingFileError
+from epalm.tasks.files import check_split, find_folder, find_present, with_unique_ids
+from epalm.tasks.karpathy import COCO, Photo, find_coco_file, folders_below, photos_of
+from epalm.tasks.open_ended import (
+    OpenEnded,
+    Said,
+    answered,
+    read_answered,
+    read_questions,
+    read_said,
+)
+from epalm.tasks.records import Example, MediaItem, MediaSet, Task
+from epalm.tasks.vlt5 import Asked, read_asked
+
+TEST_PARTS = ("test2015", "test-dev2015")
 
 SPLITS = (
     "karpathy_train",
@@ -23,18 +34,31 @@ SPLITS = (
     "train",
     "val",
     "test",
+    *TEST_PARTS,
 )
 """train, val and test mean the karpathy_ splits."""
 
 STANDARD_PARTS = {"standard_train": "train2014", "standard_val": "val2014"}
+PARTS = tuple(STANDARD_PARTS.values())
 
-QUESTIONS_FILE = "v2_OpenEnded_mscoco_{part}_questions.json"
-ANNOTATIONS_FILE = "v2_mscoco_{part}_annotations.json"
-PUBLISHED = 'a file of VQA v2 (visualqa.org, Download, "balanced real images")'
-FOLDERS = ("vqa2", "coco")
+FILES = OpenEnded(
+    questions="v2_OpenEnded_mscoco_{part}_questions.json",
+    annotations="v2_mscoco_{part}_annotations.json",
+    folders=("vqa2", "vqa", "coco", "COCO"),
+    published='a file of VQA v2 (visualqa.org, Download, "balanced real images")',
+)
 
-FULL_SCORE_PEOPLE = 3
-"""An answer that so many of the ten people gave scores 1 (Antol et al. 2015)."""
+VLT5_FILES = {
+    "karpathy_train": "karpathy_train.json",
+    "karpathy_val": "karpathy_val.json",
+    "karpathy_test": "karpathy_test.json",
+    "standard_train": "train_standard.json",
+    "standard_val": "val_standard.json",
+}
+VLT5_FOLDERS = ("vqa", "vqa2")
+
+TEST_PHOTOS = "test2015"
+"""The part of COCO that all test questions are about."""
 
 
 def task(root: Path) -> Task:
@@ -43,16 +67,34 @@ def task(root: Path) -> Task:
     return Task("vqa2", "qa", "vqa", SPLITS, examples, "karpathy_train", "karpathy_val")
 
 
+def submission_photos(root: Path) -> MediaSet:
+    """The photos that the test questions are about, each once, in order of first appearance.
+
+    Raises:
+        MissingFileError: no question file of the tests, or no folder test2015, is there.
+        MalformedFileError: a file has another layout.
+    """
+    find = partial(_test_file, root=root)
+    files, _ = find_present(find, TEST_PARTS)
+    keys = dict.fromkeys(one.key for file in files for one in read_questions(file, TEST_PHOTOS))
+    folder = find_folder(folders_below(COCO, root, TEST_PHOTOS), what=f"COCO's {TEST_PHOTOS}")
+    items = tuple(MediaItem(key, folder, key) for key in keys)
+    return MediaSet("coco-test2015", items, ("vqa2",), root)
+
+
 def examples(split: str, root: Path) -> list[Example]:
     """The questions of one split, in file order, those of train2014 before those of val2014.
 
     Args:
         split: one of `SPLITS`.
-        root: data root; it or its sub-folder `vqa2` or `coco` holds the question and annotation
-            files and, for karpathy_* splits, dataset_coco.json.
+        root: data root; it or one of its sub-folders holds the question and annotation files and,
+            for karpathy_* splits, dataset_coco.json. Where these question files are absent, VL-T5's
+            lists in `vqa` serve: their scores are the weights of their answers then, and an entry
+            without "answers" needs the annotation files still.
 
     Returns:
-        references: the ten people's answers as published, outer white space removed.
+        references: the ten people's answers as published, outer white space removed; empty for
+        test2015 and test-dev2015.
         answers: the distinct ones among them, in order of first appearance; no answer is
             normalised and no list of frequent answers is applied.
         weights: for each of `answers` its soft score min(1, people / 3).
@@ -63,84 +105,91 @@ def examples(split: str, root: Path) -> list[Example]:
         MalformedFileError: a file has another layout, or a question lacks its annotation.
     """
     check_split(split, SPLITS, owner="task vqa2")
-    if split in STANDARD_PARTS:
-        return _questions(STANDARD_PARTS[split], root, photos=None)
-    photos = photos_of(split, find_coco_file(root))
-    keys = {photo.key for photo in photos}
-    parts = sorted({_part_of(photo) for photo in photos})
-    return [example for part in parts for example in _questions(part, root, photos=keys)]
+    if split in TEST_PARTS:
+        return read_questions(_test_file(split, root), TEST_PHOTOS)
+    full = split if split in VLT5_FILES else f"karpathy_{split}"
+    listed = _vlt5_file(full, root)
+    if listed:
+        return _listed_questions(listed, root)
+    if full in STANDARD_PARTS:
+        return read_answered(FILES, STANDARD_PARTS[full], root)
+    parts = {photo.key: _part_of(photo) for photo in photos_of(full, find_coco_file(root))}
+    return [
+        example
+        for part in sorted(set(parts.values()))
+        for example in read_answered(FILES, part, root, photos=parts)
+    ]
 
 
-def soft_scores(answers: Collection[str]) -> dict[str, float]:
-    """Each distinct answer's score min(1, people / 3), in order of first appearance."""
-    return {
-        answer: min(1.0, people / FULL_SCORE_PEOPLE) for answer, people in Counter(answers).items()
-    }
+def _test_file(part: str, root: Path) -> Path:
+    return FILES.find(FILES.questions, part, root)
 
 
 def _part_of(photo: Photo) -> str:
-    parts = STANDARD_PARTS.values()
-    if photo.folder not in parts:
-        raise photo.record.wrong("filepath", photo.folder, " or ".join(parts))
+    if photo.folder not in PARTS:
+        raise photo.record.wrong("filepath", photo.folder, " or ".join(PARTS))
     return photo.folder
 
 
-def _questions(part: str, root: Path, *, photos: Collection[str] | None) -> list[Example]:
-    """The questions of one official file, or those about `photos` only."""
-    questions_file = _find(QUESTIONS_FILE, part, root)
-    annotations = _annotations(_find(ANNOTATIONS_FILE, part, root))
-    found = []
-    for question in read_json(questions_file).records("questions"):
-        key = _photo_name(part, question)
-        if photos is None or key in photos:
-            found.append(_example(key, question, annotations))
-    return with_unique_ids(found, file=questions_file)
+def _vlt5_file(split: str, root: Path) -> Path | None:
+    """VL-T5's list of a split, if it is there and no official question file is."""
+    try:
+        find_present(partial(FILES.find, FILES.questions, root=root), PARTS)
+    except MissingFileError:
+        places = [root / folder / VLT5_FILES[split] for folder in VLT5_FOLDERS]
+        return next((place for place in places if place.is_file()), None)
+    return None
 
 
-def _find(pattern: str, part: str, root: Path) -> Path:
-    name = pattern.format(part=part)
-    return find_file(name, root=root, folders=FOLDERS, published=PUBLISHED)
+def _listed_questions(file: Path, root: Path) -> list[Example]:
+    """The questions of a list of VL-T5's."""
+    examples: list[Example] = []
+    bare: dict[str, set[str]] = {part: set() for part in PARTS}
+    for asked in read_asked(file):
+        examples.append(_listed(asked))
+        if not examples[-1].references:
+            bare[_listed_part(asked)].add(asked.question_id)
+    with_unique_ids(examples, file=file)
+    said: dict[str, Said] = {}
+    for part, wanted in bare.items():
+        if wanted:
+            said |= read_said(FILES, part, root, wanted=wanted)
+    return [_completed(one, said) for one in examples]
 
 
-def _annotations(file: Path) -> dict[str, JsonRecord]:
-    found: dict[str, JsonRecord] = {}
-    for record in read_json(file, object_hook=_answer_alone).records("annotations"):
-        question_id = record.identifier("question_id")
-        if question_id in found:
-            raise record.wrong("question_id", question_id, "one that no other annotation has")
-        found[question_id] = record
-    return found
-
-
-def _answer_alone(record: dict[str, object]) -> object:
-    """Replace one person's answer by its text; four million small objects would fill memory."""
-    answer = record.get("answer")
-    return intern(answer.strip()) if isinstance(answer, str) else record
-
-
-def _photo_name(part: str, question: JsonRecord) -> str:
-    number = question.identifier("image_id")
-    if not number.isdecimal():
-        raise question.wrong("image_id", number, "the number of a COCO photo")
-    return f"COCO_{part}_{int(number):012d}.jpg"
-
-
-def _example(key: str, question: JsonRecord, annotations: dict[str, JsonRecord]) -> Example:
-    question_id = question.identifier("question_id")
-    if question_id not in annotations:
-        raise question.wrong("question_id", question_id, "one that the annotation file holds too")
-    annotation = annotations[question_id]
-    references = annotation.texts("answers")
-    if not references:
-        raise annotation.wrong("answers", references, "at least one answer")
-    scores = soft_scores(references)
-    return Example(
-        key=key,
-        question_id=question_id,
-        prompt=question.text("question"),
-        answers=tuple(scores),
-        references=tuple(references),
-        weights=tuple(scores.values()),
-        question_type=annotation.text("question_type"),
-        answer_type=annotation.text("answer_type"),
+def _listed(asked: Asked) -> Example:
+    _listed_part(asked)
+    record = asked.record
+    people = record.column("answers", "answer") if record.has("answers") else ()
+    question = Example(
+        key=f"{asked.photo}.jpg",
+        question_id=asked.question_id,
+        prompt=asked.prompt,
+        answers=tuple(asked.label),
+        references=(),
+        weights=tuple(asked.label.values()),
+        question_type=record.word("question_type"),
+        answer_type=record.word("answer_type"),
     )
+    return _with_people(question, tuple(people)) if people else question
+
+
+def _listed_part(asked: Asked) -> str:
+    for part in PARTS:
+        if asked.photo.startswith(f"COCO_{part}_"):
+            return part
+    raise asked.record.wrong("img_id", asked.photo, f"COCO_{PARTS[0]}_... or COCO_{PARTS[1]}_...")
+
+
+def _completed(question: Example, said: dict[str, Said]) -> Example:
+    if question.references:
+        return question
+    return _with_people(question, said[question.question_id].people)
+
+
+def _with_people(question: Example, people: tuple[str, ...]) -> Example:
+    """References from people; where no listed answer fits, people's answers are taught, too."""
+    if question.answers:
+        return replace(question, references=people)
+    types = question.question_type, question.answer_type
+    return answered(question, Said(people, *types))

@@ -36,7 +36,8 @@ def test_every_coco_photo_stands_once_under_its_file_name_in_file_order(coco: Pa
     assert media.items[0].path == coco / "val2014" / TEST
     assert media.items[3].path == coco / "train2014" / TRAIN
     assert {item.modality for item in media.items} == {"image"}
-    assert (media.name, media.tasks, media.root) == ("coco", ("vqa2", "coco-caption"), coco)
+    assert media.tasks == ("vqa2", "coco-caption", "okvqa")
+    assert (media.name, media.root) == ("coco", coco)
 
 
 def test_photos_may_also_lie_in_a_folder_images(coco: Path) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import MalformedFileError, MissingFileError, UnknownSplitError
+from epalm.tasks.open_ended import soft_scores
 from epalm.tasks.records import Example
 from epalm.tasks.registry import load_task
-from epalm.tasks.vqa2 import soft_scores
 from tests.tasks.published import annotation, photo, question, write_karpathy, write_vqa
 
 TRAIN = "COCO_train2014_000000000009.jpg"
@@ -120,8 +120,8 @@ def test_files_may_lie_in_a_folder_below_the_root(vqa: Path, folder: str) -> Non
 
 
 def test_an_unknown_split_is_refused_with_the_known_ones(vqa: Path) -> None:
-    with pytest.raises(UnknownSplitError, match=r"vqa2 has no split 'test2015'.*standard_val"):
-        read(vqa, "test2015")
+    with pytest.raises(UnknownSplitError, match=r"vqa2 has no split 'test2014'.*standard_val"):
+        read(vqa, "test2014")
 
 
 def test_a_missing_file_is_named_with_its_places_and_source(vqa: Path) -> None:
@@ -135,7 +135,9 @@ def test_a_missing_file_is_named_with_its_places_and_source(vqa: Path) -> None:
 
 def test_a_question_without_annotation_is_refused(vqa: Path) -> None:
     write_vqa(vqa, "train2014", [question(9, 1, "Why?")], [annotation(9, 2, ["x"])])
-    with pytest.raises(MalformedFileError, match=r'questions\[0\].question_id is "1", wanted one'):
+    with pytest.raises(
+        MalformedFileError, match=r"train2014_annotations.json has no annotation of question 1"
+    ):
         read(vqa, "standard_train")
 
 
