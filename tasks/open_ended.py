@@ -6,7 +6,7 @@ Annotations:  {"annotations": [{"question_id": 9000, "question_type": "what is",
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
@@ -38,14 +38,16 @@ class OpenEnded:
     published: str
     answer: str = "answer"
 
-    def find(self, pattern: str, part: str, root: Path) -> Path:
-        """Where the file of a part, e.g. "train2014", lies.
+    def find(self, pattern: str, part: str, root: Path, *, instead: Sequence[str] = ()) -> Path:
+        """Where the file of a part, e.g. "train2014", lies, or one of those that serve as well.
 
         Raises:
-            MissingFileError: it is not there.
+            MissingFileError: none of them is there.
         """
         name = pattern.format(part=part)
-        return find_file(name, root=root, folders=self.folders, published=self.published)
+        return find_file(
+            name, root=root, folders=self.folders, published=self.published, instead=instead
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from epalm.errors import MissingFileError
 from epalm.tasks.files import check_split, find_folder, find_present, with_unique_ids
 from epalm.tasks.karpathy import COCO, Photo, find_coco_file, folders_below, photos_of
 from epalm.tasks.open_ended import (
@@ -56,6 +55,13 @@ VLT5_FILES = {
     "standard_val": "val_standard.json",
 }
 VLT5_FOLDERS = ("vqa", "vqa2")
+
+FIRST_PART = STANDARD_PARTS | {
+    "karpathy_train": "train2014",
+    "karpathy_val": "val2014",
+    "karpathy_test": "val2014",
+}
+"""Split -> the part whose official question file it begins with."""
 
 TEST_PHOTOS = "test2015"
 """The part of COCO that all test questions are about."""
@@ -108,9 +114,10 @@ def examples(split: str, root: Path) -> list[Example]:
     if split in TEST_PARTS:
         return read_questions(_test_file(split, root), TEST_PHOTOS)
     full = split if split in VLT5_FILES else f"karpathy_{split}"
-    listed = _vlt5_file(full, root)
-    if listed:
-        return _listed_questions(listed, root)
+    lists = [f"{folder}/{VLT5_FILES[full]}" for folder in VLT5_FOLDERS]
+    file = FILES.find(FILES.questions, FIRST_PART[full], root, instead=lists)
+    if file.name == VLT5_FILES[full]:
+        return _listed_questions(file, root)
     if full in STANDARD_PARTS:
         return read_answered(FILES, STANDARD_PARTS[full], root)
     parts = {photo.key: _part_of(photo) for photo in photos_of(full, find_coco_file(root))}
@@ -129,16 +136,6 @@ def _part_of(photo: Photo) -> str:
     if photo.folder not in PARTS:
         raise photo.record.wrong("filepath", photo.folder, " or ".join(PARTS))
     return photo.folder
-
-
-def _vlt5_file(split: str, root: Path) -> Path | None:
-    """VL-T5's list of a split, if it is there and no official question file is."""
-    try:
-        find_present(partial(FILES.find, FILES.questions, root=root), PARTS)
-    except MissingFileError:
-        places = [root / folder / VLT5_FILES[split] for folder in VLT5_FOLDERS]
-        return next((place for place in places if place.is_file()), None)
-    return None
 
 
 def _listed_questions(file: Path, root: Path) -> list[Example]:

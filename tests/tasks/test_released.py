@@ -110,6 +110,21 @@ def test_msrvtt_captions_are_validated_on_the_test_file_as_published(msrvtt: Pat
     assert task.examples("val", msrvtt) == [first, second]
 
 
+def test_the_longer_training_list_and_the_shorter_test_are_splits_of_their_own(
+    msrvtt: Path,
+) -> None:
+    task = load_task("msrvtt-caption")
+    assert task.examples("train7k", msrvtt) == task.examples("train", msrvtt)
+    with pytest.raises(MissingFileError, match=r"msrvtt_caption_train9k.json was not found"):
+        task.examples("train9k", msrvtt)
+    records = [{"video": f"video{number}.mp4", "caption": ["A.", "B."]} for number in (1, 2)]
+    write(msrvtt, "msrvtt_caption_train9k.json", *records)
+    write(msrvtt, "msrvtt_caption_test1k.json", *records)
+    assert len(task.examples("train9k", msrvtt)) == 4
+    assert len(task.examples("test1k", msrvtt)) == 2
+    assert "video1.mp4" in {item.key for item in load_media("msrvtt", msrvtt).items}
+
+
 def test_a_test_medium_spread_over_records_is_one_example(tmp_path: Path) -> None:
     records = [{"audio": "test/a.wav", "caption": text} for text in ("A dog.", "Barking.")]
     write(tmp_path, "audiocaps_caption_test.json", *records)

@@ -6,15 +6,14 @@ import pytest
 from epalm.errors import MalformedFileError, MissingFileError, UnknownSplitError
 from epalm.tasks.open_ended import soft_scores
 from epalm.tasks.records import Example
-from epalm.tasks.registry import load_task
+from epalm.tasks.registry import load_media, load_task
 from tests.tasks.published import annotation, photo, question, write_karpathy, write_vqa
+from tests.tasks.writers import TEN, write_vqa2_tests, write_vqa2_vlt5
 
 TRAIN = "COCO_train2014_000000000009.jpg"
 RESTVAL = "COCO_val2014_000000000042.jpg"
 VAL = "COCO_val2014_000000000073.jpg"
 TEST = "COCO_val2014_000000391895.jpg"
-
-TEN = ["net", "net", " net", "Net", "the net", "net", "mesh", "mesh", "", "café"]
 
 
 @pytest.fixture
@@ -188,3 +187,57 @@ def test_a_photo_of_an_unknown_folder_is_refused(vqa: Path) -> None:
     file.write_text(json.dumps(entries))
     with pytest.raises(MalformedFileError, match=r"images\[3\].filepath is \"\", wanted train2014"):
         read(vqa, "karpathy_train")
+
+
+def test_questions_for_submission_have_no_answers_and_photos_of_their_own(tmp_path: Path) -> None:
+    write_vqa2_tests(tmp_path)
+    first, second = read(tmp_path, "test-dev2015")
+    assert (first.key, first.question_id) == ("COCO_test2015_000000000001.jpg", "1000")
+    assert (second.prompt, second.answers, second.references) == ("Pourquoi ?", (), ())
+    media = load_media("coco-test2015", tmp_path)
+    assert [item.path for item in media.items] == [
+        tmp_path / "test2015" / one.key for one in (first, second)
+    ]
+    assert media.tasks == ("vqa2",)
+
+
+def test_lists_of_vlt5_give_their_scores_as_weights_and_people_as_references(
+    tmp_path: Path,
+) -> None:
+    write_vqa2_vlt5(tmp_path)
+    first, second = read(tmp_path, "train")
+    assert (first.key, first.question_id) == ("COCO_train2014_000000000009.jpg", "9000")
+    assert (first.answers, first.weights) == (("net", "mesh"), (1.0, 0.6))
+    assert first.references == second.references == tuple(answer.strip() for answer in TEN)
+    assert (first.question_type, first.answer_type) == ("what is", "other")
+    assert second.answers == ("net", "Net", "the net", "mesh", "", "café")
+
+
+def test_lists_of_vlt5_without_people_need_the_official_annotations(tmp_path: Path) -> None:
+    write_vqa2_vlt5(tmp_path)
+    file = tmp_path / "vqa" / "karpathy_val.json"
+    (entry,) = json.loads(file.read_text())
+    del entry["answers"]
+    file.write_text(json.dumps([entry]))
+    with pytest.raises(MissingFileError, match=r"v2_mscoco_val2014_annotations.json was not found"):
+        read(tmp_path, "val")
+    said = {"annotations": [annotation(73, 73000, ["blue"] * 10)]}
+    (tmp_path / "v2_mscoco_val2014_annotations.json").write_text(json.dumps(said))
+    (example,) = read(tmp_path, "val")
+    assert (example.answers, example.references) == (("red",), ("blue",) * 10)
+
+
+def test_official_files_win_over_lists_of_vlt5(vqa: Path) -> None:
+    before = read(vqa, "standard_train")
+    (vqa / "other").mkdir()
+    write_vqa2_vlt5(vqa / "other")
+    (vqa / "other" / "vqa").rename(vqa / "vqa")
+    assert read(vqa, "standard_train") == before
+
+
+def test_a_list_about_other_photos_is_refused(tmp_path: Path) -> None:
+    write_vqa2_vlt5(tmp_path)
+    file = tmp_path / "vqa" / "karpathy_val.json"
+    file.write_text(file.read_text().replace("COCO_val2014_", "VG_"))
+    with pytest.raises(MalformedFileError, match=r"\[0\].img_id is \"VG_000000000073\", wanted"):
+        read(tmp_path, "val")

@@ -1,0 +1,172 @@
+"""What holds for every task and every layout of its files."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epalm.errors import EpalmError, MalformedFileError, MissingFileError, UnknownSplitError
+from epalm.tasks.records import Example
+from epalm.tasks.registry import DATASETS, TASKS, load_media, load_task
+from tests.tasks.official import LAYOUTS, Member, Official
+
+FILES = [(name, file) for name, layout in LAYOUTS.items() for file in layout.required]
+MEMBERS = [
+    (name, file, member)
+    for name, layout in LAYOUTS.items()
+    for file, members in layout.required.items()
+    for member in members
+]
+
+
+def read(layout: Official, root: Path) -> dict[str, list[Example]]:
+    task = load_task(layout.task, root)
+    return {split: task.examples(split, root) for split in layout.splits}
+
+
+def refusal(layout: Official, root: Path) -> EpalmError:
+    """The error of the set of media or else of the first split."""
+    with pytest.raises(EpalmError) as caught:
+        load_media(layout.dataset, root)
+        read(layout, root)
+    return caught.value
+
+
+def parent(file: Path, member: Member) -> tuple[Any, Any]:
+    """The whole value of a file, and what holds the last step to a member."""
+    whole = above = json.loads(file.read_text(encoding="utf-8"))
+    for step in member[:-1]:
+        above = above[step]
+    return whole, above
+
+
+def test_every_task_and_every_set_is_tested_in_its_official_files() -> None:
+    assert {layout.task for layout in LAYOUTS.values()} == TASKS.keys() - {"manifest"}
+    assert {layout.dataset for layout in LAYOUTS.values()} == DATASETS.keys()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_split_is_read_and_its_media_are_in_the_set(name: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    media = load_media(layout.dataset, tmp_path)
+    assert layout.task in media.tasks
+    keys = {item.key for item in media.items}
+    assert len(keys) == len(media.items)
+    for split, examples in read(layout, tmp_path).items():
+        assert examples, split
+        assert {example.key for example in examples} <= keys
+        assert len({example.question_id for example in examples}) == len(examples)
+        assert all(bool(one.references) == (split not in layout.unanswered) for one in examples)
+        assert all(bool(one.answers) == (split not in layout.unanswered) for one in examples)
+        assert all(len(one.weights) in (0, len(one.answers)) for one in examples)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_unknown_split_is_refused_with_the_known_ones(name: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    with pytest.raises(UnknownSplitError, match=r"no split 'dev': choose one of .*") as caught:
+        load_task(layout.task).examples("dev", tmp_path)
+    assert set(layout.splits) <= set(str(caught.value).replace(",", "").split())
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", [name for name, layout in LAYOUTS.items() if layout.media])
+def test_a_missing_folder_of_media_is_named_with_its_places(name: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    for folder in layout.media:
+        shutil.rmtree(tmp_path / folder)
+    with pytest.raises(MissingFileError) as caught:
+        load_media(layout.dataset, tmp_path)
+    assert str(tmp_path / layout.media[0]) in str(caught.value)
+    assert "docs/data.md" in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_without_any_file_every_place_and_the_source_are_named(name: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    for read_one in (
+        lambda: load_media(layout.dataset, tmp_path),
+        lambda: load_task(layout.task).examples(layout.splits[0], tmp_path),
+    ):
+        with pytest.raises(MissingFileError) as caught:
+            read_one()
+        assert str(tmp_path) in str(caught.value)
+        assert "docs/data.md" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "file"), FILES)
+def test_a_missing_file_is_named_where_nothing_stands_in_for_it(
+    name: str, file: str, tmp_path: Path
+) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    (tmp_path / file).unlink()
+    with pytest.raises(MissingFileError, match=r"docs/data\.md") as caught:
+        read(layout, tmp_path)
+    assert str(tmp_path / file) in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "file"), FILES)
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_file_cut_short_is_refused_with_its_name(
+    name: str, file: str, share: float, tmp_path: Path
+) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[: int(share * len(content))])
+    error = refusal(layout, tmp_path)
+    assert isinstance(error, MalformedFileError)
+    assert str(error).startswith(str(tmp_path / file))
+    assert "fetch the file again" in str(error)
+    assert error.exit_code == 1
+
+
+@pytest.mark.parametrize(("name", "file"), FILES)
+@pytest.mark.parametrize("content", ["7", '"text"', "[7]", '{"a": 7}'])
+def test_a_file_of_another_layout_is_refused_with_its_name(
+    name: str, file: str, content: str, tmp_path: Path
+) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    (tmp_path / file).write_text(content)
+    error = refusal(layout, tmp_path)
+    assert isinstance(error, MalformedFileError)
+    assert str(error).startswith(str(tmp_path / file))
+
+
+@pytest.mark.parametrize(("name", "file", "member"), MEMBERS)
+def test_a_missing_member_is_refused_with_its_place(
+    name: str, file: str, member: Member, tmp_path: Path
+) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    whole, above = parent(tmp_path / file, member)
+    del above[member[-1]]
+    (tmp_path / file).write_text(json.dumps(whole))
+    error = refusal(layout, tmp_path)
+    assert isinstance(error, MalformedFileError)
+    assert str(error).startswith(str(tmp_path / file))
+    assert str(member[-1]) in str(error) or ("question" in member and ".sent" in str(error))
+
+
+@pytest.mark.parametrize(("name", "file", "member"), MEMBERS)
+@pytest.mark.parametrize("wrong", [2.5, {"wrong": 7}, None, [[7]]])
+def test_a_member_of_another_type_is_refused_with_its_place(
+    name: str, file: str, member: Member, wrong: object, tmp_path: Path
+) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    whole, above = parent(tmp_path / file, member)
+    above[member[-1]] = wrong
+    (tmp_path / file).write_text(json.dumps(whole))
+    error = refusal(layout, tmp_path)
+    assert isinstance(error, MalformedFileError)
+    assert str(error).startswith(str(tmp_path / file))
+    assert str(member[-1]) in str(error)
