@@ -56,6 +56,18 @@ def command(
         bool, typer.Option("--blind", help="Control: features of other media of the split.")
     ] = False,
     limit: Annotated[int, typer.Option(help="First examples of each split only; 0: all.")] = 0,
+    train_examples: Annotated[
+        int, typer.Option(help="Learn so many examples, drawn by --seed; 0: the recipe's.", min=0)
+    ] = 0,
+    train_fraction: Annotated[
+        float, typer.Option(help="Learn this part of the examples, e.g. 0.01; 0: the recipe's.")
+    ] = 0.0,
+    train_split: Annotated[
+        str, typer.Option(help="Split to learn, e.g. standard_train; default: the task's.")
+    ] = "",
+    val_split: Annotated[
+        str, typer.Option(help="Split to choose the best epoch by; default: the task's.")
+    ] = "",
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Start over instead of going on.")
     ] = False,
@@ -97,7 +109,7 @@ def command(
     from epalm.train.asked import asked_task
     from epalm.train.dry_run import show_plan
     from epalm.train.parallel import joined, own_group
-    from epalm.train.recipe import default_recipe, load_recipe
+    from epalm.train.recipe import amount_of_data, default_recipe, load_recipe
     from epalm.train.request import Request
     from epalm.train.run_folder import default_name
     from epalm.train.session import train
@@ -114,8 +126,11 @@ def command(
         "variant": variant,
         "source_layers": source_layers,
         "inject": inject,
+        "train_split": train_split,
+        "val_split": val_split,
     }
     overrides = [*(changes or []), *(f"{key}={value!r}" for key, value in named.items() if value)]
+    overrides += amount_of_data(train_examples, train_fraction)
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(wanted.name, spec, settings.lm, settings.variant, blind=blind)
     own_device = group.device(pick_device(device))

@@ -60,11 +60,24 @@ def open_data(request: Request, store: Store) -> Data:
 
 def select_data(request: Request, store: Store) -> tuple[list[Example], list[Example], Selection]:
     """Training and validation examples, and the part of the store that has their vectors."""
-    index, task = index_store(store), request.task
-    train_examples = _examples(request, task.train_split, index)
-    val_examples = _examples(request, task.val_split, index)
+    index, task, recipe = index_store(store), request.task, request.recipe
+    learnt = _examples(request, recipe.train_split or task.train_split, index)
+    train_examples = draw_training(learnt, recipe, request.seed)
+    val_examples = _examples(request, recipe.val_split or task.val_split, index)
     keys = [example.key for example in (*train_examples, *val_examples)]
     return train_examples, val_examples, select(store, index, keys=keys)
+
+
+def draw_training(examples: list[Example], recipe: Recipe, seed: int) -> list[Example]:
+    """The examples to learn, in their order: all, or as many as the recipe says, drawn by seed.
+
+    Fewer are a part of more, so that curves over amounts of data differ in the amount alone.
+    """
+    asked = recipe.train_examples or max(1, round(recipe.train_fraction * len(examples)))
+    drawn = _draw(examples, asked, seed)
+    if len(drawn) < len(examples):
+        logger.info("%d of %d training examples drawn, seed %d", len(drawn), len(examples), seed)
+    return drawn
 
 
 def check_store(spec: StoreSpec, recipe: Recipe) -> None:
@@ -74,9 +87,11 @@ def check_store(spec: StoreSpec, recipe: Recipe) -> None:
         CacheMismatchError: another encoder or another preprocessing.
     """
     preset = spec.fingerprint.get("preprocessing.name", "")
-    found = {"encoder": spec.encoder, "preprocessing": preset}
-    for name, value in found.items():
-        wanted = getattr(recipe, name)
+    compared = {
+        "encoder": (spec.encoder, recipe.encoder),
+        "preprocessing": (preset, recipe.preprocessing),
+    }
+    for name, (value, wanted) in compared.items():
         if wanted and wanted != value:
             raise CacheMismatchError(
                 f"the store's {name} is {value!r}, the recipe wants {wanted!r}: run "

@@ -1,12 +1,11 @@
 """Recipes: every setting of a training run, read from a TOML file.
 
 A recipe is found by name among the files beside this module, or by path. Unknown keys are refused.
+`extends = "vqa2"` takes another recipe's settings but for those that the file gives itself.
 """
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from epalm.cache.layers import parse_layers
@@ -18,9 +17,8 @@ from epalm.model.decode import Decoding
 from epalm.model.injection import Tail
 from epalm.model.variants import find_variant
 from epalm.tasks.records import Kind
+from epalm.train.recipe_file import known_recipes, read_recipe_file
 from epalm.train.strict_toml import apply_change, build, toml_line
-
-RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
 MORE_THAN_ZERO = (
     "epochs",
@@ -105,6 +103,11 @@ class Recipe:
         compiled: "layers" compiles the decoder layers for training, which takes minutes and saves
             launches on a GPU; "nothing" is faster on a CPU.
         val_examples: examples per validation, drawn with the run's seed; 0 for all.
+        train_split: of the task, to learn; empty for the task's own.
+        val_split: of the task, to choose the best epoch by; empty for the task's own.
+        train_examples: so many examples of the split are learnt, drawn with the run's seed; 0 for
+            all. A smaller number or fraction draws a part of what a larger one does.
+        train_fraction: likewise this part of them, more than 0 and at most 1.
     """
 
     lm: str
@@ -143,6 +146,10 @@ class Recipe:
     val_examples: int = 0
     group_questions: int = 1
     bucket_batches: int = 0
+    train_split: str = ""
+    val_split: str = ""
+    train_examples: int = 0
+    train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with.
@@ -156,12 +163,20 @@ class Recipe:
         for name in ("lm_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}, wanted 0 <= {name} < 1")
-        if self.recompute_layers < 0:
-            raise RecipeError(f"recompute_layers is {self.recompute_layers}, wanted 0 or more")
+        for name in ("recompute_layers", "train_examples"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"{name} is {getattr(self, name)}, wanted 0 or more")
+        self._check_amount()
         self.decoding()
         find_variant(self.variant)
         Template(self.qa_template, self.supervise)
         Template(self.caption_template, self.supervise)
+
+    def _check_amount(self) -> None:
+        if not 0 < self.train_fraction <= 1:
+            raise RecipeError(f"train_fraction is {self.train_fraction}, wanted 0 < it <= 1")
+        if self.train_examples and self.train_fraction < 1:
+            raise RecipeError("train_examples and train_fraction exclude each other: set one")
 
     def decoding(self) -> Decoding:
         """How the run generates."""
@@ -208,11 +223,6 @@ class Recipe:
         return "\n".join(lines) + "\n"
 
 
-def known_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(file.stem for file in RECIPE_FOLDER.glob("*.toml"))
-
-
 def default_recipe(task: str) -> str:
     """The published recipe of a task if there is one, else `FALLBACK_RECIPE`."""
     return task if task in known_recipes() else FALLBACK_RECIPE
@@ -228,17 +238,25 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: no such recipe, an unknown key, a value of the wrong type.
     """
-    file = Path(name) if name.endswith(".toml") else RECIPE_FOLDER / f"{name}.toml"
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(
-            f"recipe {name!r} is not found at {file}: give the path of a .toml file, or one of "
-            + ", ".join(known_recipes())
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file} is no TOML: {error}") from error
+    table = read_recipe_file(name)
     for change in changes:
         apply_change(table, change)
     recipe: Recipe = build(Recipe, table, where=str(name))
     return recipe
+
+
+def amount_of_data(train_examples: int, train_fraction: float) -> list[str]:
+    """Changes of a recipe that let a run learn so many examples, or this part of them.
+
+    Args:
+        train_examples: 0 to leave it.
+        train_fraction: likewise.
+
+    Raises:
+        RecipeError: both are given.
+    """
+    if train_examples and train_fraction:
+        raise RecipeError("--train-examples and --train-fraction exclude each other: give one")
+    if train_examples:
+        return [f"train_examples={train_examples}", "train_fraction=1.0"]
+    return [f"train_fraction={train_fraction}", "train_examples=0"] if train_fraction else []
