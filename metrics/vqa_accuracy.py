@@ -19,6 +19,7 @@ def score_vqa(predictions: Sequence[Prediction], examples: Sequence[Example]) ->
 
     Values:
         accuracy: the official soft accuracy; the headline.
+        normalised_accuracy: the same with both sides normalised whatever the people said.
         released_accuracy: as the evaluator released with eP-ALM counts it; what its authors' tables
             hold.
         exact_match: the prediction equals any person's answer, character by character.
@@ -33,6 +34,7 @@ def score_vqa(predictions: Sequence[Prediction], examples: Sequence[Example]) ->
     pairs = [(text, one.references) for text, one in zip(texts, examples, strict=True)]
     columns = {
         "accuracy": np.array([vqa_accuracy(*pair) for pair in pairs]),
+        "normalised_accuracy": np.array([normalised_accuracy(*pair) for pair in pairs]),
         "released_accuracy": np.array([released_accuracy(*pair) for pair in pairs]),
         "exact_match": np.array([float(equals_any(*pair)) for pair in pairs]),
     }
@@ -52,7 +54,15 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
     said = [strip_answer(answer) for answer in answers]
     if len(set(said)) == 1:
         return _leave_one_out(strip_answer(prediction), said)
-    return _leave_one_out(normalise_answer(prediction), [normalise_answer(one) for one in said])
+    return normalised_accuracy(prediction, said)
+
+
+def normalised_accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """VQA accuracy of one prediction with both sides normalised, 0 to 1.
+
+    The official rule leaves unanimous answers as they are and then misses "Yes." for ten "yes".
+    """
+    return _leave_one_out(normalise_answer(prediction), [normalise_answer(one) for one in answers])
 
 
 def released_accuracy(prediction: str, answers: Sequence[str]) -> float:

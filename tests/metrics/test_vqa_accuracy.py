@@ -7,7 +7,12 @@ import pytest
 
 from epalm.errors import DataError
 from epalm.metrics.normalise import normalise_answer
-from epalm.metrics.vqa_accuracy import released_accuracy, score_vqa, vqa_accuracy
+from epalm.metrics.vqa_accuracy import (
+    normalised_accuracy,
+    released_accuracy,
+    score_vqa,
+    vqa_accuracy,
+)
 from epalm.tasks.records import Example, Prediction
 
 DATA = Path(__file__).parent / "data"
@@ -55,6 +60,20 @@ def test_unanimous_answers_are_compared_without_normalisation() -> None:
     assert vqa_accuracy(" red\n", ["red"] * 10) == 1.0
 
 
+def test_the_normalised_accuracy_differs_from_the_official_one_for_unanimous_answers_only() -> None:
+    assert normalised_accuracy("The Dog.", ["dog"] * 10) == 1.0
+    assert vqa_accuracy("The Dog.", ["dog"] * 10) == 0.0
+    pairs = json.loads((DATA / "vqa_scoring.json").read_text(encoding="utf-8"))
+    differing = [
+        pair
+        for pair in pairs
+        if normalised_accuracy(pair["prediction"], pair["answers"])
+        != vqa_accuracy(pair["prediction"], pair["answers"])
+    ]
+    assert differing
+    assert all(len({one.strip() for one in pair["answers"]}) == 1 for pair in differing)
+
+
 @pytest.mark.parametrize(
     ("text", "normal"),
     [
@@ -89,7 +108,12 @@ def test_the_metric_scores_each_question_and_their_mean() -> None:
     assert scores.per_example["exact_match"].tolist() == [0.0, 0.0]
     # the released evaluator leaves "Two" as it is, so only the five who wrote "2" agree
     assert scores.per_example["released_accuracy"].tolist() == [1.0, 0.0]
-    assert scores.values == {"accuracy": 0.5, "released_accuracy": 0.5, "exact_match": 0.0}
+    assert scores.values == {
+        "accuracy": 0.5,
+        "normalised_accuracy": 0.5,
+        "released_accuracy": 0.5,
+        "exact_match": 0.0,
+    }
 
 
 def test_too_few_people_are_refused_with_the_metric_to_use_instead() -> None:
