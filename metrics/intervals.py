@@ -1,20 +1,20 @@
 """How sure a score is, and how it divides over groups of questions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from epalm.errors import DataError
-from epalm.metrics.registry import Values
+from epalm.metrics.registry import Interval, Scores, Values
 
 _DRAWS_AT_ONCE = 4_000_000
-"""Indices in memory at a time: 32 MB."""
+"""Numbers in memory at a time: 32 MB."""
 
 
 def bootstrap_interval(
     values: Values, *, seed: int = 0, rounds: int = 2000, level: float = 0.95
-) -> tuple[float, float]:
+) -> Interval:
     """Percentile bootstrap interval of the mean (Efron 1979).
 
     Args:
@@ -23,25 +23,64 @@ def bootstrap_interval(
         rounds: how many samples of N are drawn with replacement.
         level: share of the samples' means inside the interval.
 
-    Returns:
-        Lower and upper end.
-
     Raises:
         DataError: no values.
     """
     count = len(values)
+    mean = bootstrap_intervals(
+        values[:, None], lambda sums: sums / count, seed=seed, rounds=rounds, level=level
+    )
+    return mean[0]
+
+
+def bootstrap_intervals(
+    statistics: Values,
+    score: Callable[[Values], Values],
+    *,
+    seed: int = 0,
+    rounds: int = 2000,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Percentile bootstrap intervals of scores of a whole set, such as BLEU.
+
+    Args:
+        statistics: (N, S) of each example, N at least 1; what the scores need is their sum.
+        score: (R, S) sums of R samples -> (R, K) scores.
+        seed: the same seed gives the same intervals.
+        rounds: how many samples of N are drawn with replacement.
+        level: share of the samples' scores inside the interval.
+
+    Returns:
+        K intervals.
+
+    Raises:
+        DataError: no examples.
+    """
+    count = len(statistics)
     if count == 0:
         raise DataError("an interval needs at least one value, found 0")
     generator = np.random.default_rng(seed)
-    means = np.empty(rounds)
-    batch = max(1, _DRAWS_AT_ONCE // count)
+    sums = np.empty((rounds, statistics.shape[1]))
+    batch = max(1, _DRAWS_AT_ONCE // statistics.size)
     for start in range(0, rounds, batch):
         size = min(batch, rounds - start)
         drawn = generator.integers(count, size=(size, count))
-        means[start : start + size] = values[drawn].mean(axis=1)
+        sums[start : start + size] = statistics[drawn].sum(axis=1)
     tail = (1 - level) / 2
-    low, high = np.quantile(means, (tail, 1 - tail))
-    return float(low), float(high)
+    lows, highs = np.quantile(score(sums), (tail, 1 - tail), axis=0)
+    return [(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
+
+
+def all_intervals(scores: Scores) -> dict[str, Interval]:
+    """The 95 % interval of every score that has one."""
+    means = {name: column for name, column in scores.per_example.items() if name in scores.values}
+    return {
+        name: scores.intervals[name]
+        if name in scores.intervals
+        else bootstrap_interval(means[name])
+        for name in scores.values
+        if name in scores.intervals or name in means
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The metrics by name, what a metric is, and how predictions meet their examples."""
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,20 @@ from epalm.tasks.records import Example, Prediction
 
 Values = NDArray[np.float64]
 
+Interval = tuple[float, float]
+"""Lower and upper end."""
+
 METRICS: dict[str, str] = {
     "vqa": "epalm.metrics.vqa_accuracy:score_vqa",
     "exact": "epalm.metrics.exact:score_exact",
     "label": "epalm.metrics.exact:score_label",
+    "gqa": "epalm.metrics.exact:score_label",
     "caption": "epalm.metrics.captioning:score_captions",
 }
 """Metric name -> "module:function"."""
+
+FINAL: dict[str, str] = {"caption": "epalm.metrics.caption_suite:score_caption_suite"}
+"""Metrics that take more time in an evaluation than training has for every epoch."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +36,22 @@ class Scores:
 
     Attributes:
         values: corpus scores as fractions of one; CIDEr as the toolkit gives it (at most 10).
-        per_example: (N,) scores in the order of the examples, for those of `values` that are the
-            mean of such scores.
+        per_example: (N,) scores in the order of the examples. Where `intervals` has no entry, the
+            value is their mean.
         headline: the key of `values` that selects checkpoints and leads every table.
+        intervals: 95 % bootstrap intervals of values that are no mean over examples.
+        left_out: scores that could not be computed -> why.
     """
 
     values: dict[str, float]
     per_example: dict[str, Values]
     headline: str
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
+
+_NAMED = 5
+"""How many questions an error names at most."""
 
 Metric = Callable[[Sequence[Prediction], Sequence[Example]], Scores]
 
@@ -45,7 +60,7 @@ def load_metric(name: str) -> Metric:
     """The metric of this name, ready to be used.
 
     A metric's module may define `require_tools()`, which checks for outside programs; it is called
-    here, so that a missing one is noticed before anything is generated.
+    here, so that what is missing is said before anything is generated.
 
     Args:
         name: a key of `METRICS`, or `package.module:function`.
@@ -58,6 +73,11 @@ def load_metric(name: str) -> Metric:
     module = sys.modules[metric.__module__]
     getattr(module, "require_tools", lambda: None)()
     return metric
+
+
+def load_final_metric(name: str) -> Metric:
+    """As `load_metric`, with every score that the metric's authors report: for evaluations."""
+    return load_metric(FINAL.get(name, name))
 
 
 def texts_in_order(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[str]:
@@ -73,13 +93,11 @@ def texts_in_order(predictions: Sequence[Prediction], examples: Sequence[Example
     """
     check_scorable(examples)
     texts = _unique_texts(predictions)
-    for example in examples:
-        if example.question_id not in texts:
-            raise DataError(f"question {example.question_id} has no prediction")
-    strangers = texts.keys() - {example.question_id for example in examples}
-    if strangers:
-        raise DataError(f"the prediction for {min(strangers)} belongs to no question of the split")
-    return [texts[example.question_id] for example in examples]
+    wanted = [example.question_id for example in examples]
+    _refuse([one for one in wanted if one not in texts], "has no prediction", of=len(wanted))
+    strangers = sorted(texts.keys() - set(wanted))
+    _refuse(strangers, "has a prediction but is no question of the split", of=len(texts))
+    return [texts[one] for one in wanted]
 
 
 def check_scorable(examples: Sequence[Example]) -> None:
@@ -105,9 +123,21 @@ def scores_from(per_example: dict[str, Values], *, headline: str) -> Scores:
 
 
 def _unique_texts(predictions: Sequence[Prediction]) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for prediction in predictions:
-        if prediction.question_id in texts:
-            raise DataError(f"question {prediction.question_id} has more than one prediction")
-        texts[prediction.question_id] = prediction.text
+    texts = {one.question_id: one.text for one in predictions}
+    if len(texts) < len(predictions):
+        times = Counter(one.question_id for one in predictions)
+        twice = [one for one, count in times.items() if count > 1]
+        _refuse(twice, "has more than one prediction", of=len(texts))
     return texts
+
+
+def _refuse(question_ids: Sequence[str], what: str, *, of: int) -> None:
+    """Raise if there are any; name the first ones and say how many."""
+    if not question_ids:
+        return
+    first = f"question {question_ids[0]} {what}"
+    if len(question_ids) == 1:
+        raise DataError(first)
+    named = ", ".join(question_ids[1:_NAMED])
+    more = f", {named}" + (", ..." if len(question_ids) > _NAMED else "")
+    raise DataError(f"{first}, and so {len(question_ids)} of {of}: {question_ids[0]}{more}")

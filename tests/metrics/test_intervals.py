@@ -5,7 +5,14 @@ import pytest
 
 from epalm.errors import DataError
 from epalm.metrics import intervals
-from epalm.metrics.intervals import GroupMean, bootstrap_interval, group_means
+from epalm.metrics.intervals import (
+    GroupMean,
+    all_intervals,
+    bootstrap_interval,
+    bootstrap_intervals,
+    group_means,
+)
+from epalm.metrics.registry import Scores
 
 
 def test_the_interval_of_many_values_is_close_to_the_normal_approximation() -> None:
@@ -46,6 +53,33 @@ def test_the_seed_decides_the_interval_and_batches_do_not(monkeypatch: pytest.Mo
 def test_no_values_have_no_interval() -> None:
     with pytest.raises(DataError, match="at least one value"):
         bootstrap_interval(np.array([]))
+
+
+def test_scores_of_sums_are_computed_for_every_sample_of_examples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    statistics = np.random.default_rng(6).integers(1, 9, size=(60, 2)).astype(np.float64)
+    found = bootstrap_intervals(statistics, lambda sums: sums[:, :1] / sums[:, 1:], rounds=500)
+    generator = np.random.default_rng(0)
+    ratios = []
+    for _ in range(500):
+        rows = [statistics[row] for row in generator.integers(60, size=60)]
+        ratios.append(sum(row[0] for row in rows) / sum(row[1] for row in rows))
+    assert found[0] == pytest.approx(tuple(np.quantile(ratios, (0.025, 0.975))))
+    monkeypatch.setattr(intervals, "_DRAWS_AT_ONCE", 700)
+    batched = bootstrap_intervals(statistics, lambda sums: sums[:, :1] / sums[:, 1:], rounds=500)
+    assert batched[0] == pytest.approx(found[0])
+
+
+def test_a_score_has_its_own_interval_or_that_of_its_mean_or_none() -> None:
+    each = np.array([0.0, 1.0, 1.0])
+    scores = Scores(
+        values={"mean": 2 / 3, "own": 0.5, "neither": 0.1},
+        per_example={"mean": each, "own": each},
+        headline="mean",
+        intervals={"own": (0.2, 0.8)},
+    )
+    assert all_intervals(scores) == {"mean": bootstrap_interval(each), "own": (0.2, 0.8)}
 
 
 def test_group_means_put_the_largest_group_first_and_leave_out_the_nameless() -> None:
