@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from epalm.devices import peak_device_memory
 from epalm.errors import DataError
+from epalm.memory import peak_memory
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.saved import ADAPTER_FILE, save_adapter
 
@@ -71,6 +73,15 @@ def load_state(folder: Path, model: EPALM, optimizer: Optimizer) -> Progress:
 def keep_best(folder: Path, model: EPALM) -> None:
     """Make the present weights the run's result."""
     save_adapter(model, folder / ADAPTER_FILE)
+
+
+def spent(progress: Progress) -> dict[str, float]:
+    """A run's wall time so far, in seconds, and this process's memory at its peak, in bytes."""
+    return {
+        "seconds": round(progress.seconds, 1),
+        "memory": peak_memory(),
+        "device_memory": peak_device_memory(),
+    }
 
 
 class MetricsLog:

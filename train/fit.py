@@ -19,7 +19,7 @@ from epalm.errors import Stopped, TrainingError
 from epalm.model.batch import Batch
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.loss import TokenLosses
-from epalm.train.checkpoint import MetricsLog, Progress, keep_best, load_state, save_state
+from epalm.train.checkpoint import MetricsLog, Progress, keep_best, load_state, save_state, spent
 from epalm.train.loader import Loader
 from epalm.train.parallel import ALONE, Group
 from epalm.train.recipe import Recipe
@@ -231,6 +231,8 @@ def validate_epoch(run: Run, epoch: int) -> None:
             keep_best(run.folder, run.model)
     run.progress.validated = epoch + 1
     run.progress.seconds += time.monotonic() - started
+    if run.log:
+        run.log.append(kind="spent", step=run.progress.step, epoch=epoch + 1, **spent(run.progress))
     save(run)
     shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in scores.items())
     logger.info("epoch %d: %s (best %d)", epoch + 1, shown, run.progress.best_epoch)

@@ -25,3 +25,10 @@ def pick_device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name} cannot be used: {reason}") from error
     return name
+
+
+def peak_device_memory() -> int:
+    """Bytes that torch has held at most on one GPU; 0 where it has used none."""
+    import torch
+
+    return max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())), default=0)

@@ -1,7 +1,15 @@
-"""How much main memory there is to use."""
+"""How much main memory there is to use, and how much was used."""
 
 import os
+import resource
+import sys
 from pathlib import Path
+
+
+def peak_memory() -> int:
+    """Bytes of main memory that this process has held at most, what it has mapped included."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def free_memory() -> int:
