@@ -88,7 +88,7 @@ def comparison(
         shares: trained share of all parameters but the encoder's, per row.
         evaluations: scores per row.
     """
-    from epalm.evaluate.report import interval, label, percent
+    from epalm.evaluate.tables import interval, label, percent
 
     headline, *others = show.scores
     count = len(evaluations[0].answered)

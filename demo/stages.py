@@ -8,10 +8,11 @@ from epalm.cache.store import Store
 from epalm.demo.dataset import write_dataset
 from epalm.demo.encoder import WEIGHTS
 from epalm.demo.modalities import Show
+from epalm.evaluate.pages import METRICS_FILE, REPORT_FILE
 from epalm.evaluate.records import Evaluation
 from epalm.evaluate.report import ReportData, write_report
-from epalm.evaluate.session import METRICS_FILE, REPORT_FILE, evaluate
 from epalm.evaluate.session import Request as EvalRequest
+from epalm.evaluate.session import evaluate
 from epalm.extract.plan import Settings, make_plan
 from epalm.extract.run import extract
 from epalm.tasks.manifest import media

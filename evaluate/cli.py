@@ -10,12 +10,14 @@ from rich.table import Table
 from epalm.console import configure_logging, duration, err_console, out_console, run_app
 from epalm.devices import pick_device
 from epalm.errors import UsageError
+from epalm.evaluate import report_cli
 
 if TYPE_CHECKING:
     from epalm.evaluate.records import Evaluation
     from epalm.evaluate.session import Finished
 
 app = typer.Typer(add_completion=False)
+report_cli.add_commands(app)
 
 INCOMPLETE = 3
 """Exit code when examples were left out because their medium could not be encoded."""
@@ -119,7 +121,7 @@ def command(
 
 def score_table(evaluation: "Evaluation") -> Table:
     """The scores times 100, as papers print them, with their intervals."""
-    from epalm.evaluate.report import interval, label, percent
+    from epalm.evaluate.tables import interval, label, percent
 
     blind = ", blind control" if evaluation.blind else ""
     table = Table(title=f"{evaluation.run}: {evaluation.task} {evaluation.split}{blind}")

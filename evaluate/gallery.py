@@ -1,5 +1,6 @@
 """Which examples a report shows, and how each of them looks there."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from epalm.evaluate.media import Embedded, embed
 from epalm.evaluate.records import Answered, Evaluation
 from epalm.tasks.records import MediaItem
 
-PER_GROUP = 8
-"""Cards per group; three groups of photos of about 20 kB make a report of half a megabyte."""
+PER_GROUP = 12
+"""Cards per group; three groups of photos of about 20 kB make a report of 0.7 megabytes."""
 
 GROUPS = ("best", "worst", "random")
 
@@ -22,22 +23,34 @@ _NOUNS = {"image": "photo", "video": "clip", "audio": "recording"}
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One run's answer on a card; `tone` is "good", "bad" or "" and colours the score."""
+    """One run's answer on a card.
+
+    Attributes:
+        run: its name.
+        text: the answer.
+        score: times 100.
+        metric: what the score is of.
+        tone: "good", "bad" or "" for the score's colour.
+        sure: the answer's probability in per cent; empty if unknown, and of captions.
+    """
 
     run: str
     text: str
     score: str
     metric: str
     tone: str
+    sure: str
 
 
 @dataclass(frozen=True)
 class Card:
-    """One example of the gallery."""
+    """One example of the gallery; `searched` is all of its words, in lower case."""
 
     group: str
     key: str
     prompt: str
+    types: tuple[str, ...]
+    searched: str
     alt: str
     medium: Embedded
     references: tuple[str, ...]
@@ -85,6 +98,12 @@ def shown_metric(evaluation: Evaluation) -> str:
     return evaluation.headline if evaluation.headline in per_example else next(iter(per_example))
 
 
+def confidence(answered: Answered) -> float | None:
+    """The probability that the model gives its answer; None if it was not followed."""
+    known = answered.log_probability
+    return None if known is None else math.exp(min(known, 0.0))
+
+
 def _card(
     group: str,
     evaluations: Sequence[Evaluation],
@@ -98,6 +117,10 @@ def _card(
         group=group,
         key=last.key,
         prompt=last.prompt,
+        types=tuple(name for name in (last.answer_type, last.question_type) if name),
+        searched=" ".join(
+            (last.prompt, last.key, *last.references, *(one.prediction for one in several))
+        ).lower(),
         alt=f"{noun}: {last.references[0]}" if caption else f"{noun} {last.key}",
         medium=embed(item) if item else Embedded("none", "its file was not found"),
         references=last.references if caption else _counted(last.references),
@@ -109,7 +132,15 @@ def _said(evaluation: Evaluation, answered: Answered) -> Said:
     metric = shown_metric(evaluation)
     score = answered.scores[metric]
     tone = "" if evaluation.kind == "caption" else ("good" if score >= 0.5 else "bad")
-    return Said(evaluation.run, answered.prediction, f"{100 * score:.1f}", metric, tone)
+    sure = confidence(answered) if evaluation.kind == "qa" else None
+    return Said(
+        run=evaluation.run,
+        text=answered.prediction,
+        score=f"{100 * score:.1f}",
+        metric=metric,
+        tone=tone,
+        sure="" if sure is None else f"{100 * sure:.0f}",
+    )
 
 
 def _counted(references: Sequence[str]) -> tuple[str, ...]:

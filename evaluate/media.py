@@ -2,7 +2,8 @@
 
 import base64
 import io
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +12,12 @@ from PIL import Image, ImageOps
 from epalm.evaluate.excerpts import (
     READ_ERRORS,
     SECONDS,
-    first_seconds,
+    SPECTRUM_HZ,
+    as_mp3,
+    first_samples,
+    frames_evenly,
     kind_of_pictures,
-    middle_frame,
+    spectrogram,
 )
 from epalm.tasks.records import MediaItem
 
@@ -25,6 +29,15 @@ BYTES_AT_MOST = 600_000
 
 COARSE_SIDE = 160
 """Pictures up to this longer side are shown in visible pixels; mostly drawings."""
+
+STRIP_FRAMES = 6
+"""Of a clip, in a row."""
+
+STRIP_SIDE = 160
+"""Pixels of the longer side of each of them."""
+
+_GAP = 2
+"""Pixels between them."""
 
 _JPEG_QUALITY = 80
 
@@ -53,23 +66,29 @@ class Embedded:
     """A medium inside a page.
 
     Attributes:
-        element: which HTML element shows it; "none" if the page only names it.
+        element: which HTML element shows it; "none" if there is nothing but the strip.
         address: a `data:` address; for "none" the reason, as a phrase.
         note: what is shown, as a phrase, where it is not the whole medium; else empty.
         coarse: pictures so small that they are shown in visible pixels instead of blurred.
+        strip: a `data:` address of a picture of the medium over time, i.e. frames in a row or a
+            spectrogram; empty for none.
+        strip_alt: what that is, as a phrase.
     """
 
     element: Element
     address: str
     note: str = ""
     coarse: bool = False
+    strip: str = ""
+    strip_alt: str = ""
 
 
 def embed(item: MediaItem) -> Embedded:
     """The medium as a `data:` address.
 
-    Photos are scaled down. Clips and recordings stand as they are if they are small and browsers
-    play them; else there is a frame of the clip, or the beginning of the recording.
+    Photos are scaled down. Of clips there are frames in a row, of recordings a spectrogram; both
+    stand there whole if they are small and browsers play them, else recordings with their
+    beginning.
     """
     if not item.path.is_file():
         return Embedded("none", "its file is no longer there")
@@ -84,44 +103,70 @@ def _photo(path: Path) -> Embedded:
     try:
         with Image.open(path) as opened:
             opened.draft("RGB", (2 * SIDE_AT_MOST, 2 * SIDE_AT_MOST))
-            return _picture(ImageOps.exif_transpose(opened).convert("RGB"))
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
+    coarse = max(picture.size) <= COARSE_SIDE
+    picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST))
+    return Embedded("image", _png(picture) if coarse else _jpeg(picture), coarse=coarse)
 
 
 def _clip(path: Path) -> Embedded:
-    if _small(path) and path.suffix.lower() in _PLAYABLE:
-        codec, side = kind_of_pictures(path)
-        if codec in _CODECS:
-            return replace(_whole(path), coarse=side <= COARSE_SIDE)
-    return replace(_picture(middle_frame(path)), note="the frame in the middle of the clip")
+    codec, side = kind_of_pictures(path)
+    coarse = side <= COARSE_SIDE
+    frames = frames_evenly(path, STRIP_FRAMES)
+    strip = _in_a_row(frames)
+    alt = f"{len(frames)} frames, evenly spread over the clip"
+    shown: tuple[Element, str] = ("none", "it is too large, or browsers do not play it")
+    if _playable(path) and codec in _CODECS:
+        shown = _whole(path)
+    drawn = _png(strip) if coarse else _jpeg(strip)
+    return Embedded(*shown, coarse=coarse, strip=drawn, strip_alt=alt)
 
 
 def _recording(path: Path) -> Embedded:
-    if _small(path) and path.suffix.lower() in _PLAYABLE:
-        return _whole(path)
-    note = f"the first {SECONDS:g} seconds at most"
-    return Embedded("audio", _address(first_seconds(path), "audio/mpeg"), note)
+    samples = first_samples(path)
+    note = ""
+    if _playable(path):
+        element, address = _whole(path)
+    else:
+        element, address = "audio", _address(as_mp3(samples), "audio/mpeg")
+        note = f"the first {SECONDS:g} seconds at most"
+    strip = _jpeg(spectrogram(samples))
+    alt = f"spectrogram up to {SPECTRUM_HZ / 1000:g} kHz, of the first {SECONDS:g} seconds at most"
+    return Embedded(element, address, note, strip=strip, strip_alt=alt)
 
 
-def _small(path: Path) -> bool:
-    return path.stat().st_size <= BYTES_AT_MOST
+def _playable(path: Path) -> bool:
+    return path.stat().st_size <= BYTES_AT_MOST and path.suffix.lower() in _PLAYABLE
 
 
-def _whole(path: Path) -> Embedded:
+def _whole(path: Path) -> tuple[Element, str]:
     element, mime = _PLAYABLE[path.suffix.lower()]
-    return Embedded(element, _address(path.read_bytes(), mime))
+    return element, _address(path.read_bytes(), mime)
 
 
-def _picture(picture: Image.Image) -> Embedded:
-    """Without loss if it is small, else scaled down."""
+def _in_a_row(frames: Sequence[Image.Image]) -> Image.Image:
+    """Side by side, all as large as the first."""
+    first = frames[0].copy()
+    first.thumbnail((STRIP_SIDE, STRIP_SIDE))
+    width, height = first.size
+    row = Image.new("RGB", (len(frames) * (width + _GAP) - _GAP, height), "white")
+    for place, frame in enumerate(frames):
+        row.paste(frame.resize((width, height)), (place * (width + _GAP), 0))
+    return row
+
+
+def _png(picture: Image.Image) -> str:
     out = io.BytesIO()
-    if max(picture.size) <= COARSE_SIDE:
-        picture.save(out, "PNG")
-        return Embedded("image", _address(out.getvalue(), "image/png"), coarse=True)
-    picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST))
+    picture.save(out, "PNG")
+    return _address(out.getvalue(), "image/png")
+
+
+def _jpeg(picture: Image.Image) -> str:
+    out = io.BytesIO()
     picture.save(out, "JPEG", quality=_JPEG_QUALITY)
-    return Embedded("image", _address(out.getvalue(), "image/jpeg"))
+    return _address(out.getvalue(), "image/jpeg")
 
 
 def _address(content: bytes, mime: str) -> str:

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from epalm.cache.source import FeatureSource
 from epalm.console import progress
-from epalm.model.answering import Answerer, Questions, answer_all
+from epalm.model.answering import Answer, Answerer, Questions, answer_all
 from epalm.model.saved import LoadedRun
-from epalm.tasks.records import Example, Prediction
+from epalm.tasks.records import Example
 
 
 def predict(
@@ -20,7 +20,7 @@ def predict(
     *,
     batch_size: int,
     quiet: bool = False,
-) -> list[Prediction]:
+) -> list[Answer]:
     """Answer every example.
 
     Args:
@@ -32,7 +32,7 @@ def predict(
         quiet: show no progress.
 
     Returns:
-        One prediction per example, in the order of the examples.
+        One answer per example, in the order of the examples.
     """
     keys = [example.key for example in examples]
 
@@ -41,7 +41,7 @@ def predict(
 
     questions = Questions([example.prompt for example in examples], keys, read)
     with progress("answering", total=len(examples), unit="examples", quiet=quiet) as tick:
-        texts = answer_all(
+        return answer_all(
             run.model,
             run.tokenizer,
             run.record.model.text_template(),
@@ -50,7 +50,3 @@ def predict(
             batch_size=batch_size,
             tick=tick,
         )
-    return [
-        Prediction(example.question_id, example.key, text)
-        for example, text in zip(examples, texts, strict=True)
-    ]

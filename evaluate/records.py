@@ -35,6 +35,10 @@ class Answered:
         prediction: the generated text.
         references: what it was scored against.
         scores: metric -> score of this example alone.
+        question_type: its group, see `epalm.evaluate.groups`; empty for captions.
+        answer_type: likewise.
+        log_probability: see `epalm.model.answering.Answer`, as the next; None if not followed.
+        tokens: likewise.
     """
 
     id: str
@@ -43,6 +47,10 @@ class Answered:
     prediction: str
     references: tuple[str, ...]
     scores: dict[str, float]
+    question_type: str = ""
+    answer_type: str = ""
+    log_probability: float | None = None
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,11 @@ class Evaluation:
         skipped: question ids left out because their medium could not be encoded.
         seconds: wall time of generating and scoring.
         answered: every scored example, in the split's order.
+        features: path or URL of the store that was read; empty in files of earlier versions.
+        data_root: where the task's files lay; likewise.
+        device: that computed; likewise.
+        memory: bytes of main memory held at most; 0 likewise.
+        device_memory: bytes on a GPU at most; 0 without one.
     """
 
     run: str
@@ -78,6 +91,11 @@ class Evaluation:
     skipped: tuple[str, ...]
     seconds: float
     answered: tuple[Answered, ...] = field(repr=False)
+    features: str = ""
+    data_root: str = ""
+    device: str = ""
+    memory: int = 0
+    device_memory: int = 0
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:

@@ -1,23 +1,36 @@
-"""One HTML file about one or several runs: scores, curves, examples, settings."""
+"""One HTML file about one or several runs: scores, curves, examples, costs, settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from epalm import __version__
 from epalm.cache.durable import write_file
-from epalm.errors import UsageError
-from epalm.evaluate.curves import LINE_COLOURS, Curve, draw, read_curve
+from epalm.evaluate.calibration import calibrate
+from epalm.evaluate.compare import check_comparable
+from epalm.evaluate.costs import Costs
+from epalm.evaluate.curves import read_curve
 from epalm.evaluate.gallery import GROUPS, gallery_cards, shown_metric
-from epalm.evaluate.records import Evaluation, Score
+from epalm.evaluate.plots import colour, curves_figure, inline_svg, png, reliability_figure
+from epalm.evaluate.published import published
+from epalm.evaluate.records import Evaluation
+from epalm.evaluate.tables import (
+    breakdown_tables,
+    cost_rows,
+    difference_rows,
+    label,
+    score_cells,
+    score_rows,
+    setting_rows,
+)
 from epalm.tasks.records import MediaItem
 
-GROUPS_AT_MOST = 24
-"""Rows of a break-down; VQA v2 has 65 question types."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -29,88 +42,96 @@ class ReportData:
         evaluations: one column each, all of one task and split; the gallery is chosen by the last.
         lead: a sentence or two below the heading, e.g. how large the language model is.
         media: key -> medium, for the gallery; cards of media it lacks show text alone.
-        metrics_files: each evaluation's metrics.jsonl, in their order; empty for no curves. Files
-            that do not exist are passed over.
+        metrics_files: each evaluation's metrics.jsonl, in their order, None for one without a
+            curve; empty for no curves. Files that do not exist are passed over.
+        costs: name of a run -> what it took; empty for no table.
     """
 
     title: str
     evaluations: tuple[Evaluation, ...]
     lead: str = ""
     media: Mapping[str, MediaItem] = field(default_factory=dict, repr=False)
-    metrics_files: tuple[Path, ...] = ()
+    metrics_files: tuple[Path | None, ...] = ()
+    costs: Mapping[str, Costs] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of the page; its file stands beside the page as <page>-<name>.png."""
+
+    name: str
+    title: str
+    figure: "Figure"
+
+    @property
+    def svg(self) -> Markup:
+        """For the page."""
+        return Markup(inline_svg(self.figure, self.title))
 
 
 def write_report(path: Path, data: ReportData) -> None:
     """Write a page that shows everything without any other file and without a network.
 
+    Its drawings also stand beside it as PNG files.
+
     Raises:
         UsageError: no evaluations, or evaluations of different tasks or splits.
         MalformedFileError: a metrics.jsonl that is none.
     """
-    _check_comparable(data.evaluations)
+    check_comparable(data.evaluations)
     environment = Environment(
         loader=PackageLoader("epalm.evaluate"), autoescape=True, trim_blocks=False
     )
-    page = environment.get_template("report.html.j2").render(_context(data))
+    charts = _curve_charts(data)
+    reliability = _reliability_charts(data.evaluations)
+    context = _context(data) | {"charts": charts, "reliability": reliability}
+    page = environment.get_template("report.html.j2").render(context)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for chart in (*charts, *reliability):
+        path.with_name(f"{path.stem}-{chart.name}.png").write_bytes(png(chart.figure))
     write_file(path, page)
-
-
-def label(name: str) -> str:
-    """A metric's name as people read it: "exact match"."""
-    return name.replace("_", " ")
-
-
-def percent(value: float) -> str:
-    """A score as papers print it, times 100 with two decimals."""
-    return f"{100 * value:.2f}"
-
-
-def interval(score: Score) -> str:
-    """The score's interval as text; empty if it has none."""
-    if score.low is None or score.high is None:
-        return ""
-    return f"{percent(score.low)} to {percent(score.high)}"
-
-
-def _check_comparable(evaluations: Sequence[Evaluation]) -> None:
-    tasks = {(one.task, one.split, one.headline) for one in evaluations}
-    if len(tasks) != 1:
-        found = ", ".join(sorted(f"{task} {split} ({name})" for task, split, name in tasks))
-        raise UsageError(
-            f"a report compares runs on one task and split, found {found or 'no evaluation'}"
-        )
 
 
 def _context(data: ReportData) -> dict[str, Any]:
     last = data.evaluations[-1]
     cards = gallery_cards(data.evaluations, data.media)
+    headline = _headline(data.evaluations)
+    curved = zip(headline["rows"], data.metrics_files, strict=False)
     groups = {name: sum(card.group == name for card in cards) for name in GROUPS}
     return {
         "title": data.title,
         "lead": data.lead,
         "version": __version__,
         "runs": [one.run for one in data.evaluations],
-        "facts": _facts(last),
+        "facts": _facts(last, data.costs),
         "warnings": _warnings(data.evaluations),
-        "headline": _headline(data.evaluations),
-        "score_rows": _score_rows(data.evaluations),
-        "charts": _charts(data),
-        "breakdowns": _breakdowns(data.evaluations),
+        "headline": headline,
+        "curved": [row for row, file in curved if file],
+        "published": published(last.task),
+        "score_rows": score_rows(data.evaluations),
+        "differences": difference_rows(data.evaluations),
+        "calibration": [_error(one) for one in data.evaluations],
+        "breakdowns": breakdown_tables(data.evaluations),
+        "cost_runs": list(data.costs),
+        "cost_rows": cost_rows(list(data.costs.values())),
         "cards": cards,
         "cards_note": _cards_note(last),
         "card_groups": [("all", len(cards)), *groups.items()],
+        "card_types": sorted({name for card in cards for name in card.types}),
         "several_sentences": last.kind == "caption",
-        "setting_rows": _setting_rows([one.settings for one in data.evaluations]),
+        "setting_rows": setting_rows([one.settings for one in data.evaluations]),
     }
 
 
-def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+def _facts(evaluation: Evaluation, costs: Mapping[str, Costs]) -> list[tuple[str, str]]:
     noun = "captions" if evaluation.kind == "caption" else "questions"
+    known = costs.get(evaluation.run)
+    trained = [("trained parameters", f"{known.trained:,}")] if known else []
     return [
         ("task", evaluation.task),
         ("split", evaluation.split),
         (noun, f"{len(evaluation.answered):,}"),
+        *trained,
     ]
 
 
@@ -127,81 +148,53 @@ def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """The bars: lengths in per cent of the longest possible, or of the highest score above it."""
-    name = evaluations[-1].headline
+    last = evaluations[-1]
+    name = last.headline
     scores = [one.scores[name] for one in evaluations]
-    full = max(1.0, *(score.high or score.value for score in scores))
-    rows = []
-    for number, (one, score) in enumerate(zip(evaluations, scores, strict=True)):
-        low, high = (score.low or 0.0), (score.high or 0.0)
-        rows.append(
-            {
-                "run": one.run,
-                "colour": LINE_COLOURS[number % len(LINE_COLOURS)],
-                "value": percent(score.value),
-                "range": interval(score),
-                "width": f"{100 * score.value / full:.2f}",
-                "left": f"{100 * low / full:.2f}",
-                "span": f"{100 * (high - low) / full:.2f}",
-            }
-        )
-    return {"name": label(name), "rows": rows}
+    figures = [one for one in published(last.task) if one.metric == name]
+    tops = [score.high or score.value for score in scores]
+    full = max(1.0, *tops, *(one.value / 100 for one in figures))
+    rows = [
+        {"run": one.run, "colour": colour(number)} | score_cells(score, full=full)
+        for number, (one, score) in enumerate(zip(evaluations, scores, strict=True))
+    ]
+    paper = [
+        {"run": one.method, "on": one.on, "value": f"{one.value:.2f}", "width": one.value / full}
+        for one in figures[:1]
+    ]
+    return {"name": label(name), "rows": rows, "paper": paper}
 
 
-def _score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    rows = []
-    for name in evaluations[-1].scores:
-        found = [one.scores.get(name) for one in evaluations]
-        top = max(score.value for score in found if score)
-        cells = [
-            {
-                "value": percent(score.value) if score else "-",
-                "range": interval(score) if score else "",
-                "best": len(found) > 1 and score is not None and score.value == top,
-            }
-            for score in found
-        ]
-        rows.append({"name": label(name), "cells": cells})
-    return rows
-
-
-def _charts(data: ReportData) -> list[dict[str, Any]]:
+def _curve_charts(data: ReportData) -> list[Chart]:
     headline = data.evaluations[-1].headline
     wanted = (
-        ("Training loss", "train", "loss", False),
-        (f"Validation {label(headline)}, times 100", "val", headline, True),
+        ("loss", "Training loss", "train", "loss", False),
+        ("validation", f"Validation {label(headline)}, times 100", "val", headline, True),
     )
     charts = []
-    for title, kind, metric, scaled in wanted:
-        curves = _curves(data, kind=kind, metric=metric)
+    for name, title, kind, metric, scaled in wanted:
+        curves = [
+            read_curve(file, kind=kind, metric=metric) if file else None
+            for file in data.metrics_files
+        ]
         if any(curves):
-            svg = Markup(draw(curves, title=title, axis=label(metric), percent=scaled))
-            charts.append({"title": title, "svg": svg})
+            figure = curves_figure(curves, axis=label(metric), percent=scaled)
+            charts.append(Chart(name, title, figure))
     return charts
 
 
-def _curves(data: ReportData, *, kind: str, metric: str) -> list[Curve | None]:
-    return [read_curve(file, kind=kind, metric=metric) for file in data.metrics_files]
+def _reliability_charts(evaluations: Sequence[Evaluation]) -> list[Chart]:
+    found = [calibrate(one) for one in evaluations]
+    if not any(found):
+        return []
+    axis = f"mean {label(shown_metric(evaluations[-1]))}"
+    figure = reliability_figure(found, axis=axis)
+    return [Chart("calibration", f"{axis.capitalize()} over mean confidence", figure)]
 
 
-def _breakdowns(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    tables = []
-    for name, groups in evaluations[-1].breakdowns.items():
-        means = [
-            {group.name: group.mean for group in one.breakdowns.get(name, ())}
-            for one in evaluations
-        ]
-        rows = [
-            {
-                "name": group.name,
-                "count": f"{group.count:,}",
-                "cells": [
-                    percent(known[group.name]) if group.name in known else "-" for known in means
-                ],
-            }
-            for group in groups[:GROUPS_AT_MOST]
-        ]
-        tables.append({"name": name, "rows": rows, "left_out": len(groups[GROUPS_AT_MOST:])})
-    return tables
+def _error(evaluation: Evaluation) -> str:
+    found = calibrate(evaluation)
+    return f"{100 * found.error:.2f}" if found else "-"
 
 
 def _cards_note(evaluation: Evaluation) -> str:
@@ -209,8 +202,3 @@ def _cards_note(evaluation: Evaluation) -> str:
         f"The best and the worst by {label(shown_metric(evaluation))}, and a random sample, which "
         "alone says what to expect. Scores are multiplied by 100."
     )
-
-
-def _setting_rows(settings: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    names = list(dict.fromkeys(name for one in settings for name in one))
-    return [{"name": name, "cells": [one.get(name, "-") for one in settings]} for name in names]

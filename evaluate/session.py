@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from epalm.cache.blind import BlindSource
@@ -10,22 +10,22 @@ from epalm.cache.plan import AUTO
 from epalm.cache.reader import open_reader
 from epalm.cache.source import FeatureSource
 from epalm.cache.store import Store
+from epalm.devices import peak_device_memory
 from epalm.errors import DataError, MissingFileError
-from epalm.evaluate.asked import asked_task, check_store, find_media, title_of
+from epalm.evaluate.asked import asked_task, check_store, title_of
+from epalm.evaluate.groups import answer_types, breakdowns, question_types
+from epalm.evaluate.pages import write_page
 from epalm.evaluate.predict import predict
 from epalm.evaluate.protocol import Protocol, Way
 from epalm.evaluate.records import Answered, Evaluation, Score, write_evaluation
-from epalm.evaluate.report import ReportData, write_report
 from epalm.evaluate.settings import readable_settings
-from epalm.metrics.intervals import GroupMean, bootstrap_interval, group_means
+from epalm.memory import peak_memory
+from epalm.metrics.intervals import bootstrap_interval
 from epalm.metrics.registry import Scores, check_scorable, load_metric
+from epalm.model.answering import Answer
 from epalm.model.saved import ADAPTER_FILE, RECORD_FILE, RunRecord, load_run
-from epalm.model.variants import find_variant
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Example, Prediction, Task
-
-REPORT_FILE = "report.html"
-METRICS_FILE = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,9 @@ def evaluate(request: Request) -> Finished:
     evaluation = _evaluation(request, task, source, asked, examples, way=way)
     about = title_of(task, store.spec) if request.task else ""
     folder = request.run / "eval" / folder_name(request, way, about=about, blind=evaluation.blind)
+    evaluation = replace(evaluation, features=features, data_root=str(root))
     write_evaluation(folder, evaluation)
-    data = ReportData(
-        title=f"{evaluation.run}, {evaluation.split}",
-        lead=_lead(record),
-        evaluations=(evaluation,),
-        media=find_media(source.spec, root),
-        metrics_files=(request.run / METRICS_FILE,),
-    )
-    write_report(folder / REPORT_FILE, data)
+    write_page(request.run, folder)
     return Finished(evaluation, folder)
 
 
@@ -156,18 +150,6 @@ def corpus_scores(scores: Scores) -> dict[str, Score]:
     }
 
 
-def breakdowns(scores: Scores, examples: Sequence[Example]) -> dict[str, tuple[GroupMean, ...]]:
-    """The headline's mean by question type and by answer type, where examples have them."""
-    column = scores.per_example.get(scores.headline)
-    if column is None:
-        return {}
-    tables = {
-        "answer type": tuple(group_means(column, [one.answer_type for one in examples])),
-        "question type": tuple(group_means(column, [one.question_type for one in examples])),
-    }
-    return {name: groups for name, groups in tables.items() if groups}
-
-
 def _evaluation(
     request: Request,
     task: Task,
@@ -182,7 +164,7 @@ def _evaluation(
     keys = [example.key for example in examples]
     read_from = BlindSource(source, [keys], run.record.seed) if blind else source
     started = time.monotonic()
-    predictions = predict(
+    answers = predict(
         run,
         examples,
         read_from,
@@ -190,6 +172,10 @@ def _evaluation(
         batch_size=request.batch_size,
         quiet=request.quiet,
     )
+    predictions = [
+        Prediction(example.question_id, example.key, answer.text)
+        for example, answer in zip(examples, answers, strict=True)
+    ]
     scores = load_metric(task.metric)(predictions, examples)
     kept = {example.question_id for example in examples}
     return Evaluation(
@@ -205,23 +191,31 @@ def _evaluation(
         fingerprint=source.spec.comparable(),
         skipped=tuple(one.question_id for one in asked if one.question_id not in kept),
         seconds=time.monotonic() - started,
-        answered=_answered(examples, predictions, scores),
+        answered=_answered(examples, answers, scores),
+        device=request.device,
+        memory=peak_memory(),
+        device_memory=peak_device_memory(),
     )
 
 
 def _answered(
-    examples: Sequence[Example], predictions: Sequence[Prediction], scores: Scores
+    examples: Sequence[Example], answers: Sequence[Answer], scores: Scores
 ) -> tuple[Answered, ...]:
+    (_, kinds), (_, forms) = question_types(examples), answer_types(examples)
     return tuple(
         Answered(
             id=example.question_id,
             key=example.key,
             prompt=example.prompt,
-            prediction=prediction.text,
+            prediction=answer.text,
             references=example.references,
             scores={name: float(column[row]) for name, column in scores.per_example.items()},
+            question_type=kinds[row] if example.prompt else "",
+            answer_type=forms[row] if example.prompt else "",
+            log_probability=answer.log_probability,
+            tokens=answer.tokens,
         )
-        for row, (example, prediction) in enumerate(zip(examples, predictions, strict=True))
+        for row, (example, answer) in enumerate(zip(examples, answers, strict=True))
     )
 
 
@@ -234,14 +228,3 @@ def _encodable(examples: Sequence[Example], source: FeatureSource) -> list[Examp
             "store's errors.jsonl"
         )
     return kept
-
-
-def _state(record: RunRecord) -> str:
-    return find_variant(record.model.variant).language_model
-
-
-def _lead(record: RunRecord) -> str:
-    return (
-        f"{record.trained:,} trained parameters let the {_state(record)} language model "
-        f"{Path(record.model.lm).name} read the vectors of {record.store['encoder']}."
-    )

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epalm.model.batch import Template, collate_prompts, prompt_ids
-from epalm.model.decode import Decoding, continue_texts
+from epalm.model.decode import ChosenTokens, Decoding, continue_texts
 from epalm.model.epalm import EPALM
 from epalm.model.prefix_cache import PrefixCache
 
@@ -53,11 +53,27 @@ class Asked:
     names: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered, and how sure the model was of it.
+
+    Attributes:
+        text: without special tokens and outer blanks.
+        log_probability: natural logarithm of the probability that the model gives the answer's
+            tokens, end token included, after picture and prompt; None if it was not followed.
+        tokens: how many tokens that is the sum over.
+    """
+
+    text: str
+    log_probability: float | None = None
+    tokens: int = 0
+
+
 class Answerer(Protocol):
     """A way to answer."""
 
-    def __call__(self, model: EPALM, asked: Asked) -> list[str]:
-        """One text per question."""
+    def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
+        """One answer per question."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +88,12 @@ class Generator:
     tokenizer: PreTrainedTokenizerBase
     decoding: Decoding
 
-    def __call__(self, model: EPALM, asked: Asked) -> list[str]:
-        """The text that follows each prompt, without special tokens and outer blanks."""
+    def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
+        """The text that follows each prompt; beams leave their probability unknown."""
         seeds = [zlib.crc32(name.encode(), self.decoding.seed) for name in asked.names]
+        end = model.language_model.config.eos_token_id
+        assert isinstance(end, int)  # OPT has one
+        chosen = ChosenTokens(end)
         ids = continue_texts(
             model,
             asked.cache,
@@ -83,9 +102,15 @@ class Generator:
             self.decoding,
             pictures=asked.pictures,
             seeds=seeds,
+            chosen=None if self.decoding.num_beams > 1 else chosen,
         )
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        texts = [
+            text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        ]
+        if self.decoding.num_beams > 1:
+            return [Answer(text) for text in texts]
+        sums, counts = chosen.sums(ids)
+        return list(map(Answer, texts, sums.tolist(), counts.tolist()))
 
 
 @torch.no_grad()
@@ -98,7 +123,7 @@ def answer_all(
     *,
     batch_size: int,
     tick: Callable[[int], object],
-) -> list[str]:
+) -> list[Answer]:
     """An answer to every question, in their order.
 
     Args:
@@ -113,7 +138,7 @@ def answer_all(
     model.eval()
     device = next(model.parameters()).device
     lengths = [len(ids) for ids in prompt_ids(tokenizer, template, questions.prompts)]
-    texts = [""] * len(lengths)
+    answers = [Answer("")] * len(lengths)
     for window in windows(questions.keys, WINDOW * batch_size):
         some = {questions.keys[place]: place for place in window}
         vectors = questions.read(list(some.values()))
@@ -128,10 +153,10 @@ def answer_all(
             pictures = torch.tensor([rows[key] for key in keys])
             names = [f"{key}\n{prompt}" for key, prompt in zip(keys, prompts, strict=True)]
             asked = Asked(cache, pictures.to(device), ids.to(device), mask.to(device), names)
-            for place, text in zip(batch, answer(model, asked), strict=True):
-                texts[place] = text
+            for place, found in zip(batch, answer(model, asked), strict=True):
+                answers[place] = found
             tick(len(batch))
-    return texts
+    return answers
 
 
 def windows(keys: Sequence[str], size: int) -> Iterator[list[int]]:

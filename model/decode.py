@@ -86,6 +86,50 @@ class RowNoise(LogitsProcessor):
         return scores - waits.clamp_(min=torch.finfo(waits.dtype).tiny).log_()
 
 
+class ChosenTokens(LogitsProcessor):
+    """Changes nothing; remembers how probable each token was that a row went on with.
+
+    It has to stand before all others, to see the model's own logits, and rows must not change
+    places: it is of no use to beams.
+    """
+
+    def __init__(self, end: int) -> None:
+        """Nothing was chosen yet.
+
+        Args:
+            end: id of the end token; what follows it counts for nothing.
+        """
+        self._end = end
+        self._latest: Tensor | None = None
+        self._found: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(rows, vocabulary) float32, as they came."""
+        self._settle(input_ids[:, -1])
+        self._latest = scores.log_softmax(dim=-1)
+        return scores
+
+    def sums(self, new_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model gave to each text.
+
+        Args:
+            new_ids: (rows, new) int64, all that was generated.
+
+        Returns:
+            The logarithms' sum over each row's tokens, the end token included, (rows) float32, and
+            the number of those tokens, (rows) int64.
+        """
+        self._settle(new_ids[:, -1])
+        ends = (new_ids == self._end).long()
+        counted = ends.cumsum(dim=1) - ends == 0
+        found = torch.stack(self._found, dim=1)
+        return found.masked_fill(~counted, 0).sum(dim=1), counted.sum(dim=1)
+
+    def _settle(self, tokens: Tensor) -> None:
+        if self._latest is not None:
+            self._found.append(self._latest.gather(1, tokens[:, None])[:, 0])
+
+
 @torch.no_grad()  # in inference mode, sharded weights could not be used for training again
 def generate(
     model: EPALM,
@@ -123,6 +167,7 @@ def continue_texts(
     *,
     pictures: Tensor,
     seeds: Sequence[int] = (),
+    chosen: ChosenTokens | None = None,
 ) -> Tensor:
     """Ids that follow each prompt, padded after the end token.
 
@@ -136,6 +181,7 @@ def continue_texts(
         decoding: see `Decoding`.
         pictures: (B) int64, the row of `cache` that each prompt is about.
         seeds: B numbers that decide the draws if the decoding samples.
+        chosen: follows the probabilities of one beam's tokens.
 
     Returns:
         (B, at most max_new_tokens) int64.
@@ -158,7 +204,7 @@ def continue_texts(
         attention_mask=attention_mask,
         past_key_values=read,
         generation_config=_configuration(model.language_model.config, decoding),
-        logits_processor=_draws(decoding, seeds, input_ids.device),
+        logits_processor=_processors(decoding, seeds, input_ids.device, chosen),
         synced_gpus=sharded,
     )
     ids: Tensor = out[:, length:]
@@ -210,15 +256,17 @@ def _configuration(config: PretrainedConfig, decoding: Decoding) -> GenerationCo
     )
 
 
-def _draws(
-    decoding: Decoding, seeds: Sequence[int], device: torch.device
-) -> LogitsProcessorList | None:
+def _processors(
+    decoding: Decoding, seeds: Sequence[int], device: torch.device, chosen: ChosenTokens | None
+) -> LogitsProcessorList:
+    processors = LogitsProcessorList()
+    if chosen:
+        processors.append(chosen)
     if not decoding.do_sample:
-        return None
-    draws = LogitsProcessorList()
+        return processors
     if decoding.temperature != 1:
-        draws.append(TemperatureLogitsWarper(decoding.temperature))
+        processors.append(TemperatureLogitsWarper(decoding.temperature))
     if decoding.top_p < 1:
-        draws.append(TopPLogitsWarper(decoding.top_p))
-    draws.append(RowNoise(seeds, device))
-    return draws
+        processors.append(TopPLogitsWarper(decoding.top_p))
+    processors.append(RowNoise(seeds, device))
+    return processors

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import UsageError
-from epalm.model.answering import Asked
+from epalm.model.answering import Answer, Asked
 from epalm.model.batch import Template, answer_ids
 from epalm.model.decode import check_room, read_text
 from epalm.model.epalm import EPALM
@@ -87,9 +87,9 @@ class Ranker:
 
     answers: AnswerList
 
-    def __call__(self, model: EPALM, asked: Asked) -> list[str]:
+    def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
         """The best answer to each question."""
-        best, _ = rank(
+        best, scores = rank(
             model,
             asked.cache,
             asked.input_ids,
@@ -97,7 +97,11 @@ class Ranker:
             self.answers,
             pictures=asked.pictures,
         )
-        return [self.answers.texts[place] for place in best.tolist()]
+        counts = self.answers.lengths + 1
+        return [
+            Answer(self.answers.texts[place], score, int(counts[place]))
+            for place, score in zip(best.tolist(), scores.tolist(), strict=True)
+        ]
 
 
 @torch.no_grad()

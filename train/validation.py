@@ -58,7 +58,7 @@ class Validation:
 
         prompts, keys = zip(*((one.prompt, one.key) for one in examples), strict=True)
         with set_stance("force_eager"):  # layers are compiled for training's steps
-            return answer_all(
+            answers = answer_all(
                 self.model,
                 self.tokenizer,
                 self.template,
@@ -67,6 +67,7 @@ class Validation:
                 batch_size=-(-self.recipe.batch_size // self.group.world),
                 tick=_no_progress,
             )
+        return [answer.text for answer in answers]
 
     def _score(self, texts: Sequence[str]) -> dict[str, float]:
         pairs = zip(self.examples, texts, strict=True)

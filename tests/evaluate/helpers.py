@@ -104,6 +104,9 @@ def evaluation(run: str = "full", *, answers: int = 6, text: str = "lamp") -> Ev
             prediction=text,
             references=("lamp", "lamp", "cup"),
             scores={"exact_match": float(row % 2)},
+            question_type="what is",
+            log_probability=-0.5,
+            tokens=2,
         )
         for row in range(answers)
     )

@@ -12,13 +12,17 @@ import pytest
 import soundfile
 from PIL import Image
 
-from epalm.evaluate.media import BYTES_AT_MOST, SIDE_AT_MOST, Embedded, embed
+from epalm.evaluate import excerpts
+from epalm.evaluate.media import BYTES_AT_MOST, STRIP_FRAMES, Embedded, embed
 from epalm.tasks.records import MediaItem, Modality
 
 COUNT = 31
 """Frames of every clip made here; the middle one is number 15."""
 
-MIDDLE_GREY = 15 * 8
+MIDDLES = [(2 * part + 1) * COUNT // (2 * STRIP_FRAMES) for part in range(STRIP_FRAMES)]
+"""Frames in the middles of equal stretches."""
+
+STRIP_SIZES = {"a.gif": (64, 48), "a.mp4": (160, 120), "a.webm": (160, 120)}
 
 
 def shades(size: tuple[int, int]) -> list[Image.Image]:
@@ -69,7 +73,21 @@ def embedded(path: Path, modality: Modality) -> Embedded:
 
 
 def content(medium: Embedded) -> io.BytesIO:
-    return io.BytesIO(base64.b64decode(medium.address.partition(",")[2]))
+    return decoded(medium.address)
+
+
+def decoded(address: str) -> io.BytesIO:
+    return io.BytesIO(base64.b64decode(address.partition(",")[2]))
+
+
+def check_strip(medium: Embedded, width: int, height: int) -> None:
+    """Each frame of the row is the shade of its time, give or take one; AVI counts from 1."""
+    with Image.open(decoded(medium.strip)) as opened:
+        strip = opened.convert("L")
+    assert strip.size == (STRIP_FRAMES * (width + 2) - 2, height)
+    greys = [strip.getpixel((part * (width + 2) + width // 2, 9)) for part in range(STRIP_FRAMES)]
+    assert greys == pytest.approx([8 * place for place in MIDDLES], abs=13)
+    assert medium.strip_alt == "6 frames, evenly spread over the clip"
 
 
 def test_a_small_drawing_is_embedded_without_loss(tmp_path: Path) -> None:
@@ -101,6 +119,7 @@ def test_a_small_clip_that_browsers_play_is_embedded_as_it_is(
     assert (medium.element + ", coarse" * medium.coarse, medium.note) == (shown, "")
     assert medium.address.startswith(f"data:{mime};base64,")
     assert content(medium).read() == (tmp_path / name).read_bytes()
+    check_strip(medium, *STRIP_SIZES[name])
 
 
 @pytest.mark.parametrize(
@@ -113,16 +132,14 @@ def test_a_small_clip_that_browsers_play_is_embedded_as_it_is(
         ("unplayable.mp4", lambda path: write_clip(path, "mpeg4")),
     ],
 )
-def test_of_other_clips_there_is_the_frame_in_the_middle(
+def test_of_other_clips_there_are_frames_in_a_row_alone(
     tmp_path: Path, name: str, write: Callable[[Path], None]
 ) -> None:
     write(tmp_path / name)
     medium = embedded(tmp_path / name, "video")
-    assert (medium.element, medium.note) == ("image", "the frame in the middle of the clip")
-    with Image.open(content(medium)) as still:
-        assert still.size == (SIDE_AT_MOST, 240)
-        grey = still.convert("L").getpixel((9, 9))
-    assert grey == pytest.approx(MIDDLE_GREY, abs=11)  # AVI counts time from one frame earlier
+    assert medium.element == "none"
+    assert medium.address == "it is too large, or browsers do not play it"
+    check_strip(medium, 160, 120)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +182,27 @@ def test_of_other_recordings_there_are_the_first_seconds(
     assert len(medium.address) < BYTES_AT_MOST / 2
 
 
+def test_frames_far_apart_are_sought_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "a.mkv", "h264")
+    near = embedded(tmp_path / "a.mkv", "video").strip
+    monkeypatch.setattr(excerpts, "SEEK_SECONDS", 0.01)
+    assert embedded(tmp_path / "a.mkv", "video").strip == near
+
+
+def test_a_spectrogram_is_bright_at_the_pitch_of_a_tone(tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav", 1.0)
+    medium = embedded(tmp_path / "a.wav", "audio")
+    with Image.open(decoded(medium.strip)) as opened:
+        shades = np.asarray(opened.convert("L"), dtype=float)
+    assert shades.shape == (144, 480)
+    row = int(shades.mean(axis=1).argmax())
+    assert (143.5 - row) / 144 * excerpts.SPECTRUM_HZ == pytest.approx(441, abs=60)
+    assert shades[:72].mean() < 40
+    assert medium.strip_alt == "spectrogram up to 8 kHz, of the first 10 seconds at most"
+
+
 def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", "h264", (320, 160))
     matrix = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0" + bytes(12) + b"\x40\0\0\0"
@@ -174,8 +212,9 @@ def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
     place = file.index(matrix, header)
     turned = file[:place] + quarter + file[place + len(matrix) :]
     (tmp_path / "turned.mp4").write_bytes(turned + bytes(BYTES_AT_MOST))
-    with Image.open(content(embedded(tmp_path / "turned.mp4", "video"))) as still:
-        assert still.size == (160, 320)
+    strip = embedded(tmp_path / "turned.mp4", "video").strip
+    with Image.open(decoded(strip)) as frames:
+        assert frames.size == (STRIP_FRAMES * (80 + 2) - 2, 160)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,26 @@ def test_each_prediction_is_a_line_with_its_question_references_and_scores(tmp_p
         "prediction": "lamp",
         "references": ["lamp", "lamp", "cup"],
         "scores": {"exact_match": 1.0},
+        "question_type": "what is",
+        "answer_type": "",
+        "log_probability": -0.5,
+        "tokens": 2,
     }
+
+
+def test_the_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, evaluation())
+    new = ("question_type", "answer_type", "log_probability", "tokens")
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    old = [{k: v for k, v in json.loads(line).items() if k not in new} for line in lines]
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in old))
+    summary = json.loads((tmp_path / "scores.json").read_text())
+    for name in ("features", "data_root", "device", "memory", "device_memory"):
+        del summary[name]
+    (tmp_path / "scores.json").write_text(json.dumps(summary))
+    found = read_evaluation(tmp_path)
+    assert [one.log_probability for one in found.answered] == [None] * 6
+    assert found.features == ""
 
 
 def test_the_scores_file_counts_what_was_scored_and_what_was_left_out(tmp_path: Path) -> None:

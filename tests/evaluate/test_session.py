@@ -77,7 +77,21 @@ def test_the_files_hold_the_evaluation_and_a_report(tiny: TinyRun, finished: Fin
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert "tiny, val" in page
     assert page.count("data:image/png;base64,") == 5
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
+    assert sorted(file.name for file in finished.folder.glob("*.png")) == [
+        "report-calibration.png",
+        "report-loss.png",
+        "report-validation.png",
+    ]
+
+
+def test_what_an_evaluation_took_and_read_is_noted(tiny: TinyRun, finished: Finished) -> None:
+    found = finished.evaluation
+    assert (found.features, found.data_root) == (str(tiny.store), str(tiny.data))
+    assert found.device == "cpu"
+    assert found.seconds > 0
+    assert 10_000_000 < found.memory < 100_000_000_000
+    assert all(one.log_probability is not None for one in found.answered)
 
 
 def test_a_medium_that_could_not_be_encoded_is_left_out_and_listed(finished: Finished) -> None:
@@ -209,7 +223,7 @@ def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) 
 def test_every_reader_leads_to_the_same_answers(
     tiny: TinyRun, finished: Finished, reader: str
 ) -> None:
-    again = evaluate(Request(tiny.folder, "val", reader=reader, quiet=True))
+    again = evaluate(Request(tiny.folder, "val", batch_size=3, reader=reader, quiet=True))
     assert again.evaluation.answered == finished.evaluation.answered
 
 

@@ -1,6 +1,7 @@
 """Sampling, and generation for many questions at a time."""
 
 import math
+import zlib
 from collections import Counter
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from transformers import TopPLogitsWarper
 
 from epalm.errors import UsageError
 from epalm.model import answering
-from epalm.model.answering import Generator, Questions, answer_all
+from epalm.model.answering import Answer, Generator, Questions, answer_all
 from epalm.model.attention import Prefix
 from epalm.model.batch import Template, collate_prompts
 from epalm.model.decode import Decoding, RowNoise, generate
@@ -126,6 +127,9 @@ class World:
         self.template = Template("{prompt} {answer}")
 
     def answer(self, decoding: Decoding, batch_size: int, places: list[int]) -> list[str]:
+        return [answer.text for answer in self.answers(decoding, batch_size, places)]
+
+    def answers(self, decoding: Decoding, batch_size: int, places: list[int]) -> list[Answer]:
         questions = Questions(
             [self.prompts[place] for place in places],
             [self.keys[place] for place in places],
@@ -166,6 +170,34 @@ def test_texts_are_those_of_single_questions(world: World) -> None:
         vectors = world.vectors[int(world.keys[place][1:])][None]
         new = generate(world.model, vectors, ids, mask, Decoding(3))
         assert found[place] == world.tokenizer.decode(new[0], skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("decoding", [Decoding(6), replace(SAMPLING, max_new_tokens=6)])
+def test_an_answers_probability_is_the_models_own_of_its_tokens_up_to_the_end(
+    world: World, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = Counter(text.split()[1] for text in world.answer(decoding, 8, EVERYTHING))
+    end = world.tokenizer.convert_tokens_to_ids(max(words, key=words.__getitem__))
+    monkeypatch.setattr(world.model.language_model.config, "eos_token_id", end)
+    found = world.answers(decoding, 8, EVERYTHING)
+    for place in range(0, 24, 3):
+        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[place]])
+        vectors = world.vectors[int(world.keys[place][1:])][None]
+        name = f"{world.keys[place]}\n{world.prompts[place]}"
+        seeds = [zlib.crc32(name.encode(), decoding.seed)]
+        new = generate(world.model, vectors, ids, mask, decoding, seeds=seeds)[0].tolist()
+        tokens = new[: new.index(end) + 1] if end in new else new
+        total = 0.0
+        for token in tokens:
+            total += float(next_logits(world.model, vectors, ids).log_softmax(-1)[0, token])
+            ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
+        assert found[place].log_probability == pytest.approx(total, abs=1e-4)
+        assert found[place].tokens == len(tokens)
+    assert len({answer.tokens for answer in found}) > 1  # some texts end early
+
+
+def test_beams_leave_the_probability_of_an_answer_open(world: World) -> None:
+    assert {one.log_probability for one in world.answers(Decoding(3, 3), 8, EVERYTHING)} == {None}
 
 
 def test_another_seed_draws_other_texts_and_the_same_seed_the_same(world: World) -> None:

@@ -172,9 +172,13 @@ def test_a_ranker_answers_with_the_texts_of_the_list(
     model = tiny_epalm(tiny_opt())
     ids, mask = left_padded(prompts)
     cache = PrefixCache.of_pictures(model, tokens)
-    places, _ = rank(model, cache, ids, mask, answers, pictures=PICTURES)
+    places, scores = rank(model, cache, ids, mask, answers, pictures=PICTURES)
     found = Ranker(answers)(model, Asked(cache, PICTURES, ids, mask, ["a", "b", "c"]))
-    assert found == [answers.texts[place] for place in places.tolist()]
+    assert [one.text for one in found] == [answers.texts[place] for place in places.tolist()]
+    assert [one.log_probability for one in found] == scores.tolist()
+    assert [one.tokens for one in found] == [
+        len(answers.ids[place].nonzero()) for place in places.tolist()
+    ]
 
 
 def test_answers_are_encoded_as_training_writes_them_each_once(

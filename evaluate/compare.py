@@ -1,0 +1,75 @@
+"""How far runs differ that answered the same questions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epalm.errors import UsageError
+from epalm.evaluate.records import Evaluation
+from epalm.metrics.intervals import bootstrap_interval
+
+ROUNDS = 2000
+"""Random exchanges behind a p-value; it is at least 1 / (ROUNDS + 1)."""
+
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The headline's mean of one run less that of another, over the same questions.
+
+    Attributes:
+        value: as a fraction.
+        low: lower end of the 95 % interval, by bootstrap over pairs.
+        high: upper end.
+        p: chance of a difference this large if it were random which run gave which answer.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def check_comparable(evaluations: Sequence[Evaluation]) -> None:
+    """Refuse what has no common scale.
+
+    Raises:
+        UsageError: no evaluations, or evaluations of different tasks or splits.
+    """
+    tasks = {(one.task, one.split, one.headline) for one in evaluations}
+    if len(tasks) != 1:
+        found = ", ".join(sorted(f"{task} {split} ({name})" for task, split, name in tasks))
+        raise UsageError(
+            f"a report compares runs on one task and split, found {found or 'no evaluation'}"
+        )
+
+
+def difference(other: Evaluation, first: Evaluation) -> Difference | None:
+    """Of `other` less `first`, question by question.
+
+    Returns:
+        None where they did not answer the same questions, or the headline is no mean over them.
+    """
+    name = other.headline
+    scores = {one.id: one.scores for one in first.answered}
+    same = scores.keys() == {one.id for one in other.answered}
+    if not same or any(name not in one.scores for one in (*first.answered, *other.answered)):
+        return None
+    pairs = np.array([one.scores[name] - scores[one.id][name] for one in other.answered])
+    low, high = bootstrap_interval(pairs)
+    return Difference(float(pairs.mean()), low, high, exchange_p(pairs))
+
+
+def exchange_p(pairs: NDArray[np.float64], *, rounds: int = ROUNDS) -> float:
+    """Two-sided p-value of a mean of N differences under random signs (Fisher's randomisation).
+
+    The observed signs count as one of the rounds, so that it is never 0.
+    """
+    generator = np.random.default_rng(_SEED)
+    observed = abs(float(pairs.sum()))
+    moved = pairs[pairs != 0]
+    sums = np.array([generator.choice((-1.0, 1.0), len(moved)) @ moved for _ in range(rounds)])
+    return float((1 + (np.abs(sums) >= observed - 1e-9).sum()) / (rounds + 1))

@@ -1,0 +1,80 @@
+"""What each stage of a run took, as far as it left a record."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from epalm.cache.worklog import read_work
+from epalm.evaluate.curves import read_records
+from epalm.evaluate.records import Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one stage.
+
+    Attributes:
+        seconds: wall time.
+        memory: bytes of main memory at most; 0 if nobody noted them.
+        device: that computed; empty likewise.
+        device_memory: bytes on a GPU at most; 0 without one.
+        note: e.g. "794 media"; empty for none.
+    """
+
+    seconds: float
+    memory: int = 0
+    device: str = ""
+    device_memory: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of one run and one evaluation; None for stages without a record.
+
+    Attributes:
+        trained: number of trained parameters.
+        frozen: number of the language model's.
+        extraction: making the store.
+        training: with its validations.
+        evaluation: answering and scoring.
+    """
+
+    trained: int
+    frozen: int
+    extraction: Cost | None
+    training: Cost | None
+    evaluation: Cost
+
+
+def extraction_cost(features: str) -> Cost | None:
+    """Of the store, from the log beside it."""
+    work = read_work(features)
+    if work is None:
+        return None
+    note = f"{work.encoded:,} media"
+    return Cost(work.seconds, work.memory, work.device, work.device_memory, note)
+
+
+def training_cost(metrics_file: Path) -> Cost | None:
+    """Of the run, from the lines of kind "spent"."""
+    lines = [line for line in read_records(metrics_file) if line["kind"] == "spent"]
+    if not lines:
+        return None
+    return Cost(
+        seconds=float(lines[-1]["seconds"]),
+        memory=max(int(line["memory"]) for line in lines),
+        device_memory=max(int(line["device_memory"]) for line in lines),
+        note=f"{int(lines[-1]['step']):,} steps",
+    )
+
+
+def evaluation_cost(evaluation: Evaluation) -> Cost:
+    """Of answering and scoring, from the evaluation itself."""
+    noun = "captions" if evaluation.kind == "caption" else "questions"
+    return Cost(
+        evaluation.seconds,
+        evaluation.memory,
+        evaluation.device,
+        evaluation.device_memory,
+        note=f"{len(evaluation.answered):,} {noun}",
+    )

@@ -1,0 +1,140 @@
+"""The page of a run's evaluation, from the files it left: no model is needed."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from epalm.cache.store import Store
+from epalm.errors import EpalmError, MissingFileError
+from epalm.evaluate.asked import find_media
+from epalm.evaluate.costs import Costs, evaluation_cost, extraction_cost, training_cost
+from epalm.evaluate.records import SCORES_FILE, Evaluation, read_evaluation
+from epalm.evaluate.report import ReportData, write_report
+from epalm.model.saved import RunRecord
+from epalm.model.variants import find_variant
+from epalm.tasks.records import MediaItem
+
+logger = logging.getLogger(__name__)
+
+REPORT_FILE = "report.html"
+METRICS_FILE = "metrics.jsonl"
+
+BLIND = "-blind"
+"""Ends the name of a blind control's evaluation."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An evaluation and the run it is of.
+
+    Attributes:
+        run: the run's folder.
+        evaluation: what it found.
+    """
+
+    run: Path
+    evaluation: Evaluation
+
+    @property
+    def record(self) -> RunRecord:
+        """What the run was."""
+        return RunRecord.load(self.run)
+
+    def costs(self) -> Costs:
+        """What it took."""
+        record = self.record
+        return Costs(
+            trained=record.trained,
+            frozen=record.frozen,
+            extraction=extraction_cost(self.evaluation.features or record.features),
+            training=training_cost(self.run / METRICS_FILE),
+            evaluation=evaluation_cost(self.evaluation),
+        )
+
+    def media(self) -> Mapping[str, MediaItem]:
+        """What it was asked about; empty where that can no longer be found, with a warning."""
+        record = self.record
+        try:
+            spec = Store.open(self.evaluation.features or record.features).spec
+        except EpalmError as error:
+            logger.warning("the report names its media without showing them: %s", error)
+            return {}
+        return find_media(spec, Path(self.evaluation.data_root or record.data_root))
+
+
+def evaluated(run: Path) -> list[Path]:
+    """The folders of a run's evaluations, the newest last.
+
+    Raises:
+        MissingFileError: it has none.
+    """
+    files = sorted((run / "eval").glob(f"*/{SCORES_FILE}"), key=lambda it: it.stat().st_mtime)
+    if not files:
+        raise MissingFileError(
+            f"{run} was not evaluated yet: run `epalm-eval --run {run} --split val`"
+        )
+    return [file.parent for file in files]
+
+
+def find_control(run: Path, folder: Path) -> Shown | None:
+    """The blind control of an evaluation: of a run trained blind beside it, else the run's own."""
+    name = folder.name + BLIND
+    for other in (run.with_name(f"{run.name}_blind"), run):
+        if (other / "eval" / name / SCORES_FILE).is_file():
+            found = read_evaluation(other / "eval" / name)
+            return Shown(other, replace(found, run=found.run + ", asked blind" * (other == run)))
+    return None
+
+
+def write_page(run: Path, folder: Path) -> Path:
+    """Write the page of one evaluation, its blind control beside it where there is one.
+
+    Args:
+        run: the run's folder.
+        folder: of the evaluation.
+
+    Returns:
+        The page.
+
+    Raises:
+        MissingFileError: there is no evaluation, or no run.
+        MalformedFileError: its files are damaged.
+    """
+    own = Shown(run, read_evaluation(folder))
+    control = None if own.evaluation.blind else find_control(run.resolve(), folder)
+    shown = [control, own] if control else [own]
+    page = folder / REPORT_FILE
+    data = _data(f"{own.evaluation.run}, {own.evaluation.split}", shown)
+    write_report(page, replace(data, lead=_lead(own.record)))
+    return page
+
+
+def write_comparison(page: Path, shown: Sequence[Shown]) -> None:
+    """Write a page with a column for each evaluation; the others are held against the first.
+
+    Raises:
+        UsageError: they are of different tasks or splits.
+    """
+    last = shown[-1].evaluation
+    write_report(page, _data(f"{last.task}, {last.split}: {len(shown)} runs", shown))
+
+
+def _data(title: str, shown: Sequence[Shown]) -> ReportData:
+    once = [one for one in shown if one.run.resolve() != shown[-1].run.resolve()]
+    once.append(shown[-1])  # a run that was also asked blind was trained once
+    return ReportData(
+        title=title,
+        evaluations=tuple(one.evaluation for one in shown),
+        media=shown[-1].media(),
+        metrics_files=tuple(one.run / METRICS_FILE if one in once else None for one in shown),
+        costs={one.evaluation.run: one.costs() for one in once},
+    )
+
+
+def _lead(record: RunRecord) -> str:
+    state = find_variant(record.model.variant).language_model
+    return (
+        f"{record.trained:,} trained parameters let the {state} language model "
+        f"{Path(record.model.lm).name} read the vectors of {record.store['encoder']}."
+    )

@@ -1,0 +1,138 @@
+"""Drawings that stand in a page as SVG, in the page's own ink, and beside it as PNG."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from io import BytesIO, StringIO
+from typing import TYPE_CHECKING
+
+from epalm.evaluate.calibration import Calibration
+from epalm.evaluate.curves import Curve, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINE_COLOURS = ("#3b82c4", "#d97706", "#2f9e62", "#9a6bd6", "#d1495b", "#7a869a")
+"""One per run; each has a contrast of 3:1 or more with a white and with a near-black page."""
+
+_DASHES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D")
+
+_INK = "#010203"
+"""Stands for the page's text colour while matplotlib draws."""
+
+_PNG_DOTS_PER_INCH = 200
+
+
+def colour(number: int) -> str:
+    """Of the run in this column."""
+    return LINE_COLOURS[number % len(LINE_COLOURS)]
+
+
+def curves_figure(curves: Sequence[Curve | None], *, axis: str, percent: bool) -> "Figure":
+    """One line per run over the optimiser's steps.
+
+    Args:
+        curves: one per run, which decides the colour; None for a run without this quantity.
+        axis: label of the vertical axis.
+        percent: multiply the values by 100.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _plain_figure("step", axis)
+    for number, curve in enumerate(curves):
+        if curve is None:
+            continue
+        short = shortened(curve)
+        axes.plot(
+            short.steps,
+            short.values * (100 if percent else 1),
+            color=colour(number),
+            linestyle=_DASHES[number % len(_DASHES)],
+            linewidth=1.8,
+            marker="o" if len(short.steps) <= 40 else None,
+            markersize=3.5,
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    return figure
+
+
+def reliability_figure(calibrations: Sequence[Calibration | None], *, axis: str) -> "Figure":
+    """Mean score over mean confidence of each bin; a faithful model lies on the diagonal.
+
+    Args:
+        calibrations: one per run, which decides the colour; None for a run without confidences.
+        axis: label of the vertical axis.
+    """
+    figure, axes = _plain_figure("mean confidence", axis)
+    axes.plot([0, 1], [0, 1], color=_INK, alpha=0.35, linewidth=1, linestyle=(0, (4, 4)))
+    for number, found in enumerate(calibrations):
+        if found is None:
+            continue
+        largest = max(one.count for one in found.bins)
+        across, up = [one.confidence for one in found.bins], [one.score for one in found.bins]
+        marker = _MARKERS[number % len(_MARKERS)]
+        axes.plot(across, up, color=colour(number), linewidth=1.2, alpha=0.7)
+        sizes = [14 + 90 * one.count / largest for one in found.bins]
+        axes.scatter(across, up, s=sizes, color=colour(number), marker=marker, zorder=3)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.03)
+    return figure
+
+
+def inline_svg(figure: "Figure", title: str) -> str:
+    """An `<svg>` element, readable on light and dark pages.
+
+    Args:
+        figure: made here.
+        title: for people who cannot see it; also keeps the ids of several drawings apart.
+
+    Returns:
+        Markup without scripts, styles or addresses; its text has the colour of the page's.
+    """
+    import matplotlib as mpl
+
+    out = StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(out, format="svg", transparent=True)
+    return _inline(out.getvalue(), title)
+
+
+def png(figure: "Figure") -> bytes:
+    """The same on white, for slides and papers."""
+    out = BytesIO()
+    figure.savefig(out, format="png", dpi=_PNG_DOTS_PER_INCH, facecolor="white")
+    return out.getvalue()
+
+
+def _plain_figure(across: str, up: str) -> tuple["Figure", "Axes"]:
+    """Two axis lines, faint horizontal rules."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(across, color=_INK)
+    axes.set_ylabel(up, color=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.tick_params(color=_INK, labelcolor=_INK)
+    axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
+    return figure, axes
+
+
+def _inline(drawing: str, title: str) -> str:
+    """Turn matplotlib's SVG file into an element of a page."""
+    body = drawing[drawing.index("<svg") :]
+    for clutter in (
+        r"<metadata>.*?</metadata>",
+        r"<style[^>]*>.*?</style>",
+        r"<!--.*?-->",
+        r' xmlns(:\w+)?="[^"]*"',
+    ):
+        body = re.sub(clutter, "", body, flags=re.DOTALL)
+    body = body.replace("xlink:href", "href").replace(_INK, "currentColor")
+    used = set(re.findall(r"#([\w-]+)", body))
+    body = re.sub(r' id="([^"]*)"', lambda it: it[0] if it[1] in used else "", body)
+    body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
+    return body.replace("<svg", f'<svg role="img" aria-label="{escape(title, quote=True)}"', 1)

@@ -1,0 +1,204 @@
+"""`epalm-eval report` and `epalm-eval compare`: pages and tables of what was evaluated before."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from epalm.console import configure_logging, err_console, out_console
+from epalm.errors import MissingFileError
+
+if TYPE_CHECKING:
+    from epalm.evaluate.pages import Shown
+
+RUNS = Annotated[Path, typer.Option(help="Folder of all runs.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("report")(report)
+    app.command("compare")(compare)
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="Run folder, or its name in --runs.")],
+    split: Annotated[
+        str, typer.Option(help="Folder under RUN/eval, e.g. val; default: every one.")
+    ] = "",
+    runs: RUNS = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+) -> None:
+    """Write the pages of a run's evaluations again, without a model.
+
+    A blind control that was evaluated meanwhile, of RUN_blind or of the run itself, then stands
+    beside.
+    """
+    configure_logging(quiet=quiet)
+    from epalm.evaluate.pages import evaluated, write_page
+    from epalm.evaluate.session import find_run
+
+    folder = find_run(runs, run)
+    found = evaluated(folder)
+    wanted = [one for one in found if split in ("", one.name)]
+    if not wanted:
+        raise MissingFileError(
+            f"{folder}/eval has no {split}, it has {', '.join(one.name for one in found)}: name "
+            f"one of these, or run `epalm-eval --run {folder} --split {split}`"
+        )
+    for one in wanted:
+        _say(str(write_page(folder, one)))
+
+
+def compare(
+    runs_named: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Run folders, or their names in --runs."),
+    ],
+    split: Annotated[
+        str, typer.Option(help="Split; default: the one evaluated last for the first run.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Also write a page, e.g. compare.html.")] = None,
+    runs: RUNS = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+) -> None:
+    """Put evaluated runs side by side: scores, differences to the first, parameters, time.
+
+    Runs that answered the same questions are compared question by question. Published figures of
+    the task follow where there are some.
+    """
+    configure_logging(quiet=quiet)
+    from epalm.evaluate.compare import check_comparable
+    from epalm.evaluate.pages import write_comparison
+    from epalm.evaluate.session import find_run
+
+    shown = _chosen([find_run(runs, name) for name in runs_named], split)
+    check_comparable([one.evaluation for one in shown])
+    if out:
+        write_comparison(out, shown)
+    if as_json:
+        _say(json.dumps(_as_json(shown), ensure_ascii=False))
+        return
+    out_console.print(comparison_table(shown))
+    published_table = _published_table(shown[0])
+    if published_table:
+        out_console.print(published_table)
+    if out:
+        err_console.print(f"page: {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def comparison_table(shown: list["Shown"]) -> Table:
+    """A row per run: the headline, its difference to the first, trained parameters, time."""
+    from epalm.evaluate.compare import difference
+    from epalm.evaluate.tables import cost_cell, difference_cells, interval, label, percent
+
+    first = shown[0].evaluation
+    table = Table(title=f"{first.task} {first.split}")
+    for name in ("run", f"{label(first.headline)} × 100", "95 % interval"):  # noqa: RUF001
+        table.add_column(name)
+    for name in ("to the first", "95 % interval", "p", "trained", "trained in", "answered in"):
+        table.add_column(name, justify="right")
+    for place, one in enumerate(shown):
+        costs, score = one.costs(), one.evaluation.scores[first.headline]
+        cells = {"value": "", "range": "", "p": ""}
+        if place:
+            cells = difference_cells(difference(one.evaluation, first))
+        table.add_row(
+            one.evaluation.run + ", blind" * one.evaluation.blind,
+            percent(score.value),
+            interval(score),
+            cells["value"],
+            cells["range"],
+            cells["p"],
+            f"{costs.trained:,}",
+            cost_cell(costs.training)["main"],
+            cost_cell(costs.evaluation)["main"],
+        )
+    return table
+
+
+def _published_table(one: "Shown") -> Table | None:
+    from epalm.evaluate.published import published
+    from epalm.evaluate.tables import label
+
+    figures = published(one.evaluation.task)
+    if not figures:
+        return None
+    table = Table(title=f"published, {one.evaluation.task}")
+    for name in ("method", "score", "× 100", "on", "where"):  # noqa: RUF001
+        table.add_column(name)
+    for figure in figures:
+        value = f"{figure.value:.2f}"
+        table.add_row(figure.method, label(figure.metric), value, figure.on, figure.source)
+    return table
+
+
+def _chosen(folders: list[Path], split: str) -> list["Shown"]:
+    """Each run's evaluation on the split, with names that differ."""
+    from epalm.evaluate.pages import BLIND, Shown, evaluated
+    from epalm.evaluate.records import read_evaluation
+
+    wanted = split or evaluated(folders[0])[-1].name.removesuffix(BLIND)
+    shown = [
+        Shown(folder, read_evaluation(_evaluation_folder(folder, wanted))) for folder in folders
+    ]
+    names = [one.evaluation.run for one in shown]
+    if len(set(names)) == len(names):
+        return shown
+    return [
+        replace(
+            one,
+            evaluation=replace(
+                one.evaluation, run=f"{one.run.resolve().parent.name}/{one.evaluation.run}"
+            ),
+        )
+        for one in shown
+    ]
+
+
+def _evaluation_folder(run: Path, split: str) -> Path:
+    """RUN/eval/<split>, or <split>-blind of a run that was trained so."""
+    from epalm.evaluate.pages import BLIND, evaluated
+
+    found = {folder.name: folder for folder in evaluated(run)}
+    for name in (split, split + BLIND):
+        if name in found:
+            return found[name]
+    raise MissingFileError(
+        f"{run} was evaluated on {', '.join(found)}, not on {split}: run "
+        f"`epalm-eval --run {run} --split {split}`"
+    )
+
+
+def _as_json(shown: list["Shown"]) -> dict[str, Any]:
+    from epalm.evaluate.compare import difference
+    from epalm.evaluate.published import published
+
+    first = shown[0].evaluation
+    runs = []
+    for one in shown:
+        found = difference(one.evaluation, first) if one.evaluation is not first else None
+        runs.append(
+            {
+                "run": one.evaluation.run,
+                "folder": str(one.run),
+                "blind": one.evaluation.blind,
+                "scores": {name: asdict(score) for name, score in one.evaluation.scores.items()},
+                "difference": asdict(found) if found else None,
+                "costs": asdict(one.costs()),
+            }
+        )
+    return {
+        "task": first.task,
+        "split": first.split,
+        "headline": first.headline,
+        "runs": runs,
+        "published": [asdict(figure) for figure in published(first.task)],
+    }
+
+
+def _say(line: str) -> None:
+    out_console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,72 @@
+"""Runs that answered the same questions, held against each other."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from epalm.errors import UsageError
+from epalm.evaluate.compare import check_comparable, difference, exchange_p
+from epalm.evaluate.published import PUBLISHED
+from epalm.evaluate.records import Evaluation
+from epalm.metrics.intervals import bootstrap_interval
+from epalm.metrics.registry import METRICS
+from epalm.tasks.registry import TASKS
+from tests.evaluate.helpers import evaluation
+
+
+def scored(run: str, *values: float) -> Evaluation:
+    found = evaluation(run, answers=len(values))
+    answered = tuple(
+        replace(one, scores={"exact_match": value})
+        for one, value in zip(found.answered, values, strict=True)
+    )
+    return replace(found, answered=answered)
+
+
+def test_a_difference_is_paired_by_question_whatever_their_order() -> None:
+    first, other = scored("a", 0, 1, 0, 1, 0, 0, 0, 1), scored("b", 1, 1, 0, 1, 1, 0, 1, 1)
+    turned = replace(other, answered=other.answered[::-1])
+    found = difference(turned, first)
+    assert found is not None
+    assert found.value == pytest.approx(3 / 8)
+    pairs = np.array([1, 0, 0, 0, 1, 0, 1, 0], dtype=float)
+    low, high = bootstrap_interval(pairs[::-1])
+    assert (found.low, found.high) == (low, high)
+    assert found.low >= 0  # unpaired, the interval would reach far below
+    assert difference(first, first) is not None
+
+
+def test_the_p_value_is_that_of_all_exchanges() -> None:
+    pairs = np.array([0.3, -0.1, 0.5, 0.2, 0.4, 0.1, -0.2, 0.6])
+    sums = [abs(np.dot(signs, pairs)) for signs in itertools.product((-1, 1), repeat=len(pairs))]
+    exact = np.mean([one >= pairs.sum() - 1e-9 for one in sums])
+    assert exchange_p(pairs) == pytest.approx(exact, abs=0.02)
+    assert exchange_p(np.zeros(9)) == 1.0
+
+
+def test_equal_runs_do_not_differ() -> None:
+    found = difference(scored("b", 0, 1, 1), scored("a", 0, 1, 1))
+    assert found is not None
+    assert (found.value, found.p) == (0.0, 1.0)
+
+
+def test_runs_with_other_questions_or_a_headline_of_the_whole_have_no_difference() -> None:
+    assert difference(scored("b", 0, 1, 1), scored("a", 0, 1)) is None
+    corpus = replace(scored("a", 0, 1), headline="other")
+    assert difference(replace(scored("b", 0, 1), headline="other"), corpus) is None
+
+
+def test_other_tasks_are_not_comparable() -> None:
+    with pytest.raises(UsageError, match=r"manifest val .*msvd-qa val"):
+        check_comparable([evaluation(), replace(evaluation(), task="msvd-qa")])
+
+
+def test_published_figures_are_of_known_tasks_and_their_metrics() -> None:
+    assert METRICS  # figures carry the names that scores have
+    names = {"accuracy", "CIDEr", "BLEU-1", "BLEU-2", "BLEU-4"}
+    for task, figures in PUBLISHED.items():
+        assert task in TASKS
+        assert {one.metric for one in figures} <= names
+        assert all(0 < one.value < 200 for one in figures)

@@ -1,0 +1,42 @@
+"""Groups of questions: from the data, or else from the words."""
+
+import numpy as np
+
+from epalm.evaluate.groups import breakdowns
+from epalm.metrics.registry import Scores
+from epalm.tasks.records import Example
+
+
+def question(prompt: str, *references: str, question_type: str = "") -> Example:
+    return Example("k", prompt, prompt, (), references, question_type=question_type)
+
+
+def scores(*values: float) -> Scores:
+    return Scores({"accuracy": 0.5}, {"accuracy": np.array(values)}, "accuracy")
+
+
+ASKED = [
+    question("How many cups are there?", "2", "2", "3"),
+    question("how many lamps", "none"),
+    question("Is it red?", "yes", "no", "Yes", "yes"),
+]
+
+
+def test_without_types_questions_are_sorted_by_their_first_words_and_answers_by_form() -> None:
+    found = breakdowns(scores(1.0, 0.0, 1.0), ASKED)
+    assert {
+        name: {one.name: (one.mean, one.count) for one in groups} for name, groups in found.items()
+    } == {
+        "first words": {"how many": (0.5, 2), "is it": (1.0, 1)},
+        "form of answer": {"number": (1.0, 1), "other": (0.0, 1), "yes/no": (1.0, 1)},
+    }
+
+
+def test_types_of_the_data_stand_in_place_of_first_words() -> None:
+    found = breakdowns(scores(1.0, 0.0), [question("a b", "1", question_type="count"), ASKED[1]])
+    assert [one.name for one in found["question type"]] == ["count"]
+    assert "first words" not in found
+
+
+def test_captions_have_no_groups() -> None:
+    assert breakdowns(scores(1.0), [question("", "a dog")]) == {}

@@ -1,0 +1,68 @@
+"""Drawings: the page's ink, one colour per run, and files beside the page."""
+
+import io
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from epalm.evaluate.calibration import Bin, Calibration
+from epalm.evaluate.curves import POINTS_AT_MOST, Curve
+from epalm.evaluate.plots import LINE_COLOURS, curves_figure, inline_svg, png, reliability_figure
+
+
+def line(points: int) -> Curve:
+    return Curve(np.arange(points, dtype=np.float64), np.linspace(1, 0, points))
+
+
+def draw(curves: list[Curve | None], *, title: str = "t") -> str:
+    return inline_svg(curves_figure(curves, axis="loss", percent=False), title)
+
+
+def test_a_drawing_is_one_element_with_the_pages_ink_and_a_name() -> None:
+    svg = draw([line(5)], title='loss of "a" & <b>')
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "svg"
+    assert root.get("aria-label") == 'loss of "a" & <b>'
+    assert "currentColor" in svg
+    assert not re.search(r"https?:|<script|<style|#010203|width=\"[\d.]+pt", svg)
+
+
+def test_every_run_keeps_its_colour_where_another_has_no_curve() -> None:
+    both = draw([line(5), line(5)])
+    second = draw([None, line(5)])
+    assert LINE_COLOURS[0] in both
+    assert LINE_COLOURS[0] not in second
+    assert LINE_COLOURS[1] in second
+
+
+def test_long_curves_are_drawn_as_means() -> None:
+    assert len(draw([line(10_000)])) < 3 * len(draw([line(POINTS_AT_MOST)]))
+
+
+def test_two_drawings_on_a_page_share_no_id() -> None:
+    ids = [
+        set(re.findall(r'\bid="([^"]+)"', draw([line(5)], title=title)))
+        for title in ("loss", "accuracy")
+    ]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_the_diagram_of_confidence_has_a_mark_per_bin_of_each_run() -> None:
+    bins = (Bin(3, 0.1, 0.2), Bin(9, 0.5, 0.4))
+    calibration = Calibration(bins, 0.1)
+    one = inline_svg(reliability_figure([None, calibration], axis="accuracy"), "r")
+    assert LINE_COLOURS[0] not in one
+    styles = [path.get("style") or "" for path in ElementTree.fromstring(one).iter("path")]
+    assert sum(f"fill: {LINE_COLOURS[1]}" in style for style in styles) == len(bins)
+
+
+def test_the_file_beside_the_page_is_dark_on_white() -> None:
+    with Image.open(io.BytesIO(png(curves_figure([line(5)], axis="loss", percent=True)))) as file:
+        assert file.width > 900
+        corner = file.convert("RGB").getpixel((0, 0))
+        darkest = file.convert("L").getextrema()[0]
+    assert corner == (255, 255, 255)
+    assert darkest < 10

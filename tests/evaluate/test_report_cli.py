@@ -1,0 +1,132 @@
+"""`epalm-eval report` and `epalm-eval compare`, on evaluations that lie there."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from epalm.errors import MissingFileError
+from epalm.evaluate import session
+from epalm.evaluate.cli import app
+from epalm.evaluate.records import Evaluation, write_evaluation
+from epalm.model.saved import RunRecord
+from tests.evaluate.helpers import TinyRun, evaluation, make_run
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyRun:
+    """A run with an evaluation; answering again would fail."""
+    monkeypatch.setattr(session, "load_run", lambda *_: pytest.fail("a model was loaded"))
+    run = make_run(tmp_path)
+    write_evaluation(run.folder / "eval" / "val", evaluation("tiny"))
+    return run
+
+
+def add_run(tiny: TinyRun, name: str, found: Evaluation, *, folder: str = "val") -> Path:
+    run = tiny.folder.with_name(name)
+    shutil.copytree(tiny.folder, run, ignore=shutil.ignore_patterns("eval"))
+    replace(RunRecord.load(run), name=name, trained=2500).save(run)
+    write_evaluation(run / "eval" / folder, replace(found, run=name))
+    return run
+
+
+def all_right() -> Evaluation:
+    found = evaluation(text="cup")
+    answered = tuple(replace(one, scores={"exact_match": 1.0}) for one in found.answered)
+    return replace(found, answered=answered)
+
+
+def invoke(tiny: TinyRun, *arguments: str) -> str:
+    done = RUNNER.invoke(app, [*arguments, "--runs", str(tiny.folder.parent), "--quiet"])
+    if done.exception:
+        raise done.exception
+    return done.stdout
+
+
+def test_a_page_is_written_again_without_a_model(tiny: TinyRun) -> None:
+    page = tiny.folder / "eval" / "val" / "report.html"
+    assert invoke(tiny, "report", "tiny").split() == [str(page)]
+    text = page.read_text(encoding="utf-8")
+    assert "what is on the desk?" in text
+    assert text.count("data:image/png;base64,") == 6
+    assert "1,000" in text  # trained parameters
+
+
+def test_a_run_trained_blind_stands_beside_with_its_answers(tiny: TinyRun) -> None:
+    blind = replace(evaluation(text="wall"), blind=True)
+    add_run(tiny, "tiny_blind", blind, folder="val-blind")
+    invoke(tiny, "report", "tiny", "--split", "val")
+    page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
+    assert page.count(">wall<") == 6
+    assert "tiny_blind: blind control" in page
+    assert "2,500" in page
+
+
+def test_a_run_asked_blind_stands_beside_but_was_trained_once(tiny: TinyRun) -> None:
+    blind = replace(evaluation("tiny", text="wall"), blind=True)
+    write_evaluation(tiny.folder / "eval" / "val-blind", blind)
+    invoke(tiny, "report", "tiny")
+    page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
+    assert page.count(">wall<") == 6
+    assert "tiny, asked blind" in page
+    costs = page[page.index('id="costs"') : page.index('id="calibration"')]
+    assert "asked blind" not in costs
+
+
+def test_a_split_that_was_not_evaluated_says_what_was(tiny: TinyRun) -> None:
+    with pytest.raises(MissingFileError, match=r"has no test, it has val"):
+        invoke(tiny, "report", "tiny", "--split", "test")
+    with pytest.raises(MissingFileError, match=r"evaluated on val, not on test: run `epalm-eval"):
+        invoke(tiny, "compare", "tiny", "--split", "test")
+
+
+def test_a_store_that_is_gone_leaves_the_page_without_pictures(tiny: TinyRun) -> None:
+    shutil.rmtree(tiny.store)
+    invoke(tiny, "report", "tiny")
+    page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
+    assert "data:image" not in page
+    assert page.count("what is on the desk?") >= 6
+
+
+def test_runs_are_compared_question_by_question(tiny: TinyRun) -> None:
+    add_run(tiny, "better", all_right())
+    found = json.loads(invoke(tiny, "compare", "tiny", "better", "--json"))
+    assert [one["run"] for one in found["runs"]] == ["tiny", "better"]
+    first, other = found["runs"]
+    assert first["difference"] is None
+    assert other["difference"]["value"] == 0.5
+    assert 0 < other["difference"]["p"] <= 1
+    assert other["costs"]["trained"] == 2500
+    assert other["costs"]["training"] is None  # its metrics.jsonl says nothing of time
+
+
+def test_the_table_names_runs_scores_and_published_figures(
+    tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("a", "b"):
+        add_run(tiny, name, replace(evaluation(), task="msvd-qa"))
+    shown = invoke(tiny, "compare", "a", "b")
+    for words in ("msvd-qa val", "50.00", "25.00 to 75.00", "+0.00", "2,500", "38.40", "table 1"):
+        assert words in shown
+
+
+def test_a_comparison_is_also_a_page(tiny: TinyRun, tmp_path: Path) -> None:
+    add_run(tiny, "better", all_right())
+    out = tmp_path / "compare.html"
+    invoke(tiny, "compare", "tiny", "better", "--out", str(out))
+    page = out.read_text(encoding="utf-8")
+    assert "manifest, val: 2 runs" in page
+    assert "+50.00" in page
+    assert (tmp_path / "compare-loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tiny: TinyRun) -> None:
+    other = shutil.copytree(tiny.folder.parent, tiny.folder.parent.with_name("elsewhere"))
+    found = json.loads(invoke(tiny, "compare", "tiny", str(other / "tiny"), "--json"))
+    assert [one["run"] for one in found["runs"]] == ["runs/tiny", "elsewhere/tiny"]
