@@ -1,0 +1,141 @@
+"""`epalm-eval score`, `submit` and `install-spice`: commands that need no model and no torch."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from epalm.console import configure_logging, counted, err_console, out_console, progress
+
+if TYPE_CHECKING:
+    from epalm.evaluate.records import Score
+    from epalm.metrics.intervals import GroupMean
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Results and errors only.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register all of them."""
+    app.command("score")(score)
+    app.command("submit")(submit)
+    app.command("install-spice")(install_spice)
+
+
+def score(
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help='JSONL: {"id", "prediction"} a line.')
+    ],
+    references: Annotated[
+        Path,
+        typer.Option(
+            help='JSONL: {"id", "answers": [...]} a line, and "question_type", "answer_type" or '
+            '"label": {answer: score} where there are some.'
+        ),
+    ],
+    metrics: Annotated[str, typer.Option(help="caption, vqa, gqa or exact.")],
+    out: Annotated[Path | None, typer.Option(help="Write each example's scores, as JSONL.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score anyone's predictions against references; every id must stand in both files once."""
+    configure_logging(quiet=quiet)
+    from epalm.evaluate import scoring
+    from epalm.metrics.registry import load_final_metric
+
+    examples = scoring.read_references(references)
+    given = scoring.read_predictions(predictions)
+    found = load_final_metric(metrics)(given, examples)
+    if out:
+        scoring.write_scored(out, given, examples, found)
+    values = scoring.corpus_scores(found)
+    groups = scoring.given_breakdowns(found, examples)
+    if as_json:
+        _say(
+            {
+                "metric": metrics,
+                "count": len(examples),
+                "headline": found.headline,
+                "scores": {name: asdict(value) for name, value in values.items()},
+                "breakdowns": {
+                    name: [asdict(one) for one in each] for name, each in groups.items()
+                },
+                "left_out": dict(found.left_out),
+            }
+        )
+        return
+    out_console.print(_scores(values, found.headline, title=f"{predictions}: {len(examples)}"))
+    for name, each in groups.items():
+        out_console.print(_groups(name, each, headline=found.headline))
+
+
+def submit(
+    evaluation: Annotated[
+        Path, typer.Argument(metavar="RUN/eval/SPLIT", help="Folder of an evaluation.")
+    ],
+    form: Annotated[str, typer.Option("--format", help="vqa, nocaps or gqa.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+) -> None:
+    """Write what a run predicted as the server of a benchmark takes it."""
+    from epalm.evaluate.submission import write_submission
+
+    count = write_submission(evaluation, form, out)
+    _note(f"{out}: {counted(count, 'answer')} for {form}; the server wants the whole split")
+
+
+def install_spice(
+    source: Annotated[
+        str, typer.Option(help="Another URL, or a file, of the archive of Stanford CoreNLP 3.6.0.")
+    ] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Download the parser that SPICE needs, once; nothing else here ever downloads."""
+    from epalm.errors import MissingToolError
+    from epalm.metrics import spice
+
+    source = source or spice.SOURCE
+    total = spice.archive_bytes(source)
+    with progress("downloading", total=total, unit="bytes", quiet=quiet) as tick:
+        files = spice.install_spice(source, tick=tick)
+    for file in files:
+        _note(f"installed {file}")
+    try:
+        _note(f"SPICE will run with {spice.check_spice()}")
+    except MissingToolError as error:
+        _note(f"SPICE still cannot run: {error}")
+
+
+def _scores(values: "dict[str, Score]", headline: str, *, title: str) -> Table:
+    from epalm.evaluate.tables import interval, label, percent
+
+    table = Table(title=title)
+    table.add_column("score × 100")  # noqa: RUF001 - the sign, not the letter
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name, value in values.items():
+        style = "bold" if name == headline else ""
+        table.add_row(label(name), percent(value.value), interval(value), style=style)
+    return table
+
+
+def _groups(name: str, groups: "tuple[GroupMean, ...]", *, headline: str) -> Table:
+    from epalm.evaluate.tables import label, percent
+
+    table = Table(title=f"{label(headline)} by {name}")
+    table.add_column(name)
+    table.add_column("× 100", justify="right")  # noqa: RUF001 - likewise
+    table.add_column("count", justify="right")
+    for group in groups:
+        table.add_row(group.name, percent(group.mean), f"{group.count:,}")
+    return table
+
+
+def _say(values: dict[str, Any]) -> None:
+    line = json.dumps(values, ensure_ascii=False)
+    out_console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _note(line: str) -> None:
+    err_console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,124 @@
+"""From predictions and references in files to scores; no model, no store and no torch."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from epalm.cache.durable import write_file
+from epalm.errors import MalformedFileError, MissingFileError
+from epalm.evaluate.records import Score
+from epalm.metrics.intervals import GroupMean, all_intervals, group_means
+from epalm.metrics.registry import Scores
+from epalm.tasks.files import JsonRecord
+from epalm.tasks.records import Example, Prediction
+
+
+def corpus_scores(scores: Scores) -> dict[str, Score]:
+    """The scores, with the intervals of those that have one."""
+    intervals = all_intervals(scores)
+    return {
+        name: Score(value, *intervals.get(name, (None, None)))
+        for name, value in scores.values.items()
+    }
+
+
+def given_breakdowns(
+    scores: Scores, examples: Sequence[Example]
+) -> dict[str, tuple[GroupMean, ...]]:
+    """The headline's mean by type of answer and of question, where the references tell types."""
+    column = scores.per_example[scores.headline]
+    tables = {
+        "answer type": tuple(group_means(column, [one.answer_type for one in examples])),
+        "question type": tuple(group_means(column, [one.question_type for one in examples])),
+    }
+    return {name: groups for name, groups in tables.items() if groups}
+
+
+def read_predictions(file: Path) -> list[Prediction]:
+    """The lines of a JSONL file {"id", "prediction"}; other members are passed over.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MalformedFileError: a line has another layout.
+    """
+    found = []
+    for record in _records(file):
+        name = record.identifier("id")
+        if not record.has("prediction"):
+            record.text("prediction")  # raises
+        found.append(Prediction(name, name, record.word("prediction")))
+    return found
+
+
+def read_references(file: Path) -> list[Example]:
+    """The lines of a JSONL file {"id", "answers"}; other members are passed over.
+
+    "question_type" and "answer_type" may be added, for tables of scores by group. In place of
+    "answers", or beside them, "label" gives the score of each right answer: {"two": 1, "2": 0.9}.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MalformedFileError: a line has another layout, or repeats an id.
+    """
+    seen: dict[str, Example] = {}
+    for record in _records(file):
+        example = _example(record)
+        if example.question_id in seen:
+            raise record.wrong("id", example.question_id, "one that no other line has")
+        seen[example.question_id] = example
+    return list(seen.values())
+
+
+def write_scored(
+    file: Path, predictions: Sequence[Prediction], examples: Sequence[Example], scores: Scores
+) -> None:
+    """Write a JSONL file with every example, its prediction and the scores of that alone."""
+    texts = {one.question_id: one.text for one in predictions}
+    lines = [
+        {
+            "id": example.question_id,
+            "prediction": texts[example.question_id],
+            "answers": example.references,
+            "scores": {name: float(column[row]) for name, column in scores.per_example.items()},
+        }
+        for row, example in enumerate(examples)
+    ]
+    write_file(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def _records(file: Path) -> Iterator[JsonRecord]:
+    try:
+        with file.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield JsonRecord(_parsed(file, number, line), file, f"line {number}")
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{file} is not there: name a JSONL file") from error
+    except UnicodeDecodeError as error:
+        raise MalformedFileError(f"{file} is not UTF-8: {error}") from error
+
+
+def _parsed(file: Path, number: int, line: str) -> object:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        message = f"no JSON from column {error.colno} on ({error.msg})"
+        raise MalformedFileError(
+            f"{file}: line {number}: {message}, wanted one object per line"
+        ) from error
+
+
+def _example(record: JsonRecord) -> Example:
+    label = record.scores("label") if record.has("label") else {}
+    references = tuple(record.sentences("answers")) if not label or record.has("answers") else ()
+    name = record.identifier("id")
+    return Example(
+        key=name,
+        question_id=name,
+        prompt=record.word("prompt"),
+        answers=tuple(label) or references,
+        references=references or tuple(label),
+        weights=tuple(label.values()),
+        question_type=record.word("question_type"),
+        answer_type=record.word("answer_type"),
+    )

@@ -1,0 +1,71 @@
+"""Files for the servers that score splits without published answers."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from epalm.cache.durable import write_file
+from epalm.console import counted
+from epalm.errors import DataError, UsageError
+from epalm.evaluate.records import Answered, read_evaluation
+
+Row = dict[str, str | int]
+
+
+def write_submission(folder: Path, form: str, out: Path) -> int:
+    """Write what was predicted as a server wants it.
+
+    Args:
+        folder: RUN/eval/SPLIT.
+        form: a key of `FORMATS`.
+        out: the file; written whole or not at all.
+
+    Returns:
+        How many answers it holds.
+
+    Raises:
+        UsageError: no such format.
+        MissingFileError: the folder holds no evaluation.
+        MalformedFileError: its files cannot be read.
+        DataError: questions were left out, or an id is not what the server knows.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"no server takes the format {form!r}: choose one of {', '.join(FORMATS)}")
+    evaluation = read_evaluation(folder)
+    if evaluation.skipped:
+        raise DataError(
+            f"{folder} lacks {counted(len(evaluation.skipped), 'question')} of {evaluation.split}, "
+            f"the first is {evaluation.skipped[0]}, and servers want all: their media could not be encoded; "
+            "run `epalm-extract retry-failed STORE`, then the same `epalm-eval`"
+        )
+    rows = [FORMATS[form](one) for one in evaluation.answered]
+    write_file(out, json.dumps(rows, ensure_ascii=False) + "\n")
+    return len(rows)
+
+
+def _vqa(one: Answered) -> Row:
+    """As the EvalAI servers of VQA v2 and OK-VQA take it (visualqa.org, evaluation)."""
+    return {"question_id": _number(one, "VQA"), "answer": one.prediction}
+
+
+def _nocaps(one: Answered) -> Row:
+    """As the EvalAI server of nocaps takes it (nocaps.org)."""
+    return {"image_id": _number(one, "nocaps"), "caption": one.prediction}
+
+
+def _gqa(one: Answered) -> Row:
+    """As GQA's server and its eval.py take it (cs.stanford.edu/people/dorarad/gqa)."""
+    return {"questionId": one.id, "prediction": one.prediction}
+
+
+FORMATS: dict[str, Callable[[Answered], Row]] = {"vqa": _vqa, "nocaps": _nocaps, "gqa": _gqa}
+"""Name of a format -> from an answer to an element of the file's list."""
+
+
+def _number(one: Answered, server: str) -> int:
+    if not one.id.isdecimal():
+        raise DataError(
+            f"the id {one.id!r} is no number, and {server}'s server knows questions by number: "
+            "submit an evaluation of the published split"
+        )
+    return int(one.id)
