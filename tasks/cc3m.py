@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epalm.errors import MalformedFileError, MissingFileError
-from epalm.tasks.files import check_split
+from epalm.tasks.files import check_split, find_present
 from epalm.tasks.records import Example, MediaItem, MediaSet, Task
 
 logger = logging.getLogger(__name__)
@@ -50,15 +50,13 @@ class Captioned(NamedTuple):
 
 
 def media(root: Path) -> MediaSet:
-    """Each photo once, those of train before those of val, either of which may be absent.
+    """Each photo once, those of train before those of val; a note names the one that is absent.
 
     Raises:
         MissingFileError: neither split is there.
         MalformedFileError: a line of a table has another layout.
     """
-    places = [place for split in SPLITS if (place := _place(split, root))]
-    if not places:
-        raise _missing("train", root)
+    places = find_present(lambda split: _find(split, root), SPLITS, owner="cc3m")
     items = {
         name: MediaItem(name, place.parent, name) for place in places for name in _names(place)
     }
@@ -80,9 +78,7 @@ def examples(split: str, root: Path) -> list[Example]:
         MalformedFileError: a line has another layout, or a text is not UTF-8.
     """
     check_split(split, SPLITS, owner="task cc3m-caption")
-    place = _place(split, root)
-    if place is None:
-        raise _missing(split, root)
+    place = _find(split, root)
     found, empty = [], 0
     for one in _captioned(place):
         if one.caption:
@@ -94,19 +90,15 @@ def examples(split: str, root: Path) -> list[Example]:
     return found
 
 
-def _place(split: str, root: Path) -> Path | None:
-    """The table or the folder of a split, if there is one."""
+def _find(split: str, root: Path) -> Path:
+    """The table or the folder of a split."""
     for base in FOLDERS:
         if (table := root / base / f"{split}.tsv").is_file():
             return table
         if (shards := root / base / split).is_dir():
             return shards
-    return None
-
-
-def _missing(split: str, root: Path) -> MissingFileError:
     bases = ", ".join(str(root / base) for base in FOLDERS)
-    return MissingFileError(
+    raise MissingFileError(
         f"{split} of Conceptual Captions was not found in any of {bases}: "
         + LAYOUT.format(split=split)
     )

@@ -1,12 +1,15 @@
 """Files of data sets: where they are looked for, and JSON that is checked while it is read."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from epalm.errors import MalformedFileError, MissingFileError, UnknownSplitError
 from epalm.tasks.records import Example
+
+logger = logging.getLogger(__name__)
 
 SHOWN_CHARACTERS = 60
 """A value that a message quotes is cut after so many characters."""
@@ -38,12 +41,16 @@ def find_file(
     )
 
 
-def find_present(find: Callable[[str], Path], names: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Those files of a set that are there, and the names of those that are not.
+def find_present(
+    find: Callable[[str], Path], names: Sequence[str], *, owner: str, optional: Sequence[str] = ()
+) -> list[Path]:
+    """Those files of a set that are there; a note names the others.
 
     Args:
         find: gives the place of one file, or raises MissingFileError.
         names: of the files, at least one.
+        owner: the set, for the note.
+        optional: those of `names` that the note leaves out.
 
     Raises:
         MissingFileError: none is there; about the first.
@@ -57,7 +64,12 @@ def find_present(find: Callable[[str], Path], names: Sequence[str]) -> tuple[lis
             absent[name] = error
     if not found:
         raise absent[names[0]]
-    return found, list(absent)
+    if missed := [name for name in absent if name not in optional]:
+        shown = ", ".join(file.name for file in found)
+        logger.warning(
+            "%s: only the media named in %s; not found: %s", owner, shown, ", ".join(missed)
+        )
+    return found
 
 
 def find_folder(places: Sequence[Path], *, what: str) -> Path:

@@ -56,14 +56,16 @@ def media(root: Path) -> MediaSet:
     """Each photo that a question is about once, in order of first appearance.
 
     Args:
-        root: data root; it or one of its sub-folders holds the files of train, val, testdev and
-            test (of which some may be absent) and the photos.
+        root: data root; it or one of its sub-folders holds the photos and the files of train, val,
+            testdev and test; a note names those of the first three that are absent.
 
     Raises:
         MissingFileError: no file, or no folder of photos, is there.
         MalformedFileError: a file has another layout.
     """
-    files, _ = find_present(lambda split: _find(split, root), tuple(FILES))
+    files = find_present(
+        lambda split: _find(split, root), tuple(FILES), owner="gqa", optional=(UNANSWERED,)
+    )
     keys = dict.fromkeys(example.key for file in files for example in _read(file))
     places = [root / base / name for base in PHOTO_FOLDERS for name in PHOTO_NAMES]
     folder_of = folder_finder(find_folders(places, what=PHOTOS))

@@ -49,13 +49,13 @@ class Photo:
 
 
 def media(root: Path) -> MediaSet:
-    """The photos of val and test, of which one file may be absent, in file order.
+    """The photos of val and test in file order; a note names the file that is absent.
 
     Raises:
         MissingFileError: no file, or no folder of photos, is there.
         MalformedFileError: a file has another layout.
     """
-    files, _ = find_present(lambda split: _find(split, root), SPLITS)
+    files = find_present(lambda split: _find(split, root), SPLITS, owner="nocaps")
     keys = dict.fromkeys(photo.key for file in files for photo in _photos(file))
     places = [root / base / name for base in PHOTO_FOLDERS for name in PHOTO_NAMES]
     folder_of = folder_finder(find_folders(places, what=PHOTOS))

@@ -80,7 +80,7 @@ class Asked:
             self.files[split],
             root=root,
             folders=_folders(self.layout),
-            published=f"a file of {title} as the released code of eP-ALM reads it (docs/media.md)",
+            published=f"a file of {title} as the released code of eP-ALM reads it",
         )
 
 

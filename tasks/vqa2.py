@@ -80,8 +80,8 @@ def submission_photos(root: Path) -> MediaSet:
         MissingFileError: no question file of the tests, or no folder test2015, is there.
         MalformedFileError: a file has another layout.
     """
-    find = partial(_test_file, root=root)
-    files, _ = find_present(find, TEST_PARTS)
+    find, part = partial(_test_file, root=root), TEST_PARTS[1:]
+    files = find_present(find, TEST_PARTS, owner="coco-test2015", optional=part)
     keys = dict.fromkeys(one.key for file in files for one in read_questions(file, TEST_PHOTOS))
     folder = find_folder(folders_below(COCO, root, TEST_PHOTOS), what=f"COCO's {TEST_PHOTOS}")
     items = tuple(MediaItem(key, folder, key) for key in keys)

@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_the_set_has_each_photo_once_in_order_of_the_splits(tmp_path: Path) -> N
     assert [item.key for item in media.items] == names
     assert media.items[0].path == tmp_path / "gqa" / "images" / "2354786.jpg"
     assert media.root == tmp_path
+
+
+def test_absent_splits_are_named_but_for_the_one_without_answers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_gqa(tmp_path)
+    for name in ("test", "testdev"):
+        (tmp_path / "gqa" / f"{name}_balanced_questions.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        load_media("gqa", tmp_path)
+    assert caplog.messages == [
+        "gqa: only the media named in train_balanced_questions.json, val_balanced_questions.json; "
+        "not found: testdev"
+    ]
 
 
 def test_the_data_root_may_be_the_folder_of_the_files_itself(tmp_path: Path) -> None:
