@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from epalm.console import configure_logging, duration, err_console, out_console, run_app
+from epalm.console import (
+    configure_logging,
+    counted,
+    duration,
+    err_console,
+    out_console,
+    run_app,
+)
 from epalm.devices import pick_device
 from epalm.errors import UsageError
-from epalm.evaluate import report_cli
+from epalm.evaluate import report_cli, score_cli
 
 if TYPE_CHECKING:
     from epalm.evaluate.records import Evaluation
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 report_cli.add_commands(app)
+score_cli.add_commands(app)
 
 INCOMPLETE = 3
 """Exit code when examples were left out because their medium could not be encoded."""
@@ -137,11 +145,18 @@ def score_table(evaluation: "Evaluation") -> Table:
 def _show(finished: "Finished", *, as_json: bool) -> None:
     evaluation = finished.evaluation
     if as_json:
-        from epalm.evaluate.records import SCORES_FILE
+        from epalm.evaluate.records import summary_file
 
-        scores = json.loads((finished.folder / SCORES_FILE).read_text(encoding="utf-8"))
+        scores = json.loads(summary_file(finished.folder).read_text(encoding="utf-8"))
         line = json.dumps(scores | {"folder": str(finished.folder)}, ensure_ascii=False)
         out_console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return
+    if not evaluation.scores:
+        _note(
+            f"{counted(len(evaluation.answered), 'prediction')} without scores, "
+            f"{evaluation.split} has no answers: {finished.folder / 'predictions.jsonl'}; what a "
+            f"server takes is written by `epalm-eval submit {finished.folder} --format vqa`, nocaps or gqa"
+        )
         return
     out_console.print(score_table(evaluation))
     _note(

@@ -40,7 +40,12 @@ def first_words(example: Example) -> str:
 
 
 def form(example: Example) -> str:
-    """Of the most frequent reference: "yes/no", "number" or "other", the types of VQA v2."""
+    """Of the most frequent reference: "yes/no", "number" or "other", the types of VQA v2.
+
+    Empty where none is published.
+    """
+    if not example.references:
+        return ""
     answer = Counter(example.references).most_common(1)[0][0].strip().lower()
     if answer in {"yes", "no"}:
         return "yes/no"

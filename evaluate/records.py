@@ -1,7 +1,10 @@
-"""What an evaluation found, and its two files: scores.json and predictions.jsonl."""
+"""What an evaluation found, and its two files: scores.json and predictions.jsonl.
+
+Where a split's answers are not published, unscored.json stands in place of scores.json.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from epalm.metrics.intervals import GroupMean
 from epalm.tasks.records import Kind
 
 SCORES_FILE = "scores.json"
+UNSCORED_FILE = "unscored.json"
 PREDICTIONS_FILE = "predictions.jsonl"
 
 
@@ -63,8 +67,8 @@ class Evaluation:
         kind: "qa" or "caption".
         split: name of the split.
         blind: whether every record was read from another one's row.
-        headline: the key of `scores` that leads tables.
-        scores: metric -> score.
+        headline: the key of `scores` that leads tables; empty if nothing could be scored.
+        scores: metric -> score; empty where no example has a reference.
         breakdowns: e.g. "question type" -> the headline's mean per group.
         settings: how it was trained and evaluated, name -> value, for people to read.
         fingerprint: every setting that could have changed a stored vector.
@@ -76,6 +80,7 @@ class Evaluation:
         device: that computed; likewise.
         memory: bytes of main memory held at most; 0 likewise.
         device_memory: bytes on a GPU at most; 0 without one.
+        left_out: scores that could not be computed -> why.
     """
 
     run: str
@@ -96,13 +101,27 @@ class Evaluation:
     device: str = ""
     memory: int = 0
     device_memory: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def write_answers(folder: Path, answered: Sequence[Answered]) -> None:
+    """Write predictions.jsonl and remove what an earlier evaluation says of other predictions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (SCORES_FILE, UNSCORED_FILE):
+        (folder / name).unlink(missing_ok=True)
+    lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in answered]
+    write_file(folder / PREDICTIONS_FILE, "".join(lines))
+
+
+def summary_file(folder: Path) -> Path:
+    """The folder's unscored.json if it has that, else its scores.json, which it may lack."""
+    unscored = folder / UNSCORED_FILE
+    return unscored if unscored.is_file() else folder / SCORES_FILE
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write predictions.jsonl and, last, scores.json; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in evaluation.answered]
-    write_file(folder / PREDICTIONS_FILE, "".join(lines))
+    write_answers(folder, evaluation.answered)
     summary = {name: value for name, value in vars(evaluation).items() if name != "answered"} | {
         "counts": {"scored": len(evaluation.answered), "skipped": len(evaluation.skipped)},
         "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
@@ -111,7 +130,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
             for name, groups in evaluation.breakdowns.items()
         },
     }
-    write_file(folder / SCORES_FILE, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    name = SCORES_FILE if evaluation.scores else UNSCORED_FILE
+    write_file(folder / name, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_evaluation(folder: Path) -> Evaluation:
@@ -122,7 +142,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         MalformedFileError: the files are not what `write_evaluation` writes.
     """
     try:
-        summary = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
+        summary = json.loads(summary_file(folder).read_text(encoding="utf-8"))
         lines = (folder / PREDICTIONS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
         answered = tuple(_answered(json.loads(line)) for line in lines)
         return _from_summary(summary, answered)

@@ -143,6 +143,7 @@ def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
             warnings.append(f"{prefix}blind control, each question saw another medium")
         if one.skipped:
             warnings.append(f"{prefix}{len(one.skipped):,} skipped, their media are not encoded")
+        warnings += [f"{prefix}{name} left out: {why}" for name, why in one.left_out.items()]
     return warnings
 
 

@@ -1,5 +1,6 @@
 """From a run's folder and the name of a split to an evaluation and its files."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,15 +18,19 @@ from epalm.evaluate.groups import answer_types, breakdowns, question_types
 from epalm.evaluate.pages import write_page
 from epalm.evaluate.predict import predict
 from epalm.evaluate.protocol import Protocol, Way
-from epalm.evaluate.records import Answered, Evaluation, Score, write_evaluation
+from epalm.evaluate.records import Answered, Evaluation, write_answers, write_evaluation
+from epalm.evaluate.scoring import corpus_scores
 from epalm.evaluate.settings import readable_settings
 from epalm.memory import peak_memory
-from epalm.metrics.intervals import bootstrap_interval
-from epalm.metrics.registry import Scores, check_scorable, load_metric
+from epalm.metrics.registry import Metric, Scores, check_scorable, load_final_metric
 from epalm.model.answering import Answer
 from epalm.model.saved import ADAPTER_FILE, RECORD_FILE, RunRecord, load_run
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Example, Prediction, Task
+
+logger = logging.getLogger(__name__)
+
+_UNSCORED = Scores({}, {}, headline="")
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,10 @@ def evaluate(request: Request) -> Finished:
     Raises:
         UnknownSplitError: the task has no such split.
         CacheMismatchError: the store's vectors are others than those the run was trained on.
-        MissingToolError: the metric needs a program that is not installed.
-        DataError: an example has no reference, or no medium could be encoded.
+        MissingToolError: a caption can be scored only by a program that is not installed; the
+            predictions are written then.
+        DataError: some examples have references and others have none, or no medium could be
+            encoded.
         UnknownKeyError: the store lacks a medium of the split.
         UsageError: the task, the reader or the way to answer that was asked for cannot work.
         MissingFileError: the run has no trained tensors yet, or a data file is absent.
@@ -116,20 +123,23 @@ def evaluate(request: Request) -> Finished:
     store = Store.open(features)
     task, root = asked_task(request.task, record, store.spec, request.data_root)
     check_split(request.split, task.splits, owner=f"task {task.name}")
-    load_metric(task.metric)
     check_store(record, store.spec, features)
     asked = task.examples(request.split, root)[: request.limit or None]
-    check_scorable(asked)
+    metric = _metric(task, request.split, asked)
     way = request.protocol.settle(record.decoding, task, root)
     keys = [example.key for example in asked]
     source = open_reader(store, reader=request.reader, keys=keys, views=1)
     examples = _encodable(asked, source)
-    evaluation = _evaluation(request, task, source, asked, examples, way=way)
     about = title_of(task, store.spec) if request.task else ""
-    folder = request.run / "eval" / folder_name(request, way, about=about, blind=evaluation.blind)
+    blind = request.blind or record.blind
+    folder = request.run / "eval" / folder_name(request, way, about=about, blind=blind)
+    evaluation = _evaluation(
+        request, task, source, asked, examples, way=way, metric=metric, folder=folder
+    )
     evaluation = replace(evaluation, features=features, data_root=str(root))
     write_evaluation(folder, evaluation)
-    write_page(request.run, folder)
+    if evaluation.scores:
+        write_page(request.run, folder)
     return Finished(evaluation, folder)
 
 
@@ -140,14 +150,18 @@ def folder_name(request: Request, way: Way, *, about: str, blind: bool) -> str:
     return f"{asked}{limited}{way.suffix}{'-blind' if blind else ''}"
 
 
-def corpus_scores(scores: Scores) -> dict[str, Score]:
-    """The scores, with intervals for those that are means over examples."""
-    return {
-        name: Score(value, *bootstrap_interval(scores.per_example[name]))
-        if name in scores.per_example
-        else Score(value)
-        for name, value in scores.values.items()
-    }
+def _metric(task: Task, split: str, asked: Sequence[Example]) -> Metric:
+    """The task's, or one that finds nothing where the split's answers are not published."""
+    if asked and not any(one.references for one in asked):
+        logger.warning("%s has no answers to score against: predictions only", split)
+        return _nothing
+    check_scorable(asked)
+    return load_final_metric(task.metric)
+
+
+def _nothing(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Scores:
+    del predictions, examples
+    return _UNSCORED
 
 
 def _evaluation(
@@ -158,6 +172,8 @@ def _evaluation(
     examples: Sequence[Example],
     *,
     way: Way,
+    metric: Metric,
+    folder: Path,
 ) -> Evaluation:
     run = load_run(request.run, request.device)
     blind = request.blind or run.record.blind
@@ -176,7 +192,8 @@ def _evaluation(
         Prediction(example.question_id, example.key, answer.text)
         for example, answer in zip(examples, answers, strict=True)
     ]
-    scores = load_metric(task.metric)(predictions, examples)
+    write_answers(folder, _answered(examples, answers, _UNSCORED))  # in case scoring fails
+    scores = metric(predictions, examples)
     kept = {example.question_id for example in examples}
     return Evaluation(
         run=request.run.resolve().name,
@@ -195,6 +212,7 @@ def _evaluation(
         device=request.device,
         memory=peak_memory(),
         device_memory=peak_device_memory(),
+        left_out=dict(scores.left_out),
     )
 
 

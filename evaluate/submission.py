@@ -35,8 +35,8 @@ def write_submission(folder: Path, form: str, out: Path) -> int:
     if evaluation.skipped:
         raise DataError(
             f"{folder} lacks {counted(len(evaluation.skipped), 'question')} of {evaluation.split}, "
-            f"the first is {evaluation.skipped[0]}, and servers want all: their media could not be encoded; "
-            "run `epalm-extract retry-failed STORE`, then the same `epalm-eval`"
+            f"the first is {evaluation.skipped[0]}, and servers want all: their media could not be "
+            "encoded; run `epalm-extract retry-failed STORE`, then the same `epalm-eval`"
         )
     rows = [FORMATS[form](one) for one in evaluation.answered]
     write_file(out, json.dumps(rows, ensure_ascii=False) + "\n")

@@ -113,6 +113,21 @@ def test_errors_are_one_line_with_their_exit_code(
     assert message in err
 
 
+def test_a_split_without_answers_names_the_command_for_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path)
+    line = {"id": "7", "media": "a.png", "prompt": "what is on the desk"}
+    (run.data / "server.jsonl").write_text(json.dumps(line) + "\n")
+    fixed = ("--split", "server", "--run", run.folder, "--quiet")
+    assert call(monkeypatch, *fixed) == 0
+    err = " ".join(capfd.readouterr().err.split())
+    assert "1 prediction without scores, server has no answers" in err
+    assert f"`epalm-eval submit {run.folder / 'eval' / 'server'} --format vqa`" in err
+    assert call(monkeypatch, *fixed, "--json") == 0
+    assert json.loads(capfd.readouterr().out)["scores"] == {}
+
+
 def test_a_store_of_other_vectors_gives_exit_code_4(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

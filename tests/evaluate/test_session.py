@@ -19,8 +19,11 @@ from epalm.errors import (
 )
 from epalm.evaluate import session
 from epalm.evaluate.asked import check_store, find_media
+from epalm.evaluate.pages import evaluated
 from epalm.evaluate.records import read_evaluation
 from epalm.evaluate.session import Finished, Request, evaluate, find_run
+from epalm.evaluate.submission import write_submission
+from epalm.metrics import exact
 from epalm.metrics.registry import load_metric
 from epalm.model.batch import collate_prompts
 from epalm.model.decode import Decoding, generate
@@ -154,15 +157,56 @@ def test_an_unknown_split_is_refused_before_a_model_is_loaded(
         evaluate(Request(tiny.folder, "karpathy_test"))
 
 
-def test_questions_without_answers_are_refused_before_a_model_is_loaded(
+def test_a_question_without_answers_among_others_is_refused_before_a_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path)
     monkeypatch.setattr(session, "load_run", lambda *_: pytest.fail("a model was loaded"))
-    line = {"id": "q9", "media": "a.png", "prompt": "what", "answers": []}
-    (run.data / "test.jsonl").write_text(json.dumps(line) + "\n")
+    line = {"id": "q8", "media": "a.png", "prompt": "what", "answers": ["lamp"]}
+    bare = line | {"id": "q9", "answers": []}
+    (run.data / "test.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(bare)}\n")
     with pytest.raises(DataError, match="q9 has no reference"):
         evaluate(Request(run.folder, "test"))
+
+
+def test_a_split_without_answers_is_predicted_and_ready_for_a_server(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    names = {"q1": "11", "q2": "12"}
+    lines = [json.loads(line) for line in (run.data / "val.jsonl").read_text().splitlines()]
+    bare = [
+        {"id": names[line["id"]], "media": line["media"], "prompt": line["prompt"]}
+        for line in lines
+        if line["id"] in names
+    ]
+    (run.data / "server.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))
+    done = evaluate(Request(run.folder, "server", quiet=True))
+    scored = evaluate(Request(run.folder, "val", quiet=True)).evaluation
+    assert done.evaluation.scores == {}
+    assert {path.name for path in done.folder.iterdir()} == {"predictions.jsonl", "unscored.json"}
+    assert read_evaluation(done.folder) == done.evaluation
+    said = {one.id: one.prediction for one in scored.answered}
+    assert write_submission(done.folder, "vqa", tmp_path / "vqa.json") == 2
+    assert json.loads((tmp_path / "vqa.json").read_text()) == [
+        {"question_id": int(new), "answer": said[old]} for old, new in names.items()
+    ]
+    assert [folder.name for folder in evaluated(run.folder)] == ["val"]
+
+
+def test_predictions_are_on_the_disk_before_they_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    first = evaluate(Request(run.folder, "val", quiet=True))
+    said = (first.folder / "predictions.jsonl").read_text()
+    (first.folder / "predictions.jsonl").unlink()
+    monkeypatch.setattr(exact, "equals_any", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(Request(run.folder, "val", quiet=True))
+    text = (first.folder / "predictions.jsonl").read_text(encoding="utf-8")
+    found = [json.loads(line) for line in text.splitlines()]
+    wanted = [json.loads(line) | {"scores": {}} for line in said.splitlines()]
+    assert found == wanted
+    assert not (first.folder / "scores.json").exists()
 
 
 def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyRun) -> None:

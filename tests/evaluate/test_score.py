@@ -1,0 +1,213 @@
+"""`epalm-eval score` and `install-spice`: anyone's predictions, scored from files alone."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epalm.evaluate import cli
+from epalm.evaluate.records import Score
+from epalm.evaluate.scoring import corpus_scores, read_predictions, read_references
+from epalm.metrics import spice
+from epalm.metrics.intervals import bootstrap_interval
+from epalm.metrics.registry import load_metric
+
+PEOPLE = ["yes"] * 10
+SAID = [
+    {"id": "q1", "prediction": "Yes.", "key": "a.jpg"},
+    {"id": 2, "prediction": "two"},
+    {"id": "q3", "prediction": " red "},
+]
+RIGHT = [
+    {"id": "q1", "answers": PEOPLE, "answer_type": "yes/no", "question_type": "is the"},
+    {"id": 2, "answers": ["2"] * 4 + ["Two"] * 6, "answer_type": "number"},
+    {"id": "q3", "answers": ["red", "blue"] * 5, "answer_type": "other", "media": "a.jpg"},
+]
+
+
+def lines(file: Path, rows: list[dict[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of the command."""
+    monkeypatch.setattr(sys, "argv", ["epalm-eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, ...]:
+    return lines(tmp_path / "said.jsonl", SAID), lines(tmp_path / "right.jsonl", RIGHT)
+
+
+def test_vqa_is_scored_by_the_official_rule_and_by_type_of_answer(
+    files: tuple[Path, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    said, right = files
+    out = tmp_path / "each.jsonl"
+    arguments = ("score", said, "--references", right, "--metrics", "vqa", "--json", "--out", out)
+    assert call(monkeypatch, *arguments) == 0
+    found = json.loads(capfd.readouterr().out)
+    # ten people said "yes", so "Yes." is wrong by the official rule; the other two are right
+    assert found["count"] == 3
+    assert found["scores"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert found["scores"]["normalised_accuracy"]["value"] == 1.0
+    assert found["scores"]["exact_match"]["value"] == pytest.approx(1 / 3)
+    low, high = bootstrap_interval(load_column(said, right))
+    assert (found["scores"]["accuracy"]["low"], found["scores"]["accuracy"]["high"]) == (low, high)
+    assert {one["name"]: one["mean"] for one in found["breakdowns"]["answer type"]} == {
+        "yes/no": 0.0,
+        "number": 1.0,
+        "other": 1.0,
+    }
+    assert [one["name"] for one in found["breakdowns"]["question type"]] == ["is the"]
+    each = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [one["id"] for one in each] == ["q1", "2", "q3"]
+    assert [one["scores"]["accuracy"] for one in each] == [0.0, 1.0, 1.0]
+
+
+def load_column(said: Path, right: Path) -> Any:  # noqa: ANN401 - an array
+    scores = load_metric("vqa")(read_predictions(said), read_references(right))
+    return scores.per_example["accuracy"]
+
+
+def test_the_table_has_scores_times_100_and_groups(
+    files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "score", files[0], "--references", files[1], "--metrics", "vqa") == 0
+    out = capfd.readouterr().out
+    assert "66.67" in out
+    assert "accuracy by answer type" in out
+    assert "yes/no" in out
+
+
+def test_gqa_looks_a_normalised_answer_up_in_its_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = lines(tmp_path / "said.jsonl", [{"id": "1", "prediction": "The dog"}])
+    right = lines(tmp_path / "right.jsonl", [{"id": "1", "label": {"dog": 0.6, "cat": 1}}])
+    assert (
+        call(monkeypatch, "score", said, "--references", right, "--metrics", "gqa", "--json") == 0
+    )
+    scores = json.loads(capfd.readouterr().out)["scores"]
+    assert (scores["accuracy"]["value"], scores["exact_match"]["value"]) == (0.6, 0.0)
+
+
+def test_captions_without_java_say_what_is_left_out_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    texts = {"a": "a dog runs", "b": "two birds on a wire"}
+    said = lines(tmp_path / "s.jsonl", [{"id": k, "prediction": v} for k, v in texts.items()])
+    right = lines(tmp_path / "r.jsonl", [{"id": k, "answers": [v]} for k, v in texts.items()])
+    monkeypatch.setenv("PATH", "")
+    arguments = ("score", said, "--references", right, "--metrics", "caption", "--json")
+    assert call(monkeypatch, *arguments) == 0
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    # every n-gram is right, but three words have none of four
+    assert found["scores"]["CIDEr"]["value"] == pytest.approx(10 * (1 + 0.75) / 2)
+    assert found["scores"]["BLEU-4"]["low"] is not None
+    assert set(found["left_out"]) == {"METEOR", "SPICE"}
+    assert "METEOR is left out: there is no `java`" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "code", "message"),
+    [
+        (SAID[:2], RIGHT, 1, "question q3 has no prediction"),
+        (SAID, RIGHT[1:], 1, "question q1 has a prediction but is no question"),
+        ([*SAID, SAID[1]], RIGHT, 1, "question 2 has more than one prediction"),
+        (SAID, [*RIGHT, RIGHT[0]], 1, 'line 4.id is "q1", wanted one that no other line has'),
+        ([{"id": "q1"}], RIGHT, 1, "said.jsonl: line 1.prediction is missing, wanted a string"),
+        ([{"id": "q1", "prediction": 3}], RIGHT, 1, "line 1.prediction is 3, wanted a string"),
+        (SAID, [{"id": "q1", "answers": []}], 1, "line 1.answers is [], wanted"),
+        (SAID, [{"id": "q1"}], 1, "line 1.answers is missing"),
+        (SAID, [], 1, "nothing to score"),
+    ],
+)
+def test_ids_and_lines_that_do_not_fit_are_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    *,
+    said: list[dict[str, Any]],
+    right: list[dict[str, Any]],
+    code: int,
+    message: str,
+) -> None:
+    one, other = lines(tmp_path / "said.jsonl", said), lines(tmp_path / "right.jsonl", right)
+    assert call(monkeypatch, "score", one, "--references", other, "--metrics", "vqa") == code
+    err = capfd.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_absent_files_broken_lines_and_unknown_metrics_have_their_exit_codes(
+    files: tuple[Path, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    said, right = files
+    absent = tmp_path / "absent.jsonl"
+    assert call(monkeypatch, "score", absent, "--references", right, "--metrics", "vqa") == 1
+    assert "absent.jsonl is not there" in capfd.readouterr().err
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"id": "q1", "prediction": "yes"}\n{"id": \n')
+    assert call(monkeypatch, "score", broken, "--references", right, "--metrics", "vqa") == 1
+    assert "broken.jsonl: line 2: no JSON" in capfd.readouterr().err
+    assert call(monkeypatch, "score", said, "--references", right, "--metrics", "wer") == 2
+    assert "known are vqa, exact, label, gqa, caption" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_scoring_runs_where_torch_is_not_installed(files: tuple[Path, ...]) -> None:
+    absent = "import sys; sys.modules.update(dict.fromkeys(['torch', 'transformers', 'zarr']))"
+    program = f"{absent}; from epalm.evaluate.cli import main; main()"
+    arguments = ["score", str(files[0]), "--references", str(files[1]), "--metrics", "vqa"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "66.67" in done.stdout
+
+
+def test_scores_without_scores_of_examples_have_no_interval(files: tuple[Path, ...]) -> None:
+    scores = load_metric("exact")(read_predictions(files[0]), read_references(files[1]))
+    assert corpus_scores(scores)["exact_match"].low is not None
+    alone = replace(scores, per_example={})
+    assert corpus_scores(alone)["exact_match"] == Score(scores.values["exact_match"])
+
+
+def test_the_parser_of_spice_is_installed_from_a_file_and_java_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lib").mkdir()
+    monkeypatch.setattr(spice, "spice_folder", lambda: tmp_path)
+    archive = tmp_path / "corenlp.zip"
+    with zipfile.ZipFile(archive, "w") as outer:
+        for name in spice.JARS:
+            with zipfile.ZipFile(tmp_path / name, "w") as jar:
+                jar.writestr("name", name)
+            outer.write(tmp_path / name, f"corenlp/{name}")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv(spice.JAVA_VARIABLE, raising=False)
+    assert call(monkeypatch, "install-spice", "--source", archive, "--quiet") == 0
+    err = " ".join(capfd.readouterr().err.split())
+    assert f"installed {tmp_path / 'lib' / spice.JARS[1]}" in err
+    assert "SPICE still cannot run: there is no `java`" in err
+    assert call(monkeypatch, "install-spice", "--source", tmp_path / "absent.zip") == 1
+    assert "absent.zip cannot be read" in capfd.readouterr().err

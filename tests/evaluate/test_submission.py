@@ -1,0 +1,65 @@
+"""`epalm-eval submit`: files for the servers that hold the answers."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epalm.errors import DataError, MissingFileError, UsageError
+from epalm.evaluate.records import Evaluation, write_evaluation
+from epalm.evaluate.submission import FORMATS, write_submission
+from tests.evaluate.helpers import evaluation
+from tests.evaluate.test_score import call
+
+ROWS = {
+    "vqa": {"question_id": 262148000, "answer": "a café"},
+    "nocaps": {"image_id": 262148000, "caption": "a café"},
+    "gqa": {"questionId": "262148000", "prediction": "a café"},
+}
+
+
+def numbered() -> Evaluation:
+    """An evaluation whose ids are numbers."""
+    made = evaluation(text="a café")
+    answered = [replace(one, id=str(262148000 + row)) for row, one in enumerate(made.answered)]
+    return replace(made, answered=tuple(answered), skipped=())
+
+
+def test_there_is_an_expected_row_for_every_format() -> None:
+    assert ROWS.keys() == FORMATS.keys()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_is_one_list_with_the_servers_names_and_types(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_evaluation(tmp_path / "val", numbered())
+    out = tmp_path / "answers.json"
+    assert call(monkeypatch, "submit", tmp_path / "val", "--format", form, "--out", out) == 0
+    rows = json.loads(out.read_text(encoding="utf-8"))
+    assert len(rows) == 6
+    assert rows[0] == ROWS[form]
+    assert f"6 answers for {form}" in " ".join(capfd.readouterr().err.split())
+
+
+def test_an_id_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "val", replace(evaluation(), skipped=()))
+    with pytest.raises(DataError, match="id 'q0' is no number"):
+        write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
+    assert not (tmp_path / "answers.json").exists()
+    assert write_submission(tmp_path / "val", "gqa", tmp_path / "answers.json") == 6
+
+
+def test_an_evaluation_that_left_questions_out_is_refused(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "val", replace(numbered(), skipped=("77", "78")))
+    with pytest.raises(DataError, match=r"lacks 2 questions of val, the first is 77.*retry-failed"):
+        write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
+
+
+def test_unknown_formats_and_folders_without_an_evaluation_are_errors(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "val", numbered())
+    with pytest.raises(UsageError, match="choose one of vqa, nocaps, gqa"):
+        write_submission(tmp_path / "val", "coco", tmp_path / "answers.json")
+    with pytest.raises(MissingFileError, match="holds no evaluation"):
+        write_submission(tmp_path / "absent", "vqa", tmp_path / "answers.json")
