@@ -152,10 +152,11 @@ def _show(finished: "Finished", *, as_json: bool) -> None:
         out_console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
     if not evaluation.scores:
+        count = counted(len(evaluation.answered), "prediction")
+        _note(f"{finished.folder / 'predictions.jsonl'}: {count} without scores")
         _note(
-            f"{counted(len(evaluation.answered), 'prediction')} without scores, "
-            f"{evaluation.split} has no answers: {finished.folder / 'predictions.jsonl'}; what a "
-            f"server takes is written by `epalm-eval submit {finished.folder} --format vqa`, nocaps or gqa"
+            f"{evaluation.split} has no answers; what a server takes is written by "
+            f"`epalm-eval submit {finished.folder} --format vqa`, nocaps or gqa"
         )
         return
     out_console.print(score_table(evaluation))

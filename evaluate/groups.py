@@ -13,11 +13,16 @@ FIRST_WORDS = 2
 
 
 def breakdowns(scores: Scores, examples: Sequence[Example]) -> dict[str, tuple[GroupMean, ...]]:
-    """The headline's mean by kind of answer and of question; see `question_types`."""
+    """The headline's mean by kind of answer and of question; see `question_types`.
+
+    Captions are grouped where the data tell groups, as nocaps does.
+    """
     column = scores.per_example.get(scores.headline)
-    if column is None or not any(one.prompt for one in examples):
+    if column is None:
         return {}
-    tables = (answer_types(examples), question_types(examples))
+    tables = [("group", [one.question_type for one in examples])]
+    if any(one.prompt for one in examples):
+        tables = [answer_types(examples), question_types(examples)]
     found = {name: tuple(group_means(column, groups)) for name, groups in tables}
     return {name: groups for name, groups in found.items() if groups}
 

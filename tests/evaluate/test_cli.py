@@ -122,7 +122,7 @@ def test_a_split_without_answers_names_the_command_for_a_server(
     fixed = ("--split", "server", "--run", run.folder, "--quiet")
     assert call(monkeypatch, *fixed) == 0
     err = " ".join(capfd.readouterr().err.split())
-    assert "1 prediction without scores, server has no answers" in err
+    assert "predictions.jsonl: 1 prediction without scores server has no answers" in err
     assert f"`epalm-eval submit {run.folder / 'eval' / 'server'} --format vqa`" in err
     assert call(monkeypatch, *fixed, "--json") == 0
     assert json.loads(capfd.readouterr().out)["scores"] == {}

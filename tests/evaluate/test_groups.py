@@ -38,5 +38,10 @@ def test_types_of_the_data_stand_in_place_of_first_words() -> None:
     assert "first words" not in found
 
 
-def test_captions_have_no_groups() -> None:
+def test_captions_have_the_groups_of_the_data_only() -> None:
     assert breakdowns(scores(1.0), [question("", "a dog")]) == {}
+    photos = [question("", "a dog", question_type="near-domain"), question("", "a cat")]
+    found = breakdowns(scores(1.0, 0.0), photos)
+    assert {name: [(one.name, one.mean) for one in groups] for name, groups in found.items()} == {
+        "group": [("near-domain", 1.0)]
+    }
