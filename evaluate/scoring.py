@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from epalm.cache.durable import write_file
 from epalm.errors import MalformedFileError, MissingFileError
@@ -42,7 +43,7 @@ def read_predictions(file: Path) -> list[Prediction]:
         MalformedFileError: a line has another layout.
     """
     found = []
-    for record in _records(file):
+    for record, _ in _records(file):
         name = record.identifier("id")
         if not record.has("prediction"):
             record.text("prediction")  # raises
@@ -61,8 +62,8 @@ def read_references(file: Path) -> list[Example]:
         MalformedFileError: a line has another layout, or repeats an id.
     """
     seen: dict[str, Example] = {}
-    for record in _records(file):
-        example = _example(record)
+    for record, members in _records(file):
+        example = _example(record, members)
         if example.question_id in seen:
             raise record.wrong("id", example.question_id, "one that no other line has")
         seen[example.question_id] = example
@@ -86,12 +87,14 @@ def write_scored(
     write_file(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def _records(file: Path) -> Iterator[JsonRecord]:
+def _records(file: Path) -> Iterator[tuple[JsonRecord, dict[str, object]]]:
+    """Each line's object, once to be checked and once as it stands."""
     try:
         with file.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
-                    yield JsonRecord(_parsed(file, number, line), file, f"line {number}")
+                    value = _parsed(file, number, line)
+                    yield JsonRecord(value, file, f"line {number}"), cast(dict[str, object], value)
     except FileNotFoundError as error:
         raise MissingFileError(f"{file} is not there: name a JSONL file") from error
     except UnicodeDecodeError as error:
@@ -108,9 +111,17 @@ def _parsed(file: Path, number: int, line: str) -> object:
         ) from error
 
 
-def _example(record: JsonRecord) -> Example:
+def _answers(record: JsonRecord, members: dict[str, object]) -> tuple[str, ...]:
+    """As they stand: people leave answers empty, and white space counts in some metrics."""
+    value = members.get("answers")
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+        raise record.wrong("answers", value, "a list of strings, at least one")
+    return tuple(value)
+
+
+def _example(record: JsonRecord, members: dict[str, object]) -> Example:
     label = record.scores("label") if record.has("label") else {}
-    references = tuple(record.sentences("answers")) if not label or record.has("answers") else ()
+    references = _answers(record, members) if not label or record.has("answers") else ()
     name = record.identifier("id")
     return Example(
         key=name,

@@ -83,6 +83,24 @@ def load_column(said: Path, right: Path) -> Any:  # noqa: ANN401 - an array
     return scores.per_example["accuracy"]
 
 
+def test_every_accuracy_of_the_official_evaluator_comes_out_of_files_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    golden = Path(__file__).parents[1] / "metrics" / "data" / "vqa_scoring.json"
+    pairs = json.loads(golden.read_text(encoding="utf-8"))
+    said = [{"id": row, "prediction": pair["prediction"]} for row, pair in enumerate(pairs)]
+    right = [{"id": row, "answers": pair["answers"]} for row, pair in enumerate(pairs)]
+    one, other = lines(tmp_path / "said.jsonl", said), lines(tmp_path / "right.jsonl", right)
+    out = tmp_path / "each.jsonl"
+    arguments = ("score", one, "--references", other, "--metrics", "vqa", "--out", out)
+    assert call(monkeypatch, *arguments) == 0
+    assert "49.90" in capfd.readouterr().out
+    each = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [one["scores"]["accuracy"] for one in each] == pytest.approx(
+        [pair["accuracy"] for pair in pairs], abs=1e-9
+    )
+
+
 def test_the_table_has_scores_times_100_and_groups(
     files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,8 +150,9 @@ def test_captions_without_java_say_what_is_left_out_and_why(
         (SAID, [*RIGHT, RIGHT[0]], 1, 'line 4.id is "q1", wanted one that no other line has'),
         ([{"id": "q1"}], RIGHT, 1, "said.jsonl: line 1.prediction is missing, wanted a string"),
         ([{"id": "q1", "prediction": 3}], RIGHT, 1, "line 1.prediction is 3, wanted a string"),
-        (SAID, [{"id": "q1", "answers": []}], 1, "line 1.answers is [], wanted"),
-        (SAID, [{"id": "q1"}], 1, "line 1.answers is missing"),
+        (SAID, [{"id": "q1", "answers": []}], 1, "line 1.answers is [], wanted a list of strings"),
+        (SAID, [{"id": "q1", "answers": ["yes", 1]}], 1, 'line 1.answers is ["yes", 1], wanted'),
+        (SAID, [{"id": "q1"}], 1, "line 1.answers is null, wanted a list of strings"),
         (SAID, [], 1, "nothing to score"),
     ],
 )
