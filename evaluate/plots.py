@@ -1,5 +1,6 @@
 """Drawings that stand in a page as SVG, in the page's own ink, and beside it as PNG."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from html import escape
@@ -41,15 +42,14 @@ def curves_figure(curves: Sequence[Curve | None], *, axis: str, percent: bool) -
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _plain_figure("step", axis)
-    for number, curve in enumerate(curves):
-        if curve is None:
-            continue
+    drawn = [(number, curve) for number, curve in enumerate(curves) if curve is not None]
+    for (number, curve), dashes in zip(drawn, itertools.cycle(_DASHES), strict=False):
         short = shortened(curve)
         axes.plot(
             short.steps,
             short.values * (100 if percent else 1),
             color=colour(number),
-            linestyle=_DASHES[number % len(_DASHES)],
+            linestyle=dashes,
             linewidth=1.8,
             marker="o" if len(short.steps) <= 40 else None,
             markersize=3.5,

@@ -80,6 +80,8 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("eP-ALM (0.90 % trained)", "CIDEr", 63.61, "test", "table 7"),
         Published("eP-ALM (0.90 % trained)", "BLEU-1", 66.08, "test", "table 7"),
         Published("eP-ALM (0.90 % trained)", "BLEU-2", 47.57, "test", "table 7"),
+        Published("eP-ALM (0.90 % trained)", "METEOR", 22.69, "test", "table 7"),
+        Published("eP-ALM (0.90 % trained)", "SPICE", 16.29, "test", "table 7"),
         Published(_PT_L, "CIDEr", 61.86, "test", "table 1"),
         Published(_PT_L, "BLEU-4", 20.81, "test", "table 1"),
     ),

@@ -91,32 +91,24 @@ def compare(
 
 
 def comparison_table(shown: list["Shown"]) -> Table:
-    """A row per run: the headline, its difference to the first, trained parameters, time."""
+    """A column per run: scores, the headline's difference to the first, parameters, time."""
     from epalm.evaluate.compare import difference
-    from epalm.evaluate.tables import cost_cell, difference_cells, interval, label, percent
+    from epalm.evaluate.tables import cost_rows, difference_cells, label, score_rows
 
-    first = shown[0].evaluation
+    evaluations = [one.evaluation for one in shown]
+    first = evaluations[0]
     table = Table(title=f"{first.task} {first.split}")
-    for name in ("run", f"{label(first.headline)} × 100", "95 % interval"):  # noqa: RUF001
-        table.add_column(name)
-    for name in ("to the first", "95 % interval", "p", "trained", "trained in", "answered in"):
-        table.add_column(name, justify="right")
-    for place, one in enumerate(shown):
-        costs, score = one.costs(), one.evaluation.scores[first.headline]
-        cells = {"value": "", "range": "", "p": ""}
-        if place:
-            cells = difference_cells(difference(one.evaluation, first))
-        table.add_row(
-            one.evaluation.run + ", blind" * one.evaluation.blind,
-            percent(score.value),
-            interval(score),
-            cells["value"],
-            cells["range"],
-            cells["p"],
-            f"{costs.trained:,}",
-            cost_cell(costs.training)["main"],
-            cost_cell(costs.evaluation)["main"],
-        )
+    table.add_column("score × 100")  # noqa: RUF001 - the sign, not the letter
+    for one in evaluations:
+        table.add_column(one.run + ", blind" * one.blind, justify="right", overflow="fold")
+    for row in score_rows(evaluations):
+        table.add_row(row["name"], *(f"{cell['value']}\n{cell['range']}" for cell in row["cells"]))
+    found = [difference_cells(difference(one, first)) for one in evaluations[1:]]
+    differences = [f"{cells['value']}\n{cells['range']}\np {cells['p']}" for cells in found]
+    if differences:
+        table.add_row(f"{label(first.headline)} less that of {first.run}", "", *differences)
+    for row in cost_rows([one.costs() for one in shown]):
+        table.add_row(row["name"], *(cell["main"] for cell in row["cells"]))
     return table
 
 

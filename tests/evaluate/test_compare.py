@@ -11,7 +11,6 @@ from epalm.evaluate.compare import check_comparable, difference, exchange_p
 from epalm.evaluate.published import PUBLISHED
 from epalm.evaluate.records import Evaluation
 from epalm.metrics.intervals import bootstrap_interval
-from epalm.metrics.registry import METRICS
 from epalm.tasks.registry import TASKS
 from tests.evaluate.helpers import evaluation
 
@@ -64,8 +63,7 @@ def test_other_tasks_are_not_comparable() -> None:
 
 
 def test_published_figures_are_of_known_tasks_and_their_metrics() -> None:
-    assert METRICS  # figures carry the names that scores have
-    names = {"accuracy", "CIDEr", "BLEU-1", "BLEU-2", "BLEU-4"}
+    names = {"accuracy", "CIDEr", "BLEU-1", "BLEU-2", "BLEU-4", "METEOR", "SPICE"}
     for task, figures in PUBLISHED.items():
         assert task in TASKS
         assert {one.metric for one in figures} <= names

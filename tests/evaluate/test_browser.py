@@ -1,0 +1,160 @@
+"""The report in a real browser: filters, keyboard, narrow and wide, light and dark."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from epalm.evaluate.records import Evaluation
+from epalm.evaluate.report import ReportData, write_report
+from epalm.tasks.records import MediaItem
+from tests.evaluate.browser import Browser, find_browser, running_browser
+from tests.evaluate.helpers import COLOURS, evaluation
+from tests.evaluate.test_media import write_clip, write_sound
+
+PROGRAM = find_browser()
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium: apt-get install it")
+
+SHOWN = "[...document.querySelectorAll('[data-group]')].filter((card) => !card.hidden)"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert PROGRAM
+    with running_browser(PROGRAM, tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report about photos, a clip, a clip that browsers do not play, and a recording."""
+    folder = tmp_path_factory.mktemp("page")
+    write_clip(folder / "b.mp4", "h264", (320, 240))
+    write_clip(folder / "c.avi", "mpeg4", (320, 240))
+    write_sound(folder / "d.wav", 1.0)
+    Image.new("RGB", (320, 240), "red").save(folder / "a.png")
+    files = zip(COLOURS, ("a.png", "b.mp4", "c.avi", "d.wav"), strict=True)
+    modalities = {".png": "image", ".mp4": "video", ".avi": "video", ".wav": "audio"}
+    media = {
+        key: MediaItem(key, folder, name, modalities[name[1:]])  # type: ignore[arg-type]
+        for key, name in files
+    }
+    (folder / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "loss": 1.0}\n' * 2)
+    data = ReportData(
+        "title",
+        (replace(varied("blind"), blind=True), varied("full")),
+        media=media,
+        metrics_files=(folder / "metrics.jsonl",) * 2,
+    )
+    write_report(folder / "report.html", data)
+    return folder / "report.html"
+
+
+def varied(run: str) -> Evaluation:
+    """40 questions of two types; every fifth is about cups."""
+    found = evaluation(run, answers=40)
+    answered = tuple(
+        replace(
+            one,
+            prompt="how many cups?" if row % 5 == 0 else one.prompt,
+            question_type="how many" if row % 5 == 0 else "what is",
+        )
+        for row, one in enumerate(found.answered)
+    )
+    return replace(found, answered=answered)
+
+
+def count(browser: Browser) -> int:
+    found = browser.evaluate(f"{SHOWN}.length")
+    assert isinstance(found, int)
+    said = browser.evaluate("document.getElementById('shown').textContent")
+    assert said == f"{found} of 36 shown"
+    return found
+
+
+def test_the_page_opens_without_a_complaint_and_without_the_network(
+    browser: Browser, page: Path
+) -> None:
+    browser.open(page)
+    assert browser.evaluate("document.title") == "title"
+    broken = browser.evaluate("[...document.images].filter((image) => !image.naturalWidth).length")
+    assert broken == 0
+    assert browser.evaluate("[...document.images].filter((image) => !image.alt).length") == 0
+    assert browser.complaints == []
+
+
+def test_a_complaint_would_be_noticed(browser: Browser, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text("<script>console.error('a'); missing();</script><img src='none.png'>")
+    browser.open(bad)
+    browser.evaluate("0")
+    assert len(browser.complaints) >= 3
+
+
+def test_filters_go_together(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert count(browser) == 36
+    browser.evaluate("document.querySelector('[data-show=worst]').click()")
+    assert count(browser) == 12
+    assert browser.evaluate(f"{SHOWN}.every((card) => card.dataset.group === 'worst')")
+    browser.evaluate("document.querySelector('[data-show=all]').click()")
+    choose = "type.value = 'how many'; type.dispatchEvent(new Event('change'))"
+    browser.evaluate(choose)
+    cups = count(browser)
+    assert 0 < cups < 36
+    assert browser.evaluate(f"{SHOWN}.every((card) => card.textContent.includes('cups'))")
+    browser.evaluate("words.value = 'no such words'; words.dispatchEvent(new Event('input'))")
+    assert count(browser) == 0
+    browser.evaluate("words.value = 'CUPS many'; words.dispatchEvent(new Event('input'))")
+    assert count(browser) == cups
+    assert browser.complaints == []
+
+
+def test_the_gallery_is_reached_and_filtered_by_keyboard(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.className") == "skip"
+    browser.press("Enter", "\r")
+    for _ in range(4):
+        browser.press("Tab")
+    assert browser.evaluate("document.activeElement.dataset.show") == "random"
+    browser.press(" ", " ")
+    assert browser.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+    assert count(browser) == 12
+    browser.press("Tab")
+    browser.press("Tab")
+    browser.call("Input.insertText", text="cups")
+    assert browser.evaluate("document.activeElement.value") == "cups"
+    assert count(browser) < 12
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+@pytest.mark.parametrize(("scheme", "darkest", "brightest"), [("light", 200, 255), ("dark", 0, 50)])
+def test_the_page_fits_its_window_and_the_readers_colours(
+    browser: Browser, page: Path, width: int, scheme: str, darkest: int, brightest: int
+) -> None:
+    browser.look(width=width, scheme=scheme)
+    browser.open(page)
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    with Image.open(io.BytesIO(browser.screenshot())) as picture:
+        assert picture.width == width
+        corner = picture.convert("L").getpixel((2, 2))
+    assert isinstance(corner, int)
+    assert darkest <= corner <= brightest
+
+
+def test_media_play(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    loaded = (
+        "Promise.all([...document.querySelectorAll('video, audio')].map((one) => one.readyState"
+        " >= 1 || new Promise((done) => { one.onloadedmetadata = done; one.onerror = () =>"
+        " done(false); }).then(() => one.readyState >= 1)))"
+    )
+    ready = browser.evaluate(loaded)
+    assert isinstance(ready, list)
+    assert len(ready) >= 6
+    assert all(ready)
