@@ -43,7 +43,7 @@ FILES = {
 SPLITS = (*FILES, "valid")
 """valid means val, as in VL-T5's lists."""
 
-FOLDERS = ("gqa", "GQA", "gqa/questions", "GQA/questions", "questions1.2")
+FOLDERS = ("gqa", "GQA", "gqa/questions", "gqa/questions1.2", "questions", "questions1.2")
 VLT5_FOLDERS = ("GQA", "gqa")
 PHOTO_FOLDERS = ("", "gqa", "GQA", "VG", "gqa/VG", "GQA/VG")
 PHOTO_NAMES = ("images", "VG_100K", "VG_100K_2")

@@ -136,7 +136,7 @@ def media(tasks: Sequence[Asked], root: Path) -> MediaSet:
     layout = tasks[0].layout
     found, absent = _present(tasks, root)
     first = next(iter(found)).parent
-    bases = [first.parent, first, root, root / layout.name]
+    bases = [first.parent, first, root, *(root / name for name in _own_folders(layout))]
     places = [base / folder for base in bases for folder in layout.folders]
     what = f"the {layout.modality} files of {layout.title}"
     folder = find_folder(list(dict.fromkeys(places)), what=what)
@@ -198,8 +198,13 @@ msrvtt_captions = partial(task, MSRVTT_CAPTION)
 audiocaps_captions = partial(task, AUDIOCAPS_CAPTION)
 
 
-def _folders(layout: Layout) -> tuple[str, ...]:
-    return (ANNOTATION_FOLDER, f"{layout.name}/{ANNOTATION_FOLDER}", layout.name)
+def _folders(layout: Layout) -> list[str]:
+    names = _own_folders(layout)
+    return [ANNOTATION_FOLDER, *(f"{name}/{ANNOTATION_FOLDER}" for name in names), *names]
+
+
+def _own_folders(layout: Layout) -> tuple[str, ...]:
+    return layout.name, layout.name.upper()
 
 
 def _present(tasks: Sequence[Asked], root: Path) -> tuple[dict[Path, str], list[str]]:

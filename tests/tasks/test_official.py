@@ -11,6 +11,7 @@ from epalm.errors import EpalmError, MalformedFileError, MissingFileError, Unkno
 from epalm.tasks.records import Example
 from epalm.tasks.registry import DATASETS, TASKS, load_media, load_task
 from tests.tasks.official import LAYOUTS, Member, Official
+from tests.tasks.writers import write_released
 
 FILES = [(name, file) for name, layout in LAYOUTS.items() for file in layout.required]
 MEMBERS = [
@@ -170,3 +171,23 @@ def test_a_member_of_another_type_is_refused_with_its_place(
     assert isinstance(error, MalformedFileError)
     assert str(error).startswith(str(tmp_path / file))
     assert str(member[-1]) in str(error)
+
+
+def test_the_released_codes_data_folder_serves_all_its_sets(tmp_path: Path) -> None:
+    write_released(tmp_path)
+    named = ("vqa2", "coco-caption", "gqa", "msrvtt-qa", "msrvtt-caption", "msvd-qa")
+    for name in (*named, "audiocaps-caption"):
+        task = load_task(name, tmp_path)
+        assert task.examples(task.train_split, tmp_path)
+        assert task.examples(task.val_split, tmp_path)
+    folders = {
+        "coco": "COCO/images/train2014",
+        "gqa": "GQA/images",
+        "msrvtt": "MSRVTT/videos/all",
+        "msvd": "MSVD/videos/all",
+        "audiocaps": "audiocaps/audios",
+    }
+    for name, folder in folders.items():
+        media = load_media(name, tmp_path)
+        assert media.root == tmp_path
+        assert media.items[0].folder == tmp_path / folder

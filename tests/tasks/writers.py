@@ -270,3 +270,19 @@ def write_audiocaps(root: Path) -> None:
         record = {"audio": f"{split}/a.wav", "caption": captions}
         write_json(root / "annotation" / f"audiocaps_caption_{split}.json", [record])
         _folders(root, f"audios/{split}")
+
+
+def write_released(root: Path) -> None:
+    """All sets in one folder, as the released code of eP-ALM wants its data."""
+    coco = root / "COCO"
+    coco.mkdir(parents=True)
+    write_vqa2_vlt5(coco)
+    (coco / "vqa").rename(root / "vqa")
+    (coco / "images").mkdir()
+    for part in COCO_PHOTOS:
+        (coco / part).rename(coco / "images" / part)
+    write_gqa_vlt5(root)
+    write_video_questions("msrvtt", ".mp4")(root / "MSRVTT")
+    write_msrvtt_captions(root / "MSRVTT")
+    write_video_questions("msvd", ".avi")(root / "MSVD")
+    write_audiocaps(root / "audiocaps")
