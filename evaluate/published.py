@@ -27,6 +27,9 @@ class Published:
 
 
 _PT_L = "eP-ALM pt-L (OPT-6.7B, ViT-L/16)"
+_PT = "eP-ALM pt-L (4.2 million trained)"
+_PT_CLIP = "eP-ALM pt-L with CLIP"
+_FROM_CC3M = "trained on CC3M alone"
 _SMALL = "OPT-350M, ViT-B/16, answers sampled"
 _FIRST_CODE = "README of the code"
 
@@ -35,6 +38,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published(_PT_L, "accuracy", 54.89, "test-std", "table 1"),
         Published(_PT_L, "accuracy", 54.78, "val-std", "table 1"),
         Published("eP-ALM", "accuracy", 52.77, "val-std", "table 3"),
+        Published(_PT_L, "accuracy", 45.19, "val, trained on GQA", "table 4"),
         Published("eP-ALM", "accuracy", 47.4, "val-std, 10 % of the data", "table 3"),
         Published("eP-ALM", "accuracy", 41.9, "val-std, 1 % of the data", "table 3"),
         Published("eP-ALM ada", "accuracy", 34.34, _SMALL, "figure 3"),
@@ -45,10 +49,26 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
         Published("baseline PromptFuse", "accuracy", 18.82, _SMALL, "figure 3"),
         Published("baseline LimBEr", "accuracy", 10.75, _SMALL, "figure 3"),
     ),
+    "gqa": (
+        Published(_PT_L, "accuracy", 42.91, "test", "table 1"),
+        Published(_PT_L, "accuracy", 41.39, "val, trained on VQA v2", "table 4"),
+    ),
     "coco-caption": (
         Published(_PT_L, "CIDEr", 111.63, "Karpathy test", "table 1"),
         Published(_PT_L, "BLEU-4", 33.35, "Karpathy test", "table 1"),
         Published("eP-ALM (OPT-2.7B)", "CIDEr", 97.0, "Karpathy test", _FIRST_CODE),
+        Published(_PT_CLIP, "CIDEr", 51.29, _FROM_CC3M, "table 10"),
+        Published(_PT_CLIP, "BLEU-4", 12.97, _FROM_CC3M, "table 10"),
+        Published(_PT, "CIDEr", 42.47, _FROM_CC3M, "table 10"),
+        Published(_PT, "BLEU-4", 11.50, _FROM_CC3M, "table 10"),
+    ),
+    "nocaps-caption": (
+        Published(_PT_CLIP, "CIDEr", 39.5, _FROM_CC3M, "table 10"),
+        Published(_PT_CLIP, "BLEU-4", 13.30, _FROM_CC3M, "table 10"),
+        Published(_PT_CLIP, "METEOR", 15.55, _FROM_CC3M, "table 10"),
+        Published(_PT, "CIDEr", 36.79, _FROM_CC3M, "table 10"),
+        Published(_PT, "BLEU-4", 12.53, _FROM_CC3M, "table 10"),
+        Published(_PT, "METEOR", 15.50, _FROM_CC3M, "table 10"),
     ),
     "msvd-qa": (
         Published(_PT_L, "accuracy", 38.40, "test", "table 1"),
