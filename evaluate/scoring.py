@@ -54,7 +54,9 @@ def read_predictions(file: Path) -> list[Prediction]:
 def read_references(file: Path) -> list[Example]:
     """The lines of a JSONL file {"id", "answers"}; other members are passed over.
 
-    "question_type" and "answer_type" may be added, for tables of scores by group. In place of
+    "references" are read where there are no "answers", so that a file of predictions that holds
+    them, as ours do, serves as both. "question_type" and "answer_type" may be added, for tables of
+    scores by group. In place of
     "answers", or beside them, "label" gives the score of each right answer: {"two": 1, "2": 0.9}.
 
     Raises:
@@ -113,7 +115,7 @@ def _parsed(file: Path, number: int, line: str) -> object:
 
 def _answers(record: JsonRecord, members: dict[str, object]) -> tuple[str, ...]:
     """As they stand: people leave answers empty, and white space counts in some metrics."""
-    value = members.get("answers")
+    value = members.get("answers", members.get("references"))
     if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
         raise record.wrong("answers", value, "a list of strings, at least one")
     return tuple(value)

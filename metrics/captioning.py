@@ -1,6 +1,5 @@
 """Caption metrics of the COCO toolkit that need no further program: BLEU, ROUGE-L and CIDEr."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +21,6 @@ _LIMIT_SECONDS, _LIMIT_SECONDS_EACH = 120.0, 0.01
 
 _OPTIONS = ("-preserveLines", "-lowerCase", "-encoding", "UTF-8")
 """Of the tokenizer; the toolkit's, and the encoding whatever the locale."""
-
-logger = logging.getLogger(__name__)
 
 
 def score_captions(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Scores:
@@ -64,11 +61,12 @@ def rouge_and_cider(references: Sentences, hypotheses: Sentences) -> Scores:
 
 
 def require_tools() -> None:
-    """Say so if there is no Java, and what that means."""
-    try:
-        find_java()
-    except MissingToolError as error:
-        logger.warning("captions that are not plain sentences cannot be scored: %s", error)
+    """Check that Java runs: who trains cannot know that all captions will be plain.
+
+    Raises:
+        MissingToolError: says how to install it.
+    """
+    find_java()
 
 
 def tokenised(

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from epalm.evaluate import cli
-from epalm.evaluate.records import Score
+from epalm.evaluate.records import Score, write_evaluation
 from epalm.evaluate.scoring import corpus_scores, read_predictions, read_references
 from epalm.metrics import spice
 from epalm.metrics.intervals import bootstrap_interval
 from epalm.metrics.registry import load_metric
+from tests.evaluate.helpers import evaluation
 
 PEOPLE = ["yes"] * 10
 SAID = [
@@ -99,6 +100,18 @@ def test_every_accuracy_of_the_official_evaluator_comes_out_of_files_too(
     assert [one["scores"]["accuracy"] for one in each] == pytest.approx(
         [pair["accuracy"] for pair in pairs], abs=1e-9
     )
+
+
+def test_a_run_can_be_scored_again_from_its_predictions_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = evaluation()
+    write_evaluation(tmp_path, made)
+    file = tmp_path / "predictions.jsonl"
+    arguments = ("score", file, "--references", file, "--metrics", "exact", "--json")
+    assert call(monkeypatch, *arguments) == 0
+    # each of the six says "lamp", which two of its three references are
+    assert json.loads(capfd.readouterr().out)["scores"]["exact_match"]["value"] == 1.0
 
 
 def test_the_table_has_scores_times_100_and_groups(

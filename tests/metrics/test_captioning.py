@@ -8,6 +8,7 @@ import pytest
 
 from epalm.errors import DataError, MissingToolError
 from epalm.metrics.captioning import require_tools, score_captions, tokenise
+from epalm.metrics.registry import load_metric
 from tests.metrics.toolkit import (
     captioned,
     needs_check,
@@ -103,11 +104,9 @@ def test_references_without_words_are_refused() -> None:
 
 
 def test_without_java_a_sentence_that_is_not_plain_is_named_with_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    require_tools()
-    assert "captions that are not plain sentences cannot be scored" in caplog.text
     examples = [captioned("0", "a dog"), captioned("1", "a cat on U. street")]
     with pytest.raises(
         MissingToolError, match=r"'a cat on U. street'.*apt-get install default-jre"
@@ -115,14 +114,22 @@ def test_without_java_a_sentence_that_is_not_plain_is_named_with_what_to_install
         score_captions(said("a dog", "a cat"), examples)
 
 
+def test_training_on_captions_asks_for_java_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingToolError, match="apt-get install default-jre-headless"):
+        load_metric("caption")
+
+
 def test_a_java_that_does_not_run_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     java = tmp_path / "java"
     java.write_text("#!/bin/sh\necho 'no runtime present' >&2\nexit 1\n")
     java.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + "/bin")
     assert subprocess.run(["java"], capture_output=True, check=False).returncode == 1
-    require_tools()
-    assert f"{java} does not run" in caplog.text
+    with pytest.raises(MissingToolError, match="does not run"):
+        require_tools()
     assert tokenise(["A dog."]) == ["a dog"]
