@@ -1,0 +1,177 @@
+"""What do a hundredth and a tenth of the training examples still teach, beside a blind control?
+
+    OMP_NUM_THREADS=1 python -m bench.low_data --features cache/daquar_vitti16.zarr \
+        --features cache/flickr8k_vitti16.zarr --lm ../shared/models/opt-mini --out runs/low-data
+
+Every run takes the same number of optimiser steps, so that a smaller part of the data is seen more
+often. A run that is finished stays: the same command goes on behind the last one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.rounds import TABLE_COLUMNS, command, commit, machine
+from epalm.cache.store import Store
+from epalm.console import configure_logging
+from epalm.errors import MissingFileError
+from epalm.evaluate.records import Evaluation, read_evaluation
+from epalm.evaluate.session import Request as EvalRequest
+from epalm.evaluate.session import evaluate
+from epalm.evaluate.tables import interval, percent
+from epalm.tasks.records import Example, Task
+from epalm.tasks.registry import load_task, resolve_data_root
+from epalm.train.recipe import load_recipe
+from epalm.train.request import Request
+from epalm.train.session import train
+
+FRACTIONS = (0.01, 0.1, 1.0)
+"""Of the training examples."""
+
+VALIDATED = 16
+"""Examples validated after the only epoch of a run, which chooses nothing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One point of a curve: a part of a store's examples, with the right media or with others."""
+
+    features: str
+    fraction: float
+    blind: bool
+
+
+@dataclass(frozen=True)
+class Alike:
+    """What all runs have in common: recipe, its changes, optimiser steps, split to score, seed."""
+
+    recipe: str
+    changes: tuple[str, ...]
+    steps: int
+    split: str
+    seed: int
+
+
+def part_of(task: Task, fraction: float, *, drawn: int, seed: int) -> Task:
+    """The task over a part of its training examples, repeated until there are `drawn` of them.
+
+    A smaller part is within a larger one; validation examples stay as they are.
+    """
+
+    def examples(split: str, root: Path) -> list[Example]:
+        found = task.examples(split, root)
+        if split != task.train_split:
+            return found
+        order = np.random.default_rng(seed).permutation(len(found))
+        kept = order[: max(1, round(fraction * len(found)))]
+        return [found[place] for place in np.resize(kept, drawn)]
+
+    return replace(task, examples=examples)
+
+
+def run(job: Job, alike: Alike, folder: Path) -> Evaluation:
+    """Train and score what is not there yet.
+
+    Args:
+        job: what.
+        alike: how.
+        folder: of the run.
+    """
+    blind = "-blind" if job.blind else ""
+    scored = folder / "eval" / f"{alike.split}{blind}"
+    try:
+        return read_evaluation(scored)
+    except MissingFileError:
+        pass
+    spec = Store.open(job.features).spec
+    root = resolve_data_root(None, recorded=spec.data_root, task=spec.tasks[0])
+    task = load_task(spec.tasks[0], root)
+    recipe = load_recipe(alike.recipe, [*alike.changes, "epochs=1", f"val_examples={VALIDATED}"])
+    drawn = alike.steps * recipe.batch_size
+    train(
+        Request(
+            folder=folder,
+            task=part_of(task, job.fraction, drawn=drawn, seed=alike.seed),
+            data_root=root,
+            features=job.features,
+            recipe=recipe,
+            recipe_name=alike.recipe,
+            seed=alike.seed,
+            blind=job.blind,
+            fresh=True,
+            quiet=True,
+        )
+    )
+    return evaluate(EvalRequest(folder, alike.split, blind=job.blind, quiet=True)).evaluation
+
+
+def rows(jobs: Sequence[Job], found: Sequence[Evaluation]) -> list[list[str]]:
+    """Head, then one row per set and fraction: score and control, x 100, with their intervals."""
+    cells: dict[tuple[str, float], list[str]] = {}
+    for job, evaluation in zip(jobs, found, strict=True):
+        score = evaluation.scores[evaluation.headline]
+        metric = evaluation.headline.replace("_", " ")
+        row = cells.setdefault(
+            (job.features, job.fraction),
+            [Store.open(job.features).spec.dataset, metric, f"{100 * job.fraction:g} %"],
+        )
+        row.append(f"{percent(score.value)} ({interval(score)})")
+    return [["set", "metric", "training examples", "full", "blind control"], *cells.values()]
+
+
+def publish(table: Sequence[Sequence[str]]) -> None:
+    """Print the table for people, and the same in Markdown."""
+    head, *body = table
+    shown = Table(*head)
+    for cells in body:
+        shown.add_row(*cells)
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=TABLE_COLUMNS)
+    console.print(shown)
+    for cells in [head, ["---"] * len(head), *body]:
+        console.print(f"| {' | '.join(cells)} |", markup=False, highlight=False, soft_wrap=True)
+    console.print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    console.print(f"{command()}; commit {commit()}", markup=False, highlight=False, soft_wrap=True)
+
+
+def main(
+    features: Annotated[list[str], typer.Option(help="Path or URL of a store; several times.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")],
+    lm: Annotated[str, typer.Option(help="OPT by hub id or local folder.")] = "",
+    recipe: Annotated[str, typer.Option(help="Recipe name or .toml path.")] = "small",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a recipe key, e.g. --set lr=1e-3.")
+    ] = None,
+    fractions: Annotated[
+        list[float] | None, typer.Option("--fraction", help="Only this one; several times.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a run.")] = 300,
+    split: Annotated[str, typer.Option(help="What is scored.")] = "val",
+    seed: Annotated[int, typer.Option(help="Of the parts and of training.")] = 0,
+) -> None:
+    """Train and score what is missing and print the table."""
+    configure_logging(quiet=True)
+    local = str(Path(lm).absolute()) if Path(lm).is_dir() else lm
+    alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, split, seed)
+    jobs = [
+        Job(store, fraction, blind)
+        for store in features
+        for fraction in fractions or FRACTIONS
+        for blind in (False, True)
+    ]
+    found = []
+    for job in jobs:
+        name = Store.open(job.features).spec.dataset
+        folder = out / f"{name}-{100 * job.fraction:g}pc{'-blind' if job.blind else ''}"
+        found.append(run(job, alike, folder))
+    publish(rows(jobs, found))
+
+
+if __name__ == "__main__":
+    typer.run(main)
