@@ -129,6 +129,11 @@ def test_several_runs_stand_side_by_side_with_every_answer(tmp_path: Path) -> No
     assert len(best) == 2  # exact match and the score that only one run has
 
 
+def test_scores_that_were_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
+    shown = page(tmp_path, replace(evaluation(), left_out={"SPICE": "its parser is missing"}))
+    assert "SPICE left out: its parser is missing" in shown.text
+
+
 def test_the_figure_of_a_single_run_is_not_called_the_best(tmp_path: Path) -> None:
     shown = page(tmp_path)
     assert not [one for one in shown.all("span") if one.get("class") == "best"]
