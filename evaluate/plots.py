@@ -23,7 +23,7 @@ _MARKERS = ("o", "s", "^", "D")
 _INK = "#010203"
 """Stands for the page's text colour while matplotlib draws."""
 
-_PNG_DOTS_PER_INCH = 200
+_PNG_DOTS_PER_INCH = 150
 
 
 def colour(number: int) -> str:

@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from epalm.memory import group_rooms
+import numpy as np
+
+from epalm.memory import group_rooms, peak_memory
 
 
 def group(folder: Path, **files: str) -> None:
@@ -24,3 +26,12 @@ def test_control_groups_of_the_first_version_count(tmp_path: Path) -> None:
         memory__stat="inactive_file 1\ntotal_inactive_file 20",
     )
     assert group_rooms("3:cpu:/\n2:memory:/job\n0::/\n", tmp_path) == [0]
+
+
+def test_the_peak_grows_with_what_is_held_and_stays_when_it_is_freed() -> None:
+    before = peak_memory()
+    held = np.ones(before // 8 + 10_000_000)  # more than there was in all
+    peak = peak_memory()
+    assert peak >= held.nbytes
+    del held
+    assert peak_memory() >= peak

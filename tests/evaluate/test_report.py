@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from epalm.errors import UsageError
+from epalm.evaluate.costs import Cost, Costs
 from epalm.evaluate.gallery import choose
 from epalm.evaluate.media import SIDE_AT_MOST
 from epalm.evaluate.records import Evaluation, Score
@@ -132,6 +133,42 @@ def test_several_runs_stand_side_by_side_with_every_answer(tmp_path: Path) -> No
 def test_scores_that_were_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
     shown = page(tmp_path, replace(evaluation(), left_out={"SPICE": "its parser is missing"}))
     assert "SPICE left out: its parser is missing" in shown.text
+
+
+def test_published_figures_of_the_task_stand_beside(tmp_path: Path) -> None:
+    answered = replace(
+        evaluation(), task="msvd-qa", headline="accuracy", scores={"accuracy": Score(0.31)}
+    )
+    shown = page(tmp_path, answered)
+    text = " ".join(shown.text)
+    assert "published, test" in text
+    assert text.count("38.40") == 2  # the bar and the table
+    assert "table 6" in text
+    assert "published" not in " ".join(page(tmp_path).text)
+
+
+def test_stages_without_a_record_say_so_and_others_what_they_took(tmp_path: Path) -> None:
+    took = Cost(90.0, memory=2_000_000_000, device="cuda", device_memory=5_000_000_000)
+    costs = {"full": Costs(1000, 99_000, None, took, Cost(1.5, note="6 questions"))}
+    text = " ".join(page(tmp_path, costs=costs).text)
+    assert "1.0000 % of all but the encoder's" in text
+    assert text.count("not recorded") == 1
+    assert "1 min 30 s" in text
+    assert "2 GB of main memory, 5 GB on the GPU, on cuda" in text
+
+
+def test_cards_say_how_sure_the_model_was_and_beams_leave_it_out(tmp_path: Path) -> None:
+    assert page(tmp_path).text.count("61 % sure") == 6
+    open_ones = tuple(replace(one, log_probability=None) for one in evaluation().answered)
+    shown = page(tmp_path, replace(evaluation(), answered=open_ones))
+    assert not any("% sure" in text for text in shown.text)
+    assert "Confidence" not in shown.text
+
+
+def test_the_types_of_the_cards_can_be_chosen(tmp_path: Path) -> None:
+    shown = page(tmp_path)
+    assert "what is" in shown.text
+    assert [one["data-types"] for one in shown.all("li") if "data-types" in one] == ["what is"] * 6
 
 
 def test_the_figure_of_a_single_run_is_not_called_the_best(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 import zarr
 from PIL import Image
 
+from epalm.cache.worklog import read_work
 from epalm.extract import plan
 from epalm.extract.encoder import EncoderSettings, last_cls_tokens, make_encoder
 from tests.extract.helpers import (
@@ -112,6 +113,20 @@ def test_rows_hold_the_encoders_tokens_of_their_own_photo(
         "gone.jpg",
         "text.jpg",
     ]
+
+
+def test_what_it_took_stands_beside_the_store_and_goes_with_it(command: Command) -> None:
+    command("--out", "a.zarr")
+    command("--out", "a.zarr")  # finds nothing to do
+    first = read_work("a.zarr")
+    assert first is not None
+    assert (first.encoded, first.device, first.device_memory) == (71, "cpu", 0)
+    assert first.seconds > 0
+    assert first.memory > 100_000_000  # torch alone takes more
+    command("--out", "a.zarr", "--fresh", "--limit", "5")
+    again = read_work("a.zarr")
+    assert again is not None
+    assert again.encoded == 5
 
 
 def test_a_lost_commit_record_is_resumed_to_identical_bytes(command: Command) -> None:

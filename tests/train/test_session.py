@@ -55,6 +55,11 @@ def test_training_leaves_a_run_that_loads(world: World) -> None:
     connectors, prompt = 2 * (8 * 16 + 16), 2 * 16 + 2 * (16 * 16 + 16)
     assert record.trained == connectors + prompt
     assert [line["epoch"] for line in logged(world, "val")] == [1, 2]
+    spent = logged(world, "spent")
+    assert [line["step"] for line in spent] == [line["step"] for line in logged(world, "val")]
+    assert 0 <= spent[0]["seconds"] <= spent[1]["seconds"] < 600
+    assert spent[1]["memory"] > 100_000_000  # torch alone takes more
+    assert spent[1]["device_memory"] == 0
 
 
 @pytest.mark.parametrize("name", ["store.h5", "remote.zarr"])
