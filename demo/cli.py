@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 TITLES = {
-    "blind": "full, features of another medium (control)",
-    "lin": "lin: one connector shared by all cached layers",
-    "full": "full: a connector per cached layer, soft prompt",
+    "blind": "blind: features of another",
+    "lin": "lin: one connector for all",
+    "full": "full: one for each layer",
 }
-"""What a run is called in the table, by the name of its folder."""
+"""What a run is called in the table, by the name of its folder. The first is the control: full's
+connectors, on the features of another photo, clip or recording."""
 
 
 @app.command()
