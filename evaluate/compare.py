@@ -37,8 +37,14 @@ def check_comparable(evaluations: Sequence[Evaluation]) -> None:
     """Refuse what has no common scale.
 
     Raises:
-        UsageError: no evaluations, or evaluations of different tasks or splits.
+        UsageError: no evaluations, or evaluations of different tasks or splits, or without scores.
     """
+    for one in evaluations:
+        if not one.scores:
+            raise UsageError(
+                f"{one.run} has no scores on {one.split}, whose answers are not published: "
+                "evaluate it on another split"
+            )
     tasks = {(one.task, one.split, one.headline) for one in evaluations}
     if len(tasks) != 1:
         found = ", ".join(sorted(f"{task} {split} ({name})" for task, split, name in tasks))

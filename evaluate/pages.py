@@ -64,12 +64,14 @@ class Shown:
 
 
 def evaluated(run: Path) -> list[Path]:
-    """The folders of a run's evaluations, the newest last.
+    """The folders of a run's scored evaluations, the newest last.
 
     Raises:
         MissingFileError: it has none.
+        MalformedFileError: a scores.json is damaged.
     """
     files = sorted((run / "eval").glob(f"*/{SCORES_FILE}"), key=lambda it: it.stat().st_mtime)
+    files = [file for file in files if read_evaluation(file.parent).scores]
     if not files:
         raise MissingFileError(
             f"{run} was not evaluated yet: run `epalm-eval --run {run} --split val`"

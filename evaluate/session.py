@@ -228,7 +228,7 @@ def _answered(
             prediction=answer.text,
             references=example.references,
             scores={name: float(column[row]) for name, column in scores.per_example.items()},
-            question_type=kinds[row] if example.prompt else "",
+            question_type=kinds[row] if example.prompt else example.question_type,
             answer_type=forms[row] if example.prompt else "",
             log_probability=answer.log_probability,
             tokens=answer.tokens,

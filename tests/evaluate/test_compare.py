@@ -62,6 +62,11 @@ def test_other_tasks_are_not_comparable() -> None:
         check_comparable([evaluation(), replace(evaluation(), task="msvd-qa")])
 
 
+def test_predictions_without_scores_are_not_comparable() -> None:
+    with pytest.raises(UsageError, match="full has no scores on val"):
+        check_comparable([replace(evaluation(), scores={})])
+
+
 def test_published_figures_are_of_known_tasks_and_their_metrics() -> None:
     names = {"accuracy", "CIDEr", "BLEU-1", "BLEU-2", "BLEU-4", "METEOR", "SPICE"}
     for task, figures in PUBLISHED.items():

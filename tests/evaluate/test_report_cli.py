@@ -85,6 +85,16 @@ def test_a_split_that_was_not_evaluated_says_what_was(tiny: TinyRun) -> None:
         invoke(tiny, "compare", "tiny", "--split", "test")
 
 
+def test_predictions_without_scores_have_no_page(tiny: TinyRun) -> None:
+    unscored = replace(evaluation("tiny"), scores={}, headline="", split="test")
+    write_evaluation(tiny.folder / "eval" / "test", unscored)
+    assert invoke(tiny, "report", "tiny").split() == [
+        str(tiny.folder / "eval" / "val" / "report.html")
+    ]
+    with pytest.raises(MissingFileError, match=r"has no test, it has val"):
+        invoke(tiny, "report", "tiny", "--split", "test")
+
+
 def test_a_store_that_is_gone_leaves_the_page_without_pictures(tiny: TinyRun) -> None:
     shutil.rmtree(tiny.store)
     invoke(tiny, "report", "tiny")
