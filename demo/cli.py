@@ -30,7 +30,7 @@ def command(
     modality: Annotated[
         Literal["image", "video", "audio", "all"],
         typer.Option(help="Questions about photos or clips, captions of recordings, or all three."),
-    ] = "image",
+    ] = "all",
     out: Annotated[Path, typer.Option(help="Folder for media, features, runs and reports.")] = Path(
         "runs/demo"
     ),
