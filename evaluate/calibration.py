@@ -38,7 +38,7 @@ class Calibration:
 def calibrate(evaluation: Evaluation) -> Calibration | None:
     """Of answers to questions; None for captions, and where an answer's probability is unknown.
 
-    A caption is not right or wrong, and beam search keeps no probability.
+    A caption is not right or wrong; files of earlier versions hold no probabilities.
     """
     sure = [confidence(one) for one in evaluation.answered]
     known = [one for one in sure if one is not None]

@@ -99,7 +99,7 @@ def shown_metric(evaluation: Evaluation) -> str:
 
 
 def confidence(answered: Answered) -> float | None:
-    """The probability that the model gives its answer; None if it was not followed."""
+    """The probability that the model gives its answer; None if it is not in the file."""
     known = answered.log_probability
     return None if known is None else math.exp(min(known, 0.0))
 

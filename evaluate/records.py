@@ -41,7 +41,8 @@ class Answered:
         scores: metric -> score of this example alone.
         question_type: its group, see `epalm.evaluate.groups`; empty for captions.
         answer_type: likewise.
-        log_probability: see `epalm.model.answering.Answer`, as the next; None if not followed.
+        log_probability: see `epalm.model.answering.Answer`, as the next; None in files of earlier
+            versions.
         tokens: likewise.
     """
 

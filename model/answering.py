@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epalm.model.batch import Template, collate_prompts, prompt_ids
-from epalm.model.decode import ChosenTokens, Decoding, continue_texts
+from epalm.model.chosen import ChosenBeams, ChosenTokens
+from epalm.model.decode import Decoding, continue_texts
 from epalm.model.epalm import EPALM
 from epalm.model.prefix_cache import PrefixCache
 
@@ -60,13 +61,13 @@ class Answer:
     Attributes:
         text: without special tokens and outer blanks.
         log_probability: natural logarithm of the probability that the model gives the answer's
-            tokens, end token included, after picture and prompt; None if it was not followed.
+            tokens, end token included, after picture and prompt.
         tokens: how many tokens that is the sum over.
     """
 
     text: str
-    log_probability: float | None = None
-    tokens: int = 0
+    log_probability: float
+    tokens: int
 
 
 class Answerer(Protocol):
@@ -89,11 +90,12 @@ class Generator:
     decoding: Decoding
 
     def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
-        """The text that follows each prompt; beams leave their probability unknown."""
+        """The text that follows each prompt."""
         seeds = [zlib.crc32(name.encode(), self.decoding.seed) for name in asked.names]
         end = model.language_model.config.eos_token_id
         assert isinstance(end, int)  # OPT has one
-        chosen = ChosenTokens(end)
+        beams = self.decoding.num_beams
+        witness = ChosenBeams(end, beams) if beams > 1 else ChosenTokens(end)
         ids = continue_texts(
             model,
             asked.cache,
@@ -102,14 +104,12 @@ class Generator:
             self.decoding,
             pictures=asked.pictures,
             seeds=seeds,
-            chosen=None if self.decoding.num_beams > 1 else chosen,
+            witness=witness,
         )
         texts = [
             text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         ]
-        if self.decoding.num_beams > 1:
-            return [Answer(text) for text in texts]
-        sums, counts = chosen.sums(ids)
+        sums, counts = witness.sums(ids)
         return list(map(Answer, texts, sums.tolist(), counts.tolist()))
 
 
@@ -138,7 +138,7 @@ def answer_all(
     model.eval()
     device = next(model.parameters()).device
     lengths = [len(ids) for ids in prompt_ids(tokenizer, template, questions.prompts)]
-    answers = [Answer("")] * len(lengths)
+    answers: dict[int, Answer] = {}
     for window in windows(questions.keys, WINDOW * batch_size):
         some = {questions.keys[place]: place for place in window}
         vectors = questions.read(list(some.values()))
@@ -156,7 +156,7 @@ def answer_all(
             for place, found in zip(batch, answer(model, asked), strict=True):
                 answers[place] = found
             tick(len(batch))
-    return answers
+    return [answers[place] for place in range(len(lengths))]
 
 
 def windows(keys: Sequence[str], size: int) -> Iterator[list[int]]:

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from epalm.errors import ModelError, UsageError
+from epalm.model.chosen import Witness
 from epalm.model.epalm import EPALM
 from epalm.model.language_model import is_sharded
 from epalm.model.prefix_cache import PrefixCache
@@ -86,50 +87,6 @@ class RowNoise(LogitsProcessor):
         return scores - waits.clamp_(min=torch.finfo(waits.dtype).tiny).log_()
 
 
-class ChosenTokens(LogitsProcessor):
-    """Changes nothing; remembers how probable each token was that a row went on with.
-
-    It has to stand before all others, to see the model's own logits, and rows must not change
-    places: it is of no use to beams.
-    """
-
-    def __init__(self, end: int) -> None:
-        """Nothing was chosen yet.
-
-        Args:
-            end: id of the end token; what follows it counts for nothing.
-        """
-        self._end = end
-        self._latest: Tensor | None = None
-        self._found: list[Tensor] = []
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """(rows, vocabulary) float32, as they came."""
-        self._settle(input_ids[:, -1])
-        self._latest = scores.log_softmax(dim=-1)
-        return scores
-
-    def sums(self, new_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What the model gave to each text.
-
-        Args:
-            new_ids: (rows, new) int64, all that was generated.
-
-        Returns:
-            The logarithms' sum over each row's tokens, the end token included, (rows) float32, and
-            the number of those tokens, (rows) int64.
-        """
-        self._settle(new_ids[:, -1])
-        ends = (new_ids == self._end).long()
-        counted = ends.cumsum(dim=1) - ends == 0
-        found = torch.stack(self._found, dim=1)
-        return found.masked_fill(~counted, 0).sum(dim=1), counted.sum(dim=1)
-
-    def _settle(self, tokens: Tensor) -> None:
-        if self._latest is not None:
-            self._found.append(self._latest.gather(1, tokens[:, None])[:, 0])
-
-
 @torch.no_grad()  # in inference mode, sharded weights could not be used for training again
 def generate(
     model: EPALM,
@@ -167,7 +124,7 @@ def continue_texts(
     *,
     pictures: Tensor,
     seeds: Sequence[int] = (),
-    chosen: ChosenTokens | None = None,
+    witness: Witness | None = None,
 ) -> Tensor:
     """Ids that follow each prompt, padded after the end token.
 
@@ -181,7 +138,7 @@ def continue_texts(
         decoding: see `Decoding`.
         pictures: (B) int64, the row of `cache` that each prompt is about.
         seeds: B numbers that decide the draws if the decoding samples.
-        chosen: follows the probabilities of one beam's tokens.
+        witness: notes the probabilities of the tokens.
 
     Returns:
         (B, at most max_new_tokens) int64.
@@ -204,7 +161,7 @@ def continue_texts(
         attention_mask=attention_mask,
         past_key_values=read,
         generation_config=_configuration(model.language_model.config, decoding),
-        logits_processor=_processors(decoding, seeds, input_ids.device, chosen),
+        logits_processor=_processors(decoding, seeds, input_ids.device, witness),
         synced_gpus=sharded,
     )
     ids: Tensor = out[:, length:]
@@ -257,11 +214,11 @@ def _configuration(config: PretrainedConfig, decoding: Decoding) -> GenerationCo
 
 
 def _processors(
-    decoding: Decoding, seeds: Sequence[int], device: torch.device, chosen: ChosenTokens | None
+    decoding: Decoding, seeds: Sequence[int], device: torch.device, witness: Witness | None
 ) -> LogitsProcessorList:
     processors = LogitsProcessorList()
-    if chosen:
-        processors.append(chosen)
+    if witness:
+        processors.append(witness)
     if not decoding.do_sample:
         return processors
     if decoding.temperature != 1:

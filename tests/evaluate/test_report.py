@@ -157,7 +157,7 @@ def test_stages_without_a_record_say_so_and_others_what_they_took(tmp_path: Path
     assert "2 GB of main memory, 5 GB on the GPU, on cuda" in text
 
 
-def test_cards_say_how_sure_the_model_was_and_beams_leave_it_out(tmp_path: Path) -> None:
+def test_cards_say_how_sure_the_model_was_where_it_is_known(tmp_path: Path) -> None:
     assert page(tmp_path).text.count("61 % sure") == 6
     open_ones = tuple(replace(one, log_probability=None) for one in evaluation().answered)
     shown = page(tmp_path, replace(evaluation(), answered=open_ones))

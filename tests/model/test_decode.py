@@ -172,7 +172,9 @@ def test_texts_are_those_of_single_questions(world: World) -> None:
         assert found[place] == world.tokenizer.decode(new[0], skip_special_tokens=True).strip()
 
 
-@pytest.mark.parametrize("decoding", [Decoding(6), replace(SAMPLING, max_new_tokens=6)])
+@pytest.mark.parametrize(
+    "decoding", [Decoding(6), replace(SAMPLING, max_new_tokens=6), Decoding(6, 2), Decoding(6, 4)]
+)
 def test_an_answers_probability_is_the_models_own_of_its_tokens_up_to_the_end(
     world: World, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,10 +196,6 @@ def test_an_answers_probability_is_the_models_own_of_its_tokens_up_to_the_end(
         assert found[place].log_probability == pytest.approx(total, abs=1e-4)
         assert found[place].tokens == len(tokens)
     assert len({answer.tokens for answer in found}) > 1  # some texts end early
-
-
-def test_beams_leave_the_probability_of_an_answer_open(world: World) -> None:
-    assert {one.log_probability for one in world.answers(Decoding(3, 3), 8, EVERYTHING)} == {None}
 
 
 def test_another_seed_draws_other_texts_and_the_same_seed_the_same(world: World) -> None:
