@@ -186,7 +186,9 @@ def run(job: Job, alike: Alike, folder: Path) -> Finished:
             quiet=True,
         )
     )
-    *_, steps, scores = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    last = {line["kind"]: line for line in lines}
+    steps, scores = last["train"], last["val"]
     metric = next(name for name in scores if name not in ("kind", "step", "epoch"))
     return Finished(
         dataset=spec.dataset,
