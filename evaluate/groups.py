@@ -11,6 +11,9 @@ from epalm.tasks.records import Example
 FIRST_WORDS = 2
 """That stand for the type of a question where the data tell none, as in "how many"."""
 
+RARE_SHARE, RARER = 0.01, "rarer words"
+"""Beginnings of fewer questions stand together, under this name."""
+
 
 def breakdowns(scores: Scores, examples: Sequence[Example]) -> dict[str, tuple[GroupMean, ...]]:
     """The headline's mean by kind of answer and of question; see `question_types`.
@@ -30,7 +33,11 @@ def breakdowns(scores: Scores, examples: Sequence[Example]) -> dict[str, tuple[G
 def question_types(examples: Sequence[Example]) -> tuple[str, list[str]]:
     """What the groups are, and the group of each question: its type, or else its first words."""
     types = [one.question_type for one in examples]
-    return ("question type", types) if any(types) else ("first words", _each(first_words, examples))
+    if any(types):
+        return "question type", types
+    words = _each(first_words, examples)
+    counts = Counter(words)
+    return "first words", [it if counts[it] >= RARE_SHARE * len(words) else RARER for it in words]
 
 
 def answer_types(examples: Sequence[Example]) -> tuple[str, list[str]]:

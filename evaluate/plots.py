@@ -31,11 +31,14 @@ def colour(number: int) -> str:
     return LINE_COLOURS[number % len(LINE_COLOURS)]
 
 
-def curves_figure(curves: Sequence[Curve | None], *, axis: str, percent: bool) -> "Figure":
+def curves_figure(
+    curves: Sequence[Curve | None], names: Sequence[str], *, axis: str, percent: bool
+) -> "Figure":
     """One line per run over the optimiser's steps.
 
     Args:
         curves: one per run, which decides the colour; None for a run without this quantity.
+        names: of the runs.
         axis: label of the vertical axis.
         percent: multiply the values by 100.
     """
@@ -53,16 +56,20 @@ def curves_figure(curves: Sequence[Curve | None], *, axis: str, percent: bool) -
             linewidth=1.8,
             marker="o" if len(short.steps) <= 40 else None,
             markersize=3.5,
+            label=names[number],
         )
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     return figure
 
 
-def reliability_figure(calibrations: Sequence[Calibration | None], *, axis: str) -> "Figure":
+def reliability_figure(
+    calibrations: Sequence[Calibration | None], names: Sequence[str], *, axis: str
+) -> "Figure":
     """Mean score over mean confidence of each bin; a faithful model lies on the diagonal.
 
     Args:
         calibrations: one per run, which decides the colour; None for a run without confidences.
+        names: of the runs.
         axis: label of the vertical axis.
     """
     figure, axes = _plain_figure("mean confidence", axis)
@@ -75,9 +82,17 @@ def reliability_figure(calibrations: Sequence[Calibration | None], *, axis: str)
         marker = _MARKERS[number % len(_MARKERS)]
         axes.plot(across, up, color=colour(number), linewidth=1.2, alpha=0.7)
         sizes = [14 + 90 * one.count / largest for one in found.bins]
-        axes.scatter(across, up, s=sizes, color=colour(number), marker=marker, zorder=3)
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(-0.03, 1.03)
+        axes.scatter(
+            across,
+            up,
+            s=sizes,
+            color=colour(number),
+            marker=marker,
+            zorder=3,
+            label=names[number],
+        )
+    axes.set_xlim(-0.05, 1.05)
+    axes.set_ylim(-0.06, 1.06)
     return figure
 
 
@@ -100,7 +115,10 @@ def inline_svg(figure: "Figure", title: str) -> str:
 
 
 def png(figure: "Figure") -> bytes:
-    """The same on white, for slides and papers."""
+    """The same on white, for slides and papers, with the names of several runs."""
+    (axes,) = figure.axes
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend(frameon=False, fontsize="small")
     out = BytesIO()
     figure.savefig(out, format="png", dpi=_PNG_DOTS_PER_INCH, facecolor="white")
     return out.getvalue()

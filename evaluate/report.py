@@ -179,7 +179,8 @@ def _curve_charts(data: ReportData) -> list[Chart]:
             for file in data.metrics_files
         ]
         if any(curves):
-            figure = curves_figure(curves, axis=label(metric), percent=scaled)
+            names = [one.run for one in data.evaluations]
+            figure = curves_figure(curves, names, axis=label(metric), percent=scaled)
             charts.append(Chart(name, title, figure))
     return charts
 
@@ -189,7 +190,7 @@ def _reliability_charts(evaluations: Sequence[Evaluation]) -> list[Chart]:
     if not any(found):
         return []
     axis = f"mean {label(shown_metric(evaluations[-1]))}"
-    figure = reliability_figure(found, axis=axis)
+    figure = reliability_figure(found, [one.run for one in evaluations], axis=axis)
     return [Chart("calibration", f"{axis.capitalize()} over mean confidence", figure)]
 
 

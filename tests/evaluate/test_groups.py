@@ -32,6 +32,15 @@ def test_without_types_questions_are_sorted_by_their_first_words_and_answers_by_
     }
 
 
+def test_rare_beginnings_stand_together() -> None:
+    asked = [question("what is it?", "cup")] * 198 + [question("why so?", "cup"), ASKED[2]]
+    found = breakdowns(scores(*[1.0] * 199, 0.0), asked)
+    assert [(one.name, one.mean, one.count) for one in found["first words"]] == [
+        ("what is", 1.0, 198),
+        ("rarer words", 0.5, 2),
+    ]
+
+
 def test_types_of_the_data_stand_in_place_of_first_words() -> None:
     found = breakdowns(scores(1.0, 0.0), [question("a b", "1", question_type="count"), ASKED[1]])
     assert [one.name for one in found["question type"]] == ["count"]

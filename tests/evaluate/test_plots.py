@@ -11,13 +11,15 @@ from epalm.evaluate.calibration import Bin, Calibration
 from epalm.evaluate.curves import POINTS_AT_MOST, Curve
 from epalm.evaluate.plots import LINE_COLOURS, curves_figure, inline_svg, png, reliability_figure
 
+NAMES = ("first", "second")
+
 
 def line(points: int) -> Curve:
     return Curve(np.arange(points, dtype=np.float64), np.linspace(1, 0, points))
 
 
 def draw(curves: list[Curve | None], *, title: str = "t") -> str:
-    return inline_svg(curves_figure(curves, axis="loss", percent=False), title)
+    return inline_svg(curves_figure(curves, NAMES, axis="loss", percent=False), title)
 
 
 def test_a_drawing_is_one_element_with_the_pages_ink_and_a_name() -> None:
@@ -53,14 +55,23 @@ def test_two_drawings_on_a_page_share_no_id() -> None:
 def test_the_diagram_of_confidence_has_a_mark_per_bin_of_each_run() -> None:
     bins = (Bin(3, 0.1, 0.2), Bin(9, 0.5, 0.4))
     calibration = Calibration(bins, 0.1)
-    one = inline_svg(reliability_figure([None, calibration], axis="accuracy"), "r")
+    one = inline_svg(reliability_figure([None, calibration], NAMES, axis="accuracy"), "r")
     assert LINE_COLOURS[0] not in one
     styles = [path.get("style") or "" for path in ElementTree.fromstring(one).iter("path")]
     assert sum(f"fill: {LINE_COLOURS[1]}" in style for style in styles) == len(bins)
 
 
+def test_the_file_beside_the_page_names_several_runs_the_page_does_so_itself() -> None:
+    figure = curves_figure([line(5), line(5)], NAMES, axis="loss", percent=False)
+    assert "second" not in inline_svg(figure, "t")
+    png(figure)
+    assert "second" in inline_svg(figure, "t")  # the legend was drawn for the file
+
+
 def test_the_file_beside_the_page_is_dark_on_white() -> None:
-    with Image.open(io.BytesIO(png(curves_figure([line(5)], axis="loss", percent=True)))) as file:
+    with Image.open(
+        io.BytesIO(png(curves_figure([line(5)], NAMES, axis="loss", percent=True)))
+    ) as file:
         assert file.width > 700
         corner = file.convert("RGB").getpixel((0, 0))
         darkest = file.convert("L").getextrema()[0]
