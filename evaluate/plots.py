@@ -117,8 +117,9 @@ def inline_svg(figure: "Figure", title: str) -> str:
 def png(figure: "Figure") -> bytes:
     """The same on white, for slides and papers, with the names of several runs."""
     (axes,) = figure.axes
-    if len(axes.get_legend_handles_labels()[1]) > 1:
-        axes.legend(frameon=False, fontsize="small")
+    names = axes.get_legend_handles_labels()[1]
+    if len(names) > 1:
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize="small")
     out = BytesIO()
     figure.savefig(out, format="png", dpi=_PNG_DOTS_PER_INCH, facecolor="white")
     return out.getvalue()
