@@ -6,6 +6,7 @@ question per fact. No text is involved.
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -179,7 +180,7 @@ def add_order(model: TimesformerModel) -> None:
     side = SIDE_PIXELS // PATCH_PIXELS
     along = waves(side, WIDTH // 2)
     grid = torch.cat([along.repeat_interleave(side, dim=0), along.repeat(side, 1)], dim=1)
-    embeddings = model.embeddings
+    embeddings: Any = model.embeddings
     with torch.no_grad():
         embeddings.time_embeddings += WAVE_HEIGHT["time"] * waves(SLOTS, WIDTH)
         embeddings.position_embeddings[0, 1:] += WAVE_HEIGHT["place"] * grid

@@ -79,13 +79,13 @@ def probed(tokens: Tensor, wanted: Tensor, *, train: int) -> Tensor:
 
 def test_the_last_cls_token_of_a_clip_tells_linearly_which_way_the_shape_goes() -> None:
     encoder = make_encoder(SHOWS["video"].encoder)
-    clips = [make_clip(f"probe/{number}") for number in range(220)]
+    clips = [make_clip(f"probe/{number}") for number in range(170)]
     frames = [draw_clip(clip, SHOWN_FRAMES) for clip in clips]
     pixels = torch.from_numpy(np.stack(frames)).permute(0, 1, 4, 2, 3)
     with torch.inference_mode():
         tokens = last_cls_tokens(encoder.blocks(pixels), encoder.norm)[:, -1]
     wanted = torch.tensor([clip_labels(clip)[0] for clip in clips])
-    assert (probed(tokens, wanted, train=150) == wanted[150:]).float().mean() > 0.8
+    assert (probed(tokens, wanted, train=120) == wanted[120:]).float().mean() > 0.8
 
 
 def test_the_last_cls_token_of_a_recording_tells_linearly_what_sounds() -> None:
