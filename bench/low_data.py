@@ -14,10 +14,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from bench.rounds import TABLE_COLUMNS, command, commit, machine
+from bench.grids import publish_grid
+from bench.rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
@@ -125,21 +124,6 @@ def rows(jobs: Sequence[Job], found: Sequence[Evaluation]) -> list[list[str]]:
     return [["set", "metric", "training examples", "full", "blind control"], *cells.values()]
 
 
-def publish(table: Sequence[Sequence[str]]) -> None:
-    """Print the table for people, and the same in Markdown."""
-    head, *body = table
-    shown = Table(*head)
-    for cells in body:
-        shown.add_row(*cells)
-    terminal = Console()
-    console = terminal if terminal.is_terminal else Console(width=TABLE_COLUMNS)
-    console.print(shown)
-    for cells in [head, ["---"] * len(head), *body]:
-        console.print(f"| {' | '.join(cells)} |", markup=False, highlight=False, soft_wrap=True)
-    console.print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    console.print(f"{command()}; commit {commit()}", markup=False, highlight=False, soft_wrap=True)
-
-
 def main(
     features: Annotated[list[str], typer.Option(help="Path or URL of a store; several times.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs.")],
@@ -170,7 +154,7 @@ def main(
         name = Store.open(job.features).spec.dataset
         folder = out / f"{name}-{100 * job.fraction:g}pc{'-blind' if job.blind else ''}"
         found.append(run(job, alike, folder))
-    publish(rows(jobs, found))
+    publish_grid(rows(jobs, found), commits=f"commit {commit()}")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from bench.rounds import TABLE_COLUMNS, command, commit, machine
+from bench.grids import publish_grid
+from bench.rounds import commit
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import configure_logging
@@ -243,20 +242,10 @@ def _spread(scores: Sequence[float]) -> str:
 
 def publish(lines: Sequence[Finished]) -> None:
     """Print the table for people, and the same in Markdown."""
-    head, *rows = table(lines)
-    shown = Table(*head)
-    for cells in rows:
-        shown.add_row(*cells)
-    terminal = Console()
-    console = terminal if terminal.is_terminal else Console(width=TABLE_COLUMNS)
-    console.print(shown)
-    for cells in [head, ["---"] * len(head), *rows]:
-        console.print(f"| {' | '.join(cells)} |", markup=False, highlight=False, soft_wrap=True)
     seconds = sorted(line.seconds for line in lines)
-    console.print(f"{len(lines)} runs, {np.median(seconds):.0f} s each (median)")
-    console.print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    note = f"{len(lines)} runs, {np.median(seconds):.0f} s each (median)"
     commits = ", ".join(sorted({line.commit for line in lines}))
-    console.print(f"{command()}; commits {commits}", markup=False, highlight=False, soft_wrap=True)
+    publish_grid(table(lines), commits=f"commits {commits}", note=note)
 
 
 def main(

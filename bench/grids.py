@@ -1,0 +1,29 @@
+"""A grid of scores, printed for people and as Markdown, with all that is needed to make it again."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.rounds import TABLE_COLUMNS, command, machine
+
+
+def publish_grid(grid: Sequence[Sequence[str]], *, commits: str, note: str = "") -> None:
+    """Print a grid.
+
+    Args:
+        grid: its head, then its rows.
+        commits: of the trees that made it.
+        note: a line below it; empty for none.
+    """
+    head, *rows = grid
+    shown = Table(*head)
+    for cells in rows:
+        shown.add_row(*cells)
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=TABLE_COLUMNS)
+    console.print(shown)
+    markdown = [f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows]]
+    about = ", ".join(f"{name} {value}" for name, value in machine().items())
+    for line in [*markdown, *([note] * bool(note)), about, f"{command()}; {commits}"]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
