@@ -1,4 +1,4 @@
-"""A grid of scores, printed for people and as Markdown, with all that is needed to make it again."""
+"""A grid of scores, for people and as Markdown, with all that is needed to make it again."""
 
 from collections.abc import Sequence
 
