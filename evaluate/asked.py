@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from epalm.cache.spec import StoreSpec
-from epalm.errors import CacheMismatchError, EpalmError, UsageError
+from epalm.errors import CacheMismatchError, EpalmError, MalformedFileError, UsageError
+from epalm.evaluate.records import read_evaluation, summary_file
 from epalm.model.saved import RunRecord
 from epalm.tasks.manifest import TASK as MANIFEST
 from epalm.tasks.records import MediaItem, Task
@@ -64,6 +65,55 @@ def asked_task(
 def title_of(task: Task, spec: StoreSpec) -> str:
     """What tells a task from others in the name of a folder: its name, or its manifest's."""
     return spec.dataset if task.name == MANIFEST else task.name
+
+
+def about(named: str, task: Task, record: RunRecord, spec: StoreSpec, features: str) -> str:
+    """What the name of an evaluation's folder says of task and store, e.g. "msvd-qa".
+
+    Args:
+        named: the task as on the command line; empty for the run's own.
+        task: that task.
+        record: the run.
+        spec: of the store that is read.
+        features: its path or URL.
+
+    Returns:
+        The task's title if one was named, then the store's name without ending if it is not the
+        run's own store and is called neither `<dataset>_<encoder>`, as extraction calls it, nor
+        like its data set. Without a named task, a store of the same vectors is the run's own.
+    """
+    stem = PurePath(features.rstrip("/")).stem
+    usual = (spec.dataset, f"{spec.dataset}_{spec.encoder.replace('-', '')}")
+    own = features == record.features
+    if named:
+        parts = [title_of(task, spec), "" if own or stem in usual else stem]
+    else:
+        names = ("dataset", *FIELDS_OF_MEDIA)
+        parts = ["" if own or not record.differing(spec.comparable(), names) else stem]
+    return "-".join(part for part in parts if part)
+
+
+def check_folder(folder: Path, spec: StoreSpec, features: str, root: Path) -> None:
+    """Refuse to overwrite what was found with another store of the same name.
+
+    The same vectors about the same files, e.g. a store that was moved, are the same store.
+
+    Raises:
+        UsageError: the folder's evaluation read another store that lies elsewhere.
+    """
+    if not summary_file(folder).is_file():
+        return
+    try:
+        before = read_evaluation(folder)
+    except MalformedFileError:
+        return  # it is written again
+    same = before.fingerprint == spec.comparable() and before.data_root == str(root)
+    if before.features and before.features != features and not same:
+        raise UsageError(
+            f"{folder} holds the evaluation of another store, {before.features}, and {features} "
+            f"would take its place: rename one of the stores, or keep the old result with "
+            f"`mv {folder} {folder}-before`"
+        )
 
 
 def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:

@@ -13,7 +13,7 @@ from epalm.cache.source import FeatureSource
 from epalm.cache.store import Store
 from epalm.devices import peak_device_memory
 from epalm.errors import DataError, MissingFileError
-from epalm.evaluate.asked import asked_task, check_store, title_of
+from epalm.evaluate.asked import about, asked_task, check_folder, check_store
 from epalm.evaluate.groups import answer_types, breakdowns, question_types
 from epalm.evaluate.pages import write_page
 from epalm.evaluate.predict import predict
@@ -114,7 +114,8 @@ def evaluate(request: Request) -> Finished:
         DataError: some examples have references and others have none, or no medium could be
             encoded.
         UnknownKeyError: the store lacks a medium of the split.
-        UsageError: the task, the reader or the way to answer that was asked for cannot work.
+        UsageError: the task, the reader or the way to answer that was asked for cannot work, or
+            the folder holds the evaluation of another store.
         MissingFileError: the run has no trained tensors yet, or a data file is absent.
         ModelError: the language model is not the one the run was trained with.
     """
@@ -130,9 +131,10 @@ def evaluate(request: Request) -> Finished:
     keys = [example.key for example in asked]
     source = open_reader(store, reader=request.reader, keys=keys, views=1)
     examples = _encodable(asked, source)
-    about = title_of(task, store.spec) if request.task else ""
+    named = about(request.task, task, record, store.spec, features)
     blind = request.blind or record.blind
-    folder = request.run / "eval" / folder_name(request, way, about=about, blind=blind)
+    folder = request.run / "eval" / folder_name(request, way, about=named, blind=blind)
+    check_folder(folder, store.spec, features, root)
     evaluation = _evaluation(
         request, task, source, asked, examples, way=way, metric=metric, folder=folder
     )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from PIL import Image
 from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, UsageError
-from epalm.evaluate.asked import check_store
+from epalm.evaluate.asked import about, check_store
 from epalm.evaluate.session import Request, evaluate
 from epalm.model.saved import RunRecord
+from epalm.tasks.registry import load_task
 from tests.evaluate.helpers import TinyRun, make_run, store_spec
 
 CLIPS = ("b.gif", "a.gif")
@@ -67,11 +69,40 @@ def test_a_run_that_learnt_from_photos_answers_questions_about_clips(
     assert page.count('src="data:image/gif') == len(CLIPS)
 
 
-def test_a_manifest_is_told_from_the_runs_own_by_its_name(tiny: TinyRun, tmp_path: Path) -> None:
+def test_stores_of_one_manifest_have_folders_of_their_own(tiny: TinyRun, tmp_path: Path) -> None:
     other = make_run(tmp_path)
-    asked = Request(tiny.folder, "val", task="manifest", features=str(other.store))
-    finished = evaluate(replace(asked, data_root=other.data, quiet=True))
-    assert finished.folder.name == "data-val"
+    folders = []
+    for name in ("data_tinyvit.zarr", "cut.zarr", "short.zarr"):
+        shutil.copytree(other.store, tmp_path / name)
+        asked = Request(tiny.folder, "val", task="manifest", features=str(tmp_path / name))
+        folders.append(evaluate(replace(asked, data_root=other.data, limit=1, quiet=True)).folder)
+    names = [folder.name for folder in folders]
+    assert names == ["data-val-first1", "data-cut-val-first1", "data-short-val-first1"]
+
+
+def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: Path) -> None:
+    asked = Request(tiny.folder, "test", task="msvd-qa", features=str(msvd), limit=1, quiet=True)
+    folder = evaluate(asked).folder
+    moved = shutil.copytree(msvd, msvd.parent / "moved" / "msvd.zarr")
+    assert evaluate(replace(asked, features=str(moved))).folder == folder
+    sink = create_store(
+        msvd.parent / "sparse" / "msvd.zarr",
+        replace(clip_spec(frames="4"), data_root=str(msvd.parent)),
+        list(CLIPS),
+    )
+    sink.write(0, np.ones(sink.spec.shape, np.float16), {})
+    sink.finish()
+    before = (folder / "scores.json").read_bytes()
+    with pytest.raises(UsageError, match=r"msvd-qa-test-first1 holds .* another store, .*moved"):
+        evaluate(replace(asked, features=str(msvd.parent / "sparse" / "msvd.zarr")))
+    assert (folder / "scores.json").read_bytes() == before
+
+
+def test_the_runs_own_vectors_keep_the_splits_name_wherever_they_lie(tiny: TinyRun) -> None:
+    record, task = RunRecord.load(tiny.folder), load_task("manifest", tiny.data)
+    assert about("", task, record, store_spec(), record.features) == ""
+    assert about("", task, record, store_spec(), "https://host/copy.zarr/") == ""
+    assert about("", task, record, clip_spec(), "cache/msvd_8.zarr") == "msvd_8"
 
 
 def test_what_was_not_compared_is_said(tiny: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
