@@ -49,9 +49,9 @@ def extract_features(
         int | None, typer.Option(min=1, help="Of each clip; default: as the encoder was trained.")
     ] = None,
     frames_pool: Annotated[
-        Literal["", "mean"],
-        typer.Option(help="mean: an encoder of photos over clips, frame by frame.", metavar="mean"),
-    ] = "",
+        Literal["mean"] | None,
+        typer.Option(help="Let an encoder of photos read clips, frame by frame."),
+    ] = None,
     tokens: Annotated[
         Literal["cls", "all"], typer.Option(help="Keep [CLS] of a block, or all its tokens.")
     ] = "cls",
@@ -138,7 +138,7 @@ def extract_features(
             weights=weights,
             preprocessing=preprocessing,
             frames=frames,
-            frames_pool=frames_pool,
+            frames_pool=frames_pool or "",
             tokens=tokens,
             source_layers=source_layers,
             views=views,

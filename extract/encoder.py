@@ -181,5 +181,7 @@ def make_encoder(name: str, settings: EncoderSettings = DEFAULTS) -> Encoder:
         )
     family = next((start for start in SHORTHANDS if name.startswith(start)), None)
     known = ENCODERS | ({name: SHORTHANDS[family]} if family else {})
-    factory: Callable[[str, EncoderSettings], Encoder] = find_entry(name, known, what="encoder")
+    factory: Callable[[str, EncoderSettings], Encoder] = find_entry(
+        name, known, what="encoder, timm:<name> or hf:<id>"
+    )
     return factory(name, settings)

@@ -159,8 +159,9 @@ def _source(name: str, settings: EncoderSettings) -> str:
     if named and settings.weights:
         raise UsageError(f"{name} names its weights: leave out --weights {settings.weights}")
     if settings.weights is not None and not settings.weights.is_dir():
+        found = "a file" if settings.weights.is_file() else "no such folder"
         raise MissingFileError(
-            f"--weights {settings.weights}: no such folder; {name} wants one with config.json and "
+            f"--weights {settings.weights}: {found}; {name} wants a folder with config.json and "
             "model.safetensors, as save_pretrained makes it"
         )
     source = str(settings.weights or PUBLISHED.get(name, named))

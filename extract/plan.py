@@ -234,7 +234,11 @@ def _check_fit(encoder: Encoder, media: MediaSet) -> None:
     if other is None:
         return
     mixed = other.modality != media.items[0].modality
-    advice = "a store holds media of one kind" if mixed else "choose another --encoder"
+    advice = (
+        "a store holds media of one kind, split the manifest"
+        if mixed
+        else "choose another --encoder"
+    )
     raise UsageError(
         f"{encoder.name} encodes {UNITS[encoder.modality]}, {media.name} holds "
         f"{UNITS[other.modality]}, e.g. {other.key}: {advice}"

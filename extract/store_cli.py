@@ -90,7 +90,8 @@ def status(
             f"{spec.count} records, {failed} of them failed"
         )
         if left:
-            _say(f"missing shards: {as_ranges(left)}; the same extraction goes on")
+            numbers = as_ranges(left)
+            _say(f"{len(left)} missing (shard {numbers}): the same extraction goes on")
     if left:
         raise typer.Exit(INCOMPLETE)
 

@@ -119,7 +119,8 @@ def describe_report(report: Report, plan: Plan) -> str:
         return f"{what}, complete before: nothing to do"
     rate = report.encoded / report.seconds
     took = duration(report.seconds)
-    done = f"{what}; encoded {report.encoded} in {took} ({rate:.1f} {plan.unit}/s)"
+    verb = "tried" if report.failed else "encoded"
+    done = f"{what}; {verb} {report.encoded} in {took} ({rate:.1f} {plan.unit}/s)"
     if not report.missing:
         return done
     return (

@@ -46,14 +46,18 @@ def media(path: Path) -> MediaSet:
 
     Raises:
         MissingFileError: there is no such path, or no split in the folder.
-        MalformedFileError: a line or a file has another layout; names the line.
+        MalformedFileError: a line or a file has another layout, or some lines have a prompt and
+            others none; names the line.
     """
     path = path.absolute()
     folder = path if path.is_dir() else path.parent
     name = folder.resolve().name if path.is_dir() else f"{folder.resolve().name}-{path.stem}"
     items: dict[str, MediaItem] = {}
-    for file in _files_of(path):
+    files = _files_of(path)
+    kind = _kind(files[0])
+    for file in files:
         for line in read_lines(file):
+            _check_kind(line, kind, files[0])
             if line.media not in items:
                 items[line.media] = _item(line, folder)
     return MediaSet(name, tuple(items.values()), (TASK,), folder)
@@ -74,8 +78,7 @@ def task(root: Path) -> Task:
         MalformedFileError: the first file has another layout.
     """
     files = _split_files(root)
-    first = next(iter(files.values()))
-    kind: Kind = "qa" if read_lines(first)[0].prompt else "caption"
+    kind = _kind(next(iter(files.values())))
     metric = "exact" if kind == "qa" else "caption"
     return Task(TASK, kind, metric, tuple(files), partial(examples, kind))
 
@@ -95,11 +98,14 @@ def examples(kind: Kind, split: str, root: Path) -> list[Example]:
             the split train, has no answer. Names the line.
     """
     files = _split_files(root)
+    first = next(iter(files.values()))
     check_split(split, tuple(files), owner=f"the manifest {root}")
     lines = read_lines(files[split])
     seen: dict[str, Line] = {}
     for line in lines:
-        _check_line(line, kind, split)
+        _check_kind(line, kind, first)
+        if split == "train" and not line.answers:
+            raise line.wrong("no answers: the training split needs at least one in every line")
         if line.id in seen:
             raise line.wrong(f"id {line.id!r} stands in line {seen[line.id].number} already")
         seen[line.id] = line
@@ -149,13 +155,17 @@ def _item(line: Line, folder: Path) -> MediaItem:
     return MediaItem(line.media, folder, line.media, _MODALITY_OF[ending])
 
 
-def _check_line(line: Line, kind: Kind, split: str) -> None:
+def _kind(file: Path) -> Kind:
+    """What the first line of a manifest's first file says that all of it is."""
+    return "qa" if read_lines(file)[0].prompt else "caption"
+
+
+def _check_kind(line: Line, kind: Kind, first: Path) -> None:
+    mend = "keep questions and captions in folders of their own"
     if kind == "qa" and not line.prompt:
-        raise line.wrong("no prompt, but the manifest's first line has one")
+        raise line.wrong(f"no prompt, but the first line of {first.name} has one: {mend}")
     if kind == "caption" and line.prompt:
-        raise line.wrong("a prompt, but the manifest's first line has none")
-    if split == "train" and not line.answers:
-        raise line.wrong("no answers: the training split needs at least one in every line")
+        raise line.wrong(f"a prompt, but the first line of {first.name} has none: {mend}")
 
 
 def _example(line: Line) -> Example:

@@ -20,7 +20,12 @@ def test_a_module_of_the_current_folder_is_found(
     assert find_entry("my_own_entries:answer", KNOWN, what="number") == 42
 
 
-@pytest.mark.parametrize("name", ["joined", "os.path:joined", "no_such_module:x", "", ":x"])
+def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"is no function \(known are join\): did you mean join\?"):
+        find_entry("jion", KNOWN, what="function")
+
+
+@pytest.mark.parametrize("name", ["other", "os.path:joined", "no_such_module:x", "", ":x"])
 def test_anything_else_is_refused_with_the_known_names(name: str) -> None:
     with pytest.raises(UsageError, match=r"is no function \(known are join\)"):
         find_entry(name, KNOWN, what="function")

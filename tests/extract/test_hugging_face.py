@@ -96,7 +96,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_with_chance(
 
 
 def test_weights_that_are_not_there_are_named_with_what_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"no such folder; ast wants one with config\.json"):
+    with pytest.raises(MissingFileError, match=r"no such folder; ast wants a folder with config"):
         make_encoder("ast", EncoderSettings(weights=tmp_path / "none"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="neither a folder made by save_pretrained"):

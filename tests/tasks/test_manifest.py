@@ -146,7 +146,7 @@ def test_a_test_split_may_lack_answers_but_the_training_split_may_not(tmp_path: 
             '{"id": "q2", "media": "a.jpg", "question": "?"}',
             "found 'question'; known are id, media",
         ),
-        ('{"id": "q2", "media": "a.jpg"}', "no prompt, but the manifest's first line has one"),
+        ('{"id": "q2", "media": "a.jpg"}', "no prompt, but the first line of val.jsonl has one"),
         (json.dumps(QUESTION), "id 'q1' stands in line 1 already"),
     ],
 )
@@ -260,3 +260,12 @@ def test_real_sound_and_video_captions_are_two_sets_in_one_folder() -> None:
     assert Counter(item.modality for item in sound.items) == {"audio": 7}
     assert Counter(item.modality for item in film.items) == {"video": 5}
     assert [len(one.references) for one in read(folder, "audio")] == [5] * 7
+
+
+def test_a_mixture_of_questions_and_captions_is_refused_before_anything_is_encoded(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "train.jsonl").write_text('{"id": "1", "media": "a.jpg", "prompt": "what?"}\n')
+    (tmp_path / "val.jsonl").write_text('{"id": "2", "media": "b.jpg", "answers": ["a dog"]}\n')
+    with pytest.raises(MalformedFileError, match=r"val\.jsonl, line 1: no prompt.*train\.jsonl"):
+        load_media(str(tmp_path))
