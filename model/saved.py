@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import DataError, MalformedFileError, MissingFileError, ModelError
@@ -120,7 +120,8 @@ def save_adapter(model: EPALM, file: Path) -> None:
     """Write the trained tensors, whole or not at all."""
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in trainable(model)}
     temporary = file.with_name(f".{file.name}.new")
-    save_file(tensors, temporary)
+    # `save_file` would let nobody but the owner read it, whatever the umask says.
+    temporary.write_bytes(save(tensors))
     temporary.replace(file)
 
 
