@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, EpalmError, MalformedFileError, UsageError
-from epalm.evaluate.records import read_evaluation, summary_file
+from epalm.evaluate.records import Evaluation, read_evaluation, summary_file
 from epalm.model.saved import RunRecord
 from epalm.tasks.manifest import TASK as MANIFEST
 from epalm.tasks.records import MediaItem, Task
@@ -91,6 +91,23 @@ def about(named: str, task: Task, record: RunRecord, spec: StoreSpec, features: 
         names = ("dataset", *FIELDS_OF_MEDIA)
         parts = ["" if own or not record.differing(spec.comparable(), names) else stem]
     return "-".join(part for part in parts if part)
+
+
+def transfer(record: RunRecord, evaluation: Evaluation) -> tuple[str, str] | None:
+    """What a run learnt from and what it was asked about, where these differ.
+
+    Returns:
+        Names of tasks where the tasks differ, a manifest's being that of its data; names of data
+        sets where only these differ; None for a run that was asked about what it learnt from.
+    """
+    sets = record.store["dataset"], evaluation.fingerprint["dataset"]
+    tasks = record.task, evaluation.task
+    if tasks[0] == tasks[1]:
+        return None if sets[0] == sets[1] else sets
+    learnt, asked = (
+        name if task == MANIFEST else task for task, name in zip(tasks, sets, strict=True)
+    )
+    return learnt, asked
 
 
 def check_folder(folder: Path, spec: StoreSpec, features: str, root: Path) -> None:

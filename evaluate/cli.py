@@ -117,7 +117,7 @@ def command(
         ),
     )
     finished = evaluate(request)
-    _show(finished, as_json=as_json)
+    _show(finished, request.run, as_json=as_json)
     skipped, asked = len(finished.evaluation.skipped), len(finished.evaluation.answered)
     if skipped:
         _note(
@@ -127,12 +127,20 @@ def command(
         raise typer.Exit(INCOMPLETE)
 
 
-def score_table(evaluation: "Evaluation") -> Table:
-    """The scores times 100, as papers print them, with their intervals."""
+def score_table(evaluation: "Evaluation", moved: tuple[str, str] | None) -> Table:
+    """The scores times 100, as papers print them, with their intervals.
+
+    Args:
+        evaluation: of which the scores are.
+        moved: what the run learnt from and what it was asked about, where these differ.
+    """
     from epalm.evaluate.tables import interval, label, percent
 
     blind = ", blind control" if evaluation.blind else ""
-    table = Table(title=f"{evaluation.run}: {evaluation.task} {evaluation.split}{blind}")
+    asked = f"{evaluation.task} {evaluation.split}"
+    if moved:
+        asked = f"learnt from {moved[0]}, asked about {moved[1]} {evaluation.split}"
+    table = Table(title=f"{evaluation.run}: {asked}{blind}")
     table.add_column("score × 100")  # noqa: RUF001 - the sign, not the letter
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -142,7 +150,7 @@ def score_table(evaluation: "Evaluation") -> Table:
     return table
 
 
-def _show(finished: "Finished", *, as_json: bool) -> None:
+def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:
     evaluation = finished.evaluation
     if as_json:
         from epalm.evaluate.records import summary_file
@@ -159,7 +167,10 @@ def _show(finished: "Finished", *, as_json: bool) -> None:
             f"`epalm-eval submit {finished.folder} --format vqa`, nocaps or gqa"
         )
         return
-    out_console.print(score_table(evaluation))
+    from epalm.evaluate.asked import transfer
+    from epalm.model.saved import RunRecord
+
+    out_console.print(score_table(evaluation, transfer(RunRecord.load(run), evaluation)))
     _note(
         f"{len(evaluation.answered)} examples in {duration(evaluation.seconds)}; "
         f"report: {finished.folder / 'report.html'}"

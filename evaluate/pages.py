@@ -7,7 +7,7 @@ from pathlib import Path
 
 from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
-from epalm.evaluate.asked import find_media
+from epalm.evaluate.asked import find_media, transfer
 from epalm.evaluate.costs import Costs, evaluation_cost, extraction_cost, training_cost
 from epalm.evaluate.records import SCORES_FILE, Evaluation, read_evaluation
 from epalm.evaluate.report import ReportData, write_report
@@ -107,8 +107,9 @@ def write_page(run: Path, folder: Path) -> Path:
     control = None if own.evaluation.blind else find_control(run.resolve(), folder)
     shown = [control, own] if control else [own]
     page = folder / REPORT_FILE
-    data = _data(f"{own.evaluation.run}, {own.evaluation.split}", shown)
-    write_report(page, replace(data, lead=_lead(own.record)))
+    moved = transfer(own.record, own.evaluation)
+    data = _data(f"{own.evaluation.run}{_asked(moved)}, {own.evaluation.split}", shown)
+    write_report(page, replace(data, lead=_lead(own.record), transfer=moved))
     return page
 
 
@@ -132,6 +133,10 @@ def _data(title: str, shown: Sequence[Shown]) -> ReportData:
         metrics_files=tuple(one.run / METRICS_FILE if one in once else None for one in shown),
         costs={one.evaluation.run: one.costs() for one in once},
     )
+
+
+def _asked(moved: tuple[str, str] | None) -> str:
+    return f" asked about {moved[1]}" if moved else ""
 
 
 def _lead(record: RunRecord) -> str:

@@ -41,6 +41,7 @@ class ReportData:
         title: the page's heading.
         evaluations: one column each, all of one task and split; the gallery is chosen by the last.
         lead: a sentence or two below the heading, e.g. how large the language model is.
+        transfer: what the run learnt from and what it was asked about, where these differ.
         media: key -> medium, for the gallery; cards of media it lacks show text alone.
         metrics_files: each evaluation's metrics.jsonl, in their order, None for one without a
             curve; empty for no curves. Files that do not exist are passed over.
@@ -50,6 +51,7 @@ class ReportData:
     title: str
     evaluations: tuple[Evaluation, ...]
     lead: str = ""
+    transfer: tuple[str, str] | None = None
     media: Mapping[str, MediaItem] = field(default_factory=dict, repr=False)
     metrics_files: tuple[Path | None, ...] = ()
     costs: Mapping[str, Costs] = field(default_factory=dict)
@@ -103,7 +105,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "lead": data.lead,
         "version": __version__,
         "runs": [one.run for one in data.evaluations],
-        "facts": _facts(last, data.costs),
+        "facts": _facts(data),
         "warnings": _warnings(data.evaluations),
         "headline": headline,
         "curved": [row for row, file in curved if file],
@@ -123,11 +125,14 @@ def _context(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _facts(evaluation: Evaluation, costs: Mapping[str, Costs]) -> list[tuple[str, str]]:
+def _facts(data: ReportData) -> list[tuple[str, str]]:
+    evaluation = data.evaluations[-1]
     noun = "captions" if evaluation.kind == "caption" else "questions"
-    known = costs.get(evaluation.run)
+    learnt = zip(("learnt from", "asked about"), data.transfer or (), strict=False)
+    known = data.costs.get(evaluation.run)
     trained = [("trained parameters", f"{known.trained:,}")] if known else []
     return [
+        *learnt,
         ("task", evaluation.task),
         ("split", evaluation.split),
         (noun, f"{len(evaluation.answered):,}"),

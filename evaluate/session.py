@@ -20,7 +20,7 @@ from epalm.evaluate.predict import predict
 from epalm.evaluate.protocol import Protocol, Way
 from epalm.evaluate.records import Answered, Evaluation, write_answers, write_evaluation
 from epalm.evaluate.scoring import corpus_scores
-from epalm.evaluate.settings import readable_settings
+from epalm.evaluate.settings import data_words, readable_settings
 from epalm.memory import peak_memory
 from epalm.metrics.registry import Metric, Scores, check_scorable, load_final_metric
 from epalm.model.answering import Answer
@@ -206,7 +206,14 @@ def _evaluation(
         headline=scores.headline,
         scores=corpus_scores(scores),
         breakdowns=breakdowns(scores, examples),
-        settings=readable_settings(run.record, request.run, answering=way.words),
+        settings=readable_settings(
+            run.record,
+            request.run,
+            answering=way.words,
+            evaluated_on=data_words(
+                task.name, source.spec.dataset, request.features or run.record.features
+            ),
+        ),
         fingerprint=source.spec.comparable(),
         skipped=tuple(one.question_id for one in asked if one.question_id not in kept),
         seconds=time.monotonic() - started,

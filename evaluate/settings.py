@@ -1,4 +1,4 @@
-"""How a run was trained, in words for people."""
+"""How a run was trained and what it was asked, in words for people."""
 
 import tomllib
 from pathlib import Path
@@ -13,7 +13,9 @@ RECIPE_ROWS = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning r
 """Keys of the recipe that no run record holds -> how the report calls them."""
 
 
-def readable_settings(record: RunRecord, folder: Path, *, answering: str) -> dict[str, str]:
+def readable_settings(
+    record: RunRecord, folder: Path, *, answering: str, evaluated_on: str
+) -> dict[str, str]:
     """Name -> value, in the order in which a reader asks.
 
     Args:
@@ -21,6 +23,7 @@ def readable_settings(record: RunRecord, folder: Path, *, answering: str) -> dic
         folder: its folder, whose recipe.toml adds epochs, batch size and learning rate if it is
             there.
         answering: how it answers, in words.
+        evaluated_on: what it was asked about; see `data_words`.
     """
     model = record.model
     share = 100 * record.trained / (record.trained + record.frozen)
@@ -28,7 +31,7 @@ def readable_settings(record: RunRecord, folder: Path, *, answering: str) -> dic
     return {
         "language model": f"{model.lm}, {state}, {model.precision}",
         "language model parameters": f"{record.frozen:,}",
-        "encoder": f"{record.store['encoder']} over {record.store['dataset']}, frozen",
+        "encoder": f"{record.store['encoder']}, frozen",
         "trained parameters": f"{record.trained:,} ({share:.4f} % of all but the encoder's)",
         "variant": model.variant,
         "soft prompt": _prompt(model),
@@ -40,8 +43,14 @@ def readable_settings(record: RunRecord, folder: Path, *, answering: str) -> dic
         "decoding": answering,
         "trained blind": "yes" if record.blind else "no",
         "seed": str(record.seed),
-        "features": record.features,
+        "trained on": data_words(record.task, record.store["dataset"], record.features),
+        "evaluated on": evaluated_on,
     }
+
+
+def data_words(task: str, dataset: str, features: str) -> str:
+    """A set of media, the task about it, and the store of its vectors."""
+    return f"{dataset}, task {task}, features {features}"
 
 
 def _prompt(model: ModelSettings) -> str:

@@ -120,7 +120,7 @@ def evaluation(run: str = "full", *, answers: int = 6, text: str = "lamp") -> Ev
         scores={"exact_match": Score(0.5, 0.25, 0.75), "other": Score(0.125)},
         breakdowns={"question type": (GroupMean("what is", 0.5, answers),)},
         settings={"recipe": "small", "seed": "0"},
-        fingerprint={"encoder": "tiny-vit"},
+        fingerprint={"encoder": "tiny-vit", "dataset": "data"},
         skipped=("q99",),
         seconds=1.5,
         answered=answered,

@@ -13,11 +13,11 @@ from PIL import Image
 from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, UsageError
-from epalm.evaluate.asked import about, check_store
+from epalm.evaluate.asked import about, check_store, transfer
 from epalm.evaluate.session import Request, evaluate
 from epalm.model.saved import RunRecord
 from epalm.tasks.registry import load_task
-from tests.evaluate.helpers import TinyRun, make_run, store_spec
+from tests.evaluate.helpers import TinyRun, evaluation, make_run, store_spec
 
 CLIPS = ("b.gif", "a.gif")
 
@@ -67,6 +67,19 @@ def test_a_run_that_learnt_from_photos_answers_questions_about_clips(
     assert all(one.prediction for one in found.answered)
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/gif') == len(CLIPS)
+    assert "<h1>tiny asked about msvd-qa, test</h1>" in page
+    assert "<li>learnt from <b>data</b></li>" in page
+    assert "<li>asked about <b>msvd-qa</b></li>" in page
+    assert found.settings["trained on"] == f"data, task manifest, features {tiny.store}"
+    assert found.settings["evaluated on"] == f"msvd, task msvd-qa, features {msvd}"
+
+
+def test_data_are_told_apart_by_task_else_by_name(tiny: TinyRun) -> None:
+    record, found = RunRecord.load(tiny.folder), evaluation()
+    clips = replace(found, fingerprint=clip_spec().comparable())
+    assert transfer(record, found) is None
+    assert transfer(record, clips) == ("data", "msvd")
+    assert transfer(record, replace(clips, task="msvd-qa")) == ("data", "msvd-qa")
 
 
 def test_stores_of_one_manifest_have_folders_of_their_own(tiny: TinyRun, tmp_path: Path) -> None:

@@ -147,8 +147,9 @@ def test_a_missing_option_is_a_usage_error_of_the_installed_program() -> None:
 
 def test_scores_stand_in_the_table_times_100_with_their_intervals() -> None:
     console = Console(width=80, record=True, file=StringIO())
-    console.print(cli.score_table(evaluation()))
-    text = console.export_text()
+    console.print(cli.score_table(evaluation(), ("photos", "clips")))
+    text = " ".join(console.export_text().split())
+    assert "full: learnt from photos, asked about clips val" in text
     assert "50.00" in text
     assert "25.00 to 75.00" in text
     assert "12.50" in text
