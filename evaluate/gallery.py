@@ -46,7 +46,7 @@ class Said:
 class Card:
     """One example of the gallery; `searched` is all of its words, in lower case."""
 
-    group: str
+    groups: tuple[str, ...]
     key: str
     prompt: str
     types: tuple[str, ...]
@@ -69,27 +69,28 @@ def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaIt
     metric = shown_metric(evaluations[-1])
     chosen = choose([one.scores[metric] for one in shared])
     cards = []
-    for group in GROUPS:
-        for row in chosen[group]:
-            several = [known[shared[row].id] for known in by_id]
-            cards.append(_card(group, evaluations, several, media.get(shared[row].key)))
+    for row in dict.fromkeys(row for group in GROUPS for row in chosen[group]):
+        groups = tuple(group for group in GROUPS if row in chosen[group])
+        several = [known[shared[row].id] for known in by_id]
+        cards.append(_card(groups, evaluations, several, media.get(shared[row].key)))
     return cards
 
 
 def choose(scores: Sequence[float], *, per_group: int = PER_GROUP) -> dict[str, list[int]]:
-    """Rows to show: a fair random sample, then the best and the worst of the rest.
+    """Rows to show: the best and the worst of all, and a fair random sample of all.
 
-    Ties are broken at random, always the same way. No row is chosen twice.
+    Ties are broken at random, always the same way. The best and the worst share no row, and a top
+    score is among the worst only if there is no other; the sample may hold rows of both. Of fewer
+    rows than two groups hold, half are the best and half the worst.
     """
     order = np.random.default_rng(_SEED).permutation(len(scores)).tolist()
-    sampled, rest = order[:per_group], order[per_group:]
-    if len(order) <= len(GROUPS) * per_group:
-        third = len(order) // len(GROUPS)
-        sampled, rest = order[:third], order[third:]
-    ranked = sorted(rest, key=lambda row: -scores[row])
-    best = ranked[: min(per_group, (len(ranked) + 1) // 2)]
-    worst = ranked[len(best) :][-per_group:][::-1]
-    return {"best": best, "worst": worst, "random": sampled}
+    turned = order[::-1]  # so that among equals the sample's come last
+    best = sorted(turned, key=lambda row: -scores[row])[: min(per_group, (len(order) + 1) // 2)]
+    rest = sorted((row for row in turned if row not in best), key=lambda row: scores[row])
+    worst = rest[:per_group]
+    if len(set(scores)) > 1:
+        worst = [row for row in worst if scores[row] < scores[best[0]]]
+    return {"best": best, "worst": worst, "random": order[:per_group]}
 
 
 def shown_metric(evaluation: Evaluation) -> str:
@@ -105,7 +106,7 @@ def confidence(answered: Answered) -> float | None:
 
 
 def _card(
-    group: str,
+    groups: tuple[str, ...],
     evaluations: Sequence[Evaluation],
     several: Sequence[Answered],
     item: MediaItem | None,
@@ -114,7 +115,7 @@ def _card(
     noun = _NOUNS[item.modality] if item else "medium"
     caption = evaluations[-1].kind == "caption"
     return Card(
-        group=group,
+        groups=groups,
         key=last.key,
         prompt=last.prompt,
         types=tuple(name for name in (last.answer_type, last.question_type) if name),

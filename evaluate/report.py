@@ -99,7 +99,7 @@ def _context(data: ReportData) -> dict[str, Any]:
     cards = gallery_cards(data.evaluations, data.media)
     headline = _headline(data.evaluations)
     curved = zip(headline["rows"], data.metrics_files, strict=False)
-    groups = {name: sum(card.group == name for card in cards) for name in GROUPS}
+    groups = {name: sum(name in card.groups for card in cards) for name in GROUPS}
     return {
         "title": data.title,
         "lead": data.lead,

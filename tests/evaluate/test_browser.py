@@ -19,7 +19,7 @@ PROGRAM = find_browser()
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium: apt-get install it")
 
-SHOWN = "[...document.querySelectorAll('[data-group]')].filter((card) => !card.hidden)"
+SHOWN = "[...document.querySelectorAll('[data-groups]')].filter((card) => !card.hidden)"
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_filters_go_together(browser: Browser, page: Path) -> None:
     assert count(browser) == 36
     browser.evaluate("document.querySelector('[data-show=worst]').click()")
     assert count(browser) == 12
-    assert browser.evaluate(f"{SHOWN}.every((card) => card.dataset.group === 'worst')")
+    assert browser.evaluate(f"{SHOWN}.every((card) => card.dataset.groups.includes('worst'))")
     browser.evaluate("document.querySelector('[data-show=all]').click()")
     choose = "type.value = 'how many'; type.dispatchEvent(new Event('change'))"
     browser.evaluate(choose)

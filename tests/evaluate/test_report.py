@@ -200,16 +200,38 @@ def test_long_breakdowns_are_cut_and_say_so(tmp_path: Path) -> None:
 def test_the_gallery_holds_the_best_the_worst_and_a_fair_sample() -> None:
     scores = [number / 100 for number in range(100)]
     chosen = choose(scores, per_group=8)
-    rows = [row for group in chosen.values() for row in group]
-    assert len(set(rows)) == 24
-    rest = sorted(set(range(100)) - set(chosen["random"]))
-    assert chosen["best"] == rest[-8:][::-1]
-    assert chosen["worst"] == rest[:8]
+    assert chosen["best"] == list(range(99, 91, -1))
+    assert chosen["worst"] == list(range(8))
+    assert len(set(chosen["random"])) == 8
     assert chosen == choose(scores, per_group=8)
+    assert chosen["random"] == choose(scores[::-1], per_group=8)["random"]
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 23, 24, 25])
-def test_few_examples_are_all_shown_once(count: int) -> None:
+def test_equal_scores_do_not_crowd_the_groups_together() -> None:
+    chosen = choose([float(row % 2) for row in range(100)])
+    assert len({row for group in chosen.values() for row in group}) == 36
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 4, 7])
+def test_of_few_examples_the_wrong_are_the_worst_and_no_right_one_is(wrong: int) -> None:
+    scores = [1.0] * (8 - wrong) + [0.0] * wrong
+    chosen = choose(scores)
+    assert sum(scores[row] for row in chosen["worst"]) == 0
+    assert len(chosen["worst"]) == min(wrong, 4)
+    assert sum(scores[row] for row in chosen["best"]) == min(8 - wrong, 4)
+    assert sorted(chosen["random"]) == list(range(8))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 15, 16])
+def test_few_examples_of_one_score_are_all_shown(count: int) -> None:
     chosen = choose([0.0] * count, per_group=8)
-    rows = [row for group in chosen.values() for row in group]
-    assert len(rows) == len(set(rows)) == min(count, 24)
+    ranked = chosen["best"] + chosen["worst"]
+    assert sorted(ranked) == list(range(count))
+
+
+def test_a_card_of_two_groups_stands_once_with_both_labels(tmp_path: Path) -> None:
+    shown = page(tmp_path)
+    labels = [one["data-groups"] for one in shown.all("li") if "data-groups" in one]
+    assert sorted(labels, key=str) == ["best|random"] * 3 + ["worst|random"] * 3
+    assert "best, random · b.png · what is" in shown.text
+    assert any("random (6)" in text for text in shown.text)
