@@ -88,7 +88,7 @@ def embed(item: MediaItem) -> Embedded:
 
     Photos are scaled down. Of clips there are frames in a row, of recordings a spectrogram; both
     stand there whole if they are small and browsers play them, else recordings with their
-    beginning.
+    beginning. A clip whose modality is "audio" is a recording: its pictures are not shown.
     """
     if not item.path.is_file():
         return Embedded("none", "its file is no longer there")
@@ -127,7 +127,7 @@ def _clip(path: Path) -> Embedded:
 def _recording(path: Path) -> Embedded:
     samples = first_samples(path)
     note = ""
-    if _playable(path):
+    if _playable(path) and _PLAYABLE[path.suffix.lower()][0] == "audio":
         element, address = _whole(path)
     else:
         element, address = "audio", _address(as_mp3(samples), "audio/mpeg")

@@ -123,13 +123,33 @@ def write_comparison(page: Path, shown: Sequence[Shown]) -> None:
     write_report(page, _data(f"{last.task}, {last.split}: {len(shown)} runs", shown))
 
 
+def perceived(
+    media: Mapping[str, MediaItem], evaluation: Evaluation
+) -> tuple[Mapping[str, MediaItem], dict[str, str]]:
+    """The media as what the encoder perceived of them, and the setting that says so.
+
+    An encoder of filter banks listens: of clips it knows the sound alone, and so they are shown.
+    """
+    clips = any(item.modality == "video" for item in media.values())
+    if not clips or "fingerprint.filter_bank" not in evaluation.fingerprint:
+        return media, {}
+    heard = {key: replace(item, modality="audio") for key, item in media.items()}
+    return heard, {"media": "the sound of clips"}
+
+
 def _data(title: str, shown: Sequence[Shown]) -> ReportData:
     once = [one for one in shown if one.run.resolve() != shown[-1].run.resolve()]
     once.append(shown[-1])  # a run that was also asked blind was trained once
+    found = shown[-1].media()
+    media, _ = perceived(found, shown[-1].evaluation)
+    evaluations = (
+        replace(one, settings=one.settings | perceived(found, one)[1])
+        for one in (it.evaluation for it in shown)
+    )
     return ReportData(
         title=title,
-        evaluations=tuple(one.evaluation for one in shown),
-        media=shown[-1].media(),
+        evaluations=tuple(evaluations),
+        media=media,
         metrics_files=tuple(one.run / METRICS_FILE if one in once else None for one in shown),
         costs={one.evaluation.run: one.costs() for one in once},
     )

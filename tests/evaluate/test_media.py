@@ -165,10 +165,11 @@ def test_a_small_recording_is_embedded_as_it_is(
     [
         ("long.wav", lambda path: write_sound(path, 12.0), 10.0),
         ("a.aiff", lambda path: write_sound(path, 1.0), 1.0),
+        ("clip.mp4", lambda path: write_m4a(path, 1.0), 1.0),
         ("large.m4a", lambda path: (write_m4a(path, 1.0), pad(path)), 1.0),
     ],
 )
-def test_of_other_recordings_there_are_the_first_seconds(
+def test_of_other_recordings_and_of_the_sound_of_clips_there_are_the_first_seconds(
     tmp_path: Path, name: str, write: Callable[[Path], None], seconds: float
 ) -> None:
     write(tmp_path / name)

@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from epalm.errors import MissingFileError
-from epalm.evaluate import session
+from epalm.evaluate import pages, session
 from epalm.evaluate.cli import app
 from epalm.evaluate.records import Evaluation, write_evaluation
 from epalm.model.saved import RunRecord
-from tests.evaluate.helpers import TinyRun, evaluation, make_run
+from epalm.tasks.records import MediaItem
+from tests.evaluate.helpers import COLOURS, TinyRun, evaluation, make_run
+from tests.evaluate.test_media import write_m4a
 
 RUNNER = CliRunner()
 
@@ -101,6 +103,24 @@ def test_a_store_that_is_gone_leaves_the_page_without_pictures(tiny: TinyRun) ->
     page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
     assert "data:image" not in page
     assert page.count("what is on the desk?") >= 6
+
+
+def test_of_clips_that_were_only_heard_a_page_has_the_sound(
+    tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = tiny.data / "clip.mp4"
+    write_m4a(clip, 1.0)
+    media = {key: MediaItem(key, tiny.data, clip.name, "video") for key in COLOURS}
+    monkeypatch.setattr(pages, "find_media", lambda *_: media)
+    found = evaluation("tiny")
+    heard = found.fingerprint | {"fingerprint.filter_bank": "kaldi"}
+    write_evaluation(tiny.folder / "eval" / "val", replace(found, fingerprint=heard))
+    invoke(tiny, "report", "tiny")
+    page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<audio src="data:audio/mpeg;base64,') == 6
+    assert page.count(": spectrogram up to 8 kHz") == 6
+    assert "<video" not in page
+    assert "<td>the sound of clips</td>" in page
 
 
 def test_runs_are_compared_question_by_question(tiny: TinyRun) -> None:
