@@ -32,6 +32,9 @@ SEEK_SECONDS = 4.0
 WINDOW, SPECTRUM_HZ, RANGE_DB = 1024, 8000, 80.0
 """Of a spectrogram: samples per window (32 ms), highest frequency, and the range of its colours."""
 
+SILENCE = 1e-6
+"""Magnitude that is drawn black at the latest; a full-scale tone has 256."""
+
 SPECTROGRAM_SIZE = (480, 144)
 """Pixels."""
 
@@ -107,8 +110,8 @@ def spectrogram(samples: Samples) -> Image.Image:
     starts = np.linspace(0, len(padded) - WINDOW, width).astype(int)
     windows = padded[starts[:, None] + np.arange(WINDOW)] * np.hanning(WINDOW)
     bins = SPECTRUM_HZ * WINDOW // RATE_HZ
-    loud = 20 * np.log10(np.abs(np.fft.rfft(windows)[:, :bins]).T[::-1] + 1e-6)
-    shade = np.clip((loud - loud.max()) / RANGE_DB + 1, 0, 1)
+    loud = 20 * np.log10((np.abs(np.fft.rfft(windows)[:, :bins]).T[::-1] + SILENCE) / SILENCE)
+    shade = np.clip((loud - max(loud.max(), RANGE_DB)) / RANGE_DB + 1, 0, 1)
     coloured = (255 * colormaps["magma"](shade)[..., :3]).astype(np.uint8)
     return Image.fromarray(coloured).resize((width, height), Image.Resampling.BILINEAR)
 

@@ -204,6 +204,14 @@ def test_a_spectrogram_is_bright_at_the_pitch_of_a_tone(tmp_path: Path) -> None:
     assert medium.strip_alt == "spectrogram up to 8 kHz, of the first 10 seconds at most"
 
 
+def test_silence_is_drawn_black_and_a_faint_tone_is_not() -> None:
+    silence = np.zeros(excerpts.RATE_HZ, np.float32)
+    assert np.asarray(excerpts.spectrogram(silence).convert("L")).max() == 0
+    tone = np.sin(2 * np.pi * 441 * np.arange(excerpts.RATE_HZ) / excerpts.RATE_HZ)
+    faint = excerpts.spectrogram((1e-3 * tone).astype(np.float32))
+    assert np.asarray(faint.convert("L")).max() > 200
+
+
 def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", "h264", (320, 160))
     matrix = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0" + bytes(12) + b"\x40\0\0\0"
