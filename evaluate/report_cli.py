@@ -55,10 +55,13 @@ def report(
 def compare(
     runs_named: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Run folders, or their names in --runs."),
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders, or their names in --runs, or one evaluation each: RUN/eval/FOLDER.",
+        ),
     ],
     split: Annotated[
-        str, typer.Option(help="Split; default: the one evaluated last for the first run.")
+        str, typer.Option(help="Split; default: the one evaluated last, or named, of the first.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Also write a page, e.g. compare.html.")] = None,
     runs: RUNS = Path("runs"),
@@ -73,9 +76,8 @@ def compare(
     configure_logging(quiet=quiet)
     from epalm.evaluate.compare import check_comparable
     from epalm.evaluate.pages import write_comparison
-    from epalm.evaluate.session import find_run
 
-    shown = _chosen([find_run(runs, name) for name in runs_named], split)
+    shown = _chosen([_named(runs, name) for name in runs_named], split)
     check_comparable([one.evaluation for one in shown])
     if out:
         write_comparison(out, shown)
@@ -128,26 +130,43 @@ def _published_table(one: "Shown") -> Table | None:
     return table
 
 
-def _chosen(folders: list[Path], split: str) -> list["Shown"]:
-    """Each run's evaluation on the split, with names that differ."""
+def _named(runs: Path, name: str) -> tuple[Path, Path | None]:
+    """A run's folder, and that of its evaluation if the name is RUN/eval/FOLDER."""
+    from epalm.evaluate.records import summary_file
+    from epalm.evaluate.session import find_run
+
+    for folder in (Path(name), runs / name):
+        if folder.absolute().parent.name == "eval" and summary_file(folder).is_file():
+            return find_run(runs, str(folder.absolute().parents[1])), folder
+    return find_run(runs, name), None
+
+
+def _chosen(named: list[tuple[Path, Path | None]], split: str) -> list["Shown"]:
+    """Each run's evaluation, the one named or that on the split, with names that differ."""
     from epalm.evaluate.pages import BLIND, Shown, evaluated
     from epalm.evaluate.records import read_evaluation
 
-    wanted = split or evaluated(folders[0])[-1].name.removesuffix(BLIND)
+    run, folder = named[0]
+    if not split and folder:
+        split = read_evaluation(folder).split
+    split = split or evaluated(run)[-1].name.removesuffix(BLIND)
+    folders = [folder or _evaluation_folder(run, split) for run, folder in named]
     shown = [
-        Shown(folder, read_evaluation(_evaluation_folder(folder, wanted))) for folder in folders
+        Shown(run, read_evaluation(found)) for (run, _), found in zip(named, folders, strict=True)
     ]
-    names = [one.evaluation.run for one in shown]
-    if len(set(names)) == len(names):
-        return shown
+    for names in (
+        [one.evaluation.run for one in shown],
+        [f"{one.run.resolve().parent.name}/{one.evaluation.run}" for one in shown],
+        [
+            f"{one.evaluation.run}/eval/{found.name}"
+            for one, found in zip(shown, folders, strict=True)
+        ],
+    ):
+        if len(set(names)) == len(names):
+            break
     return [
-        replace(
-            one,
-            evaluation=replace(
-                one.evaluation, run=f"{one.run.resolve().parent.name}/{one.evaluation.run}"
-            ),
-        )
-        for one in shown
+        replace(one, evaluation=replace(one.evaluation, run=name))
+        for one, name in zip(shown, names, strict=True)
     ]
 
 
@@ -161,7 +180,7 @@ def _evaluation_folder(run: Path, split: str) -> Path:
             return found[name]
     raise MissingFileError(
         f"{run} was evaluated on {', '.join(found)}, not on {split}: run "
-        f"`epalm-eval --run {run} --split {split}`"
+        f"`epalm-eval --run {run} --split {split}`, or name one of these as {run}/eval/FOLDER"
     )
 
 

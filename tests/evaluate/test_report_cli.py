@@ -160,3 +160,19 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tiny: TinyRun) -> None
     other = shutil.copytree(tiny.folder.parent, tiny.folder.parent.with_name("elsewhere"))
     found = json.loads(invoke(tiny, "compare", "tiny", str(other / "tiny"), "--json"))
     assert [one["run"] for one in found["runs"]] == ["runs/tiny", "elsewhere/tiny"]
+
+
+def test_an_evaluation_is_compared_by_its_folder(tiny: TinyRun) -> None:
+    moved = add_run(tiny, "moved", all_right(), folder="data-val") / "eval" / "data-val"
+    with pytest.raises(MissingFileError, match=r"on data-val, not on val: .*moved/eval/FOLDER"):
+        invoke(tiny, "compare", "tiny", "moved")
+    for named in (str(moved), "moved/eval/data-val"):
+        found = json.loads(invoke(tiny, "compare", named, "tiny", "--json"))
+        assert [one["run"] for one in found["runs"]] == ["moved", "tiny"]
+        assert found["runs"][1]["difference"]["value"] == -0.5
+
+
+def test_two_evaluations_of_one_run_are_told_apart_by_their_folders(tiny: TinyRun) -> None:
+    write_evaluation(tiny.folder / "eval" / "data-val", replace(all_right(), run="tiny"))
+    found = json.loads(invoke(tiny, "compare", "tiny/eval/data-val", "tiny/eval/val", "--json"))
+    assert [one["run"] for one in found["runs"]] == ["tiny/eval/data-val", "tiny/eval/val"]
