@@ -5,8 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 from epalm.cache.spec import StoreSpec
-from epalm.errors import CacheMismatchError, EpalmError, MalformedFileError, UsageError
-from epalm.evaluate.records import Evaluation, read_evaluation, summary_file
+from epalm.errors import (
+    CacheMismatchError,
+    EpalmError,
+    MalformedFileError,
+    MissingFileError,
+    UsageError,
+)
+from epalm.evaluate.records import Evaluation, read_evaluation
 from epalm.model.saved import RunRecord
 from epalm.tasks.manifest import TASK as MANIFEST
 from epalm.tasks.records import MediaItem, Task
@@ -118,12 +124,10 @@ def check_folder(folder: Path, spec: StoreSpec, features: str, root: Path) -> No
     Raises:
         UsageError: the folder's evaluation read another store that lies elsewhere.
     """
-    if not summary_file(folder).is_file():
-        return
     try:
         before = read_evaluation(folder)
-    except MalformedFileError:
-        return  # it is written again
+    except (MissingFileError, MalformedFileError):
+        return  # there is nothing, or nothing whole, to lose
     same = before.fingerprint == spec.comparable() and before.data_root == str(root)
     if before.features and before.features != features and not same:
         raise UsageError(
