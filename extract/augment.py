@@ -91,6 +91,15 @@ class Views:
         """How often a view is mirrored left to right."""
         return 0.0 if self.augmentation == "no-flip" else FLIP_CHANCE
 
+    def check(self, view: int) -> None:
+        """Refuse a view that was not planned.
+
+        Raises:
+            ValueError: it was not.
+        """
+        if not 0 <= view < self.count:
+            raise ValueError(f"view {view} was asked, there are views 0..{self.count - 1}")
+
     def draw(
         self, frames: Sequence[Image.Image], key: str, *, view: int, size: int
     ) -> list[Image.Image]:

@@ -15,6 +15,7 @@ from torchaudio.compliance import kaldi
 
 from epalm.errors import MediaError
 from epalm.extract.augment import ONE_VIEW, Views, generator_for
+from epalm.extract.kept import Kept
 from epalm.extract.sounds import SOUND_POLICY, Sound, decode_sound
 from epalm.tasks.records import MediaItem
 
@@ -96,18 +97,11 @@ class FilterBankLoader:
 
     preset: AudioPreset
     views: Views = ONE_VIEW
-    _last: dict[MediaItem, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _last: Kept[Tensor] = field(default_factory=Kept, compare=False, repr=False)
 
     def __call__(self, item: MediaItem, view: int) -> Tensor:
         """(frames, mel_bins) float32; see `decode` and `transform`."""
-        if item not in self._last:
-            self._last.clear()
-            self._last[item] = self.decode(item)
-        return self.transform(self._last[item], item, view=view)
-
-    def __reduce__(self) -> tuple[type["FilterBankLoader"], tuple[AudioPreset, Views]]:
-        """Travel without the last filter bank."""
-        return FilterBankLoader, (self.preset, self.views)
+        return self.transform(self._last.of(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
         """All that decides what becomes of a recording."""
@@ -145,8 +139,7 @@ class FilterBankLoader:
         Raises:
             ValueError: a view that was not planned.
         """
-        if not 0 <= view < self.views.count:
-            raise ValueError(f"view {view} was asked, there are views 0..{self.views.count - 1}")
+        self.views.check(view)
         masked = bank.clone()
         if view > 0:
             generator = generator_for(self.views.seed, item.key, view)

@@ -147,8 +147,7 @@ class ImageLoader:
             MediaError: the photo is too long and thin to resize.
             ValueError: a view that was not planned.
         """
-        if not 0 <= view < self.views.count:
-            raise ValueError(f"view {view} was asked, there are views 0..{self.views.count - 1}")
+        self.views.check(view)
         if view == 0:
             return pixels(test_view(photo, self.preset, name=item.path.name))
         return pixels(self.views.draw([photo], item.key, view=view, size=self.preset.size)[0])

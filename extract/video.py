@@ -11,6 +11,7 @@ from torch import Tensor
 
 from epalm.extract.augment import ONE_VIEW, Views, generator_for
 from epalm.extract.clips import CLIP_POLICY, Clip, decode_clip
+from epalm.extract.kept import Kept
 from epalm.extract.preprocess import ImagePreset, pixels, test_view
 from epalm.tasks.records import MediaItem
 
@@ -64,18 +65,11 @@ class ClipLoader:
     preset: ImagePreset
     frames: int
     views: Views = ONE_VIEW
-    _last: dict[MediaItem, Clip] = field(default_factory=dict, compare=False, repr=False)
+    _last: Kept[Clip] = field(default_factory=Kept, compare=False, repr=False)
 
     def __call__(self, item: MediaItem, view: int) -> Tensor:
         """(T, 3, size, size) uint8; see `decode` and `transform`."""
-        if item not in self._last:
-            self._last.clear()
-            self._last[item] = self.decode(item)
-        return self.transform(self._last[item], item, view=view)
-
-    def __reduce__(self) -> tuple[type["ClipLoader"], tuple[ImagePreset, int, Views]]:
-        """Travel without the last clip."""
-        return ClipLoader, (self.preset, self.frames, self.views)
+        return self.transform(self._last.of(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
         """All that decides what becomes of a clip."""
@@ -108,8 +102,7 @@ class ClipLoader:
             MediaError: the frames are too long and thin to resize.
             ValueError: a view that was not planned.
         """
-        if not 0 <= view < self.views.count:
-            raise ValueError(f"view {view} was asked, there are views 0..{self.views.count - 1}")
+        self.views.check(view)
         chosen = [clip.frames[number] for number in self._choice(clip.count, item.key, view)]
         return torch.stack([pixels(frame) for frame in self._view(chosen, item, view)])
 
