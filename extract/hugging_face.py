@@ -75,12 +75,12 @@ def _enter_images(
     name: str, model: PreTrainedModel, source: str, settings: EncoderSettings
 ) -> Entrance:
     preset = _image_preset(name, model.config, source, settings.preprocessing)
-    normalise = PixelNorm(preset, settings.device)
-
-    def arguments(batch: Tensor) -> dict[str, Tensor]:
-        return {"pixel_values": normalise(batch)}
-
+    arguments = _pixel_values(PixelNorm(preset, settings.device))
     return Entrance("image", ImageLoader(preset, settings.views), arguments, _picture(preset))
+
+
+def _pixel_values(normalise: PixelNorm) -> Callable[[Tensor], dict[str, Tensor]]:
+    return lambda batch: {"pixel_values": normalise(batch)}
 
 
 def _enter_clips(
@@ -99,13 +99,9 @@ def _enter_clips(
         return _enter_single_frames(model, preset, normalise, settings)
     frames = settings.frames or model.config.num_frames
     model.config.num_frames = frames
-
-    def arguments(batch: Tensor) -> dict[str, Tensor]:
-        return {"pixel_values": normalise(batch)}
-
     load = ClipLoader(preset, frames, settings.views)
     example = torch.stack([_picture(preset)] * frames)
-    return Entrance("video", load, arguments, example)
+    return Entrance("video", load, _pixel_values(normalise), example)
 
 
 def _enter_single_frames(
