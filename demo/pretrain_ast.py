@@ -6,7 +6,6 @@ one small question per fact. No text is involved.
 
 import torch
 from torch import Tensor, nn
-from torchaudio.compliance.kaldi import fbank
 from transformers import ASTConfig, ASTModel
 
 from epalm.console import Ticker
@@ -17,12 +16,12 @@ from epalm.demo.sounds import (
     GLIDES,
     KINDS,
     PITCHES_HZ,
-    RATE_HZ,
     SLOTS,
     Sound,
     make_sound,
     synthesise,
 )
+from epalm.extract.filter_bank import AUDIOSET_MEAN, AUDIOSET_STD, filter_bank
 
 STEPS = 1600
 BATCH = 32
@@ -40,9 +39,6 @@ MEL_BINS = 128
 
 INITIAL_STD = 0.08
 """Wider than the 0.02 of published models, which suits widths of some hundreds."""
-
-MEAN, TWO_STDS = -4.2677393, 2 * 4.5689974
-"""AudioSet's, from the published code."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "kind": tuple(KINDS),
@@ -83,19 +79,10 @@ def labels(sound: Sound) -> list[int]:
 
 def spectrogram(sound: Sound) -> Tensor:
     """(frames, bins) float32: the published filter bank, cut or padded with 0, normalised."""
-    wave = torch.from_numpy(synthesise(sound))[None] / 32768
-    cells = fbank(
-        wave - wave.mean(),
-        htk_compat=True,
-        sample_frequency=RATE_HZ,
-        use_energy=False,
-        window_type="hanning",
-        num_mel_bins=MEL_BINS,
-        dither=0.0,
-        frame_shift=10,
-    )[:FRAMES]
+    wave = torch.from_numpy(synthesise(sound)) / 32768
+    cells = filter_bank(wave - wave.mean(), MEL_BINS)[:FRAMES]
     padded = nn.functional.pad(cells, (0, 0, 0, FRAMES - len(cells)))
-    return (padded - MEAN) / TWO_STDS
+    return (padded - AUDIOSET_MEAN) / (2 * AUDIOSET_STD)
 
 
 def sound_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
