@@ -97,14 +97,13 @@ def find_folders(places: Sequence[Path], *, what: str) -> list[Path]:
     )
 
 
-def folder_finder(folders: Sequence[Path]) -> Callable[[str], Path]:
+def folder_finder(places: Sequence[Path], *, what: str) -> Callable[[str], Path]:
     """A function from a file's name to the folder that holds it; the first one if none does.
 
     Several folders are listed once, and no file is asked for by itself: there may be millions.
-
-    Args:
-        folders: existing ones, at least one.
+    Arguments and errors are those of `find_folders`.
     """
+    folders = find_folders(places, what=what)
     names = {folder: frozenset(os.listdir(folder)) for folder in folders[1:]}  # noqa: PTH208
 
     def find(name: str) -> Path:

@@ -12,7 +12,6 @@ from sys import intern
 from epalm.tasks.files import (
     check_split,
     find_file,
-    find_folders,
     find_present,
     folder_finder,
     with_unique_ids,
@@ -68,7 +67,7 @@ def media(root: Path) -> MediaSet:
     )
     keys = dict.fromkeys(example.key for file in files for example in _read(file))
     places = [root / base / name for base in PHOTO_FOLDERS for name in PHOTO_NAMES]
-    folder_of = folder_finder(find_folders(places, what=PHOTOS))
+    folder_of = folder_finder(places, what=PHOTOS)
     items = tuple(MediaItem(key, folder_of(key), key) for key in keys)
     return MediaSet("gqa", items, ("gqa",), root)
 

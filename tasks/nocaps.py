@@ -12,7 +12,6 @@ from epalm.errors import MalformedFileError
 from epalm.tasks.files import (
     check_split,
     find_file,
-    find_folders,
     find_present,
     folder_finder,
     with_unique_ids,
@@ -58,7 +57,7 @@ def media(root: Path) -> MediaSet:
     files = find_present(lambda split: _find(split, root), SPLITS, owner="nocaps")
     keys = dict.fromkeys(photo.key for file in files for photo in _photos(file))
     places = [root / base / name for base in PHOTO_FOLDERS for name in PHOTO_NAMES]
-    folder_of = folder_finder(find_folders(places, what=PHOTOS))
+    folder_of = folder_finder(places, what=PHOTOS)
     items = tuple(MediaItem(key, folder_of(key), key) for key in keys)
     return MediaSet("nocaps", items, ("nocaps-caption",), root)
 
