@@ -24,7 +24,7 @@ from epalm.evaluate.settings import data_words, readable_settings
 from epalm.memory import peak_memory
 from epalm.metrics.registry import Metric, Scores, check_scorable, load_final_metric
 from epalm.model.answering import Answer
-from epalm.model.saved import ADAPTER_FILE, RECORD_FILE, RunRecord, load_run
+from epalm.model.saved import ADAPTER_FILE, RECORD_FILE, LoadedRun, RunRecord, load_run
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Example, Prediction, Task
 
@@ -178,18 +178,8 @@ def _evaluation(
     folder: Path,
 ) -> Evaluation:
     run = load_run(request.run, request.device)
-    blind = request.blind or run.record.blind
-    keys = [example.key for example in examples]
-    read_from = BlindSource(source, [keys], run.record.seed) if blind else source
     started = time.monotonic()
-    answers = predict(
-        run,
-        examples,
-        read_from,
-        way.answerer(run),
-        batch_size=request.batch_size,
-        quiet=request.quiet,
-    )
+    answers = _answers(request, run, source, examples, way=way)
     predictions = [
         Prediction(example.question_id, example.key, answer.text)
         for example, answer in zip(examples, answers, strict=True)
@@ -202,7 +192,7 @@ def _evaluation(
         task=task.name,
         kind=task.kind,
         split=request.split,
-        blind=blind,
+        blind=request.blind or run.record.blind,
         headline=scores.headline,
         scores=corpus_scores(scores),
         breakdowns=breakdowns(scores, examples),
@@ -222,6 +212,27 @@ def _evaluation(
         memory=peak_memory(),
         device_memory=peak_device_memory(),
         left_out=dict(scores.left_out),
+    )
+
+
+def _answers(
+    request: Request,
+    run: LoadedRun,
+    source: FeatureSource,
+    examples: Sequence[Example],
+    *,
+    way: Way,
+) -> list[Answer]:
+    """The run's answers; of a blind one, to the vectors of other media of the split."""
+    keys = [example.key for example in examples]
+    blind = request.blind or run.record.blind
+    return predict(
+        run,
+        examples,
+        BlindSource(source, [keys], run.record.seed) if blind else source,
+        way.answerer(run),
+        batch_size=request.batch_size,
+        quiet=request.quiet,
     )
 
 
