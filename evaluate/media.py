@@ -92,16 +92,18 @@ def embed(item: MediaItem) -> Embedded:
     """
     if not item.path.is_file():
         return Embedded("none", "its file is no longer there")
-    ways = {"image": _photo, "video": _clip, "audio": _recording}
     try:
-        return ways[item.modality](item.path)
+        if item.modality == "image":
+            return _photo(item)
+        return _clip(item.path) if item.modality == "video" else _recording(item.path)
     except READ_ERRORS as error:
         return Embedded("none", f"it cannot be decoded ({type(error).__name__})")
 
 
-def _photo(path: Path) -> Embedded:
+def _photo(item: MediaItem) -> Embedded:
+    content = item.path if item.part is None else io.BytesIO(item.part.read(item.path))
     try:
-        with Image.open(path) as opened:
+        with Image.open(content) as opened:
             opened.draft("RGB", (2 * SIDE_AT_MOST, 2 * SIDE_AT_MOST))
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except Image.DecompressionBombError as error:

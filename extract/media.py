@@ -7,6 +7,7 @@ ignored, as by the published code. PIL itself reads 16-bit colour as the high by
 writes them.
 """
 
+import io
 import stat
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from epalm.errors import MediaError
+from epalm.tasks.records import Part
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What PIL may try; its other readers run outside programs (EPS) or hold no photos."""
@@ -41,31 +43,34 @@ _STRIP_ROWS = 256
 """Rows converted at once where numpy needs more memory than the photo itself."""
 
 
-def decode_photo(path: Path) -> Image.Image:
-    """The photo in `path`: mode RGB, upright, own size.
+def decode_photo(path: Path, part: Part | None = None) -> Image.Image:
+    """The photo in `path`, or in a part of it: mode RGB, upright, own size.
 
     Raises:
         MediaError: no such file, not a photo, truncated, or larger than the limits
             above. The message is one line and names the file.
     """
-    nbytes = check_file(path)
+    name, nbytes = path.name, check_file(path)
+    if part is not None:
+        name, nbytes = f"{path.name} from byte {part.offset} on", part.nbytes
     if nbytes > MAX_FILE_BYTES:
-        raise MediaError(f"{path.name}: {nbytes} bytes, the limit is {MAX_FILE_BYTES}")
+        raise MediaError(f"{name}: {nbytes} bytes, the limit is {MAX_FILE_BYTES}")
     try:
         # PIL warns about odd metadata of photos that it decodes all the same.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=PHOTO_FORMATS) as image:
+            content = path if part is None else io.BytesIO(part.read(path))
+            with Image.open(content, formats=PHOTO_FORMATS) as image:
                 _check_size(image)
                 ImageOps.exif_transpose(image, in_place=True)
                 return _to_rgb(image)
     except UnidentifiedImageError as error:
         wanted = ", ".join(PHOTO_FORMATS)
-        raise MediaError(f"{path.name}: not a photo, wanted one of {wanted}") from error
+        raise MediaError(f"{name}: not a photo, wanted one of {wanted}") from error
     except Exception as error:
         # PIL's readers raise almost any class on damaged files; none may end a long run.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise MediaError(f"{path.name}: cannot be decoded ({reason})") from error
+        raise MediaError(f"{name}: cannot be decoded ({reason})") from error
 
 
 def check_file(path: Path) -> int:

@@ -138,7 +138,7 @@ class ImageLoader:
         Raises:
             MediaError: it cannot be decoded.
         """
-        return decode_photo(item.path)
+        return decode_photo(item.path, item.part)
 
     def transform(self, photo: Image.Image, item: MediaItem, *, view: int) -> Tensor:
         """(3, size, size) uint8; normalisation follows on the encoder's device.

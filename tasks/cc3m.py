@@ -1,11 +1,11 @@
-"""Conceptual Captions (Sharma et al. 2018) as it was downloaded: a table, or extracted shards.
+"""Conceptual Captions (Sharma et al. 2018) as it was downloaded: a table, tar files, or folders.
 
     cc3m/train.tsv                      caption <tab> the photo's file, relative to the table
-    cc3m/train/00000/000000012.jpg      or img2dataset's shards, whose tar files are extracted,
+    cc3m/train/00000.tar                or tar files for WebDataset
+    cc3m/train/00000/000000012.jpg      or the same in folders, e.g. by img2dataset,
     cc3m/train/00000/000000012.txt      with the caption beside each photo
 
-Tar files are not read as they are: encoding opens every photo by its path, in processes that it can
-end one by one.
+A photo has the same key in a tar file and in the folder that it would be extracted to.
 """
 
 import logging
@@ -17,6 +17,13 @@ from typing import NamedTuple
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks.files import check_split, find_present
 from epalm.tasks.records import Example, MediaItem, MediaSet, Task
+from epalm.tasks.tar_shards import (
+    CAPTION_ENDING,
+    PHOTO_ENDINGS,
+    TAR_ENDING,
+    in_one_line,
+    read_shard,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +31,20 @@ SPLITS = ("train", "val")
 
 FOLDERS = ("cc3m", "CC3M", "")
 
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
-CAPTION_ENDING = ".txt"
-
 LAYOUT = (
-    "wanted a table {split}.tsv with lines of caption, tab, file of the photo, or img2dataset's "
-    "extracted shards {split}/00000/000000012.jpg and .txt. The captions are published as tables "
-    "of URLs (ai.google.com/research/ConceptualCaptions); img2dataset downloads the photos "
-    "(layouts: docs/data.md)"
+    "wanted a table {split}.tsv with lines of caption, tab, file of the photo; or tar files "
+    "{split}/00000.tar for WebDataset; or folders {split}/00000/ with 000000012.jpg and .txt. The "
+    "captions are published "
+    "as tables of URLs (ai.google.com/research/ConceptualCaptions); img2dataset downloads the "
+    "photos (layouts: docs/data.md)"
 )
 
 
 class Captioned(NamedTuple):
-    """One photo of a table or a shard.
+    """One photo and its caption.
 
     Attributes:
-        name: of the photo's file, relative to the folder of the table or above the shards.
+        name: the photo's key: its file, relative to the folder of the table or above the shards.
         caption: empty where none was published.
         number: of the line, or the name once more.
     """
@@ -57,9 +62,7 @@ def media(root: Path) -> MediaSet:
         MalformedFileError: a line of a table has another layout.
     """
     places = find_present(lambda split: _find(split, root), SPLITS, owner="cc3m")
-    items = {
-        name: MediaItem(name, place.parent, name) for place in places for name in _names(place)
-    }
+    items = {item.key: item for place in places for item in _items(place)}
     return MediaSet("cc3m", tuple(items.values()), ("cc3m-caption",), root)
 
 
@@ -75,7 +78,8 @@ def examples(split: str, root: Path) -> list[Example]:
     Raises:
         UnknownSplitError: no such split.
         MissingFileError: it is not there, or a photo of a shard has no text file beside it.
-        MalformedFileError: a line has another layout, or a text is not UTF-8.
+        MalformedFileError: a line has another layout, a tar file is damaged, or a text is not
+            UTF-8.
     """
     check_split(split, SPLITS, owner="task cc3m-caption")
     place = _find(split, root)
@@ -104,19 +108,32 @@ def _find(split: str, root: Path) -> Path:
     )
 
 
-def _names(place: Path) -> Iterator[str]:
-    if place.is_dir():
-        return _shard_names(place)
-    return (name for _, _, name in _lines(place))
+def _items(place: Path) -> Iterator[MediaItem]:
+    folder = place.parent
+    if place.is_file():
+        yield from (MediaItem(name, folder, name) for _, _, name in _lines(place))
+        return
+    tars, photos = _shards(place)
+    for tar in tars:
+        for name, part, _ in read_shard(folder / tar):
+            yield MediaItem(_unpacked(tar, name), folder, tar, part=part)
+    yield from (MediaItem(photo, folder, photo) for photo in photos)
 
 
 def _captioned(place: Path) -> Iterator[Captioned]:
-    if place.is_dir():
-        for name in _shard_names(place):
-            yield Captioned(name, _text_beside(place.parent / name), name)
-    else:
-        for number, caption, name in _lines(place):
-            yield Captioned(name, caption, str(number))
+    folder = place.parent
+    if place.is_file():
+        yield from (
+            Captioned(name, caption, str(number)) for number, caption, name in _lines(place)
+        )
+        return
+    tars, photos = _shards(place)
+    for tar in tars:
+        for name, _, caption in read_shard(folder / tar):
+            if caption is None:
+                raise _no_text(f"{folder / tar} holds no text of the stem of {name}")
+            yield Captioned(_unpacked(tar, name), caption, _unpacked(tar, name))
+    yield from (Captioned(photo, _text_beside(folder / photo), photo) for photo in photos)
 
 
 def _lines(table: Path) -> Iterator[tuple[int, str, str]]:
@@ -143,34 +160,49 @@ def _checked(name: str, table: Path, number: int, line: str) -> str:
     return name.strip()
 
 
-def _shard_names(place: Path) -> Iterator[str]:
-    """Photos below a folder in order of their names, which begin with the folder's."""
-    found, tars = 0, 0
+def _shards(place: Path) -> tuple[list[str], list[str]]:
+    """Tar files and photos below a folder, in order of their names; one of both lists is empty.
+
+    Names begin with the folder's.
+    """
+    tars: list[str] = []
+    photos: list[str] = []
     for folder, below, files in os.walk(place):
         below.sort()
         head = Path(folder).relative_to(place.parent).as_posix()
         for file in sorted(files):
-            tars += file.endswith(".tar")
-            if file.lower().endswith(PHOTO_ENDINGS):
-                found += 1
-                yield f"{head}/{file}"
-    if not found:
-        packed = f"only {tars} tar files" if tars else "no photo"
+            if file.endswith(TAR_ENDING):
+                tars.append(f"{head}/{file}")
+            elif file.lower().endswith(PHOTO_ENDINGS):
+                photos.append(f"{head}/{file}")
+    if not tars and not photos:
         raise MissingFileError(
-            f"{place} holds {packed}: extract each tar file into a folder of its name, e.g. with "
-            f"`cd {place} && for f in *.tar; do mkdir ${{f%.tar}} && tar -xf $f -C ${{f%.tar}}; "
-            "done`; " + LAYOUT.format(split=place.name)
+            f"{place} holds neither tar files nor photos: {LAYOUT.format(split=place.name)}"
         )
+    if tars and photos:
+        raise MalformedFileError(
+            f"{place} holds {len(tars)} tar files, e.g. {tars[0]}, and {len(photos)} photos "
+            f"beside them, e.g. {photos[0]}: move the ones or the others away, so that no photo "
+            "counts twice"
+        )
+    return tars, photos
+
+
+def _unpacked(tar: str, name: str) -> str:
+    """Where a member lies once the tar file is extracted to a folder of its name."""
+    return f"{tar.removesuffix(TAR_ENDING)}/{name}"
 
 
 def _text_beside(photo: Path) -> str:
     file = photo.with_suffix(CAPTION_ENDING)
     try:
-        return " ".join(file.read_text(encoding="utf-8-sig").split())
+        return in_one_line(file.read_bytes(), str(file))
     except FileNotFoundError as error:
-        raise MissingFileError(
-            f"{file} was not found: wanted the caption of {photo.name} in it; img2dataset writes "
-            "it with --caption_col"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise MalformedFileError(f"{file} is not UTF-8: {error}") from error
+        raise _no_text(f"{file} was not found") from error
+
+
+def _no_text(found: str) -> MissingFileError:
+    return MissingFileError(
+        f"{found}: wanted the caption in a text file beside each photo; img2dataset writes it "
+        "with --caption_col"
+    )

@@ -3,10 +3,35 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 Modality = Literal["image", "video", "audio"]
 Kind = Literal["qa", "caption"]
+
+
+class Part(NamedTuple):
+    """Some bytes of a file: one photo of a tar file.
+
+    Attributes:
+        offset: of the first byte.
+        nbytes: how many.
+    """
+
+    offset: int
+    nbytes: int
+
+    def read(self, path: Path) -> bytes:
+        """The bytes.
+
+        Raises:
+            OSError: the file cannot be read, or ends before them.
+        """
+        with path.open("rb") as file:
+            file.seek(self.offset)
+            found = file.read(self.nbytes)
+        if len(found) < self.nbytes:
+            raise OSError(f"ends before byte {self.offset + self.nbytes}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +45,14 @@ class MediaItem:
         folder: where it lies.
         name: of its file, relative to the folder.
         modality: what it is.
+        part: the bytes of that file which it is; None for all of them. Photos only.
     """
 
     key: str
     folder: Path
     name: str
     modality: Modality = "image"
+    part: Part | None = None
 
     @classmethod
     def at(cls, path: Path, key: str, modality: Modality = "image") -> Self:

@@ -73,6 +73,8 @@ def encoded(layout: Official, root: Path, folder: Path) -> Path:
     media = load_media(layout.dataset, root)
     case, draw = DRAWERS[media.items[0].modality]
     for number, item in enumerate(media.items):
+        if item.part is not None:  # its tar file holds a photo already
+            continue
         item.path.parent.mkdir(parents=True, exist_ok=True)
         draw(item.path, number)
     tiny = make_tiny(case, folder / "encoder")

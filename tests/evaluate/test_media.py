@@ -14,7 +14,7 @@ from PIL import Image
 
 from epalm.evaluate import excerpts
 from epalm.evaluate.media import BYTES_AT_MOST, STRIP_FRAMES, Embedded, embed
-from epalm.tasks.records import MediaItem, Modality
+from epalm.tasks.records import MediaItem, Modality, Part
 
 COUNT = 31
 """Frames of every clip made here; the middle one is number 15."""
@@ -96,6 +96,16 @@ def test_a_small_drawing_is_embedded_without_loss(tmp_path: Path) -> None:
     assert (medium.coarse, medium.note) == (True, "")
     with Image.open(content(medium)) as drawing:
         assert drawing.convert("RGB").getpixel((3, 3)) == (0, 0, 255)
+
+
+def test_a_photo_in_a_tar_file_is_embedded(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    photo = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "0.tar").write_bytes(b"before" + photo + b"after")
+    whole = embed(MediaItem.at(tmp_path / "a.png", "a"))
+    assert embed(MediaItem("a", tmp_path, "0.tar", part=Part(6, len(photo)))) == whole
+    beyond = embed(MediaItem("a", tmp_path, "0.tar", part=Part(90, len(photo))))
+    assert beyond.element == "none"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from PIL import Image
 from epalm.errors import MediaError
 from epalm.extract import media
 from epalm.extract.media import MAX_FILE_BYTES, MAX_PIXELS, decode_photo
+from epalm.tasks.records import Part
 
 FORMATS = ("jpg", "png", "webp", "gif", "bmp", "tiff", "ppm", "jp2", "avif")
 
@@ -224,3 +225,28 @@ def test_the_largest_photo_takes_less_than_one_and_a_half_gigabytes(
     assert said.startswith("(9000, 12000)")
     peak = next(line for line in said.splitlines() if line.startswith("VmHWM:"))
     assert int(peak.split()[1]) * 1024 < 1_500_000_000
+
+
+def test_a_photo_may_be_a_part_of_a_file(tmp_path: Path) -> None:
+    Image.fromarray(noise(9, 7)).save(tmp_path / "a.png")
+    photo = (tmp_path / "a.png").read_bytes()
+    file = tmp_path / "0.tar"
+    file.write_bytes(b"before" + photo + b"after")
+    assert np.array_equal(decode_photo(file, Part(6, len(photo))), noise(9, 7))
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (Part(6, 5), "0.tar from byte 6 on: not a photo"),
+        (Part(6, 100), "cannot be decoded .ends before byte 106"),
+        (Part(0, MAX_FILE_BYTES + 1), f"from byte 0 on: {MAX_FILE_BYTES + 1} bytes, the limit is"),
+    ],
+)
+def test_a_part_that_holds_no_photo_fails_with_its_place(
+    part: Part, reason: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "0.tar"
+    file.write_bytes(b"before, after")
+    with pytest.raises(MediaError, match=reason):
+        decode_photo(file, part)

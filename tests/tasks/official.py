@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tasks import writers
+from tests.tasks import cc3m_files, writers
 
 Member = tuple[str | int, ...]
 """The way to a value in a JSON file."""
@@ -211,7 +211,7 @@ LAYOUTS: dict[str, Official] = {
     "cc3m-caption": Official(
         task="cc3m-caption",
         dataset="cc3m",
-        write=writers.write_cc3m_table,
+        write=cc3m_files.write_cc3m_table,
         train="train",
         answered=("val",),
         required={},
@@ -220,7 +220,16 @@ LAYOUTS: dict[str, Official] = {
     "cc3m-caption in shards": Official(
         task="cc3m-caption",
         dataset="cc3m",
-        write=writers.write_cc3m_shards,
+        write=cc3m_files.write_cc3m_shards,
+        train="train",
+        answered=("val",),
+        required={},
+        media=("cc3m",),
+    ),
+    "cc3m-caption in tar files": Official(
+        task="cc3m-caption",
+        dataset="cc3m",
+        write=cc3m_files.write_cc3m_tars,
         train="train",
         answered=("val",),
         required={},

@@ -1,4 +1,6 @@
+import gzip
 import logging
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,12 @@ import pytest
 from epalm.errors import DataError, MalformedFileError, MissingFileError
 from epalm.tasks.records import Example
 from epalm.tasks.registry import load_media, load_task
-from tests.tasks.writers import write_cc3m_shards, write_cc3m_table
+from tests.tasks.cc3m_files import (
+    add_member,
+    write_cc3m_shards,
+    write_cc3m_table,
+    write_cc3m_tars,
+)
 
 
 def read(root: Path, split: str) -> list[Example]:
@@ -70,12 +77,9 @@ def test_a_line_of_another_layout_is_refused(tmp_path: Path, line: bytes, messag
             load()
 
 
-def test_shards_that_were_not_extracted_are_named_with_the_command(tmp_path: Path) -> None:
+def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cc3m" / "train").mkdir(parents=True)
-    with pytest.raises(MissingFileError, match="holds no photo"):
-        load_media("cc3m", tmp_path)
-    (tmp_path / "cc3m" / "train" / "00000.tar").write_bytes(b"")
-    with pytest.raises(MissingFileError, match=r"only 1 tar files: extract .*tar -xf"):
+    with pytest.raises(MissingFileError, match="neither tar files nor photos: wanted a table"):
         load_media("cc3m", tmp_path)
 
 
@@ -89,4 +93,74 @@ def test_a_photo_of_a_shard_without_readable_text_is_refused(
     if content:
         file.write_bytes(content)
     with pytest.raises(DataError, match=f"{file} .*{message}"):
+        read(tmp_path, "train")
+
+
+def test_tar_files_hold_what_the_folders_they_extract_to_would(tmp_path: Path) -> None:
+    packed, extracted = tmp_path / "packed", tmp_path / "extracted"
+    write_cc3m_tars(packed)
+    for file in packed.glob("cc3m/*/*.tar"):
+        with tarfile.open(file) as shard:
+            below = extracted / file.relative_to(packed).with_suffix("")
+            shard.extractall(below, filter="data")
+    assert read(packed, "train") == read(extracted, "train")
+    ours, theirs = (load_media("cc3m", root).items for root in (packed, extracted))
+    assert [item.key for item in ours] == [item.key for item in theirs]
+    assert len(ours) == 4
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.part is not None
+        assert one.part.read(one.path) == other.path.read_bytes()
+
+
+def test_the_order_and_folders_of_members_do_not_matter(tmp_path: Path) -> None:
+    file = tmp_path / "train" / "x-train-0001.tar"
+    file.parent.mkdir()
+    with tarfile.open(file, "w") as shard:
+        add_member(shard, "./b/1.PNG", b"second")
+        add_member(shard, "./a/1.jpg", b"first")
+        add_member(shard, "./a/1.txt", b"one")
+        add_member(shard, "./b/1.txt", b"two\n")
+    assert [(one.key, one.references) for one in read(tmp_path, "train")] == [
+        ("train/x-train-0001/b/1.PNG", ("two",)),
+        ("train/x-train-0001/a/1.jpg", ("one",)),
+    ]
+
+
+def test_a_photo_of_a_tar_file_without_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "train" / "0.tar"
+    file.parent.mkdir()
+    with tarfile.open(file, "w") as shard:
+        add_member(shard, "1.jpg", b"photo")
+    assert len(load_media("cc3m", tmp_path).items) == 1
+    with pytest.raises(MissingFileError, match=f"{file} holds no text of the stem of 1.jpg"):
+        read(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["cut in a header", "cut in a photo", "cut behind", "overwritten", "gzip", "empty", "no tar"],
+)
+def test_a_damaged_tar_file_is_named(damage: str, tmp_path: Path) -> None:
+    write_cc3m_tars(tmp_path)
+    file = tmp_path / "cc3m" / "train" / "00001.tar"
+    content = file.read_bytes()
+    damaged = {
+        "cut in a header": content[:2500],
+        "cut in a photo": content[:2600],
+        "cut behind": content.rstrip(b"\0"),
+        "overwritten": content[:2048] + b"x" * 512 + content[2560:],
+        "gzip": gzip.compress(content),
+        "empty": b"",
+        "no tar": b"\xff\xd8 a photo",
+    }
+    file.write_bytes(damaged[damage])
+    for load in (lambda: read(tmp_path, "train"), lambda: load_media("cc3m", tmp_path)):
+        with pytest.raises(MalformedFileError, match=f"{file} is not a whole, uncompressed tar"):
+            load()
+
+
+def test_tar_files_beside_what_was_extracted_are_refused(tmp_path: Path) -> None:
+    write_cc3m_shards(tmp_path)
+    write_cc3m_tars(tmp_path)
+    with pytest.raises(MalformedFileError, match=r"2 tar files, .* and 3 photos beside them"):
         read(tmp_path, "train")

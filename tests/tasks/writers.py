@@ -203,30 +203,6 @@ def write_nocaps(root: Path) -> None:
     _folders(folder, "images")
 
 
-def write_cc3m_table(root: Path) -> None:
-    folder = root / "cc3m"
-    folder.mkdir(parents=True)
-    lines = ["a dog runs\tphotos/0.jpg", "un café\tphotos/1.jpg", "\tphotos/2.jpg", ""]
-    (folder / "train.tsv").write_text("\ufeff" + "\r\n".join(lines), encoding="utf-8", newline="")
-    (folder / "val.tsv").write_text("a cup\tphotos/3.jpg\n", encoding="utf-8")
-    _folders(folder, "photos")
-
-
-def write_cc3m_shards(root: Path) -> None:
-    captions = {
-        "train/00000/000000001": "a dog runs",
-        "train/00001/000010007": "un\ncafé",
-        "train/00001/000010008": " ",
-        "val/00000/000000000": "a cup",
-    }
-    for name, caption in captions.items():
-        file = root / "cc3m" / f"{name}.txt"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(caption, encoding="utf-8")
-        file.with_suffix(".json").write_text("{}")
-        file.with_suffix(".jpg").write_bytes(b"")
-
-
 def _asked(video: str, number: object, text: str, **label: float) -> dict[str, Any]:
     return {"video": video, "question": text, "question_id": number, "label": label}
 
