@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from epalm.errors import MediaError, ModelError, UsageError
 from epalm.extract.augment import ONE_VIEW, Views
+from epalm.extract.kept import Kept
 from epalm.extract.media import DECODE_POLICY, decode_photo
 from epalm.tasks.records import MediaItem
 
@@ -115,14 +116,19 @@ def preset_for(preprocessing: str, config: Mapping[str, Any]) -> ImagePreset:
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """Decodes one photo and makes one view of it; small enough to send to every worker process."""
+    """Decodes one photo and makes one view of it; small enough to send to every worker process.
+
+    The views of a photo are asked for one after the other, so the last photo is kept: it is decoded
+    once for all of them.
+    """
 
     preset: ImagePreset
     views: Views = ONE_VIEW
+    _last: Kept[Image.Image] = field(default_factory=Kept, compare=False, repr=False)
 
     def __call__(self, item: MediaItem, view: int) -> Tensor:
         """(3, size, size) uint8; see `decode` and `transform`."""
-        return self.transform(self.decode(item), item, view=view)
+        return self.transform(self._last.of(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
         """All that decides what becomes of a photo."""

@@ -12,9 +12,10 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as reference
 
 from epalm.errors import UsageError
-from epalm.extract import augment
+from epalm.extract import augment, preprocess
 from epalm.extract.augment import Views, draw_crop, generator_for
 from epalm.extract.loading import Request, load_batches
+from epalm.extract.media import decode_photo
 from epalm.extract.preprocess import ImageLoader, official_preset
 from epalm.tasks.records import MediaItem
 
@@ -44,6 +45,21 @@ def test_the_number_of_views_changes_none_of_them(tmp_path: Path) -> None:
     few, many = (ImageLoader(official_preset(32), Views(count)) for count in (3, 9))
     for view in range(3):
         assert torch.equal(few(item, view), many(item, view))
+
+
+def test_a_photo_is_decoded_once_for_all_its_views(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = saved(tmp_path, 2)
+    load = ImageLoader(official_preset(32), Views(3))
+    decoded: list[Path] = []
+    monkeypatch.setattr(
+        preprocess, "decode_photo", lambda *args: decoded.append(args[0]) or decode_photo(*args)
+    )
+    found = [load(item, view) for item in (first, second) for view in range(3)]
+    assert decoded == [first.path, second.path]
+    for pixels, view in zip(found[3:], range(3), strict=True):
+        assert torch.equal(pixels, ImageLoader(official_preset(32), Views(3))(second, view))
 
 
 def test_view_0_is_the_test_transform_whatever_the_others_are(tmp_path: Path) -> None:
