@@ -157,14 +157,15 @@ def make_plan(settings: Settings) -> Plan:
 def default_out(dataset: str, settings: Settings) -> Path:
     """Where a store goes unless --out says otherwise: `cache/coco_vitb16.zarr`.
 
-    A store of all tokens is `cache/coco_vitb16_all.zarr`, one cut short by --limit
-    `cache/coco_vitb16_first100.zarr`.
+    A store of all tokens is `coco_vitb16_all.zarr`, one of --frames 16
+    `msrvtt_timesformerb_16frames.zarr`, one cut short by --limit `coco_vitb16_first100.zarr`.
     """
     named = settings.encoder
     if named.startswith("hf:"):
         named = Path(named.removeprefix("hf:")).name
     plain = re.sub(r"[^a-z0-9]+", "", named.lower())
     part = "_all" if settings.tokens == "all" else ""
+    part += f"_{settings.frames}frames" if settings.frames else ""
     part += f"_first{settings.limit}" if settings.limit else ""
     wanted = settings.store_format or "zarr"
     suffix = next((end for end, name in SUFFIXES.items() if name == wanted), "")

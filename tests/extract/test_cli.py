@@ -3,7 +3,6 @@
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -251,28 +250,6 @@ def test_a_termination_signal_stops_with_exit_code_75(
     done = command("--out", "a.zarr")
     assert done.code == 75
     assert "stopped with 2 of 2 shards to do" in done.err
-
-
-@pytest.mark.parametrize(
-    ("dataset", "options", "name"),
-    [
-        ("coco", {"encoder": "vit-b16"}, "coco_vitb16.zarr"),
-        ("coco", {"encoder": "vit-b16", "store_format": "hdf5"}, "coco_vitb16.h5"),
-        (
-            "coco",
-            {"encoder": "timm:deit3_small_patch16_224", "limit": 100},
-            "coco_timmdeit3smallpatch16224_first100.zarr",
-        ),
-        ("msvd", {"encoder": "timesformer-b"}, "msvd_timesformerb.zarr"),
-        ("coco", {"encoder": "hf:facebook/dinov2-base"}, "coco_dinov2base.zarr"),
-        ("coco", {"encoder": "hf:/models/my ViT/"}, "coco_myvit.zarr"),
-    ],
-)
-def test_the_default_store_is_named_after_media_and_encoder(
-    dataset: str, options: dict[str, Any], name: str
-) -> None:
-    settings = plan.Settings(dataset=dataset, **options)
-    assert plan.default_out(dataset, settings) == Path("cache") / name
 
 
 def test_formats_hold_the_same_rows(command: Command) -> None:
