@@ -13,6 +13,7 @@ from epalm.errors import (
     UsageError,
 )
 from epalm.evaluate.records import Evaluation, read_evaluation
+from epalm.evaluate.settings import read_recipe
 from epalm.model.saved import RunRecord
 from epalm.tasks.manifest import TASK as MANIFEST
 from epalm.tasks.records import MediaItem, Task
@@ -66,6 +67,21 @@ def asked_task(
             "or a run of that kind with --run"
         )
     return found, root
+
+
+def taught_split(folder: Path, record: RunRecord, task: Task) -> str:
+    """The split that teaches a task: to the run if it is the run's own, else to a run that would.
+
+    Args:
+        folder: the run's, whose recipe.toml names the split that it learnt from.
+        record: the run.
+        task: what is asked.
+
+    Raises:
+        MalformedFileError: recipe.toml is damaged.
+    """
+    own = read_recipe(folder).get("train_split", "") if task.name == record.task else ""
+    return own or task.train_split
 
 
 def title_of(task: Task, spec: StoreSpec) -> str:

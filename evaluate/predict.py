@@ -7,6 +7,8 @@ from torch import Tensor
 
 from epalm.cache.source import FeatureSource
 from epalm.console import progress
+from epalm.evaluate.groups import answer_types, question_types
+from epalm.evaluate.records import Answered
 from epalm.model.answering import Answer, Answerer, Questions, answer_all
 from epalm.model.saved import LoadedRun
 from epalm.tasks.records import Example
@@ -20,7 +22,7 @@ def predict(
     *,
     batch_size: int,
     quiet: bool = False,
-) -> list[Answer]:
+) -> tuple[Answered, ...]:
     """Answer every example.
 
     Args:
@@ -32,7 +34,7 @@ def predict(
         quiet: show no progress.
 
     Returns:
-        One answer per example, in the order of the examples.
+        One per example, in the order of the examples, without scores.
     """
     keys = [example.key for example in examples]
 
@@ -41,7 +43,7 @@ def predict(
 
     questions = Questions([example.prompt for example in examples], keys, read)
     with progress("answering", total=len(examples), unit="examples", quiet=quiet) as tick:
-        return answer_all(
+        answers = answer_all(
             run.model,
             run.tokenizer,
             run.record.model.text_template(),
@@ -50,3 +52,23 @@ def predict(
             batch_size=batch_size,
             tick=tick,
         )
+    return _answered(examples, answers)
+
+
+def _answered(examples: Sequence[Example], answers: Sequence[Answer]) -> tuple[Answered, ...]:
+    (_, kinds), (_, forms) = question_types(examples), answer_types(examples)
+    return tuple(
+        Answered(
+            id=example.question_id,
+            key=example.key,
+            prompt=example.prompt,
+            prediction=answer.text,
+            references=example.references,
+            scores={},
+            question_type=kinds[row] if example.prompt else example.question_type,
+            answer_type=forms[row] if example.prompt else "",
+            log_probability=answer.log_probability,
+            tokens=answer.tokens,
+        )
+        for row, (example, answer) in enumerate(zip(examples, answers, strict=True))
+    )

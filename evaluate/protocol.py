@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from epalm.errors import MissingFileError, UsageError
+from epalm.errors import (
+    DataError,
+    MalformedFileError,
+    MissingFileError,
+    UnknownSplitError,
+    UsageError,
+)
 from epalm.model.answering import Answerer, Generator
 from epalm.model.decode import Decoding
 from epalm.model.ranking import AnswerList, Ranker
@@ -34,8 +40,8 @@ class Protocol:
         temperature: likewise.
         top_p: likewise.
         seed: likewise.
-        answers: "top-N" to rank the N most frequent answers of training, or a text file with one
-            answer per line, in place of generating.
+        answers: "top-N" to rank the N most frequent answers of the split that teaches the task, or
+            a text file with one answer per line, in place of generating.
     """
 
     num_beams: int | None = None
@@ -65,17 +71,20 @@ class Protocol:
             changes = {"temperature": 1.0, "top_p": 1.0, "seed": 0} | changes
         return replace(own, **changes)
 
-    def settle(self, own: Decoding, task: Task, root: Path) -> "Way":
+    def settle(self, own: Decoding, task: Task, *, root: Path, taught: str) -> "Way":
         """The way to answer.
 
         Args:
             own: the run's decoding.
-            task: whose training split gives the most frequent answers.
-            root: where the task's files lie.
+            task: what is asked.
+            root: where its files lie.
+            taught: its split that gives the most frequent answers, all of it, however few examples
+                of it the run learnt from: the list is the data's, the same for all runs.
 
         Raises:
-            UsageError: settings that do not go together, or no answer to rank.
+            UsageError: settings that do not go together, an empty list, or no such split.
             MissingFileError: there is no such file of answers.
+            DataError: the file cannot be read, or there is no answer to rank.
         """
         if not self.answers:
             decoding = self.decoding(own)
@@ -88,9 +97,14 @@ class Protocol:
         if self.answers == "top-0":
             raise UsageError("--answers top-0 is an empty list: wanted e.g. top-1000")
         if number := re.fullmatch(r"top-([1-9]\d*)", self.answers):
-            count = int(number[1])
-            answers = frequent_answers(task.examples(task.train_split, root), count)
-            words = f"the most probable of the {len(answers):,} most frequent training answers"
+            count, of = int(number[1]), f"{task.name} {taught}"
+            if taught not in task.splits:
+                raise UnknownSplitError(
+                    f"there is no {of}, whose answers --answers top-{count} would rank: give a "
+                    "text file with one answer per line"
+                )
+            answers = frequent_answers(task.examples(taught, root), count)
+            words = f"the most probable of the {len(answers):,} most frequent answers of {of}"
             return Way(own, tuple(answers), words=words, suffix=f"-top{count}")
         answers = read_answers(Path(self.answers))
         name, digest = Path(self.answers).stem, zlib.crc32("\n".join(answers).encode())
@@ -142,7 +156,7 @@ def frequent_answers(examples: Sequence[Example], count: int) -> list[str]:
         count: how many, or all if there are fewer.
 
     Raises:
-        UsageError: no example has an answer.
+        DataError: no example has an answer.
     """
     drawn: dict[str, float] = {}
     for example in examples:
@@ -152,7 +166,7 @@ def frequent_answers(examples: Sequence[Example], count: int) -> list[str]:
             if weight:
                 drawn[answer] = drawn.get(answer, 0.0) + weight / total
     if not drawn:
-        raise UsageError("the training split has no answers to rank: give --answers a text file")
+        raise DataError("the training split has no answers to rank: give --answers a text file")
     return sorted(drawn, key=lambda answer: (-drawn[answer], answer))[:count]
 
 
@@ -161,17 +175,20 @@ def read_answers(file: Path) -> list[str]:
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: it holds no answer.
+        MalformedFileError: it is no text, or holds no answer.
     """
     if not file.is_file():
         raise MissingFileError(
             f"{file} is not there: give --answers a text file with one answer per line, or top-N "
             "for the N most frequent answers of training, e.g. top-1000"
         )
-    answers = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    try:
+        answers = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise MalformedFileError(f"{file} is not UTF-8, wanted one answer per line") from error
     found = [answer for answer in answers if answer]
     if not found:
-        raise UsageError(f"{file} holds no answer, wanted one per line")
+        raise MalformedFileError(f"{file} holds no answer, wanted one per line")
     return found
 
 
@@ -182,5 +199,5 @@ def _difference(own: Decoding, asked: Decoding) -> str:
         parts.append("sample" if asked.do_sample else "greedy")
     for name, short in SHORT_NAMES.items():
         if getattr(own, name) != getattr(asked, name):
-            parts.append(f"{short}{getattr(asked, name):g}")
+            parts.append(f"{short}{getattr(asked, name)}".removesuffix(".0"))
     return "".join(f"-{part}" for part in parts)

@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from epalm.cache.durable import write_file
-from epalm.errors import MalformedFileError, MissingFileError
+from epalm.errors import DataError, MalformedFileError, MissingFileError
 from epalm.metrics.intervals import GroupMean
 from epalm.tasks.records import Kind
 
@@ -82,6 +83,8 @@ class Evaluation:
         memory: bytes of main memory held at most; 0 likewise.
         device_memory: bytes on a GPU at most; 0 without one.
         left_out: scores that could not be computed -> why.
+        split_size: how many examples the split has, however few were asked; 0 in files of earlier
+            versions.
     """
 
     run: str
@@ -103,11 +106,44 @@ class Evaluation:
     memory: int = 0
     device_memory: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
+    split_size: int = 0
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that results will go to, unless it is there, before they are computed.
+
+    Raises:
+        DataError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"nothing can be written to {folder} ({error.strerror}): wanted a folder, or a place "
+            "to make one; remove what is in its way, or name another"
+        ) from error
+
+
+def make_place(file: Path) -> None:
+    """Make the folder of a file that results will go to, likewise.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    make_folder(file.parent)
+    if file.is_dir():
+        raise DataError(f"{file} is a folder, wanted a file to write: name one with --out")
 
 
 def write_answers(folder: Path, answered: Sequence[Answered]) -> None:
-    """Write predictions.jsonl and remove what an earlier evaluation says of other predictions."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write predictions.jsonl and remove what an earlier evaluation says of other predictions.
+
+    Raises:
+        DataError: nothing can be written to the folder.
+    """
+    make_folder(folder)
     for name in (SCORES_FILE, UNSCORED_FILE):
         (folder / name).unlink(missing_ok=True)
     lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in answered]
@@ -121,7 +157,11 @@ def summary_file(folder: Path) -> Path:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write predictions.jsonl and, last, scores.json; each appears whole or not at all."""
+    """Write predictions.jsonl and, last, scores.json; each appears whole or not at all.
+
+    Raises:
+        DataError: nothing can be written to the folder.
+    """
     write_answers(folder, evaluation.answered)
     summary = {name: value for name, value in vars(evaluation).items() if name != "answered"} | {
         "counts": {"scored": len(evaluation.answered), "skipped": len(evaluation.skipped)},
@@ -147,9 +187,9 @@ def read_evaluation(folder: Path) -> Evaluation:
         lines = (folder / PREDICTIONS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
         answered = tuple(_answered(json.loads(line)) for line in lines)
         return _from_summary(summary, answered)
-    except FileNotFoundError as error:
+    except OSError as error:
         raise MissingFileError(
-            f"{folder} holds no evaluation ({Path(error.filename).name} is not there): "
+            f"{folder} holds no evaluation ({Path(error.filename).name}: {error.strerror}): "
             "run `epalm-eval` first"
         ) from error
     except (KeyError, TypeError, ValueError) as error:

@@ -13,24 +13,27 @@ from epalm.cache.source import FeatureSource
 from epalm.cache.store import Store
 from epalm.devices import peak_device_memory
 from epalm.errors import DataError, MissingFileError
-from epalm.evaluate.asked import about, asked_task, check_folder, check_store
-from epalm.evaluate.groups import answer_types, breakdowns, question_types
+from epalm.evaluate.asked import about, asked_task, check_folder, check_store, taught_split
+from epalm.evaluate.groups import breakdowns
 from epalm.evaluate.pages import write_page
 from epalm.evaluate.predict import predict
 from epalm.evaluate.protocol import Protocol, Way
-from epalm.evaluate.records import Answered, Evaluation, write_answers, write_evaluation
+from epalm.evaluate.records import (
+    Answered,
+    Evaluation,
+    make_folder,
+    write_answers,
+    write_evaluation,
+)
 from epalm.evaluate.scoring import corpus_scores
 from epalm.evaluate.settings import data_words, readable_settings
 from epalm.memory import peak_memory
 from epalm.metrics.registry import Metric, Scores, check_scorable, load_final_metric
-from epalm.model.answering import Answer
 from epalm.model.saved import ADAPTER_FILE, RECORD_FILE, LoadedRun, RunRecord, load_run
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Example, Prediction, Task
 
 logger = logging.getLogger(__name__)
-
-_UNSCORED = Scores({}, {}, headline="")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,39 @@ class Finished:
     folder: Path
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """A request of which is known all that can be without a model.
+
+    Attributes:
+        request: itself.
+        features: path or URL of the store that is read.
+        task: what is asked.
+        root: where its files lie.
+        source: reads the store.
+        split_size: how many examples the split has.
+        asked: those that are asked.
+        examples: those of them whose media are encoded.
+        metric: what scores the answers.
+        way: to answer.
+        blind: read each record from another one's row.
+        folder: for the results.
+    """
+
+    request: Request
+    features: str
+    task: Task
+    root: Path
+    source: FeatureSource
+    split_size: int
+    asked: Sequence[Example]
+    examples: Sequence[Example]
+    metric: Metric
+    way: Way
+    blind: bool
+    folder: Path
+
+
 def find_run(runs: Path, name: str = "") -> Path:
     """The folder of a run.
 
@@ -111,38 +147,21 @@ def evaluate(request: Request) -> Finished:
         CacheMismatchError: the store's vectors are others than those the run was trained on.
         MissingToolError: a caption can be scored only by a program that is not installed; the
             predictions are written then.
-        DataError: some examples have references and others have none, or no medium could be
-            encoded.
+        DataError: some examples have references and others have none, no medium could be encoded,
+            or nothing can be written to the folder.
         UnknownKeyError: the store lacks a medium of the split.
         UsageError: the task, the reader or the way to answer that was asked for cannot work, or
             the folder holds the evaluation of another store.
         MissingFileError: the run has no trained tensors yet, or a data file is absent.
         ModelError: the language model is not the one the run was trained with.
     """
-    record = RunRecord.load(request.run)
-    features = request.features or record.features
-    store = Store.open(features)
-    task, root = asked_task(request.task, record, store.spec, request.data_root)
-    check_split(request.split, task.splits, owner=f"task {task.name}")
-    check_store(record, store.spec, features)
-    asked = task.examples(request.split, root)[: request.limit or None]
-    metric = _metric(task, request.split, asked)
-    way = request.protocol.settle(record.decoding, task, root)
-    keys = [example.key for example in asked]
-    source = open_reader(store, reader=request.reader, keys=keys, views=1)
-    examples = _encodable(asked, source)
-    named = about(request.task, task, record, store.spec, features)
-    blind = request.blind or record.blind
-    folder = request.run / "eval" / folder_name(request, way, about=named, blind=blind)
-    check_folder(folder, store.spec, features, root)
-    evaluation = _evaluation(
-        request, task, source, asked, examples, way=way, metric=metric, folder=folder
-    )
-    evaluation = replace(evaluation, features=features, data_root=str(root))
-    write_evaluation(folder, evaluation)
+    plan = _plan(request)
+    make_folder(plan.folder)
+    evaluation = _evaluation(plan)
+    write_evaluation(plan.folder, evaluation)
     if evaluation.scores:
-        write_page(request.run, folder)
-    return Finished(evaluation, folder)
+        write_page(request.run, plan.folder)
+    return Finished(evaluation, plan.folder)
 
 
 def folder_name(request: Request, way: Way, *, about: str, blind: bool) -> str:
@@ -150,6 +169,41 @@ def folder_name(request: Request, way: Way, *, about: str, blind: bool) -> str:
     asked = f"{about}-{request.split}" if about else request.split
     limited = f"-first{request.limit}" if request.limit else ""
     return f"{asked}{limited}{way.suffix}{'-blind' if blind else ''}"
+
+
+def _plan(request: Request) -> _Plan:
+    record = RunRecord.load(request.run)
+    features = request.features or record.features
+    store = Store.open(features)
+    task, root = asked_task(request.task, record, store.spec, request.data_root)
+    check_split(request.split, task.splits, owner=f"task {task.name}")
+    check_store(record, store.spec, features)
+    whole = task.examples(request.split, root)
+    asked = whole[: request.limit or None]
+    metric = _metric(task, request.split, asked)
+    taught = taught_split(request.run, record, task)
+    way = request.protocol.settle(record.decoding, task, root=root, taught=taught)
+    keys = [example.key for example in asked]
+    source = open_reader(store, reader=request.reader, keys=keys, views=1)
+    examples = _encodable(asked, source)
+    blind = request.blind or record.blind
+    named = about(request.task, task, record, store.spec, features)
+    folder = request.run / "eval" / folder_name(request, way, about=named, blind=blind)
+    check_folder(folder, store.spec, features, root)
+    return _Plan(
+        request=request,
+        features=features,
+        task=task,
+        root=root,
+        source=source,
+        split_size=len(whole),
+        asked=asked,
+        examples=examples,
+        metric=metric,
+        way=way,
+        blind=blind,
+        folder=folder,
+    )
 
 
 def _metric(task: Task, split: str, asked: Sequence[Example]) -> Metric:
@@ -163,97 +217,66 @@ def _metric(task: Task, split: str, asked: Sequence[Example]) -> Metric:
 
 def _nothing(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Scores:
     del predictions, examples
-    return _UNSCORED
+    return Scores({}, {}, headline="")
 
 
-def _evaluation(
-    request: Request,
-    task: Task,
-    source: FeatureSource,
-    asked: Sequence[Example],
-    examples: Sequence[Example],
-    *,
-    way: Way,
-    metric: Metric,
-    folder: Path,
-) -> Evaluation:
+def _evaluation(plan: _Plan) -> Evaluation:
+    request, examples = plan.request, plan.examples
     run = load_run(request.run, request.device)
     started = time.monotonic()
-    answers = _answers(request, run, source, examples, way=way)
-    predictions = [
-        Prediction(example.question_id, example.key, answer.text)
-        for example, answer in zip(examples, answers, strict=True)
-    ]
-    write_answers(folder, _answered(examples, answers, _UNSCORED))  # in case scoring fails
-    scores = metric(predictions, examples)
+    answered = _answered(plan, run)
+    write_answers(plan.folder, answered)  # in case scoring fails
+    said = [Prediction(one.id, one.key, one.prediction) for one in answered]
+    scores = plan.metric(said, examples)
     kept = {example.question_id for example in examples}
+    spec = plan.source.spec
     return Evaluation(
         run=request.run.resolve().name,
-        task=task.name,
-        kind=task.kind,
+        task=plan.task.name,
+        kind=plan.task.kind,
         split=request.split,
-        blind=request.blind or run.record.blind,
+        blind=plan.blind,
         headline=scores.headline,
         scores=corpus_scores(scores),
         breakdowns=breakdowns(scores, examples),
         settings=readable_settings(
             run.record,
             request.run,
-            answering=way.words,
-            evaluated_on=data_words(
-                task.name, source.spec.dataset, request.features or run.record.features
-            ),
+            answering=plan.way.words,
+            evaluated_on=data_words(plan.task.name, spec.dataset, plan.features),
         ),
-        fingerprint=source.spec.comparable(),
-        skipped=tuple(one.question_id for one in asked if one.question_id not in kept),
+        fingerprint=spec.comparable(),
+        skipped=tuple(one.question_id for one in plan.asked if one.question_id not in kept),
         seconds=time.monotonic() - started,
-        answered=_answered(examples, answers, scores),
+        answered=_scored(answered, scores),
+        features=plan.features,
+        data_root=str(plan.root),
         device=request.device,
         memory=peak_memory(),
         device_memory=peak_device_memory(),
         left_out=dict(scores.left_out),
+        split_size=plan.split_size,
     )
 
 
-def _answers(
-    request: Request,
-    run: LoadedRun,
-    source: FeatureSource,
-    examples: Sequence[Example],
-    *,
-    way: Way,
-) -> list[Answer]:
-    """The run's answers; of a blind one, to the vectors of other media of the split."""
-    keys = [example.key for example in examples]
-    blind = request.blind or run.record.blind
+def _answered(plan: _Plan, run: LoadedRun) -> tuple[Answered, ...]:
+    """Not scored yet; of a blind control, answers to the vectors of other media of the split."""
+    keys = [example.key for example in plan.examples]
     return predict(
         run,
-        examples,
-        BlindSource(source, [keys], run.record.seed) if blind else source,
-        way.answerer(run),
-        batch_size=request.batch_size,
-        quiet=request.quiet,
+        plan.examples,
+        BlindSource(plan.source, [keys], run.record.seed) if plan.blind else plan.source,
+        plan.way.answerer(run),
+        batch_size=plan.request.batch_size,
+        quiet=plan.request.quiet,
     )
 
 
-def _answered(
-    examples: Sequence[Example], answers: Sequence[Answer], scores: Scores
-) -> tuple[Answered, ...]:
-    (_, kinds), (_, forms) = question_types(examples), answer_types(examples)
+def _scored(answered: Sequence[Answered], scores: Scores) -> tuple[Answered, ...]:
+    columns = scores.per_example.items()
     return tuple(
-        Answered(
-            id=example.question_id,
-            key=example.key,
-            prompt=example.prompt,
-            prediction=answer.text,
-            references=example.references,
-            scores={name: float(column[row]) for name, column in scores.per_example.items()},
-            question_type=kinds[row] if example.prompt else example.question_type,
-            answer_type=forms[row] if example.prompt else "",
-            log_probability=answer.log_probability,
-            tokens=answer.tokens,
-        )
-        for row, (example, answer) in enumerate(zip(examples, answers, strict=True))
+        replace(one, scores={name: float(column[row]) for name, column in columns})
+        for row, one in enumerate(answered)
     )
 
 

@@ -2,7 +2,9 @@
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
+from epalm.errors import MalformedFileError
 from epalm.model.assembly import ModelSettings
 from epalm.model.saved import RunRecord
 from epalm.model.variants import find_variant
@@ -24,8 +26,12 @@ def readable_settings(
             there.
         answering: how it answers, in words.
         evaluated_on: what it was asked about; see `data_words`.
+
+    Raises:
+        MalformedFileError: recipe.toml is damaged.
     """
     model = record.model
+    recipe = read_recipe(folder)
     share = 100 * record.trained / (record.trained + record.frozen)
     state = find_variant(model.variant).language_model
     return {
@@ -37,7 +43,7 @@ def readable_settings(
         "soft prompt": _prompt(model),
         "injection": _injection(model),
         "recipe": record.recipe,
-        **_recipe_rows(folder / RECIPE_FILE),
+        **{shown: str(recipe[key]) for key, shown in RECIPE_ROWS.items() if key in recipe},
         "text": model.template,
         "supervised": model.supervise,
         "decoding": answering,
@@ -46,6 +52,23 @@ def readable_settings(
         "trained on": data_words(record.task, record.store["dataset"], record.features),
         "evaluated on": evaluated_on,
     }
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The keys of a run's recipe.toml; none if it has no such file.
+
+    Raises:
+        MalformedFileError: it is damaged.
+    """
+    file = folder / RECIPE_FILE
+    if not file.is_file():
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MalformedFileError(
+            f"{file} is no recipe ({error}): put back what `epalm-train` wrote, or remove it"
+        ) from error
 
 
 def data_words(task: str, dataset: str, features: str) -> str:
@@ -70,10 +93,3 @@ def _injection(model: ModelSettings) -> str:
     where = layers if model.inject == "auto" else f"at layers {model.inject}"
     step = "" if model.text_step == 1 else f", every {model.text_step} layers"
     return f"{vectors} {where}{step}, tail {model.tail}"
-
-
-def _recipe_rows(file: Path) -> dict[str, str]:
-    if not file.is_file():
-        return {}
-    recipe = tomllib.loads(file.read_text(encoding="utf-8"))
-    return {shown: str(recipe[key]) for key, shown in RECIPE_ROWS.items() if key in recipe}

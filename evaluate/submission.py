@@ -7,7 +7,7 @@ from pathlib import Path
 from epalm.cache.durable import write_file
 from epalm.console import counted
 from epalm.errors import DataError, UsageError
-from epalm.evaluate.records import Answered, read_evaluation
+from epalm.evaluate.records import Answered, Evaluation, make_place, read_evaluation
 
 Row = dict[str, str | int]
 
@@ -27,20 +27,40 @@ def write_submission(folder: Path, form: str, out: Path) -> int:
         UsageError: no such format.
         MissingFileError: the folder holds no evaluation.
         MalformedFileError: its files cannot be read.
-        DataError: questions were left out, or an id is not what the server knows.
+        DataError: the evaluation does not hold the whole split, an id is not what the server
+            knows, or the file cannot be written.
     """
     if form not in FORMATS:
         raise UsageError(f"no server takes the format {form!r}: choose one of {', '.join(FORMATS)}")
     evaluation = read_evaluation(folder)
+    _check_whole(folder, evaluation)
+    rows = [FORMATS[form](one) for one in evaluation.answered]
+    make_place(out)
+    write_file(out, json.dumps(rows, ensure_ascii=False) + "\n")
+    return len(rows)
+
+
+def _check_whole(folder: Path, evaluation: Evaluation) -> None:
+    """Refuse what servers refuse: a file without all questions of the split."""
+    split, wanted = evaluation.split, evaluation.split_size
+    asked = len(evaluation.answered) + len(evaluation.skipped)
+    if not wanted:
+        raise DataError(
+            f"{folder} was written by an earlier version, which does not say whether it holds all "
+            f"of {split}, and servers want all: run the same `epalm-eval` again"
+        )
+    if asked < wanted:
+        raise DataError(
+            f"{folder} holds the first {asked} of {counted(wanted, 'question')} of {split}, and "
+            "servers want all: run the same `epalm-eval` without --limit, and submit the folder "
+            "that it names"
+        )
     if evaluation.skipped:
         raise DataError(
-            f"{folder} lacks {counted(len(evaluation.skipped), 'question')} of {evaluation.split}, "
+            f"{folder} lacks {counted(len(evaluation.skipped), 'question')} of {split}, "
             f"the first is {evaluation.skipped[0]}, and servers want all: their media could not be "
             "encoded; run `epalm-extract retry-failed STORE`, then the same `epalm-eval`"
         )
-    rows = [FORMATS[form](one) for one in evaluation.answered]
-    write_file(out, json.dumps(rows, ensure_ascii=False) + "\n")
-    return len(rows)
 
 
 def _vqa(one: Answered) -> Row:

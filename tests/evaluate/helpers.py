@@ -1,15 +1,18 @@
 """A tiny run on disk, and evaluations made by hand."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
+from epalm.evaluate import cli
 from epalm.evaluate.records import Answered, Evaluation, Score
 from epalm.metrics.intervals import GroupMean
 from epalm.model.assembly import ModelSettings, build_model
@@ -124,7 +127,17 @@ def evaluation(run: str = "full", *, answers: int = 6, text: str = "lamp") -> Ev
         skipped=("q99",),
         seconds=1.5,
         answered=answered,
+        split_size=answers + 1,
     )
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of the command."""
+    monkeypatch.setattr(sys, "argv", ["epalm-eval", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
 
 
 def _write_manifest(folder: Path) -> Path:

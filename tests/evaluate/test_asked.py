@@ -5,6 +5,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from PIL import Image
 
 from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
-from epalm.errors import CacheMismatchError, UsageError
-from epalm.evaluate.asked import about, check_store, transfer
+from epalm.errors import CacheMismatchError, MalformedFileError, UsageError
+from epalm.evaluate.asked import about, check_store, find_media, taught_split, transfer
+from epalm.evaluate.protocol import Protocol
 from epalm.evaluate.session import Request, evaluate
 from epalm.model.saved import RunRecord
 from epalm.tasks.registry import load_task
@@ -93,6 +95,31 @@ def test_stores_of_one_manifest_have_folders_of_their_own(tiny: TinyRun, tmp_pat
     assert names == ["data-val-first1", "data-cut-val-first1", "data-short-val-first1"]
 
 
+def test_the_answers_to_rank_are_those_of_the_split_that_the_run_learnt_from(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path)
+    lines = [
+        {"id": str(row), "media": "a.png", "prompt": "what is on", "answers": [answer]}
+        for row, answer in enumerate(("cup", "red", "cup"))
+    ]
+    (run.data / "learn.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = run.folder / "recipe.toml"
+    recipe.write_text('train_split = "learn"\ntrain_examples = 1\n')
+    asked = Request(run.folder, "val", limit=2, quiet=True, protocol=Protocol(answers="top-9"))
+    found = evaluate(asked).evaluation
+    assert {one.prediction for one in found.answered} <= {"cup", "red"}
+    words = "the most probable of the 2 most frequent answers of manifest learn"
+    assert found.settings["decoding"] == words
+    record, task = RunRecord.load(run.folder), load_task("manifest", run.data)
+    assert taught_split(run.folder, record, load_task("vqa2", run.data)) == "karpathy_train"
+    recipe.write_text('train_split = ""\n')
+    assert taught_split(run.folder, record, task) == "train"
+    recipe.write_text("= =")
+    with pytest.raises(MalformedFileError, match=r"recipe\.toml is no recipe"):
+        taught_split(run.folder, record, task)
+
+
 def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: Path) -> None:
     asked = Request(tiny.folder, "test", task="msvd-qa", features=str(msvd), limit=1, quiet=True)
     folder = evaluate(asked).folder
@@ -136,3 +163,78 @@ def test_a_run_that_answers_is_not_asked_for_captions(tiny: TinyRun, msvd: Path)
     asked = Request(tiny.folder, "test", task="msrvtt-caption", features=str(msvd))
     with pytest.raises(UsageError, match="tiny learnt to answer questions, msrvtt-caption asks"):
         evaluate(asked)
+
+
+def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyRun) -> None:
+    record = RunRecord.load(tiny.folder)
+    other = replace(
+        store_spec(), width=9, fingerprint={"weights": "87654321", "preprocessing": "native"}
+    )
+    with pytest.raises(CacheMismatchError) as caught:
+        check_store(record, other, "other.zarr")
+    assert "fingerprint.weights is 87654321, in training 12345678" in str(caught.value)
+    assert "width is 9, in training 8" in str(caught.value)
+    assert "preprocessing" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encoder": "vit-l16"}, "encoder is vit-l16, in training tiny-vit"),
+        ({"layers": (1, 2)}, r"layers is \(1, 2\), in training \(0, 1\)"),
+        ({"width": 9}, "width is 9, in training 8"),
+        ({"dtype": "float32"}, "dtype is float32, in training float16"),
+        (
+            {"fingerprint": {"weights": "8765", "preprocessing": "native"}},
+            "fingerprint.weights is 8765, in training 12345678",
+        ),
+        (
+            {"fingerprint": {"weights": "12345678", "preprocessing": "official"}},
+            "fingerprint.preprocessing is official, in training native",
+        ),
+        (
+            {"fingerprint": {"weights": "12345678"}},
+            "fingerprint.preprocessing is absent, in training native",
+        ),
+        (
+            {"fingerprint": store_spec().fingerprint | {"frames": "8"}},
+            "fingerprint.frames is 8, in training absent",
+        ),
+    ],
+)
+def test_each_field_that_decides_a_vector_is_compared(
+    tiny: TinyRun, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CacheMismatchError, match=words) as caught:
+        check_store(RunRecord.load(tiny.folder), replace(store_spec(), **change), "o.zarr")
+    assert caught.value.exit_code == 4
+
+
+def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) -> None:
+    seeded = store_spec().fingerprint | {"views.seed": "3"}
+    check_store(
+        RunRecord.load(tiny.folder),
+        replace(store_spec(), views=4, fingerprint=seeded),
+        "augmented.zarr",
+    )
+
+
+def test_a_store_over_other_media_is_accepted(tiny: TinyRun) -> None:
+    record = RunRecord.load(tiny.folder)
+    check_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), "gqa.zarr")
+
+
+def test_the_media_of_a_single_file_are_found_where_its_folder_has_moved(tmp_path: Path) -> None:
+    data = make_run(tmp_path).data
+    (data / "train.jsonl").unlink()
+    data.joinpath("val.jsonl").rename(data / "desk.jsonl")
+    then = replace(store_spec(), media="/then/data/desk.jsonl")
+    assert set(find_media(then, data)) == {"a.png", "b.png", "c.png", "d.png"}
+
+
+def test_media_that_cannot_be_found_are_named_as_extraction_named_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert find_media(replace(store_spec(), media="/then/data/desk.jsonl"), tmp_path) == {}
+    (line,) = caplog.messages
+    assert line.endswith("there is no folder and no file /then/data/desk.jsonl")

@@ -12,21 +12,12 @@ from rich.console import Console
 
 from epalm.evaluate import cli
 from epalm.model.saved import RunRecord
-from tests.evaluate.helpers import TinyRun, evaluation, make_run
+from tests.evaluate.helpers import TinyRun, call, evaluation, make_run
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     return make_run(tmp_path_factory.mktemp("cli"))
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of the command."""
-    monkeypatch.setattr(sys, "argv", ["epalm-eval", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 def test_left_out_examples_give_exit_code_3_and_a_count(
@@ -63,7 +54,7 @@ def test_a_complete_evaluation_gives_exit_code_0_and_json_on_request(
         (
             ("--answers", "top-5"),
             "val-first3-top5",
-            "the most probable of the 1 most frequent training answers",
+            "the most probable of the 1 most frequent answers of manifest train",
         ),
     ],
 )

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from epalm.errors import MissingFileError, UsageError
+from epalm.errors import (
+    DataError,
+    MalformedFileError,
+    MissingFileError,
+    UnknownSplitError,
+    UsageError,
+)
 from epalm.evaluate.protocol import Protocol, Way, describe, frequent_answers, read_answers
 from epalm.evaluate.records import SCORES_FILE, Evaluation
 from epalm.evaluate.session import Request, evaluate
@@ -31,7 +37,8 @@ def some_task(*examples: Example) -> Task:
 
 
 def settled(own: Decoding, **changes: object) -> Way:
-    return Protocol(**changes).settle(own, some_task(), Path())  # type: ignore[arg-type]
+    asked = Protocol(**changes)  # type: ignore[arg-type]
+    return asked.settle(own, some_task(), root=Path(), taught="train")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_the_most_frequent_answers_are_those_that_training_draws_most_often() ->
     ]
     assert frequent_answers(examples, 3) == ["blue", "red", "green"]
     assert frequent_answers(examples, 9) == ["blue", "red", "green", "two"]
-    with pytest.raises(UsageError, match="no answers to rank"):
+    with pytest.raises(DataError, match="no answers to rank"):
         frequent_answers(examples[-1:], 3)
 
 
@@ -90,7 +97,10 @@ def test_a_file_of_answers_has_one_on_each_line(tmp_path: Path) -> None:
     file.write_text(" red lamp \n\ntwo\n")
     assert read_answers(file) == ["red lamp", "two"]
     file.write_text("\n")
-    with pytest.raises(UsageError, match="holds no answer"):
+    with pytest.raises(MalformedFileError, match="holds no answer"):
+        read_answers(file)
+    file.write_bytes("café".encode("latin-1"))
+    with pytest.raises(MalformedFileError, match="is not UTF-8"):
         read_answers(file)
     with pytest.raises(MissingFileError, match="top-N"):
         read_answers(tmp_path / "absent.txt")
@@ -106,8 +116,21 @@ def test_lists_have_folders_of_their_own_by_their_contents(tmp_path: Path) -> No
     assert len(suffixes) == 2
     assert all(suffix.startswith("-answers-colours-") for suffix in suffixes)
     task = some_task(taught("red"), taught("two"))
-    way = Protocol(answers="top-1").settle(Decoding(), task, Path())
+    way = Protocol(answers="top-1").settle(Decoding(), task, root=Path(), taught="train")
     assert (way.answers, way.suffix) == (("red",), "-top1")
+
+
+def test_a_list_of_a_split_that_there_is_not_is_refused() -> None:
+    top, task = Protocol(answers="top-5"), some_task(taught("red"))
+    with pytest.raises(
+        UnknownSplitError, match=r"no t learn, .*top-5 would rank: give a text file"
+    ):
+        top.settle(Decoding(), task, root=Path(), taught="learn")
+
+
+def test_seeds_that_differ_have_folders_that_differ() -> None:
+    suffixes = [settled(Decoding(), do_sample=True, seed=10**7 + row).suffix for row in range(2)]
+    assert suffixes == ["-sample-seed10000000", "-sample-seed10000001"]
 
 
 def test_a_closed_list_goes_with_no_setting_of_generation() -> None:

@@ -49,12 +49,12 @@ def test_the_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     old = [{k: v for k, v in json.loads(line).items() if k not in new} for line in lines]
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in old))
     summary = json.loads((tmp_path / "scores.json").read_text())
-    for name in ("features", "data_root", "device", "memory", "device_memory"):
+    for name in ("features", "data_root", "device", "memory", "device_memory", "split_size"):
         del summary[name]
     (tmp_path / "scores.json").write_text(json.dumps(summary))
     found = read_evaluation(tmp_path)
     assert [one.log_probability for one in found.answered] == [None] * 6
-    assert found.features == ""
+    assert (found.features, found.split_size) == ("", 0)
 
 
 def test_the_scores_file_counts_what_was_scored_and_what_was_left_out(tmp_path: Path) -> None:
@@ -66,8 +66,11 @@ def test_the_scores_file_counts_what_was_scored_and_what_was_left_out(tmp_path: 
 
 
 def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"scores\.json is not there.*epalm-eval"):
+    with pytest.raises(MissingFileError, match=r"scores\.json: No such file.*epalm-eval"):
         read_evaluation(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(MissingFileError, match=r"scores\.json: Not a directory.*epalm-eval"):
+        read_evaluation(tmp_path / "file")
 
 
 @pytest.mark.parametrize("damaged", ["{", "[]", "{}", '{"run": 1}'])

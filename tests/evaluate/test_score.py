@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from epalm.evaluate import cli
 from epalm.evaluate.records import Score, write_evaluation
 from epalm.evaluate.scoring import corpus_scores, read_predictions, read_references
 from epalm.metrics import spice
 from epalm.metrics.intervals import bootstrap_interval
 from epalm.metrics.registry import load_metric
-from tests.evaluate.helpers import evaluation
+from tests.evaluate.helpers import call, evaluation
 
 PEOPLE = ["yes"] * 10
 SAID = [
@@ -34,15 +33,6 @@ RIGHT = [
 def lines(file: Path, rows: list[dict[str, Any]]) -> Path:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of the command."""
-    monkeypatch.setattr(sys, "argv", ["epalm-eval", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 @pytest.fixture
@@ -196,7 +186,7 @@ def test_absent_files_broken_lines_and_unknown_metrics_have_their_exit_codes(
     said, right = files
     absent = tmp_path / "absent.jsonl"
     assert call(monkeypatch, "score", absent, "--references", right, "--metrics", "vqa") == 1
-    assert "absent.jsonl is not there" in capfd.readouterr().err
+    assert "absent.jsonl cannot be read (No such file" in capfd.readouterr().err
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"id": "q1", "prediction": "yes"}\n{"id": \n')
     assert call(monkeypatch, "score", broken, "--references", right, "--metrics", "vqa") == 1

@@ -4,21 +4,13 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from epalm.cache.reader import open_store
-from epalm.errors import (
-    CacheMismatchError,
-    DataError,
-    MissingFileError,
-    UnknownSplitError,
-    UsageError,
-)
+from epalm.errors import DataError, MissingFileError, UnknownSplitError, UsageError
 from epalm.evaluate import session
-from epalm.evaluate.asked import check_store, find_media
 from epalm.evaluate.pages import evaluated
 from epalm.evaluate.records import read_evaluation
 from epalm.evaluate.session import Finished, Request, evaluate, find_run
@@ -30,7 +22,7 @@ from epalm.model.decode import Decoding, generate
 from epalm.model.saved import RunRecord, load_run
 from epalm.tasks.records import Prediction
 from epalm.tasks.registry import load_task
-from tests.evaluate.helpers import BROKEN, TinyRun, make_run, store_spec
+from tests.evaluate.helpers import BROKEN, TinyRun, make_run
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +139,9 @@ def test_a_limited_evaluation_has_a_folder_of_its_own(tiny: TinyRun) -> None:
     finished = evaluate(Request(tiny.folder, "val", limit=2, quiet=True))
     assert finished.folder.name == "val-first2"
     assert [one.id for one in finished.evaluation.answered] == ["q1", "q2"]
+    assert finished.evaluation.split_size == 6
+    with pytest.raises(DataError, match="the first 2 of 6 questions"):
+        write_submission(finished.folder, "gqa", finished.folder / "answers.json")
 
 
 def test_an_unknown_split_is_refused_before_a_model_is_loaded(
@@ -209,60 +204,6 @@ def test_predictions_are_on_the_disk_before_they_are_scored(
     assert not (first.folder / "scores.json").exists()
 
 
-def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyRun) -> None:
-    record = RunRecord.load(tiny.folder)
-    other = replace(
-        store_spec(), width=9, fingerprint={"weights": "87654321", "preprocessing": "native"}
-    )
-    with pytest.raises(CacheMismatchError) as caught:
-        check_store(record, other, "other.zarr")
-    assert "fingerprint.weights is 87654321, in training 12345678" in str(caught.value)
-    assert "width is 9, in training 8" in str(caught.value)
-    assert "preprocessing" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"encoder": "vit-l16"}, "encoder is vit-l16, in training tiny-vit"),
-        ({"layers": (1, 2)}, r"layers is \(1, 2\), in training \(0, 1\)"),
-        ({"width": 9}, "width is 9, in training 8"),
-        ({"dtype": "float32"}, "dtype is float32, in training float16"),
-        (
-            {"fingerprint": {"weights": "8765", "preprocessing": "native"}},
-            "fingerprint.weights is 8765, in training 12345678",
-        ),
-        (
-            {"fingerprint": {"weights": "12345678", "preprocessing": "official"}},
-            "fingerprint.preprocessing is official, in training native",
-        ),
-        (
-            {"fingerprint": {"weights": "12345678"}},
-            "fingerprint.preprocessing is absent, in training native",
-        ),
-        (
-            {"fingerprint": store_spec().fingerprint | {"frames": "8"}},
-            "fingerprint.frames is 8, in training absent",
-        ),
-    ],
-)
-def test_each_field_that_decides_a_vector_is_compared(
-    tiny: TinyRun, change: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(CacheMismatchError, match=words) as caught:
-        check_store(RunRecord.load(tiny.folder), replace(store_spec(), **change), "o.zarr")
-    assert caught.value.exit_code == 4
-
-
-def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) -> None:
-    seeded = store_spec().fingerprint | {"views.seed": "3"}
-    check_store(
-        RunRecord.load(tiny.folder),
-        replace(store_spec(), views=4, fingerprint=seeded),
-        "augmented.zarr",
-    )
-
-
 @pytest.mark.parametrize("reader", ["mapped", "pread"])
 def test_every_reader_leads_to_the_same_answers(
     tiny: TinyRun, finished: Finished, reader: str
@@ -276,11 +217,6 @@ def test_an_unknown_reader_is_named(tiny: TinyRun) -> None:
         evaluate(Request(tiny.folder, "val", reader="gpu", quiet=True))
 
 
-def test_a_store_over_other_media_is_accepted(tiny: TinyRun) -> None:
-    record = RunRecord.load(tiny.folder)
-    check_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), "gqa.zarr")
-
-
 def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for picture in run.data.glob("*.png"):
@@ -289,22 +225,6 @@ def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert len(finished.evaluation.answered) == 5
     assert "data:image" not in page
-
-
-def test_the_media_of_a_single_file_are_found_where_its_folder_has_moved(tmp_path: Path) -> None:
-    data = make_run(tmp_path).data
-    (data / "train.jsonl").unlink()
-    data.joinpath("val.jsonl").rename(data / "desk.jsonl")
-    then = replace(store_spec(), media="/then/data/desk.jsonl")
-    assert set(find_media(then, data)) == {"a.png", "b.png", "c.png", "d.png"}
-
-
-def test_media_that_cannot_be_found_are_named_as_extraction_named_them(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert find_media(replace(store_spec(), media="/then/data/desk.jsonl"), tmp_path) == {}
-    (line,) = caplog.messages
-    assert line.endswith("there is no folder and no file /then/data/desk.jsonl")
 
 
 def test_the_newest_run_that_has_learnt_is_taken_unless_one_is_named(tmp_path: Path) -> None:

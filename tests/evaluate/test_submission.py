@@ -9,8 +9,7 @@ import pytest
 from epalm.errors import DataError, MissingFileError, UsageError
 from epalm.evaluate.records import Evaluation, write_evaluation
 from epalm.evaluate.submission import FORMATS, write_submission
-from tests.evaluate.helpers import evaluation
-from tests.evaluate.test_score import call
+from tests.evaluate.helpers import call, evaluation
 
 ROWS = {
     "vqa": {"question_id": 262148000, "answer": "a café"},
@@ -19,11 +18,16 @@ ROWS = {
 }
 
 
+def whole(made: Evaluation) -> Evaluation:
+    """The same of a split that has no other question."""
+    return replace(made, skipped=(), split_size=len(made.answered))
+
+
 def numbered() -> Evaluation:
     """An evaluation whose ids are numbers."""
     made = evaluation(text="a café")
     answered = [replace(one, id=str(262148000 + row)) for row, one in enumerate(made.answered)]
-    return replace(made, answered=tuple(answered), skipped=())
+    return whole(replace(made, answered=tuple(answered)))
 
 
 def test_there_is_an_expected_row_for_every_format() -> None:
@@ -44,7 +48,7 @@ def test_a_file_is_one_list_with_the_servers_names_and_types(
 
 
 def test_an_id_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    write_evaluation(tmp_path / "val", replace(evaluation(), skipped=()))
+    write_evaluation(tmp_path / "val", whole(evaluation()))
     with pytest.raises(DataError, match="id 'q0' is no number"):
         write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
     assert not (tmp_path / "answers.json").exists()
@@ -52,9 +56,26 @@ def test_an_id_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path)
 
 
 def test_an_evaluation_that_left_questions_out_is_refused(tmp_path: Path) -> None:
-    write_evaluation(tmp_path / "val", replace(numbered(), skipped=("77", "78")))
+    write_evaluation(tmp_path / "val", replace(numbered(), skipped=("77", "78"), split_size=8))
     with pytest.raises(DataError, match=r"lacks 2 questions of val, the first is 77.*retry-failed"):
         write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
+
+
+@pytest.mark.parametrize(
+    ("skipped", "size", "words"),
+    [
+        ((), 7, "holds the first 6 of 7 questions of val, .* without --limit"),
+        (("77",), 214_354, "holds the first 7 of 214354 questions of val, .* without --limit"),
+        ((), 0, "an earlier version, .* run the same `epalm-eval` again"),
+    ],
+)
+def test_an_evaluation_of_a_part_or_of_who_knows_how_much_of_a_split_is_refused(
+    tmp_path: Path, *, skipped: tuple[str, ...], size: int, words: str
+) -> None:
+    write_evaluation(tmp_path / "val", replace(numbered(), skipped=skipped, split_size=size))
+    with pytest.raises(DataError, match=words):
+        write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
+    assert not (tmp_path / "answers.json").exists()
 
 
 def test_unknown_formats_and_folders_without_an_evaluation_are_errors(tmp_path: Path) -> None:
