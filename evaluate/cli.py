@@ -64,15 +64,19 @@ def command(
         bool | None, typer.Option("--sample/--no-sample", help="Draw tokens at random.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Divides the logits before a draw.")
+        float | None, typer.Option(min=0.0, help="Divides the logits before a draw.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw from the tokens with this much probability.")
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Draw from the tokens with this much probability."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
     answers: Annotated[
         str,
-        typer.Option(help="Rank a closed list: a file with a line per answer, or top-1000."),
+        typer.Option(
+            help="Rank a closed list: a file with a line per answer, or top-1000, the most "
+            "frequent answers of the training split."
+        ),
     ] = "",
     limit: Annotated[int, typer.Option(min=0, help="First examples only; 0: all.")] = 0,
     reader: Annotated[

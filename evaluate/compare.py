@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.errors import UsageError
+from epalm.errors import DataError, UsageError
 from epalm.evaluate.records import Evaluation
 from epalm.metrics.intervals import bootstrap_interval
 
@@ -37,11 +37,12 @@ def check_comparable(evaluations: Sequence[Evaluation]) -> None:
     """Refuse what has no common scale.
 
     Raises:
-        UsageError: no evaluations, or evaluations of different tasks or splits, or without scores.
+        DataError: an evaluation has no scores.
+        UsageError: no evaluations, or evaluations of different tasks or splits.
     """
     for one in evaluations:
         if not one.scores:
-            raise UsageError(
+            raise DataError(
                 f"{one.run} has no scores on {one.split}, whose answers are not published: "
                 "evaluate it on another split"
             )

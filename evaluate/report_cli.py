@@ -76,10 +76,12 @@ def compare(
     configure_logging(quiet=quiet)
     from epalm.evaluate.compare import check_comparable
     from epalm.evaluate.pages import write_comparison
+    from epalm.evaluate.records import make_place
 
     shown = _chosen([_named(runs, name) for name in runs_named], split)
     check_comparable([one.evaluation for one in shown])
     if out:
+        make_place(out)
         write_comparison(out, shown)
     if as_json:
         _say(json.dumps(_as_json(shown), ensure_ascii=False))

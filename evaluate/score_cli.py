@@ -43,11 +43,15 @@ def score(
     """Score anyone's predictions against references; every id must stand in both files once."""
     configure_logging(quiet=quiet)
     from epalm.evaluate import scoring
+    from epalm.evaluate.records import make_place
     from epalm.metrics.registry import load_final_metric
 
+    metric = load_final_metric(metrics)
+    if out:
+        make_place(out)
     examples = scoring.read_references(references)
     given = scoring.read_predictions(predictions)
-    found = load_final_metric(metrics)(given, examples)
+    found = metric(given, examples)
     if out:
         scoring.write_scored(out, given, examples, found)
     values = scoring.corpus_scores(found)

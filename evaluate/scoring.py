@@ -39,7 +39,7 @@ def read_predictions(file: Path) -> list[Prediction]:
     """The lines of a JSONL file {"id", "prediction"}; other members are passed over.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingFileError: there is no such file, or it cannot be read.
         MalformedFileError: a line has another layout.
     """
     found = []
@@ -60,7 +60,7 @@ def read_references(file: Path) -> list[Example]:
     "answers", or beside them, "label" gives the score of each right answer: {"two": 1, "2": 0.9}.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingFileError: there is no such file, or it cannot be read.
         MalformedFileError: a line has another layout, or repeats an id.
     """
     seen: dict[str, Example] = {}
@@ -97,8 +97,10 @@ def _records(file: Path) -> Iterator[tuple[JsonRecord, dict[str, object]]]:
                 if line.strip():
                     value = _parsed(file, number, line)
                     yield JsonRecord(value, file, f"line {number}"), cast(dict[str, object], value)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{file} is not there: name a JSONL file") from error
+    except OSError as error:
+        raise MissingFileError(
+            f"{file} cannot be read ({error.strerror}): name a JSONL file"
+        ) from error
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"{file} is not UTF-8: {error}") from error
 

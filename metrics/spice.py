@@ -5,7 +5,9 @@ import os
 import shutil
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -122,8 +124,8 @@ def install_spice(source: str = SOURCE, *, tick: Callable[[int], None]) -> list[
         The files; both whole, or none.
 
     Raises:
-        DataError: the source cannot be read or is no such archive.
-        EpalmError: the toolkit's folder cannot be written.
+        DataError: the source cannot be read, broke off or is no such archive.
+        EpalmError: the toolkit's folder cannot be written, or is full.
     """
     library = spice_folder() / "lib"
     try:
@@ -134,10 +136,10 @@ def install_spice(source: str = SOURCE, *, tick: Callable[[int], None]) -> list[
                 _extract(archive, name, Path(folder), source)
             for name in JARS:
                 (Path(folder) / name).replace(library / name)
-    except PermissionError as error:
+    except OSError as error:
         raise EpalmError(
-            f"{library} cannot be written: run `{INSTALL}` as its owner, or install epalm into an "
-            "environment of your own"
+            f"{library} cannot be written ({error.strerror}): make place for 1 GB, run `{INSTALL}` "
+            "as its owner, or install epalm into an environment of your own"
         ) from error
     return [library / name for name in JARS]
 
@@ -149,7 +151,7 @@ def archive_bytes(source: str) -> int:
         DataError: the source cannot be read.
     """
     with _opened(source) as stream:
-        return int(stream.headers.get("Content-Length") or 0)
+        return _promised(stream)
 
 
 def _fetch(source: str, file: Path, tick: Callable[[int], None]) -> None:
@@ -158,19 +160,28 @@ def _fetch(source: str, file: Path, tick: Callable[[int], None]) -> None:
             for piece in iter(lambda: stream.read(_PIECE_BYTES), b""):
                 out.write(piece)
                 tick(len(piece))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             raise DataError(f"{source} broke off ({error}): run `{INSTALL}` again") from error
+        found, wanted = out.tell(), _promised(stream)
+    if found < wanted:  # a server that goes away ends a stream as if it were whole
+        raise DataError(
+            f"{source} broke off after {found} of {wanted} bytes: run `{INSTALL}` again"
+        )
 
 
 def _opened(source: str) -> Any:  # noqa: ANN401 - what urlopen gives depends on the URL
     url = source if "://" in source else Path(source).absolute().as_uri()
     try:
         return urllib.request.urlopen(url, timeout=_PATIENCE_SECONDS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise DataError(
             f"{source} cannot be read ({error}): name a mirror, or a file fetched elsewhere, with "
             f"`{INSTALL} --source`"
         ) from error
+
+
+def _promised(stream: Any) -> int:  # noqa: ANN401 - likewise
+    return int(stream.headers.get("Content-Length") or 0)
 
 
 def _extract(archive: Path, name: str, folder: Path, source: str) -> None:
@@ -181,7 +192,7 @@ def _extract(archive: Path, name: str, folder: Path, source: str) -> None:
                 shutil.copyfileobj(packed, out)
         with zipfile.ZipFile(folder / name):
             return
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise DataError(f"{source} is no archive with {name} ({error}), wanted {SOURCE}") from error
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from epalm.errors import UsageError
+from epalm.errors import DataError, UsageError
 from epalm.evaluate.compare import check_comparable, difference, exchange_p
 from epalm.evaluate.published import PUBLISHED
 from epalm.evaluate.records import Evaluation
@@ -63,7 +63,7 @@ def test_other_tasks_are_not_comparable() -> None:
 
 
 def test_predictions_without_scores_are_not_comparable() -> None:
-    with pytest.raises(UsageError, match="full has no scores on val"):
+    with pytest.raises(DataError, match="full has no scores on val"):
         check_comparable([replace(evaluation(), scores={})])
 
 

@@ -1,9 +1,8 @@
-"""`epalm-eval score` and `install-spice`: anyone's predictions, scored from files alone."""
+"""`epalm-eval score`: anyone's predictions, scored from files alone."""
 
 import json
 import subprocess
 import sys
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 
 from epalm.evaluate.records import Score, write_evaluation
 from epalm.evaluate.scoring import corpus_scores, read_predictions, read_references
-from epalm.metrics import spice
 from epalm.metrics.intervals import bootstrap_interval
 from epalm.metrics.registry import load_metric
 from tests.evaluate.helpers import call, evaluation
@@ -212,24 +210,3 @@ def test_scores_without_scores_of_examples_have_no_interval(files: tuple[Path, .
     assert corpus_scores(scores)["exact_match"].low is not None
     alone = replace(scores, per_example={})
     assert corpus_scores(alone)["exact_match"] == Score(scores.values["exact_match"])
-
-
-def test_the_parser_of_spice_is_installed_from_a_file_and_java_is_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "lib").mkdir()
-    monkeypatch.setattr(spice, "spice_folder", lambda: tmp_path)
-    archive = tmp_path / "corenlp.zip"
-    with zipfile.ZipFile(archive, "w") as outer:
-        for name in spice.JARS:
-            with zipfile.ZipFile(tmp_path / name, "w") as jar:
-                jar.writestr("name", name)
-            outer.write(tmp_path / name, f"corenlp/{name}")
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv(spice.JAVA_VARIABLE, raising=False)
-    assert call(monkeypatch, "install-spice", "--source", archive, "--quiet") == 0
-    err = " ".join(capfd.readouterr().err.split())
-    assert f"installed {tmp_path / 'lib' / spice.JARS[1]}" in err
-    assert "SPICE still cannot run: there is no `java`" in err
-    assert call(monkeypatch, "install-spice", "--source", tmp_path / "absent.zip") == 1
-    assert "absent.zip cannot be read" in capfd.readouterr().err
