@@ -164,7 +164,8 @@ class StoreSpec:
             mend: the command or option that mends a mismatch.
 
         Raises:
-            CacheMismatchError: names every field that differs, with both values.
+            CacheMismatchError: names every field that differs, with both values; of a group of
+                settings that has a name (`preprocessing.name`) the name alone if that differs.
         """
         differing = _differences(self.comparable(), wanted.comparable())
         if differing:
@@ -181,8 +182,11 @@ class StoreSpec:
 
 
 def _differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    names = found.keys() | wanted.keys()
+    differing = sorted(name for name in names if found.get(name) != wanted.get(name))
+    groups = tuple(name.removesuffix("name") for name in differing if name.endswith(".name"))
     return [
         f"{name} is {found.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
-        for name in sorted(found.keys() | wanted.keys())
-        if found.get(name) != wanted.get(name)
+        for name in differing
+        if name.endswith(".name") or not name.startswith(groups)
     ]

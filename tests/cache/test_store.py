@@ -123,6 +123,20 @@ def test_a_store_of_other_settings_is_not_reopened(
         create_store(location, spec(**change), KEYS)
 
 
+def test_of_a_named_group_of_settings_the_name_tells_enough(location: str) -> None:
+    native = {"preprocessing.name": "native", "preprocessing.size": "248", "weights": "aa"}
+    official = {"preprocessing.name": "official", "preprocessing.size": "224", "weights": "bb"}
+    create_store(location, spec(fingerprint=native), KEYS)
+    with pytest.raises(CacheMismatchError) as caught:
+        create_store(location, spec(fingerprint=official), KEYS)
+    assert str(caught.value).startswith(
+        f"{location} differs: fingerprint.preprocessing.name is native, wanted official; "
+        "fingerprint.weights is aa, wanted bb. "
+    )
+    with pytest.raises(CacheMismatchError, match=r"preprocessing.size is 248, wanted 224"):
+        create_store(location, spec(fingerprint=native | {"preprocessing.size": "224"}), KEYS)
+
+
 def test_a_store_of_other_records_is_not_reopened(location: str) -> None:
     create_store(location, spec(), KEYS)
     with pytest.raises(CacheMismatchError, match="other records"):
