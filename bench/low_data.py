@@ -152,7 +152,7 @@ def main(
     found = []
     for job in jobs:
         name = Store.open(job.features).spec.dataset
-        folder = out / f"{name}-{100 * job.fraction:g}pc{'-blind' if job.blind else ''}"
+        folder = out / f"{name}-{100 * job.fraction:g}pc{'_blind' if job.blind else ''}"
         found.append(run(job, alike, folder))
     publish_grid(rows(jobs, found), commits=f"commit {commit()}")
 
