@@ -94,16 +94,9 @@ class Protocol:
                 "--answers ranks a closed list, which generates nothing: leave out --beams, "
                 "--max-new-tokens, --sample, --temperature, --top-p and --seed"
             )
-        if self.answers == "top-0":
-            raise UsageError("--answers top-0 is an empty list: wanted e.g. top-1000")
-        if number := re.fullmatch(r"top-([1-9]\d*)", self.answers):
+        if number := re.fullmatch(r"top-(-?\d+)", self.answers):
             count, of = int(number[1]), f"{task.name} {taught}"
-            if taught not in task.splits:
-                raise UnknownSplitError(
-                    f"there is no {of}, whose answers --answers top-{count} would rank: give a "
-                    "text file with one answer per line"
-                )
-            answers = frequent_answers(task.examples(taught, root), count)
+            answers = _top_answers(count, task, root=root, taught=taught)
             words = f"the most probable of the {len(answers):,} most frequent answers of {of}"
             return Way(own, tuple(answers), words=words, suffix=f"-top{count}")
         answers = read_answers(Path(self.answers))
@@ -146,6 +139,17 @@ def describe(decoding: Decoding) -> str:
             f"seed {decoding.seed})"
         )
     return f"{way}, at most {decoding.max_new_tokens} new tokens"
+
+
+def _top_answers(count: int, task: Task, *, root: Path, taught: str) -> list[str]:
+    if count < 1:
+        raise UsageError(f"--answers top-{count} is an empty list: wanted e.g. top-1000")
+    if taught not in task.splits:
+        raise UnknownSplitError(
+            f"there is no {task.name} {taught}, whose answers --answers top-{count} would rank: "
+            "give a text file with one answer per line"
+        )
+    return frequent_answers(task.examples(taught, root), count)
 
 
 def frequent_answers(examples: Sequence[Example], count: int) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import urllib.parse
 import urllib.request
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from epalm.errors import DataError, EpalmError, MissingToolError
+from epalm.errors import DataError, EpalmError, MissingToolError, UsageError
 from epalm.metrics.captioning import Sentences
 from epalm.metrics.java import find_java, java_version, run_java
 from epalm.metrics.registry import Scores
@@ -43,6 +44,8 @@ _PATIENCE_SECONDS = 60.0
 """Without a byte of a download."""
 
 _PIECE_BYTES = 1 << 20
+
+_PROTOCOLS = ("https", "http", "file")
 
 
 def spice_folder() -> Path:
@@ -125,6 +128,7 @@ def install_spice(source: str = SOURCE, *, tick: Callable[[int], None]) -> list[
 
     Raises:
         DataError: the source cannot be read, broke off or is no such archive.
+        UsageError: its address has an unknown protocol.
         EpalmError: the toolkit's folder cannot be written, or is full.
     """
     library = spice_folder() / "lib"
@@ -171,6 +175,11 @@ def _fetch(source: str, file: Path, tick: Callable[[int], None]) -> None:
 
 def _opened(source: str) -> Any:  # noqa: ANN401 - what urlopen gives depends on the URL
     url = source if "://" in source else Path(source).absolute().as_uri()
+    if urllib.parse.urlsplit(url).scheme not in _PROTOCOLS:
+        raise UsageError(
+            f"--source {source} is no address that can be read: wanted {', '.join(_PROTOCOLS)} "
+            "before ://, or the path of a file"
+        )
     try:
         return urllib.request.urlopen(url, timeout=_PATIENCE_SECONDS)
     except (OSError, ValueError, HTTPException) as error:

@@ -74,36 +74,6 @@ def test_another_way_to_answer_is_recorded_in_a_folder_of_its_own(
     assert scores["settings"]["decoding"] == words
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (("--split", "vall"), 2, "has no split 'vall': choose one of train, val"),
-        (("--split", "val", "--device", "abacus"), 2, "--device abacus cannot be used"),
-        (("--split", "val", "--run", "absent"), 1, "epalm-train"),
-        (("--split", "val", "--beams", "0"), 2, "num_beams is 0, wanted more than 0"),
-        (("--split", "val", "--temperature", "2"), 2, "would change sampling only"),
-        (("--split", "val", "--seed", "3"), 2, "seed would change sampling only"),
-        (("--split", "val", "--answers", "top-0"), 2, "top-0 is an empty list"),
-        (("--split", "val", "--answers", "absent.txt"), 1, "absent.txt is not there"),
-        (("--split", "val", "--answers", "top-9", "--beams", "3"), 2, "ranks a closed list"),
-        (("--split", "val", "--features", "absent.zarr"), 1, "absent.zarr"),
-    ],
-)
-def test_errors_are_one_line_with_their_exit_code(
-    tiny: TinyRun,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    code: int,
-    message: str,
-) -> None:
-    assert call(monkeypatch, *arguments, "--runs", tiny.folder.parent) == code
-    err = capfd.readouterr().err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert message in err
-
-
 def test_a_split_without_answers_names_the_command_for_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

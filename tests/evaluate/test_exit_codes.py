@@ -1,0 +1,178 @@
+"""One exit code for each kind of mistake, in `epalm-eval` and all that it has below."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epalm.evaluate.records import write_evaluation
+from epalm.model.saved import RunRecord
+from tests.evaluate.helpers import call, evaluation, make_run
+
+EVALUATE = "--split val --run tiny --quiet"
+SCORE = "score said.jsonl --references right.jsonl --metrics exact"
+SUBMIT = "submit whole --format gqa --out answers.json"
+INSTALL = "install-spice --quiet --source"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs, evaluations and files, some of them damaged."""
+    root = tmp_path_factory.mktemp("world")
+    run = make_run(root).folder
+    record, found = RunRecord.load(run), evaluation("tiny")
+    for name in ("blocked", "damaged", "raw", "nobody", "unrecorded"):
+        shutil.copytree(run, run.with_name(name))
+    (run.with_name("blocked") / "eval").touch()
+    (run.with_name("damaged") / "run.json").write_text("{")
+    (run.with_name("raw") / "adapter.safetensors").unlink()
+    without = replace(record.model, lm=str(root / "nowhere"))
+    replace(record, model=without).save(run.with_name("nobody"))
+    (run.with_name("unrecorded") / "recipe.toml").write_text("= =")
+    write_evaluation(run / "eval" / "val", found)
+    write_evaluation(run / "eval" / "server", replace(found, scores={}, headline=""))
+    write_evaluation(run.with_name("raw") / "eval" / "val", replace(found, task="msvd-qa"))
+    write_evaluation(root / "whole", replace(found, skipped=(), split_size=6))
+    write_evaluation(root / "cut", replace(found, split_size=100))
+    write_evaluation(root / "spoilt", found)
+    (root / "spoilt" / "scores.json").write_text("{")
+    (root / "said.jsonl").write_text('{"id": 1, "prediction": "a"}\n')
+    (root / "right.jsonl").write_text('{"id": 1, "answers": ["a"]}\n')
+    (root / "others.jsonl").write_text('{"id": 2, "answers": ["a"]}\n')
+    (root / "broken.jsonl").write_text('{"id":\n')
+    (root / "binary").write_bytes(b"\xff\xfe\x00")
+    (root / "blank").write_text("\n")
+    (root / "folder").mkdir()
+    return root
+
+
+WRONG = {
+    "": "which split?",
+    "--split vall --run tiny": "has no split 'vall': choose one of train, val",
+    f"{EVALUATE} --bogus": "No such option",
+    f"{EVALUATE} --batch-size 0": "--batch-size",
+    f"{EVALUATE} --batch-size few": "--batch-size",
+    f"{EVALUATE} --limit -1": "--limit",
+    f"{EVALUATE} --device abacus": "--device abacus cannot be used",
+    f"{EVALUATE} --reader gpu": "reader 'gpu' is unknown",
+    f"{EVALUATE} --task nope": "'nope' is no task",
+    f"{EVALUATE} --task msvd-caption": "'msvd-caption' is no task",
+    f"{EVALUATE} --task msrvtt-caption": "learnt to answer questions",
+    f"{EVALUATE} --features store.zip": "ends in none of .zarr",
+    f"{EVALUATE} --features gopher://host/store.zarr": "Protocol not known",
+    f"{EVALUATE} --beams 0": "num_beams is 0, wanted more than 0",
+    f"{EVALUATE} --max-new-tokens -3": "max_new_tokens is -3",
+    f"{EVALUATE} --temperature 2": "would change sampling only",
+    f"{EVALUATE} --seed 3": "seed would change sampling only",
+    f"{EVALUATE} --sample --temperature 0": "temperature is 0.0",
+    f"{EVALUATE} --sample --temperature nan": "--temperature",
+    f"{EVALUATE} --sample --top-p 1.5": "--top-p",
+    f"{EVALUATE} --sample --top-p nan": "--top-p",
+    f"{EVALUATE} --sample --beams 2": "sampling keeps one text",
+    f"{EVALUATE} --answers top-0": "top-0 is an empty list",
+    f"{EVALUATE} --answers top--3": "top--3 is an empty list",
+    f"{EVALUATE} --answers top-9 --beams 3": "ranks a closed list",
+    "nonsense": "No such command",
+    "score": "Missing argument",
+    "score said.jsonl --references right.jsonl": "Missing option",
+    "score said.jsonl --references right.jsonl --metrics wer": "'wer' is no metric",
+    "score absent.jsonl --references right.jsonl --metrics wer": "'wer' is no metric",
+    "submit whole --format gqa": "Missing option",
+    "submit whole --format coco --out answers.json": "choose one of vqa, nocaps, gqa",
+    "submit absent --format coco --out answers.json": "choose one of vqa, nocaps, gqa",
+    "report": "Missing argument",
+    "report tiny --bogus": "No such option",
+    "compare": "Missing argument",
+    "compare tiny raw --split val": "one task and split",
+    f"{INSTALL} gopher://host/corenlp.zip": "no address that can be read",
+    "install-spice surplus": "unexpected extra argument",
+}
+"""Command -> words of its error: what can never be right, whatever the files hold."""
+
+MISSING = {
+    "--split val --run absent": "neither absent nor runs/absent holds a run.json",
+    "--split val --runs nowhere": "there is no run in",
+    "--split val --run damaged": "is no run record",
+    "--split val --run raw --quiet": "adapter.safetensors is missing",
+    "--split val --run nobody --quiet": "nowhere",
+    "--split val --run unrecorded": "recipe.toml is no recipe",
+    "--split val --run blocked --quiet": "nothing can be written to runs/blocked/eval/val",
+    f"{EVALUATE} --features absent.zarr": "found nothing at absent.zarr",
+    f"{EVALUATE} --data-root nowhere": "holds no manifest",
+    f"{EVALUATE} --task vqa2": "was not found",
+    f"{EVALUATE} --answers absent": "absent is not there",
+    f"{EVALUATE} --answers folder": "folder is not there",
+    f"{EVALUATE} --answers blank": "blank holds no answer",
+    f"{EVALUATE} --answers binary": "binary is not UTF-8",
+    SCORE.replace("said", "absent"): "absent.jsonl cannot be read",
+    SCORE.replace("right.jsonl", "folder"): "folder cannot be read",
+    SCORE.replace("said", "broken"): "broken.jsonl: line 1: no JSON",
+    SCORE.replace("said.jsonl", "binary"): "binary is not UTF-8",
+    SCORE.replace("said", "right"): "line 1.prediction is missing",
+    SCORE.replace("right", "others"): "question 2 has no prediction",
+    f"{SCORE} --out folder": "folder is a folder, wanted a file",
+    f"{SCORE} --out blank/scores": "nothing can be written to blank",
+    SUBMIT.replace("whole", "absent"): "absent holds no evaluation",
+    SUBMIT.replace("whole", "blank"): "blank holds no evaluation",
+    SUBMIT.replace("whole", "spoilt"): "the evaluation in spoilt cannot be read",
+    SUBMIT.replace("whole", "cut"): "the first 7 of 100 questions",
+    SUBMIT.replace("gqa", "vqa"): "the id 'q0' is no number",
+    f"{SUBMIT[:-12]} folder": "folder is a folder, wanted a file",
+    f"{SUBMIT[:-12]} blank/answers": "nothing can be written to blank",
+    "report absent": "neither absent nor runs/absent holds a run.json",
+    "report tiny --split nope": "has no nope, it has val",
+    "report blocked": "was not evaluated yet",
+    "compare absent": "neither absent nor runs/absent holds a run.json",
+    "compare damaged": "was not evaluated yet",
+    "compare tiny --split nope": "not on nope",
+    "compare tiny/eval/server": "tiny has no scores",
+    "compare tiny --out folder": "folder is a folder, wanted a file",
+    "compare tiny --out blank/page": "nothing can be written to blank",
+    f"{INSTALL} absent.zip": "absent.zip cannot be read",
+    f"{INSTALL} folder": "folder cannot be read",
+    f"{INSTALL} blank": "blank is no archive",
+}
+"""Likewise of what is not there, damaged or in the way, and mended where it lies."""
+
+
+def end(
+    command: str,
+    world: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> tuple[int, str]:
+    """The exit code, and what was written to standard error."""
+    monkeypatch.chdir(world)
+    before = sorted(world.rglob("*.*"))
+    code = call(monkeypatch, *command.split())
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert sorted(world.rglob("*.*")) == before
+    return code, err
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_what_the_command_line_gets_wrong_ends_with_2(
+    world: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    code, err = end(command, world, monkeypatch, capfd)
+    assert code == 2
+    assert WRONG[command] in " ".join(err.split())
+
+
+@pytest.mark.parametrize("command", MISSING)
+def test_what_files_and_data_get_wrong_ends_with_1_and_one_line(
+    world: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    code, err = end(command, world, monkeypatch, capfd)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert MISSING[command] in err
