@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -27,3 +28,11 @@ def publish_grid(grid: Sequence[Sequence[str]], *, commits: str, note: str = "")
     about = ", ".join(f"{name} {value}" for name, value in machine().items())
     for line in [*markdown, *([note] * bool(note)), about, f"{command()}; {commits}"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def spread(scores: Sequence[float]) -> str:
+    """Mean ± standard deviation, the latter where there are two numbers or more."""
+    if not scores:
+        return ""
+    mean = f"{np.mean(scores):.1f}"
+    return mean if len(scores) == 1 else f"{mean} ± {np.std(scores, ddof=1):.1f}"

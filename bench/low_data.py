@@ -1,7 +1,7 @@
 """What do a hundredth and a tenth of the training examples still teach, beside a blind control?
 
     OMP_NUM_THREADS=1 python -m bench.low_data --features cache/daquar_vitti16.zarr \
-        --features cache/flickr8k_vitti16.zarr --lm ../shared/models/opt-mini --out runs/low-data
+        --features cache/flickr8k_vitti16.zarr --lm opt-mini --seed 0 --seed 1 --out runs/low-data
 
 Every run takes the same number of optimiser steps, so that a smaller part of the data is seen more
 often. A run that is finished stays: the same command goes on behind the last one.
@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.grids import publish_grid
+from bench.grids import publish_grid, spread
 from bench.rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
@@ -23,7 +23,6 @@ from epalm.errors import MissingFileError
 from epalm.evaluate.records import Evaluation, read_evaluation
 from epalm.evaluate.session import Request as EvalRequest
 from epalm.evaluate.session import evaluate
-from epalm.evaluate.tables import interval, percent
 from epalm.tasks.records import Example, Task
 from epalm.tasks.registry import load_task, resolve_data_root
 from epalm.train.recipe import load_recipe
@@ -39,22 +38,31 @@ VALIDATED = 16
 
 @dataclass(frozen=True)
 class Job:
-    """One point of a curve: a part of a store's examples, with the right media or with others."""
+    """One point of a curve: a part of a store's examples, with the right media or with others.
+
+    The seed is of the part and of training.
+    """
 
     features: str
     fraction: float
     blind: bool
+    seed: int
+
+    def folder(self, out: Path) -> Path:
+        """Of its run; a control is called as the reports look for it."""
+        name = Store.open(self.features).spec.dataset
+        part = f"{name}-{100 * self.fraction:g}pc-seed{self.seed}"
+        return out / f"{part}{'_blind' if self.blind else ''}"
 
 
 @dataclass(frozen=True)
 class Alike:
-    """What all runs have in common: recipe, its changes, optimiser steps, split to score, seed."""
+    """What all runs have in common: recipe, its changes, optimiser steps, split to score."""
 
     recipe: str
     changes: tuple[str, ...]
     steps: int
     split: str
-    seed: int
 
 
 def part_of(task: Task, fraction: float, *, drawn: int, seed: int) -> Task:
@@ -96,12 +104,12 @@ def run(job: Job, alike: Alike, folder: Path) -> Evaluation:
     train(
         Request(
             folder=folder,
-            task=part_of(task, job.fraction, drawn=drawn, seed=alike.seed),
+            task=part_of(task, job.fraction, drawn=drawn, seed=job.seed),
             data_root=root,
             features=job.features,
             recipe=recipe,
             recipe_name=alike.recipe,
-            seed=alike.seed,
+            seed=job.seed,
             blind=job.blind,
             fresh=True,
             quiet=True,
@@ -111,17 +119,15 @@ def run(job: Job, alike: Alike, folder: Path) -> Evaluation:
 
 
 def rows(jobs: Sequence[Job], found: Sequence[Evaluation]) -> list[list[str]]:
-    """Head, then one row per set and fraction: score and control, x 100, with their intervals."""
-    cells: dict[tuple[str, float], list[str]] = {}
+    """Head, then one row per set and fraction: scores and controls x 100 over all seeds."""
+    head = ["set", "metric", "training examples", "full", "blind control"]
+    cells: dict[tuple[str, str, str], tuple[list[float], list[float]]] = {}
     for job, evaluation in zip(jobs, found, strict=True):
-        score = evaluation.scores[evaluation.headline]
-        metric = evaluation.headline.replace("_", " ")
-        row = cells.setdefault(
-            (job.features, job.fraction),
-            [Store.open(job.features).spec.dataset, metric, f"{100 * job.fraction:g} %"],
-        )
-        row.append(f"{percent(score.value)} ({interval(score)})")
-    return [["set", "metric", "training examples", "full", "blind control"], *cells.values()]
+        name = Store.open(job.features).spec.dataset
+        row = (name, evaluation.headline.replace("_", " "), f"{100 * job.fraction:g} %")
+        scores = cells.setdefault(row, ([], []))
+        scores[job.blind].append(100 * evaluation.scores[evaluation.headline].value)
+    return [head, *([*row, *map(spread, scores)] for row, scores in cells.items())]
 
 
 def main(
@@ -137,23 +143,23 @@ def main(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a run.")] = 300,
     split: Annotated[str, typer.Option(help="What is scored.")] = "val",
-    seed: Annotated[int, typer.Option(help="Of the parts and of training.")] = 0,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option("--seed", help="Of the parts and of training; several times."),
+    ] = None,
 ) -> None:
     """Train and score what is missing and print the table."""
     configure_logging(quiet=True)
     local = str(Path(lm).absolute()) if Path(lm).is_dir() else lm
-    alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, split, seed)
+    alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, split)
     jobs = [
-        Job(store, fraction, blind)
+        Job(store, fraction, blind, seed)
+        for seed in seeds or [0]
         for store in features
         for fraction in fractions or FRACTIONS
         for blind in (False, True)
     ]
-    found = []
-    for job in jobs:
-        name = Store.open(job.features).spec.dataset
-        folder = out / f"{name}-{100 * job.fraction:g}pc{'_blind' if job.blind else ''}"
-        found.append(run(job, alike, folder))
+    found = [run(job, alike, job.folder(out)) for job in jobs]
     publish_grid(rows(jobs, found), commits=f"commit {commit()}")
 
 

@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.grids import publish_grid
+from bench.grids import publish_grid, spread
 from bench.rounds import commit
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
@@ -229,15 +229,7 @@ def _cells(lines: Sequence[Finished]) -> list[str]:
     seeing = [100 * line.score for line in lines if not line.blind]
     blind = [100 * line.score for line in lines if line.blind]
     difference = f"{np.mean(seeing) - np.mean(blind):+.1f}" if seeing and blind else ""
-    return [_spread(seeing), _spread(blind), difference]
-
-
-def _spread(scores: Sequence[float]) -> str:
-    """Mean ± standard deviation, the latter where there are two numbers or more."""
-    if not scores:
-        return ""
-    mean = f"{np.mean(scores):.1f}"
-    return mean if len(scores) == 1 else f"{mean} ± {np.std(scores, ddof=1):.1f}"
+    return [spread(seeing), spread(blind), difference]
 
 
 def publish(lines: Sequence[Finished]) -> None:
