@@ -86,7 +86,7 @@ def submit(
     from epalm.evaluate.submission import write_submission
 
     count = write_submission(evaluation, form, out)
-    _note(f"{out}: {counted(count, 'answer')} for {form}; the server wants the whole split")
+    _note(f"{out}: {counted(count, 'answer')} for {form}")
 
 
 def install_spice(
