@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from sys import intern
 
 from epalm.errors import MissingFileError
 from epalm.tasks.files import (
@@ -229,12 +230,13 @@ def _present(tasks: Sequence[Asked], root: Path) -> tuple[dict[Path, str], list[
 
 def _question(record: JsonRecord, layout: Layout) -> Example:
     label = record.scores("label")
+    answers = tuple(map(intern, label))
     return Example(
-        key=record.text(layout.member),
+        key=intern(record.text(layout.member)),
         question_id=record.identifier("question_id"),
-        prompt=record.text("question" if record.has("question") else "sent"),
-        answers=tuple(label),
-        references=tuple(label),
+        prompt=intern(record.text("question" if record.has("question") else "sent")),
+        answers=answers,
+        references=answers,
         weights=tuple(label.values()),
     )
 

@@ -8,6 +8,7 @@ files as they are. test2015 and test-dev2015 have no published answers: they are
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from sys import intern
 
 from epalm.tasks.files import check_split, find_folder, find_present, with_unique_ids
 from epalm.tasks.karpathy import COCO, Photo, find_coco_file, folders_below, photos_of
@@ -159,16 +160,16 @@ def _listed(asked: Asked) -> Example:
     record = asked.record
     people = record.column("answers", "answer") if record.has("answers") else ()
     question = Example(
-        key=f"{asked.photo}.jpg",
+        key=intern(f"{asked.photo}.jpg"),
         question_id=asked.question_id,
         prompt=asked.prompt,
         answers=tuple(asked.label),
         references=(),
         weights=tuple(asked.label.values()),
-        question_type=record.word("question_type"),
-        answer_type=record.word("answer_type"),
+        question_type=intern(record.word("question_type")),
+        answer_type=intern(record.word("answer_type")),
     )
-    return _with_people(question, tuple(people)) if people else question
+    return _with_people(question, tuple(map(intern, people))) if people else question
 
 
 def _listed_part(asked: Asked) -> str:

@@ -48,6 +48,21 @@ def test_every_task_and_every_set_is_tested_in_its_official_files() -> None:
     assert {layout.dataset for layout in LAYOUTS.values()} == DATASETS.keys()
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, layout in LAYOUTS.items() if layout.task.endswith(("qa", "qa2"))]
+)
+def test_what_many_questions_say_is_in_memory_once(name: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    layout.write(tmp_path)
+    for split, examples in read(layout, tmp_path).items():
+        said = [
+            text
+            for one in examples
+            for text in (one.key, one.prompt, *one.answers, *one.references, one.question_type)
+        ]
+        assert len({id(text) for text in said}) == len(set(said)), split
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_split_is_read_and_its_media_are_in_the_set(name: str, tmp_path: Path) -> None:
     layout = LAYOUTS[name]
