@@ -160,7 +160,7 @@ def read_answered(
 
 
 def _said(record: JsonRecord, member: str) -> Said:
-    people = tuple(intern(answer) for answer in record.column("answers", member))
+    people = tuple(map(intern, record.column("answers", member)))
     if not people:
         raise record.wrong("answers", [], "at least one answer")
     return Said(people, intern(record.text("question_type")), intern(record.text("answer_type")))
