@@ -156,7 +156,9 @@ def read_answered(
     questions = read_questions(files.find(files.questions, part, root), part, photos=photos)
     wanted = {question.question_id for question in questions}
     said = read_said(files, part, root, wanted=wanted)
-    return [answered(question, said[question.question_id]) for question in questions]
+    for place, question in enumerate(questions):  # in place: at most one of each is held twice
+        questions[place] = answered(question, said.pop(question.question_id))
+    return questions
 
 
 def _said(record: JsonRecord, member: str) -> Said:
