@@ -16,8 +16,8 @@ from epalm.evaluate.costs import Costs
 from epalm.evaluate.curves import read_curve
 from epalm.evaluate.gallery import GROUPS, gallery_cards, shown_metric
 from epalm.evaluate.plots import colour, curves_figure, inline_svg, png, reliability_figure
-from epalm.evaluate.published import published
-from epalm.evaluate.records import Evaluation
+from epalm.evaluate.published import OWN, Published, published
+from epalm.evaluate.records import Evaluation, Score
 from epalm.evaluate.tables import (
     breakdown_tables,
     cost_rows,
@@ -109,7 +109,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "warnings": _warnings(data.evaluations),
         "headline": headline,
         "curved": [row for row, file in curved if file],
-        "published": published(last.task),
+        "published": _published_tables(last.task),
         "score_rows": score_rows(data.evaluations),
         "differences": difference_rows(data.evaluations),
         "calibration": [_error(one) for one in data.evaluations],
@@ -123,6 +123,13 @@ def _context(data: ReportData) -> dict[str, Any]:
         "several_sentences": last.kind == "caption",
         "setting_rows": setting_rows([one.settings for one in data.evaluations]),
     }
+
+
+def _published_tables(task: str) -> list[tuple[bool, list[Published]]]:
+    """Whether a table is of eP-ALM, and its rows."""
+    figures = published(task)
+    tables = [(own, [one for one in figures if (one.whose == OWN) == own]) for own in (True, False)]
+    return [(own, rows) for own, rows in tables if rows]
 
 
 def _facts(data: ReportData) -> list[tuple[str, str]]:
@@ -157,7 +164,7 @@ def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     last = evaluations[-1]
     name = last.headline
     scores = [one.scores[name] for one in evaluations]
-    figures = [one for one in published(last.task) if one.metric == name]
+    figures = [one for one in published(last.task) if (one.whose, one.metric) == (OWN, name)]
     tops = [score.high or score.value for score in scores]
     full = max(1.0, *tops, *(one.value / 100 for one in figures))
     rows = [
@@ -165,7 +172,7 @@ def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         for number, (one, score) in enumerate(zip(evaluations, scores, strict=True))
     ]
     paper = [
-        {"run": one.method, "on": one.on, "value": f"{one.value:.2f}", "width": one.value / full}
+        {"run": one.method, "on": one.on} | score_cells(Score(one.value / 100), full=full)
         for one in figures[:1]
     ]
     return {"name": label(name), "rows": rows, "paper": paper}

@@ -126,7 +126,9 @@ def _published_table(one: "Shown") -> Table | None:
     table = Table(title=f"published, {one.evaluation.task}")
     for name in ("method", "score", "× 100", "on", "where"):  # noqa: RUF001
         table.add_column(name)
-    for figure in figures:
+    for before, figure in zip((None, *figures), figures, strict=False):
+        if before and before.whose != figure.whose:
+            table.add_section()
         value = f"{figure.value:.2f}"
         table.add_row(figure.method, label(figure.metric), value, figure.on, figure.source)
     return table

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from epalm.evaluate.records import Evaluation
+from epalm.evaluate.records import Evaluation, Score
 from epalm.evaluate.report import ReportData, write_report
 from epalm.tasks.records import MediaItem
 from tests.evaluate.browser import Browser, find_browser, running_browser
@@ -145,6 +145,20 @@ def test_the_page_fits_its_window_and_the_readers_colours(
         corner = picture.convert("L").getpixel((2, 2))
     assert isinstance(corner, int)
     assert darkest <= corner <= brightest
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_published_figures_fit_beside_ones_own(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    own = replace(evaluation(), task="vqa2", headline="accuracy", scores={"accuracy": Score(0.31)})
+    write_report(tmp_path / "report.html", ReportData("title", (own,)))
+    browser.look(width=width, scheme="light")
+    browser.open(tmp_path / "report.html")
+    browser.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    shown = browser.evaluate("document.querySelector('.row.paper .number').textContent")
+    assert shown == "54.89"
 
 
 def test_media_play(browser: Browser, page: Path) -> None:

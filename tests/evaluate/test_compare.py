@@ -8,7 +8,7 @@ import pytest
 
 from epalm.errors import DataError, UsageError
 from epalm.evaluate.compare import check_comparable, difference, exchange_p
-from epalm.evaluate.published import PUBLISHED
+from epalm.evaluate.published import OWN, published, published_figures
 from epalm.evaluate.records import Evaluation
 from epalm.metrics.intervals import bootstrap_interval
 from epalm.tasks.registry import TASKS
@@ -68,8 +68,20 @@ def test_predictions_without_scores_are_not_comparable() -> None:
 
 
 def test_published_figures_are_of_known_tasks_and_their_metrics() -> None:
-    names = {"accuracy", "CIDEr", "BLEU-1", "BLEU-2", "BLEU-4", "METEOR", "SPICE"}
-    for task, figures in PUBLISHED.items():
+    for task, figures in published_figures().items():
+        captions = {"CIDEr", "BLEU-1", "BLEU-2", "BLEU-4", "METEOR", "SPICE", "SPIDEr"}
         assert task in TASKS
-        assert {one.metric for one in figures} <= names
+        known = captions if "caption" in task else {"accuracy", "released_accuracy"}
+        assert {one.metric for one in figures} <= known
         assert all(0 < one.value < 200 for one in figures)
+        assert len({(one.method, one.metric, one.on) for one in figures}) == len(figures)
+
+
+def test_of_each_task_the_figures_of_the_method_come_first_and_its_best_before_all() -> None:
+    for figures in published_figures().values():
+        own = [one for one in figures if one.whose == OWN]
+        assert figures[: len(own)] == tuple(own)
+        assert not own or own[0].value == max(
+            one.value for one in own if one.metric == own[0].metric
+        )
+    assert [published(task)[0].value for task in ("vqa2", "gqa", "msvd-qa")] == [54.89, 42.91, 38.4]

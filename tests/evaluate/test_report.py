@@ -144,6 +144,8 @@ def test_published_figures_of_the_task_stand_beside(tmp_path: Path) -> None:
     assert "published, test" in text
     assert text.count("38.40") == 2  # the bar and the table
     assert "table 6" in text
+    bars = [span.get("style") for span in shown.all("span") if "style" in span]
+    assert bars[:2] == ["width: 31.00%", "width: 38.40%"]
     assert "published" not in " ".join(page(tmp_path).text)
 
 
