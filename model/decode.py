@@ -53,7 +53,7 @@ class Decoding:
             UsageError: names the setting, what was found and what was wanted.
         """
         for name in ("max_new_tokens", "num_beams", "temperature", "top_p"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # NaN is not either
                 raise UsageError(f"{name} is {getattr(self, name)}, wanted more than 0")
         if self.top_p > 1:
             raise UsageError(f"top_p is {self.top_p}, wanted at most 1")

@@ -206,7 +206,7 @@ def test_more_layers_than_blocks_is_a_usage_error(command: Command) -> None:
     assert (done.code, "there are 6 blocks" in done.err) == (2, True)
 
 
-@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
+@pytest.mark.parametrize("device", ["toaster", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_a_usage_error(device: str, command: Command) -> None:
     done = command("--device", device, "--out", "a.zarr")
     assert done.code == 2

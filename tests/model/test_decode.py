@@ -96,6 +96,7 @@ def test_top_p_leaves_the_most_probable_tokens_only(tokens: Tensor, ids: Tensor)
         ({"num_beams": 0}, "num_beams is 0"),
         ({"do_sample": True, "num_beams": 3}, "sampling keeps one text, found num_beams 3"),
         ({"do_sample": True, "temperature": 0.0}, "temperature is 0"),
+        ({"do_sample": True, "temperature": float("nan")}, "temperature is nan"),
         ({"do_sample": True, "top_p": 1.5}, "top_p is 1.5, wanted at most 1"),
         ({"temperature": 0.5}, "temperature would change sampling only"),
     ],
