@@ -5,17 +5,17 @@ from pathlib import Path
 
 from epalm.cache.create import create_store
 from epalm.cache.store import Store
+from epalm.cache.worklog import forget_work
 from epalm.demo.dataset import write_dataset
 from epalm.demo.encoder import WEIGHTS
 from epalm.demo.modalities import Show
-from epalm.evaluate.pages import METRICS_FILE, REPORT_FILE
+from epalm.evaluate.pages import REPORT_FILE, Shown, write_comparison
 from epalm.evaluate.records import Evaluation
-from epalm.evaluate.report import ReportData, write_report
 from epalm.evaluate.session import Request as EvalRequest
 from epalm.evaluate.session import evaluate
 from epalm.extract.plan import Settings, make_plan
 from epalm.extract.run import extract
-from epalm.tasks.manifest import media
+from epalm.extract.summary import note_report
 from epalm.tasks.registry import load_task
 from epalm.train.recipe import load_recipe
 from epalm.train.request import Request as TrainRequest
@@ -114,8 +114,11 @@ def extract_features(place: Place) -> int:
     stale = Store.at(plan.out)
     if stale.exists():
         stale.delete()
+        forget_work(plan.out)
     store = create_store(plan.out, plan.spec, plan.keys)
-    return extract(plan.encoder, plan.items, store, pace=plan.pace).records
+    report = extract(plan.encoder, plan.items, store, pace=plan.pace)
+    note_report(report, plan, settings.device)
+    return report.records
 
 
 def train_run(place: Place, contestant: Contestant) -> float:
@@ -158,13 +161,6 @@ def evaluate_run(place: Place, contestant: Contestant) -> Evaluation:
 
 def write_page(place: Place, evaluations: tuple[Evaluation, ...]) -> None:
     """One HTML page about all runs."""
-    write_report(
-        place.page,
-        ReportData(
-            title=place.show.title,
-            lead=LEAD,
-            evaluations=evaluations,
-            media={item.key: item for item in media(place.data).items},
-            metrics_files=tuple(place.run(contestant) / METRICS_FILE for contestant in CONTESTANTS),
-        ),
-    )
+    runs = map(place.run, CONTESTANTS)
+    shown = [Shown(run, found) for run, found in zip(runs, evaluations, strict=True)]
+    write_comparison(place.page, shown, title=place.show.title, lead=LEAD)

@@ -113,14 +113,23 @@ def write_page(run: Path, folder: Path) -> Path:
     return page
 
 
-def write_comparison(page: Path, shown: Sequence[Shown]) -> None:
+def write_comparison(
+    page: Path, shown: Sequence[Shown], *, title: str = "", lead: str = ""
+) -> None:
     """Write a page with a column for each evaluation; the others are held against the first.
+
+    Args:
+        page: the HTML file.
+        shown: the columns; the gallery is chosen by the last.
+        title: the heading; by default task, split and how many runs.
+        lead: a sentence or two below it.
 
     Raises:
         UsageError: they are of different tasks or splits.
     """
     last = shown[-1].evaluation
-    write_report(page, _data(f"{last.task}, {last.split}: {len(shown)} runs", shown))
+    named = title or f"{last.task}, {last.split}: {len(shown)} runs"
+    write_report(page, replace(_data(named, shown), lead=lead))
 
 
 def perceived(

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from epalm.console import configure_logging, err_console, out_console, run_app, stoppable
-from epalm.devices import AUTO, peak_device_memory, pick_device
+from epalm.devices import AUTO
 from epalm.errors import UsageError
 from epalm.extract.store_cli import add_commands
-from epalm.memory import peak_memory
 
 if TYPE_CHECKING:
-    from epalm.extract.plan import Plan, Settings
-    from epalm.extract.run import Report
+    from epalm.extract.plan import Settings
 
 INCOMPLETE = 3
 """Exit code when some media could not be encoded."""
@@ -197,27 +195,13 @@ def _extract(settings: "Settings", *, fresh: bool, as_json: bool) -> None:
     report = run.extract(
         planned.encoder, planned.items, store, pace=planned.pace, share=planned.share
     )
-    _note_work(report, planned, settings.device)
+    summary.note_report(report, planned, settings.device)
     _say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))
     if report.failed:
         for line in summary.describe_failures(report, planned, store):
             err_console.print(line, markup=False, highlight=False, soft_wrap=True)
         if planned.share.count == 1:  # torchrun would end the others when one does not return 0
             raise typer.Exit(INCOMPLETE)
-
-
-def _note_work(report: "Report", planned: "Plan", device: str) -> None:
-    """Leave what this took beside the store, for reports."""
-    from epalm.cache.worklog import Work, note_work
-
-    work = Work(
-        encoded=report.encoded,
-        seconds=round(report.seconds, 1),
-        memory=peak_memory(),
-        device=pick_device(device),
-        device_memory=peak_device_memory(),
-    )
-    note_work(planned.out, work)
 
 
 def _say(line: str) -> None:

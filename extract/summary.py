@@ -9,11 +9,14 @@ from itertools import islice
 from pathlib import Path
 
 from epalm.cache.store import Store
+from epalm.cache.worklog import Work, note_work
 from epalm.console import byte_size, duration
+from epalm.devices import peak_device_memory, pick_device
 from epalm.errors import EpalmError
 from epalm.extract.loading import Request, load_batches
 from epalm.extract.plan import Plan
 from epalm.extract.run import Report, encode
+from epalm.memory import peak_memory
 from epalm.tasks.registry import load_task
 
 TIMED_MEDIA = 32
@@ -143,3 +146,21 @@ def describe_failures(report: Report, plan: Plan, store: Store) -> Iterator[str]
 def as_json(result: Estimate | Report, plan: Plan) -> str:
     """An estimate or a report for programs."""
     return json.dumps({"store": plan.out, **asdict(result)})
+
+
+def note_report(report: Report, plan: Plan, device: str) -> None:
+    """Leave what a run took beside its store, for the reports.
+
+    Args:
+        report: of the run.
+        plan: of the run.
+        device: as for `epalm.devices.pick_device`.
+    """
+    work = Work(
+        encoded=report.encoded,
+        seconds=round(report.seconds, 1),
+        memory=peak_memory(),
+        device=pick_device(device),
+        device_memory=peak_device_memory(),
+    )
+    note_work(plan.out, work)
