@@ -225,8 +225,9 @@ def _check_files(items: tuple[MediaItem, ...]) -> None:
     first = items[:LOOKED_FOR]
     if first and not any(item.path.is_file() for item in first):
         raise MissingFileError(
-            f"none of the first {len(first)} media exists, e.g. {first[0].path}: name the folder "
-            "that holds them with --data-root or EPALM_DATA_ROOT"
+            f"none of the first {len(first)} media exists, e.g. {first[0].path}: put them where "
+            "the files of the data set name them, or name another data root with --data-root or "
+            "EPALM_DATA_ROOT (layouts: docs/data.md)"
         )
 
 

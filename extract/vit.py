@@ -32,6 +32,9 @@ _FAMILIES = (VisionTransformer, Eva, Beit)
 """The timm classes whose position 0 is [CLS] in every block. In CaiT, XCiT and ConViT, which have
 a class token too, it joins only in the last blocks."""
 
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of a model's weights on the Hugging Face hub, the first one before the other."""
+
 _HEADS = ("head.", "head_dist.")
 """Prefixes of classifier weights, which extraction does not use."""
 
@@ -157,13 +160,27 @@ def _read_state(weights: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from timm.models import load_state_dict
 
+    if weights.is_dir():
+        weights = _file_in(weights)
     if not weights.is_file():
         raise MissingFileError(f"--weights {weights}: no such file")
     try:
         state: dict[str, Tensor] = load_state_dict(str(weights), weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # torch advises to run what is in the file
+        raise ModelError(f"--weights {weights} cannot be read: no file of tensors alone") from error
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise ModelError(f"--weights {weights} cannot be read: {error}") from error
     return state
+
+
+def _file_in(folder: Path) -> Path:
+    """The weights in a folder that a model was saved to, under the names of the hub."""
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise MissingFileError(
+        f"--weights {folder} is a folder without {' or '.join(WEIGHT_FILES)}: name the file"
+    )
 
 
 def _check_family(model: nn.Module, architecture: str) -> None:

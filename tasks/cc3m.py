@@ -45,7 +45,7 @@ class Captioned(NamedTuple):
 
     Attributes:
         name: the photo's key: its file, relative to the folder of the table or above the shards.
-        caption: empty where none was published.
+        caption: empty where there is none.
         number: of the line, or the name once more.
     """
 
@@ -77,7 +77,7 @@ def examples(split: str, root: Path) -> list[Example]:
 
     Raises:
         UnknownSplitError: no such split.
-        MissingFileError: it is not there, or a photo of a shard has no text file beside it.
+        MissingFileError: it is not there, or no photo of it has a caption.
         MalformedFileError: a line has another layout, a tar file is damaged, or a text is not
             UTF-8.
     """
@@ -89,6 +89,11 @@ def examples(split: str, root: Path) -> list[Example]:
             found.append(Example(one.name, one.number, "", (one.caption,), (one.caption,)))
         else:
             empty += 1
+    if not found:
+        raise MissingFileError(
+            f"{place}: none of its {empty} photos has a caption, wanted it in a text file of the "
+            "same stem; img2dataset writes that with --caption_col"
+        )
     if empty:
         logger.warning("%s: %d photos without caption left out", place, empty)
     return found
@@ -130,8 +135,6 @@ def _captioned(place: Path) -> Iterator[Captioned]:
     tars, photos = _shards(place)
     for tar in tars:
         for name, _, caption in read_shard(folder / tar):
-            if caption is None:
-                raise _no_text(f"{folder / tar} holds no text of the stem of {name}")
             yield Captioned(_unpacked(tar, name), caption, _unpacked(tar, name))
     yield from (Captioned(photo, _text_beside(folder / photo), photo) for photo in photos)
 
@@ -197,12 +200,5 @@ def _text_beside(photo: Path) -> str:
     file = photo.with_suffix(CAPTION_ENDING)
     try:
         return in_one_line(file.read_bytes(), str(file))
-    except FileNotFoundError as error:
-        raise _no_text(f"{file} was not found") from error
-
-
-def _no_text(found: str) -> MissingFileError:
-    return MissingFileError(
-        f"{found}: wanted the caption in a text file beside each photo; img2dataset writes it "
-        "with --caption_col"
-    )
+    except FileNotFoundError:
+        return ""

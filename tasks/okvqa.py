@@ -14,7 +14,7 @@ SPLITS = tuple(PART_OF)
 FILES = OpenEnded(
     questions="OpenEnded_mscoco_{part}_questions.json",
     annotations="mscoco_{part}_annotations.json",
-    folders=("okvqa", "OKVQA"),
+    folders=("okvqa", "OKVQA", "coco/okvqa", "COCO/okvqa"),
     published="a file of OK-VQA 1.1 (okvqa.allenai.org, Download; VQA v1 has files of this name)",
     answer="raw_answer",
 )

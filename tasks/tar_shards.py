@@ -23,12 +23,12 @@ class Packed(NamedTuple):
     Attributes:
         name: of the member.
         part: where it lies in the tar file.
-        caption: in one line; None if there is no text of this stem.
+        caption: in one line; empty if there is no text of this stem.
     """
 
     name: str
     part: Part
-    caption: str | None
+    caption: str
 
 
 def read_shard(file: Path) -> list[Packed]:
@@ -59,7 +59,7 @@ def read_shard(file: Path) -> list[Packed]:
             f"{file} is not a whole, uncompressed tar file ({error}): download it again, or "
             "unpack what compresses it"
         ) from error
-    return [Packed(name, part, captions.get(_split(name)[0])) for name, part in photos]
+    return [Packed(name, part, captions.get(_split(name)[0], "")) for name, part in photos]
 
 
 def in_one_line(content: bytes, where: str) -> str:

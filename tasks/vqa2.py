@@ -44,7 +44,7 @@ PARTS = tuple(STANDARD_PARTS.values())
 FILES = OpenEnded(
     questions="v2_OpenEnded_mscoco_{part}_questions.json",
     annotations="v2_mscoco_{part}_annotations.json",
-    folders=("vqa2", "vqa", "coco", "COCO"),
+    folders=("vqa2", "vqa", "coco", "COCO", "coco/vqa2", "coco/vqa", "COCO/vqa2", "COCO/vqa"),
     published='a file of VQA v2 (visualqa.org, Download, "balanced real images")',
 )
 
@@ -55,7 +55,7 @@ VLT5_FILES = {
     "standard_train": "train_standard.json",
     "standard_val": "val_standard.json",
 }
-VLT5_FOLDERS = ("vqa", "vqa2")
+VLT5_FOLDERS = ("vqa", "vqa2", "coco/vqa", "coco/vqa2", "COCO/vqa", "COCO/vqa2")
 
 FIRST_PART = STANDARD_PARTS | {
     "karpathy_train": "train2014",

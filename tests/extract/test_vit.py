@@ -80,6 +80,17 @@ def test_a_file_that_holds_no_weights_is_refused(name: str, tmp_path: Path) -> N
         tiny(tmp_path / name)
 
 
+def test_a_folder_that_a_model_was_saved_to_serves_as_its_weights(
+    weights: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    with pytest.raises(MissingFileError, match=r"saved is a folder without model\.safetensors or"):
+        tiny(folder)
+    (folder / "model.safetensors").write_bytes(weights.read_bytes())
+    assert tiny(folder).fingerprint() == tiny(weights).fingerprint()
+
+
 def test_a_weights_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"--weights .*nowhere\.pth: no such file"):
         tiny(tmp_path / "nowhere.pth")

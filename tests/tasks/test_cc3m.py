@@ -1,11 +1,12 @@
 import gzip
 import logging
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from epalm.errors import DataError, MalformedFileError, MissingFileError
+from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks.records import Example
 from epalm.tasks.registry import load_media, load_task
 from tests.tasks.cc3m_files import (
@@ -83,16 +84,36 @@ def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
         load_media("cc3m", tmp_path)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "was not found"), (b"\xff", "not UTF-8")])
-def test_a_photo_of_a_shard_without_readable_text_is_refused(
-    tmp_path: Path, content: bytes | None, message: str
-) -> None:
+def test_a_text_of_a_shard_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     write_cc3m_shards(tmp_path)
     file = tmp_path / "cc3m" / "train" / "00000" / "000000001.txt"
-    file.unlink()
-    if content:
-        file.write_bytes(content)
-    with pytest.raises(DataError, match=f"{file} .*{message}"):
+    file.write_bytes(b"\xff")
+    with pytest.raises(MalformedFileError, match=f"{file} is not UTF-8"):
+        read(tmp_path, "train")
+
+
+@pytest.mark.parametrize("write", [write_cc3m_shards, write_cc3m_tars])
+def test_an_absent_text_counts_as_an_empty_one(
+    write: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path)
+    lone = tmp_path / "cc3m" / "train" / "00002"
+    if write is write_cc3m_shards:
+        lone.mkdir()
+        (lone / "3.jpg").write_bytes(b"")
+    else:
+        with tarfile.open(f"{lone}.tar", "w") as shard:
+            add_member(shard, "3.jpg", b"photo")
+    assert len(load_media("cc3m", tmp_path).items) == 5
+    assert len(read(tmp_path, "train")) == 2
+    assert caplog.messages[-1].endswith("2 photos without caption left out")
+
+
+def test_shards_without_any_caption_are_refused(tmp_path: Path) -> None:
+    write_cc3m_shards(tmp_path)
+    for file in tmp_path.glob("cc3m/train/*/*.txt"):
+        file.unlink()
+    with pytest.raises(MissingFileError, match=r"none of its 3 photos has a caption.*caption_col"):
         read(tmp_path, "train")
 
 
@@ -124,16 +145,6 @@ def test_the_order_and_folders_of_members_do_not_matter(tmp_path: Path) -> None:
         ("train/x-train-0001/b/1.PNG", ("two",)),
         ("train/x-train-0001/a/1.jpg", ("one",)),
     ]
-
-
-def test_a_photo_of_a_tar_file_without_text_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "train" / "0.tar"
-    file.parent.mkdir()
-    with tarfile.open(file, "w") as shard:
-        add_member(shard, "1.jpg", b"photo")
-    assert len(load_media("cc3m", tmp_path).items) == 1
-    with pytest.raises(MissingFileError, match=f"{file} holds no text of the stem of 1.jpg"):
-        read(tmp_path, "train")
 
 
 @pytest.mark.parametrize(

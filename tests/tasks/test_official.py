@@ -206,3 +206,12 @@ def test_the_released_codes_data_folder_serves_all_its_sets(tmp_path: Path) -> N
         media = load_media(name, tmp_path)
         assert media.root == tmp_path
         assert media.items[0].folder == tmp_path / folder
+
+
+@pytest.mark.parametrize("name", ["vqa2", "vqa2 as VL-T5", "coco-caption", "okvqa"])
+def test_all_of_coco_may_lie_in_a_folder_of_its_name(name: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    (tmp_path / "coco").mkdir()
+    layout.write(tmp_path / "coco")
+    assert load_media("coco", tmp_path).items
+    assert load_task(layout.task, tmp_path).examples(layout.train, tmp_path)
