@@ -164,12 +164,12 @@ def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:
         out_console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
     if not evaluation.scores:
+        from epalm.evaluate.submission import submit_command
+
         count = counted(len(evaluation.answered), "prediction")
         _note(f"{finished.folder / 'predictions.jsonl'}: {count} without scores")
-        _note(
-            f"{evaluation.split} has no answers; what a server takes is written by "
-            f"`epalm-eval submit {finished.folder} --format vqa`, nocaps or gqa"
-        )
+        if command := submit_command(finished.folder, evaluation):
+            _note(f"write what the server takes: {command}")
         return
     from epalm.evaluate.asked import transfer
     from epalm.model.saved import RunRecord

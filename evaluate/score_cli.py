@@ -79,14 +79,21 @@ def submit(
     evaluation: Annotated[
         Path, typer.Argument(metavar="RUN/eval/SPLIT", help="Folder of an evaluation.")
     ],
-    form: Annotated[str, typer.Option("--format", help="vqa, nocaps or gqa.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
+    form: Annotated[
+        str, typer.Option("--format", help="vqa, nocaps or gqa; default: of the task's server.")
+    ] = "",
 ) -> None:
     """Write what a run predicted as the server of a benchmark takes it."""
     from epalm.evaluate.submission import write_submission
 
-    count = write_submission(evaluation, form, out)
-    _note(f"{out}: {counted(count, 'answer')} for {form}")
+    form, found = write_submission(evaluation, form, out)
+    _note(f"{out}: {counted(len(found.answered), 'answer')} of {found.split} for {form}")
+    if found.scores:
+        _note(
+            f"{found.split} has answers, and scores.json its scores: the file is for the "
+            "benchmark's own evaluation program"
+        )
 
 
 def install_spice(

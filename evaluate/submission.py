@@ -1,6 +1,7 @@
 """Files for the servers that score splits without published answers."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,36 +9,76 @@ from epalm.cache.durable import write_file
 from epalm.console import counted
 from epalm.errors import DataError, UsageError
 from epalm.evaluate.records import Answered, Evaluation, make_place, read_evaluation
+from epalm.tasks.records import Kind
 
 Row = dict[str, str | int]
 
+SERVERS = {"vqa2": "vqa", "okvqa": "vqa", "gqa": "gqa", "nocaps-caption": "nocaps"}
+"""Task -> format of its server; other tasks have none that is known here."""
 
-def write_submission(folder: Path, form: str, out: Path) -> int:
+KINDS: dict[str, Kind] = {"vqa": "qa", "gqa": "qa", "nocaps": "caption"}
+"""Format -> what it holds."""
+
+
+def write_submission(folder: Path, form: str, out: Path) -> tuple[str, Evaluation]:
     """Write what was predicted as a server wants it.
+
+    A split that has answers is written too: the benchmarks' own evaluation programs take the same
+    files.
 
     Args:
         folder: RUN/eval/SPLIT.
-        form: a key of `FORMATS`.
+        form: a key of `FORMATS`; empty for that of the task's server.
         out: the file; written whole or not at all.
 
     Returns:
-        How many answers it holds.
+        The format, and the evaluation that was written in it.
 
     Raises:
-        UsageError: no such format.
+        UsageError: no such format, another one than the task's server takes, none where it has no
+            server, or one that holds answers where captions were asked for, or the other way round.
         MissingFileError: the folder holds no evaluation.
         MalformedFileError: its files cannot be read.
         DataError: the evaluation does not hold the whole split, an id is not what the server
             knows, or the file cannot be written.
     """
-    if form not in FORMATS:
+    if form and form not in FORMATS:
         raise UsageError(f"no server takes the format {form!r}: choose one of {', '.join(FORMATS)}")
     evaluation = read_evaluation(folder)
+    form = _settled(form, evaluation)
     _check_whole(folder, evaluation)
     rows = [FORMATS[form](one) for one in evaluation.answered]
     make_place(out)
     write_file(out, json.dumps(rows, ensure_ascii=False) + "\n")
-    return len(rows)
+    return form, evaluation
+
+
+def submit_command(folder: Path, evaluation: Evaluation) -> str:
+    """What writes the evaluation's submission; empty where no server would take one."""
+    form = SERVERS.get(evaluation.task)
+    if not form or evaluation.skipped or len(evaluation.answered) < evaluation.split_size:
+        return ""
+    return f"epalm-eval submit {shlex.quote(str(folder))} --format {form} --out answers.json"
+
+
+def _settled(form: str, evaluation: Evaluation) -> str:
+    """The format that was named, or else that of the task's server."""
+    task, kind = evaluation.task, evaluation.kind
+    server = SERVERS.get(task)
+    if not form and not server:
+        fitting = " or ".join(name for name, held in KINDS.items() if held == kind)
+        raise UsageError(
+            f"no server of the task {task} is known: name the format with --format {fitting}"
+        )
+    if form and server and form != server:
+        raise UsageError(
+            f"the server of {task} takes --format {server}, found {form}: leave it out"
+        )
+    form = form or server or ""
+    if KINDS[form] != kind:
+        held, asked = ("answers", "captions") if kind == "caption" else ("captions", "answers")
+        raise UsageError(f"--format {form} holds {held}, and {task} asks for {asked}")
+    return form
 
 
 def _check_whole(folder: Path, evaluation: Evaluation) -> None:

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from epalm.evaluate import cli
+from epalm.evaluate.submission import SERVERS
 from epalm.model.saved import RunRecord
 from tests.evaluate.helpers import TinyRun, call, evaluation, make_run
 
@@ -74,7 +75,7 @@ def test_another_way_to_answer_is_recorded_in_a_folder_of_its_own(
     assert scores["settings"]["decoding"] == words
 
 
-def test_a_split_without_answers_names_the_command_for_a_server(
+def test_a_split_without_answers_says_so_once_and_what_a_server_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path)
@@ -83,8 +84,13 @@ def test_a_split_without_answers_names_the_command_for_a_server(
     fixed = ("--split", "server", "--run", run.folder, "--quiet")
     assert call(monkeypatch, *fixed) == 0
     err = " ".join(capfd.readouterr().err.split())
-    assert "predictions.jsonl: 1 prediction without scores server has no answers" in err
-    assert f"`epalm-eval submit {run.folder / 'eval' / 'server'} --format vqa`" in err
+    assert err.count("has no answers") == 1
+    assert err.endswith("predictions.jsonl: 1 prediction without scores")
+    monkeypatch.setitem(SERVERS, "manifest", "gqa")
+    assert call(monkeypatch, *fixed) == 0
+    folder = run.folder / "eval" / "server"
+    named = f"write what the server takes: epalm-eval submit {folder} --format gqa --out "
+    assert named in " ".join(capfd.readouterr().err.split())
     assert call(monkeypatch, *fixed, "--json") == 0
     assert json.loads(capfd.readouterr().out)["scores"] == {}
 

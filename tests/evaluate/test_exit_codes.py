@@ -81,6 +81,8 @@ WRONG = {
     "submit whole --format gqa": "Missing option",
     "submit whole --format coco --out answers.json": "choose one of vqa, nocaps, gqa",
     "submit absent --format coco --out answers.json": "choose one of vqa, nocaps, gqa",
+    "submit whole --out answers.json": "no server of the task manifest is known",
+    "submit whole --format nocaps --out answers.json": "holds captions, and manifest asks",
     "report": "Missing argument",
     "report tiny --bogus": "No such option",
     "compare": "Missing argument",
