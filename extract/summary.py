@@ -10,7 +10,7 @@ from pathlib import Path
 
 from epalm.cache.store import Store
 from epalm.cache.worklog import Work, note_work
-from epalm.console import byte_size, duration
+from epalm.console import byte_size, counted, duration
 from epalm.devices import peak_device_memory, pick_device
 from epalm.errors import EpalmError
 from epalm.extract.loading import Request, load_batches
@@ -104,8 +104,8 @@ def describe_estimate(found: Estimate, plan: Plan) -> str:
     else:
         pace = f"about {duration(found.seconds)} at {found.per_second} {plan.unit}/s"
     line = (
-        f"would write {found.store}: {found.records} {plan.unit}, {plan.spec.shape} "
-        f"{plan.spec.dtype}, {byte_size(found.bytes)}, {found.shards} shards, {pace}"
+        f"would write {found.store}: {_media(found.records, plan)}, {plan.spec.shape} "
+        f"{plan.spec.dtype}, {byte_size(found.bytes)}, {counted(found.shards, 'shard')}, {pace}"
     )
     if found.break_even_epochs is None:
         return line
@@ -115,9 +115,13 @@ def describe_estimate(found: Estimate, plan: Plan) -> str:
     )
 
 
+def _media(count: int, plan: Plan) -> str:
+    return counted(count, plan.unit.removesuffix("s"))
+
+
 def describe_report(report: Report, plan: Plan) -> str:
     """A finished run in one line."""
-    what = f"{plan.out}: {report.records} {plan.unit}, {byte_size(plan.spec.nbytes)}"
+    what = f"{plan.out}: {_media(report.records, plan)}, {byte_size(plan.spec.nbytes)}"
     if not report.encoded and not report.missing:
         return f"{what}, complete before: nothing to do"
     rate = report.encoded / report.seconds
