@@ -1,5 +1,6 @@
 """The frozen language model: Hugging Face's OPT, unchanged."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,9 @@ weights that are not quantised."""
 
 HASHED_BYTES = 1 << 24
 """Of a weight that are copied at one time for its digest."""
+
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]*\w")
+"""organisation/name; the hub's few models without an organisation are no OPTs."""
 
 
 def load_language_model(
@@ -87,6 +91,11 @@ def load_config(name: str, precision: str) -> OPTConfig:
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
+    if not Path(name).is_dir() and not HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"there is no folder {Path(name).absolute()}, and {name!r} is no hub id: give --lm a "
+            "local folder, or a hub id such as facebook/opt-125m"
+        )
     disable_progress_bar()  # it would ignore --quiet
     try:
         config = AutoConfig.from_pretrained(name)
@@ -145,9 +154,10 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def _load_message(what: str, name: str, error: Exception) -> str:
-    place = "the folder" if Path(name).is_dir() else "the hub (or the local cache if offline)"
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    folder, hub = Path(name).absolute(), "the hub (or the local cache if offline)"
+    place = "the folder" if folder.is_dir() else f"{hub}, and there is no folder {folder}"
+    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return (
-        f"no {what} could be loaded as {name!r} from {place}: {first_line} "
+        f"no {what} could be loaded as {name!r} from {place}: {first_line}. "
         "Give --lm a hub id such as facebook/opt-125m, or a local folder"
     )

@@ -107,6 +107,10 @@ def command(
     from epalm.cache.place import absolute
     from epalm.cache.store import Store
     from epalm.train.asked import asked_task
+
+    spec = Store.open(features).spec  # torch, imported below, takes seconds: mistakes come first
+    wanted, root = asked_task(task, spec, data_root)
+
     from epalm.train.dry_run import show_plan
     from epalm.train.parallel import joined, own_group
     from epalm.train.recipe import amount_of_data, default_recipe, load_recipe
@@ -116,8 +120,6 @@ def command(
 
     group = own_group()
     configure_logging(quiet=quiet or not group.leads)
-    spec = Store.open(features).spec
-    wanted, root = asked_task(task, spec, data_root)
     recipe_name = recipe or default_recipe(wanted.name)
     local = str(Path(lm).absolute()) if lm and Path(lm).is_dir() else lm
     named = {

@@ -13,7 +13,7 @@ from epalm.metrics.registry import load_metric
 from epalm.model.assembly import ModelSettings, build_model
 from epalm.model.blocked import block_weights
 from epalm.model.epalm import EPALM, parameter_counts
-from epalm.model.language_model import weights_digest
+from epalm.model.language_model import load_config, weights_digest
 from epalm.model.layers import compile_layers
 from epalm.model.recompute import recompute_last
 from epalm.model.saved import RunRecord
@@ -89,9 +89,11 @@ def check_request(request: Request, spec: StoreSpec) -> None:
 
     Raises:
         CacheMismatchError: see `check_store`.
+        ModelError: see `load_config`.
         UsageError: options that exclude each other, or too many processes.
     """
     check_store(spec, request.recipe)
+    load_config(request.recipe.lm, request.recipe.lm_precision)
     check_share(request.group, request.recipe)
     if request.text_states and request.shard:
         raise UsageError(

@@ -11,9 +11,10 @@ from torch import nn
 from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.errors import MissingToolError, ModelError
+from epalm.model import language_model
 from epalm.model.batch import Batch
 from epalm.model.epalm import trainable
-from epalm.model.language_model import load_language_model, weights_digest
+from epalm.model.language_model import load_config, load_language_model, weights_digest
 from epalm.model.quantised import QuantisedLinear, weight_count
 from tests.fakes import save_language_model
 from tests.model.helpers import tiny_epalm
@@ -75,6 +76,24 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         load_language_model(str(tmp_path), "fp8")
     with pytest.raises(ModelError, match="from the folder"):
         load_language_model(str(tmp_path), "fp32")
+
+
+@pytest.mark.parametrize(
+    "name", ["models/old/opt-mini", "./opt-mini", "../opt-mini", "/opt-mini", "opt-mini", "a/"]
+)
+def test_a_name_that_is_no_hub_id_is_a_folder_that_is_missing(name: str) -> None:
+    with pytest.raises(ModelError, match=r"there is no folder /.* is no hub id: give --lm"):
+        load_config(name, "fp32")
+
+
+def test_a_name_that_could_be_either_is_said_to_be_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(name: str) -> None:
+        raise OSError(f"cannot connect for {name}.\nmore lines")
+
+    monkeypatch.setattr(language_model.AutoConfig, "from_pretrained", offline)
+    words = r"from the hub .*, and there is no folder /.*/models/opt-mni: cannot .*/opt-mni\. Give"
+    with pytest.raises(ModelError, match=words):
+        load_config("models/opt-mni", "fp32")
 
 
 @pytest.mark.parametrize("precision", QUANTISED)

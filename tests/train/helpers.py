@@ -78,9 +78,10 @@ def train_command(world: World, *extra: str) -> list[str]:
     return [*map(str, options), "--name", "run", "--device", "cpu", *extra]
 
 
-def start(arguments: list[str]) -> "subprocess.Popen[str]":
-    """`epalm-train` in a process of its own."""
-    command = [sys.executable, "-c", "from epalm.train.cli import main; main()", *arguments]
+def start(arguments: list[str], before: str = "pass") -> "subprocess.Popen[str]":
+    """`epalm-train` in a process of its own; `before` is run in front of it."""
+    code = f"{before}; from epalm.train.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

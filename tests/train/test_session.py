@@ -14,6 +14,7 @@ from epalm.cache.store import Store
 from epalm.errors import (
     CacheMismatchError,
     EpalmError,
+    ModelError,
     RecipeError,
     Stopped,
     UnknownSplitError,
@@ -186,7 +187,6 @@ def test_a_wrong_split_is_named(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--features", "nowhere.zarr"], 1, "found nothing at nowhere.zarr: run `epalm-extract`"),
         (["--set", "epoch=3"], 2, "unknown key 'epoch'"),
         (["--set", "encoder=vit-b16"], 4, "epalm-extract --encoder vit-b16"),
     ],
@@ -199,6 +199,23 @@ def test_a_mistake_is_one_line_and_an_exit_code(
     assert process.returncode == code
     assert len(errors.strip().splitlines()) == 1
     assert words in errors
+
+
+def test_a_wrong_path_is_found_before_torch_is_imported(world: World) -> None:
+    no_torch = "import sys; sys.modules['torch'] = None"
+    process = start(train_command(world, "--features", "nowhere.zarr"), before=no_torch)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert len(errors.strip().splitlines()) == 1
+    assert "found nothing at nowhere.zarr: run `epalm-extract`" in errors
+
+
+def test_a_misspelt_language_model_is_found_before_data_is_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(data, "index_store")
+    with pytest.raises(ModelError, match=r"there is no folder .*/opt-mini"):
+        run(world, "--lm", "./opt-mini")
 
 
 def test_the_record_survives_a_round_trip(world: World) -> None:
