@@ -58,7 +58,14 @@ def asked_task(
     name = task or record.task
     recorded = spec.data_root if task else record.data_root
     root = resolve_data_root(data_root, recorded=recorded, task=name)
-    found = load_task(name, root)
+    try:
+        found = load_task(name, root)
+    except UsageError as error:
+        if MANIFEST not in spec.tasks:
+            raise
+        raise UsageError(
+            f"{error}; the questions of a manifest, as of this store, are --task {MANIFEST}"
+        ) from error
     answers = "{prompt}" in record.model.template
     if answers != (found.kind == "qa"):
         learnt, asked = ("answer questions", "captions") if answers else ("caption", "answers")
@@ -100,18 +107,23 @@ def about(named: str, task: Task, record: RunRecord, spec: StoreSpec, features: 
         features: its path or URL.
 
     Returns:
-        The task's title if one was named, then the store's name without ending if it is not the
-        run's own store and is called neither `<dataset>_<encoder>`, as extraction calls it, nor
-        like its data set. Without a named task, a store of the same vectors is the run's own.
+        The task's title if another one was named than the run's own, then the store's name without
+        ending if it is not the run's own store and is called neither `<dataset>_<encoder>`, as
+        extraction calls it, nor like its data set. About the run's own task, a store of the same
+        vectors is the run's own, and one of a manifest is always named: the same files may stand
+        behind both.
     """
     stem = PurePath(features.rstrip("/")).stem
     usual = (spec.dataset, f"{spec.dataset}_{spec.encoder.replace('-', '')}")
     own = features == record.features
-    if named:
+    published = task.name != MANIFEST
+    if named and not (published and named == record.task):
         parts = [title_of(task, spec), "" if own or stem in usual else stem]
     else:
         names = ("dataset", *FIELDS_OF_MEDIA)
-        parts = ["" if own or not record.differing(spec.comparable(), names) else stem]
+        same = own or not record.differing(spec.comparable(), names)
+        other_media = published and spec.dataset != record.store["dataset"]
+        parts = ["" if same or (other_media and stem in usual) else stem]
     return "-".join(part for part in parts if part)
 
 

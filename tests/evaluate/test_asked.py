@@ -14,7 +14,7 @@ from PIL import Image
 from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, MalformedFileError, UsageError
-from epalm.evaluate.asked import about, check_store, find_media, taught_split, transfer
+from epalm.evaluate.asked import about, asked_task, check_store, find_media, taught_split, transfer
 from epalm.evaluate.protocol import Protocol
 from epalm.evaluate.session import Request, evaluate
 from epalm.model.saved import RunRecord
@@ -143,6 +143,37 @@ def test_the_runs_own_vectors_keep_the_splits_name_wherever_they_lie(tiny: TinyR
     assert about("", task, record, store_spec(), record.features) == ""
     assert about("", task, record, store_spec(), "https://host/copy.zarr/") == ""
     assert about("", task, record, clip_spec(), "cache/msvd_8.zarr") == "msvd_8"
+
+
+@pytest.mark.parametrize(
+    ("features", "name"),
+    [
+        ("cache/coco-test2015_tinyvit.zarr", ""),
+        ("s3://bucket/coco-test2015.zarr", ""),
+        ("cache/half.zarr", "half"),
+    ],
+)
+def test_a_folder_is_called_the_same_whether_the_runs_own_task_is_named_or_not(
+    tiny: TinyRun, features: str, name: str
+) -> None:
+    record = RunRecord.load(tiny.folder)
+    record = replace(record, task="vqa2", store=record.store | {"dataset": "coco"})
+    photos, task = replace(store_spec(), dataset="coco-test2015"), load_task("vqa2", tiny.data)
+    for named in ("", "vqa2"):
+        assert about(named, task, record, photos, features) == name
+    assert about("okvqa", load_task("okvqa"), record, photos, "cache/half.zarr") == "okvqa-half"
+    sparse = replace(clip_spec(), dataset="coco")
+    assert about("vqa2", task, record, sparse, "cache/coco_tinyvit.zarr") == "coco_tinyvit"
+
+
+@pytest.mark.parametrize(("tasks", "told"), [(("manifest",), True), (("msvd-qa",), False)])
+def test_a_name_that_is_no_task_is_told_how_a_manifest_is_named(
+    tiny: TinyRun, *, tasks: tuple[str, ...], told: bool
+) -> None:
+    record, spec = RunRecord.load(tiny.folder), replace(store_spec(), tasks=tasks)
+    with pytest.raises(UsageError, match="'my-birds' is no task") as caught:
+        asked_task("my-birds", record, spec, tiny.data)
+    assert str(caught.value).endswith("are --task manifest") == told
 
 
 def test_what_was_not_compared_is_said(tiny: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
