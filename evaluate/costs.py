@@ -46,6 +46,11 @@ class Costs:
     evaluation: Cost
 
 
+def amount(count: int, noun: str) -> str:
+    """So many things, for tables: "1 step", "2,000 steps"."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
 def extraction_cost(features: str) -> Cost | None:
     """Of the store, from the log beside it."""
     work = read_work(features)
@@ -64,17 +69,17 @@ def training_cost(metrics_file: Path) -> Cost | None:
         seconds=float(lines[-1]["seconds"]),
         memory=max(int(line["memory"]) for line in lines),
         device_memory=max(int(line["device_memory"]) for line in lines),
-        note=f"{int(lines[-1]['step']):,} steps",
+        note=amount(int(lines[-1]["step"]), "step"),
     )
 
 
 def evaluation_cost(evaluation: Evaluation) -> Cost:
     """Of answering and scoring, from the evaluation itself."""
-    noun = "captions" if evaluation.kind == "caption" else "questions"
+    noun = "caption" if evaluation.kind == "caption" else "question"
     return Cost(
         evaluation.seconds,
         evaluation.memory,
         evaluation.device,
         evaluation.device_memory,
-        note=f"{len(evaluation.answered):,} {noun}",
+        note=amount(len(evaluation.answered), noun),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
 from epalm.evaluate.asked import find_media, transfer
-from epalm.evaluate.costs import Costs, evaluation_cost, extraction_cost, training_cost
+from epalm.evaluate.costs import Costs, amount, evaluation_cost, extraction_cost, training_cost
 from epalm.evaluate.records import SCORES_FILE, Evaluation, read_evaluation
 from epalm.evaluate.report import ReportData, write_report
 from epalm.model.saved import RunRecord
@@ -31,10 +31,12 @@ class Shown:
     Attributes:
         run: the run's folder.
         evaluation: what it found.
+        manner: see the function of that name.
     """
 
     run: Path
     evaluation: Evaluation
+    manner: str = ""
 
     @property
     def record(self) -> RunRecord:
@@ -63,20 +65,30 @@ class Shown:
         return find_media(spec, Path(self.evaluation.data_root or record.data_root))
 
 
-def evaluated(run: Path) -> list[Path]:
-    """The folders of a run's scored evaluations, the newest last.
+def manner(folder: Path, evaluation: Evaluation) -> str:
+    """How an evaluation was asked, as its folder's name has it after the split.
+
+    Returns:
+        E.g. "first40-beams3"; empty for the whole split, in the run's own way.
+    """
+    return f"-{folder.name}-".partition(f"-{evaluation.split}-")[2].rstrip("-")
+
+
+def evaluated(run: Path) -> dict[Path, Evaluation]:
+    """A run's scored evaluations by their folders, the newest last.
 
     Raises:
         MissingFileError: it has none.
         MalformedFileError: a scores.json is damaged.
     """
     files = sorted((run / "eval").glob(f"*/{SCORES_FILE}"), key=lambda it: it.stat().st_mtime)
-    files = [file for file in files if read_evaluation(file.parent).scores]
-    if not files:
+    read = {file.parent: read_evaluation(file.parent) for file in files}
+    found = {folder: evaluation for folder, evaluation in read.items() if evaluation.scores}
+    if not found:
         raise MissingFileError(
             f"{run} was not evaluated yet: run `epalm-eval --run {run} --split val`"
         )
-    return [file.parent for file in files]
+    return found
 
 
 def find_control(run: Path, folder: Path) -> Shown | None:
@@ -103,14 +115,22 @@ def write_page(run: Path, folder: Path) -> Path:
         MissingFileError: there is no evaluation, or no run.
         MalformedFileError: its files are damaged.
     """
-    own = Shown(run, read_evaluation(folder))
+    evaluation = read_evaluation(folder)
+    own = Shown(run, evaluation, manner(folder, evaluation))
     control = None if own.evaluation.blind else find_control(run.resolve(), folder)
     shown = [control, own] if control else [own]
     page = folder / REPORT_FILE
     moved = transfer(own.record, own.evaluation)
-    data = _data(f"{own.evaluation.run}{_asked(moved)}, {own.evaluation.split}", shown)
+    data = _data(f"{evaluation.run}{_asked(moved)}, {split_words([own])}", shown)
     write_report(page, replace(data, lead=_lead(own.record), transfer=moved))
     return page
+
+
+def split_words(shown: Sequence[Shown]) -> str:
+    """The split, and after it the manner of asking where all have one: "val-first40"."""
+    ways = {one.manner for one in shown}
+    way = ways.pop() if len(ways) == 1 else ""
+    return "-".join(part for part in (shown[0].evaluation.split, way) if part)
 
 
 def write_comparison(
@@ -128,7 +148,7 @@ def write_comparison(
         UsageError: they are of different tasks or splits.
     """
     last = shown[-1].evaluation
-    named = title or f"{last.task}, {last.split}: {len(shown)} runs"
+    named = title or f"{last.task}, {split_words(shown)}: {amount(len(shown), 'run')}"
     write_report(page, replace(_data(named, shown), lead=lead))
 
 

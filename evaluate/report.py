@@ -19,6 +19,7 @@ from epalm.evaluate.plots import colour, curves_figure, inline_svg, png, reliabi
 from epalm.evaluate.published import OWN, Published, published
 from epalm.evaluate.records import Evaluation, Score
 from epalm.evaluate.tables import (
+    asked_words,
     breakdown_tables,
     cost_rows,
     difference_rows,
@@ -136,6 +137,7 @@ def _facts(data: ReportData) -> list[tuple[str, str]]:
     evaluation = data.evaluations[-1]
     noun = "captions" if evaluation.kind == "caption" else "questions"
     learnt = zip(("learnt from", "asked about"), data.transfer or (), strict=False)
+    answering = [("decoding", _answering(evaluation))] if _answering(evaluation) else []
     known = data.costs.get(evaluation.run)
     trained = [("trained parameters", f"{known.trained:,}")] if known else []
     return [
@@ -143,14 +145,23 @@ def _facts(data: ReportData) -> list[tuple[str, str]]:
         ("task", evaluation.task),
         ("split", evaluation.split),
         (noun, f"{len(evaluation.answered):,}"),
+        *answering,
         *trained,
     ]
+
+
+def _answering(evaluation: Evaluation) -> str:
+    return evaluation.settings.get("decoding", "")
 
 
 def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
     warnings = []
     for one in evaluations:
         prefix = f"{one.run}: " if len(evaluations) > 1 else ""
+        if len(one.answered) + len(one.skipped) < one.split_size:
+            warnings.append(f"{prefix}{asked_words(one)}")
+        if _answering(one) != _answering(evaluations[-1]):
+            warnings.append(f"{prefix}{_answering(one)}")
         if one.blind:
             warnings.append(f"{prefix}blind control, each question saw another medium")
         if one.skipped:

@@ -1,7 +1,7 @@
 """`epalm-eval report` and `epalm-eval compare`: pages and tables of what was evaluated before."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +46,7 @@ def report(
     if not wanted:
         raise MissingFileError(
             f"{folder}/eval has no {split}, it has {', '.join(one.name for one in found)}: name "
-            f"one of these, or run `epalm-eval --run {folder} --split {split}`"
+            f"one of these, or evaluate more with `epalm-eval --run {folder}`"
         )
     for one in wanted:
         _say(str(write_page(folder, one)))
@@ -61,7 +61,11 @@ def compare(
         ),
     ],
     split: Annotated[
-        str, typer.Option(help="Split; default: the one evaluated last, or named, of the first.")
+        str,
+        typer.Option(
+            help="Folder under RUN/eval, e.g. val or val-first100; default: the newest that all "
+            "have of a whole split, with the right media, in the run's own way."
+        ),
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Also write a page, e.g. compare.html.")] = None,
     runs: RUNS = Path("runs"),
@@ -77,8 +81,9 @@ def compare(
     from epalm.evaluate.compare import check_comparable
     from epalm.evaluate.pages import write_comparison
     from epalm.evaluate.records import make_place
+    from epalm.evaluate.selection import named_on_the_command_line, select
 
-    shown = _chosen([_named(runs, name) for name in runs_named], split)
+    shown = select([named_on_the_command_line(runs, name) for name in runs_named], split)
     check_comparable([one.evaluation for one in shown])
     if out:
         make_place(out)
@@ -97,14 +102,16 @@ def compare(
 def comparison_table(shown: list["Shown"]) -> Table:
     """A column per run: scores, the headline's difference to the first, parameters, time."""
     from epalm.evaluate.compare import difference
-    from epalm.evaluate.tables import cost_rows, difference_cells, label, score_rows
+    from epalm.evaluate.pages import split_words
+    from epalm.evaluate.tables import asked_words, cost_rows, difference_cells, label, score_rows
 
     evaluations = [one.evaluation for one in shown]
     first = evaluations[0]
-    table = Table(title=f"{first.task} {first.split}")
+    table = Table(title=f"{first.task} {split_words(shown)}")
     table.add_column("score × 100")  # noqa: RUF001 - the sign, not the letter
     for one in evaluations:
-        table.add_column(one.run + ", blind" * one.blind, justify="right", overflow="fold")
+        table.add_column(one.run, justify="right", overflow="fold")
+    table.add_row("asked", *map(asked_words, evaluations))
     for row in score_rows(evaluations):
         table.add_row(row["name"], *(f"{cell['value']}\n{cell['range']}" for cell in row["cells"]))
     found = [difference_cells(difference(one, first)) for one in evaluations[1:]]
@@ -134,60 +141,6 @@ def _published_table(one: "Shown") -> Table | None:
     return table
 
 
-def _named(runs: Path, name: str) -> tuple[Path, Path | None]:
-    """A run's folder, and that of its evaluation if the name is RUN/eval/FOLDER."""
-    from epalm.evaluate.records import summary_file
-    from epalm.evaluate.session import find_run
-
-    for folder in (Path(name), runs / name):
-        if folder.absolute().parent.name == "eval" and summary_file(folder).is_file():
-            return find_run(runs, str(folder.absolute().parents[1])), folder
-    return find_run(runs, name), None
-
-
-def _chosen(named: list[tuple[Path, Path | None]], split: str) -> list["Shown"]:
-    """Each run's evaluation, the one named or that on the split, with names that differ."""
-    from epalm.evaluate.pages import BLIND, Shown, evaluated
-    from epalm.evaluate.records import read_evaluation
-
-    run, folder = named[0]
-    if not split and folder:
-        split = read_evaluation(folder).split
-    split = split or evaluated(run)[-1].name.removesuffix(BLIND)
-    folders = [folder or _evaluation_folder(run, split) for run, folder in named]
-    shown = [
-        Shown(run, read_evaluation(found)) for (run, _), found in zip(named, folders, strict=True)
-    ]
-    for names in (
-        [one.evaluation.run for one in shown],
-        [f"{one.run.resolve().parent.name}/{one.evaluation.run}" for one in shown],
-        [
-            f"{one.evaluation.run}/eval/{found.name}"
-            for one, found in zip(shown, folders, strict=True)
-        ],
-    ):
-        if len(set(names)) == len(names):
-            break
-    return [
-        replace(one, evaluation=replace(one.evaluation, run=name))
-        for one, name in zip(shown, names, strict=True)
-    ]
-
-
-def _evaluation_folder(run: Path, split: str) -> Path:
-    """RUN/eval/<split>, or <split>-blind of a run that was trained so."""
-    from epalm.evaluate.pages import BLIND, evaluated
-
-    found = {folder.name: folder for folder in evaluated(run)}
-    for name in (split, split + BLIND):
-        if name in found:
-            return found[name]
-    raise MissingFileError(
-        f"{run} was evaluated on {', '.join(found)}, not on {split}: run "
-        f"`epalm-eval --run {run} --split {split}`, or name one of these as {run}/eval/FOLDER"
-    )
-
-
 def _as_json(shown: list["Shown"]) -> dict[str, Any]:
     from epalm.evaluate.compare import difference
     from epalm.evaluate.published import published
@@ -201,6 +154,8 @@ def _as_json(shown: list["Shown"]) -> dict[str, Any]:
                 "run": one.evaluation.run,
                 "folder": str(one.run),
                 "blind": one.evaluation.blind,
+                "asked": len(one.evaluation.answered) + len(one.evaluation.skipped),
+                "split_size": one.evaluation.split_size,
                 "scores": {name: asdict(score) for name, score in one.evaluation.scores.items()},
                 "difference": asdict(found) if found else None,
                 "costs": asdict(one.costs()),

@@ -5,7 +5,7 @@ from typing import Any
 
 from epalm.console import byte_size, duration
 from epalm.evaluate.compare import Difference, difference
-from epalm.evaluate.costs import Cost, Costs
+from epalm.evaluate.costs import Cost, Costs, amount
 from epalm.evaluate.records import Evaluation, Score
 
 GROUPS_AT_MOST = 24
@@ -39,6 +39,13 @@ def signed(value: float) -> str:
 def probability(p: float) -> str:
     """A p-value, not more precise than it is."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def asked_words(evaluation: Evaluation) -> str:
+    """How many examples were asked: "150 questions", "first 40 of 150 questions"."""
+    noun = "caption" if evaluation.kind == "caption" else "question"
+    asked, size = len(evaluation.answered) + len(evaluation.skipped), evaluation.split_size
+    return f"first {asked:,} of {amount(size, noun)}" if asked < size else amount(asked, noun)
 
 
 def score_cells(score: Score, *, full: float) -> dict[str, Any]:

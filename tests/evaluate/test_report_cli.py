@@ -1,6 +1,7 @@
 """`epalm-eval report` and `epalm-eval compare`, on evaluations that lie there."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_a_run_asked_blind_stands_beside_but_was_trained_once(tiny: TinyRun) -> 
 def test_a_split_that_was_not_evaluated_says_what_was(tiny: TinyRun) -> None:
     with pytest.raises(MissingFileError, match=r"has no test, it has val"):
         invoke(tiny, "report", "tiny", "--split", "test")
-    with pytest.raises(MissingFileError, match=r"evaluated on val, not on test: run `epalm-eval"):
+    with pytest.raises(MissingFileError, match=r"evaluated on val, not on test: .*`epalm-eval"):
         invoke(tiny, "compare", "tiny", "--split", "test")
 
 
@@ -164,12 +165,93 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(tiny: TinyRun) -> None
 
 def test_an_evaluation_is_compared_by_its_folder(tiny: TinyRun) -> None:
     moved = add_run(tiny, "moved", all_right(), folder="data-val") / "eval" / "data-val"
-    with pytest.raises(MissingFileError, match=r"on data-val, not on val: .*moved/eval/FOLDER"):
+    with pytest.raises(
+        MissingFileError, match=r"tiny has val; moved has data-val.*as in .*/data-val"
+    ):
         invoke(tiny, "compare", "tiny", "moved")
+    with pytest.raises(MissingFileError, match=r"on data-val, not on val: .*moved/eval/FOLDER"):
+        invoke(tiny, "compare", "tiny", "moved", "--split", "val")
     for named in (str(moved), "moved/eval/data-val"):
         found = json.loads(invoke(tiny, "compare", named, "tiny", "--json"))
         assert [one["run"] for one in found["runs"]] == ["moved", "tiny"]
         assert found["runs"][1]["difference"]["value"] == -0.5
+
+
+def add_newer(tiny: TinyRun, run: str, folder: str, found: Evaluation) -> None:
+    """An evaluation that is newer than those before, by whole seconds."""
+    place = tiny.folder.with_name(run) / "eval" / folder
+    write_evaluation(place, replace(found, run=run))
+    newest = max(file.stat().st_mtime for file in place.parent.glob("*/scores.json")) + 5
+    os.utime(place / "scores.json", (newest, newest))
+
+
+def test_by_default_whole_splits_are_compared_however_old(tiny: TinyRun) -> None:
+    add_run(tiny, "control", replace(all_right(), blind=True), folder="val-blind")
+    control = tiny.folder.with_name("control")
+    replace(RunRecord.load(control), blind=True).save(control)
+    few = replace(evaluation(answers=2), split_size=7, skipped=())
+    for folder in ("val-first2", "val-first2-blind", "val-beams3"):
+        add_newer(tiny, "tiny", folder, few)
+    add_newer(tiny, "control", "val-first2-blind", few)
+    found = json.loads(invoke(tiny, "compare", "tiny", "control", "--json"))
+    assert [one["run"] for one in found["runs"]] == ["tiny", "control, blind"]
+    assert [(one["asked"], one["split_size"]) for one in found["runs"]] == [(7, 7), (7, 7)]
+    limited = json.loads(
+        invoke(tiny, "compare", "tiny", "control", "--split", "val-first2", "--json")
+    )
+    assert [one["run"] for one in limited["runs"]] == ["tiny, first2", "control, first2-blind"]
+    assert limited["runs"][0]["asked"] == 2
+
+
+def test_a_control_of_a_run_that_sees_is_never_taken_for_the_run(tiny: TinyRun) -> None:
+    add_run(tiny, "other", replace(all_right(), blind=True), folder="val-blind")
+    with pytest.raises(MissingFileError, match="tiny has val; other has val-blind"):
+        invoke(tiny, "compare", "tiny", "other")
+    with pytest.raises(MissingFileError, match="evaluated on val-blind, not on val"):
+        invoke(tiny, "compare", "tiny", "other", "--split", "val")
+
+
+def test_what_only_some_questions_were_asked_of_is_offered_not_taken(tiny: TinyRun) -> None:
+    add_run(tiny, "other", evaluation(answers=2), folder="val-first2")
+    write_evaluation(tiny.folder / "eval" / "val-first2", evaluation("tiny", answers=2))
+    with pytest.raises(
+        MissingFileError, match=r"--run RUN --split val`, or take `--split val-first2`"
+    ):
+        invoke(tiny, "compare", "tiny", "other")
+
+
+def test_beside_a_named_evaluation_stands_one_of_the_same_split(tiny: TinyRun) -> None:
+    test = add_run(tiny, "other", replace(all_right(), split="test"), folder="test")
+    write_evaluation(tiny.folder / "eval" / "test", replace(evaluation("tiny"), split="test"))
+    add_newer(tiny, "tiny", "val", evaluation())
+    found = json.loads(invoke(tiny, "compare", str(test / "eval" / "test"), "tiny", "--json"))
+    assert found["split"] == "test"
+    assert json.loads(invoke(tiny, "compare", "tiny", "--json"))["split"] == "val"
+
+
+def test_pages_and_tables_say_how_much_was_asked_and_how(
+    tiny: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    beams = replace(
+        evaluation(answers=2), split_size=7, skipped=(), settings={"decoding": "3 beams"}
+    )
+    add_newer(tiny, "tiny", "val-first2-beams3", beams)
+    invoke(tiny, "report", "tiny", "--split", "val-first2-beams3")
+    page = tiny.folder / "eval" / "val-first2-beams3" / "report.html"
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>tiny, val-first2-beams3</h1>" in text
+    assert "<title>tiny, val-first2-beams3</title>" in text
+    assert '<li class="warn">first 2 of 7 questions</li>' in text
+    assert "decoding <b>3 beams</b>" in text
+    out = tmp_path / "compare.html"
+    shown = invoke(tiny, "compare", "tiny/eval/val-first2-beams3", "--out", str(out))
+    for words in ("manifest val-first2-beams3", "tiny, first2-beams3", "first 2 of 7 questions"):
+        assert words in shown
+    assert "<h1>manifest, val-first2-beams3: 1 run</h1>" in out.read_text(encoding="utf-8")
+    both = invoke(tiny, "compare", "tiny/eval/val", "tiny/eval/val-first2-beams3")
+    assert "manifest val " in both
+    assert "7 questions" in both
 
 
 def test_two_evaluations_of_one_run_are_told_apart_by_their_folders(tiny: TinyRun) -> None:
