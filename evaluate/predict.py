@@ -41,7 +41,8 @@ def predict(
     def read(places: list[int]) -> Tensor:
         return torch.from_numpy(source.read([keys[place] for place in places], view=0))
 
-    questions = Questions([example.prompt for example in examples], keys, read)
+    prompts, ids = zip(*((one.prompt, one.question_id) for one in examples), strict=True)
+    questions = Questions(prompts, ids, keys, read)
     with progress("answering", total=len(examples), unit="examples", quiet=quiet) as tick:
         answers = answer_all(
             run.model,

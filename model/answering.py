@@ -14,6 +14,7 @@ from epalm.model.chosen import ChosenBeams, ChosenTokens
 from epalm.model.decode import Decoding, continue_texts
 from epalm.model.epalm import EPALM
 from epalm.model.prefix_cache import PrefixCache
+from epalm.model.room import LongestAnswer, check_prompts
 
 WINDOW = 4
 """Batches whose pictures' prefixes are kept together, so that prompts of like length can be found:
@@ -26,11 +27,13 @@ class Questions:
 
     Attributes:
         prompts: empty for captioning.
+        ids: of the questions, for messages.
         keys: of the picture that each is about.
         read: places among the prompts -> stored vectors of their pictures (B, L, D).
     """
 
     prompts: Sequence[str]
+    ids: Sequence[str]
     keys: Sequence[str]
     read: Callable[[list[int]], Tensor]
 
@@ -73,6 +76,10 @@ class Answer:
 class Answerer(Protocol):
     """A way to answer."""
 
+    @property
+    def longest(self) -> LongestAnswer:
+        """What it adds to a prompt at most."""
+
     def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
         """One answer per question."""
 
@@ -88,6 +95,11 @@ class Generator:
 
     tokenizer: PreTrainedTokenizerBase
     decoding: Decoding
+
+    @property
+    def longest(self) -> LongestAnswer:
+        """See `Answerer`."""
+        return longest_text(self.decoding)
 
     def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
         """The text that follows each prompt."""
@@ -113,6 +125,11 @@ class Generator:
         return list(map(Answer, texts, sums.tolist(), counts.tolist()))
 
 
+def longest_text(decoding: Decoding) -> LongestAnswer:
+    """What generated text adds to a prompt at most."""
+    return LongestAnswer(decoding.max_new_tokens, "max_new_tokens", "lower max_new_tokens")
+
+
 @torch.no_grad()
 def answer_all(
     model: EPALM,
@@ -134,10 +151,16 @@ def answer_all(
         answer: how.
         batch_size: questions per batch.
         tick: called with the size of each finished batch.
+
+    Raises:
+        ModelError: a prompt and the longest answer would outgrow the language model's position
+            table; nothing is answered.
     """
     model.eval()
     device = next(model.parameters()).device
     lengths = [len(ids) for ids in prompt_ids(tokenizer, template, questions.prompts)]
+    positions = model.language_model.config.max_position_embeddings
+    check_prompts(lengths, questions.ids, answer.longest, positions=positions)
     answers: dict[int, Answer] = {}
     for window in windows(questions.keys, WINDOW * batch_size):
         some = {questions.keys[place]: place for place in window}

@@ -160,5 +160,9 @@ def _encode(
 ) -> list[list[int]]:
     if not texts:
         return []
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=begin).input_ids
+    encoded: list[list[int]] = tokenizer(
+        list(texts),
+        add_special_tokens=begin,
+        verbose=False,  # else it warns of long texts, which are refused by the example's name
+    ).input_ids
     return encoded

@@ -20,6 +20,7 @@ from epalm.model.batch import Template, answer_ids
 from epalm.model.decode import check_room, read_text
 from epalm.model.epalm import EPALM
 from epalm.model.prefix_cache import PrefixCache
+from epalm.model.room import LongestAnswer, excerpt
 
 FIRST_READ = 4
 """Answers per question that are read in the first round; each round reads twice as many."""
@@ -86,6 +87,16 @@ class Ranker:
     """Answers with the most probable one of a list."""
 
     answers: AnswerList
+
+    @property
+    def longest(self) -> LongestAnswer:
+        """See `Answerer`."""
+        place = int(self.answers.lengths.argmax())
+        return LongestAnswer(
+            tokens=int(self.answers.lengths[place]),
+            words=f"{excerpt(self.answers.texts[place])}, the list's longest",
+            mend="leave that answer out",
+        )
 
     def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
         """The best answer to each question."""

@@ -54,7 +54,7 @@ def open_data(request: Request, store: Store) -> Data:
     groups = [[example.key for example in part] for part in (train_examples, val_examples)]
     if request.blind:
         source = BlindSource(source, groups, request.seed)
-    drawn = _draw(val_examples, request.recipe.val_examples, request.seed)
+    drawn = draw_validation(val_examples, request.recipe, request.seed)
     return Data(train_examples, drawn, source, order)
 
 
@@ -78,6 +78,11 @@ def draw_training(examples: list[Example], recipe: Recipe, seed: int) -> list[Ex
     if len(drawn) < len(examples):
         logger.info("%d of %d training examples drawn, seed %d", len(drawn), len(examples), seed)
     return drawn
+
+
+def draw_validation(examples: list[Example], recipe: Recipe, seed: int) -> list[Example]:
+    """The examples that every epoch is judged by: all, or as many as the recipe says."""
+    return _draw(examples, recipe.val_examples, seed)
 
 
 def check_store(spec: StoreSpec, recipe: Recipe) -> None:

@@ -5,10 +5,11 @@ from rich.table import Table
 from epalm.cache.store import Store
 from epalm.console import byte_size, out_console
 from epalm.errors import ModelError
-from epalm.train.data import choose_source, select_data
+from epalm.train.data import choose_source, draw_validation, select_data
 from epalm.train.memory import USABLE, MemoryPlan
 from epalm.train.planning import Setup, make_setup, suggestions
 from epalm.train.request import Request
+from epalm.train.room import fitting_texts
 from epalm.train.session import check_request
 from epalm.train.sharding import layer_sharder
 
@@ -20,16 +21,18 @@ def show_plan(request: Request) -> None:
     """Print what the run takes of each process's device, and whether it fits.
 
     Raises:
-        ModelError: it does not fit; what would has been printed.
+        ModelError: it does not fit; what would has been printed. Or see `fitting_texts`.
     """
     store = Store.open(request.features)
     check_request(request, store.spec)
     if request.shard:
         layer_sharder(request.group, request.device, request.recipe)
-    examples, _, selection = select_data(request, store)
+    examples, val_examples, selection = select_data(request, store)
     choice, _ = choose_source(request, selection)
     settings = request.recipe.model_settings(request.task.kind, store.spec)
-    setup = make_setup(request, settings, examples)
+    asked = draw_validation(val_examples, request.recipe, request.seed)
+    texts = fitting_texts(request, settings, examples, asked)
+    setup = make_setup(request, settings, texts, examples)
     resident = choice.reader == "gpu" or (choice.reader == "ram" and setup.placing.cpu)
     stored = selection.need(request.recipe.batch_size).nbytes if resident else 0
     plan = setup.plan(stored)

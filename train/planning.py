@@ -12,9 +12,7 @@ import torch
 from epalm.console import byte_size
 from epalm.memory import free_memory
 from epalm.model.assembly import ModelSettings
-from epalm.model.batch import add_separator
 from epalm.model.epalm import EPALM
-from epalm.model.language_model import load_tokenizer
 from epalm.model.quantised import QUANTISED
 from epalm.tasks.records import Example
 from epalm.train.memory import Load, MemoryPlan, Placing, plan_memory, shape_model
@@ -59,12 +57,15 @@ class Setup:
         return plan_memory(self.model, self.placing, self.load, store=store, free=self.free)
 
 
-def make_setup(request: Request, settings: ModelSettings, examples: Sequence[Example]) -> Setup:
+def make_setup(
+    request: Request, settings: ModelSettings, texts: Texts, examples: Sequence[Example]
+) -> Setup:
     """Look at the configuration, the texts and the device; no weights are read.
 
     Args:
         request: what is to be trained.
         settings: of the model.
+        texts: of the examples.
         examples: to train on.
     """
     model, group = shape_model(settings), request.group
@@ -74,7 +75,7 @@ def make_setup(request: Request, settings: ModelSettings, examples: Sequence[Exa
         recomputed=request.recipe.recompute_layers,
         cpu=torch.device(request.device).type == "cpu",
     )
-    load = _measure_load(request, model, settings, examples)
+    load = _measure_load(request, model, texts, examples)
     return Setup(model, placing, load, free_on(request.device, group))
 
 
@@ -149,15 +150,13 @@ def _possible(setup: Setup, options: Sequence[str]) -> bool:
 
 
 def _measure_load(
-    request: Request, model: EPALM, settings: ModelSettings, examples: Sequence[Example]
+    request: Request, model: EPALM, texts: Texts, examples: Sequence[Example]
 ) -> Load:
     recipe = request.recipe
-    tokenizer, template = load_tokenizer(settings.lm), settings.text_template()
-    add_separator(tokenizer, template, model.language_model.config.vocab_size)
     random = np.random.default_rng(request.seed)
     places = random.permutation(len(examples))[:SAMPLED]
-    sample = [examples[place] for place in places]
-    lengths = Texts(tokenizer, template, sample).lengths(random.random(len(sample)))
+    sample = texts.draw(places, random.random(len(places)))
+    lengths = np.array([len(head) + len(tail) for head, tail in sample])
     samples, longest = request.group.size(min(recipe.batch_size, len(examples))), int(lengths.max())
     alike = recipe.bucket_batches > 0 or model.plan.visual_sees_all
     rows = samples * lengths.mean() + DEVIATIONS * lengths.std() * samples**0.5

@@ -24,6 +24,7 @@ from epalm.train.loader import Loader
 from epalm.train.parallel import lost_processes_named
 from epalm.train.planning import describe, make_setup
 from epalm.train.request import Request
+from epalm.train.room import fitting_texts
 from epalm.train.run_folder import open_run_folder, write_card
 from epalm.train.sharding import check_share, idle_batch, layer_sharder
 from epalm.train.text_states import check_apart, open_text_states
@@ -42,7 +43,8 @@ def train(request: Request) -> RunRecord:
     shard = layer_sharder(group, request.device, request.recipe) if request.shard else None
     data = open_data(request, store)
     settings = request.recipe.model_settings(request.task.kind, spec)
-    plan = make_setup(request, settings, data.train).plan()
+    texts = fitting_texts(request, settings, data.train, data.val)
+    plan = make_setup(request, settings, texts, data.train).plan()
     logger.info("%s", describe(plan, request.device))
     plan.check_weights()
     torch.manual_seed(request.seed)
@@ -53,7 +55,6 @@ def train(request: Request) -> RunRecord:
         open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
     group.gather(None)
     _announce(record, model, len(data.train), len(data.val))
-    texts = Texts(tokenizer, settings.text_template(), data.train)
     run = Run(
         folder=request.folder,
         model=model,

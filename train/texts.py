@@ -54,6 +54,15 @@ class Texts:
         )
         return [(self._heads[prompt], self._tails[answer]) for prompt, answer in pairs]
 
+    def longest(self) -> tuple[list[int], list[tuple[int, str]]]:
+        """(M) tokens of each example's prompt, and (M) of its longest answer, with that answer."""
+        prompts = [len(self._heads[one.prompt]) for one in self._examples]
+        answers = [
+            max((len(self._tails[answer]), answer) for answer in possible_answers(one))
+            for one in self._examples
+        ]
+        return prompts, answers
+
     def lengths(self, chances: NDArray[np.float64]) -> NDArray[np.intp]:
         """(M,) tokens of each example's text with the answer that its chance draws."""
         texts = self.draw(np.arange(len(self._examples)), chances)

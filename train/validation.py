@@ -56,13 +56,14 @@ class Validation:
         def read(places: list[int]) -> Tensor:
             return read_tokens(self.source, [examples[place] for place in places])
 
-        prompts, keys = zip(*((one.prompt, one.key) for one in examples), strict=True)
+        columns = ((one.prompt, one.question_id, one.key) for one in examples)
+        prompts, ids, keys = zip(*columns, strict=True)
         with set_stance("force_eager"):  # layers are compiled for training's steps
             answers = answer_all(
                 self.model,
                 self.tokenizer,
                 self.template,
-                Questions(prompts, keys, read),
+                Questions(prompts, ids, keys, read),
                 Generator(self.tokenizer, self.recipe.decoding()),
                 batch_size=-(-self.recipe.batch_size // self.group.world),
                 tick=_no_progress,

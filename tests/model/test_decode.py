@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
-from transformers import TopPLogitsWarper
+from transformers import TopPLogitsWarper, tokenization_utils_base
 
-from epalm.errors import UsageError
+from epalm.errors import ModelError, UsageError
 from epalm.model import answering
 from epalm.model.answering import Answer, Generator, Questions, answer_all
 from epalm.model.attention import Prefix
-from epalm.model.batch import Template, collate_prompts
+from epalm.model.batch import Template, collate_prompts, prompt_ids
 from epalm.model.decode import Decoding, RowNoise, generate
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
@@ -133,6 +133,7 @@ class World:
     def answers(self, decoding: Decoding, batch_size: int, places: list[int]) -> list[Answer]:
         questions = Questions(
             [self.prompts[place] for place in places],
+            [f"q{place}" for place in places],
             [self.keys[place] for place in places],
             lambda asked: self.vectors[[int(self.keys[places[one]][1:]) for one in asked]],
         )
@@ -154,6 +155,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 EVERYTHING = list(range(24))
+
+
+def test_long_texts_are_left_to_the_check_that_names_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.tokenizer, "model_max_length", 4)
+    monkeypatch.setattr(tokenization_utils_base.logger, "warning", pytest.fail)
+    assert len(prompt_ids(world.tokenizer, world.template, [f"{WORDS[0]} " * 9])[0]) == 10
+
+
+def test_a_prompt_that_leaves_no_room_is_named_before_anything_is_answered(world: World) -> None:
+    longest = max(EVERYTHING, key=lambda place: len(world.prompts[place].split()))
+    tokens = 1 + len(world.prompts[longest].split())
+    others = [place for place in EVERYTHING if len(world.prompts[place].split()) < tokens - 1]
+    world.answers(Decoding(32 - tokens), 8, [longest])
+    with pytest.raises(ModelError, match=rf"'q{longest}' has {tokens} tokens.*\(max_new_tokens\)"):
+        world.answers(Decoding(33 - tokens), 8, [*others[:3], longest])
 
 
 @pytest.mark.parametrize("decoding", [Decoding(3), Decoding(3, 3), SAMPLING])

@@ -200,3 +200,10 @@ def test_answers_that_outgrow_the_position_table_are_refused(tokens: Tensor) -> 
     cache = PrefixCache.of_pictures(model, tokens)
     with pytest.raises(ModelError, match="60 new ones exceed"):
         rank(model, cache, *left_padded([[2, 5, 6, 7, 8]]), answers, pictures=PICTURES[:1])
+
+
+def test_the_longest_answer_of_a_list_is_named() -> None:
+    answers = AnswerList.of_ids({(5, END): "a", (5, 6, 7, END): "a b c", (6, END): "b"})
+    longest = Ranker(answers).longest
+    assert longest.tokens == 3
+    assert longest.words == "'a b c', the list's longest"
