@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 
 from epalm.errors import DataError, UsageError
 from epalm.evaluate.records import Evaluation
-from epalm.metrics.intervals import bootstrap_interval
+from epalm.metrics.intervals import bootstrap_interval, known_interval
 
 ROUNDS = 2000
 """Random exchanges behind a p-value; it is at least 1 / (ROUNDS + 1)."""
+
+SIGNIFICANT = 0.05
+"""A difference of a smaller p-value is called one."""
 
 _SEED = 0
 
@@ -22,14 +25,15 @@ class Difference:
 
     Attributes:
         value: as a fraction.
-        low: lower end of the 95 % interval, by bootstrap over pairs.
-        high: upper end.
+        low: lower end of the 95 % interval, by bootstrap over pairs; None where all pairs differ
+            alike, as those of equal runs.
+        high: upper end, likewise.
         p: chance of a difference this large if it were random which run gave which answer.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
 
 
@@ -66,8 +70,20 @@ def difference(other: Evaluation, first: Evaluation) -> Difference | None:
     if not same or any(name not in one.scores for one in (*first.answered, *other.answered)):
         return None
     pairs = np.array([one.scores[name] - scores[one.id][name] for one in other.answered])
-    low, high = bootstrap_interval(pairs)
+    low, high = known_interval(*bootstrap_interval(pairs)) or (None, None)
     return Difference(float(pairs.mean()), low, high, exchange_p(pairs))
+
+
+def best_of(evaluations: Sequence[Evaluation]) -> int | None:
+    """The place of the evaluation whose headline is significantly above that of every other."""
+    if len(evaluations) < 2:
+        return None
+    values = [one.scores[one.headline].value for one in evaluations]
+    top = values.index(max(values))
+    best = evaluations[top]
+    found = [difference(best, one) for one in evaluations if one is not best]
+    above = all(one and one.value > 0 and one.p < SIGNIFICANT for one in found)
+    return top if above else None
 
 
 def exchange_p(pairs: NDArray[np.float64], *, rounds: int = ROUNDS) -> float:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from epalm.console import byte_size, duration
-from epalm.evaluate.compare import Difference, difference
+from epalm.evaluate.compare import Difference, best_of, difference
 from epalm.evaluate.costs import Cost, Costs, amount
 from epalm.evaluate.records import Evaluation, Score
+from epalm.metrics.intervals import known_interval
 
 GROUPS_AT_MOST = 24
 """Rows of a break-down; VQA v2 has 65 question types."""
@@ -25,8 +26,11 @@ def percent(value: float) -> str:
 
 
 def interval(score: Score) -> str:
-    """The score's interval as text; empty if it has none."""
-    if score.low is None or score.high is None:
+    """The score's interval as text; empty if it has none.
+
+    Files of earlier versions hold intervals without width.
+    """
+    if score.low is None or score.high is None or not known_interval(score.low, score.high):
         return ""
     return f"{percent(score.low)} to {percent(score.high)}"
 
@@ -61,18 +65,18 @@ def score_cells(score: Score, *, full: float) -> dict[str, Any]:
 
 
 def score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Every score of the last evaluation, with the others' beside it."""
-    rows = []
+    """Every score of the last evaluation, with the others' beside it; see `best_of`."""
+    rows, best = [], best_of(evaluations)
+    headline = evaluations[-1].headline
     for name in evaluations[-1].scores:
         found = [one.scores.get(name) for one in evaluations]
-        top = max(score.value for score in found if score)
         cells = [
             {
                 "value": percent(score.value) if score else "-",
                 "range": interval(score) if score else "",
-                "best": len(found) > 1 and score is not None and score.value == top,
+                "best": name == headline and place == best,
             }
-            for score in found
+            for place, score in enumerate(found)
         ]
         rows.append({"name": label(name), "cells": cells})
     return rows
@@ -88,9 +92,10 @@ def difference_cells(found: Difference | None) -> dict[str, str]:
     """A difference in words; says so where there is none to be had."""
     if found is None:
         return {"value": "-", "range": "other questions", "p": "-"}
+    ends = [signed(end) for end in (found.low, found.high) if end is not None]
     return {
         "value": signed(found.value),
-        "range": f"{signed(found.low)} to {signed(found.high)}",
+        "range": " to ".join(ends) or "-",
         "p": probability(found.p),
     }
 

@@ -72,15 +72,24 @@ def bootstrap_intervals(
 
 
 def all_intervals(scores: Scores) -> dict[str, Interval]:
-    """The 95 % interval of every score that has one."""
+    """The 95 % interval of every score that has one; see `known_interval`."""
     means = {name: column for name, column in scores.per_example.items() if name in scores.values}
-    return {
+    found = {
         name: scores.intervals[name]
         if name in scores.intervals
         else bootstrap_interval(means[name])
         for name in scores.values
         if name in scores.intervals or name in means
     }
+    return {name: interval for name, interval in found.items() if known_interval(*interval)}
+
+
+def known_interval(low: float, high: float) -> Interval | None:
+    """The interval, or None for one without width.
+
+    Samples of equal values are all the same: they say nothing of how far another set would differ.
+    """
+    return (low, high) if low < high else None
 
 
 @dataclass(frozen=True, slots=True)

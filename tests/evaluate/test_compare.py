@@ -9,7 +9,8 @@ import pytest
 from epalm.errors import DataError, UsageError
 from epalm.evaluate.compare import check_comparable, difference, exchange_p
 from epalm.evaluate.published import OWN, published, published_figures
-from epalm.evaluate.records import Evaluation
+from epalm.evaluate.records import Evaluation, Score
+from epalm.evaluate.tables import score_rows
 from epalm.metrics.intervals import bootstrap_interval
 from epalm.tasks.registry import TASKS
 from tests.evaluate.helpers import evaluation
@@ -33,7 +34,7 @@ def test_a_difference_is_paired_by_question_whatever_their_order() -> None:
     pairs = np.array([1, 0, 0, 0, 1, 0, 1, 0], dtype=float)
     low, high = bootstrap_interval(pairs[::-1])
     assert (found.low, found.high) == (low, high)
-    assert found.low >= 0  # unpaired, the interval would reach far below
+    assert low >= 0  # unpaired, the interval would reach far below
     assert difference(first, first) is not None
 
 
@@ -48,7 +49,27 @@ def test_the_p_value_is_that_of_all_exchanges() -> None:
 def test_equal_runs_do_not_differ() -> None:
     found = difference(scored("b", 0, 1, 1), scored("a", 0, 1, 1))
     assert found is not None
-    assert (found.value, found.p) == (0.0, 1.0)
+    assert (found.value, found.low, found.high, found.p) == (0.0, None, None, 1.0)
+
+
+def marked(*evaluations: Evaluation) -> list[bool]:
+    (row,) = [one for one in score_rows(evaluations) if one["name"] == "exact match"]
+    return [cell["best"] for cell in row["cells"]]
+
+
+def test_only_a_significant_lead_over_every_other_run_is_marked() -> None:
+    low, high = mean_of("low", *[0.0] * 20, 1), mean_of("high", *[1.0] * 20, 0)
+    near = mean_of("near", *[1.0] * 18, 0, 0, 0)
+    assert marked(low, high) == [False, True]
+    assert marked(high, low, low) == [True, False, False]
+    assert marked(low, near, high) == [False, False, False]
+    assert marked(high) == [False]
+    assert marked(low, mean_of("few", 1, 1)) == [False, False]  # other questions
+
+
+def mean_of(run: str, *values: float) -> Evaluation:
+    mean = Score(float(np.mean(values)))
+    return replace(scored(run, *values), scores={"exact_match": mean, "other": Score(0.5)})
 
 
 def test_runs_with_other_questions_or_a_headline_of_the_whole_have_no_difference() -> None:

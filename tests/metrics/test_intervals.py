@@ -1,5 +1,7 @@
 """Bootstrap intervals against the normal approximation, and group means by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,20 @@ def test_a_score_has_its_own_interval_or_that_of_its_mean_or_none() -> None:
         intervals={"own": (0.2, 0.8)},
     )
     assert all_intervals(scores) == {"mean": bootstrap_interval(each), "own": (0.2, 0.8)}
+
+
+@pytest.mark.parametrize("all_alike", [0.0, 1.0, 0.25])
+def test_equal_scores_are_not_called_certain(all_alike: float) -> None:
+    each = np.full(150, all_alike)
+    scores = Scores(
+        values={"mean": all_alike, "own": 0.5},
+        per_example={"mean": each},
+        headline="mean",
+        intervals={"own": (0.5, 0.5)},
+    )
+    assert all_intervals(scores) == {}
+    one_off = {"mean": np.append(each, 0.5)}
+    assert all_intervals(replace(scores, per_example=one_off)).keys() == {"mean"}
 
 
 def test_group_means_put_the_largest_group_first_and_leave_out_the_nameless() -> None:
