@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from epalm.console import configure_logging, counted, err_console, out_console, progress
+from epalm.errors import UsageError
 
 if TYPE_CHECKING:
     from epalm.evaluate.records import Score
@@ -26,16 +27,21 @@ def add_commands(app: typer.Typer) -> None:
 
 def score(
     predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS", help='JSONL: {"id", "prediction"} a line.')
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help='JSONL: {"id", "prediction"} a line; or a list as servers take it.',
+        ),
     ],
     references: Annotated[
         Path,
         typer.Option(
             help='JSONL: {"id", "answers": [...]} a line, and "question_type", "answer_type" or '
-            '"label": {answer: score} where there are some.'
+            '"label": {answer: score} where there are some; or annotations of VQA or of COCO\'s '
+            "captions as published."
         ),
     ],
-    metrics: Annotated[str, typer.Option(help="caption, vqa, gqa or exact.")],
+    metrics: Annotated[str, typer.Option(help="caption, vqa, gqa, label or exact.")],
     out: Annotated[Path | None, typer.Option(help="Write each example's scores, as JSONL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     quiet: Quiet = False,
@@ -46,11 +52,13 @@ def score(
     from epalm.evaluate.records import make_place
     from epalm.metrics.registry import load_final_metric
 
+    if out and out.resolve() in (predictions.resolve(), references.resolve()):
+        raise UsageError(f"--out {out} would take the place of what is read: name another file")
     metric = load_final_metric(metrics)
-    if out:
-        make_place(out)
     examples = scoring.read_references(references)
     given = scoring.read_predictions(predictions)
+    if out:
+        make_place(out)
     found = metric(given, examples)
     if out:
         scoring.write_scored(out, given, examples, found)

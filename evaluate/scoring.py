@@ -1,9 +1,12 @@
 """From predictions and references in files to scores; no model, no store and no torch."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from sys import intern
+from typing import TextIO, cast
 
 from epalm.cache.durable import write_file
 from epalm.errors import MalformedFileError, MissingFileError
@@ -11,7 +14,24 @@ from epalm.evaluate.records import Score
 from epalm.metrics.intervals import GroupMean, all_intervals, group_means
 from epalm.metrics.registry import Scores
 from epalm.tasks.files import JsonRecord
+from epalm.tasks.json_stream import stream_member
 from epalm.tasks.records import Example, Prediction
+
+LAYOUTS = (
+    ("id", "prediction"),
+    ("question_id", "answer"),
+    ("image_id", "caption"),
+    ("questionId", "prediction"),
+)
+"""Members of a prediction: ours, and those that the servers of VQA, COCO and nocaps, GQA take."""
+
+OFFICIAL_MEMBERS = (
+    *("annotations", "data_subtype", "data_type", "images", "info", "license", "licenses"),
+    "task_type",
+)
+"""Outermost members of the annotation files of VQA, OK-VQA, COCO's captions and nocaps."""
+
+_HEAD_CHARACTERS = 1000
 
 
 def corpus_scores(scores: Scores) -> dict[str, Score]:
@@ -36,39 +56,49 @@ def given_breakdowns(
 
 
 def read_predictions(file: Path) -> list[Prediction]:
-    """The lines of a JSONL file {"id", "prediction"}; other members are passed over.
+    """The predictions of a file; members beside those of its layout are passed over.
+
+    Args:
+        file: JSONL, or a JSON list, of objects with the members of one of `LAYOUTS`.
 
     Raises:
         MissingFileError: there is no such file, or it cannot be read.
-        MalformedFileError: a line has another layout.
+        MalformedFileError: an object has another layout.
     """
     found = []
-    for record, _ in _records(file):
-        name = record.identifier("id")
-        if not record.has("prediction"):
-            record.text("prediction")  # raises
-        found.append(Prediction(name, name, record.word("prediction")))
+    for record, members in _records(file):
+        known = (names for names in LAYOUTS if all(record.has(name) for name in names))
+        name, said = next(known, LAYOUTS[0])
+        one = record.identifier(name)
+        if said not in members:
+            record.text(said)  # raises
+        text = members[said]
+        if not isinstance(text, str):
+            raise record.wrong(said, text, "a string")
+        found.append(Prediction(one, one, text.strip()))
     return found
 
 
 def read_references(file: Path) -> list[Example]:
-    """The lines of a JSONL file {"id", "answers"}; other members are passed over.
+    """What predictions are scored against.
 
-    "references" are read where there are no "answers", so that a file of predictions that holds
-    them, as ours do, serves as both. "question_type" and "answer_type" may be added, for tables of
-    scores by group. In place of
-    "answers", or beside them, "label" gives the score of each right answer: {"two": 1, "2": 0.9}.
+    Args:
+        file: an annotation file of VQA, OK-VQA (of which the raw answers count), COCO's captions or
+            nocaps as published, or JSONL, or a JSON list, of objects {"id", "answers"}.
+            "references" are read where there are no "answers", so that a file of predictions that
+            holds them, as ours do, serves as both. "question_type" and "answer_type" may be added,
+            for tables of scores by group. In place of "answers", or beside them, "label" gives the
+            score of each right answer: {"two": 1, "2": 0.9}. Other members are passed over.
 
     Raises:
         MissingFileError: there is no such file, or it cannot be read.
-        MalformedFileError: a line has another layout, or repeats an id.
+        MalformedFileError: an object has another layout, or repeats an id.
     """
+    if _is_official(file):
+        return _official(file)
     seen: dict[str, Example] = {}
     for record, members in _records(file):
-        example = _example(record, members)
-        if example.question_id in seen:
-            raise record.wrong("id", example.question_id, "one that no other line has")
-        seen[example.question_id] = example
+        _add(_example(record, members), seen, record, "id")
     return list(seen.values())
 
 
@@ -89,20 +119,82 @@ def write_scored(
     write_file(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def _records(file: Path) -> Iterator[tuple[JsonRecord, dict[str, object]]]:
-    """Each line's object, once to be checked and once as it stands."""
+def _is_official(file: Path) -> bool:
+    with _reading(file) as stream:
+        first = re.match(r'\s*\{\s*"(\w+)"', stream.read(_HEAD_CHARACTERS))
+    return first is not None and first[1] in OFFICIAL_MEMBERS
+
+
+def _official(file: Path) -> list[Example]:
+    """A photo's captions are one example; of VQA, each question is one."""
+    captions: dict[str, list[str]] = {}
+    questions: dict[str, Example] = {}
+    for record in stream_member(file, "annotations"):
+        if record.has("caption"):
+            said = captions.setdefault(record.identifier("image_id"), [])
+            said.append(record.text("caption"))
+        else:
+            _add(_question(record), questions, record, "question_id")
+    photos = (Example(one, one, "", tuple(said), tuple(said)) for one, said in captions.items())
+    return [*questions.values(), *photos]
+
+
+def _question(record: JsonRecord) -> Example:
+    first = next(record.records("answers"), None)
+    if first is None:
+        raise record.wrong("answers", [], "at least one answer")
+    member = "raw_answer" if first.has("raw_answer") else "answer"
+    people = tuple(map(intern, record.column("answers", member)))
+    name = record.identifier("question_id")
+    types = intern(record.word("question_type")), intern(record.word("answer_type"))
+    return Example(name, name, "", people, people, (), *types)
+
+
+def _add(example: Example, seen: dict[str, Example], record: JsonRecord, member: str) -> None:
+    if example.question_id in seen:
+        raise record.wrong(member, example.question_id, "one that stands there once")
+    seen[example.question_id] = example
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[TextIO]:
     try:
         with file.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    value = _parsed(file, number, line)
-                    yield JsonRecord(value, file, f"line {number}"), cast(dict[str, object], value)
+            yield stream
     except OSError as error:
         raise MissingFileError(
             f"{file} cannot be read ({error.strerror}): name a JSONL file"
         ) from error
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"{file} is not UTF-8: {error}") from error
+
+
+def _records(file: Path) -> Iterator[tuple[JsonRecord, dict[str, object]]]:
+    """Each object of a list or of the lines, once to be checked and once as it stands."""
+    with _reading(file) as stream:
+        listed = stream.read(_HEAD_CHARACTERS).lstrip().startswith("[")
+        stream.seek(0)
+        for place, value in _elements(file, stream) if listed else _lines(file, stream):
+            yield JsonRecord(value, file, place), cast(dict[str, object], value)
+
+
+def _elements(file: Path, stream: TextIO) -> Iterator[tuple[str, object]]:
+    try:
+        values = json.load(stream)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise MalformedFileError(
+            f"{file}: no JSON from {place} on ({error.msg}), wanted one list of objects, or "
+            "one object per line and no list"
+        ) from error
+    for index, value in enumerate(values):
+        yield f"[{index}]", value
+
+
+def _lines(file: Path, stream: TextIO) -> Iterator[tuple[str, object]]:
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            yield f"line {number}", _parsed(file, number, line)
 
 
 def _parsed(file: Path, number: int, line: str) -> object:

@@ -26,7 +26,7 @@ def find_entry(name: str, known: Mapping[str, str], *, what: str) -> Any:  # noq
         return getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         wrong = f"{name!r} is no {what} (known are {', '.join(known)})"
-        near = [] if ":" in name else get_close_matches(name, known, n=1)
+        near = [] if ":" in name else get_close_matches(name.lower(), known, n=1)
         if near:
             raise UsageError(f"{wrong}: did you mean {near[0]}?") from error
         raise UsageError(

@@ -148,8 +148,14 @@ def test_captions_without_java_say_what_is_left_out_and_why(
         (SAID[:2], RIGHT, 1, "question q3 has no prediction"),
         (SAID, RIGHT[1:], 1, "question q1 has a prediction but is no question"),
         ([*SAID, SAID[1]], RIGHT, 1, "question 2 has more than one prediction"),
-        (SAID, [*RIGHT, RIGHT[0]], 1, 'line 4.id is "q1", wanted one that no other line has'),
+        (SAID, [*RIGHT, RIGHT[0]], 1, 'line 4.id is "q1", wanted one that stands there once'),
         ([{"id": "q1"}], RIGHT, 1, "said.jsonl: line 1.prediction is missing, wanted a string"),
+        (
+            [{"id": "q1", "prediction": None}],
+            RIGHT,
+            1,
+            "line 1.prediction is null, wanted a string",
+        ),
         ([{"id": "q1", "prediction": 3}], RIGHT, 1, "line 1.prediction is 3, wanted a string"),
         (SAID, [{"id": "q1", "answers": []}], 1, "line 1.answers is [], wanted a list of strings"),
         (SAID, [{"id": "q1", "answers": ["yes", 1]}], 1, 'line 1.answers is ["yes", 1], wanted'),
@@ -191,6 +197,21 @@ def test_absent_files_broken_lines_and_unknown_metrics_have_their_exit_codes(
     assert "broken.jsonl: line 2: no JSON" in capfd.readouterr().err
     assert call(monkeypatch, "score", said, "--references", right, "--metrics", "wer") == 2
     assert "known are vqa, exact, label, gqa, caption" in capfd.readouterr().err
+    assert call(monkeypatch, "score", said, "--references", right, "--metrics", "VQA") == 2
+    assert "did you mean vqa?" in capfd.readouterr().err
+
+
+def test_scores_never_take_the_place_of_what_is_read(
+    files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said, right = files
+    monkeypatch.chdir(said.parent)
+    before = said.read_bytes(), right.read_bytes()
+    for out in (said.name, right):
+        arguments = ("score", said, "--references", right, "--metrics", "vqa", "--out", out)
+        assert call(monkeypatch, *arguments) == 2
+        assert "would take the place of what is read" in capfd.readouterr().err
+    assert (said.read_bytes(), right.read_bytes()) == before
 
 
 @pytest.mark.slow

@@ -1,0 +1,128 @@
+"""What `epalm-eval score` reads besides JSONL: what servers take and what benchmarks publish."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epalm.errors import MalformedFileError
+from epalm.evaluate.scoring import read_predictions, read_references
+from epalm.evaluate.submission import FORMATS
+from epalm.metrics.registry import load_metric
+from tests.evaluate.helpers import call, evaluation
+
+
+def listed(file: Path, rows: Sequence[object]) -> Path:
+    """A file that is one list, over several lines."""
+    file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    return file
+
+
+def official(file: Path, annotations: list[dict[str, Any]]) -> Path:
+    """An annotation file as COCO and VQA publish them: all in one line."""
+    file.write_text(json.dumps({"info": {"year": 2015}, "annotations": annotations}))
+    return file
+
+
+def people(*answers: str, stem: str = "") -> list[dict[str, str | int]]:
+    """What people said to a question; of OK-VQA if there is a stem."""
+    raw = [{"answer": stem, "raw_answer": one} if stem else {"answer": one} for one in answers]
+    return [{"answer_id": row} | one for row, one in enumerate(raw)]
+
+
+def test_what_vqas_server_takes_is_scored_by_its_published_annotations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    types = {"question_type": "how many", "answer_type": "number", "image_id": 9}
+    said = [{"question_id": 90, "answer": "two"}, {"question_id": 91, "answer": "racing"}]
+    right = [
+        {"question_id": 90, "answers": people(*["2"] * 4, *["Two"] * 6)} | types,
+        {"question_id": 91, "answers": people(*["racing"] * 9, "run", stem="race")} | types,
+    ]
+    one, other = listed(tmp_path / "said.json", said), official(tmp_path / "val.json", right)
+    arguments = ("score", one, "--references", other, "--metrics", "vqa", "--json")
+    assert call(monkeypatch, *arguments) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["count"], found["scores"]["accuracy"]["value"]) == (2, 1.0)
+    assert found["breakdowns"]["question type"][0]["count"] == 2
+    assert [example.references[0] for example in read_references(other)] == ["2", "racing"]
+
+
+def test_the_captions_of_a_photo_are_gathered_from_published_annotations(tmp_path: Path) -> None:
+    rows = [
+        {"image_id": 7, "id": 1, "caption": "a dog runs "},
+        {"image_id": 5, "id": 2, "caption": "two birds"},
+        {"image_id": 7, "id": 3, "caption": "a brown dog"},
+    ]
+    examples = read_references(official(tmp_path / "captions.json", rows))
+    assert [(one.question_id, one.references) for one in examples] == [
+        ("7", ("a dog runs", "a brown dog")),
+        ("5", ("two birds",)),
+    ]
+    said = read_predictions(listed(tmp_path / "said.json", rows[1:]))
+    assert [(one.question_id, one.text) for one in said] == [
+        ("5", "two birds"),
+        ("7", "a brown dog"),
+    ]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_submit_writes_can_be_scored(form: str, tmp_path: Path) -> None:
+    made = evaluation(answers=2)
+    answered = [replace(one, id=str(row)) for row, one in enumerate(made.answered)]
+    rows = [FORMATS[form](one) for one in answered]
+    found = read_predictions(listed(tmp_path / "answers.json", rows))
+    assert [(one.question_id, one.text) for one in found] == [("0", "lamp"), ("1", "lamp")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[{"id": 1, "prediction": null}]', "[0].prediction is null, wanted a string"),
+        ('[{"id": 1, "prediction": "a"}, 3]', "[1] is 3, wanted an object"),
+        ('[{"question_id": 1, "answer": 2}]', "[0].answer is 2, wanted a string"),
+        ('[{"question_id": 1}]', "[0].id is missing"),
+        ('[{"id": 1}]\n[{"id": 2}]', "no JSON from line 2, column 1 on (Extra data)"),
+    ],
+)
+def test_a_wrong_list_of_predictions_is_refused_with_its_place(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "said.json").write_text(text)
+    with pytest.raises(MalformedFileError) as caught:
+        read_predictions(tmp_path / "said.json")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"question_id": 9, "answers": []}], r"annotations\[0\].answers is \[\]"),
+        (
+            [{"question_id": 9, "answers": people("a")}] * 2,
+            r"annotations\[1\].question_id is \"9\"",
+        ),
+    ],
+)
+def test_a_wrong_annotation_is_refused_with_its_place(
+    tmp_path: Path, rows: list[dict[str, Any]], words: str
+) -> None:
+    with pytest.raises(MalformedFileError, match=words):
+        read_references(official(tmp_path / "val.json", rows))
+
+
+def test_one_and_the_text_one_are_the_same_id(tmp_path: Path) -> None:
+    rows = [{"id": 1, "answers": ["a"]}, {"id": "1", "answers": ["b"]}]
+    with pytest.raises(MalformedFileError, match=r'\[1\].id is "1", wanted one that stands there'):
+        read_references(listed(tmp_path / "right.json", rows))
+
+
+def test_without_a_label_gqa_counts_every_answer_as_right(tmp_path: Path) -> None:
+    rows = [{"id": 1, "answers": ["dog", "puppy"]}, {"id": 2, "answers": ["cat", "kitten"]}]
+    said = [{"id": 1, "prediction": "Puppy."}, {"id": 2, "prediction": "lamp"}]
+    right = read_references(listed(tmp_path / "right.json", rows))
+    scores = load_metric("gqa")(read_predictions(listed(tmp_path / "said.json", said)), right)
+    assert scores.per_example["accuracy"].tolist() == [1.0, 0.0]
