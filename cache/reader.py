@@ -70,8 +70,12 @@ class Selection:
         return StreamedVectors(files, budget) if reader == "stream" else PreadVectors(files)
 
 
-def index_store(store: Store) -> KeyIndex:
+def index_store(store: Store, task: str = "") -> KeyIndex:
     """The keys of a finished store.
+
+    Args:
+        store: of any format and place.
+        task: whose media will be asked for, for messages; empty if unknown.
 
     Raises:
         UnfinishedStoreError: shards are missing; says how many and how to go on.
@@ -82,7 +86,8 @@ def index_store(store: Store) -> KeyIndex:
             f"{store.location} misses {len(missing)} of {store.spec.shards} shards: "
             "run the same `epalm-extract` command again to complete it"
         )
-    return KeyIndex(store.spec, store.keys, store.failed())
+    keys, failed = store.keys, store.failed()
+    return KeyIndex(store.spec, keys, failed, location=store.location, task=task)
 
 
 def select(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from epalm.cache.layout import Tokens
 from epalm.cache.order import Rows
 from epalm.cache.spec import StoreSpec
+from epalm.console import counted
 from epalm.errors import StoreError, UnknownKeyError
 
 Block = TypeVar("Block")
@@ -96,15 +98,26 @@ FeatureSource: TypeAlias = Source[Tokens]
 class KeyIndex:
     """Which record lies in which row, and which rows can be read."""
 
-    def __init__(self, spec: StoreSpec, keys: Sequence[str], failed: Collection[str]) -> None:
+    def __init__(
+        self,
+        spec: StoreSpec,
+        keys: Sequence[str],
+        failed: Collection[str],
+        *,
+        location: str = "the store",
+        task: str = "",
+    ) -> None:
         """Index a store.
 
         Args:
             spec: of the store.
             keys: N keys, one per row.
             failed: keys of the records that could not be encoded.
+            location: of the store, for messages.
+            task: whose media will be asked for, for messages; empty if unknown.
         """
         self.spec = spec
+        self._location, self._task = location, task
         self._row = {key: row for row, key in enumerate(keys)}
         self._valid = np.ones(len(keys), np.bool_)
         self._valid[[self._row[key] for key in failed]] = False
@@ -124,12 +137,29 @@ class KeyIndex:
         """
         try:
             return np.fromiter((self._row[key] for key in keys), np.intp, len(keys))
-        except KeyError as error:
-            raise UnknownKeyError(
-                f"the store of {self.spec.dataset} ({self.spec.count} records) has no record "
-                f"{error.args[0]!r}: extract the whole data set this split belongs to, "
-                "without --limit"
-            ) from None
+        except KeyError:
+            raise UnknownKeyError(self._lack_of(keys)) from None
+
+    def _lack_of(self, keys: Sequence[str]) -> str:
+        """What the store lacks of these records, and what mends it."""
+        asked = list(dict.fromkeys(keys))
+        lacking = [key for key in asked if key not in self._row]
+        store = f"{self._location} ({self.spec.dataset}, {counted(len(self._row), 'record')})"
+        whole = f"extract all of {_whole_set(self.spec)}, without --limit"
+        if len(lacking) < len(asked):
+            return (
+                f"{store} lacks {len(lacking)} of the {len(asked)} media asked for, the first is "
+                f"{lacking[0]!r}: {whole}"
+            )
+        mends = ["name the store of those media with --features"]
+        if self.spec.tasks and self._task not in self.spec.tasks:
+            mends.append(f"ask about its own media with --task {self.spec.tasks[0]}")
+        if self._task in ("", *self.spec.tasks):
+            mends.append(f"if it was cut short, {whole}")
+        return (
+            f"{store} holds none of the {len(asked)} media asked for, the "
+            f"first is {asked[0]!r}, its own first {next(iter(self._row))!r}: {', or '.join(mends)}"
+        )
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
         """(B,) whether each record could be encoded."""
@@ -145,6 +175,12 @@ class KeyIndex:
             if not usable[rows].all():
                 raise StoreError(f"{keys[int(np.argmin(usable[rows]))]} {why}")
         return rows
+
+
+def _whole_set(spec: StoreSpec) -> str:
+    """The data set as `epalm-extract --dataset` takes it; of a manifest's file, the folder."""
+    named = spec.media or spec.dataset
+    return str(PurePath(named).parent) if named.endswith((".jsonl", ".csv")) else named
 
 
 class Reader:

@@ -12,7 +12,7 @@ from epalm.cache.reader import Selection, index_store, select
 from epalm.cache.source import KeyIndex
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
-from epalm.errors import CacheMismatchError
+from epalm.errors import CacheMismatchError, UnknownKeyError
 from epalm.tasks.records import Example
 from epalm.train.loader import AnySource, encodable
 from epalm.train.recipe import Recipe
@@ -60,7 +60,8 @@ def open_data(request: Request, store: Store) -> Data:
 
 def select_data(request: Request, store: Store) -> tuple[list[Example], list[Example], Selection]:
     """Training and validation examples, and the part of the store that has their vectors."""
-    index, task, recipe = index_store(store), request.task, request.recipe
+    task, recipe = request.task, request.recipe
+    index = index_store(store, task.name)
     learnt = _examples(request, recipe.train_split or task.train_split, index)
     train_examples = draw_training(learnt, recipe, request.seed)
     val_examples = _examples(request, recipe.val_split or task.val_split, index)
@@ -135,7 +136,11 @@ def _examples(request: Request, split: str, index: KeyIndex) -> list[Example]:
     examples = request.task.examples(split, request.data_root)
     if request.limit:
         examples = examples[: request.limit]
-    kept = encodable(examples, index)
+    try:
+        kept = encodable(examples, index)
+    except UnknownKeyError as error:
+        place = f"{split} of {request.task.name} in {request.data_root}"
+        raise UnknownKeyError(f"{place}: {error}") from None
     if len(kept) < len(examples):
         logger.warning(
             "%s: %d of %d examples left out, their medium could not be encoded",

@@ -17,7 +17,7 @@ from epalm.cache.memory import memory_reader
 from epalm.cache.order import Order, Pass
 from epalm.cache.plan import LOCAL_READERS
 from epalm.cache.reader import index_store, open_reader, open_store, select
-from epalm.cache.source import ReadPlan, Source
+from epalm.cache.source import KeyIndex, ReadPlan, Source
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError, StoreError, UnfinishedStoreError, UnknownKeyError
@@ -147,10 +147,45 @@ def test_a_record_that_failed_is_refused(store: Store, name: str) -> None:
 @each_reader
 def test_an_unknown_key_and_an_unknown_view_are_named(store: Store, name: str) -> None:
     source = opened(store, name)
-    with pytest.raises(UnknownKeyError, match=r"no record 'zebra.jpg'"):
+    with pytest.raises(UnknownKeyError, match=r"first is 'zebra.jpg'"):
         source.read(["zebra.jpg"])
     with pytest.raises(StoreError, match=r"view 3 was asked, the \w+ has views 0..2"):
         source.read(KEYS[:1], view=3)
+
+
+LACKS = {
+    ("coco-caption", ("zebra.jpg", "0.jpg", "owl.jpg", "owl.jpg")): (
+        "lacks 2 of the 3 media asked for, the first is 'zebra.jpg': extract all of coco, without "
+        "--limit"
+    ),
+    ("vqa2", ("zebra.jpg",)): (
+        "holds none of the 1 media asked for, the first is 'zebra.jpg', its own first '0.jpg': "
+        "name the store of those media with --features, or if it was cut short, extract all of "
+        "coco, without --limit"
+    ),
+    ("gqa", ("zebra.jpg",)): (
+        "holds none of the 1 media asked for, the first is 'zebra.jpg', its own first '0.jpg': "
+        "name the store of those media with --features, or ask about its own media with --task vqa2"
+    ),
+}
+
+
+@pytest.mark.parametrize("asked", LACKS)
+def test_what_a_store_lacks_is_told_from_a_store_of_other_media(
+    asked: tuple[str, tuple[str, ...]],
+) -> None:
+    task, keys = asked
+    spec = replace(SPEC, tasks=("vqa2", "coco-caption"))
+    index = KeyIndex(spec, KEYS, [], location="cache/s.zarr", task=task)
+    with pytest.raises(UnknownKeyError) as found:
+        index.valid(keys)
+    assert str(found.value) == f"cache/s.zarr (coco, 150 records) {LACKS[asked]}"
+
+
+def test_what_is_extracted_again_is_all_of_a_manifest() -> None:
+    spec = replace(SPEC, media="/data/pets/train.jsonl", tasks=("manifest",))
+    with pytest.raises(UnknownKeyError, match="extract all of /data/pets, without"):
+        KeyIndex(spec, KEYS, []).find(["0.jpg", "zebra.jpg"])
 
 
 def damage(store: Store, shard: int) -> None:

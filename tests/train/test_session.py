@@ -17,6 +17,7 @@ from epalm.errors import (
     ModelError,
     RecipeError,
     Stopped,
+    UnknownKeyError,
     UnknownSplitError,
     UsageError,
 )
@@ -216,6 +217,19 @@ def test_a_misspelt_language_model_is_found_before_data_is_read(
     monkeypatch.delattr(data, "index_store")
     with pytest.raises(ModelError, match=r"there is no folder .*/opt-mini"):
         run(world, "--lm", "./opt-mini")
+
+
+def test_a_store_of_other_media_is_told_from_one_that_was_cut(world: World) -> None:
+    file = world.data / "val.jsonl"
+    lines = file.read_text()
+    file.write_text(lines.replace('"44.png"', '"144.png"'))
+    place = rf"val of manifest in {world.data}: {world.store} \(data, 52 records\)"
+    with pytest.raises(UnknownKeyError, match=rf"{place} lacks 1 of the 12 .* '144.png': extract"):
+        run(world)
+    file.write_text(lines.replace('.png"', '.jpg"'))
+    words = r"none of the 12 .* '40.jpg', its own first '0.png': name the store .*--features, or if"
+    with pytest.raises(UnknownKeyError, match=rf"{place} holds {words}"):
+        run(world, "--dry-run")
 
 
 def test_the_record_survives_a_round_trip(world: World) -> None:
