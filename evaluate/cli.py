@@ -55,20 +55,21 @@ def command(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Examples answered together.")] = 64,
     beams: Annotated[
-        int | None, typer.Option(help="Beams; 1 is greedy. Default, as of all below: the run's.")
+        int | None,
+        typer.Option(min=1, help="Beams; 1 is greedy. Default, as of all below: the run's."),
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Length of generated text, the end token included.")
+        int | None, typer.Option(min=1, help="Length of generated text, the end token included.")
     ] = None,
     sample: Annotated[
         bool | None, typer.Option("--sample/--no-sample", help="Draw tokens at random.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0.0, help="Divides the logits before a draw.")
+        float | None, typer.Option(help="Divides the logits before a draw; above 0.")
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Draw from the tokens with this much probability."),
+        typer.Option(help="Draw from the tokens with this much probability, above 0 to 1."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
     answers: Annotated[
@@ -83,7 +84,9 @@ def command(
         str, typer.Option(help="How vectors are read: auto, ram, mapped or pread.")
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Results, warnings and errors only.")
+    ] = False,
 ) -> None:
     """Let a run answer a split, score the answers and write a report.
 

@@ -5,6 +5,7 @@ Where a split's answers are not published, unscored.json stands in place of scor
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -126,6 +127,13 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def remove_empty(folder: Path) -> None:
+    """Undo `make_folder` of an evaluation that wrote nothing; what holds files stays."""
+    for made in (folder, folder.parent):
+        with suppress(OSError):
+            made.rmdir()
+
+
 def make_place(file: Path) -> None:
     """Make the folder of a file that results will go to, likewise.
 
@@ -188,6 +196,11 @@ def read_evaluation(folder: Path) -> Evaluation:
         answered = tuple(_answered(json.loads(line)) for line in lines)
         return _from_summary(summary, answered)
     except OSError as error:
+        if below := sorted((folder / "eval").glob(f"*/{PREDICTIONS_FILE}")):
+            named = ", ".join(str(file.parent) for file in below)
+            raise MissingFileError(
+                f"{folder} is a run, wanted one of its evaluations: {named}"
+            ) from error
         raise MissingFileError(
             f"{folder} holds no evaluation ({Path(error.filename).name}: {error.strerror}): "
             "run `epalm-eval` first"

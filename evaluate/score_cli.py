@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from epalm.evaluate.records import Score
     from epalm.metrics.intervals import GroupMean
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Results and errors only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Results, warnings and errors only.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -110,7 +110,7 @@ def install_spice(
     ] = "",
     quiet: Quiet = False,
 ) -> None:
-    """Download the parser that SPICE needs, once; nothing else here ever downloads."""
+    """Download the parser that SPICE needs, once (0.5 GB); scores themselves download nothing."""
     from epalm.errors import MissingToolError
     from epalm.metrics import spice
 

@@ -22,6 +22,7 @@ from epalm.evaluate.records import (
     Answered,
     Evaluation,
     make_folder,
+    remove_empty,
     write_answers,
     write_evaluation,
 )
@@ -157,10 +158,13 @@ def evaluate(request: Request) -> Finished:
     """
     plan = _plan(request)
     make_folder(plan.folder)
-    evaluation = _evaluation(plan)
-    write_evaluation(plan.folder, evaluation)
-    if evaluation.scores:
-        write_page(request.run, plan.folder)
+    try:
+        evaluation = _evaluation(plan)
+        write_evaluation(plan.folder, evaluation)
+        if evaluation.scores:
+            write_page(request.run, plan.folder)
+    finally:
+        remove_empty(plan.folder)
     return Finished(evaluation, plan.folder)
 
 

@@ -117,7 +117,7 @@ def _each(file: Path, count: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
 
 
 def install_spice(source: str = SOURCE, *, tick: Callable[[int], None]) -> list[Path]:
-    """Put the parser where the toolkit looks for it; one time, the only step that downloads.
+    """Put the parser where the toolkit looks for it; one time; no score downloads anything.
 
     Args:
         source: URL, or path of a file, of the archive.

@@ -8,6 +8,7 @@ import pytest
 import typer
 from rich.console import Console
 
+import epalm
 from epalm import console
 from epalm.errors import CacheMismatchError
 
@@ -166,6 +167,15 @@ def test_an_error_is_one_line_on_standard_error_and_its_exit_code(
     told = "error: [red]found[/red] one, " + " ".join(["wanted another"] * 20)
     assert lines.getvalue().splitlines() == [told]
     assert capsys.readouterr().out == ""
+
+
+def test_every_command_tells_its_version_and_that_it_does(
+    run: Callable[[str], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"epalm {epalm.__version__}\n"
+    assert run("--help") == 0
+    assert "--version: print the version" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("ending", "code"), [("none", 0), ("--absent", 2), ("interrupt", 130)])

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from epalm import __version__
 from epalm.errors import EpalmError, Stopped
 
 PLAIN_LINE_SECONDS = 10.0
@@ -144,8 +145,14 @@ def stoppable() -> Iterator[None]:
 def run_app(app: typer.Typer) -> None:
     """Run a typer command; an `EpalmError` becomes one line and its exit code.
 
-    Typer itself sees to usage errors (2), Ctrl-C (130) and a reader that closes the pipe (1).
+    Every command knows --version, which its help names below all options. Typer itself sees to
+    usage errors (2), Ctrl-C (130) and a reader that closes the pipe (1).
     """
+    if sys.argv[1:] == ["--version"]:
+        out_console.print(f"epalm {__version__}", markup=False, highlight=False)
+        return
+    described = app.info if app.registered_callback else app.registered_commands[0]
+    described.epilog = "--version: print the version of epalm and exit."
     try:
         app()
     except EpalmError as error:

@@ -61,14 +61,15 @@ WRONG = {
     f"{EVALUATE} --task msrvtt-caption": "learnt to answer questions",
     f"{EVALUATE} --features store.zip": "ends in none of .zarr",
     f"{EVALUATE} --features gopher://host/store.zarr": "Protocol not known",
-    f"{EVALUATE} --beams 0": "num_beams is 0, wanted more than 0",
-    f"{EVALUATE} --max-new-tokens -3": "max_new_tokens is -3",
+    f"{EVALUATE} --beams 0": "--beams",
+    f"{EVALUATE} --max-new-tokens -3": "--max-new-tokens",
     f"{EVALUATE} --temperature 2": "would change sampling only",
     f"{EVALUATE} --seed 3": "seed would change sampling only",
     f"{EVALUATE} --sample --temperature 0": "temperature is 0.0",
-    f"{EVALUATE} --sample --temperature nan": "--temperature",
-    f"{EVALUATE} --sample --top-p 1.5": "--top-p",
-    f"{EVALUATE} --sample --top-p nan": "--top-p",
+    f"{EVALUATE} --sample --temperature nan": "temperature is nan, wanted more than 0",
+    f"{EVALUATE} --sample --top-p 1.5": "top_p is 1.5, wanted at most 1",
+    f"{EVALUATE} --sample --top-p 0": "top_p is 0.0, wanted more than 0",
+    f"{EVALUATE} --sample --top-p nan": "top_p is nan, wanted more than 0",
     f"{EVALUATE} --sample --beams 2": "sampling keeps one text",
     f"{EVALUATE} --answers top-0": "top-0 is an empty list",
     f"{EVALUATE} --answers top--3": "top--3 is an empty list",
@@ -116,6 +117,8 @@ MISSING = {
     f"{SCORE} --out folder": "folder is a folder, wanted a file",
     f"{SCORE} --out blank/scores": "nothing can be written to blank",
     SUBMIT.replace("whole", "absent"): "absent holds no evaluation",
+    SUBMIT.replace("whole", "runs/tiny"): "runs/tiny is a run, wanted one of its evaluations: "
+    "runs/tiny/eval/server, runs/tiny/eval/val",
     SUBMIT.replace("whole", "blank"): "blank holds no evaluation",
     SUBMIT.replace("whole", "spoilt"): "the evaluation in spoilt cannot be read",
     SUBMIT.replace("whole", "cut"): "the first 7 of 100 questions",
@@ -126,7 +129,7 @@ MISSING = {
     "report tiny --split nope": "has no nope, it has val",
     "report blocked": "was not evaluated yet",
     "compare absent": "neither absent nor runs/absent holds a run.json",
-    "compare damaged": "was not evaluated yet",
+    "compare damaged": "is no run record",
     "compare tiny --split nope": "not on nope",
     "compare tiny/eval/server": "tiny has no scores",
     "compare tiny --out folder": "folder is a folder, wanted a file",
@@ -178,3 +181,11 @@ def test_what_files_and_data_get_wrong_ends_with_1_and_one_line(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert MISSING[command] in err
+
+
+@pytest.mark.parametrize("run", ["nobody", "unrecorded"])
+def test_an_evaluation_that_cannot_begin_leaves_no_folder_behind(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], run: str
+) -> None:
+    assert end(f"--split val --run {run} --quiet", world, monkeypatch, capfd)[0] == 1
+    assert not (world / "runs" / run / "eval").exists()
