@@ -79,17 +79,16 @@ def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaIt
 def choose(scores: Sequence[float], *, per_group: int = PER_GROUP) -> dict[str, list[int]]:
     """Rows to show: the best and the worst of all, and a fair random sample of all.
 
-    Ties are broken at random, always the same way. The best and the worst share no row, and a top
-    score is among the worst only if there is no other; the sample may hold rows of both. Of fewer
-    rows than two groups hold, half are the best and half the worst.
+    Ties are broken at random, always the same way. The best are above the lowest score and the
+    worst below the highest; the sample may hold rows of both. Where all score the same there are
+    neither. Of fewer rows than two groups hold, at most half are the best and half the worst.
     """
     order = np.random.default_rng(_SEED).permutation(len(scores)).tolist()
     turned = order[::-1]  # so that among equals the sample's come last
-    best = sorted(turned, key=lambda row: -scores[row])[: min(per_group, (len(order) + 1) // 2)]
-    rest = sorted((row for row in turned if row not in best), key=lambda row: scores[row])
-    worst = rest[:per_group]
-    if len(set(scores)) > 1:
-        worst = [row for row in worst if scores[row] < scores[best[0]]]
+    ranked = sorted(turned, key=lambda row: -scores[row])[: min(per_group, (len(order) + 1) // 2)]
+    best = [row for row in ranked if scores[row] > min(scores)]
+    rest = sorted((row for row in turned if row not in ranked), key=lambda row: scores[row])
+    worst = [row for row in rest[:per_group] if scores[row] < max(scores)]
     return {"best": best, "worst": worst, "random": order[:per_group]}
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from markupsafe import Markup
+
 from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
 from epalm.evaluate.asked import find_media, transfer
@@ -190,7 +192,12 @@ def _asked(moved: tuple[str, str] | None) -> str:
 
 def _lead(record: RunRecord) -> str:
     state = find_variant(record.model.variant).language_model
-    return (
-        f"{record.trained:,} trained parameters let the {state} language model "
-        f"{Path(record.model.lm).name} read the vectors of {record.store['encoder']}."
+    unbroken = Markup('<span class="whole">{}</span>')
+    return Markup(
+        "{} trained parameters let the {} language model {} read the vectors of {}."
+    ).format(
+        f"{record.trained:,}",
+        state,
+        unbroken.format(Path(record.model.lm).name),
+        unbroken.format(record.store["encoder"]),
     )

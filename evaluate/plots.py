@@ -1,6 +1,5 @@
 """Drawings that stand in a page as SVG, in the page's own ink, and beside it as PNG."""
 
-import itertools
 import re
 from collections.abc import Sequence
 from html import escape
@@ -17,8 +16,16 @@ if TYPE_CHECKING:
 LINE_COLOURS = ("#3b82c4", "#d97706", "#2f9e62", "#9a6bd6", "#d1495b", "#7a869a")
 """One per run; each has a contrast of 3:1 or more with a white and with a near-black page."""
 
-_DASHES = ("-", "--", "-.", ":")
-_MARKERS = ("o", "s", "^", "D")
+_DASHES: tuple[tuple[float, ...], ...] = ((), (3.7, 1.6), (6.4, 1.6, 1, 1.6), (1, 1.65))
+"""One per run: lengths of ink and gap in widths of the line; none for an unbroken one."""
+
+_MARKERS = {
+    "o": '<circle cx="14" cy="5" r="4"/>',
+    "s": '<rect x="10" y="1" width="8" height="8"/>',
+    "^": '<path d="M14 0l5 9h-10z"/>',
+    "D": '<path d="M14 0l5 5l-5 5l-5 -5z"/>',
+}
+"""One per run: matplotlib's name of a mark -> the same in a legend of the page."""
 
 _INK = "#010203"
 """Stands for the page's text colour while matplotlib draws."""
@@ -29,6 +36,22 @@ _PNG_DOTS_PER_INCH = 150
 def colour(number: int) -> str:
     """Of the run in this column."""
     return LINE_COLOURS[number % len(LINE_COLOURS)]
+
+
+def line_swatch(number: int) -> str:
+    """An `<svg>` element: the line of the run in this column, for a legend."""
+    dashes = " ".join(f"{3 * length:g}" for length in _DASHES[number % len(_DASHES)])
+    broken = f' stroke-dasharray="{dashes}"' if dashes else ""
+    line = f'<path d="M0 5h28" stroke="{colour(number)}" stroke-width="3"{broken}/>'
+    return f'<svg viewBox="0 0 28 10" aria-hidden="true">{line}</svg>'
+
+
+def mark_swatch(number: int) -> str:
+    """Likewise the mark of the run on its line in the diagram of confidence."""
+    ink = colour(number)
+    line = f'<path d="M0 5h28" stroke="{ink}" stroke-width="1.5"/>'
+    mark = list(_MARKERS.values())[number % len(_MARKERS)]
+    return f'<svg viewBox="0 0 28 10" aria-hidden="true" fill="{ink}">{line}{mark}</svg>'
 
 
 def curves_figure(
@@ -45,20 +68,22 @@ def curves_figure(
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _plain_figure("step", axis)
-    drawn = [(number, curve) for number, curve in enumerate(curves) if curve is not None]
-    for (number, curve), dashes in zip(drawn, itertools.cycle(_DASHES), strict=False):
+    for number, curve in enumerate(curves):
+        if curve is None:
+            continue
         short = shortened(curve)
+        dashes = _DASHES[number % len(_DASHES)]
         axes.plot(
             short.steps,
             short.values * (100 if percent else 1),
             color=colour(number),
-            linestyle=dashes,
+            linestyle=(0, dashes) if dashes else "-",
             linewidth=1.8,
             marker="o" if len(short.steps) <= 40 else None,
-            markersize=3.5,
+            markersize=3.5 if len(short.steps) > 1 else 8,
             label=names[number],
         )
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     return figure
 
 
@@ -79,7 +104,7 @@ def reliability_figure(
             continue
         largest = max(one.count for one in found.bins)
         across, up = [one.confidence for one in found.bins], [one.score for one in found.bins]
-        marker = _MARKERS[number % len(_MARKERS)]
+        marker = list(_MARKERS)[number % len(_MARKERS)]
         axes.plot(across, up, color=colour(number), linewidth=1.2, alpha=0.7)
         sizes = [14 + 90 * one.count / largest for one in found.bins]
         axes.scatter(

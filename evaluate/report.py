@@ -1,6 +1,6 @@
 """One HTML file about one or several runs: scores, curves, examples, costs, settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,15 @@ from epalm.evaluate.compare import check_comparable
 from epalm.evaluate.costs import Costs
 from epalm.evaluate.curves import read_curve
 from epalm.evaluate.gallery import GROUPS, gallery_cards, shown_metric
-from epalm.evaluate.plots import colour, curves_figure, inline_svg, png, reliability_figure
+from epalm.evaluate.plots import (
+    colour,
+    curves_figure,
+    inline_svg,
+    line_swatch,
+    mark_swatch,
+    png,
+    reliability_figure,
+)
 from epalm.evaluate.published import OWN, Published, published
 from epalm.evaluate.records import Evaluation, Score
 from epalm.evaluate.tables import (
@@ -32,6 +40,10 @@ from epalm.tasks.records import MediaItem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+OWN_FIGURES = 5
+"""Published figures of the method that a page shows before it is asked to; VQA v2 has 27."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,7 @@ def write_report(path: Path, data: ReportData) -> None:
     environment = Environment(
         loader=PackageLoader("epalm.evaluate"), autoescape=True, trim_blocks=False
     )
+    environment.filters["label"] = label
     charts = _curve_charts(data)
     reliability = _reliability_charts(data.evaluations)
     context = _context(data) | {"charts": charts, "reliability": reliability}
@@ -100,7 +113,8 @@ def _context(data: ReportData) -> dict[str, Any]:
     cards = gallery_cards(data.evaluations, data.media)
     headline = _headline(data.evaluations)
     curved = zip(headline["rows"], data.metrics_files, strict=False)
-    groups = {name: sum(name in card.groups for card in cards) for name in GROUPS}
+    counts = {name: sum(name in card.groups for card in cards) for name in GROUPS}
+    groups = {name: count for name, count in counts.items() if count}
     return {
         "title": data.title,
         "lead": data.lead,
@@ -110,7 +124,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "warnings": _warnings(data.evaluations),
         "headline": headline,
         "curved": [row for row, file in curved if file],
-        "published": _published_tables(last.task),
+        "published": _published_tables(last),
         "score_rows": score_rows(data.evaluations),
         "differences": difference_rows(data.evaluations),
         "calibration": [_error(one) for one in data.evaluations],
@@ -118,7 +132,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "cost_runs": list(data.costs),
         "cost_rows": cost_rows(list(data.costs.values())),
         "cards": cards,
-        "cards_note": _cards_note(last),
+        "cards_note": _cards_note(last, groups),
         "card_groups": [("all", len(cards)), *groups.items()],
         "card_types": sorted({name for card in cards for name in card.types}),
         "several_sentences": last.kind == "caption",
@@ -126,11 +140,17 @@ def _context(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _published_tables(task: str) -> list[tuple[bool, list[Published]]]:
-    """Whether a table is of eP-ALM, and its rows."""
-    figures = published(task)
-    tables = [(own, [one for one in figures if (one.whose == OWN) == own]) for own in (True, False)]
-    return [(own, rows) for own, rows in tables if rows]
+def _published_tables(evaluation: Evaluation) -> list[tuple[str, list[Published]]]:
+    """Titles and rows: of eP-ALM the first few, those of the headline before others, then more."""
+    figures = published(evaluation.task)
+    own = [one for one in figures if one.whose == OWN]
+    own.sort(key=lambda one: one.metric != evaluation.headline)
+    tables = [
+        ("Published figures of eP-ALM on this task", own[:OWN_FIGURES]),
+        ("More figures of eP-ALM", own[OWN_FIGURES:]),
+        ("Published figures of other methods", [one for one in figures if one.whose != OWN]),
+    ]
+    return [(title, rows) for title, rows in tables if rows]
 
 
 def _facts(data: ReportData) -> list[tuple[str, str]]:
@@ -179,7 +199,13 @@ def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     tops = [score.high or score.value for score in scores]
     full = max(1.0, *tops, *(one.value / 100 for one in figures))
     rows = [
-        {"run": one.run, "colour": colour(number)} | score_cells(score, full=full)
+        {
+            "run": one.run,
+            "colour": colour(number),
+            "line": Markup(line_swatch(number)),
+            "mark": Markup(mark_swatch(number)),
+        }
+        | score_cells(score, full=full)
         for number, (one, score) in enumerate(zip(evaluations, scores, strict=True))
     ]
     paper = [
@@ -222,8 +248,12 @@ def _error(evaluation: Evaluation) -> str:
     return f"{100 * found.error:.2f}" if found else "-"
 
 
-def _cards_note(evaluation: Evaluation) -> str:
-    return (
-        f"The best and the worst by {label(shown_metric(evaluation))}, and a random sample, which "
-        "alone says what to expect. Scores are multiplied by 100."
+def _cards_note(evaluation: Evaluation, groups: Collection[str]) -> str:
+    metric = label(shown_metric(evaluation))
+    ranked = " and ".join(f"the {name}" for name in ("best", "worst") if name in groups)
+    sample = (
+        f"{ranked} by {metric}, and a random sample, which alone says what to expect."
+        if ranked
+        else f"a random sample; all have the same {metric}."
     )
+    return f"{sample[0].upper()}{sample[1:]} Scores are multiplied by 100."

@@ -161,6 +161,39 @@ def test_published_figures_fit_beside_ones_own(
     assert shown == "54.89"
 
 
+def test_narrow_tables_are_stacked_and_others_shade_the_edge_they_go_beyond(
+    browser: Browser, page: Path
+) -> None:
+    browser.open(page)
+    reach = "[...document.querySelectorAll('{}')].map((one) => [one.scrollWidth, one.clientWidth])"
+    stacked = reach.format(".scroll:has(.stack)")
+    browser.look(width=420, scheme="light")
+    panels = browser.evaluate(stacked)
+    assert isinstance(panels, list)
+    assert len(panels) >= 2  # differences, settings
+    assert all(needed <= there for needed, there in panels)
+    said = "getComputedStyle(document.querySelector('.stack [data-label=p]'), '::before').content"
+    assert browser.evaluate(said) == '"p: "'
+    assert edge(browser, left=0) < 240 < edge(browser, left=10_000)
+    browser.look(width=1280, scheme="light")
+    assert browser.evaluate(said) == "none"
+
+
+def edge(browser: Browser, *, left: int) -> int:
+    """How bright the right edge of the table of scores is, made narrow and scrolled so far."""
+    place = browser.evaluate(
+        "(() => { const panel = document.querySelector('.scroll:not(:has(.stack))');"
+        "panel.style.width = '150px'; panel.scrollIntoView({block: 'center'});"
+        f"panel.scrollLeft = {left}; const it = panel.getBoundingClientRect();"
+        "return [it.right - 3, it.bottom - 8]; })()"
+    )
+    assert isinstance(place, list)
+    with Image.open(io.BytesIO(browser.screenshot())) as picture:
+        found = picture.convert("L").getpixel((int(place[0]), int(place[1])))
+    assert isinstance(found, int)
+    return found
+
+
 def test_media_play(browser: Browser, page: Path) -> None:
     browser.open(page)
     loaded = (

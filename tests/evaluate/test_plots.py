@@ -5,11 +5,20 @@ import re
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from epalm.evaluate.calibration import Bin, Calibration
 from epalm.evaluate.curves import POINTS_AT_MOST, Curve
-from epalm.evaluate.plots import LINE_COLOURS, curves_figure, inline_svg, png, reliability_figure
+from epalm.evaluate.plots import (
+    LINE_COLOURS,
+    curves_figure,
+    inline_svg,
+    line_swatch,
+    mark_swatch,
+    png,
+    reliability_figure,
+)
 
 NAMES = ("first", "second")
 
@@ -37,6 +46,35 @@ def test_every_run_keeps_its_colour_where_another_has_no_curve() -> None:
     assert LINE_COLOURS[0] in both
     assert LINE_COLOURS[0] not in second
     assert LINE_COLOURS[1] in second
+
+
+def test_the_legend_of_the_page_draws_each_line_as_the_plot_does() -> None:
+    lines = [line(5), None, line(5), line(5), line(5)]
+    figure = curves_figure(lines, [*"abcde"], axis="loss", percent=False)
+    drawn = re.findall(r"stroke-dasharray: ([\d., ]+)", inline_svg(figure, "t"))
+    for number, dashes in zip((2, 3), drawn, strict=True):
+        legend = re.search(r'stroke-dasharray="([\d. ]+)"', line_swatch(number))
+        assert legend
+        lengths = [float(length) / 3 for length in legend[1].split()]
+        assert [float(length) / 1.8 for length in dashes.split(",")] == pytest.approx(lengths)
+    assert "dasharray" not in line_swatch(0)
+    assert "dasharray" in line_swatch(1)
+    marks = {re.sub(r'fill="[^"]*"|stroke="[^"]*"', "", mark_swatch(number)) for number in range(4)}
+    assert len(marks) == 4
+
+
+def test_a_single_point_has_a_whole_step_and_a_mark_to_be_seen() -> None:
+    figure = curves_figure([line(1)], NAMES, axis="loss", percent=False)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [0]
+    assert axes.lines[0].get_markersize() > 2 * many_points_mark()
+
+
+def many_points_mark() -> float:
+    (axes,) = curves_figure([line(5)], NAMES, axis="loss", percent=False).axes
+    return float(axes.lines[0].get_markersize())
 
 
 def test_long_curves_are_drawn_as_means() -> None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from epalm.errors import UsageError
 from epalm.evaluate.costs import Cost, Costs
 from epalm.evaluate.gallery import choose
 from epalm.evaluate.media import SIDE_AT_MOST
+from epalm.evaluate.pages import _lead
 from epalm.evaluate.records import Evaluation, Score
 from epalm.evaluate.report import ReportData, write_report
 from epalm.tasks.records import MediaItem
@@ -154,6 +156,29 @@ def test_published_figures_of_the_task_stand_beside(tmp_path: Path) -> None:
     assert "published" not in " ".join(page(tmp_path).text)
 
 
+def test_of_many_published_figures_the_headlines_stand_open_and_the_rest_is_folded(
+    tmp_path: Path,
+) -> None:
+    own = replace(evaluation(), task="vqa2", headline="accuracy", scores={"accuracy": Score(0.31)})
+    shown = page(tmp_path, own)
+    tables = [one for one in shown.all("details") if one.get("class") == "spaced"]
+    assert ["open" in one for one in tables] == [True, False, False]
+    text = " ".join(shown.text)
+    first, more, others = (text.index(one) for one in ("eP-ALM on this", "More fig", "of other m"))
+    assert text[first:more].count(" released accuracy ") == 4
+    assert text[more:others].count(" released accuracy ") == 22
+    assert "released_accuracy" not in text
+
+
+def test_names_of_models_are_not_broken_at_their_hyphens() -> None:
+    record = Mock(trained=1000, store={"encoder": "vit-<ti16>"})
+    record.model.variant, record.model.lm = "full", "facebook/opt-350m"
+    assert _lead(record) == (
+        '1,000 trained parameters let the frozen language model <span class="whole">opt-350m</span>'
+        ' read the vectors of <span class="whole">vit-&lt;ti16&gt;</span>.'
+    )
+
+
 def test_stages_without_a_record_say_so_and_others_what_they_took(tmp_path: Path) -> None:
     took = Cost(90.0, memory=2_000_000_000, device="cuda", device_memory=5_000_000_000)
     costs = {"full": Costs(1000, 99_000, None, took, Cost(1.5, note="6 questions"))}
@@ -230,10 +255,25 @@ def test_of_few_examples_the_wrong_are_the_worst_and_no_right_one_is(wrong: int)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 15, 16])
-def test_few_examples_of_one_score_are_all_shown(count: int) -> None:
-    chosen = choose([0.0] * count, per_group=8)
-    ranked = chosen["best"] + chosen["worst"]
-    assert sorted(ranked) == list(range(count))
+def test_of_equal_scores_none_is_best_or_worst(count: int) -> None:
+    for score in (0.0, 1.0):
+        chosen = choose([score] * count, per_group=8)
+        assert chosen["best"] == chosen["worst"] == []
+        assert len(set(chosen["random"])) == min(count, 8)
+
+
+def test_only_what_scores_above_the_lowest_is_among_the_best() -> None:
+    chosen = choose([0.0] * 140 + [1.0] * 3)
+    assert sorted(chosen["best"]) == [140, 141, 142]
+    assert len(chosen["worst"]) == 12
+
+
+def test_a_gallery_of_equal_scores_says_that_it_is_a_sample(tmp_path: Path) -> None:
+    wrong = tuple(replace(one, scores={"exact_match": 0.0}) for one in evaluation().answered)
+    shown = page(tmp_path, replace(evaluation(), answered=wrong))
+    assert any(text.startswith("A random sample; all have the same exact") for text in shown.text)
+    assert [one["data-show"] for one in shown.all("button")] == ["all", "random"]
+    assert any(text.startswith("The best and the worst by") for text in page(tmp_path).text)
 
 
 def test_a_card_of_two_groups_stands_once_with_both_labels(tmp_path: Path) -> None:
