@@ -118,6 +118,7 @@ def open_reader(
     budget: int | None = None,
     keys: Sequence[str] | None = None,
     views: int | None = None,
+    task: str = "",
 ) -> Reader:
     """Open a finished store to read records in any order.
 
@@ -127,6 +128,7 @@ def open_reader(
         budget: bytes of memory that vectors may take; None for half of what is free.
         keys: the records that will be asked for; None for all.
         views: how many views, from 0 on, will be asked for; None for all.
+        task: see `index_store`.
 
     Raises:
         UnfinishedStoreError: shards are missing.
@@ -134,7 +136,7 @@ def open_reader(
         UnknownKeyError: a key that the store does not hold.
         UsageError: an unknown reader, or one that cannot work within the budget.
     """
-    selection = select(store, index_store(store), keys=keys, views=views)
+    selection = select(store, index_store(store, task), keys=keys, views=views)
     allowed = Budget(ram_budget(reader) if budget is None else budget)
     choice = choose_reader(reader, selection.need(batch_size=1), allowed, readers=LOCAL_READERS)
     logger.info("%s", choice.line)

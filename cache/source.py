@@ -145,11 +145,12 @@ class KeyIndex:
         asked = list(dict.fromkeys(keys))
         lacking = [key for key in asked if key not in self._row]
         store = f"{self._location} ({self.spec.dataset}, {counted(len(self._row), 'record')})"
+        asks = f"that {self._task} asks about" if self._task else "asked for"
+        media = f"{len(asked)} media {asks}"
         whole = f"extract all of {_whole_set(self.spec)}, without --limit"
         if len(lacking) < len(asked):
             return (
-                f"{store} lacks {len(lacking)} of the {len(asked)} media asked for, the first is "
-                f"{lacking[0]!r}: {whole}"
+                f"{store} lacks {len(lacking)} of the {media}, the first is {lacking[0]!r}: {whole}"
             )
         mends = ["name the store of those media with --features"]
         if self.spec.tasks and self._task not in self.spec.tasks:
@@ -157,8 +158,8 @@ class KeyIndex:
         if self._task in ("", *self.spec.tasks):
             mends.append(f"if it was cut short, {whole}")
         return (
-            f"{store} holds none of the {len(asked)} media asked for, the "
-            f"first is {asked[0]!r}, its own first {next(iter(self._row))!r}: {', or '.join(mends)}"
+            f"{store} holds none of the {media}, the first is {asked[0]!r}, its own first "
+            f"{next(iter(self._row))!r}: {', or '.join(mends)}"
         )
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:

@@ -139,8 +139,7 @@ def _examples(request: Request, split: str, index: KeyIndex) -> list[Example]:
     try:
         kept = encodable(examples, index)
     except UnknownKeyError as error:
-        place = f"{split} of {request.task.name} in {request.data_root}"
-        raise UnknownKeyError(f"{place}: {error}") from None
+        raise UnknownKeyError(f"{split} in {request.data_root}: {error}") from None
     if len(kept) < len(examples):
         logger.warning(
             "%s: %d of %d examples left out, their medium could not be encoded",
