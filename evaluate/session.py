@@ -188,7 +188,7 @@ def _plan(request: Request) -> _Plan:
     taught = taught_split(request.run, record, task)
     way = request.protocol.settle(record.decoding, task, root=root, taught=taught)
     keys = [example.key for example in asked]
-    source = open_reader(store, reader=request.reader, keys=keys, views=1)
+    source = open_reader(store, reader=request.reader, keys=keys, views=1, task=task.name)
     examples = _encodable(asked, source)
     blind = request.blind or record.blind
     named = about(request.task, task, record, store.spec, features)

@@ -1,15 +1,18 @@
-"""Questions that the model has no room for."""
+"""Questions that cannot be answered: too long for the model, or about media of another store."""
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from epalm.errors import ModelError
+from epalm.cache.create import create_store
+from epalm.errors import ModelError, UnknownKeyError
 from epalm.evaluate.protocol import Protocol
 from epalm.evaluate.session import Request, evaluate
-from tests.evaluate.helpers import TinyRun, make_run
+from tests.evaluate.helpers import TinyRun, make_run, store_spec
 
 
 @pytest.fixture
@@ -42,3 +45,15 @@ def test_an_answer_of_a_list_for_which_there_is_no_room_is_named(
     words = r"28 tokens of prompt and 5 of answer \('red cup on the desk', the list's longest\)"
     with pytest.raises(ModelError, match=rf"{words}.*, or leave that answer out"):
         evaluate(Request(tiny.folder, "val", quiet=True, protocol=Protocol(answers=str(listed))))
+
+
+def test_a_store_of_another_task_is_told_from_one_that_was_cut(
+    tiny: TinyRun, tmp_path: Path
+) -> None:
+    spec = replace(store_spec(), dataset="msvd", tasks=("msvd-qa",), count=2)
+    store = create_store(tmp_path / "msvd.zarr", spec, ["a.avi", "b.avi"])
+    store.write(0, np.ones(spec.shape, np.float16), {})
+    store.finish()
+    words = r"msvd.zarr \(msvd, 2 records\) holds none of .* that manifest asks about, .*'a.avi'"
+    with pytest.raises(UnknownKeyError, match=rf"{words}.*, or ask .* with --task msvd-qa$"):
+        evaluate(Request(tiny.folder, "val", features=str(store.location), quiet=True))
