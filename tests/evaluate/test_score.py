@@ -1,6 +1,7 @@
 """`epalm-eval score`: anyone's predictions, scored from files alone."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from epalm.evaluate.records import Score, write_evaluation
 from epalm.evaluate.scoring import corpus_scores, read_predictions, read_references
 from epalm.metrics.intervals import bootstrap_interval
-from epalm.metrics.registry import load_metric
+from epalm.metrics.registry import METRICS, load_metric
 from tests.evaluate.helpers import call, evaluation
 
 PEOPLE = ["yes"] * 10
@@ -179,6 +180,14 @@ def test_ids_and_lines_that_do_not_fit_are_named(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_the_help_names_every_metric(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "score", "--help") == 0
+    told = capfd.readouterr().out.split("--metrics", 1)[1]
+    assert [name for name in METRICS if not re.search(rf"\b{name}\b", told)] == []
 
 
 def test_absent_files_broken_lines_and_unknown_metrics_have_their_exit_codes(
