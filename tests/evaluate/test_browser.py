@@ -159,6 +159,11 @@ def test_published_figures_fit_beside_ones_own(
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     shown = browser.evaluate("document.querySelector('.row.paper .number').textContent")
     assert shown == "54.89"
+    cell = "getComputedStyle(document.querySelector('.words td:nth-child(3)')).textAlign"
+    assert browser.evaluate(cell) == ("left" if width < 600 else "right")
+    panels = "[...document.querySelectorAll('.scroll:has(.words)')]"
+    cut = browser.evaluate(f"{panels}.filter((it) => it.scrollWidth > it.clientWidth).length")
+    assert cut == 0
 
 
 def test_narrow_tables_are_stacked_and_others_shade_the_edge_they_go_beyond(
