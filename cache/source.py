@@ -145,7 +145,7 @@ class KeyIndex:
         asked = list(dict.fromkeys(keys))
         lacking = [key for key in asked if key not in self._row]
         store = f"{self._location} ({self.spec.dataset}, {counted(len(self._row), 'record')})"
-        asks = f"that {self._task} asks about" if self._task else "asked for"
+        asks = f"that task {self._task} asks about" if self._task else "asked for"
         media = f"{len(asked)} media {asks}"
         whole = f"extract all of {_whole_set(self.spec)}, without --limit"
         if len(lacking) < len(asked):

@@ -155,17 +155,17 @@ def test_an_unknown_key_and_an_unknown_view_are_named(store: Store, name: str) -
 
 LACKS = {
     ("coco-caption", ("zebra.jpg", "0.jpg", "owl.jpg", "owl.jpg")): (
-        "lacks 2 of the 3 media that coco-caption asks about, the first is 'zebra.jpg': extract "
-        "all of coco, without --limit"
+        "lacks 2 of the 3 media that task coco-caption asks about, the first is 'zebra.jpg': "
+        "extract all of coco, without --limit"
     ),
     ("vqa2", ("zebra.jpg",)): (
-        "holds none of the 1 media that vqa2 asks about, the first is 'zebra.jpg', its own first "
-        "'0.jpg': name the store of those media with --features, or if it was cut short, "
+        "holds none of the 1 media that task vqa2 asks about, the first is 'zebra.jpg', its own "
+        "first '0.jpg': name the store of those media with --features, or if it was cut short, "
         "extract all of coco, without --limit"
     ),
     ("gqa", ("zebra.jpg",)): (
-        "holds none of the 1 media that gqa asks about, the first is 'zebra.jpg', its own first "
-        "'0.jpg': name the store of those media with --features, or ask about its own media "
+        "holds none of the 1 media that task gqa asks about, the first is 'zebra.jpg', its own "
+        "first '0.jpg': name the store of those media with --features, or ask about its own media "
         "with --task vqa2"
     ),
 }

@@ -54,6 +54,6 @@ def test_a_store_of_another_task_is_told_from_one_that_was_cut(
     store = create_store(tmp_path / "msvd.zarr", spec, ["a.avi", "b.avi"])
     store.write(0, np.ones(spec.shape, np.float16), {})
     store.finish()
-    words = r"msvd.zarr \(msvd, 2 records\) holds none of .* that manifest asks about, .*'a.avi'"
+    words = r"msvd.zarr \(msvd, 2 records\) holds none .* task manifest asks about, .*'a.avi'"
     with pytest.raises(UnknownKeyError, match=rf"{words}.*, or ask .* with --task msvd-qa$"):
         evaluate(Request(tiny.folder, "val", features=str(store.location), quiet=True))
