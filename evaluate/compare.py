@@ -64,12 +64,9 @@ def difference(other: Evaluation, first: Evaluation) -> Difference | None:
     Returns:
         None where they did not answer the same questions, or the headline is no mean over them.
     """
-    name = other.headline
-    scores = {one.id: one.scores for one in first.answered}
-    same = scores.keys() == {one.id for one in other.answered}
-    if not same or any(name not in one.scores for one in (*first.answered, *other.answered)):
+    pairs = _pairs(other, first)
+    if pairs is None:
         return None
-    pairs = np.array([one.scores[name] - scores[one.id][name] for one in other.answered])
     low, high = known_interval(*bootstrap_interval(pairs)) or (None, None)
     return Difference(float(pairs.mean()), low, high, exchange_p(pairs))
 
@@ -81,9 +78,22 @@ def best_of(evaluations: Sequence[Evaluation]) -> int | None:
     values = [one.scores[one.headline].value for one in evaluations]
     top = values.index(max(values))
     best = evaluations[top]
-    found = [difference(best, one) for one in evaluations if one is not best]
-    above = all(one and one.value > 0 and one.p < SIGNIFICANT for one in found)
-    return top if above else None
+    return top if all(_above(best, one) for one in evaluations if one is not best) else None
+
+
+def _above(other: Evaluation, first: Evaluation) -> bool:
+    pairs = _pairs(other, first)
+    return pairs is not None and pairs.sum() > 0 and exchange_p(pairs) < SIGNIFICANT
+
+
+def _pairs(other: Evaluation, first: Evaluation) -> NDArray[np.float64] | None:
+    """(N,) differences of the headline; None as in `difference`."""
+    name = other.headline
+    scores = {one.id: one.scores for one in first.answered}
+    same = scores.keys() == {one.id for one in other.answered}
+    if not same or any(name not in one.scores for one in (*first.answered, *other.answered)):
+        return None
+    return np.array([one.scores[name] - scores[one.id][name] for one in other.answered])
 
 
 def exchange_p(pairs: NDArray[np.float64], *, rounds: int = ROUNDS) -> float:
