@@ -65,7 +65,7 @@ def curves_figure(
         axis: label of the vertical axis.
         percent: multiply the values by 100.
     """
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FixedLocator, MaxNLocator
 
     figure, axes = _plain_figure("step", axis)
     for number, curve in enumerate(curves):
@@ -83,7 +83,9 @@ def curves_figure(
             markersize=3.5 if len(short.steps) > 1 else 8,
             label=names[number],
         )
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    steps = {step for curve in curves if curve for step in curve.steps}
+    alone = FixedLocator([*steps]) if len(steps) == 1 else None
+    axes.xaxis.set_major_locator(alone or MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     return figure
 
 
