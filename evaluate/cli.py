@@ -141,20 +141,14 @@ def score_table(evaluation: "Evaluation", moved: tuple[str, str] | None) -> Tabl
         evaluation: of which the scores are.
         moved: what the run learnt from and what it was asked about, where these differ.
     """
-    from epalm.evaluate.tables import asked_words, interval, label, percent
+    from epalm.evaluate.tables import asked_words
 
     blind = ", blind control" if evaluation.blind else ""
     asked = f"{evaluation.task} {evaluation.split}"
     if moved:
         asked = f"learnt from {moved[0]}, asked about {moved[1]} {evaluation.split}"
-    table = Table(title=f"{evaluation.run}: {asked}{blind}, {asked_words(evaluation)}")
-    table.add_column("score × 100")  # noqa: RUF001 - the sign, not the letter
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval", justify="right")
-    for name, score in evaluation.scores.items():
-        style = "bold" if name == evaluation.headline else ""
-        table.add_row(label(name), percent(score.value), interval(score), style=style)
-    return table
+    title = f"{evaluation.run}: {asked}{blind}, {asked_words(evaluation)}"
+    return score_cli.table_of_scores(evaluation.scores, evaluation.headline, title=title)
 
 
 def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:

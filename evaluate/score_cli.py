@@ -12,6 +12,8 @@ from epalm.console import configure_logging, counted, err_console, out_console, 
 from epalm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from epalm.evaluate.records import Score
     from epalm.metrics.intervals import GroupMean
 
@@ -78,7 +80,9 @@ def score(
             }
         )
         return
-    out_console.print(_scores(values, found.headline, title=f"{predictions}: {len(examples)}"))
+    out_console.print(
+        table_of_scores(values, found.headline, title=f"{predictions}: {len(examples)}")
+    )
     for name, each in groups.items():
         out_console.print(_groups(name, each, headline=found.headline))
 
@@ -126,7 +130,8 @@ def install_spice(
         _note(f"SPICE still cannot run: {error}")
 
 
-def _scores(values: "dict[str, Score]", headline: str, *, title: str) -> Table:
+def table_of_scores(values: "Mapping[str, Score]", headline: str, *, title: str) -> Table:
+    """Scores times 100, as papers print them, with their intervals; the headline is bold."""
     from epalm.evaluate.tables import interval, label, percent
 
     table = Table(title=title)
