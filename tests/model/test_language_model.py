@@ -198,7 +198,7 @@ PEAK = """
 import sys
 from threading import Event, Thread
 from epalm.model.language_model import load_language_model
-from transformers import OPTConfig
+from transformers import OPTConfig, OPTForCausalLM
 
 def own_bytes():
     lines = open("/proc/self/status").read().splitlines()
