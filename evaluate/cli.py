@@ -127,9 +127,11 @@ def command(
     _show(finished, request.run, as_json=as_json)
     skipped, asked = len(finished.evaluation.skipped), len(finished.evaluation.answered)
     if skipped:
+        from epalm.evaluate.records import summary_file
+
         _note(
             f"incomplete: {skipped} of {skipped + asked} examples were left out, their media "
-            "could not be encoded; scores.json lists them"
+            f"could not be encoded; {summary_file(finished.folder).name} lists them"
         )
         raise typer.Exit(INCOMPLETE)
 

@@ -132,7 +132,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "cost_runs": list(data.costs),
         "cost_rows": cost_rows(list(data.costs.values())),
         "cards": cards,
-        "cards_note": _cards_note(last, groups),
+        "cards_note": _cards_note(data.evaluations, groups),
         "card_groups": [("all", len(cards)), *groups.items()],
         "card_types": sorted({name for card in cards for name in card.types}),
         "several_sentences": last.kind == "caption",
@@ -248,8 +248,10 @@ def _error(evaluation: Evaluation) -> str:
     return f"{100 * found.error:.2f}" if found else "-"
 
 
-def _cards_note(evaluation: Evaluation, groups: Collection[str]) -> str:
-    metric = label(shown_metric(evaluation))
+def _cards_note(evaluations: Sequence[Evaluation], groups: Collection[str]) -> str:
+    last = evaluations[-1]
+    of = f" of {last.run}" if len(evaluations) > 1 else ""
+    metric = label(shown_metric(last)) + of
     ranked = " and ".join(f"the {name}" for name in ("best", "worst") if name in groups)
     sample = (
         f"{ranked} by {metric}, and a random sample, which alone says what to expect."

@@ -58,7 +58,8 @@ def submit_command(folder: Path, evaluation: Evaluation) -> str:
     form = SERVERS.get(evaluation.task)
     if not form or evaluation.skipped or len(evaluation.answered) < evaluation.split_size:
         return ""
-    return f"epalm-eval submit {shlex.quote(str(folder))} --format {form} --out answers.json"
+    place, out = shlex.quote(str(folder)), shlex.quote(f"{evaluation.split}.json")
+    return f"epalm-eval submit {place} --format {form} --out {out}"
 
 
 def _settled(form: str, evaluation: Evaluation) -> str:

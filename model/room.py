@@ -79,7 +79,7 @@ def check_prompts(
         positions=positions,
         words=lambda _: longest.words,
         where=where,
-        mend=f", or {longest.mend}",
+        mend=f", or {longest.mend}" if max(prompts, default=0) < positions else "",
     )
 
 

@@ -44,6 +44,7 @@ class RunRecord:
         frozen: number of the language model's parameters.
         order: kind of the epochs' order, see `epalm.cache.order.Order`.
         pool_blocks: likewise; what a run began with it keeps, whatever memory is free later.
+        examples: SHA-256 of what it learns from and is validated on; empty for an imported one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class RunRecord:
     frozen: int
     order: Literal["uniform", "blocks"] = "uniform"
     pool_blocks: int = 0
+    examples: str = ""
 
     def differing(self, store: Mapping[str, str], names: Collection[str]) -> list[str]:
         """What distinguishes a store's fields from those of the store in training.

@@ -1,5 +1,6 @@
 """The examples and the stored vectors of a run."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
 
@@ -38,6 +39,15 @@ class Data:
     val: list[Example]
     source: AnySource
     order: Order
+
+    def digest(self) -> str:
+        """SHA-256 over every example: a run that goes on has to go on with the same."""
+        found = hashlib.sha256()
+        for part in (self.train, self.val):
+            found.update(b"%d\n" % len(part))
+            for example in part:
+                found.update(repr(example).encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
 
 
 def open_data(request: Request, store: Store) -> Data:

@@ -275,7 +275,8 @@ def _log_window(run: Run, epoch: int, losses: list[Tensor], *, seconds: float) -
             f"the loss became {mean_loss} near step {run.progress.step}: lower lr, set "
             "clip_norm, or use --set lm_precision=bf16 or fp32 instead of fp16"
         )
-    rate = len(losses) * run.recipe.batch_size / max(seconds, 1e-9)
+    done = run.progress.step - epoch * len(run.loader)
+    rate = run.loader.samples(done - len(losses), done) / max(seconds, 1e-9)
     run.progress.seconds += seconds
     if run.log:
         run.log.append(

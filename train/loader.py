@@ -60,6 +60,10 @@ class Loader:
         """Batches in one epoch."""
         return -(-len(self.examples) // self.batch_size)
 
+    def samples(self, first: int, end: int) -> int:
+        """Examples in the batches `first` to `end` - 1 of an epoch, over all processes."""
+        return min(end * self.batch_size, len(self.examples)) - first * self.batch_size
+
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This process's share of the batches from number `start` on; nothing before it is read.
 

@@ -4,7 +4,6 @@ import logging
 
 import torch
 
-from epalm.cache.order import Order
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import duration
@@ -50,7 +49,7 @@ def train(request: Request) -> RunRecord:
     torch.manual_seed(request.seed)
     model, tokenizer = build_model(settings, request.device, shard=shard)
     _prepare_layers(model, request)
-    record = _record(request, settings, model, spec=spec, order=data.order)
+    record = _record(request, settings, model, spec=spec, data=data)
     if group.leads:
         open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
     group.gather(None)
@@ -75,6 +74,7 @@ def train(request: Request) -> RunRecord:
         group=group,
         idle=idle_batch(*spec.row_shape[-2:]) if shard else None,
     )
+    _announce_resumed(run)
     with lost_processes_named():
         progress = fit(run)
     frozen = "language_model" not in model.trained
@@ -143,7 +143,7 @@ def _loader(request: Request, data: Data, texts: Texts, model: EPALM, lm_digest:
 
 
 def _record(
-    request: Request, settings: ModelSettings, model: EPALM, *, spec: StoreSpec, order: Order
+    request: Request, settings: ModelSettings, model: EPALM, *, spec: StoreSpec, data: Data
 ) -> RunRecord:
     trained, frozen = parameter_counts(model)
     return RunRecord(
@@ -160,8 +160,9 @@ def _record(
         lm_digest=weights_digest(model.language_model),
         trained=trained,
         frozen=frozen,
-        order=order.kind,
-        pool_blocks=order.pool_blocks,
+        order=data.order.kind,
+        pool_blocks=data.order.pool_blocks,
+        examples=data.digest(),
     )
 
 
@@ -183,6 +184,13 @@ def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int)
         share,
     )
     logger.info("%s", model.plan)
+
+
+def _announce_resumed(run: Run) -> None:
+    if run.progress.validated == run.recipe.epochs:
+        logger.info("%s was finished before: nothing is trained; --fresh starts over", run.folder)
+    elif run.progress.step:
+        logger.info("%s goes on behind step %d", run.folder, run.progress.step)
 
 
 def _finish(request: Request, record: RunRecord, progress: Progress) -> None:

@@ -109,7 +109,7 @@ def test_the_command_that_is_named_runs_as_it_stands(
     monkeypatch.chdir(tmp_path)
     assert name == "epalm-eval"
     assert call(monkeypatch, *arguments) == 0
-    assert len(json.loads(Path("answers.json").read_text(encoding="utf-8"))) == 6
+    assert len(json.loads(Path("val.json").read_text(encoding="utf-8"))) == 6
     for refused in (
         replace(found, task="manifest"),
         replace(found, skipped=("7",)),

@@ -72,6 +72,16 @@ def kept(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
     return [replace(batch, tokens=batch.tokens.clone()) for batch in batches]
 
 
+def test_the_examples_of_batches_are_counted_as_they_are_served(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    found = loader(tokenizer, Order())
+    sizes = [len(batch.pictures) for batch in kept(found, 0)]
+    assert sizes[-1] < sizes[0]
+    assert [found.samples(one, one + 1) for one in range(len(found))] == sizes
+    assert found.samples(1, len(found)) == sum(sizes[1:])
+
+
 def test_the_uniform_order_and_its_answers_are_those_of_published_runs(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:

@@ -149,8 +149,19 @@ def test_sigterm_leaves_a_checkpoint_and_exit_code_75(tmp_path: Path) -> None:
 def test_a_finished_run_is_not_trained_again(world: World) -> None:
     run(world)
     before = (world.root / "runs/run/metrics.jsonl").read_text()
-    run(world)
+    again = [word for word in train_command(world) if word != "--quiet"]
+    said = " ".join(CliRunner().invoke(app, again).output.split())
     assert (world.root / "runs/run/metrics.jsonl").read_text() == before
+    assert "was finished before: nothing is trained; --fresh starts over" in said
+
+
+def test_a_run_does_not_go_on_with_other_examples(world: World) -> None:
+    run(world, "--set", "epochs=1")
+    file = world.data / "train.jsonl"
+    file.write_text(file.read_text().replace("red", "green"))
+    with pytest.raises(UsageError, match=r"other settings \(examples differ\).* --fresh"):
+        run(world, "--set", "epochs=1")
+    run(world, "--set", "epochs=1", "--fresh")
 
 
 def test_a_run_of_other_settings_is_not_overwritten(world: World) -> None:
