@@ -125,13 +125,12 @@ def command(
     )
     finished = evaluate(request)
     _show(finished, request.run, as_json=as_json)
-    skipped, asked = len(finished.evaluation.skipped), len(finished.evaluation.answered)
-    if skipped:
+    if skipped := len(finished.evaluation.skipped):
         from epalm.evaluate.records import summary_file
 
         _note(
-            f"incomplete: {skipped} of {skipped + asked} examples were left out, their media "
-            f"could not be encoded; {summary_file(finished.folder).name} lists them"
+            f"incomplete: {skipped} of {finished.evaluation.asked} examples were left out, their "
+            f"media could not be encoded; {summary_file(finished.folder).name} lists them"
         )
         raise typer.Exit(INCOMPLETE)
 

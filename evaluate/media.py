@@ -19,7 +19,7 @@ from epalm.evaluate.excerpts import (
     kind_of_pictures,
     spectrogram,
 )
-from epalm.tasks.records import MediaItem
+from epalm.tasks.records import MediaItem, photo_source
 
 SIDE_AT_MOST = 320
 """Pixels of a photo's longer side."""
@@ -101,9 +101,8 @@ def embed(item: MediaItem) -> Embedded:
 
 
 def _photo(item: MediaItem) -> Embedded:
-    content = item.path if item.part is None else io.BytesIO(item.part.read(item.path))
     try:
-        with Image.open(content) as opened:
+        with Image.open(photo_source(item.path, item.part)) as opened:
             opened.draft("RGB", (2 * SIDE_AT_MOST, 2 * SIDE_AT_MOST))
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except Image.DecompressionBombError as error:

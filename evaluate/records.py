@@ -109,6 +109,11 @@ class Evaluation:
     left_out: dict[str, str] = field(default_factory=dict)
     split_size: int = 0
 
+    @property
+    def asked(self) -> int:
+        """How many examples of the split were asked, those without an encoded medium included."""
+        return len(self.answered) + len(self.skipped)
+
 
 def make_folder(folder: Path) -> None:
     """Make a folder that results will go to, unless it is there, before they are computed.

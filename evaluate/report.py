@@ -178,7 +178,7 @@ def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
     warnings = []
     for one in evaluations:
         prefix = f"{one.run}: " if len(evaluations) > 1 else ""
-        if len(one.answered) + len(one.skipped) < one.split_size:
+        if one.asked < one.split_size:
             warnings.append(f"{prefix}{asked_words(one)}")
         if _answering(one) != _answering(evaluations[-1]):
             warnings.append(f"{prefix}{_answering(one)}")

@@ -154,7 +154,7 @@ def _as_json(shown: list["Shown"]) -> dict[str, Any]:
                 "run": one.evaluation.run,
                 "folder": str(one.run),
                 "blind": one.evaluation.blind,
-                "asked": len(one.evaluation.answered) + len(one.evaluation.skipped),
+                "asked": one.evaluation.asked,
                 "split_size": one.evaluation.split_size,
                 "scores": {name: asdict(score) for name, score in one.evaluation.scores.items()},
                 "difference": asdict(found) if found else None,

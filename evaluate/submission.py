@@ -56,7 +56,7 @@ def write_submission(folder: Path, form: str, out: Path) -> tuple[str, Evaluatio
 def submit_command(folder: Path, evaluation: Evaluation) -> str:
     """What writes the evaluation's submission; empty where no server would take one."""
     form = SERVERS.get(evaluation.task)
-    if not form or evaluation.skipped or len(evaluation.answered) < evaluation.split_size:
+    if not form or evaluation.skipped or evaluation.asked < evaluation.split_size:
         return ""
     place, out = shlex.quote(str(folder)), shlex.quote(f"{evaluation.split}.json")
     return f"epalm-eval submit {place} --format {form} --out {out}"
@@ -84,8 +84,7 @@ def _settled(form: str, evaluation: Evaluation) -> str:
 
 def _check_whole(folder: Path, evaluation: Evaluation) -> None:
     """Refuse what servers refuse: a file without all questions of the split."""
-    split, wanted = evaluation.split, evaluation.split_size
-    asked = len(evaluation.answered) + len(evaluation.skipped)
+    split, wanted, asked = evaluation.split, evaluation.split_size, evaluation.asked
     if not wanted:
         raise DataError(
             f"{folder} was written by an earlier version, which does not say whether it holds all "

@@ -48,7 +48,7 @@ def probability(p: float) -> str:
 def asked_words(evaluation: Evaluation) -> str:
     """How many examples were asked: "150 questions", "first 40 of 150 questions"."""
     noun = "caption" if evaluation.kind == "caption" else "question"
-    asked, size = len(evaluation.answered) + len(evaluation.skipped), evaluation.split_size
+    asked, size = evaluation.asked, evaluation.split_size
     return f"first {asked:,} of {amount(size, noun)}" if asked < size else amount(asked, noun)
 
 

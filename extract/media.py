@@ -7,7 +7,6 @@ ignored, as by the published code. PIL itself reads 16-bit colour as the high by
 writes them.
 """
 
-import io
 import stat
 import warnings
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from epalm.errors import MediaError
-from epalm.tasks.records import Part
+from epalm.tasks.records import Part, photo_source
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What PIL may try; its other readers run outside programs (EPS) or hold no photos."""
@@ -59,8 +58,7 @@ def decode_photo(path: Path, part: Part | None = None) -> Image.Image:
         # PIL warns about odd metadata of photos that it decodes all the same.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = path if part is None else io.BytesIO(part.read(path))
-            with Image.open(content, formats=PHOTO_FORMATS) as image:
+            with Image.open(photo_source(path, part), formats=PHOTO_FORMATS) as image:
                 _check_size(image)
                 ImageOps.exif_transpose(image, in_place=True)
                 return _to_rgb(image)

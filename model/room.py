@@ -26,7 +26,7 @@ class LongestAnswer:
     mend: str
 
 
-def check_room(
+def check_texts(
     prompts: Sequence[int],
     answers: Sequence[int],
     ids: Sequence[str],
@@ -71,8 +71,8 @@ def check_prompts(
     positions: int,
     where: str = "",
 ) -> None:
-    """Refuse prompts behind which an answer has no room; see `check_room`."""
-    check_room(
+    """Refuse prompts behind which an answer has no room; see `check_texts`."""
+    check_texts(
         prompts,
         [longest.tokens] * len(prompts),
         ids,

@@ -100,7 +100,7 @@ class Loader:
         return bucket_lengths(
             order,
             units,
-            self.texts.lengths(chances),
+            self.texts.lengths(np.arange(len(self.examples)), chances),
             batch_size=self.batch_size,
             window=self.window,
             random=random,

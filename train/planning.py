@@ -155,8 +155,7 @@ def _measure_load(
     recipe = request.recipe
     random = np.random.default_rng(request.seed)
     places = random.permutation(len(examples))[:SAMPLED]
-    sample = texts.draw(places, random.random(len(places)))
-    lengths = np.array([len(head) + len(tail) for head, tail in sample])
+    lengths = texts.lengths(places, random.random(len(places)))
     samples, longest = request.group.size(min(recipe.batch_size, len(examples))), int(lengths.max())
     alike = recipe.bucket_batches > 0 or model.plan.visual_sees_all
     rows = samples * lengths.mean() + DEVIATIONS * lengths.std() * samples**0.5

@@ -6,7 +6,7 @@ from epalm.model.answering import longest_text
 from epalm.model.assembly import ModelSettings
 from epalm.model.batch import add_separator, prompt_ids
 from epalm.model.language_model import load_config, load_tokenizer
-from epalm.model.room import check_prompts, check_room, excerpt
+from epalm.model.room import check_prompts, check_texts, excerpt
 from epalm.tasks.records import Example
 from epalm.train.request import Request
 from epalm.train.texts import Texts
@@ -36,7 +36,7 @@ def fitting_texts(
     positions = config.max_position_embeddings
     texts = Texts(tokenizer, template, learnt)
     prompts, answers = texts.longest()
-    check_room(
+    check_texts(
         prompts,
         [tokens for tokens, _ in answers],
         [one.question_id for one in learnt],

@@ -63,9 +63,9 @@ class Texts:
         ]
         return prompts, answers
 
-    def lengths(self, chances: NDArray[np.float64]) -> NDArray[np.intp]:
-        """(M,) tokens of each example's text with the answer that its chance draws."""
-        texts = self.draw(np.arange(len(self._examples)), chances)
+    def lengths(self, places: NDArray[np.intp], chances: NDArray[np.float64]) -> NDArray[np.intp]:
+        """(B,) tokens of the texts that `draw` gives."""
+        texts = self.draw(places, chances)
         return np.array([len(head) + len(tail) for head, tail in texts], np.intp)
 
     def collate(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor, Tensor]:
