@@ -111,7 +111,7 @@ class Asked:
 def recompute(model: RecomputingOPT, asked: Asked, decoding: Decoding) -> Tensor:
     """(B, new tokens) ids by the released code's way."""
     ids, mask = asked.right
-    out = model.generate(  # type: ignore[misc]
+    out = model.generate(
         input_ids=ids,
         attention_mask=mask,
         tokens=asked.tokens,

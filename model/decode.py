@@ -18,7 +18,7 @@ from epalm.errors import ModelError, UsageError
 from epalm.model.chosen import Witness
 from epalm.model.epalm import EPALM
 from epalm.model.language_model import is_sharded
-from epalm.model.prefix_cache import PrefixCache
+from epalm.model.prefix_cache import CACHE_ARGUMENT, PrefixCache
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,13 @@ def continue_texts(
             read_text(model, read, input_ids[:, :-1])
         rows = torch.arange(len(pictures), device=pictures.device).repeat_interleave(beams)
         read = read.branch(rows)
-    out = model.language_model.generate(  # type: ignore[misc]
+    out = model.language_model.generate(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        past_key_values=read,
         generation_config=_configuration(model.language_model.config, decoding),
         logits_processor=_processors(decoding, seeds, input_ids.device, witness),
         synced_gpus=sharded,
+        **{CACHE_ARGUMENT: read},
     )
     ids: Tensor = out[:, length:]
     return ids
@@ -182,8 +182,8 @@ def read_text(model: EPALM, cache: PrefixCache, input_ids: Tensor) -> Tensor:
     read = model.language_model.model.decoder(
         input_ids=input_ids,
         attention_mask=cache.text_mask(cache.get_seq_length() + input_ids.shape[1]),
-        past_key_values=cache,
         use_cache=True,
+        **{CACHE_ARGUMENT: cache},
     )
     states: Tensor = read.last_hidden_state
     return states

@@ -52,7 +52,7 @@ def head_losses(
     if head.weight.requires_grad:
         logits = head(states).float()
         return cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
-    losses: Tensor = _HeadLosses.apply(states, head, targets, label_smoothing)  # type: ignore[no-untyped-call]
+    losses: Tensor = _HeadLosses.apply(states, head, targets, label_smoothing)
     return losses
 
 

@@ -1,15 +1,23 @@
 """The cache of generation: per layer the keys and values of [a picture's prefix | the text]."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import Cache, DynamicLayer
+from transformers import Cache, DynamicLayer, OPTForCausalLM
 
 from epalm.model.attention import Carry
 from epalm.model.epalm import EPALM
+
+CACHE_ARGUMENT = (
+    "cache"
+    if "cache" in inspect.signature(OPTForCausalLM.forward).parameters
+    else "past_key_values"
+)
+"""What `forward` and `generate` call the cache: transformers 5.24 renamed `past_key_values`."""
 
 
 class PrefixLayer(DynamicLayer):
@@ -42,7 +50,7 @@ class PrefixLayer(DynamicLayer):
 
 
 class PrefixCache(Cache):
-    """What `OPTForCausalLM.forward` takes as past_key_values, behind pictures.
+    """What `OPTForCausalLM.forward` takes as its cache, behind pictures.
 
     A row is one text with its picture. Behind the same picture or the same prompt, rows branch off
     from what was computed once.

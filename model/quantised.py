@@ -50,7 +50,7 @@ class QuantisedLinear(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., in) to (..., out), of the same dtype."""
-        product: Tensor = _FrozenProduct.apply(states, self)  # type: ignore[no-untyped-call]
+        product: Tensor = _FrozenProduct.apply(states, self)
         return product if self.bias is None else product + self.bias
 
     def weight(self, dtype: torch.dtype) -> Tensor:

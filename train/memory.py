@@ -16,7 +16,7 @@ from epalm.console import byte_size
 from epalm.errors import ModelError
 from epalm.model.assembly import ModelSettings, assemble
 from epalm.model.attention import SHORT
-from epalm.model.blocked import BLOCKED_DTYPES, MEMORY_SHARE
+from epalm.model.blocked import MEMORY_SHARE, can_reorder_weights
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import PRECISIONS, freeze, load_config
 from epalm.model.loss import CHUNK_ROWS
@@ -182,7 +182,7 @@ def blocked_bytes(model: EPALM, placing: Placing, free: int) -> int:
     """Bytes of weights in the CPU's own layout, which are made where memory allows."""
     dtype = PRECISIONS[placing.precision]
     frozen = "language_model" not in model.trained and placing.precision not in QUANTISED
-    if not (placing.cpu and frozen and placing.shards == 1 and dtype in BLOCKED_DTYPES):
+    if not (placing.cpu and frozen and placing.shards == 1 and can_reorder_weights(dtype)):
         return 0
     maps = [part for part in model.language_model.modules() if isinstance(part, nn.Linear)]
     needed = 2 * dtype.itemsize * sum(part.weight.numel() for part in maps)

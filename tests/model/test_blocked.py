@@ -1,4 +1,5 @@
 import copy
+import logging
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from epalm.model import blocked
 from epalm.model.adapter import Adapters
 from epalm.model.batch import Batch
-from epalm.model.blocked import BlockedLinear, block_weights
+from epalm.model.blocked import BlockedLinear, block_weights, can_reorder_weights
 from epalm.model.decode import Decoding, generate
 from epalm.model.epalm import trainable
 from epalm.model.language_model import weights_digest
@@ -24,7 +25,7 @@ def test_a_rearranged_map_computes_what_the_plain_one_does(
     plain = nn.Linear(24, 40, bias=bias == "with bias", dtype=dtype)
     plain.requires_grad_(requires_grad=False)
     fast = copy.deepcopy(plain)
-    assert block_weights(fast) == 1
+    assert block_weights(fast) == (1 if can_reorder_weights(dtype) else 0)
     given = torch.randn(shape, dtype=dtype, requires_grad=True)
     upstream = torch.randn(*shape[:-1], 40, dtype=dtype)
     tolerance = {torch.float32: 1e-6, torch.bfloat16: 2e-2}[dtype]
@@ -77,3 +78,44 @@ def test_without_the_memory_for_them_weights_stay_as_they_are(
     monkeypatch.setattr(blocked, "free_memory", lambda: 2 * plain.weight.nbytes)
     assert block_weights(plain) == 0
     assert not isinstance(plain, BlockedLinear)
+
+
+@pytest.mark.parametrize("operation", ["_reorder_linear_weight", "_linear_pointwise"])
+@pytest.mark.parametrize("failure", [RuntimeError, AttributeError])
+def test_where_the_library_cannot_multiply_by_them_weights_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+    failure: type[Exception],
+) -> None:
+    def fail(*_: object) -> Tensor:
+        raise failure("no such operation on this machine")
+
+    plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
+    can_reorder_weights.cache_clear()
+    monkeypatch.setattr(torch.ops.mkldnn, operation, fail)
+    try:
+        with caplog.at_level(logging.INFO, logger="epalm"):
+            assert block_weights(plain) == 0
+    finally:
+        can_reorder_weights.cache_clear()
+    assert not isinstance(plain, BlockedLinear)
+    assert [record.getMessage() for record in caplog.records] == [
+        "oneDNN has no kernel for float32 weights here: plain products are used"
+    ]
+
+
+def test_weights_whose_rearranged_products_are_wrong_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
+    can_reorder_weights.cache_clear()
+    monkeypatch.setattr(blocked, "_reordered_product", lambda rows, weight, bias: rows + 1)
+    try:
+        assert block_weights(plain) == 0
+    finally:
+        can_reorder_weights.cache_clear()
+
+
+def test_float32_weights_can_be_rearranged_wherever_there_is_onednn() -> None:
+    assert can_reorder_weights(torch.float32) == torch.backends.mkldnn.is_available()
