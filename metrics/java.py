@@ -1,5 +1,6 @@
 """The Java programs of the caption toolkit: whether they can run, and running them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,29 @@ INSTALL = (
     "install Java with `apt-get install default-jre-headless`, `brew install openjdk` or "
     "`conda install -c conda-forge openjdk`"
 )
+
+ENGLISH = (
+    "-Duser.language=en",
+    "-Duser.country=US",
+    "-Duser.region=US",
+    *(f"-Duser.{name}=" for name in ("script", "variant", "extensions")),
+    *(f"-Duser.language.{use}=en" for use in ("format", "display")),
+    *(f"-Duser.country.{use}=US" for use in ("format", "display")),
+    *(
+        f"-Duser.{n}.{u}="
+        for n in ("script", "variant", "extensions")
+        for u in ("format", "display")
+    ),
+    "-Dfile.encoding=UTF-8",
+)
+"""Properties that fix numbers, letter case and text encoding whatever the locale is.
+
+Other locales write decimal commas or other digits, which METEOR's own program cannot read back.
+The names are those that `java.util.Locale` reads its default from.
+"""
+
+LAST_OPTIONS = "_JAVA_OPTIONS"
+"""Environment variable whose options win over those of the command line."""
 
 _PATIENCE_SECONDS = 60.0
 """For `java -version`, which takes well below one."""
@@ -48,13 +72,25 @@ def java_version(java: str) -> int:
     return int(found[1])
 
 
+def java_environment() -> dict[str, str]:
+    """The environment of a Java program, in which nothing overrides `ENGLISH`.
+
+    Options of JAVA_TOOL_OPTIONS and JDK_JAVA_OPTIONS are read before the command line's and need no
+    care.
+    """
+    environment = dict(os.environ)
+    if LAST_OPTIONS in environment:
+        environment[LAST_OPTIONS] = " ".join([environment[LAST_OPTIONS], *ENGLISH])
+    return environment
+
+
 def run_java(
     command: Sequence[str], given: bytes = b"", *, what: str, limit_seconds: float
 ) -> bytes:
-    """What a Java program writes to its standard output.
+    """What a Java program writes to its standard output, in the locale `ENGLISH`.
 
     Args:
-        command: the program and its arguments.
+        command: `java` and its arguments.
         given: its standard input.
         what: it is, for the message, e.g. "the caption tokenizer".
         limit_seconds: after which it is killed.
@@ -64,7 +100,12 @@ def run_java(
     """
     try:
         done = subprocess.run(
-            command, input=given, capture_output=True, check=False, timeout=limit_seconds
+            [command[0], *ENGLISH, *command[1:]],
+            input=given,
+            capture_output=True,
+            check=False,
+            timeout=limit_seconds,
+            env=java_environment(),
         )
     except subprocess.TimeoutExpired as error:
         raise EpalmError(f"{what} was stopped after {limit_seconds:.0f} s") from error

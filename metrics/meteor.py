@@ -13,7 +13,7 @@ import numpy as np
 from epalm.errors import EpalmError
 from epalm.metrics.captioning import Sentences
 from epalm.metrics.intervals import bootstrap_intervals
-from epalm.metrics.java import find_java
+from epalm.metrics.java import ENGLISH, find_java, java_environment
 from epalm.metrics.registry import Scores, Values
 
 _HEAP = "-Xmx2G"
@@ -96,12 +96,16 @@ def _program(limit_seconds: float) -> Iterator[_Program]:
     from pycocoevalcap.meteor import meteor
 
     jar = Path(meteor.__file__).with_name(meteor.METEOR_JAR)
-    command = [find_java(), _HEAP, "-Dfile.encoding=UTF-8", "-jar", str(jar)]
+    command = [find_java(), *ENGLISH, _HEAP, "-jar", str(jar)]
     command += ["-", "-", "-stdio", "-l", "en", "-norm"]
     with (
         TemporaryFile() as complaints,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=java_environment(),
         ) as process,
     ):
         watch = Timer(limit_seconds, process.kill)
