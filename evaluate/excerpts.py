@@ -13,9 +13,12 @@ import av
 import numpy as np
 import soundfile
 from av.audio.resampler import AudioResampler
-from av.container import InputContainer
 from numpy.typing import NDArray
 from PIL import Image
+
+from epalm.media.audio_decode import SOUND_FORMATS
+from epalm.media.av_container import open_container
+from epalm.media.video_decode import CLIP_FORMATS, picture_track, upright
 
 SECONDS = 10.0
 """Of a recording. The clips of AudioCaps have 10 s, AST listens to 10.24 s."""
@@ -53,20 +56,22 @@ def frames_evenly(path: Path, count: int) -> list[Image.Image]:
     Raises:
         One of READ_ERRORS: the file is none that FFmpeg reads, or holds no pictures.
     """
-    with closing(_open(path)) as container:
-        container.streams.video[0].thread_type = "AUTO"
+    with closing(open_container(path, CLIP_FORMATS)) as container:
+        stream = picture_track(container, path)
+        stream.codec_context.thread_count = 0  # as many as there are cores: nobody else decodes now
+        stream.thread_type = "AUTO"
         duration, begin = container.duration or 0, container.start_time or 0
         parts = [begin + duration * (2 * part + 1) // (2 * count) for part in range(count)]
         far = duration > count * SEEK_SECONDS * av.time_base
-        frames = container.decode(video=0)
+        frames = container.decode(stream)
         shown: av.VideoFrame | None = None
         pictures = []
         for middle in parts if duration else [0]:
             if far:
                 container.seek(middle)
-                frames = container.decode(video=0)
+                frames = container.decode(stream)
             shown, frames = _shown_at(middle / av.time_base, frames, shown)
-            pictures.append(_upright(shown))
+            pictures.append(upright(shown))
         return pictures
 
 
@@ -79,7 +84,7 @@ def first_samples(path: Path) -> Samples:
     wanted = round(SECONDS * RATE_HZ)
     resampler = AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
     parts: list[Samples] = []
-    with closing(_open(path)) as container:
+    with closing(open_container(path, SOUND_FORMATS)) as container:
         for frame in container.decode(audio=0):
             parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
             if sum(map(len, parts)) >= wanted:
@@ -122,8 +127,8 @@ def kind_of_pictures(path: Path) -> tuple[str, int]:
     Raises:
         One of READ_ERRORS: the file is none that FFmpeg reads, or holds no pictures.
     """
-    with closing(_open(path)) as container:
-        stream = container.streams.video[0]
+    with closing(open_container(path, CLIP_FORMATS)) as container:
+        stream = picture_track(container, path)
         return stream.codec.canonical_name, max(stream.width, stream.height)
 
 
@@ -147,13 +152,3 @@ def _shown_at(
 def _again(first: av.VideoFrame, rest: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     yield first
     yield from rest
-
-
-def _upright(frame: av.VideoFrame) -> Image.Image:
-    picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    return picture.rotate(frame.rotation, expand=True)
-
-
-def _open(path: Path) -> InputContainer:
-    """Without a network, whatever addresses the file may hold."""
-    return av.open(str(path.absolute()), options={"protocol_whitelist": "file"})

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from epalm.errors import MediaError
 from epalm.evaluate.excerpts import (
     READ_ERRORS,
     SECONDS,
@@ -19,7 +20,8 @@ from epalm.evaluate.excerpts import (
     kind_of_pictures,
     spectrogram,
 )
-from epalm.tasks.records import MediaItem, photo_source
+from epalm.media.image_decode import decode_photo
+from epalm.tasks.records import MediaItem
 
 SIDE_AT_MOST = 320
 """Pixels of a photo's longer side."""
@@ -96,17 +98,14 @@ def embed(item: MediaItem) -> Embedded:
         if item.modality == "image":
             return _photo(item)
         return _clip(item.path) if item.modality == "video" else _recording(item.path)
+    except MediaError as error:
+        return Embedded("none", f"it cannot be decoded ({error})")
     except READ_ERRORS as error:
         return Embedded("none", f"it cannot be decoded ({type(error).__name__})")
 
 
 def _photo(item: MediaItem) -> Embedded:
-    try:
-        with Image.open(photo_source(item.path, item.part)) as opened:
-            opened.draft("RGB", (2 * SIDE_AT_MOST, 2 * SIDE_AT_MOST))
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
+    picture = decode_photo(item.path, item.part, draft_side=2 * SIDE_AT_MOST)
     coarse = max(picture.size) <= COARSE_SIDE
     picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST))
     return Embedded("image", _png(picture) if coarse else _jpeg(picture), coarse=coarse)

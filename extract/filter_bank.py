@@ -16,7 +16,7 @@ from torchaudio.compliance import kaldi
 from epalm.errors import MediaError
 from epalm.extract.augment import ONE_VIEW, Views, generator_for
 from epalm.extract.kept import Kept
-from epalm.extract.sounds import SOUND_POLICY, Sound, decode_sound
+from epalm.media.audio_decode import SOUND_POLICY, Sound, decode_sound
 from epalm.tasks.records import MediaItem
 
 SAMPLE_RATE = 16_000

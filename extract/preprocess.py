@@ -13,7 +13,7 @@ from torch import Tensor
 from epalm.errors import MediaError, ModelError, UsageError
 from epalm.extract.augment import ONE_VIEW, Views
 from epalm.extract.kept import Kept
-from epalm.extract.media import DECODE_POLICY, decode_photo
+from epalm.media.image_decode import DECODE_POLICY, decode_photo
 from epalm.tasks.records import MediaItem
 
 PREPROCESSING = ("official", "native")

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from epalm.extract.augment import ONE_VIEW, Views, generator_for
-from epalm.extract.clips import CLIP_POLICY, Clip, decode_clip
 from epalm.extract.kept import Kept
 from epalm.extract.preprocess import ImagePreset, pixels, test_view
+from epalm.media.video_decode import CLIP_POLICY, Clip, decode_clip
 from epalm.tasks.records import MediaItem
 
 FRAME_CHOICE = "middle of equal segments, later views random in each, short clips end repeated"

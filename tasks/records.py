@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -33,15 +32,6 @@ class Part(NamedTuple):
         if len(found) < self.nbytes:
             raise OSError(f"ends before byte {self.offset + self.nbytes}")
         return found
-
-
-def photo_source(path: Path, part: Part | None) -> Path | BytesIO:
-    """What PIL opens: the file, or its part in memory.
-
-    Raises:
-        OSError: see `Part.read`.
-    """
-    return path if part is None else BytesIO(part.read(path))
 
 
 @dataclass(frozen=True, slots=True)

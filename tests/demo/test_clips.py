@@ -13,7 +13,7 @@ from epalm.demo.clips import FRAMES, RADII_PIXELS, Clip, draw_clip, make_clip
 from epalm.demo.dataset import ASKED_OF_CLIPS, Sizes, save_gif, write_clip, write_dataset
 from epalm.demo.scenes import COLOURS
 from epalm.demo.varied_clips import LEAST_CONTRAST, make_varied_clip
-from epalm.extract.clips import decode_clip
+from epalm.media.video_decode import decode_clip
 from epalm.tasks.manifest import examples, media
 
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}

@@ -98,6 +98,19 @@ def test_a_small_drawing_is_embedded_without_loss(tmp_path: Path) -> None:
         assert drawing.convert("RGB").getpixel((3, 3)) == (0, 0, 255)
 
 
+def test_a_photo_whose_format_runs_other_programs_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("PIL started a program")
+
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", run)
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+    shown = embed(MediaItem.at(path, "photo"))
+    assert (shown.element, "not a photo" in shown.address) == ("none", True)
+
+
 def test_a_photo_in_a_tar_file_is_embedded(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     photo = (tmp_path / "a.png").read_bytes()

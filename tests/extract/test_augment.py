@@ -15,8 +15,8 @@ from epalm.errors import UsageError
 from epalm.extract import augment, preprocess
 from epalm.extract.augment import Views, draw_crop, generator_for
 from epalm.extract.loading import Request, load_batches
-from epalm.extract.media import decode_photo
 from epalm.extract.preprocess import ImageLoader, official_preset
+from epalm.media.image_decode import decode_photo
 from epalm.tasks.records import MediaItem
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.extract import media
-from epalm.extract.media import MAX_FILE_BYTES, MAX_PIXELS, decode_photo
+from epalm.media import image_decode
+from epalm.media.image_decode import MAX_FILE_BYTES, MAX_PIXELS, decode_photo
 from epalm.tasks.records import Part
 
 FORMATS = ("jpg", "png", "webp", "gif", "bmp", "tiff", "ppm", "jp2", "avif")
@@ -158,20 +158,20 @@ def test_the_limit_of_pixels_holds_for_every_format(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(noise(30, 20)).save(tmp_path / f"a.{suffix}")
-    limits = dict.fromkeys(media.MAX_PIXELS_WHOLE, 600)
-    monkeypatch.setattr(media, "MAX_PIXELS", 600)
-    monkeypatch.setattr(media, "MAX_PIXELS_WHOLE", limits)
+    limits = dict.fromkeys(image_decode.MAX_PIXELS_WHOLE, 600)
+    monkeypatch.setattr(image_decode, "MAX_PIXELS", 600)
+    monkeypatch.setattr(image_decode, "MAX_PIXELS_WHOLE", limits)
     assert decode_photo(tmp_path / f"a.{suffix}").size == (30, 20)
-    monkeypatch.setattr(media, "MAX_PIXELS", 599)
-    monkeypatch.setattr(media, "MAX_PIXELS_WHOLE", dict.fromkeys(limits, 599))
+    monkeypatch.setattr(image_decode, "MAX_PIXELS", 599)
+    monkeypatch.setattr(image_decode, "MAX_PIXELS_WHOLE", dict.fromkeys(limits, 599))
     assert "30 x 20 exceeds limit of 599 pixels" in reason(tmp_path / f"a.{suffix}")
 
 
 def test_the_largest_photo_of_a_telephone_is_accepted_and_no_format_has_more() -> None:
     telephone = 12_000 * 9_000
     assert telephone < MAX_PIXELS
-    assert max(media.MAX_PIXELS_WHOLE.values()) < MAX_PIXELS
-    assert set(media.MAX_PIXELS_WHOLE) < set(media.PHOTO_FORMATS)
+    assert max(image_decode.MAX_PIXELS_WHOLE.values()) < MAX_PIXELS
+    assert set(image_decode.MAX_PIXELS_WHOLE) < set(image_decode.PHOTO_FORMATS)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -217,7 +217,7 @@ def test_the_largest_photo_takes_less_than_one_and_a_half_gigabytes(
         large.paste(tile.resize((1000, 9_000)), (left, 0))
     large.convert(mode).save(tmp_path / name, exif=exif, **settings)
     script = (
-        "import sys; from pathlib import Path; from epalm.extract.media import decode_photo;"
+        "import sys; from pathlib import Path; from epalm.media.image_decode import decode_photo;"
         "print(decode_photo(Path(sys.argv[1])).size, Path('/proc/self/status').read_text())"
     )
     command = [sys.executable, "-c", script, str(tmp_path / name)]

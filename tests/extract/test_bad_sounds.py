@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from epalm.errors import MediaError
-from epalm.extract.sounds import decode_sound
+from epalm.media.audio_decode import decode_sound
 from tests.extract.containers import noise, pictures, write
 from tests.extract.test_sounds import decoded
 

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.extract import clips, video
+from epalm.extract import video
 from epalm.extract.augment import Views, generator_for
-from epalm.extract.clips import decode_clip
 from epalm.extract.preprocess import official_preset
 from epalm.extract.video import ClipLoader, drawn_frames, middle_frames, segments
+from epalm.media import video_decode
+from epalm.media.video_decode import decode_clip
 from epalm.tasks.manifest import MODALITIES
 from epalm.tasks.records import MediaItem
 from tests.extract.broken_media import turned_clip
@@ -112,7 +113,7 @@ def test_a_long_clip_entered_at_its_key_frames_gives_the_same_frames(
 ) -> None:
     path = write(tmp_path / f"a{ending}", frames=pictures(60))
     whole = decode_clip(path, lambda count: middle_frames(count, 7))
-    monkeypatch.setattr(clips, "LONG_FRAMES", 59)
+    monkeypatch.setattr(video_decode, "LONG_FRAMES", 59)
     parts = decode_clip(path, lambda count: middle_frames(count, 7))
     assert parts.count == whole.count == 60
     assert parts.frames.keys() == whole.frames.keys()
@@ -125,14 +126,16 @@ def test_only_what_leads_to_the_wanted_frames_of_a_long_clip_is_decoded(
 ) -> None:
     path = write(tmp_path / "a.mp4", frames=pictures(300, width=16, height=16))
     decoded: list[object] = []
-    every = clips.frames_of
+    every = video_decode.frames_of
     monkeypatch.setattr(
-        clips, "frames_of", lambda *args: (decoded.append(one) or one for one in every(*args))
+        video_decode,
+        "frames_of",
+        lambda *args: (decoded.append(one) or one for one in every(*args)),
     )
     decode_clip(path, lambda count: [count - 20])
     assert len(decoded) == 300
     decoded.clear()
-    monkeypatch.setattr(clips, "LONG_FRAMES", 299)
+    monkeypatch.setattr(video_decode, "LONG_FRAMES", 299)
     assert list(decode_clip(path, lambda count: [count - 20]).frames) == [280]
     assert len(decoded) < 100
 
@@ -141,11 +144,11 @@ def test_limits_of_size_are_told_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a.mkv", frames=shades())
-    monkeypatch.setattr(clips, "MAX_KEPT_PIXELS", 64 * 48 * 4)
+    monkeypatch.setattr(video_decode, "MAX_KEPT_PIXELS", 64 * 48 * 4)
     assert len(decode_clip(path, lambda _: range(4)).frames) == 4
     with pytest.raises(MediaError, match=r"5 frames of 64 x 48 exceed.*fewer frames or views"):
         decode_clip(path, lambda _: range(5))
-    monkeypatch.setattr(clips, "MAX_FRAME_PIXELS", 3071)
+    monkeypatch.setattr(video_decode, "MAX_FRAME_PIXELS", 3071)
     with pytest.raises(MediaError, match="64 x 48 exceeds the limit of 3071 pixels"):
         decode_clip(path, lambda _: [0])
 

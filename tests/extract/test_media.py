@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.extract.media import decode_photo
+from epalm.media.image_decode import decode_photo
 from tests.extract.helpers import noise
 
 ORIENTATION = 0x0112

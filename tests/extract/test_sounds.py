@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from epalm.extract import sounds
 from epalm.extract.filter_bank import FilterBankLoader, official_audio
-from epalm.extract.sounds import Sound, decode_sound
+from epalm.media import audio_decode
+from epalm.media.audio_decode import Sound, decode_sound
 from epalm.tasks.records import MediaItem
 from tests.extract.containers import noise, pictures, write
 from tests.extract.helpers import SHARED
@@ -75,7 +75,7 @@ def test_lossless_formats_come_out_as_they_went_in(
 def test_ffmpeg_reads_lossless_sound_exactly(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sounds, "SNDFILE_HEADS", ())
+    monkeypatch.setattr(audio_decode, "SNDFILE_HEADS", ())
     samples = noise(0.3)
     sound = decoded(write(tmp_path / f"a.{suffix}", sound=samples))
     assert sound.samples.shape == (2, len(samples))
@@ -88,7 +88,7 @@ def test_ffmpeg_scales_every_depth(
 ) -> None:
     path = write(tmp_path / "a.wav", sound=noise(0.3, rate=8000), rate=8000, codec=codec)
     expected = decoded(path).samples
-    monkeypatch.setattr(sounds, "SNDFILE_HEADS", ())
+    monkeypatch.setattr(audio_decode, "SNDFILE_HEADS", ())
     assert np.abs(decoded(path).samples - expected).max() <= 1e-7
     assert 0.09 < expected.std() < 0.11
 

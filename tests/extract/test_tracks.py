@@ -7,9 +7,9 @@ import av
 import pytest
 
 from epalm.errors import MediaError
-from epalm.extract.clips import decode_clip
-from epalm.extract.sounds import decode_sound
-from epalm.extract.tracks import frames_of, open_container, packets_of
+from epalm.media.audio_decode import decode_sound
+from epalm.media.av_container import frames_of, open_container, packets_of
+from epalm.media.video_decode import decode_clip
 from tests.extract.containers import noise, pictures, write
 
 DAMAGE = [

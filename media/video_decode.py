@@ -21,8 +21,8 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.extract.media import check_file, flatten
-from epalm.extract.tracks import frames_of, open_container, packets_of
+from epalm.media.av_container import frames_of, open_container, packets_of
+from epalm.media.image_decode import check_file, flatten
 
 CLIP_FORMATS = (
     *("mov", "mp4", "avi", "matroska", "webm", "gif"),
@@ -119,7 +119,7 @@ def _survey(path: Path) -> _Survey:
         MediaError: there are none.
     """
     with closing(open_container(path, CLIP_FORMATS)) as container:
-        stream = _stream(container, path)
+        stream = picture_track(container, path)
         shown = [packet.pts for packet in packets_of(container, stream) if packet.size > 0]
         count = max(len(shown), stream.frames)
     if not count:
@@ -143,7 +143,7 @@ def _decode_parts(path: Path, times: list[int], choose: Choose) -> Clip | None:
     found: dict[int, Image.Image] = {}
     size = (0, 0)
     with closing(open_container(path, CLIP_FORMATS)) as container:
-        stream = _stream(container, path)
+        stream = picture_track(container, path)
         for number in wanted:
             try:
                 container.seek(times[number], stream=stream)
@@ -153,7 +153,7 @@ def _decode_parts(path: Path, times: list[int], choose: Choose) -> Clip | None:
             if frame is None:
                 raise MediaError(f"{path.name}: nothing after frame {number} can be decoded")
             size = size if found else _checked_size(frame, path, len(wanted))
-            found[number] = _sized(_upright(frame), size)
+            found[number] = _sized(upright(frame), size)
     return Clip(len(times), found)
 
 
@@ -161,7 +161,7 @@ def _first_from(time: int, frames: Iterator[VideoFrame]) -> VideoFrame | None:
     return next((frame for frame in frames if frame.pts is not None and frame.pts >= time), None)
 
 
-def _stream(container: InputContainer, path: Path) -> VideoStream:
+def picture_track(container: InputContainer, path: Path) -> VideoStream:
     """The first track of pictures; the cover of a recording is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
@@ -178,11 +178,11 @@ def _frames(path: Path, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
     decoded = 0
     size = (0, 0)
     with closing(open_container(path, CLIP_FORMATS)) as container:
-        for frame in _whole_frames(container, _stream(container, path)):
+        for frame in _whole_frames(container, picture_track(container, path)):
             if decoded == 0:
                 size = _checked_size(frame, path, len(wanted))
             if decoded in wanted:
-                found[decoded] = _sized(_upright(frame), size)
+                found[decoded] = _sized(upright(frame), size)
             decoded += 1
     return found, decoded
 
@@ -219,7 +219,7 @@ def _sized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return picture if picture.size == size else picture.resize(size)
 
 
-def _upright(frame: VideoFrame) -> Image.Image:
+def upright(frame: VideoFrame) -> Image.Image:
     """The frame as RGB, turned as its container says."""
     if any(component.is_alpha for component in frame.format.components):
         picture = flatten(Image.fromarray(frame.to_ndarray(format="rgba")))

@@ -19,12 +19,13 @@ Frame = VideoFrame | AudioFrame
 def open_container(path: Path, formats: Sequence[str]) -> InputContainer:
     """The file, opened by one of FFmpeg's readers that are named.
 
-    Some of the others follow addresses within the file to other files and over the network.
+    Some of the others follow addresses within the file to other files and over the network;
+    besides, no protocol but that of local files is allowed.
 
     Raises:
         av.FFmpegError: none of the readers knows what is in the file.
     """
-    options = {"format_whitelist": ",".join(formats)}
+    options = {"format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
     return av.open(str(path.absolute()), metadata_errors="replace", options=options)
 
 

@@ -20,8 +20,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from epalm.errors import MediaError
-from epalm.extract.media import check_file
-from epalm.extract.tracks import frames_of, open_container
+from epalm.media.av_container import frames_of, open_container
+from epalm.media.image_decode import check_file
 
 SOUND_POLICY = "as stored, damaged packets left out, at least half of what the header promises"
 """The rules of this file in one line, for the fingerprint of a store."""

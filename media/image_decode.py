@@ -9,13 +9,14 @@ writes them.
 
 import stat
 import warnings
+from io import BytesIO
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from epalm.errors import MediaError
-from epalm.tasks.records import Part, photo_source
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What PIL may try; its other readers run outside programs (EPS) or hold no photos."""
@@ -42,8 +43,34 @@ _STRIP_ROWS = 256
 """Rows converted at once where numpy needs more memory than the photo itself."""
 
 
-def decode_photo(path: Path, part: Part | None = None) -> Image.Image:
-    """The photo in `path`, or in a part of it: mode RGB, upright, own size.
+class FilePart(Protocol):
+    """Some bytes of a file that are an image of their own, e.g. an entry of a tar file."""
+
+    @property
+    def offset(self) -> int:
+        """Position of the first byte."""
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes."""
+
+    def read(self, path: Path) -> bytes:
+        """Return the bytes; raise OSError if the file cannot be read or ends before them."""
+
+
+def decode_photo(
+    path: Path, part: FilePart | None = None, *, draft_side: int | None = None
+) -> Image.Image:
+    """Decode the photo in `path`, or in a part of it.
+
+    Args:
+        path: the file; its ending does not matter.
+        part: the bytes of the file that are the photo; None for all of them.
+        draft_side: a preview is enough: a JPEG may be decoded at a half, a quarter or an eighth of
+            its size as long as both sides keep this many pixels. None decodes every pixel.
+
+    Returns:
+        Mode RGB, upright, of its own size.
 
     Raises:
         MediaError: no such file, not a photo, truncated, or larger than the limits
@@ -58,8 +85,10 @@ def decode_photo(path: Path, part: Part | None = None) -> Image.Image:
         # PIL warns about odd metadata of photos that it decodes all the same.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(photo_source(path, part), formats=PHOTO_FORMATS) as image:
+            with Image.open(_source(path, part), formats=PHOTO_FORMATS) as image:
                 _check_size(image)
+                if draft_side is not None:
+                    image.draft("RGB", (draft_side, draft_side))
                 ImageOps.exif_transpose(image, in_place=True)
                 return _to_rgb(image)
     except UnidentifiedImageError as error:
@@ -69,6 +98,10 @@ def decode_photo(path: Path, part: Part | None = None) -> Image.Image:
         # PIL's readers raise almost any class on damaged files; none may end a long run.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MediaError(f"{name}: cannot be decoded ({reason})") from error
+
+
+def _source(path: Path, part: FilePart | None) -> Path | BytesIO:
+    return path if part is None else BytesIO(part.read(path))
 
 
 def check_file(path: Path) -> int:
