@@ -129,7 +129,7 @@ def train_run(place: Place, contestant: Contestant) -> float:
     """
     show = place.show
     changes = {"lm": str(LANGUAGE_MODEL), "encoder": show.encoder, "variant": contestant.variant}
-    recipe = load_recipe(str(show.recipe), [f"{key}={value!r}" for key, value in changes.items()])
+    recipe = load_recipe(str(show.recipe), [*changes.items()])
     record = train(
         TrainRequest(
             folder=place.run(contestant),

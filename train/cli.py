@@ -117,12 +117,13 @@ def command(
     from epalm.train.request import Request
     from epalm.train.run_folder import default_name
     from epalm.train.session import train
+    from epalm.train.strict_toml import Change
 
     group = own_group()
     configure_logging(quiet=quiet or not group.leads)
     recipe_name = recipe or default_recipe(wanted.name)
     local = str(Path(lm).absolute()) if lm and Path(lm).is_dir() else lm
-    named = {
+    options = {
         "lm": local,
         "lm_precision": precision,
         "variant": variant,
@@ -131,7 +132,8 @@ def command(
         "train_split": train_split,
         "val_split": val_split,
     }
-    overrides = [*(changes or []), *(f"{key}={value!r}" for key, value in named.items() if value)]
+    given = ((key, value) for key, value in options.items() if value)
+    overrides: list[Change] = [*(changes or []), *given]
     overrides += amount_of_data(train_examples, train_fraction)
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(wanted.name, spec, settings.lm, settings.variant, blind=blind)

@@ -58,7 +58,7 @@ def import_released(
             features=absolute(features),
             lm=str(Path(lm).absolute()) if Path(lm).is_dir() else lm,
             variant=variant,
-            changes=(*([f"lm_precision={precision!r}"] if precision else []), *(changes or [])),
+            changes=(*([("lm_precision", precision)] if precision else []), *(changes or [])),
             fresh=fresh,
         )
     )

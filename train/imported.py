@@ -16,6 +16,7 @@ from epalm.tasks.records import Kind, Task
 from epalm.train.data import check_store
 from epalm.train.recipe import Recipe, load_recipe
 from epalm.train.run_folder import default_name, open_run_folder, write_card
+from epalm.train.strict_toml import Change
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Import:
         features: path or URL of the store it is to read.
         lm: the OPT it was trained with.
         variant: empty to tell it from the tensors.
-        changes: recipe keys to change, as of `--set`.
+        changes: changes of recipe keys, see `load_recipe`.
         fresh: delete a run that is there.
     """
 
@@ -67,7 +68,7 @@ class Import:
     features: str
     lm: str
     variant: str
-    changes: tuple[str, ...]
+    changes: tuple[Change, ...]
     fresh: bool
 
 
@@ -130,8 +131,7 @@ def released_recipe(released: Released, request: Import) -> Recipe:
     }
     if length := released.prompt_length():
         wanted["prompt_length"] = length
-    own = [f"{key}={value!r}" for key, value in wanted.items()]
-    return load_recipe(PUBLISHED[request.task.kind], [*own, *request.changes])
+    return load_recipe(PUBLISHED[request.task.kind], [*wanted.items(), *request.changes])
 
 
 def _configured(config: Mapping[str, Any]) -> dict[str, object]:

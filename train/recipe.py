@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import tomli_w
+
 from epalm.cache.layers import parse_layers
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError
@@ -18,7 +20,7 @@ from epalm.model.injection import Tail
 from epalm.model.variants import find_variant
 from epalm.tasks.records import Kind
 from epalm.train.recipe_file import known_recipes, read_recipe_file
-from epalm.train.strict_toml import apply_change, build, toml_line
+from epalm.train.strict_toml import Change, apply_change, build
 
 MORE_THAN_ZERO = (
     "epochs",
@@ -216,11 +218,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as a TOML file that loads to the same recipe."""
-        flat = asdict(self)
-        schedule = flat.pop("schedule")
-        lines = [toml_line(name, value) for name, value in flat.items()]
-        lines += ["", "[schedule]", *(toml_line(name, value) for name, value in schedule.items())]
-        return "\n".join(lines) + "\n"
+        return tomli_w.dumps(asdict(self))
 
 
 def default_recipe(task: str) -> str:
@@ -228,12 +226,13 @@ def default_recipe(task: str) -> str:
     return task if task in known_recipes() else FALLBACK_RECIPE
 
 
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe of that name or path, with `key=value` changes applied.
+def load_recipe(name: str, changes: Sequence[Change] = ()) -> Recipe:
+    """The recipe of that name or path, with changes applied in their order.
 
     Args:
         name: an entry of `known_recipes`, or the path of a TOML file.
-        changes: e.g. "epochs=3" or "schedule.min_lr=1e-6"; values are TOML, or plain text.
+        changes: e.g. "epochs=3", "schedule.min_lr=1e-6" (the value is TOML, or plain text), or
+            pairs of a key and its value.
 
     Raises:
         RecipeError: no such recipe, an unknown key, a value of the wrong type.
@@ -245,12 +244,12 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def amount_of_data(train_examples: int, train_fraction: float) -> list[str]:
-    """Changes of a recipe that let a run learn so many examples, or this part of them.
+def amount_of_data(train_examples: int, train_fraction: float) -> list[Change]:
+    """Changes of a recipe that set the number, or the fraction, of training examples.
 
     Args:
         train_examples: 0 to leave it.
-        train_fraction: likewise.
+        train_fraction: 0 to leave it.
 
     Raises:
         RecipeError: both are given.
@@ -258,5 +257,5 @@ def amount_of_data(train_examples: int, train_fraction: float) -> list[str]:
     if train_examples and train_fraction:
         raise RecipeError("--train-examples and --train-fraction exclude each other: give one")
     if train_examples:
-        return [f"train_examples={train_examples}", "train_fraction=1.0"]
-    return [f"train_fraction={train_fraction}", "train_examples=0"] if train_fraction else []
+        return [("train_examples", train_examples), ("train_fraction", 1.0)]
+    return [("train_fraction", train_fraction), ("train_examples", 0)] if train_fraction else []

@@ -1,34 +1,50 @@
-"""Dataclasses from TOML tables, and back; what does not fit is refused."""
+"""Dataclasses from TOML tables; values of the wrong type and unknown keys are refused."""
 
 import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeAlias, get_args, get_type_hints
 
 from epalm.errors import RecipeError
 
+Change: TypeAlias = str | tuple[str, object]
+"""A key and its new value: "key=value" as typed after --set, or the pair (key, value)."""
 
-def apply_change(table: dict[str, Any], change: str) -> None:
-    """Set the value that "key=value" names; the value is TOML, or plain text.
+
+def apply_change(table: dict[str, Any], change: Change) -> None:
+    """Set the value of a key, such as "epochs" or "schedule.min_lr".
+
+    Args:
+        table: the recipe's keys, changed in place.
+        change: see `Change`; the value after "=" is TOML, or plain text if it is no TOML.
 
     Raises:
-        RecipeError: it is no such change.
+        RecipeError: the text is no such change, or a part of the key is no table.
     """
-    key, equals, text = change.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {change!r} is no change, wanted key=value")
-    *parents, last = key.strip().split(".")
+    key, value = _parse_change(change) if isinstance(change, str) else change
+    *parents, last = key.split(".")
     for parent in parents:
-        table = table.setdefault(parent, {})
-    table[last] = _parse_value(text.strip())
+        inner = table.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"{key} cannot be set: {parent} is {inner!r}, not a table")
+        table = inner
+    table[last] = value
+
+
+def _parse_change(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {text!r} is no change, wanted key=value")
+    return key.strip(), _parse_value(value.strip())
 
 
 def _parse_value(text: str) -> object:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # no TOML, or an integer of more digits than Python reads
         return text
+    return parsed["value"] if len(parsed) == 1 else text
 
 
 def build(kind: type[Any], table: Mapping[str, Any], *, where: str) -> Any:  # noqa: ANN401
@@ -62,15 +78,21 @@ def _value(key: str, wanted: Any, found: Any, *, where: str) -> Any:  # noqa: AN
             return found
         raise RecipeError(f"recipe {where}: {key} is {found!r}, wanted one of {', '.join(choices)}")
     if wanted is float and type(found) is int:
-        return float(found)
+        return _as_float(key, found, where=where)
     if type(found) is not wanted:
         raise RecipeError(f"recipe {where}: {key} is {found!r}, wanted {wanted.__name__}")
+    if wanted is str and not _encodable(found):
+        raise RecipeError(f"recipe {where}: {key} is {found!r}, which is no valid Unicode text")
     return found
 
 
-def toml_line(name: str, value: object) -> str:
-    """The line of a TOML file that gives the value."""
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'{name} = "{escaped}"'
-    return f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+def _as_float(key: str, found: int, *, where: str) -> float:
+    try:
+        return float(found)
+    except OverflowError:
+        raise RecipeError(f"recipe {where}: {key} has too many digits for a number") from None
+
+
+def _encodable(text: str) -> bool:
+    """Whether a text can be written to a file; half a surrogate pair cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,69 @@
+"""A recipe that was written loads to the same recipe, whatever its texts hold."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from epalm.errors import RecipeError
+from epalm.evaluate.settings import read_recipe
+from epalm.train.recipe import load_recipe
+from epalm.train.run_folder import RECIPE_FILE
+
+STRANGE = [
+    'Question: {prompt}\nAnswer: "',
+    'it\'s "both" \'\'\'quotes\'\'\' and """more""" {prompt}',
+    "back\\slash \\n \\u0041 {prompt}\\",
+    "tab\t return\r line\u2028 next\x85 {prompt}",
+    "".join(map(chr, range(32))) + "\x7f {prompt}",
+    "日本語 é e\u0301 \U0001f600 \ufeff {prompt}",
+    "# no comment, [no table], key = 3 {prompt} ",
+    " {prompt}",
+]
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_strange_texts_survive_training_and_evaluation(text: str, tmp_path: Path) -> None:
+    template = text + "{answer}"
+    recipe = load_recipe("small", [("qa_template", template), ("lm", text), ("train_split", text)])
+    assert recipe.qa_template == template
+    file = tmp_path / RECIPE_FILE
+    file.write_text(recipe.to_toml(), encoding="utf-8")
+    assert load_recipe(str(file)) == recipe
+    assert read_recipe(tmp_path)["qa_template"] == template
+    assert tomllib.loads(recipe.to_toml())["train_split"] == text
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_a_change_on_the_command_line_takes_toml_escapes(text: str) -> None:
+    escaped = json.dumps(text + "{answer}").replace("\x7f", "\\u007f")
+    if "\\ud" in escaped:  # JSON writes surrogate pairs, TOML has none
+        escaped = json.dumps(text + "{answer}", ensure_ascii=False)
+    assert load_recipe("small", [f"qa_template={escaped}"]).qa_template == text + "{answer}"
+
+
+def test_a_path_with_quotes_stays_a_path() -> None:
+    path = '/home/o\'brien/"my" models/opt'
+    assert load_recipe("small", [("lm", path)]).lm == path
+
+
+def test_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"train_split is '\\udc80', which is no valid Unicode"):
+        load_recipe("small", [("train_split", "\udc80")])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("=3", "'=3' is no change, wanted key=value"),
+        ("epochs.more=3", "epochs.more cannot be set: epochs is 2, not a table"),
+        ("epochs=3\nlr=1", "epochs is '3.*lr=1', wanted int"),
+        ("lr=1" + 5000 * "0", "lr is '10+', wanted float"),
+        (("lr", 10**400), "lr has too many digits"),
+        ("schedule.kind.x=3", "kind is 'cosine', not a table"),
+    ],
+)
+def test_a_change_that_is_none_is_one_error(change: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=f"(?s){words}"):
+        load_recipe("small", [change])
