@@ -6,21 +6,19 @@
       valid/  (N,) bool          one chunk per shard
       epalm/                     spec.json, done/00012.json, errors.jsonl: see `epalm.cache.store`
 
-The array metadata is written by zarr. The bytes of a shard are not: a shard without codecs is its
-rows in order, then the index of its chunks, and writing that at once costs no pass over the rows.
-(zarr-python would also read an existing shard back before overwriting it, even when damaged.)
+The array metadata is written by zarr (`epalm.cache.zarr_metadata`), which takes half a second to
+import and is left alone where vectors are only read or written. The bytes of a shard are not: a
+shard without codecs is its rows in order, then the index of its chunks, and writing that at once
+costs no pass over the rows. (zarr-python would also read an existing shard back before overwriting
+it, even when damaged.)
 """
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer.cpu import Buffer
-from zarr.storage import MemoryStore
 
 from epalm.cache.layout import Extent, Tokens, Valid, as_bytes
 from epalm.cache.place import Part, Place, measure
@@ -49,16 +47,9 @@ class ZarrLayout:
 
     def skeleton(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
         """Metadata of the group and its arrays, and the chunk of the keys."""
-        files: dict[str, Any] = {}
-        about = {"dataset": spec.dataset, "encoder": spec.encoder, "layers": list(spec.layers)}
-        group = zarr.create_group(MemoryStore(files), attributes=about)
-        _create_arrays(group, spec)
-        stored = group.create_array(
-            "keys", shape=(spec.count,), chunks=(spec.count,), dtype="string", compressors=None
-        )
-        stored[:] = np.array(keys, dtype=np.dtypes.StringDType())
-        group.create_group(self.private)
-        return {name: files[name].to_bytes() for name in self.first_files}
+        from epalm.cache.zarr_metadata import group_files
+
+        return group_files(spec, keys, names=self.first_files, private=self.private)
 
     def encode(
         self, spec: StoreSpec, shard: int, *, tokens: Tokens, valid: Valid
@@ -85,10 +76,9 @@ class ZarrLayout:
 
     def keys(self, place: Place) -> list[str]:
         """Read with zarr, from the two files of that array."""
-        names = ("keys/zarr.json", "keys/c/0")
-        files: Any = {name: Buffer.from_bytes(place.read(name)) for name in names}
-        array = zarr.open_array(MemoryStore(files, read_only=True), path="keys", mode="r")
-        return [str(key) for key in np.asarray(array[:])]
+        from epalm.cache.zarr_metadata import stored_keys
+
+        return stored_keys(place)
 
 
 @lru_cache(maxsize=2)
@@ -102,24 +92,3 @@ def _shard_index(chunks: int, chunk_bytes: int) -> bytes:
     table = np.stack([offsets, np.full_like(offsets, chunk_bytes)], axis=1).tobytes()
     checksum = int(measure([table])[1], 16)
     return table + checksum.to_bytes(4, "little")
-
-
-def _create_arrays(group: zarr.Group, spec: StoreSpec) -> None:
-    group.create_array(
-        "cls",
-        shape=spec.shape,
-        shards=(spec.shard_rows, *spec.row_shape),
-        chunks=(CHUNK_ROWS, *spec.row_shape),
-        dtype=spec.dtype,
-        fill_value=math.nan,
-        compressors=None,
-        dimension_names=("record", "view", "layer" if spec.positions == 1 else "token", "width"),
-    )
-    group.create_array(
-        "valid",
-        shape=(spec.count,),
-        chunks=(spec.shard_rows,),
-        dtype="bool",
-        fill_value=False,
-        compressors=None,
-    )

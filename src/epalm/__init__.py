@@ -1,7 +1,12 @@
 """eP-ALM: a frozen language model that perceives, trained from cached features."""
 
-from importlib.metadata import version
+__version__: str
 
-__all__ = ["__version__"]
 
-__version__ = version("epalm")
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when it is read: importing the metadata takes 50 ms."""
+    if name != "__version__":
+        raise AttributeError(f"module 'epalm' has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("epalm")

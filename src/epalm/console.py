@@ -5,22 +5,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from epalm import __version__
+import epalm
 from epalm.errors import EpalmError, Stopped
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PLAIN_LINE_SECONDS = 10.0
 """Seconds between two progress lines where the output is no terminal."""
@@ -42,11 +36,20 @@ class Ticker(Protocol):
 def configure_logging(*, quiet: bool) -> None:
     """Send `epalm.*` log records to standard error: all from INFO up, or from WARNING if quiet."""
     logger = logging.getLogger("epalm")
-    logger.handlers = [
-        RichHandler(console=err_console, show_path=False, show_time=False, show_level=False)
-    ]
+    logger.handlers = [_ConsoleHandler()]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints each record as one line, whatever the width of the terminal.
+
+    rich's own handler takes a third of a second to import.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's message."""
+        err_console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -66,7 +69,16 @@ def _silent(count: int, note: str = "") -> None:
     del count, note
 
 
-def _bar() -> Progress:
+def _bar() -> "Progress":
+    from rich.progress import (  # most commands end without a bar
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,7 +91,7 @@ def _bar() -> Progress:
     )
 
 
-def _bar_ticker(bar: Progress, task_id: object, unit: str) -> Ticker:
+def _bar_ticker(bar: "Progress", task_id: object, unit: str) -> Ticker:
     started, done = time.monotonic(), 0
 
     def tick(count: int, note: str = "") -> None:
@@ -149,8 +161,9 @@ def run_app(app: typer.Typer) -> None:
     usage errors (2), Ctrl-C (130) and a reader that closes the pipe (1).
     """
     if sys.argv[1:] == ["--version"]:
-        out_console.print(f"epalm {__version__}", markup=False, highlight=False)
+        out_console.print(f"epalm {epalm.__version__}", markup=False, highlight=False)
         return
+    app.rich_markup_mode = None  # rich's help takes half of the time of `--help`
     described = app.info if app.registered_callback else app.registered_commands[0]
     described.epilog = "--version: print the version of epalm and exit."
     try:

@@ -1,0 +1,65 @@
+"""What zarr itself writes and reads of a Zarr store: the metadata of its arrays, and its keys."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.core.buffer.cpu import Buffer
+from zarr.storage import MemoryStore
+
+from epalm.cache.place import Place
+from epalm.cache.spec import CHUNK_ROWS, StoreSpec
+
+
+def group_files(
+    spec: StoreSpec, keys: Sequence[str], *, names: Sequence[str], private: str
+) -> dict[str, bytes]:
+    """Metadata of the group and its arrays, and the chunk of the keys.
+
+    Args:
+        spec: of the store.
+        keys: the key of every row.
+        names: of the files.
+        private: name of the group of our own files.
+    """
+    files: dict[str, Any] = {}
+    about = {"dataset": spec.dataset, "encoder": spec.encoder, "layers": list(spec.layers)}
+    group = zarr.create_group(MemoryStore(files), attributes=about)
+    _create_arrays(group, spec)
+    stored = group.create_array(
+        "keys", shape=(spec.count,), chunks=(spec.count,), dtype="string", compressors=None
+    )
+    stored[:] = np.array(keys, dtype=np.dtypes.StringDType())
+    group.create_group(private)
+    return {name: files[name].to_bytes() for name in names}
+
+
+def stored_keys(place: Place) -> list[str]:
+    """The key of every row, from the two files of that array."""
+    names = ("keys/zarr.json", "keys/c/0")
+    files: Any = {name: Buffer.from_bytes(place.read(name)) for name in names}
+    array = zarr.open_array(MemoryStore(files, read_only=True), path="keys", mode="r")
+    return [str(key) for key in np.asarray(array[:])]
+
+
+def _create_arrays(group: zarr.Group, spec: StoreSpec) -> None:
+    group.create_array(
+        "cls",
+        shape=spec.shape,
+        shards=(spec.shard_rows, *spec.row_shape),
+        chunks=(CHUNK_ROWS, *spec.row_shape),
+        dtype=spec.dtype,
+        fill_value=math.nan,
+        compressors=None,
+        dimension_names=("record", "view", "layer" if spec.positions == 1 else "token", "width"),
+    )
+    group.create_array(
+        "valid",
+        shape=(spec.count,),
+        chunks=(spec.shard_rows,),
+        dtype="bool",
+        fill_value=False,
+        compressors=None,
+    )
