@@ -59,7 +59,7 @@ def _check_free(store: Store, spec: StoreSpec, skeleton: Mapping[str, bytes]) ->
     found |= {name for name in skeleton if store.place.size(name) is not None}
     left = {name for name in found if name.startswith(store.name("done/"))}
     for shard in range(spec.shards if found else 0):
-        left |= set(store.layout.shard_files(shard))
+        left |= {*store.layout.shard_files(shard), store.media_name(shard)}
     if found - left and not store.exists():  # else another process has just created it
         raise StoreError(
             f"found no feature store at {store.location}, but other files: choose another --out; "

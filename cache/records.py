@@ -1,5 +1,6 @@
 """The two documents that make files a store: what it is, and what is done."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -76,6 +77,12 @@ class Head:
         """
         fields = unseal(data, where)
         return cls(StoreSpec.from_fields(fields["spec"]), fields["store"], _sums(fields))
+
+
+def errors_text(failed: Mapping[str, str]) -> bytes:
+    """Content of errors.jsonl."""
+    lines = [json.dumps({"key": key, "error": why}) + "\n" for key, why in failed.items()]
+    return "".join(lines).encode()
 
 
 def _sums(fields: Mapping[str, Any]) -> FileSums:

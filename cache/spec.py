@@ -70,6 +70,7 @@ class StoreSpec:
         data_root: folder the media and split files lay in when the store was made. Not compared.
         media: the data set as it was named then, e.g. the path of a manifest. Not compared.
         weights: local file of the encoder's weights then, if any. Not compared.
+        content_hash: whether media records have a hash of each sample's bytes. Not compared.
         shard_rows: rows per shard, a multiple of `CHUNK_ROWS`; see `fit_shard_rows`.
         version: layout version.
     """
@@ -87,6 +88,7 @@ class StoreSpec:
     data_root: str = ""
     media: str = ""
     weights: str = ""
+    content_hash: bool = False
     shard_rows: int = SHARD_ROWS
     version: int = STORE_VERSION
 
@@ -174,7 +176,7 @@ class StoreSpec:
     def comparable(self) -> dict[str, str]:
         """All fields that must agree, fingerprint entries flattened as `fingerprint.<name>`."""
         flat = {name: str(value) for name, value in asdict(self).items()}
-        for name in ("fingerprint", "data_root", "media", "weights", "tasks"):
+        for name in ("fingerprint", "data_root", "media", "weights", "content_hash", "tasks"):
             del flat[name]
         if self.positions == 1:  # stores have been written that knew no other number
             del flat["positions"]

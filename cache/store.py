@@ -4,6 +4,7 @@ Whatever the format, a store has in its private folder
 
     spec.json         what the vectors are, and size and CRC-32C of the files made with it
     done/00012.json   commit record of shard 12, written after the shard's own files
+    media/00012.npy   what its media files were when they were encoded, if that is known
     errors.jsonl      the records that could not be encoded, written when no shard is missing
     put/              files being written
 
@@ -11,7 +12,6 @@ A shard is written whole and counts once its commit record is there, so that a k
 at most the shard in hand. There is no lock: two writers of one shard produce the same bytes.
 """
 
-import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -23,13 +23,9 @@ import numpy as np
 from epalm.cache.cast import cast_rows
 from epalm.cache.extent import FileExtent, read_checked
 from epalm.cache.layout import Layout, Tokens, as_bytes, layout_of
-from epalm.cache.place import (
-    Part,
-    Place,
-    measure,
-    open_place,
-)
-from epalm.cache.records import CommitRecord, Head
+from epalm.cache.media_record import MediaRecord
+from epalm.cache.place import Part, Place, measure, open_place
+from epalm.cache.records import CommitRecord, Head, errors_text
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnfinishedStoreError
 
@@ -120,6 +116,10 @@ class Store:
         """Name of a shard's commit record."""
         return self.name(f"done/{shard:05d}.json")
 
+    def media_name(self, shard: int) -> str:
+        """Name of a shard's media record."""
+        return self.name(f"media/{shard:05d}.npy")
+
     def missing(self) -> list[int]:
         """Shards without a commit record, ascending."""
         done = set(self.place.names(self.name("done")))
@@ -161,7 +161,14 @@ class Store:
                 failed |= self.record(shard).errors
         return failed
 
-    def write(self, shard: int, tokens: Tokens, errors: Mapping[str, str]) -> None:
+    def write(
+        self,
+        shard: int,
+        tokens: Tokens,
+        errors: Mapping[str, str],
+        *,
+        media: MediaRecord | None = None,
+    ) -> None:
         """Store one whole shard, then its commit record.
 
         Args:
@@ -169,6 +176,7 @@ class Store:
             tokens: (rows of the shard, V, L, D), float32 or the store's dtype; all finite except
                 the rows of failed records, which are stored as NaN whatever they hold.
             errors: key -> reason, for each record that could not be encoded.
+            media: what the shard's media files were; None if that is not known.
 
         Raises:
             StoreError: a value that the store's dtype cannot hold, or the disk refused the write.
@@ -181,6 +189,8 @@ class Store:
         valid = np.array([key not in errors for key in keys])
         stored = cast_rows(tokens, self.spec.dtype, keys=keys, valid=valid)
         files = self.layout.encode(self.spec, shard, tokens=stored, valid=valid)
+        if media is not None:
+            files[self.media_name(shard)] = [media.to_bytes()]
         record = CommitRecord(
             rows=len(rows),
             files={name: measure(parts) for name, parts in files.items()},
@@ -190,6 +200,10 @@ class Store:
         for name, parts in files.items():
             self.put(name, parts)
         self.put(self.record_name(shard), [record.to_bytes()])
+
+    def withdraw(self, shard: int) -> None:
+        """Make a shard missing, until `write` has stored it again."""
+        self.place.delete([self.name("errors.jsonl"), self.record_name(shard)])
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Write one file.
@@ -283,9 +297,3 @@ class Store:
             f"{self.location} is damaged, {what}{reason}: run `epalm-extract repair "
             f"{self.location}`, then extract again"
         )
-
-
-def errors_text(failed: Mapping[str, str]) -> bytes:
-    """Content of errors.jsonl."""
-    lines = [json.dumps({"key": key, "error": why}) + "\n" for key, why in failed.items()]
-    return "".join(lines).encode()

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from epalm.cache.records import CommitRecord, FileSums
-from epalm.cache.store import Store, errors_text
+from epalm.cache.records import CommitRecord, FileSums, errors_text
+from epalm.cache.store import Store
 from epalm.errors import CorruptShardError
 
 LOST = "is lost"
