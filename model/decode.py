@@ -19,6 +19,7 @@ from epalm.model.chosen import Witness
 from epalm.model.epalm import EPALM
 from epalm.model.language_model import is_sharded
 from epalm.model.prefix_cache import CACHE_ARGUMENT, PrefixCache
+from epalm.model.ranges import DECODING_RANGES, check_ranges
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,7 @@ class Decoding:
         Raises:
             UsageError: names the setting, what was found and what was wanted.
         """
-        for name in ("max_new_tokens", "num_beams", "temperature", "top_p"):
-            if not getattr(self, name) > 0:  # NaN is not either
-                raise UsageError(f"{name} is {getattr(self, name)}, wanted more than 0")
-        if self.top_p > 1:
-            raise UsageError(f"top_p is {self.top_p}, wanted at most 1")
+        check_ranges(self, DECODING_RANGES)
         if self.do_sample and self.num_beams > 1:
             raise UsageError(f"sampling keeps one text, found num_beams {self.num_beams}: give 1")
         idle = {"temperature": 1, "top_p": 1, "seed": 0}

@@ -57,7 +57,7 @@ def command(
     ] = False,
     limit: Annotated[int, typer.Option(help="First examples of each split only; 0: all.")] = 0,
     train_examples: Annotated[
-        int, typer.Option(help="Learn so many examples, drawn by --seed; 0: the recipe's.", min=0)
+        int, typer.Option(help="Learn so many examples, drawn by --seed; 0: the recipe's.")
     ] = 0,
     train_fraction: Annotated[
         float, typer.Option(help="Learn this part of the examples, e.g. 0.01; 0: the recipe's.")
@@ -107,6 +107,9 @@ def command(
     from epalm.cache.place import absolute
     from epalm.cache.store import Store
     from epalm.train.asked import asked_task
+    from epalm.train.ranges import check_options
+
+    check_options(seed=seed, limit=limit)
 
     spec = Store.open(features).spec  # torch, imported below, takes seconds: mistakes come first
     wanted, root = asked_task(task, spec, data_root)
@@ -117,24 +120,23 @@ def command(
     from epalm.train.request import Request
     from epalm.train.run_folder import default_name
     from epalm.train.session import train
-    from epalm.train.strict_toml import Change
 
     group = own_group()
     configure_logging(quiet=quiet or not group.leads)
     recipe_name = recipe or default_recipe(wanted.name)
-    local = str(Path(lm).absolute()) if lm and Path(lm).is_dir() else lm
-    options = {
-        "lm": local,
-        "lm_precision": precision,
-        "variant": variant,
-        "source_layers": source_layers,
-        "inject": inject,
-        "train_split": train_split,
-        "val_split": val_split,
-    }
-    given = ((key, value) for key, value in options.items() if value)
-    overrides: list[Change] = [*(changes or []), *given]
-    overrides += amount_of_data(train_examples, train_fraction)
+    overrides = [
+        *(changes or []),
+        *_given(
+            lm=str(Path(lm).absolute()) if lm and Path(lm).is_dir() else lm,
+            lm_precision=precision,
+            variant=variant,
+            source_layers=source_layers,
+            inject=inject,
+            train_split=train_split,
+            val_split=val_split,
+        ),
+        *amount_of_data(train_examples, train_fraction),
+    ]
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(wanted.name, spec, settings.lm, settings.variant, blind=blind)
     own_device = group.device(pick_device(device))
@@ -159,6 +161,11 @@ def command(
                 shard=shard_weights,
             )
         )
+
+
+def _given(**options: str) -> list[tuple[str, str]]:
+    """The recipe keys that options of their own change, with the new values."""
+    return [(key, value) for key, value in options.items() if value]
 
 
 def main() -> None:

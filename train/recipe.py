@@ -17,19 +17,12 @@ from epalm.model.assembly import ModelSettings
 from epalm.model.batch import Supervision, Template
 from epalm.model.decode import Decoding
 from epalm.model.injection import Tail
+from epalm.model.ranges import check_ranges
 from epalm.model.variants import find_variant
 from epalm.tasks.records import Kind
+from epalm.train.ranges import RECIPE_RANGES, SCHEDULE_RANGES
 from epalm.train.recipe_file import known_recipes, read_recipe_file
 from epalm.train.strict_toml import Change, apply_change, build
-
-MORE_THAN_ZERO = (
-    "epochs",
-    "batch_size",
-    "lr",
-    "loss_weight",
-    "text_step",
-    "group_questions",
-)
 
 PUBLISHED_BLOCKS = 6
 """Blocks of the encoder whose [CLS] is injected (section 3.2 of the paper)."""
@@ -56,6 +49,14 @@ class Schedule:
     warmup_lr: float
     warmup_steps: int
     stair_steps: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside their range.
+
+        Raises:
+            RecipeError: names the key, what was found and what was wanted.
+        """
+        check_ranges(self, SCHEDULE_RANGES, RecipeError)
 
 
 @dataclass(frozen=True)
@@ -159,26 +160,13 @@ class Recipe:
         Raises:
             RecipeError: names the key, what was found and what was wanted.
         """
-        for name in MORE_THAN_ZERO:
-            if getattr(self, name) <= 0:
-                raise RecipeError(f"{name} is {getattr(self, name)}, wanted more than 0")
-        for name in ("lm_dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RecipeError(f"{name} is {getattr(self, name)}, wanted 0 <= {name} < 1")
-        for name in ("recompute_layers", "train_examples"):
-            if getattr(self, name) < 0:
-                raise RecipeError(f"{name} is {getattr(self, name)}, wanted 0 or more")
-        self._check_amount()
+        check_ranges(self, RECIPE_RANGES, RecipeError)
+        if self.train_examples and self.train_fraction < 1:
+            raise RecipeError("train_examples and train_fraction exclude each other: set one")
         self.decoding()
         find_variant(self.variant)
         Template(self.qa_template, self.supervise)
         Template(self.caption_template, self.supervise)
-
-    def _check_amount(self) -> None:
-        if not 0 < self.train_fraction <= 1:
-            raise RecipeError(f"train_fraction is {self.train_fraction}, wanted 0 < it <= 1")
-        if self.train_examples and self.train_fraction < 1:
-            raise RecipeError("train_examples and train_fraction exclude each other: set one")
 
     def decoding(self) -> Decoding:
         """How the run generates."""
