@@ -1,5 +1,6 @@
 """`epalm-demo`: the three stages on media and models that come with the package, no network."""
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from epalm.console import configure_logging, duration, err_console, out_console, run_app
+from epalm.console import configure_logging, duration, run_app, say, show_table
 
 if TYPE_CHECKING:
     from epalm.demo.modalities import Show
     from epalm.demo.stages import Contestant, Place
     from epalm.evaluate.records import Evaluation
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False)
 
@@ -53,9 +56,9 @@ def command(
     for show in SHOWS.values():
         if modality in (show.name, "all"):
             place = Place(show, out, seed, quiet=quiet)
-            out_console.print(run_show(place))
+            show_table(run_show(place))
             pages.append(str(place.page))
-    _say(f"{duration(time.monotonic() - started)}; every answer: {' '.join(pages)}")
+    say(f"{duration(time.monotonic() - started)}; every answer: {' '.join(pages)}")
 
 
 def run_show(place: "Place") -> Table:
@@ -64,9 +67,9 @@ def run_show(place: "Place") -> Table:
 
     show = place.show
     examples = stages.draw_media(place)
-    _note(f"made {show.media} with {examples} {show.examples}: {place.data}", quiet=place.quiet)
+    logger.info("made %s with %d %s: %s", show.media, examples, show.examples, place.data)
     media = stages.extract_features(place)
-    _note(f"encoded {media} {show.media} once: {place.store}", quiet=place.quiet)
+    logger.info("encoded %d %s once: %s", media, show.media, place.store)
     shares, evaluations = [], []
     for contestant in stages.CONTESTANTS:
         shares.append(stages.train_run(place, contestant))
@@ -108,15 +111,6 @@ def comparison(
             style="bold" if contestant.name == "full" else "",
         )
     return table
-
-
-def _note(line: str, *, quiet: bool) -> None:
-    if not quiet:
-        err_console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _say(line: str) -> None:
-    out_console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import typer
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from epalm.console import out_console, progress, run_app
+from epalm.console import progress, run_app, say
 from epalm.demo.encoder import AST_WEIGHTS, TIMESFORMER_WEIGHTS, VIT_WEIGHTS, WEIGHTS
 from epalm.demo.pretrain_ast import STEPS as AST_STEPS
 from epalm.demo.pretrain_ast import accuracy as ast_accuracy
@@ -54,7 +54,7 @@ def command(
     }
     for path in makers[model](out):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        out_console.print(f"{digest}  {path.relative_to(out)}", soft_wrap=True, highlight=False)
+        say(f"{digest}  {path.relative_to(out)}")
 
 
 def make_vit(out: Path) -> list[Path]:
@@ -62,7 +62,7 @@ def make_vit(out: Path) -> list[Path]:
     with progress("pretraining vit", total=VIT_STEPS, unit="steps") as tick:
         model = pretrain_vit(tick)
     share = accuracy(model, "pretrain-vit-held-out", 1000)
-    out_console.print(f"held-out scenes: {100 * share:.2f} % of the classes right")
+    say(f"held-out scenes: {100 * share:.2f} % of the classes right")
     state = {
         name: tensor.half().contiguous()
         for name, tensor in model.state_dict().items()
@@ -98,7 +98,7 @@ def _say_accuracy(media: str, shares: list[float]) -> None:
     each = ", ".join(f"{100 * share:.1f}" for share in shares)
     mean = 100 * sum(shares) / len(shares)
     line = f"held-out {media}: {mean:.2f} % of the classes right, by group {each}"
-    out_console.print(line, soft_wrap=True, highlight=False)
+    say(line)
 
 
 def make_opt(out: Path) -> list[Path]:

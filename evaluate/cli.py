@@ -11,9 +11,10 @@ from epalm.console import (
     configure_logging,
     counted,
     duration,
-    err_console,
-    out_console,
+    note,
     run_app,
+    say_json,
+    show_table,
 )
 from epalm.devices import pick_device
 from epalm.errors import UsageError
@@ -128,7 +129,7 @@ def command(
     if skipped := len(finished.evaluation.skipped):
         from epalm.evaluate.records import summary_file
 
-        _note(
+        note(
             f"incomplete: {skipped} of {finished.evaluation.asked} examples were left out, their "
             f"media could not be encoded; {summary_file(finished.folder).name} lists them"
         )
@@ -158,29 +159,24 @@ def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:
         from epalm.evaluate.records import summary_file
 
         scores = json.loads(summary_file(finished.folder).read_text(encoding="utf-8"))
-        line = json.dumps(scores | {"folder": str(finished.folder)}, ensure_ascii=False)
-        out_console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say_json(scores | {"folder": str(finished.folder)})
         return
     if not evaluation.scores:
         from epalm.evaluate.submission import submit_command
 
         count = counted(len(evaluation.answered), "prediction")
-        _note(f"{finished.folder / 'predictions.jsonl'}: {count} without scores")
+        note(f"{finished.folder / 'predictions.jsonl'}: {count} without scores")
         if command := submit_command(finished.folder, evaluation):
-            _note(f"write what the server takes: {command}")
+            note(f"write what the server takes: {command}")
         return
     from epalm.evaluate.asked import transfer
     from epalm.model.saved import RunRecord
 
-    out_console.print(score_table(evaluation, transfer(RunRecord.load(run), evaluation)))
-    _note(
+    show_table(score_table(evaluation, transfer(RunRecord.load(run), evaluation)))
+    note(
         f"{len(evaluation.answered)} examples in {duration(evaluation.seconds)}; "
         f"report: {finished.folder / 'report.html'}"
     )
-
-
-def _note(line: str) -> None:
-    err_console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -1,14 +1,14 @@
 """`epalm-eval report` and `epalm-eval compare`: pages and tables of what was evaluated before."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from epalm.console import configure_logging, err_console, out_console
+from epalm.console import configure_logging, note, say, say_json, show_table
 from epalm.errors import MissingFileError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def report(
             f"one of these, or evaluate more with `epalm-eval --run {folder}`"
         )
     for one in wanted:
-        _say(str(write_page(folder, one)))
+        say(str(write_page(folder, one)))
 
 
 def compare(
@@ -89,14 +89,14 @@ def compare(
         make_place(out)
         write_comparison(out, shown)
     if as_json:
-        _say(json.dumps(_as_json(shown), ensure_ascii=False))
+        say_json(_as_json(shown))
         return
-    out_console.print(comparison_table(shown))
+    show_table(comparison_table(shown))
     published_table = _published_table(shown[0])
     if published_table:
-        out_console.print(published_table)
+        show_table(published_table)
     if out:
-        err_console.print(f"page: {out}", markup=False, highlight=False, soft_wrap=True)
+        note(f"page: {out}")
 
 
 def comparison_table(shown: list["Shown"]) -> Table:
@@ -113,9 +113,11 @@ def comparison_table(shown: list["Shown"]) -> Table:
         table.add_column(one.run, justify="right", overflow="fold")
     table.add_row("asked", *map(asked_words, evaluations))
     for row in score_rows(evaluations):
-        table.add_row(row["name"], *(f"{cell['value']}\n{cell['range']}" for cell in row["cells"]))
+        table.add_row(
+            row["name"], *(Text(f"{cell['value']}\n{cell['range']}") for cell in row["cells"])
+        )
     found = [difference_cells(difference(one, first)) for one in evaluations[1:]]
-    differences = [f"{cells['value']}\n{cells['range']}\np {cells['p']}" for cells in found]
+    differences = [Text(f"{cells['value']}\n{cells['range']}\np {cells['p']}") for cells in found]
     if differences:
         table.add_row(f"{label(first.headline)} less that of {first.run}", "", *differences)
     for row in cost_rows([one.costs() for one in shown]):
@@ -168,7 +170,3 @@ def _as_json(shown: list["Shown"]) -> dict[str, Any]:
         "runs": runs,
         "published": [asdict(figure) for figure in published(first.task)],
     }
-
-
-def _say(line: str) -> None:
-    out_console.print(line, markup=False, highlight=False, soft_wrap=True)

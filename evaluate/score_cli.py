@@ -1,14 +1,13 @@
 """`epalm-eval score`, `submit` and `install-spice`: commands that need no model and no torch."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from epalm.console import configure_logging, counted, err_console, out_console, progress
+from epalm.console import BYTES, configure_logging, counted, note, progress, say_json, show_table
 from epalm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def score(
     values = scoring.corpus_scores(found)
     groups = scoring.given_breakdowns(found, examples)
     if as_json:
-        _say(
+        say_json(
             {
                 "metric": metrics,
                 "count": len(examples),
@@ -80,11 +79,9 @@ def score(
             }
         )
         return
-    out_console.print(
-        table_of_scores(values, found.headline, title=f"{predictions}: {len(examples)}")
-    )
+    show_table(table_of_scores(values, found.headline, title=f"{predictions}: {len(examples)}"))
     for name, each in groups.items():
-        out_console.print(_groups(name, each, headline=found.headline))
+        show_table(_groups(name, each, headline=found.headline))
 
 
 def submit(
@@ -100,9 +97,9 @@ def submit(
     from epalm.evaluate.submission import write_submission
 
     form, found = write_submission(evaluation, form, out)
-    _note(f"{out}: {counted(len(found.answered), 'answer')} of {found.split} for {form}")
+    note(f"{out}: {counted(len(found.answered), 'answer')} of {found.split} for {form}")
     if found.scores:
-        _note(
+        note(
             f"{found.split} has answers, and scores.json its scores: the file is for the "
             "benchmark's own evaluation program"
         )
@@ -120,14 +117,14 @@ def install_spice(
 
     source = source or spice.SOURCE
     total = spice.archive_bytes(source)
-    with progress("downloading", total=total, unit="bytes", quiet=quiet) as tick:
+    with progress("downloading", total=total, unit=BYTES, quiet=quiet) as tick:
         files = spice.install_spice(source, tick=tick)
     for file in files:
-        _note(f"installed {file}")
+        note(f"installed {file}")
     try:
-        _note(f"SPICE will run with {spice.check_spice()}")
+        note(f"SPICE will run with {spice.check_spice()}")
     except MissingToolError as error:
-        _note(f"SPICE still cannot run: {error}")
+        note(f"SPICE still cannot run: {error}")
 
 
 def table_of_scores(values: "Mapping[str, Score]", headline: str, *, title: str) -> Table:
@@ -154,12 +151,3 @@ def _groups(name: str, groups: "tuple[GroupMean, ...]", *, headline: str) -> Tab
     for group in groups:
         table.add_row(group.name, percent(group.mean), f"{group.count:,}")
     return table
-
-
-def _say(values: dict[str, Any]) -> None:
-    line = json.dumps(values, ensure_ascii=False)
-    out_console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _note(line: str) -> None:
-    err_console.print(line, markup=False, highlight=False, soft_wrap=True)

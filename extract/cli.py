@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from epalm.console import configure_logging, err_console, out_console, run_app, stoppable
+from epalm.console import configure_logging, note, run_app, say, show_table, stoppable
 from epalm.devices import AUTO
 from epalm.errors import UsageError
 from epalm.extract.store_cli import add_commands
@@ -167,7 +167,7 @@ def _estimate(settings: "Settings", *, as_json: bool) -> None:
 
     planned = plan.make_plan(settings)
     found = summary.estimate(planned)
-    _say(summary.as_json(found, planned) if as_json else summary.describe_estimate(found, planned))
+    say(summary.as_json(found, planned) if as_json else summary.describe_estimate(found, planned))
 
 
 def _benchmark(settings: "Settings", *, as_json: bool) -> None:
@@ -175,9 +175,9 @@ def _benchmark(settings: "Settings", *, as_json: bool) -> None:
 
     found = benchmark.measure(plan.make_plan(settings))
     if as_json:
-        _say(benchmark.as_json(found))
+        say(benchmark.as_json(found))
     else:
-        out_console.print(benchmark.table(found))
+        show_table(benchmark.table(found))
 
 
 def _extract(settings: "Settings", *, fresh: bool, as_json: bool) -> None:
@@ -196,16 +196,12 @@ def _extract(settings: "Settings", *, fresh: bool, as_json: bool) -> None:
         planned.encoder, planned.items, store, pace=planned.pace, share=planned.share
     )
     summary.note_report(report, planned, settings.device)
-    _say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))
+    say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))
     if report.failed:
         for line in summary.describe_failures(report, planned, store):
-            err_console.print(line, markup=False, highlight=False, soft_wrap=True)
+            note(line)
         if planned.share.count == 1:  # torchrun would end the others when one does not return 0
             raise typer.Exit(INCOMPLETE)
-
-
-def _say(line: str) -> None:
-    out_console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """The commands of `epalm-extract` that look after a store that is there."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,9 +10,11 @@ from epalm.console import (
     byte_size,
     configure_logging,
     counted,
-    err_console,
-    out_console,
+    note,
     progress,
+    say,
+    say_json,
+    show_table,
     stoppable,
 )
 from epalm.devices import AUTO
@@ -54,13 +55,13 @@ def verify(
     problems = list(checks.verify_deep(store) if deep else checks.verify(store))
     missing = [] if problems else store.missing()
     if as_json:
-        _say(json.dumps({"problems": [asdict(one) for one in problems], "missing": missing}))
+        say_json({"problems": [asdict(one) for one in problems], "missing": missing})
     else:
         for problem in problems:
-            _say(f"{problem.name} {problem.found}")
+            say(f"{problem.name} {problem.found}")
         lost = [problem for problem in problems if problem.found == checks.LOST]
         damaged = len(problems) - len(lost)
-        _say(_verdict(location, damaged=damaged, lost=len(lost), missing=len(missing), deep=deep))
+        say(_verdict(location, damaged=damaged, lost=len(lost), missing=len(missing), deep=deep))
     if problems or missing:
         raise typer.Exit(DAMAGED if problems else INCOMPLETE)
 
@@ -79,19 +80,19 @@ def status(
     left, failed = store.missing(), len(store.failed())
     spec = store.spec
     if missing:
-        _say(as_ranges(left))
+        say(as_ranges(left))
     elif as_json:
         counts = {"shards": spec.shards, "missing": left, "records": spec.count, "failed": failed}
-        _say(json.dumps(counts))
+        say_json(counts)
     else:
         done = spec.count - sum(len(spec.rows_of(shard)) for shard in left)
-        _say(
+        say(
             f"{location}: {spec.shards - len(left)} of {spec.shards} shards, {done} of "
             f"{spec.count} records, {failed} of them failed"
         )
         if left:
             numbers = as_ranges(left)
-            _say(f"{len(left)} missing (shard {numbers}): the same extraction goes on")
+            say(f"{len(left)} missing (shard {numbers}): the same extraction goes on")
     if left:
         raise typer.Exit(INCOMPLETE)
 
@@ -102,15 +103,15 @@ def repair(location: Location, as_json: Json = False) -> None:
 
     problems = checks.repair(_present(location))
     if as_json:
-        _say(json.dumps({"problems": [asdict(one) for one in problems]}))
+        say_json({"problems": [asdict(one) for one in problems]})
         return
     for problem in problems:
-        _say(
+        say(
             f"{problem.name} {problem.found}"
             + ("" if problem.found == checks.LOST else ": deleted")
         )
     found = counted(len(problems), "file")
-    _say(
+    say(
         f"{location}: {found} to be made again: run the same `epalm-extract` command"
         if problems
         else f"{location}: nothing to repair"
@@ -128,10 +129,10 @@ def inspect(
 
     found = inspection.inspect(Store.open(location), rows=rows)
     if as_json:
-        _say(json.dumps(asdict(found)))
+        say_json(asdict(found))
     else:
         for shown in inspection.tables(found):
-            out_console.print(shown)
+            show_table(shown)
 
 
 def convert(
@@ -156,7 +157,7 @@ def convert(
     total = stores[0].spec.count
     with progress("copying", total=total, unit="records", quiet=quiet) as tick:
         made = copy(stores, out, layers=keep, store_format=store_format, tick=tick)
-    _say(f"{out}: {made.spec.shape} {made.spec.dtype}, {byte_size(made.spec.nbytes)}")
+    say(f"{out}: {made.spec.shape} {made.spec.dtype}, {byte_size(made.spec.nbytes)}")
 
 
 def retry_failed(
@@ -179,9 +180,9 @@ def retry_failed(
         report = retry.retry_failed(
             Store.open(location), weights=weights, data_root=data_root, device=device, quiet=quiet
         )
-    _say(f"{location}: {report.mended} of {report.tried} failed records encoded")
+    say(f"{location}: {report.mended} of {report.tried} failed records encoded")
     for key, reason in list(report.failed.items())[: summary.SHOWN_FAILURES]:
-        err_console.print(f"  {key}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        note(f"  {key}: {reason}")
     if report.failed:
         raise typer.Exit(INCOMPLETE)
 
@@ -220,7 +221,3 @@ def _verdict(location: str, *, damaged: int, lost: int, missing: int, deep: bool
         return f"{location}: no damage, but {found} missing: run the same extraction again"
     checked = "every checksum agrees" if deep else "every size agrees (--deep computes checksums)"
     return f"{location}: {checked}"
-
-
-def _say(line: str) -> None:
-    out_console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,16 +1,20 @@
+import errno
 import io
+import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 import typer
-from rich.console import Console
+from rich.table import Table
 
 import epalm
 from epalm import console
 from epalm.errors import CacheMismatchError
+from epalm.terminal import PlainConsole, visible
 
 app = typer.Typer()
 
@@ -19,8 +23,12 @@ app = typer.Typer()
 def command(ending: str) -> None:
     if ending == "mismatch":
         raise CacheMismatchError("[red]found[/red] one,\n    " + "wanted another " * 20)
+    if ending.startswith("\x1b"):
+        raise CacheMismatchError(ending)
     if ending == "interrupt":
         raise KeyboardInterrupt
+    if ending.isdecimal():
+        raise OSError(int(ending), os.strerror(int(ending)), "scores.json")
     if ending == "bug":
         raise ZeroDivisionError
     for _ in range(20_000):
@@ -35,7 +43,7 @@ if __name__ == "__main__":
 def lines(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is printed to an error console that is no terminal."""
     stream = io.StringIO()
-    monkeypatch.setattr(console, "err_console", Console(file=stream, force_terminal=False))
+    monkeypatch.setattr(console, "err_console", PlainConsole(file=stream, force_terminal=False))
     return stream
 
 
@@ -131,6 +139,114 @@ def test_square_brackets_in_titles_and_notes_are_printed_as_they_are(lines: io.S
     assert lines.getvalue().endswith("[red]\n")
 
 
+def test_what_was_done_before_counts_as_done_but_not_for_the_rate(
+    lines: io.StringIO, clock: list[float]
+) -> None:
+    with console.progress("training", total=1000, unit="steps", done=900) as tick:
+        clock[0] = 50.0
+        tick(5)
+    assert lines.getvalue() == "training: 905/1000 · 0.1 steps/s · 15 min 50 s left\n"
+
+
+def test_an_unknown_total_prints_no_line_for_each_piece(
+    lines: io.StringIO, clock: list[float]
+) -> None:
+    with console.progress("downloading", total=0, unit=console.BYTES) as tick:
+        for second in range(1, 13):
+            clock[0] = float(second)
+            tick(1_000_000)
+    assert lines.getvalue() == "downloading: 10 MB · 1 MB/s · 10 s so far\n"
+
+
+def test_the_bar_shows_the_time_left_however_slow_the_steps_are(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    stream = io.StringIO()
+    terminal = PlainConsole(file=stream, force_terminal=True, width=120)
+    monkeypatch.setattr(console, "err_console", terminal)
+    with console.progress("training", total=10, unit="steps") as tick:
+        clock[0] = 90.0
+        tick(1)
+        clock[0] = 180.0
+        tick(1)
+        clock[0] = 200.0
+    shown = stream.getvalue()
+    assert "2/10 · 0.011 steps/s · 11 min 40 s left" in shown
+
+
+HOSTILE = "\x1b]0;x\x07\x1b[2J"
+"""An id that sets the title of a terminal and clears its screen."""
+
+
+def test_control_characters_are_printed_as_escapes_everywhere(
+    lines: io.StringIO,
+    clock: list[float],
+    run: Callable[[str], object],
+    capsys: pytest.CaptureFixture[str],
+    epalm_logger: logging.Logger,
+) -> None:
+    hostile = f"{HOSTILE}\r\n\u202e[bold]:smile:\udcff"
+    table = Table(title=hostile)
+    table.add_column(hostile)
+    table.add_row(hostile)
+    console.show_table(table)
+    console.say(hostile)
+    console.say_json({"id": hostile})
+    console.note(hostile)
+    console.configure_logging(quiet=False)
+    epalm_logger.info("%s", hostile)
+    with console.progress(hostile, total=1, unit="photo") as tick:
+        clock[0] = 1.0
+        tick(1, hostile)
+    run(hostile)
+    out = capsys.readouterr().out
+    escaped = r"\u001b]0;x\u0007\u001b[2J\r\n\u202e[bold]:smile:\udcff"
+    for shown, count in ((out, 5), (lines.getvalue(), 4)):
+        assert shown.count(escaped) == count
+        assert not set(shown) & set(HOSTILE[:1] + "\x07\r\u202e\udcff")
+    assert json.loads(out.splitlines()[-1]) == {"id": hostile}
+
+
+def test_the_bar_shows_control_characters_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    terminal = PlainConsole(file=stream, force_terminal=True, width=200)
+    monkeypatch.setattr(console, "err_console", terminal)
+    with console.progress(HOSTILE, total=1, unit="photo") as tick:
+        tick(1, HOSTILE)
+    assert "\x1b]0" not in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()
+    assert stream.getvalue().count(r"\u001b]0;x\u0007\u001b[2J") >= 2
+
+
+def test_what_people_write_stays_as_it_is() -> None:
+    for text in ("Ünïcode, 日本語", "👩\u200d🎓", "a\\b", "[red]", "نص"):
+        assert visible(text) == text
+
+
+def test_a_log_without_a_terminal_has_one_line_per_record(
+    lines: io.StringIO, epalm_logger: logging.Logger
+) -> None:
+    console.configure_logging(quiet=False)
+    path = "/".join(["a long name of a folder"] * 20)
+    epalm_logger.info("wrote %s", path)
+    assert lines.getvalue() == f"wrote {path}\n"
+
+
+def test_a_piped_table_is_as_wide_as_its_cells(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Table(title="a title that is wider than the cells" * 2)
+    table.add_column("name")
+    table.add_column("score")
+    table.add_row("n" * 150, "1")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.show_table(table)
+    assert "n" * 150 in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "80")
+    console.show_table(table)
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 80
+
+
 def test_quiet_progress_prints_nothing(lines: io.StringIO) -> None:
     with console.progress("photos", total=1, unit="photo", quiet=True) as tick:
         tick(1, "done")
@@ -139,7 +255,7 @@ def test_quiet_progress_prints_nothing(lines: io.StringIO) -> None:
 
 def test_a_terminal_gets_a_bar_with_rate_and_note(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    terminal = Console(file=stream, force_terminal=True, width=200)
+    terminal = PlainConsole(file=stream, force_terminal=True, width=200)
     monkeypatch.setattr(console, "err_console", terminal)
     with console.progress("photos", total=4, unit="photo") as tick:
         tick(4, "loss 0.5")
@@ -188,6 +304,33 @@ def test_other_endings_have_their_usual_exit_codes(
 def test_a_defect_is_not_passed_off_as_an_error_of_the_user(run: Callable[[str], object]) -> None:
     with pytest.raises(ZeroDivisionError):
         run("bug")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
+def test_what_the_file_system_refuses_is_one_line(
+    run: Callable[[str], object], lines: io.StringIO, number: int
+) -> None:
+    assert run(str(number)) == 1
+    assert lines.getvalue().startswith(f"error: scores.json: {os.strerror(number)}; make room")
+    assert lines.getvalue().count("\n") == 1
+
+
+def test_other_errors_of_the_system_are_defects(run: Callable[[str], object]) -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        run(str(errno.EINVAL))
+
+
+def test_an_output_that_knows_ascii_only_gets_escapes() -> None:
+    code = (
+        "import typer; from epalm.console import run_app, say\n"
+        "app = typer.Typer()\n"
+        "app.command()(lambda: say('50 \\u00d7 \\u65e5'))\n"
+        "run_app(app)"
+    )
+    command = [sys.executable, "-c", code]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=ascii_only, check=True)
+    assert done.stdout == rb"50 \xd7 \u65e5" + b"\n"
 
 
 def test_a_reader_that_closes_the_pipe_ends_a_command_quietly() -> None:

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from epalm.cache.store import Store
-from epalm.console import byte_size, out_console
+from epalm.console import byte_size, say, show_table
 from epalm.errors import ModelError
 from epalm.train.data import choose_source, draw_validation, select_data
 from epalm.train.memory import USABLE, MemoryPlan
@@ -57,22 +57,21 @@ def _show(request: Request, setup: Setup, plan: MemoryPlan, reader: str) -> None
         table.add_row(label, byte_size(count))
     table.add_row("total", byte_size(plan.total), style="bold")
     table.add_row(f"free on {request.device}", byte_size(plan.free))
-    out_console.print(
+    say(
         f"{request.recipe.lm}, {request.recipe.variant}: {load.samples} examples a step in each of "
         f"{processes} processes, {load.text_rows} tokens, the longest text has {load.longest}",
-        soft_wrap=True,
     )
-    out_console.print(reader, soft_wrap=True)
-    out_console.print(table)
+    say(reader)
+    show_table(table)
     if plan.fits:
-        out_console.print("fits")
+        say("fits")
 
 
 def _advise(setup: Setup, batch_size: int, stored: int) -> None:
     found = suggestions(setup, batch_size, stored)
     if not found:
-        out_console.print("does not fit, nor would any three of the usual changes make it")
+        say("does not fit, nor would any three of the usual changes make it")
         return
-    out_console.print("does not fit; it would with one of")
+    say("does not fit; it would with one of")
     for options, plan in found[:SHOWN]:
-        out_console.print(f"  {options}  ({byte_size(plan.total)})", soft_wrap=True)
+        say(f"  {options}  ({byte_size(plan.total)})")

@@ -109,10 +109,10 @@ def fit(run: Run) -> Progress:
             "training",
             total=steps * run.recipe.epochs,
             unit="steps",
+            done=run.progress.step,
             quiet=run.quiet or not run.group.leads,
         ) as tick,
     ):
-        tick(run.progress.step)
         for epoch in range(run.progress.validated, run.recipe.epochs):
             for window in train_epoch(run, epoch, stopped):
                 note = f"loss {window.loss:.4f} · {window.rate:.0f} samples/s · epoch {epoch + 1}"

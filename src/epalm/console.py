@@ -1,29 +1,85 @@
-"""What every command shares: one console, progress on any kind of output, errors as one line."""
+"""What every command shares: one console, progress on any kind of output, errors as one line.
 
+What is printed may come from files that somebody else wrote; see `epalm.terminal`.
+"""
+
+import errno
+import io
+import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
-from rich.console import Console
+from rich.cells import cell_len
+from rich.text import Text
 
 import epalm
 from epalm.errors import EpalmError, Stopped
+from epalm.terminal import PlainConsole, visible
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, Task
+    from rich.table import Table
 
 PLAIN_LINE_SECONDS = 10.0
 """Seconds between two progress lines where the output is no terminal."""
 
-err_console = Console(stderr=True)
+BYTES = "bytes"
+"""Unit of a progress display that shows sizes, e.g. `1.2 MB`, in place of counts."""
+
+_WIDEST_TABLE = 10_000
+"""Columns of a table that is written to a file or a pipe, at most."""
+
+_ENVIRONMENT_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EDQUOT", "EFBIG", "EIO", "EISDIR", "ELOOP", "EMFILE", "ENAMETOOLONG"),
+        *("ENFILE", "ENOSPC", "ENOTDIR", "EPERM", "EROFS", "ESTALE"),
+    )
+    if hasattr(errno, name)
+)
+"""What a file system refuses for reasons that a user can remove, wherever it happens."""
+
+
+err_console = PlainConsole(stderr=True)
 """Progress, notes and errors; standard output is left to results."""
 
-out_console = Console()
+out_console = PlainConsole()
 """Results: tables and, with --json, machine-readable output."""
+
+
+def say(line: str) -> None:
+    """Print one line of a result to standard output, however long."""
+    out_console.print(line, soft_wrap=True)
+
+
+def say_json(values: object) -> None:
+    """Print a result as one line of JSON to standard output."""
+    say(json.dumps(values, ensure_ascii=False))
+
+
+def note(line: str) -> None:
+    """Print one line about the work, no result, to standard error, however long."""
+    err_console.print(line, soft_wrap=True)
+
+
+def show_table(table: "Table") -> None:
+    """Print a table to standard output, with its title on one line where there is room for it.
+
+    Only a terminal, or the environment variable COLUMNS, limits its width; in a file or a pipe it
+    is as wide as its cells are.
+    """
+    limited = out_console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    room = out_console.width if limited else _WIDEST_TABLE
+    if isinstance(table.title, str):
+        table.min_width = min(cell_len(visible(table.title)), room)
+    width = out_console.measure(table, options=out_console.options.update(width=room)).maximum
+    PlainConsole(file=out_console.file, width=width).print(table)
 
 
 class Ticker(Protocol):
@@ -33,90 +89,131 @@ class Ticker(Protocol):
         """Add `count` finished units."""
 
 
-def configure_logging(*, quiet: bool) -> None:
-    """Send `epalm.*` log records to standard error: all from INFO up, or from WARNING if quiet."""
-    logger = logging.getLogger("epalm")
-    logger.handlers = [_ConsoleHandler()]
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    logger.propagate = False
-
-
-class _ConsoleHandler(logging.Handler):
+class _LineHandler(logging.Handler):
     """Prints each record as one line, whatever the width of the terminal.
 
     rich's own handler takes a third of a second to import.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the record's message."""
-        err_console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+        note(self.format(record))
+
+
+def configure_logging(*, quiet: bool) -> None:
+    """Send `epalm.*` log records to standard error: all from INFO up, or from WARNING if quiet."""
+    logger = logging.getLogger("epalm")
+    logger.handlers = [_LineHandler()]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False
 
 
 @contextmanager
-def progress(title: str, *, total: int, unit: str, quiet: bool = False) -> Iterator[Ticker]:
-    """Show units done, units/s and the time left: a bar on a terminal, else plain lines."""
+def progress(
+    title: str, *, total: int, unit: str, done: int = 0, quiet: bool = False
+) -> Iterator[Ticker]:
+    """Show units done, units/s and the time left: a bar on a terminal, else plain lines.
+
+    Args:
+        title: what is being done.
+        total: number of units; 0 if it is not known.
+        unit: plural noun, or `BYTES`.
+        done: units that were done before, e.g. by a run that is resumed; they count as done, but
+            not for the rate.
+        quiet: show nothing.
+    """
+    pace = _Pace(total, unit, done)
     if quiet:
         yield _silent
     elif err_console.is_terminal:
-        with _bar() as bar:
-            task = bar.add_task(title, total=total, rate="", note="")
-            yield _bar_ticker(bar, task, unit)
+        with _bar(pace) as bar:
+            task = bar.add_task(visible(title), total=total or None, completed=done)
+            yield _bar_ticker(bar, task, pace)
     else:
-        yield _line_ticker(title, total, unit)
+        yield _line_ticker(title, pace)
+
+
+class _Pace:
+    """How far the work is, and how fast it goes in this process."""
+
+    def __init__(self, total: int, unit: str, done: int) -> None:
+        self.total, self.unit, self.first, self.done = total, unit, done, done
+        self.started = self.last = time.monotonic()
+        self.note = ""
+
+    def add(self, count: int, note: str) -> None:
+        self.done, self.last, self.note = self.done + count, time.monotonic(), note
+
+    @property
+    def per_second(self) -> float:
+        """Units per second until the last finished unit; 0 before the first."""
+        return (self.done - self.first) / max(self.last - self.started, 1e-9)
+
+    def amount(self) -> str:
+        """E.g. "3/10"; "3" where the total is not known."""
+        counts = (self.done, self.total) if self.total else (self.done,)
+        return "/".join(map(byte_size if self.unit == BYTES else str, counts))
+
+    def rate(self) -> str:
+        """E.g. "4.0 photos/s"; empty before the first finished unit."""
+        rate = self.per_second
+        if not rate:
+            return ""
+        shown = f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
+        return f"{byte_size(rate)}/s" if self.unit == BYTES else f"{shown} {self.unit}/s"
+
+    def time(self) -> str:
+        """The time left at this pace; the time since the start where that cannot be known."""
+        now, rate = time.monotonic(), self.per_second
+        if not rate or not self.total:
+            return f"{duration(now - self.started)} so far"
+        left = max(self.total - self.done, 0) / rate - (now - self.last)
+        return f"{duration(max(left, 0))} left"
 
 
 def _silent(count: int, note: str = "") -> None:
     del count, note
 
 
-def _bar() -> "Progress":
-    from rich.progress import (  # most commands end without a bar
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+def _bar(pace: _Pace) -> "Progress":
+    # Most commands end without a bar.
+    from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn
+
+    class PaceColumn(ProgressColumn):
+        """Read anew whenever the bar is drawn, so that the time left runs down on slow steps."""
+
+        def render(self, task: "Task") -> Text:
+            del task
+            parts = (pace.amount(), pace.rate(), pace.time(), visible(pace.note))
+            return Text(" · ".join(part for part in parts if part))
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        PaceColumn(),
         console=err_console,
     )
 
 
-def _bar_ticker(bar: "Progress", task_id: object, unit: str) -> Ticker:
-    started, done = time.monotonic(), 0
-
+def _bar_ticker(bar: "Progress", task_id: Any, pace: _Pace) -> Ticker:  # noqa: ANN401 - rich's
     def tick(count: int, note: str = "") -> None:
-        nonlocal done
-        done += count
-        rate = done / max(time.monotonic() - started, 1e-9)
-        bar.update(task_id, advance=count, rate=f"{rate:.1f} {unit}/s", note=note)  # type: ignore[arg-type]
+        pace.add(count, note)
+        bar.update(task_id, completed=pace.done)
 
     return tick
 
 
-def _line_ticker(title: str, total: int, unit: str) -> Ticker:
-    started, done, shown = time.monotonic(), 0, time.monotonic()
+def _line_ticker(title: str, pace: _Pace) -> Ticker:
+    shown = pace.started
 
     def tick(count: int, note: str = "") -> None:
-        nonlocal done, shown
-        done += count
-        now = time.monotonic()
-        if now - shown < PLAIN_LINE_SECONDS and done < total:
+        nonlocal shown
+        pace.add(count, note)
+        if pace.last - shown < PLAIN_LINE_SECONDS and (not pace.total or pace.done < pace.total):
             return
-        shown = now
-        rate = done / max(now - started, 1e-9)
-        left = duration(max(total - done, 0) / rate) if rate else "?"
-        line = f"{title}: {done}/{total} · {rate:.1f} {unit}/s · {left} left  {note}"
-        err_console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+        shown = pace.last
+        figures = " · ".join((pace.amount(), pace.rate(), pace.time()))
+        err_console.print(f"{title}: {figures}  {note}".rstrip(), soft_wrap=True)
 
     return tick
 
@@ -157,11 +254,14 @@ def stoppable() -> Iterator[None]:
 def run_app(app: typer.Typer) -> None:
     """Run a typer command; an `EpalmError` becomes one line and its exit code.
 
-    Every command knows --version, which its help names below all options. Typer itself sees to
-    usage errors (2), Ctrl-C (130) and a reader that closes the pipe (1).
+    So does an error of the file system that is no defect of ours, e.g. a full disk. Every command
+    knows --version, which its help names below all options. Typer itself sees to usage errors (2),
+    Ctrl-C (130) and a reader that closes the pipe (1).
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does by itself
     if sys.argv[1:] == ["--version"]:
-        out_console.print(f"epalm {epalm.__version__}", markup=False, highlight=False)
+        say(f"epalm {epalm.__version__}")
         return
     app.rich_markup_mode = None  # rich's help takes half of the time of `--help`
     described = app.info if app.registered_callback else app.registered_commands[0]
@@ -169,6 +269,23 @@ def run_app(app: typer.Typer) -> None:
     try:
         app()
     except EpalmError as error:
-        message = " ".join(str(error).split())
-        err_console.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRORS:
+            raise
+        _end(_refused(error), EpalmError.exit_code)
+
+
+def _end(message: str, code: int) -> None:
+    note(f"error: {' '.join(message.split())}")
+    sys.exit(code)
+
+
+def _refused(error: OSError) -> str:
+    """What the operating system said, and of which file if it told."""
+    named = error.filename2 or error.filename
+    where = f"{named}: " if isinstance(named, str | os.PathLike) else ""
+    return (
+        f"{where}{error.strerror}; make room, or change permissions or names, so that the command "
+        "can read and write its files, then run it again"
+    )
