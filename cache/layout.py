@@ -96,7 +96,7 @@ def layout_of(location: str, store_format: str | None = None) -> Layout:
     if store_format and by_suffix and by_suffix != store_format:
         raise UsageError(f"--format {store_format} does not go with a store that ends in {suffix}")
     make: Callable[[str], Layout] = find_entry(
-        store_format or by_suffix or "", LAYOUTS, what="store format"
+        store_format or by_suffix or "", LAYOUTS, what="store format", option="--format"
     )
     return make(name)
 

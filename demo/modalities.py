@@ -5,6 +5,7 @@ from pathlib import Path
 
 from epalm.demo import descriptions
 from epalm.demo.dataset import Sizes, Writer, write_clip, write_scene, write_sound
+from epalm.entries import TypedName
 from epalm.tasks import manifest
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -49,7 +50,7 @@ SHOWS: dict[str, Show] = {
             examples="questions",
             sizes=Sizes(train=1400, val=50, test=300),
             write=write_scene,
-            encoder="epalm.demo.encoder:micro_vit",
+            encoder=TypedName("epalm.demo.encoder:micro_vit"),
             task=manifest.TASK,
             recipe=RECIPES / "questions.toml",
             scores=("exact_match",),
@@ -61,7 +62,7 @@ SHOWS: dict[str, Show] = {
             examples="questions",
             sizes=Sizes(train=1000, val=50, test=300),
             write=write_clip,
-            encoder="epalm.demo.encoder:micro_timesformer",
+            encoder=TypedName("epalm.demo.encoder:micro_timesformer"),
             task=manifest.TASK,
             recipe=RECIPES / "questions.toml",
             scores=("exact_match",),
@@ -73,7 +74,7 @@ SHOWS: dict[str, Show] = {
             examples="captions",
             sizes=Sizes(train=1000, val=50, test=300),
             write=write_sound,
-            encoder="epalm.demo.encoder:micro_ast",
+            encoder=TypedName("epalm.demo.encoder:micro_ast"),
             task=descriptions.NAME,
             recipe=RECIPES / "captions.toml",
             scores=("facts_told", "CIDEr"),

@@ -117,7 +117,7 @@ def about(named: str, task: Task, record: RunRecord, spec: StoreSpec, features: 
     usual = (spec.dataset, f"{spec.dataset}_{spec.encoder.replace('-', '')}")
     own = features == record.features
     published = task.name != MANIFEST
-    if named and not (published and named == record.task):
+    if named and not (published and task.name == record.task):
         parts = [title_of(task, spec), "" if own or stem in usual else stem]
     else:
         names = ("dataset", *FIELDS_OF_MEDIA)
@@ -196,15 +196,21 @@ def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
         )
 
 
-def find_media(spec: StoreSpec, root: Path) -> Mapping[str, MediaItem]:
+def find_media(spec: StoreSpec, root: Path, *, dataset: str = "") -> Mapping[str, MediaItem]:
     """Every medium by key; empty, with a note, if the files are no longer there.
 
     They are looked for as extraction was told to, then, for a manifest that has moved, in `root`:
     the file of the same name if extraction was told one, else the folder.
+
+    Args:
+        spec: of the store.
+        root: where the files of the task lie.
+        dataset: as a person names the media, by a `TypedName`; empty for what the store says.
     """
-    named = spec.media or spec.dataset
+    named = dataset or spec.media or spec.dataset
     reasons = []
-    for name in (named, str(root / Path(named).name), str(root)):
+    elsewhere = () if dataset else (str(root / Path(named).name), str(root))
+    for name in (named, *elsewhere):
         try:
             return {item.key: item for item in load_media(name, root).items}
         except EpalmError as error:

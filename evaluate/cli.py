@@ -17,8 +17,10 @@ from epalm.console import (
     show_table,
 )
 from epalm.devices import pick_device
+from epalm.entries import TypedName
 from epalm.errors import UsageError
 from epalm.evaluate import report_cli, score_cli
+from epalm.evaluate.report_cli import DATASET
 
 if TYPE_CHECKING:
     from epalm.evaluate.records import Evaluation
@@ -50,6 +52,7 @@ def command(
     data_root: Annotated[
         Path | None, typer.Option(help="Where the task's files lie now; default: as in training.")
     ] = None,
+    dataset: DATASET = "",
     blind: Annotated[
         bool, typer.Option("--blind", help="Control: features of other media of the split.")
     ] = False,
@@ -105,9 +108,10 @@ def command(
     request = Request(
         run=find_run(runs, run),
         split=split,
-        task=task,
+        task=TypedName(task),
         features=features,
         data_root=data_root,
+        dataset=TypedName(dataset),
         device=pick_device(device),
         batch_size=batch_size,
         blind=blind,

@@ -56,15 +56,20 @@ class Shown:
             evaluation=evaluation_cost(self.evaluation),
         )
 
-    def media(self) -> Mapping[str, MediaItem]:
-        """What it was asked about; empty where that can no longer be found, with a warning."""
+    def media(self, dataset: str) -> Mapping[str, MediaItem]:
+        """What it was asked about; empty where that can no longer be found, with a warning.
+
+        Args:
+            dataset: see `find_media`.
+        """
         record = self.record
         try:
             spec = Store.open(self.evaluation.features or record.features).spec
         except EpalmError as error:
             logger.warning("the report names its media without showing them: %s", error)
             return {}
-        return find_media(spec, Path(self.evaluation.data_root or record.data_root))
+        root = Path(self.evaluation.data_root or record.data_root)
+        return find_media(spec, root, dataset=dataset)
 
 
 def manner(folder: Path, evaluation: Evaluation) -> str:
@@ -103,12 +108,13 @@ def find_control(run: Path, folder: Path) -> Shown | None:
     return None
 
 
-def write_page(run: Path, folder: Path) -> Path:
+def write_page(run: Path, folder: Path, *, dataset: str = "") -> Path:
     """Write the page of one evaluation, its blind control beside it where there is one.
 
     Args:
         run: the run's folder.
         folder: of the evaluation.
+        dataset: see `find_media`.
 
     Returns:
         The page.
@@ -123,7 +129,7 @@ def write_page(run: Path, folder: Path) -> Path:
     shown = [control, own] if control else [own]
     page = folder / REPORT_FILE
     moved = transfer(own.record, own.evaluation)
-    data = _data(f"{evaluation.run}{_asked(moved)}, {split_words([own])}", shown)
+    data = _data(f"{evaluation.run}{_asked(moved)}, {split_words([own])}", shown, dataset)
     write_report(page, replace(data, lead=_lead(own.record), transfer=moved))
     return page
 
@@ -136,7 +142,7 @@ def split_words(shown: Sequence[Shown]) -> str:
 
 
 def write_comparison(
-    page: Path, shown: Sequence[Shown], *, title: str = "", lead: str = ""
+    page: Path, shown: Sequence[Shown], *, title: str = "", lead: str = "", dataset: str = ""
 ) -> None:
     """Write a page with a column for each evaluation; the others are held against the first.
 
@@ -145,13 +151,14 @@ def write_comparison(
         shown: the columns; the gallery is chosen by the last.
         title: the heading; by default task, split and how many runs.
         lead: a sentence or two below it.
+        dataset: see `find_media`.
 
     Raises:
         UsageError: they are of different tasks or splits.
     """
     last = shown[-1].evaluation
     named = title or f"{last.task}, {split_words(shown)}: {amount(len(shown), 'run')}"
-    write_report(page, replace(_data(named, shown), lead=lead))
+    write_report(page, replace(_data(named, shown, dataset), lead=lead))
 
 
 def perceived(
@@ -168,10 +175,10 @@ def perceived(
     return heard, {"media": "the sound of clips"}
 
 
-def _data(title: str, shown: Sequence[Shown]) -> ReportData:
+def _data(title: str, shown: Sequence[Shown], dataset: str) -> ReportData:
     once = [one for one in shown if one.run.resolve() != shown[-1].run.resolve()]
     once.append(shown[-1])  # a run that was also asked blind was trained once
-    found = shown[-1].media()
+    found = shown[-1].media(dataset)
     media, _ = perceived(found, shown[-1].evaluation)
     evaluations = (
         replace(one, settings=one.settings | perceived(found, one)[1])

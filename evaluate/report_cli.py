@@ -8,13 +8,26 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+<<<<<<< HEAD
 from epalm.console import configure_logging, note, say, say_json, show_table
+=======
+from epalm.console import configure_logging, err_console, out_console
+from epalm.entries import TypedName
+>>>>>>> ceaad71 (Import what a person names, never what a file names)
 from epalm.errors import MissingFileError
 
 if TYPE_CHECKING:
     from epalm.evaluate.pages import Shown
 
 RUNS = Annotated[Path, typer.Option(help="Folder of all runs.")]
+
+DATASET = Annotated[
+    str,
+    typer.Option(
+        help="Set of media that the page shows, a name, a manifest's path or module:factory; "
+        "default: as the store names it."
+    ),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -29,6 +42,7 @@ def report(
         str, typer.Option(help="Folder under RUN/eval, e.g. val; default: every one.")
     ] = "",
     runs: RUNS = Path("runs"),
+    dataset: DATASET = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
 ) -> None:
     """Write the pages of a run's evaluations again, without a model.
@@ -49,7 +63,11 @@ def report(
             f"one of these, or evaluate more with `epalm-eval --run {folder}`"
         )
     for one in wanted:
+<<<<<<< HEAD
         say(str(write_page(folder, one)))
+=======
+        _say(str(write_page(folder, one, dataset=TypedName(dataset))))
+>>>>>>> ceaad71 (Import what a person names, never what a file names)
 
 
 def compare(
@@ -69,6 +87,7 @@ def compare(
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Also write a page, e.g. compare.html.")] = None,
     runs: RUNS = Path("runs"),
+    dataset: DATASET = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
 ) -> None:
@@ -87,7 +106,7 @@ def compare(
     check_comparable([one.evaluation for one in shown])
     if out:
         make_place(out)
-        write_comparison(out, shown)
+        write_comparison(out, shown, dataset=TypedName(dataset))
     if as_json:
         say_json(_as_json(shown))
         return

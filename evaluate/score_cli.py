@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+<<<<<<< HEAD
 from epalm.console import BYTES, configure_logging, counted, note, progress, say_json, show_table
+=======
+from epalm.console import configure_logging, counted, err_console, out_console, progress
+from epalm.entries import TypedName
+>>>>>>> ceaad71 (Import what a person names, never what a file names)
 from epalm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +60,7 @@ def score(
 
     if out and out.resolve() in (predictions.resolve(), references.resolve()):
         raise UsageError(f"--out {out} would take the place of what is read: name another file")
-    metric = load_final_metric(metrics)
+    metric = load_final_metric(TypedName(metrics))
     examples = scoring.read_references(references)
     given = scoring.read_predictions(predictions)
     if out:

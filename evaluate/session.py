@@ -47,6 +47,7 @@ class Request:
         task: what is asked; empty for what the run learnt.
         features: path or URL of the store; None for the one the run was trained on.
         data_root: where the task's files lie; None for where they lay in training.
+        dataset: the set of media that the report shows; empty for what the store names.
         device: e.g. "cpu" or "cuda".
         batch_size: examples generated together.
         blind: read each record from another one's row; a run trained blind always does.
@@ -61,6 +62,7 @@ class Request:
     task: str = ""
     features: str | None = None
     data_root: Path | None = None
+    dataset: str = ""
     device: str = "cpu"
     batch_size: int = 64
     blind: bool = False
@@ -162,7 +164,7 @@ def evaluate(request: Request) -> Finished:
         evaluation = _evaluation(plan)
         write_evaluation(plan.folder, evaluation)
         if evaluation.scores:
-            write_page(request.run, plan.folder)
+            write_page(request.run, plan.folder, dataset=request.dataset)
     finally:
         remove_empty(plan.folder)
     return Finished(evaluation, plan.folder)

@@ -9,6 +9,7 @@ import typer
 
 from epalm.console import configure_logging, note, run_app, say, show_table, stoppable
 from epalm.devices import AUTO
+from epalm.entries import TypedName
 from epalm.errors import UsageError
 from epalm.extract.store_cli import add_commands
 
@@ -131,8 +132,8 @@ def extract_features(
         from epalm.extract.share import Share
 
         settings = Settings(
-            encoder=encoder,
-            dataset=dataset,
+            encoder=TypedName(encoder),
+            dataset=TypedName(dataset),
             weights=weights,
             preprocessing=preprocessing,
             frames=frames,

@@ -167,7 +167,7 @@ def make_encoder(name: str, settings: EncoderSettings = DEFAULTS) -> Encoder:
     """Load the encoder called `name`.
 
     Args:
-        name: a key of `ENCODERS`, `timm:<architecture>`, `hf:<id or folder>`, or
+        name: a key of `ENCODERS`, `timm:<architecture>`, `hf:<id or folder>`, or a `TypedName`
             `package.module:Name` of a factory.
         settings: see there.
 
@@ -182,6 +182,6 @@ def make_encoder(name: str, settings: EncoderSettings = DEFAULTS) -> Encoder:
     family = next((start for start in SHORTHANDS if name.startswith(start)), None)
     known = ENCODERS | ({name: SHORTHANDS[family]} if family else {})
     factory: Callable[[str, EncoderSettings], Encoder] = find_entry(
-        name, known, what="encoder, timm:<name> or hf:<id>"
+        name, known, what="encoder, timm:<name> or hf:<id>", option="--encoder"
     )
     return factory(name, settings)

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.devices import AUTO
-from epalm.errors import UnfinishedStoreError
+from epalm.errors import StoreError, UnfinishedStoreError
 from epalm.extract.loading import load_batches
 from epalm.extract.plan import Plan, Settings, make_plan
 from epalm.extract.run import batch_requests, encode_into
@@ -34,6 +35,8 @@ class RetryReport:
 def retry_failed(
     store: Store,
     *,
+    encoder: str = "",
+    dataset: str = "",
     weights: Path | None = None,
     data_root: Path | None = None,
     device: str = AUTO,
@@ -46,6 +49,8 @@ def retry_failed(
 
     Args:
         store: finished.
+        encoder: of the store; empty for what it names, which is no code then.
+        dataset: likewise its set of media.
         weights: of the encoder; None for where they lay when the store was made.
         data_root: where the media lie; None for where they lay then.
         device: as for `epalm.devices.pick_device`.
@@ -64,7 +69,17 @@ def retry_failed(
     tried = store.failed()
     if not tried:
         return RetryReport(0, 0, {})
-    plan = _plan(store, weights=weights, data_root=data_root, device=device, quiet=quiet)
+    named = _settings(store.spec, encoder=encoder, dataset=dataset, weights=weights)
+    wanted = replace(
+        named,
+        out=store.location,
+        data_root=data_root or named.data_root,
+        device=device,
+        quiet=quiet,
+    )
+    plan = make_plan(wanted)
+    mend = "Name the encoder's weights and the data of that extraction with --weights, --data-root."
+    store.spec.check_same(plan.spec, where=store.location, mend=mend)
     with progress("encoding", total=len(tried), unit=plan.unit, quiet=quiet) as tick:
         for shard in range(store.spec.shards):
             if store.record(shard).errors:
@@ -74,44 +89,45 @@ def retry_failed(
     return RetryReport(len(tried), len(tried) - len(failed), failed)
 
 
-def _plan(
-    store: Store, *, weights: Path | None, data_root: Path | None, device: str, quiet: bool
-) -> Plan:
-    """The plan of the extraction that made the store."""
-    spec = store.spec
+def _settings(spec: StoreSpec, *, encoder: str, dataset: str, weights: Path | None) -> Settings:
+    """The settings of the extraction that made the store; see `retry_failed`."""
     made_with = spec.fingerprint
     known = Path(spec.weights) if spec.weights else None
-    plan = make_plan(
-        Settings(
-            encoder=spec.encoder,
-            dataset=spec.media,
-            weights=weights or known,
-            preprocessing=made_with.get("preprocessing.name", "official"),
-            frames=_asked_frames(made_with),
-            frames_pool=made_with.get("frames_pool", ""),
-            tokens="cls" if spec.positions == 1 else "all",
-            source_layers=",".join(map(str, spec.layers)),
-            views=spec.views,
-            augmentation=made_with.get("views.augmentation", "official"),
-            seed=int(made_with.get("views.seed", "0")),
-            dtype=spec.dtype,
-            precision=made_with.get("precision", "fp32"),
-            out=store.location,
-            data_root=data_root or Path(spec.data_root),
-            device=device,
-            limit=spec.count,
-            quiet=quiet,
-        )
+    return Settings(
+        encoder=encoder or spec.encoder,
+        dataset=dataset or spec.media,
+        weights=weights or known,
+        preprocessing=made_with.get("preprocessing.name", "official"),
+        frames=_asked_frames(made_with),
+        frames_pool=made_with.get("frames_pool", ""),
+        tokens="cls" if spec.positions == 1 else "all",
+        source_layers=",".join(map(str, spec.layers)),
+        views=spec.views,
+        augmentation=made_with.get("views.augmentation", "official"),
+        seed=_number(made_with, "views.seed") or 0,
+        dtype=spec.dtype,
+        precision=made_with.get("precision", "fp32"),
+        data_root=Path(spec.data_root),
+        limit=spec.count,
     )
-    mend = "Name the encoder's weights and the data of that extraction with --weights, --data-root."
-    spec.check_same(plan.spec, where=store.location, mend=mend)
-    return plan
 
 
 def _asked_frames(made_with: Mapping[str, str]) -> int | None:
     """What --frames was; encoders of clips have one for photos, which is not asked for."""
     asked = made_with.get("media") == "video" and "frames" in made_with
-    return int(made_with["frames"]) if asked else None
+    return _number(made_with, "frames") if asked else None
+
+
+def _number(made_with: Mapping[str, str], name: str) -> int | None:
+    text = made_with.get(name)
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise StoreError(
+            f"the store's fingerprint has {name} {text!r}, wanted a number: a store that was "
+            "merged from several is extracted again with --fresh"
+        )
+    return int(text)
 
 
 def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:

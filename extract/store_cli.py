@@ -18,6 +18,7 @@ from epalm.console import (
     stoppable,
 )
 from epalm.devices import AUTO
+from epalm.entries import TypedName
 from epalm.errors import StoreError
 
 if TYPE_CHECKING:
@@ -162,6 +163,12 @@ def convert(
 
 def retry_failed(
     location: Location,
+    encoder: Annotated[
+        str, typer.Option(help="Of the store; default: as it says, but no module:factory.")
+    ] = "",
+    dataset: Annotated[
+        str, typer.Option(help="Of the store; default: as it says, but no module:factory.")
+    ] = "",
     weights: Annotated[
         Path | None, typer.Option(help="Weights of the encoder; default: where they lay then.")
     ] = None,
@@ -178,7 +185,13 @@ def retry_failed(
     configure_logging(quiet=quiet)
     with stoppable():
         report = retry.retry_failed(
-            Store.open(location), weights=weights, data_root=data_root, device=device, quiet=quiet
+            Store.open(location),
+            encoder=TypedName(encoder),
+            dataset=TypedName(dataset),
+            weights=weights,
+            data_root=data_root,
+            device=device,
+            quiet=quiet,
         )
     say(f"{location}: {report.mended} of {report.tried} failed records encoded")
     for key, reason in list(report.failed.items())[: summary.SHOWN_FAILURES]:

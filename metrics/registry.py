@@ -63,21 +63,25 @@ def load_metric(name: str) -> Metric:
     here, so that what is missing is said before anything is generated.
 
     Args:
-        name: a key of `METRICS`, or `package.module:function`.
+        name: a key of `METRICS`, or a `TypedName` `package.module:function`.
 
     Raises:
         UsageError: no such metric; lists the known ones.
         MissingToolError: the metric needs a program that is not installed.
     """
-    metric: Metric = find_entry(name, METRICS, what="metric")
-    module = sys.modules[metric.__module__]
-    getattr(module, "require_tools", lambda: None)()
-    return metric
+    return _load(name, METRICS)
 
 
 def load_final_metric(name: str) -> Metric:
     """As `load_metric`, with every score that the metric's authors report: for evaluations."""
-    return load_metric(FINAL.get(name, name))
+    return _load(name, METRICS | FINAL)
+
+
+def _load(name: str, known: Mapping[str, str]) -> Metric:
+    metric: Metric = find_entry(name, known, what="metric", option="--metrics")
+    module = sys.modules[metric.__module__]
+    getattr(module, "require_tools", lambda: None)()
+    return metric
 
 
 def texts_in_order(predictions: Sequence[Prediction], examples: Sequence[Example]) -> list[str]:

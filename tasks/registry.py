@@ -1,10 +1,11 @@
 """Sets of media and tasks by name, and where their files are looked for."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from epalm.entries import find_entry
+from epalm.entries import TypedName, find_entry
 from epalm.errors import MissingFileError, UsageError
 from epalm.tasks import manifest
 from epalm.tasks.records import MediaSet, Task
@@ -69,8 +70,8 @@ def load_media(name: str, data_root: Path | None = None) -> MediaSet:
     """The set of media of this name.
 
     Args:
-        name: a key of `DATASETS`, a manifest's folder or file, or `package.module:Name` of a
-            factory like those of `DATASETS`.
+        name: a key of `DATASETS`, a manifest's folder or file, or a `TypedName`
+            `package.module:Name` of a factory like those of `DATASETS`.
         data_root: as from `resolve_data_root`, which is asked if None. A manifest does not need it.
 
     Raises:
@@ -82,15 +83,21 @@ def load_media(name: str, data_root: Path | None = None) -> MediaSet:
         return manifest.media(Path(name))
     if name not in DATASETS and _is_path(name):
         raise MissingFileError(f"there is no folder and no file {Path(name).absolute()}")
-    factory = find_entry(name, DATASETS, what="set of media, no path of a manifest")
-    return cast(MediaSet, _made(factory(resolve_data_root(data_root)), MediaSet, name))
+    factory = find_entry(
+        name, DATASETS, what="set of media, no path of a manifest", option="--dataset"
+    )
+    found = cast(MediaSet, _made(factory(resolve_data_root(data_root)), MediaSet, name))
+    if isinstance(name, TypedName):  # what the named code names is named, too
+        return replace(found, tasks=tuple(map(TypedName, found.tasks)))
+    return found
 
 
 def load_task(name: str, data_root: Path | None = None) -> Task:
     """The task of this name.
 
     Args:
-        name: a key of `TASKS`, or `package.module:Name` of a factory like those of `TASKS`.
+        name: a key of `TASKS`, or a `TypedName` `package.module:Name` of a factory like those of
+            `TASKS`.
         data_root: as from `resolve_data_root`, which is asked if None. For the task "manifest" it
             must be the manifest's folder.
 
@@ -99,9 +106,10 @@ def load_task(name: str, data_root: Path | None = None) -> Task:
         MissingFileError: the task is "manifest" and `data_root` holds none.
         MalformedFileError: the task is "manifest" and its first file has another layout.
     """
-    factory = find_entry(name, TASKS, what="task")
+    factory = find_entry(name, TASKS, what="task", option="--task")
     root = resolve_data_root(data_root, task=name)
-    return cast(Task, _made(factory(root), Task, name))
+    found = cast(Task, _made(factory(root), Task, name))
+    return replace(found, metric=TypedName(found.metric)) if isinstance(name, TypedName) else found
 
 
 def _is_path(name: str) -> bool:

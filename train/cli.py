@@ -7,6 +7,7 @@ import typer
 
 from epalm.console import configure_logging, run_app
 from epalm.devices import AUTO, pick_device
+from epalm.entries import TypedName
 from epalm.errors import UsageError
 from epalm.train.import_cli import import_released
 
@@ -112,7 +113,7 @@ def command(
     check_options(seed=seed, limit=limit)
 
     spec = Store.open(features).spec  # torch, imported below, takes seconds: mistakes come first
-    wanted, root = asked_task(task, spec, data_root)
+    wanted, root = asked_task(TypedName(task), spec, data_root)
 
     from epalm.train.dry_run import show_plan
     from epalm.train.parallel import joined, own_group

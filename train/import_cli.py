@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from epalm.console import configure_logging
+from epalm.entries import TypedName
 
 
 def import_released(
@@ -47,7 +48,7 @@ def import_released(
     from epalm.train.asked import asked_task
     from epalm.train.imported import Import, import_checkpoint
 
-    chosen, root = asked_task(task, Store.open(features).spec, data_root)
+    chosen, root = asked_task(TypedName(task), Store.open(features).spec, data_root)
     import_checkpoint(
         Import(
             checkpoint=checkpoint,

@@ -1,4 +1,9 @@
-"""Names on the command line that stand for a function: entries of our dicts, or anyone's own."""
+"""Names that stand for a function: keys of our dicts, or code that a person named.
+
+Anyone may hand out a feature store or a run folder, and both hold names: of tasks, encoders, sets
+of media. A name from a file is data: it can only be a key of one of our dicts and never reaches an
+import, since importing a module runs it.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -9,28 +14,52 @@ from typing import Any
 from epalm.errors import UsageError
 
 
-def find_entry(name: str, known: Mapping[str, str], *, what: str) -> Any:  # noqa: ANN401
+class TypedName(str):
+    """A name that a person typed on the command line: it alone may be `package.module:Name`.
+
+    Commands make it of their options; `tests/test_entries.py` lists who else may. What is written
+    to a file and read again is a plain `str`, so that the permission is never stored.
+    """
+
+    __slots__ = ()
+
+
+def find_entry(name: str, known: Mapping[str, str], *, what: str, option: str) -> Any:  # noqa: ANN401
     """What the name stands for, imported.
 
     Args:
-        name: a key of `known`, or `package.module:Name`; the current folder is searched too.
+        name: a key of `known`, or a `TypedName` of the form `package.module:Name`, for which the
+            current folder is searched too.
         known: name -> "package.module:Name".
         what: what the name should be, for the message, e.g. "encoder".
+        option: by which a person names it, for the message, e.g. "--encoder".
 
     Raises:
-        UsageError: it is neither; lists the known names, and the nearest if one is near.
+        UsageError: it is neither; lists the known names, and the nearest if one is near. Or it is
+            code that a file names: says how to allow it.
     """
-    module, _, attribute = known.get(name, name).partition(":")
+    if name in known:
+        return _import(known[name])
+    wrong = f"{name!r} is no {what} (known are {', '.join(known)})"
+    near = [] if ":" in name else get_close_matches(name.lower(), known, n=1)
+    if near:
+        raise UsageError(f"{wrong}: did you mean {near[0]}?")
+    if not isinstance(name, TypedName):
+        raise UsageError(
+            f"{wrong}. It comes from a file, whose names are never imported: if it is a "
+            f"package.module:Name that you know and trust, name it yourself with {option}"
+        )
     sys.path.append("")
     try:
-        return getattr(import_module(module), attribute)
+        return _import(name)
     except (ImportError, AttributeError, ValueError) as error:
-        wrong = f"{name!r} is no {what} (known are {', '.join(known)})"
-        near = [] if ":" in name else get_close_matches(name.lower(), known, n=1)
-        if near:
-            raise UsageError(f"{wrong}: did you mean {near[0]}?") from error
         raise UsageError(
             f"{wrong} and no package.module:Name that can be imported ({error})"
         ) from error
     finally:
         sys.path.remove("")
+
+
+def _import(entry: str) -> Any:  # noqa: ANN401
+    module, _, attribute = entry.partition(":")
+    return getattr(import_module(module), attribute)

@@ -112,7 +112,7 @@ def test_of_clips_that_were_only_heard_a_page_has_the_sound(
     clip = tiny.data / "clip.mp4"
     write_m4a(clip, 1.0)
     media = {key: MediaItem(key, tiny.data, clip.name, "video") for key in COLOURS}
-    monkeypatch.setattr(pages, "find_media", lambda *_: media)
+    monkeypatch.setattr(pages, "find_media", lambda *_, **__: media)
     found = evaluation("tiny")
     heard = found.fingerprint | {"fingerprint.filter_bank": "kaldi"}
     write_evaluation(tiny.folder / "eval" / "val", replace(found, fingerprint=heard))

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from epalm.entries import TypedName
 from epalm.errors import DataError, UsageError
 from epalm.metrics.exact import label_score, score_exact, score_label
 from epalm.metrics.registry import METRICS, load_metric, texts_in_order
@@ -30,13 +31,13 @@ def test_every_listed_metric_loads_and_scores_a_perfect_prediction(name: str) ->
 
 
 def test_a_metric_can_be_named_by_its_module_and_function() -> None:
-    assert load_metric("epalm.metrics.exact:score_exact") is score_exact
+    assert load_metric(TypedName("epalm.metrics.exact:score_exact")) is score_exact
 
 
 @pytest.mark.parametrize("name", ["bleu", "no.such.module:f", "epalm.metrics.exact:nothing", ""])
 def test_an_unknown_metric_is_a_usage_error_that_lists_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match="vqa, exact, label, gqa, caption"):
-        load_metric(name)
+        load_metric(TypedName(name))
 
 
 def test_predictions_come_in_the_order_of_the_examples() -> None:

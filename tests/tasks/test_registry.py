@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from epalm.entries import TypedName
 from epalm.errors import MissingFileError, UsageError
 from epalm.tasks.records import MediaItem, MediaSet, Task
 from epalm.tasks.registry import DATASETS, TASKS, load_media, load_task, resolve_data_root
@@ -39,22 +40,22 @@ def test_every_set_in_karpathys_layout_names_tasks_that_exist(name: str, tmp_pat
 
 
 def test_a_factory_of_ones_own_is_called_with_the_data_root(tmp_path: Path) -> None:
-    media = load_media(f"{__name__}:two_photos", tmp_path)
+    media = load_media(TypedName(f"{__name__}:two_photos"), tmp_path)
     assert [item.path for item in media.items] == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
-    assert load_task(f"{__name__}:nothing", tmp_path).name == "nothing"
+    assert load_task(TypedName(f"{__name__}:nothing"), tmp_path).name == "nothing"
 
 
 def test_a_factory_that_gives_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="gave a Task, wanted a MediaSet"):
-        load_media(f"{__name__}:nothing", tmp_path)
+        load_media(TypedName(f"{__name__}:nothing"), tmp_path)
     with pytest.raises(UsageError, match="gave a MediaSet, wanted a Task"):
-        load_task(f"{__name__}:two_photos", tmp_path)
+        load_task(TypedName(f"{__name__}:two_photos"), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cocoa", "no.such:thing", f"{__name__}:absent", ":", ""])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match="coco-caption"):
-        load_task(name)
+        load_task(TypedName(name))
 
 
 def test_an_unknown_set_is_refused_with_the_known_ones() -> None:
