@@ -8,12 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-<<<<<<< HEAD
 from epalm.console import configure_logging, note, say, say_json, show_table
-=======
-from epalm.console import configure_logging, err_console, out_console
 from epalm.entries import TypedName
->>>>>>> ceaad71 (Import what a person names, never what a file names)
 from epalm.errors import MissingFileError
 
 if TYPE_CHECKING:
@@ -63,11 +59,7 @@ def report(
             f"one of these, or evaluate more with `epalm-eval --run {folder}`"
         )
     for one in wanted:
-<<<<<<< HEAD
-        say(str(write_page(folder, one)))
-=======
-        _say(str(write_page(folder, one, dataset=TypedName(dataset))))
->>>>>>> ceaad71 (Import what a person names, never what a file names)
+        say(str(write_page(folder, one, dataset=TypedName(dataset))))
 
 
 def compare(

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-<<<<<<< HEAD
 from epalm.console import BYTES, configure_logging, counted, note, progress, say_json, show_table
-=======
-from epalm.console import configure_logging, counted, err_console, out_console, progress
 from epalm.entries import TypedName
->>>>>>> ceaad71 (Import what a person names, never what a file names)
 from epalm.errors import UsageError
 
 if TYPE_CHECKING:
