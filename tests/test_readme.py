@@ -17,7 +17,15 @@ def marked(name: str) -> list[str]:
 def test_demo_and_tests_are_one_command_each() -> None:
     assert [len(marked(name)) for name in ("demo", "test")] == [1, 1]
     assert marked("demo")[0].endswith("/epalm-demo")
-    assert marked("test")[0].endswith("pytest")
+    assert marked("test")[0].endswith("pytest -n auto")
+
+
+def test_both_commands_install_the_exact_versions_that_were_tested() -> None:
+    commands = [*marked("demo"), *marked("test")]
+    assert [command.count("pip install --quiet -c constraints.txt ") for command in commands] == [
+        1,
+        1,
+    ]
 
 
 def test_the_first_command_stands_by_line_twelve() -> None:

@@ -1,0 +1,123 @@
+"""The versions of what epalm depends on: write constraints.txt, or run the tests with others.
+
+    python tools/dependencies.py constraints                # resolve again, write constraints.txt
+    python tools/dependencies.py test oldest                # the lowest versions in pyproject.toml
+    python tools/dependencies.py test newest --python 3.13  # the highest ones, on Python 3.13
+    python tools/dependencies.py test constraints -- tests/model -x
+
+`test` makes a new environment in a temporary folder, resolves and installs into it, prints what was
+installed and runs pytest; its exit code is pytest's. Both need uv (`pip install uv`), which is
+among the development dependencies. Only the Python standard library is used here, so the script
+runs before anything is installed.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONSTRAINTS = ROOT / "constraints.txt"
+OLDEST_PYTHON = "3.11"
+
+HEADER = """\
+# Exact versions of everything that README's commands install, written by
+#     python tools/dependencies.py constraints
+# pyproject.toml has the ranges; versions change here when that script is run again.
+"""
+
+ALWAYS_TRUE = (
+    "python_full_version < '3.14'",
+    "(sys_platform == 'darwin' or sys_platform == 'linux')",
+)
+"""Markers that uv repeats from `tool.uv.environments` in pyproject.toml."""
+
+TORCH_RELEASES = {
+    "2.11": ("2.11.0", "0.26.0", "2.11.0"),
+    "2.12": ("2.12.1", "0.27.1", "2.11.0"),
+    "2.13": ("2.13.0", "0.28.0", "2.11.1"),
+    "2.14": ("2.14.1", "0.29.1", "2.11.1"),
+}
+"""Versions of torch, torchvision and torchaudio that load together: their metadata allows others,
+which fail with an undefined symbol (seen with torch 2.11.0 and 2.12.1 beside torchaudio 2.11.1)."""
+
+
+def write_constraints() -> None:
+    """Resolve every extra for all supported Pythons and platforms; the file names no index."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    chosen = [f"--extra={name}" for name in project["optional-dependencies"]]
+    _uv(
+        *("pip", "compile", "pyproject.toml", *chosen, "--universal", "--upgrade"),
+        *("--python-version", OLDEST_PYTHON, "--no-annotate", "--no-header"),
+        *("--no-emit-index-url", "--no-emit-find-links", "--output-file", str(CONSTRAINTS)),
+    )
+    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    CONSTRAINTS.write_text(HEADER + "".join(map(_shortened, lines)), encoding="utf-8")
+
+
+def _shortened(line: str) -> str:
+    """A line without the conditions that hold wherever epalm can be installed."""
+    requirement, _, marker = line.partition(" ; ")
+    left = " and ".join(part for part in marker.split(" and ") if part not in ALWAYS_TRUE)
+    return f"{requirement} ; {left}\n" if left else f"{requirement}\n"
+
+
+def run_tests(versions: str, python: str, pytest_arguments: list[str]) -> int:
+    """Install the project with the versions asked for into a new environment and run pytest.
+
+    Args:
+        versions: "oldest", "newest", "constraints", or a key of `TORCH_RELEASES`.
+        python: version or path of the interpreter.
+        pytest_arguments: passed on.
+
+    Returns:
+        The exit code of pytest.
+    """
+    with tempfile.TemporaryDirectory(prefix="epalm-versions-") as folder:
+        environment = Path(folder) / "venv"
+        interpreter = str(environment / "bin" / "python")
+        _uv("venv", "--quiet", "--seed", "--python", python, str(environment))
+        install = ["pip", "install", "--quiet", "--python", interpreter]
+        _uv(*install, *_resolution(versions), "--editable", ".[dev]")
+        _uv("pip", "list", "--python", interpreter)
+        tests = [interpreter, "-m", "pytest", *pytest_arguments]
+        return subprocess.run(tests, cwd=ROOT, check=False).returncode
+
+
+def _resolution(versions: str) -> list[str]:
+    if versions == "oldest":
+        return ["--resolution", "lowest-direct"]
+    if versions == "newest":
+        return ["--resolution", "highest"]
+    if versions == "constraints":
+        return ["--constraint", str(CONSTRAINTS)]
+    torch, torchvision, torchaudio = TORCH_RELEASES[versions]
+    return [f"torch=={torch}", f"torchvision=={torchvision}", f"torchaudio=={torchaudio}"]
+
+
+def _uv(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "uv", *arguments], cwd=ROOT, check=True)
+
+
+def main() -> int:
+    """Read the command line and do what it says; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("constraints", help="write constraints.txt")
+    test = commands.add_parser("test", help="run pytest with other versions")
+    test.add_argument("versions", choices=["oldest", "newest", "constraints", *TORCH_RELEASES])
+    test.add_argument("--python", default=OLDEST_PYTHON, help="interpreter: a version or a path")
+    test.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
+    options = parser.parse_args()
+    if options.command == "constraints":
+        write_constraints()
+        return 0
+    return run_tests(options.versions, options.python, options.pytest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
