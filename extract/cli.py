@@ -71,8 +71,9 @@ def extract_features(
         Literal["float16", "float32"], typer.Option(help="Of the stored vectors.")
     ] = "float16",
     precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="What the encoder multiplies in.")
-    ] = "fp32",
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="What the encoder multiplies in; auto: the fastest native one."),
+    ] = "auto",
     out: Annotated[
         str | None,
         typer.Option(help="Path or URL (s3://...); default: cache/<dataset>_<encoder>.zarr."),
@@ -85,7 +86,7 @@ def extract_features(
         Path | None, typer.Option(help="Where the data set lies; default: $EPALM_DATA_ROOT.")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto: a GPU if there is one.")
+        str, typer.Option(help="cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one.")
     ] = AUTO,
     batch_size: Annotated[
         int | None,
@@ -145,6 +146,7 @@ def extract_features(
             seed=seed,
             dtype=dtype,
             precision=precision,
+            fresh=fresh,
             out=out,
             store_format=store_format,
             data_root=data_root,

@@ -16,7 +16,7 @@ from epalm.tasks.records import MediaItem, Modality
 CODE_VERSION = "1"
 """Part of every fingerprint; goes up whenever a change of this package changes vectors."""
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "fp16")
 """What the encoder multiplies in; see `Encoder.blocks`."""
 
 ENCODERS = {
@@ -41,7 +41,8 @@ class EncoderSettings:
     Attributes:
         weights: a local file or folder; without it the encoder fetches its published weights.
         preprocessing: "official" or "native".
-        precision: "fp32", or "bf16" for bfloat16 products with a float32 residual stream.
+        precision: "fp32", or "bf16" or "fp16" for products in that type with a float32 residual
+            stream.
         device: as torch spells it.
         views: how many views `load` makes of a medium, and how all but the first are drawn.
         media: what it will be given; None for what it is made for. An encoder of images takes

@@ -63,7 +63,7 @@ class HiddenStatesEncoder:
             model: with its weights, on its device.
             entrance: what it takes.
             digest: of the weights.
-            precision: "fp32" or "bf16".
+            precision: see `EncoderSettings`.
 
         Raises:
             ModelError: the model has no class token in every block, or no final norm.

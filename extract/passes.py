@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from epalm.extract.preprocess import ImagePreset
+from epalm.precision import DTYPES
 
 
 class PixelNorm:
@@ -51,13 +52,13 @@ def recorded(blocks: Iterable[nn.Module], positions: int) -> Iterator[list[Tenso
 def frozen_pass(precision: str, device: torch.device) -> Iterator[None]:
     """The numerics of all extraction.
 
-    With bf16, matrix products round to bfloat16 while residual stream and norms stay float32. The
-    patch embedding stays in full float32 on GPUs, where torch rounds it to TF32 if let.
+    With bf16 or fp16, matrix products round to that type while residual stream and norms stay
+    float32. The patch embedding stays in full float32 on GPUs, where torch may round it to TF32.
     """
-    enabled = precision == "bf16"
+    dtype = getattr(torch, DTYPES[precision])
     with (
         torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-        torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled),
+        torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32"),
     ):
         yield
 

@@ -11,12 +11,15 @@ import torch
 from epalm.cache.layers import parse_layers
 from epalm.cache.layout import SUFFIXES, layout_of
 from epalm.cache.spec import StoreSpec, fit_shard_rows
+from epalm.cache.store import Store
 from epalm.devices import AUTO, pick_device
 from epalm.errors import MissingFileError, UsageError
 from epalm.extract.augment import Views
 from epalm.extract.encoder import Encoder, EncoderSettings, make_encoder
 from epalm.extract.run import UNITS, Pace
 from epalm.extract.share import ALL, Share
+from epalm.precision import AUTO as AUTO_PRECISION
+from epalm.precision import choose_precision
 from epalm.tasks.records import MediaItem, MediaSet, Modality
 from epalm.tasks.registry import DATASETS, load_media
 
@@ -54,7 +57,8 @@ class Settings:
         augmentation: of those views, "official" or "no-flip".
         seed: of those views.
         dtype: of the stored vectors.
-        precision: "fp32" or "bf16", of the encoder's products.
+        precision: "fp32", "bf16" or "fp16", of the encoder's products; "auto" for that of the store
+            that is resumed, else see `epalm.precision.best_precision`.
         out: path or URL of the store.
         store_format: "zarr" or "hdf5"; None goes by the end of `out`.
         data_root: where the media lie.
@@ -63,6 +67,7 @@ class Settings:
         workers: decoding processes; None for what fits the machine.
         limit: only the first so many media.
         share: the shards of this process.
+        fresh: a store that is there is going to be deleted.
         quiet: no progress, no notes.
     """
 
@@ -78,7 +83,7 @@ class Settings:
     augmentation: str = "official"
     seed: int = 0
     dtype: str = "float16"
-    precision: str = "fp32"
+    precision: str = AUTO_PRECISION
     out: str | Path | None = None
     store_format: str | None = None
     data_root: Path | None = None
@@ -87,6 +92,7 @@ class Settings:
     workers: int | None = None
     limit: int | None = None
     share: Share = ALL
+    fresh: bool = False
     quiet: bool = False
 
 
@@ -137,6 +143,7 @@ def make_plan(settings: Settings) -> Plan:
     items = media.items[: settings.limit]
     _check_files(items)
     device = _device(settings)
+    settings = replace(settings, precision=_precision(settings, out, device))
     encoder = make_encoder(settings.encoder, _encoder_settings(settings, media, device))
     _check_fit(encoder, media)
     batch_size = settings.batch_size or BATCH_SIZES[encoder.modality]
@@ -192,6 +199,14 @@ def _device(settings: Settings) -> str:
     if device != "cuda" or settings.device != AUTO or own is None:
         return device
     return f"cuda:{int(own) % torch.cuda.device_count()}"
+
+
+def _precision(settings: Settings, out: str, device: str) -> str:
+    """As asked; by default a store that is resumed keeps its own."""
+    store = Store.at(out, settings.store_format)
+    resumed = settings.precision == AUTO_PRECISION and not settings.fresh and store.exists()
+    recorded = store.spec.fingerprint.get("precision", "") if resumed else ""
+    return choose_precision(settings.precision, device, recorded=recorded, where=out)
 
 
 def _spec(encoder: Encoder, media: MediaSet, *, count: int, settings: Settings) -> StoreSpec:
@@ -250,7 +265,7 @@ def _check_fit(encoder: Encoder, media: MediaSet) -> None:
 def _default_workers(device: str) -> int:
     """On a CPU the encoder itself needs the cores; decoding takes a few per cent of its time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MOST_WORKERS, cores or 1) if device.startswith("cuda") else max(1, (cores or 1) // 4)
+    return max(1, (cores or 1) // 4) if device == "cpu" else min(MOST_WORKERS, cores or 1)
 
 
 def _announce(plan: Plan, device: str) -> None:

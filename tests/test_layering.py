@@ -10,7 +10,7 @@ import pytest
 
 from tests.repository import PACKAGES, module_name, sources
 
-FOUNDATION = {"errors", "console", "devices", "entries", "memory", "terminal"}
+FOUNDATION = {"errors", "console", "devices", "entries", "memory", "precision", "terminal"}
 """Modules of the root package that every package may import."""
 
 MAY_IMPORT: dict[str, set[str]] = {

@@ -3,14 +3,14 @@
 from epalm.errors import UsageError
 
 AUTO = "auto"
-"""Takes CUDA where there is one, else the CPU."""
+"""Takes CUDA where there is one, else Apple's mps (untested), else the CPU."""
 
 
 def pick_device(name: str) -> str:
     """The device's name as torch spells it, checked to be usable.
 
     Args:
-        name: `AUTO` or a name such as "cpu", "cuda", "cuda:1".
+        name: `AUTO` or a name such as "cpu", "cuda", "cuda:1", "mps".
 
     Raises:
         UsageError: there is no such device, or it cannot be used.
@@ -18,7 +18,9 @@ def pick_device(name: str) -> str:
     import torch
 
     if name == AUTO:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:

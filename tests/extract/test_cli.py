@@ -11,6 +11,8 @@ import torch
 import zarr
 from PIL import Image
 
+from epalm import precision
+from epalm.cache.store import Store
 from epalm.cache.worklog import read_work
 from epalm.extract import plan
 from epalm.extract.encoder import EncoderSettings, last_cls_tokens, make_encoder
@@ -304,3 +306,45 @@ def test_a_dry_run_says_from_when_on_a_store_pays(command: Command) -> None:
     done = command("--dry-run")
     assert "each epoch of manifest encodes 142 photos" in done.out
     assert "extracting pays from 0.50 epochs on" in done.out
+
+
+@pytest.mark.parametrize("recorded", ["fp32", "bf16"])
+def test_a_resumed_store_keeps_its_precision_whatever_the_machine_prefers(
+    command: Command, monkeypatch: pytest.MonkeyPatch, recorded: str
+) -> None:
+    command("--out", "a.zarr", "--precision", recorded, "--limit", "3")
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: recorded == "fp32")
+    before = tree_bytes(Path("a.zarr"))
+    again = command("--out", "a.zarr", "--limit", "3")
+    assert again.code == 0
+    assert f"precision {recorded}, as recorded in a.zarr" in again.err
+    assert tree_bytes(Path("a.zarr")) == before
+
+
+def test_a_new_store_has_the_precision_of_the_machine_and_fresh_forgets_the_old_one(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("--out", "a.zarr", "--precision", "fp32", "--limit", "3")
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    done = command("--out", "a.zarr", "--limit", "3", "--fresh")
+    assert "precision bf16, chosen for cpu" in done.err
+    assert "slow" not in done.err
+    assert Store.open("a.zarr").spec.fingerprint["precision"] == "bf16"
+    refused = command("--out", "a.zarr", "--limit", "3", "--precision", "fp32")
+    assert refused.code == 4
+    assert "fingerprint.precision is bf16, wanted fp32" in refused.err
+
+
+@pytest.mark.parametrize("asked", ["bf16", "fp16"])
+def test_a_slow_precision_is_extracted_in_with_one_warning_that_names_fp32(
+    command: Command, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    done = command("--out", "a.zarr", "--limit", "3", "--precision", asked, "--quiet")
+    assert done.code == 0
+    assert done.err.count("slow") == done.err.count("fp32") == 1
+    exact = command("--out", "b.zarr", "--limit", "3", "--precision", "fp32", "--quiet")
+    assert exact.err == ""
+    rounded = cls(Path("a.zarr")).astype(float)
+    np.testing.assert_allclose(rounded, cls(Path("b.zarr")).astype(float), atol=0.1)
+    assert (rounded != cls(Path("b.zarr"))).any()

@@ -1,0 +1,124 @@
+"""The precision in which frozen models compute: one rule for extraction and training."""
+
+import logging
+import os
+
+from epalm.errors import UsageError
+
+AUTO = "auto"
+"""Lets `choose_precision` decide."""
+
+DTYPES = {
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "int8": "bfloat16",
+    "int4": "bfloat16",
+}
+"""Precision -> name of the torch dtype of its matrix products; quantized weights are unpacked."""
+
+ISAS_WITHOUT_BF16 = {
+    "sse41",
+    "avx",
+    "avx2",
+    "avx2_vnni",
+    "avx2_vnni_2",
+    "avx512_core",
+    "avx512_core_vnni",
+}
+"""Values of ONEDNN_MAX_CPU_ISA that forbid oneDNN every bfloat16 product (its manual, "CPU
+dispatcher control"); it ignores case and unknown values."""
+
+logger = logging.getLogger(__name__)
+
+
+def choose_precision(asked: str, device: str, *, recorded: str = "", where: object = "") -> str:
+    """The precision to compute in on a device; logged if it was chosen here.
+
+    Args:
+        asked: a key of `DTYPES`, or `AUTO` for the recorded one, else for `best_precision`.
+        device: as torch spells it.
+        recorded: precision of the store or run that is resumed; empty if there is none.
+        where: that store or run, for the log.
+
+    Raises:
+        UsageError: an unknown precision, or one that the device cannot compute in.
+    """
+    chosen = asked
+    if asked == AUTO and recorded:
+        chosen = recorded
+        logger.info("precision %s, as recorded in %s", chosen, where)
+    elif asked == AUTO:
+        chosen = best_precision(device)
+        logger.info("precision %s, chosen for %s", chosen, device)
+    if chosen not in DTYPES:
+        raise UsageError(f"precision {chosen!r} is unknown; known are {', '.join((AUTO, *DTYPES))}")
+    if not computes_in(chosen, device):
+        raise UsageError(
+            f"{device} cannot compute in {chosen}: give another --device, or another --precision "
+            "with --fresh or a name of its own"
+        )
+    warn_if_slow(chosen, device)
+    return chosen
+
+
+def best_precision(device: str) -> str:
+    """The fastest precision that a device computes in natively.
+
+    Returns:
+        "bf16" on GPUs and CPUs with native bfloat16 products, "fp16" on other GPUs, else "fp32".
+    """
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if native else "fp16"
+    if kind == "mps":
+        return "fp16"
+    return "bf16" if kind == "cpu" and cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (avx512_bf16 or AMX) and may use that.
+
+    The environment variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA can forbid it to PyTorch
+    and to oneDNN.
+    """
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    if not (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
+        return False
+    limits = {os.environ.get(f"{name}_MAX_CPU_ISA", "").lower() for name in ("ONEDNN", "DNNL")}
+    widest = torch.backends.cpu.get_cpu_capability()
+    return widest.startswith("AVX512") and not limits & ISAS_WITHOUT_BF16
+
+
+def computes_in(precision: str, device: str) -> bool:
+    """Whether a device has matrix products in the dtype of a precision, natively or not."""
+    import torch
+
+    try:
+        ones = torch.ones(2, 2, dtype=getattr(torch, DTYPES[precision]), device=device)
+        return bool((ones @ ones).sum().item() == ones.numel() * 2)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False
+
+
+def warn_if_slow(precision: str, device: str) -> None:
+    """Log a warning if a CPU has to emulate the products of a precision, or most CPUs have to."""
+    import torch
+
+    dtype = DTYPES[precision]
+    if torch.device(device).type != "cpu" or dtype == "float32":
+        return
+    if dtype == "float16":
+        logger.warning("%s is for GPUs and slow on most CPUs: fp32 is faster", precision)
+    elif not cpu_has_bf16():
+        logger.warning(
+            "%s is slow here, this CPU has no native bfloat16 products: fp32 is faster, if it fits "
+            "into memory",
+            precision,
+        )
