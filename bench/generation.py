@@ -34,8 +34,9 @@ from bench.workload import (
 )
 from epalm.model.batch import Batch
 from epalm.model.blocked import block_weights
-from epalm.model.decode import Decoding, generate
+from epalm.model.decode import generate
 from epalm.model.epalm import EPALM
+from epalm.model.model_settings import Decoding
 from epalm.model.prefix_cache import PrefixCache
 from epalm.model.ranking import AnswerList, rank
 

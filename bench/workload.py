@@ -9,11 +9,12 @@ from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.cache.order import Pass
-from epalm.model.assembly import ModelSettings, assemble
-from epalm.model.batch import Batch, Supervision, collate_texts
+from epalm.model.assembly import assemble
+from epalm.model.batch import Batch, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
 from epalm.model.language_model import PRECISIONS, freeze
+from epalm.model.model_settings import ModelSettings, Supervision
 from epalm.train.batching import bucket_lengths, group_media
 from epalm.train.texts import Text, picture_numbers
 
@@ -94,7 +95,7 @@ class Arrangement:
     Attributes:
         together: questions about one picture that share a batch.
         buckets: texts of like length share a batch.
-        supervise: see `epalm.model.batch.Template`.
+        supervise: see `epalm.model.model_settings.Template`.
     """
 
     together: int = 1

@@ -14,7 +14,7 @@ from epalm.errors import (
 )
 from epalm.evaluate.records import Evaluation, read_evaluation
 from epalm.evaluate.settings import read_recipe
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 from epalm.tasks.manifest import TASK as MANIFEST
 from epalm.tasks.records import MediaItem, Task
 from epalm.tasks.registry import load_media, load_task, resolve_data_root

@@ -174,7 +174,7 @@ def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:
             note(f"write what the server takes: {command}")
         return
     from epalm.evaluate.asked import transfer
-    from epalm.model.saved import RunRecord
+    from epalm.model.run_record import RunRecord
 
     show_table(score_table(evaluation, transfer(RunRecord.load(run), evaluation)))
     note(

@@ -13,7 +13,7 @@ from epalm.evaluate.asked import find_media, transfer
 from epalm.evaluate.costs import Costs, amount, evaluation_cost, extraction_cost, training_cost
 from epalm.evaluate.records import SCORES_FILE, Evaluation, read_evaluation
 from epalm.evaluate.report import ReportData, write_report
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 from epalm.model.variants import find_variant
 from epalm.tasks.records import MediaItem
 

@@ -14,7 +14,7 @@ from epalm.errors import (
     UsageError,
 )
 from epalm.model.answering import Answerer, Generator
-from epalm.model.decode import Decoding
+from epalm.model.model_settings import Decoding
 from epalm.model.ranking import AnswerList, Ranker
 from epalm.model.saved import LoadedRun
 from epalm.tasks.records import Example, Task
@@ -34,7 +34,7 @@ class Protocol:
     """What is to differ from the run's own way; None and empty for what is not.
 
     Attributes:
-        num_beams: see `epalm.model.decode.Decoding`, as all that follow but the last.
+        num_beams: see `epalm.model.model_settings.Decoding`, as all that follow but the last.
         max_new_tokens: likewise.
         do_sample: likewise.
         temperature: likewise.

@@ -8,7 +8,7 @@ from epalm.errors import MissingFileError
 from epalm.evaluate.pages import BLIND, Shown, evaluated, manner
 from epalm.evaluate.records import Evaluation, read_evaluation, summary_file
 from epalm.evaluate.session import find_run
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 
 Named = tuple[Path, Path | None]
 """A run's folder, and that of one of its evaluations where that was named."""

@@ -30,7 +30,8 @@ from epalm.evaluate.scoring import corpus_scores
 from epalm.evaluate.settings import data_words, readable_settings
 from epalm.memory import peak_memory
 from epalm.metrics.registry import Metric, Scores, check_scorable, load_final_metric
-from epalm.model.saved import ADAPTER_FILE, RECORD_FILE, LoadedRun, RunRecord, load_run
+from epalm.model.run_record import ADAPTER_FILE, RECORD_FILE, RunRecord
+from epalm.model.saved import LoadedRun, load_run
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Example, Prediction, Task
 

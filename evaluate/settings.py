@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from epalm.errors import MalformedFileError
-from epalm.model.assembly import ModelSettings
-from epalm.model.saved import RunRecord
+from epalm.model.model_settings import ModelSettings
+from epalm.model.run_record import RunRecord
 from epalm.model.variants import find_variant
 
 RECIPE_FILE = "recipe.toml"

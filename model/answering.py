@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from epalm.model.batch import Template, collate_prompts, prompt_ids
+from epalm.model.batch import collate_prompts, prompt_ids
 from epalm.model.chosen import ChosenBeams, ChosenTokens
-from epalm.model.decode import Decoding, continue_texts
+from epalm.model.decode import continue_texts
 from epalm.model.epalm import EPALM
+from epalm.model.model_settings import Decoding, Template
 from epalm.model.prefix_cache import PrefixCache
 from epalm.model.room import LongestAnswer, check_prompts
 

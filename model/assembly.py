@@ -1,61 +1,20 @@
 """The model from its settings: frozen language model, trained parts, injection plan."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import nn
 from transformers import OPTForCausalLM, PreTrainedTokenizerBase
 
 from epalm.errors import UsageError
 from epalm.model.adapter import Adapters
-from epalm.model.batch import Supervision, Template, add_separator
+from epalm.model.batch import add_separator
 from epalm.model.connector import Connectors
 from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
-from epalm.model.injection import InjectionPlan, Tail, parse_span, plan_injection
+from epalm.model.injection import InjectionPlan, parse_span, plan_injection
 from epalm.model.language_model import load_language_model, load_tokenizer
+from epalm.model.model_settings import ModelSettings
 from epalm.model.prompt import DeepPrompt, SoftPrompt
 from epalm.model.variants import INPUT_SPAN, Variant, find_variant
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Everything needed to build the model around its frozen parts.
-
-    Attributes:
-        lm: hub id or local folder of the OPT.
-        precision: of the frozen weights, a key of `epalm.model.language_model.PRECISIONS`.
-        variant: a name of `epalm.model.variants.VARIANTS`.
-        encoder_width: D.
-        cached: blocks of the encoder whose vectors are used.
-        prompt_length: P, used by variants with a soft or deep prompt.
-        inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
-        tail: see `epalm.model.injection.Tail`.
-        lm_dropout: hidden dropout of the frozen OPT in training.
-        template: see `epalm.model.batch.Template`.
-        supervise: likewise.
-        text_step: see `epalm.model.injection.plan_injection`.
-        blocks: which of the blocks in the store are used, oldest first; empty for all.
-        positions: vectors that the store keeps of each block, [CLS] first.
-    """
-
-    lm: str
-    precision: str
-    variant: str
-    encoder_width: int
-    cached: int
-    prompt_length: int
-    inject: str
-    tail: Tail
-    lm_dropout: float
-    template: str
-    supervise: Supervision
-    text_step: int = 1
-    blocks: tuple[int, ...] = ()
-    positions: int = 1
-
-    def text_template(self) -> Template:
-        """How prompts and answers become text."""
-        return Template(self.template, self.supervise)
 
 
 def build_model(

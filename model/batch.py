@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from epalm.errors import ModelError, UsageError
+from epalm.errors import ModelError
+from epalm.model.model_settings import Supervision, Template
 
 IGNORED = -100
 """Label of positions without supervision, PyTorch's convention."""
 
 ANSWER_SEPARATOR = "</a>"
 """The released code's extra token between question and answer; it takes an untrained row."""
-
-Supervision = Literal["all", "answer"]
 
 
 @dataclass(frozen=True)
@@ -48,39 +46,6 @@ class Batch:
             name: one.to(device, non_blocking=True) for name, one in held.items() if one is not None
         }
         return Batch(**moved)
-
-
-@dataclass(frozen=True)
-class Template:
-    """How a prompt and an answer become one text, e.g. "{prompt}?</a>{answer}".
-
-    Attributes:
-        text: ends in "{answer}"; "{prompt}" before it, or nothing for captioning.
-        supervise: "all" supervises the prompt too (as published), "answer" the answer only.
-    """
-
-    text: str
-    supervise: Supervision = "all"
-
-    def __post_init__(self) -> None:
-        """Refuse a template that does not end in its answer."""
-        if not self.text.endswith("{answer}") or self.text.count("{prompt}") > 1:
-            raise UsageError(
-                f"template {self.text!r} must end in '{{answer}}', with at most one '{{prompt}}'"
-            )
-
-    @property
-    def _head(self) -> str:
-        return self.text.removesuffix("{answer}")
-
-    def question(self, prompt: str) -> str:
-        """What generation starts from; blanks at the end belong to the answer's first token."""
-        return self._head.replace("{prompt}", prompt).rstrip(" ")
-
-    def answer(self, answer: str) -> str:
-        """What follows it."""
-        blanks = len(self._head) - len(self._head.rstrip(" "))
-        return " " * blanks + answer
 
 
 def add_separator(tokenizer: PreTrainedTokenizerBase, template: Template, rows: int) -> None:

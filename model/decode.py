@@ -1,7 +1,6 @@
 """Generation behind a cache, by transformers' own decoding loops."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,55 +13,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from epalm.errors import ModelError, UsageError
+from epalm.errors import ModelError
 from epalm.model.chosen import Witness
 from epalm.model.epalm import EPALM
 from epalm.model.language_model import is_sharded
+from epalm.model.model_settings import Decoding
 from epalm.model.prefix_cache import CACHE_ARGUMENT, PrefixCache
-from epalm.model.ranges import DECODING_RANGES, check_ranges
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How text is generated, in Hugging Face's words.
-
-    A sampled text depends on `seed`, its picture and its prompt, not on what else is in the batch,
-    the order of the questions or the number of processes; on another type of device the same seed
-    draws other numbers, and rounding can tip a draw as it can tip a greedy choice.
-
-    Attributes:
-        max_new_tokens: tokens after the prompt, the end token included.
-        num_beams: 1 is greedy; the paper's main results use 3.
-        do_sample: draw each token from the language model's distribution, as the paper's ablations
-            do, in place of the most probable one.
-        temperature: the logits are divided by it before a draw.
-        top_p: draw only from the most probable tokens that have this much probability together.
-        seed: of all draws.
-    """
-
-    max_new_tokens: int = 20
-    num_beams: int = 1
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be generated with.
-
-        Raises:
-            UsageError: names the setting, what was found and what was wanted.
-        """
-        check_ranges(self, DECODING_RANGES)
-        if self.do_sample and self.num_beams > 1:
-            raise UsageError(f"sampling keeps one text, found num_beams {self.num_beams}: give 1")
-        idle = {"temperature": 1, "top_p": 1, "seed": 0}
-        changed = [name for name, value in idle.items() if getattr(self, name) != value]
-        if changed and not self.do_sample:
-            raise UsageError(
-                f"{' and '.join(changed)} would change sampling only: sample "
-                "(`epalm-eval --sample`, recipe key do_sample), or leave it out"
-            )
 
 
 class RowNoise(LogitsProcessor):

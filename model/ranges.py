@@ -37,7 +37,7 @@ DECODING_RANGES: Mapping[str, Range] = {
     "temperature": Range(0, 1000, open_low=True),
     "top_p": Range(0, 1, open_low=True),
 }
-"""Numbers of `epalm.model.decode.Decoding`, which are keys of recipes too."""
+"""Numbers of `epalm.model.model_settings.Decoding`, which are keys of recipes too."""
 
 
 def check_ranges(

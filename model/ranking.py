@@ -16,9 +16,10 @@ from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import UsageError
 from epalm.model.answering import Answer, Asked
-from epalm.model.batch import Template, answer_ids
+from epalm.model.batch import answer_ids
 from epalm.model.decode import check_room, read_text
 from epalm.model.epalm import EPALM
+from epalm.model.model_settings import Template
 from epalm.model.prefix_cache import PrefixCache
 from epalm.model.room import LongestAnswer, excerpt
 

@@ -12,7 +12,8 @@ from epalm.devices import peak_device_memory
 from epalm.errors import DataError
 from epalm.memory import peak_memory
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.saved import ADAPTER_FILE, save_adapter
+from epalm.model.run_record import ADAPTER_FILE
+from epalm.model.saved import save_adapter
 
 STATE_FILE = "last.pt"
 LAST_FILE = "last.safetensors"

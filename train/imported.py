@@ -11,7 +11,8 @@ from epalm.model.assembly import build_model
 from epalm.model.epalm import parameter_counts
 from epalm.model.language_model import weights_digest
 from epalm.model.released import Released, read_released
-from epalm.model.saved import ADAPTER_FILE, RunRecord, save_adapter
+from epalm.model.run_record import ADAPTER_FILE, RunRecord
+from epalm.model.saved import save_adapter
 from epalm.tasks.records import Kind, Task
 from epalm.train.data import check_store
 from epalm.train.recipe import Recipe, load_recipe

@@ -14,12 +14,13 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.console import byte_size
 from epalm.errors import ModelError
-from epalm.model.assembly import ModelSettings, assemble
+from epalm.model.assembly import assemble
 from epalm.model.attention import SHORT
 from epalm.model.blocked import MEMORY_SHARE, can_reorder_weights
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import PRECISIONS, freeze, load_config
 from epalm.model.loss import CHUNK_ROWS
+from epalm.model.model_settings import ModelSettings
 from epalm.model.prompt import DeepPrompt, SoftPrompt
 from epalm.model.quantised import BLOCK, QUANTISED
 

@@ -11,8 +11,8 @@ import torch
 
 from epalm.console import byte_size
 from epalm.memory import free_memory
-from epalm.model.assembly import ModelSettings
 from epalm.model.epalm import EPALM
+from epalm.model.model_settings import ModelSettings
 from epalm.model.quantised import QUANTISED
 from epalm.tasks.records import Example
 from epalm.train.memory import Load, MemoryPlan, Placing, plan_memory, shape_model

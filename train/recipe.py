@@ -13,10 +13,8 @@ import tomli_w
 from epalm.cache.layers import parse_layers
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError
-from epalm.model.assembly import ModelSettings
-from epalm.model.batch import Supervision, Template
-from epalm.model.decode import Decoding
 from epalm.model.injection import Tail
+from epalm.model.model_settings import Decoding, ModelSettings, Supervision, Template
 from epalm.model.ranges import check_ranges
 from epalm.model.variants import find_variant
 from epalm.tasks.records import Kind
@@ -100,7 +98,7 @@ class Recipe:
         clip_norm: largest norm of the gradient; 0 leaves it.
         max_new_tokens: length of generated text.
         num_beams: 1 is greedy.
-        do_sample: see `epalm.model.decode.Decoding`.
+        do_sample: see `epalm.model.model_settings.Decoding`.
         temperature: likewise.
         top_p: likewise.
         compiled: "layers" compiles the decoder layers for training, which takes minutes and saves

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from epalm.model.answering import longest_text
-from epalm.model.assembly import ModelSettings
 from epalm.model.batch import add_separator, prompt_ids
 from epalm.model.language_model import load_config, load_tokenizer
+from epalm.model.model_settings import ModelSettings
 from epalm.model.room import check_prompts, check_texts, excerpt
 from epalm.tasks.records import Example
 from epalm.train.request import Request

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, UsageError
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 from epalm.model.variants import find_variant
 
 RECIPE_FILE = "recipe.toml"

@@ -9,13 +9,14 @@ from epalm.cache.store import Store
 from epalm.console import duration
 from epalm.errors import ModelError, UsageError
 from epalm.metrics.registry import load_metric
-from epalm.model.assembly import ModelSettings, build_model
+from epalm.model.assembly import build_model
 from epalm.model.blocked import block_weights
 from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.language_model import load_config, weights_digest
 from epalm.model.layers import compile_layers
+from epalm.model.model_settings import ModelSettings
 from epalm.model.recompute import recompute_last
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 from epalm.train.checkpoint import Progress
 from epalm.train.data import Data, check_store, open_data
 from epalm.train.fit import Run, fit

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from epalm.model.batch import Template, answer_ids, collate_texts, prompt_ids
+from epalm.model.batch import answer_ids, collate_texts, prompt_ids
+from epalm.model.model_settings import Template
 from epalm.tasks.records import Example
 
 Text: TypeAlias = tuple[list[int], list[int]]

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from epalm.metrics.registry import Metric
 from epalm.model.answering import Generator, Questions, answer_all
-from epalm.model.batch import Template
 from epalm.model.epalm import EPALM
+from epalm.model.model_settings import Template
 from epalm.tasks.records import Example, Prediction
 from epalm.train.loader import AnySource, read_tokens
 from epalm.train.parallel import ALONE, Group

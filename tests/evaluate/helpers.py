@@ -15,10 +15,11 @@ from epalm.cache.spec import StoreSpec
 from epalm.evaluate import cli
 from epalm.evaluate.records import Answered, Evaluation, Score
 from epalm.metrics.intervals import GroupMean
-from epalm.model.assembly import ModelSettings, build_model
-from epalm.model.decode import Decoding
+from epalm.model.assembly import build_model
 from epalm.model.language_model import weights_digest
-from epalm.model.saved import ADAPTER_FILE, RunRecord, save_adapter
+from epalm.model.model_settings import Decoding, ModelSettings
+from epalm.model.run_record import ADAPTER_FILE, RunRecord
+from epalm.model.saved import save_adapter
 from tests.fakes import save_language_model
 
 WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")

@@ -17,7 +17,7 @@ from epalm.errors import CacheMismatchError, MalformedFileError, UsageError
 from epalm.evaluate.asked import about, asked_task, check_store, find_media, taught_split, transfer
 from epalm.evaluate.protocol import Protocol
 from epalm.evaluate.session import Request, evaluate
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 from epalm.tasks.registry import load_task
 from tests.evaluate.helpers import TinyRun, evaluation, make_run, store_spec
 

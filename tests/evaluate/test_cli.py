@@ -12,7 +12,7 @@ from rich.console import Console
 
 from epalm.evaluate import cli
 from epalm.evaluate.submission import SERVERS
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 from tests.evaluate.helpers import TinyRun, call, evaluation, make_run
 
 

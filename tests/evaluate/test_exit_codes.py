@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from epalm.evaluate.records import write_evaluation
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 from tests.evaluate.helpers import call, evaluation, make_run
 
 EVALUATE = "--split val --run tiny --quiet"

@@ -16,7 +16,7 @@ from epalm.errors import (
 from epalm.evaluate.protocol import Protocol, Way, describe, frequent_answers, read_answers
 from epalm.evaluate.records import SCORES_FILE, Evaluation
 from epalm.evaluate.session import Request, evaluate
-from epalm.model.decode import Decoding
+from epalm.model.model_settings import Decoding
 from epalm.tasks.records import Example, Task
 from tests.evaluate.helpers import TinyRun, make_run
 

@@ -13,7 +13,7 @@ from epalm.errors import MissingFileError
 from epalm.evaluate import pages, session
 from epalm.evaluate.cli import app
 from epalm.evaluate.records import Evaluation, write_evaluation
-from epalm.model.saved import RunRecord
+from epalm.model.run_record import RunRecord
 from epalm.tasks.records import MediaItem
 from tests.evaluate.helpers import COLOURS, TinyRun, evaluation, make_run
 from tests.evaluate.test_media import write_m4a

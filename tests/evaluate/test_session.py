@@ -18,8 +18,10 @@ from epalm.evaluate.submission import write_submission
 from epalm.metrics import exact
 from epalm.metrics.registry import load_metric
 from epalm.model.batch import collate_prompts
-from epalm.model.decode import Decoding, generate
-from epalm.model.saved import RunRecord, load_run
+from epalm.model.decode import generate
+from epalm.model.model_settings import Decoding
+from epalm.model.run_record import RunRecord
+from epalm.model.saved import load_run
 from epalm.tasks.records import Prediction
 from epalm.tasks.registry import load_task
 from tests.evaluate.helpers import BROKEN, TinyRun, make_run

@@ -9,9 +9,10 @@ from epalm.model import blocked
 from epalm.model.adapter import Adapters
 from epalm.model.batch import Batch
 from epalm.model.blocked import BlockedLinear, block_weights, can_reorder_weights
-from epalm.model.decode import Decoding, generate
+from epalm.model.decode import generate
 from epalm.model.epalm import trainable
 from epalm.model.language_model import weights_digest
+from epalm.model.model_settings import Decoding
 from tests.model.helpers import tiny_opt, tiny_variant
 
 

@@ -14,11 +14,12 @@ from epalm.errors import ModelError, UsageError
 from epalm.model import answering
 from epalm.model.answering import Answer, Generator, Questions, answer_all
 from epalm.model.attention import Prefix
-from epalm.model.batch import Template, collate_prompts, prompt_ids
-from epalm.model.decode import Decoding, RowNoise, generate
+from epalm.model.batch import collate_prompts, prompt_ids
+from epalm.model.decode import RowNoise, generate
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
 from epalm.model.language_model import load_language_model, load_tokenizer
+from epalm.model.model_settings import Decoding, Template
 from tests.fakes import save_language_model
 from tests.model.helpers import tiny_epalm, tiny_opt
 

@@ -12,10 +12,11 @@ from transformers import OPTForCausalLM
 from epalm.errors import ModelError
 from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
-from epalm.model.decode import Decoding, generate
+from epalm.model.decode import generate
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.injection import InjectionPlan, Tail
 from epalm.model.language_model import weights_digest
+from epalm.model.model_settings import Decoding
 from tests.model.helpers import tiny_epalm, tiny_opt, tiny_variant
 
 SHAPES = [

@@ -8,10 +8,11 @@ from transformers import OPTForCausalLM
 from epalm.errors import ModelError, UsageError
 from epalm.model import ranking
 from epalm.model.answering import Asked
-from epalm.model.batch import Batch, Template, collate_texts
+from epalm.model.batch import Batch, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
 from epalm.model.language_model import load_tokenizer
+from epalm.model.model_settings import Template
 from epalm.model.prefix_cache import PrefixCache
 from epalm.model.ranking import AnswerList, Ranker, rank
 from tests.fakes import save_language_model

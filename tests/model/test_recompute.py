@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from epalm.model.batch import Batch
-from epalm.model.decode import Decoding, generate
+from epalm.model.decode import generate
 from epalm.model.epalm import EPALM, trainable
+from epalm.model.model_settings import Decoding
 from epalm.model.recompute import recompute_last
 from tests.model.helpers import tiny_opt, tiny_variant
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from transformers import OPTForCausalLM
 
-from epalm.model.decode import Decoding, generate
+from epalm.model.decode import generate
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
+from epalm.model.model_settings import Decoding
 from epalm.model.prompt import DeepPrompt, SoftPrompt
 from tests.model.helpers import tiny_opt, tiny_variant
 

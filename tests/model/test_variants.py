@@ -10,9 +10,10 @@ from transformers import OPTConfig, OPTForCausalLM
 from epalm.errors import ModelError, UsageError
 from epalm.model.assembly import assemble
 from epalm.model.batch import Batch
-from epalm.model.decode import Decoding, generate
+from epalm.model.decode import generate
 from epalm.model.epalm import trainable
 from epalm.model.language_model import freeze, weights_digest
+from epalm.model.model_settings import Decoding
 from epalm.model.prompt import DeepPrompt
 from epalm.model.variants import VARIANTS, find_variant
 from tests.model.helpers import settings, text_logits, tiny_opt, tiny_variant

@@ -24,7 +24,8 @@ from epalm.errors import (
     UsageError,
 )
 from epalm.evaluate import cli as evaluate_cli
-from epalm.model.decode import Decoding, generate
+from epalm.model.decode import generate
+from epalm.model.model_settings import Decoding
 from epalm.model.saved import LoadedRun, load_run
 from epalm.train.cli import app
 from tests.fakes import save_language_model

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from epalm.model.quantised import QuantisedLinear
-from epalm.model.saved import RunRecord, load_run
+from epalm.model.run_record import RunRecord
+from epalm.model.saved import load_run
 from epalm.train.cli import app
 from tests.train.helpers import World, logged, make_world, train_command
 

@@ -10,8 +10,9 @@ from epalm.cache.memory import memory_reader
 from epalm.cache.order import Order, pick_views
 from epalm.cache.spec import StoreSpec
 from epalm.errors import TrainingError
-from epalm.model.batch import Batch, Template
+from epalm.model.batch import Batch
 from epalm.model.language_model import load_tokenizer
+from epalm.model.model_settings import Template
 from epalm.tasks.records import Example
 from epalm.train.loader import Loader, encodable
 from epalm.train.parallel import Group

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from epalm.errors import RecipeError, UsageError
-from epalm.model.decode import Decoding
+from epalm.model.model_settings import Decoding
 from epalm.train.cli import app
 from epalm.train.ranges import RECIPE_RANGES, SCHEDULE_RANGES
 from epalm.train.recipe import Recipe, Schedule, load_recipe

@@ -9,7 +9,7 @@ import pytest
 
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError, UsageError
-from epalm.model.decode import Decoding
+from epalm.model.model_settings import Decoding
 from epalm.tasks.registry import TASKS, load_task
 from epalm.train.recipe import (
     FALLBACK_RECIPE,

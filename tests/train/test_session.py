@@ -21,7 +21,8 @@ from epalm.errors import (
     UnknownSplitError,
     UsageError,
 )
-from epalm.model.saved import RunRecord, load_run
+from epalm.model.run_record import RunRecord
+from epalm.model.saved import load_run
 from epalm.tasks.manifest import task as manifest_task
 from epalm.train import data, fit
 from epalm.train.cli import app

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from epalm.errors import UsageError
 from epalm.model.epalm import trainable
-from epalm.model.saved import RunRecord, load_run
+from epalm.model.run_record import RunRecord
+from epalm.model.saved import load_run
 from epalm.train.cli import app
 from epalm.train.fit import make_optimizer
 from epalm.train.recipe import Recipe, load_recipe
