@@ -1,15 +1,18 @@
 """Frames of clips from files: which are taken, and how they come out upright and of one size.
 
 A clip is passed through twice: once to count its frames, which reads packets without decoding
-them, and once to decode; a third time if it has other frames than it promises. Frames are counted
-in the order they are shown, whatever their rate. A damaged clip is what of it can be decoded, if
-that is at least half of what its header promises; Matroska and GIF promise nothing. Long clips are
-entered at their key frames instead of being decoded whole.
+them (`epalm.media.packet_survey`), and once to decode; a third time if it has other frames than it
+promises. Only frames that are shown count, in the order they are shown, whatever their rate. A
+damaged clip is what of it can be decoded, if that is at least half of what its header promises;
+Matroska and GIF promise nothing. Long clips are entered at their key frames instead of being
+decoded whole.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -21,8 +24,11 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.media.av_container import frames_of, open_container, packets_of
+from epalm.media.av_container import frames_of, open_container
+from epalm.media.damage import note_damage
 from epalm.media.image_decode import check_file, flatten
+from epalm.media.orientation import UPRIGHT, apply_matrix, display_matrix, is_transposed
+from epalm.media.packet_survey import Survey, survey_packets
 
 CLIP_FORMATS = (
     *("mov", "mp4", "avi", "matroska", "webm", "gif"),
@@ -44,6 +50,9 @@ LONG_FRAMES = 3000
 
 LEAST_SHARE = 0.5
 """A clip of which a smaller share can be decoded is refused."""
+
+EARLIER_KEY_FRAMES = 2
+"""From so many key frames before the nearest one a frame of a long clip is tried to be decoded."""
 
 Choose = Callable[[int], Iterable[int]]
 """From the number of a clip's frames to the numbers of those that are wanted, 0-based."""
@@ -87,74 +96,85 @@ def decode_clip(path: Path, choose: Choose) -> Clip:
 
 
 def _decode(path: Path, choose: Choose) -> Clip:
-    survey = _survey(path)
-    if len(survey.times) > LONG_FRAMES and (clip := _decode_parts(path, survey.times, choose)):
+    survey = survey_packets(path, CLIP_FORMATS, pick=picture_track)
+    if len(survey.times) > LONG_FRAMES and (clip := _decode_parts(path, survey, choose)):
         return clip
-    promised = count = survey.count
+    count = survey.count
     while True:
         wanted = set(choose(count))
         frames, decoded = _frames(path, wanted)
         if decoded == count:
+            _check_share(path, decoded, survey.count)
             return Clip(count, frames)
-        if decoded < max(1.0, LEAST_SHARE * promised):
-            raise MediaError(f"{path.name}: {decoded} of {promised} frames can be decoded")
+        if decoded == 0:
+            raise MediaError(f"{path.name}: 0 of {survey.count} frames can be decoded")
         count = decoded
 
 
-@dataclass(frozen=True)
-class _Survey:
-    """What a clip's packets say: how many frames it promises, and when each is shown.
-
-    Hidden and damaged frames count here. There are no times unless each frame has one of its own.
-    """
-
-    count: int
-    times: list[int]
-
-
-def _survey(path: Path) -> _Survey:
-    """Read the packets without decoding them.
+def _check_share(path: Path, decoded: int, promised: int) -> None:
+    """Note that frames are missing.
 
     Raises:
-        MediaError: there are none.
+        MediaError: more than half of them are.
     """
-    with closing(open_container(path, CLIP_FORMATS)) as container:
-        stream = picture_track(container, path)
-        shown = [packet.pts for packet in packets_of(container, stream) if packet.size > 0]
-        count = max(len(shown), stream.frames)
-    if not count:
-        raise MediaError(f"{path.name}: the clip has no frames")
-    times = sorted(time for time in shown if time is not None)
-    return _Survey(count, times if len(set(times)) == len(shown) else [])
+    if decoded < LEAST_SHARE * promised:
+        raise MediaError(f"{path.name}: {decoded} of {promised} frames can be decoded")
+    if decoded < promised:
+        note_damage(f"{path.name}: {decoded} of {promised} frames can be decoded")
 
 
-def _decode_parts(path: Path, times: list[int], choose: Choose) -> Clip | None:
+def _decode_parts(path: Path, survey: Survey, choose: Choose) -> Clip | None:
     """The wanted frames, each decoded from the key frame before it.
 
     One that is damaged is replaced by the next.
 
     Returns:
-        None if the container cannot be entered in its middle.
+        None if the container cannot be entered in its middle, or not where a frame needs it.
 
     Raises:
-        MediaError: nothing can be decoded from a wanted frame on, or it is too large.
+        MediaError: more than half of the frames are missing, or they are too large.
     """
-    wanted = sorted(set(choose(len(times))))
     found: dict[int, Image.Image] = {}
     size = (0, 0)
     with closing(open_container(path, CLIP_FORMATS)) as container:
         stream = picture_track(container, path)
+        first = next(_whole_frames(container, stream), None)
+        if first is None or first.pts is None:
+            return None
+        # A clip cut before a key frame may begin with frames that refer to what was cut off.
+        times = survey.times[bisect_left(survey.times, first.pts) :]
+        _check_share(path, len(times), survey.count)
+        wanted = sorted(set(choose(len(times))))
         for number in wanted:
             try:
-                container.seek(times[number], stream=stream)
+                frame = _frame_at(times[number], container, stream, key_times=survey.key_times)
             except av.FFmpegError:
                 return None
-            frame = _first_from(times[number], _whole_frames(container, stream))
             if frame is None:
-                raise MediaError(f"{path.name}: nothing after frame {number} can be decoded")
+                return None
             size = size if found else _checked_size(frame, path, len(wanted))
             found[number] = _sized(upright(frame), size)
     return Clip(len(times), found)
+
+
+def _frame_at(
+    time: int, container: InputContainer, stream: VideoStream, *, key_times: list[int]
+) -> VideoFrame | None:
+    """The frame shown at `time`; if it is damaged the next; None if neither can be reached.
+
+    Raises:
+        av.FFmpegError: the container cannot be entered there.
+    """
+    before = bisect_left(key_times, time)
+    # Behind the key frame at which a container is entered may come frames that are shown before it
+    # and need the key frame before that.
+    for start in (time, *reversed(key_times[max(0, before - EARLIER_KEY_FRAMES) : before])):
+        container.seek(start, stream=stream)
+        frames = _whole_frames(container, stream)
+        frame = next(frames, None)
+        if frame is not None and frame.pts is not None and frame.pts <= time:
+            return _first_from(time, chain([frame], frames))
+    return None
 
 
 def _first_from(time: int, frames: Iterator[VideoFrame]) -> VideoFrame | None:
@@ -211,7 +231,7 @@ def _checked_size(frame: VideoFrame, path: Path, count: int) -> tuple[int, int]:
             f"{path.name}: {count} frames of {frame.width} x {frame.height} exceed the limit of "
             f"{MAX_KEPT_PIXELS} pixels: make a smaller copy, or ask for fewer frames or views"
         )
-    turned = frame.rotation % 180 != 0
+    turned = is_transposed(display_matrix(frame))
     return (frame.height, frame.width) if turned else (frame.width, frame.height)
 
 
@@ -220,10 +240,12 @@ def _sized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def upright(frame: VideoFrame) -> Image.Image:
-    """The frame as RGB, turned as its container says."""
+    """The frame as RGB, turned and mirrored as its container says."""
     if any(component.is_alpha for component in frame.format.components):
         picture = flatten(Image.fromarray(frame.to_ndarray(format="rgba")))
     else:
         picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    turns = round(frame.rotation / 90) % 4
-    return Image.fromarray(np.rot90(np.asarray(picture), turns)) if turns else picture
+    matrix = display_matrix(frame)
+    if matrix == UPRIGHT:
+        return picture
+    return Image.fromarray(np.ascontiguousarray(apply_matrix(np.asarray(picture), matrix)))

@@ -16,6 +16,7 @@ from epalm.media.audio_decode import Sound, decode_sound
 from epalm.tasks.records import MediaItem
 from tests.extract.containers import noise, pictures, write
 from tests.extract.helpers import SHARED
+from tests.media.mp4_boxes import set_edits
 
 
 def decoded(path: Path, *, seconds: float = 10.0) -> Sound:
@@ -212,3 +213,13 @@ def test_every_real_recording_and_sound_track_is_decoded_and_has_a_bank(
             expected, rate = soundfile.read(path, dtype="float32", always_2d=True)
             assert rate == sound.rate
             assert np.array_equal(sound.samples, expected.T)
+
+
+def test_of_a_recording_cut_by_an_edit_list_only_what_is_heard_counts(tmp_path: Path) -> None:
+    """The last two seconds of six."""
+    path = write(tmp_path / "a.m4a", sound=noise(6.0))
+    whole = decoded(path)
+    set_edits(path, [(20, 40)])
+    heard = decoded(path)
+    assert heard.samples.shape[1] == pytest.approx(2 * heard.rate, abs=2048)
+    assert likeness(whole.samples[0, 4 * whole.rate :], heard.samples[0]) > 0.95

@@ -1,0 +1,86 @@
+"""Frames and images come out as a player or a browser shows them, whichever way they are stored."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from epalm.media.image_decode import decode_photo
+from epalm.media.video_decode import decode_clip
+from tests.extract.containers import write
+from tests.media.mp4_boxes import set_matrix
+
+MATRICES = [(a, 0, 0, d) for a, d in product((1, -1), repeat=2)] + [
+    (0, b, c, 0) for b, c in product((1, -1), repeat=2)
+]
+"""All that turn by quarters, mirrored or not."""
+
+EXIF_ORIENTATIONS = {
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+}
+"""Value of the tag -> the sides on which the stored first row and column are shown (EXIF 2.32)."""
+
+
+def corners(*, height: int, width: int) -> np.ndarray:
+    """(height, width, 3): each quarter of another brightness, dark to light from the upper left."""
+    levels = np.array([[10, 90], [170, 250]], dtype=np.uint8)
+    grey = levels.repeat(height // 2, axis=0).repeat(width // 2, axis=1)
+    return np.stack([grey] * 3, axis=2)
+
+
+def shown(stored: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """Each sample put where ISO/IEC 14496-12 says: (x, y) -> (a x + c y, b x + d y)."""
+    a, b, c, d = matrix
+    places = {
+        (b * x + d * y, a * x + c * y): stored[y, x]
+        for y in range(stored.shape[0])
+        for x in range(stored.shape[1])
+    }
+    top, left = (min(place[axis] for place in places) for axis in (0, 1))
+    height, width = (max(place[axis] for place in places) for axis in (0, 1))
+    out = np.zeros((height - top + 1, width - left + 1, 3), dtype=np.uint8)
+    for (row, column), sample in places.items():
+        out[row - top, column - left] = sample
+    return out
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_a_clip_is_turned_and_mirrored_as_its_matrix_says(
+    matrix: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    stored = corners(height=32, width=64)
+    path = write(tmp_path / "a.mp4", frames=np.stack([stored] * 3))
+    set_matrix(path, matrix)
+    frame = np.asarray(decode_clip(path, lambda _: [1]).frames[1], dtype=int)
+    expected = shown(stored, matrix)
+    assert frame.shape == expected.shape
+    assert np.abs(frame - expected).max() < 40  # levels are 80 apart
+
+
+@pytest.mark.parametrize("orientation", EXIF_ORIENTATIONS)
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".webp"])
+def test_an_image_is_turned_and_mirrored_as_its_exif_tag_says(
+    orientation: int, ending: str, tmp_path: Path
+) -> None:
+    stored = corners(height=32, width=64)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / f"a{ending}", exif=exif)
+    row, column = EXIF_ORIENTATIONS[orientation]
+    expected = stored if row in ("top", "bottom") else stored.swapaxes(0, 1)
+    if "bottom" in (row, column):
+        expected = expected[::-1]
+    if "right" in (row, column):
+        expected = expected[:, ::-1]
+    image = np.asarray(decode_photo(tmp_path / f"a{ending}"), dtype=int)
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).max() < 40
