@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
 from bench.rounds import Sample, Variant, Watch
-from epalm.cache.create import create_store
+from epalm.cache.create import create_store, delete_store
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.errors import MissingFileError
 from epalm.extract.encoder import Encoder, EncoderSettings, last_cls_tokens, make_encoder
@@ -107,7 +107,7 @@ class Bench:
                 report = extract(self._encoder, self._items, store, pace=pace)
             if (report.encoded, report.failed, report.missing) != (len(self._items), 0, 0):
                 raise RuntimeError(f"the extraction is not whole: {report}")
-            store.delete()
+            delete_store(store)
             return watch.sample(len(self._items))
 
         return run

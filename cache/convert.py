@@ -8,6 +8,7 @@ import numpy as np
 
 from epalm.cache.create import create_store
 from epalm.cache.layout import Tokens
+from epalm.cache.memory import load_shard
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
 from epalm.console import Ticker
@@ -99,8 +100,7 @@ class _Rows:
     def _load(self, shard: int) -> range:
         held = self._store.spec.rows_of(shard)
         if shard != self._shard:
-            self._tokens = np.empty((len(held), *self._store.spec.row_shape), self._tokens.dtype)
-            self._store.read_shard(shard, self._tokens)
+            self._tokens = load_shard(self._store, shard)
             self._shard = shard
         return held
 

@@ -53,6 +53,29 @@ def create_store(
     return store
 
 
+def delete_store(store: Store) -> None:
+    """Delete all of a store, commit records first; nothing is deleted if anything is in the way.
+
+    Raises:
+        StoreError: nothing is there that is known to be a store; or it is a symbolic link, of which
+            what it leads to would be deleted in part.
+    """
+    if not store.exists():
+        raise StoreError(
+            f"--fresh deletes only feature stores, {store.location} is none: name another --out"
+        )
+    links = [] if "://" in store.location else store.layout.paths(store.location)
+    for path in map(Path, links):
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a symbolic link to {path.resolve()}, and --fresh deletes nothing "
+                f"behind a link: name {path.resolve()} with --out, or remove the link"
+            )
+    done = store.place.names(store.name("done"))
+    store.place.delete([*done, *store.head.files])
+    store.place.clear()
+
+
 def _check_free(store: Store, spec: StoreSpec, skeleton: Mapping[str, bytes]) -> None:
     """Refuse a place that holds more than `repair` leaves of a store that lost its spec.json."""
     found = set(store.place.names(""))

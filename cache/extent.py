@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.place import READ_BYTES, extend_crc32c
+from epalm.cache.regular import open_regular
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ def read_checked(extent: FileExtent, out: NDArray[np.uint8]) -> tuple[int, str]:
     """Fill `out` from a file; size and CRC-32C of all of the file, (-1, "") if there is none."""
     checksum = 0
     try:
-        with extent.path.open("rb", buffering=0) as file:
+        with open(open_regular(extent.path), "rb", buffering=0) as file:  # noqa: PTH123
             size = file.seek(0, 2)
             file.seek(0)
             head = file.read(extent.offset)

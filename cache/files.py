@@ -6,17 +6,20 @@ CRC-32C keeps up with any disk, so that this costs one sequential read of the sh
 
 import itertools
 import math
+import mmap
 import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.layout import Tokens
 from epalm.cache.order import Rows
+from epalm.cache.regular import open_regular
 from epalm.cache.source import ReadPlan, batches_of, buffers
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError
@@ -82,15 +85,19 @@ class ShardFiles:
             if kept is None:
                 os.close(descriptor)
         if count != len(into):
-            raise CorruptShardError(
-                f"shard {shard} of {self.store.location} became shorter while it was read: run "
-                f"`epalm-extract repair {self.store.location}`, then extract again"
-            )
+            raise self.shortened(shard)
+
+    def shortened(self, shard: int) -> CorruptShardError:
+        """What to raise for a file that lost bytes after it was checked."""
+        return CorruptShardError(
+            f"shard {shard} of {self.store.location} became shorter while it was read: run "
+            f"`epalm-extract repair {self.store.location}`, then extract again"
+        )
 
     def _open_shard(self, shard: int) -> tuple[int, int]:
         """(descriptor, offset of the first vector)."""
         extent = self.store.extent(shard)
-        descriptor = os.open(extent.path, os.O_RDONLY)
+        descriptor = open_regular(extent.path)
         if hasattr(os, "posix_fadvise"):  # no read-ahead: the kernel would fetch MiBs per row
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         return descriptor, extent.offset
@@ -143,15 +150,33 @@ class PreadVectors:
             self._files.read(number, raw[place * size : (place + 1) * size])
 
 
+@dataclass(frozen=True)
+class _Map:
+    """A mapped shard.
+
+    Attributes:
+        vectors: (rows x V, L x D), in the page cache.
+        file: all of it, mapped; knows how large the file is now.
+        wanted: bytes that it must have for `vectors` to be readable.
+    """
+
+    vectors: NDArray[np.floating]
+    file: mmap.mmap
+    wanted: int
+
+
 class MappedVectors:
     """Any row by the page cache: fast once the store has been read, slow on a cold disk.
 
     Checking a shard reads all of it, so that one which fits the free memory is warm from then on.
+    The system kills a process that reads a mapped page which its file has no more (SIGBUS), and
+    nothing in Python can answer that. So each batch first asks for the size of its files, which
+    leaves the microseconds in which the batch is copied, and a disk that fails to read.
     """
 
     def __init__(self, files: ShardFiles) -> None:
         self._files = files
-        self._maps: dict[int, NDArray[np.floating]] = {}
+        self._maps: dict[int, _Map] = {}
         self._width = math.prod(files.store.spec.row_shape[1:])
 
     def take(self, rows: Rows, views: Rows, out: Tokens) -> None:
@@ -159,9 +184,8 @@ class MappedVectors:
         spec = self._files.store.spec
         shards, local = np.divmod(rows, spec.shard_rows)
         found = shards.tolist()
-        for shard in set(found) - self._maps.keys():
-            self._map(shard)
-        maps, flat = self._maps, out.reshape(len(rows), self._width)  # 1-d rows copy fastest
+        maps = {shard: self._mapped(shard) for shard in set(found)}
+        flat = out.reshape(len(rows), self._width)  # 1-d rows copy fastest
         for place, (shard, number) in enumerate(
             zip(found, (local * spec.views + views).tolist(), strict=True)
         ):
@@ -176,16 +200,31 @@ class MappedVectors:
             self.take(rows, views, out)
             yield out
 
-    def _map(self, shard: int) -> None:
+    def _mapped(self, shard: int) -> NDArray[np.floating]:
+        """The vectors of a shard whose file is still as large as when it was mapped."""
+        known = self._maps.get(shard)
+        if known is None:
+            known = self._maps[shard] = self._map(shard)
+        if known.file.size() < known.wanted:
+            raise self._files.shortened(shard)
+        return known.vectors
+
+    def _map(self, shard: int) -> _Map:
         spec = self._files.store.spec
         rows = spec.rows_of(shard)
         self._files.check(np.array([rows.start]))
         extent = self._files.store.extent(shard)
-        shape = (len(rows) * spec.views, self._width)
-        mapped = np.memmap(
-            extent.path, dtype=spec.dtype, mode="r", offset=extent.offset, shape=shape
-        )
-        self._maps[shard] = np.asarray(mapped)  # not a memmap, whose rows are slow to make
+        count = len(rows) * spec.views * self._width
+        wanted = extent.offset + len(rows) * spec.row_bytes
+        descriptor = open_regular(extent.path)
+        try:
+            file = mmap.mmap(descriptor, wanted, access=mmap.ACCESS_READ)
+        except ValueError:  # it has become shorter since it was checked
+            raise self._files.shortened(shard) from None
+        finally:
+            os.close(descriptor)
+        vectors = np.frombuffer(file, spec.dtype, count, extent.offset)
+        return _Map(vectors.reshape(-1, self._width), file, wanted)
 
 
 def _close(opened: dict[int, tuple[int, int]]) -> None:

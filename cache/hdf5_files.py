@@ -53,10 +53,27 @@ def front_file(spec: StoreSpec, keys: Sequence[str], files: Sequence[str]) -> by
     return image.getvalue()
 
 
-def stored_keys(front_file: bytes) -> list[str]:
-    """The key of every row, from the file in front of the shards."""
+def stored_keys(front_file: bytes, count: int) -> list[str]:
+    """The key of every row, from the file in front of the shards.
+
+    Args:
+        front_file: all of it.
+        count: number of rows.
+
+    Raises:
+        ValueError: `keys` is no plain array of so many texts. HDF5 could have it be the content of
+            any other file, or unpack to any size.
+    """
     with h5py.File(io.BytesIO(front_file), "r") as front:
-        return [str(key) for key in front["keys"].asstr()[:]]
+        link = front.get("keys", getlink=True)
+        if not isinstance(link, h5py.HardLink) or not isinstance(front["keys"], h5py.Dataset):
+            raise ValueError("keys is no dataset of this file")
+        keys = front["keys"]
+        layout = keys.id.get_create_plist()
+        plain = not (keys.is_virtual or keys.external) and layout.get_nfilters() == 0
+        if not plain or keys.shape != (count,) or h5py.check_string_dtype(keys.dtype) is None:
+            raise ValueError(f"keys is no plain array of {count} texts")
+        return [str(key) for key in keys.asstr()[:]]
 
 
 @lru_cache(maxsize=4)

@@ -28,11 +28,16 @@ class Hdf5Layout:
     def __init__(self, name: str) -> None:
         self._front = f"../{name}"
         self.first_files = (self._front,)
+        self.keys_file = (self._front, 16)
         self._shards = f"{name}.shards"
 
     def root(self, location: str) -> str:
         """The folder of the shards, beside the file."""
         return f"{location.rstrip('/')}.shards"
+
+    def paths(self, location: str) -> tuple[str, ...]:
+        """The file in front, and the folder of the shards."""
+        return location.rstrip("/"), self.root(location)
 
     def skeleton(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
         """The file in front of the shards."""
@@ -62,11 +67,11 @@ class Hdf5Layout:
         head = shard_head(len(spec.rows_of(shard)), spec.row_shape, spec.dtype)
         return Extent(_shard_file(shard), len(head.data))
 
-    def keys(self, place: Place) -> list[str]:
+    def keys(self, place: Place, count: int) -> list[str]:
         """Read with h5py from the file in front."""
         from epalm.cache.hdf5_files import stored_keys
 
-        return stored_keys(place.read(self._front))
+        return stored_keys(place.read(self._front), count)
 
 
 def _shard_file(shard: int) -> str:

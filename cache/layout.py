@@ -45,13 +45,18 @@ class Layout(Protocol):
     Attributes:
         private: folder, relative to the place, of spec, commit records and errors.jsonl.
         first_files: names of the files of `skeleton`.
+        keys_file: the one of them that holds the keys, and the bytes that a key takes at least.
     """
 
     private: str
     first_files: tuple[str, ...]
+    keys_file: tuple[str, int]
 
     def root(self, location: str) -> str:
         """The place of a store: where names are relative to."""
+
+    def paths(self, location: str) -> tuple[str, ...]:
+        """Every file and folder that a store has in the folder that it is in."""
 
     def skeleton(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
         """The files of a store without any shard, by name; equal arguments give equal bytes."""
@@ -74,8 +79,13 @@ class Layout(Protocol):
     def extent(self, spec: StoreSpec, shard: int) -> Extent:
         """Where a shard's vectors lie."""
 
-    def keys(self, place: Place) -> list[str]:
-        """The key of every row."""
+    def keys(self, place: Place, count: int) -> list[str]:
+        """The key of every row.
+
+        Raises:
+            ValueError: the file is laid out in another way than `skeleton` does it, or for another
+                number of rows than `count`; nothing of it was used.
+        """
 
 
 def layout_of(location: str, store_format: str | None = None) -> Layout:

@@ -74,6 +74,25 @@ class MemoryVectors:
             yield out
 
 
+def load_shard(store: Store, shard: int) -> Tokens:
+    """(rows, V, L, D): one shard.
+
+    Nothing is allocated before the file is known to be as large as its vectors, so that a spec
+    that promises more than there is takes no memory.
+
+    Raises:
+        UnfinishedStoreError: the shard is missing.
+        CorruptShardError: its file does not match the commit record, or both are too small.
+    """
+    rows, spec, extent = len(store.spec.rows_of(shard)), store.spec, store.extent(shard)
+    held = extent.path.stat().st_size - extent.offset if extent.path.is_file() else 0
+    if held < rows * spec.row_bytes:
+        store.check(shard)  # raises
+    tokens = np.empty((rows, *spec.row_shape), spec.dtype)
+    store.read_shard(shard, tokens)
+    return tokens
+
+
 def load_shards(store: Store, shards: Sequence[int], *, views: int) -> MemoryVectors:
     """Read shards straight into one array, checking every byte.
 
@@ -93,9 +112,7 @@ def load_shards(store: Store, shards: Sequence[int], *, views: int) -> MemoryVec
         if views == store.spec.views:
             store.read_shard(shard, tokens[place])
             return
-        whole = np.empty((place.stop - place.start, *store.spec.row_shape), store.spec.dtype)
-        store.read_shard(shard, whole)
-        tokens[place] = whole[:, :views]
+        tokens[place] = load_shard(store, shard)[:, :views]
 
     with ThreadPoolExecutor(LOAD_THREADS) as threads:
         list(threads.map(load, layout))

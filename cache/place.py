@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.durable import sync
+from epalm.cache.regular import open_regular
+from epalm.errors import StoreError
 
 Part: TypeAlias = "bytes | NDArray[np.uint8]"
 """Some bytes of a file, in their order; arrays are one-dimensional."""
@@ -95,11 +97,17 @@ class LocalPlace:
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
-        return self._path(name).read_bytes()
+        with open(open_regular(self._path(name)), "rb") as file:  # noqa: PTH123 - a descriptor
+            try:
+                return file.read()
+            except MemoryError as error:
+                raise StoreError(
+                    f"{self._path(name)} is larger than the memory: it was not written by epalm"
+                ) from error
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Write a temporary file, fsync it, rename it into place, fsync the folder."""
-        target = self._path(name)
+        target = self._own(name)
         for _ in range(PUT_TRIES):
             try:
                 temporary = self._write_temporary(parts)
@@ -114,7 +122,7 @@ class LocalPlace:
 
     def put_new(self, name: str, parts: Sequence[Part]) -> bool:
         """As `put`, by a hard link, which fails if the name is taken."""
-        target = self._path(name)
+        target = self._own(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._write_temporary(parts)
         try:
@@ -139,6 +147,7 @@ class LocalPlace:
 
     def names(self, folder: str) -> list[str]:
         """Every file below a folder, sorted, save half-written ones."""
+        self._own(f"{folder}/file")
         found = (file for file in (self.root / folder).rglob("*") if file.is_file())
         return sorted(
             file.relative_to(self.root).as_posix()
@@ -148,8 +157,8 @@ class LocalPlace:
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove files that are there."""
-        for name in names:
-            self._path(name).unlink(missing_ok=True)
+        for path in [self._own(name) for name in names]:
+            path.unlink(missing_ok=True)
 
     def fetch(self, name: str, checksum: str) -> Path:
         """The file itself."""
@@ -165,7 +174,7 @@ class LocalPlace:
         """CRC-32C of a file, read in pieces."""
         checksum = 0
         block = np.empty(READ_BYTES, dtype=np.uint8)
-        with self._path(name).open("rb", buffering=0) as file:
+        with open(open_regular(self._path(name)), "rb", buffering=0) as file:  # noqa: PTH123
             while count := file.readinto(block.data):
                 checksum = extend_crc32c(checksum, block[:count])
         return f"{checksum:08x}"
@@ -177,6 +186,7 @@ class LocalPlace:
     def sweep(self) -> None:
         """Delete what killed writers left half-written."""
         if self._put_folder.is_dir():
+            self._own_folder(self._put_folder)
             for left in self._put_folder.iterdir():
                 left.unlink(missing_ok=True)
             with suppress(OSError):  # a writer may have begun another one
@@ -186,6 +196,26 @@ class LocalPlace:
         """A name may lead out of the root, which need not exist for that."""
         return Path(os.path.normpath(self.root / name))
 
+    def _own(self, name: str) -> Path:
+        """Likewise of a file that is listed, written or deleted: none behind a symbolic link.
+
+        Raises:
+            StoreError: a folder of the store leads elsewhere; a stranger's would lead to our files.
+        """
+        path = self._path(name)
+        self._own_folder(path.parent)
+        return path
+
+    def _own_folder(self, folder: Path) -> None:
+        root = Path(os.path.normpath(self.root))
+        between = [folder, *folder.parents]
+        for one in between[: between.index(root)] if root in between else []:
+            if one.is_symlink():
+                raise StoreError(
+                    f"{one} is a symbolic link, and a store has folders of its own: put the folder "
+                    "itself there, or link the whole store"
+                )
+
     def _rename(self, temporary: Path, target: Path) -> None:
         try:
             temporary.replace(target)
@@ -194,6 +224,7 @@ class LocalPlace:
             raise
 
     def _write_temporary(self, parts: Sequence[Part]) -> Path:
+        self._own_folder(self._put_folder)
         self._put_folder.mkdir(parents=True, exist_ok=True)
         temporary = self._put_folder / uuid.uuid4().hex
         try:

@@ -14,7 +14,7 @@ from epalm.cache.plan import AUTO, LOCAL_READERS, Budget, Need, choose_reader, r
 from epalm.cache.source import KeyIndex, Reader, Vectors
 from epalm.cache.store import Store
 from epalm.cache.streaming import StreamedVectors
-from epalm.errors import UnfinishedStoreError
+from epalm.errors import CorruptShardError, UnfinishedStoreError
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,11 @@ def index_store(store: Store, task: str = "") -> KeyIndex:
             "run the same `epalm-extract` command again to complete it"
         )
     keys, failed = store.keys, store.failed()
+    if strangers := failed.keys() - set(keys):
+        raise CorruptShardError(
+            f"{store.location}: a commit record names {min(strangers)!r}, which is no record of "
+            f"the store: run `epalm-extract verify {store.location}`"
+        )
     return KeyIndex(store.spec, keys, failed, location=store.location, task=task)
 
 

@@ -1,13 +1,15 @@
 """The two documents that make files a store: what it is, and what is done."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Self
 
 from epalm.cache.place import measure
 from epalm.cache.sealed import seal, unseal
 from epalm.cache.spec import StoreSpec
+from epalm.errors import CorruptShardError, StoreError
+from epalm.json_fields import from_json
 
 FileSums = Mapping[str, tuple[int, str]]
 """Path relative to a store's place -> bytes and CRC-32C."""
@@ -22,12 +24,24 @@ class CommitRecord:
         files: the shard's files.
         errors: key -> reason, for records that could not be encoded.
         store: digest of the spec and keys that the shard was made for.
+        shard: its number; None in records of earlier versions, which their files' names tell apart.
     """
 
     rows: int
     files: FileSums
     errors: Mapping[str, str]
     store: str
+    shard: int | None = None
+
+    def is_of(self, shard: int, files: Collection[str], media: str) -> bool:
+        """Whether it is about a shard and its files alone.
+
+        Args:
+            shard: its number.
+            files: names of those that it must have.
+            media: name of its media record, which it may have.
+        """
+        return self.shard in (None, shard) and self.files.keys() - {media} == set(files)
 
     def to_bytes(self) -> bytes:
         """The record's file."""
@@ -38,10 +52,16 @@ class CommitRecord:
         """The record of a file; `where` names it in the error.
 
         Raises:
-            CorruptShardError: the file is damaged.
+            CorruptShardError: the file is damaged, or has other fields.
         """
         fields = unseal(data, where)
-        return cls(**{**fields, "files": _sums(fields)})
+        try:
+            return from_json(cls, fields)
+        except ValueError as error:
+            raise CorruptShardError(
+                f"{where} is no commit record ({error}): run `epalm-extract repair` on the store, "
+                "then extract again"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -74,16 +94,16 @@ class Head:
 
         Raises:
             CorruptShardError: the file is damaged.
+            StoreError: it is whole, but describes no store.
         """
         fields = unseal(data, where)
-        return cls(StoreSpec.from_fields(fields["spec"]), fields["store"], _sums(fields))
+        try:
+            return from_json(cls, fields)
+        except (ValueError, StoreError) as error:
+            raise StoreError(f"{where} describes no feature store: {error}") from error
 
 
 def errors_text(failed: Mapping[str, str]) -> bytes:
     """Content of errors.jsonl."""
     lines = [json.dumps({"key": key, "error": why}) + "\n" for key, why in failed.items()]
     return "".join(lines).encode()
-
-
-def _sums(fields: Mapping[str, Any]) -> FileSums:
-    return {name: (size, checksum) for name, (size, checksum) in fields["files"].items()}

@@ -25,7 +25,7 @@ def unseal(data: bytes, where: str) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = json.loads(data)
         wanted = seal({name: value for name, value in fields.items() if name != SEAL})
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         fields, wanted = {}, b""
     if data != wanted:
         raise CorruptShardError(

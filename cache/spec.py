@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from epalm.errors import CacheMismatchError, StoreError
+from epalm.json_fields import from_json
 
 STORE_VERSION = 1
 """Version of the layout on disk; a reader refuses any other."""
@@ -25,6 +26,17 @@ CHUNK_ROWS = 64
 """Rows per inner chunk; below 64 the per-chunk cost dominates writing."""
 
 DTYPES = ("float16", "float32")
+
+MOST = {"count": 10**10, "views": 10_000, "positions": 10**6, "width": 1 << 16}
+"""Largest values of a store's numbers. They are far from any store there is; what is above them
+cannot be listed, much less held in memory, and was not written by this program."""
+
+MOST_LAYERS = 10_000
+
+MOST_SHARDS = 10**7
+
+MOST_SHARD_BYTES = 1 << 36
+"""No shard of any store is as large (64 GiB); those of extraction have `SHARD_BYTES` at most."""
 
 
 SMALL_SHARD_ROWS = 512
@@ -96,7 +108,7 @@ class StoreSpec:
         """Refuse what no store can hold.
 
         Raises:
-            StoreError: an unknown dtype or layout version, or an empty store.
+            StoreError: an unknown dtype or layout version, an empty store, or impossible numbers.
         """
         if self.dtype not in DTYPES:
             raise StoreError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
@@ -105,10 +117,26 @@ class StoreSpec:
                 f"the store has layout version {self.version}, this program reads {STORE_VERSION}: "
                 "install the matching release of epalm or extract again"
             )
-        if self.count < 1:
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        if self.count == 0:
             raise StoreError("a store needs at least one record, found 0")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise StoreError(f"{name} is {getattr(self, name)}, wanted 1 to {most}")
+        if len(self.layers) > MOST_LAYERS or not all(0 <= one < MOST_LAYERS for one in self.layers):
+            raise StoreError(
+                f"layers are {len(self.layers)} numbers, wanted at most {MOST_LAYERS}, each of 0 "
+                f"to {MOST_LAYERS - 1}"
+            )
         if self.shard_rows < 1 or self.shard_rows % CHUNK_ROWS:
             raise StoreError(f"shard_rows is {self.shard_rows}, wanted a multiple of {CHUNK_ROWS}")
+        if self.shards > MOST_SHARDS or self.row_bytes * self.shard_rows > MOST_SHARD_BYTES:
+            raise StoreError(
+                f"{self.count} records of {self.row_bytes} bytes in {self.shards} shards of "
+                f"{self.shard_rows} are no store of this program"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -146,9 +174,13 @@ class StoreSpec:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
-        """The spec whose `fields` went through JSON."""
-        lists = {name: tuple(fields[name]) for name in ("layers", "tasks")}
-        return cls(**{**fields, **lists})
+        """The spec whose `fields` went through JSON.
+
+        Raises:
+            ValueError: a field is absent, unknown or of another type.
+            StoreError: an impossible value.
+        """
+        return from_json(cls, dict(fields))
 
     def digest(self, keys: Sequence[str]) -> str:
         """What the shards of a store have in common: SHA-256 over settings and keys."""

@@ -90,6 +90,13 @@ class Store:
                 f"{self.location} was made under another name ({made}), which its files hold: give "
                 "all of it that name again, and copy it with `epalm-extract convert`"
             )
+        file, key_bytes = self.layout.keys_file
+        held = self.place.size(file)
+        if held is not None and held < key_bytes * head.spec.count:
+            raise StoreError(
+                f"{self.location}: {name} says {head.spec.count} records, {file} has room for the "
+                f"keys of {held // key_bytes}: copy the store again, or extract again with --fresh"
+            )
         return head
 
     @property
@@ -101,8 +108,8 @@ class Store:
     def keys(self) -> tuple[str, ...]:
         """The key of every row."""
         try:
-            keys = tuple(self.layout.keys(self.place))
-        except (OSError, ValueError, KeyError) as error:
+            keys = tuple(self.layout.keys(self.place, self.spec.count))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
             raise CorruptShardError(self._damaged("its keys cannot be read", error)) from error
         if self.spec.digest(keys) != self.head.store:
             raise CorruptShardError(self._damaged("its keys are not those it was made with"))
@@ -150,6 +157,8 @@ class Store:
                 f"{self.location}: {name} was written for other settings or other records: run "
                 "`epalm-extract repair` on the store, then extract again"
             )
+        if not record.is_of(shard, self.layout.shard_files(shard), self.media_name(shard)):
+            raise CorruptShardError(self._damaged(f"{name} is the record of another shard"))
         return record
 
     def failed(self) -> dict[str, str]:
@@ -196,6 +205,7 @@ class Store:
             files={name: measure(parts) for name, parts in files.items()},
             errors=dict(sorted(errors.items())),
             store=self.head.store,
+            shard=shard,
         )
         for name, parts in files.items():
             self.put(name, parts)
@@ -238,20 +248,6 @@ class Store:
         """Where the failed records of a finished store are listed."""
         return posixpath.join(str(self.place), self.name("errors.jsonl"))
 
-    def delete(self) -> None:
-        """Delete all of the store, commit records first.
-
-        Raises:
-            StoreError: nothing is there that is known to be a store; nothing is deleted.
-        """
-        if not self.exists():
-            raise StoreError(
-                f"--fresh deletes only feature stores, {self.location} is none: name another --out"
-            )
-        self.place.delete(self.place.names(self.name("done")))
-        self.place.delete(self.head.files)
-        self.place.clear()
-
     def extent(self, shard: int) -> FileExtent:
         """Where the vectors of a shard lie in a local file; a remote one is copied first."""
         extent = self.layout.extent(self.spec, shard)
@@ -283,6 +279,9 @@ class Store:
         found = read_checked(self.extent(shard), as_bytes(out))
         if found != (size, checksum) and self.place.forget(name, checksum):
             found = read_checked(self.extent(shard), as_bytes(out))
+        needed = len(self.spec.rows_of(shard)) * self.spec.row_bytes + self.extent(shard).offset
+        if found == (size, checksum) and size < needed:
+            raise CorruptShardError(self._damaged(f"{name} has {size} bytes, its spec says more"))
         if found == (size, checksum):
             return
         what = "is lost" if found[0] < 0 else f"has {found[0]} bytes with CRC-32C {found[1]}"

@@ -114,15 +114,30 @@ def _head_problem(store: Store) -> Problem | None:
 
 def _shard_problems(compare: _Sizes, name: str, *, known: bool) -> Iterator[Problem]:
     store = compare.store
+    shard = _shard_of(name, store)
+    if shard is None or (known and shard >= store.spec.shards):
+        yield Problem(name, "is no commit record of this store", (name,))
+        return
     try:
         record = CommitRecord.from_bytes(store.place.read(name), name)
     except CorruptShardError:
         yield Problem(name, "has changed bytes", (name,))
         return
+    if not record.is_of(shard, store.layout.shard_files(shard), store.media_name(shard)):
+        yield Problem(name, "is the record of another shard", (name,))
+        return
     if known and record.store != store.head.store:
         yield Problem(name, "was written for other settings or records", (name,))
     for file, found in _differing(compare, record.files):
         yield Problem(file, found, (file, name))
+
+
+def _shard_of(record_name: str, store: Store) -> int | None:
+    """The shard whose commit record is called so; None if none is."""
+    number = record_name.removesuffix(".json").rpartition("/")[2]
+    if not (number.isascii() and number.isdecimal()):
+        return None
+    return int(number) if store.record_name(int(number)) == record_name else None
 
 
 def _list_problems(store: Store) -> Iterator[Problem]:

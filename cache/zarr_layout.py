@@ -38,12 +38,18 @@ class ZarrLayout:
         f"{private}/zarr.json",
     )
 
+    keys_file = ("keys/c/0", 4)
+
     def __init__(self, name: str) -> None:
         del name
 
     def root(self, location: str) -> str:
         """The group itself."""
         return location
+
+    def paths(self, location: str) -> tuple[str, ...]:
+        """The group."""
+        return (location.rstrip("/"),)
 
     def skeleton(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
         """Metadata of the group and its arrays, and the chunk of the keys."""
@@ -74,11 +80,11 @@ class ZarrLayout:
         del spec
         return Extent(self.shard_files(shard)[0], 0)
 
-    def keys(self, place: Place) -> list[str]:
+    def keys(self, place: Place, count: int) -> list[str]:
         """Read with zarr, from the two files of that array."""
         from epalm.cache.zarr_metadata import stored_keys
 
-        return stored_keys(place)
+        return stored_keys(place, count)
 
 
 @lru_cache(maxsize=2)

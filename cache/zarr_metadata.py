@@ -1,5 +1,6 @@
 """What zarr itself writes and reads of a Zarr store: the metadata of its arrays, and its keys."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -36,12 +37,40 @@ def group_files(
     return {name: files[name].to_bytes() for name in names}
 
 
-def stored_keys(place: Place) -> list[str]:
-    """The key of every row, from the two files of that array."""
+def stored_keys(place: Place, count: int) -> list[str]:
+    """The key of every row, from the two files of that array.
+
+    Args:
+        place: of the store.
+        count: number of rows.
+
+    Raises:
+        ValueError: the array is no plain one of so many texts. Zarr could have it unpack to any
+            size, by any codec that is installed.
+    """
     names = ("keys/zarr.json", "keys/c/0")
-    files: Any = {name: Buffer.from_bytes(place.read(name)) for name in names}
+    about, texts = (place.read(name) for name in names)
+    _check_plain(json.loads(about), texts, count)
+    files: Any = {
+        name: Buffer.from_bytes(data) for name, data in zip(names, (about, texts), strict=True)
+    }
     array = zarr.open_array(MemoryStore(files, read_only=True), path="keys", mode="r")
     return [str(key) for key in np.asarray(array[:])]
+
+
+def _check_plain(about: Any, texts: bytes, count: int) -> None:  # noqa: ANN401
+    """Refuse other metadata than `group_files` makes of the keys, and another number of texts."""
+    grid = {"name": "regular", "configuration": {"chunk_shape": [count]}}
+    wanted = {"zarr_format": 3, "node_type": "array", "shape": [count], "chunk_grid": grid}
+    wanted["data_type"] = "string"
+    if not isinstance(about, dict) or any(about.get(one) != wanted[one] for one in wanted):
+        raise ValueError(f"keys is no array of {count} texts")
+    codecs = about.get("codecs")
+    named = [one.get("name") for one in codecs if isinstance(one, dict)] if codecs else []
+    if named != ["vlen-utf8"] or about.get("storage_transformers"):
+        raise ValueError("keys is stored in another way than by vlen-utf8 alone")
+    if int.from_bytes(texts[:4], "little") != count:
+        raise ValueError(f"the chunk of keys has another number of texts than {count}")
 
 
 def _create_arrays(group: zarr.Group, spec: StoreSpec) -> None:

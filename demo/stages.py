@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.cache.create import create_store
+from epalm.cache.create import create_store, delete_store
 from epalm.cache.store import Store
 from epalm.cache.worklog import forget_work
 from epalm.demo.dataset import write_dataset
@@ -113,7 +113,7 @@ def extract_features(place: Place) -> int:
     plan = make_plan(settings)
     stale = Store.at(plan.out)
     if stale.exists():
-        stale.delete()
+        delete_store(stale)
         forget_work(plan.out)
     store = create_store(plan.out, plan.spec, plan.keys)
     report = extract(plan.encoder, plan.items, store, pace=plan.pace)

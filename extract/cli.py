@@ -184,7 +184,7 @@ def _benchmark(settings: "Settings", *, as_json: bool) -> None:
 
 
 def _extract(settings: "Settings", *, fresh: bool, as_json: bool) -> None:
-    from epalm.cache.create import create_store
+    from epalm.cache.create import create_store, delete_store
     from epalm.cache.store import Store
     from epalm.cache.worklog import forget_work
     from epalm.extract import plan, run, summary
@@ -192,7 +192,7 @@ def _extract(settings: "Settings", *, fresh: bool, as_json: bool) -> None:
     planned = plan.make_plan(settings)
     present = Store.at(planned.out, planned.store_format)
     if fresh and present.place.names(""):
-        present.delete()
+        delete_store(present)
         forget_work(planned.out)
     store = create_store(planned.out, planned.spec, planned.keys, store_format=planned.store_format)
     report = run.extract(

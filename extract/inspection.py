@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 from rich.table import Table
 
+from epalm.cache.memory import load_shard
 from epalm.cache.order import BLOCK_ROWS
 from epalm.cache.plan import Need, fit_pool, pool_bytes
 from epalm.cache.store import Store
@@ -108,12 +109,12 @@ def tables(found: Inspection) -> Iterator[Table]:
 
 
 def _rows(store: Store, missing: list[int], *, count: int) -> list[Row]:
-    present = [shard for shard in range(store.spec.shards) if shard not in set(missing)]
+    lacking = set(missing)
+    present = [shard for shard in range(store.spec.shards) if shard not in lacking]
     if not present or not count:
         return []
     places = store.spec.rows_of(present[0])
-    tokens = np.empty((len(places), *store.spec.row_shape), dtype=store.spec.dtype)
-    store.read_shard(present[0], tokens)
+    tokens = load_shard(store, present[0])
     errors = store.record(present[0]).errors
     return [
         Row(key, _norms(vectors[0, :: store.spec.positions]), errors.get(key, ""))

@@ -5,8 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from epalm.cache.memory import load_shard
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
@@ -133,8 +132,7 @@ def _number(made_with: Mapping[str, str], name: str) -> int | None:
 def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     rows = store.spec.rows_of(shard)
     errors = store.record(shard).errors
-    tokens = np.empty((len(rows), *store.spec.row_shape), dtype=store.spec.dtype)
-    store.read_shard(shard, tokens)
+    tokens = load_shard(store, shard)
     keys = store.keys[rows.start : rows.stop]
     again = [(row, plan.items[rows.start + row]) for row, key in enumerate(keys) if key in errors]
     requests = batch_requests(again, store.spec.views, batch_size=plan.pace.batch_size)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epalm.cache.create import create_store
+from epalm.cache.create import create_store, delete_store
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, StoreError, UnfinishedStoreError
 from tests.cache.helpers import (
@@ -68,7 +68,7 @@ def test_order_of_shards_and_writing_twice_change_no_byte(location: str) -> None
     fill(create_store(location, spec(), KEYS), [2, 0])
     fill(create_store(location, spec(), KEYS), [0, 1]).finish()
     before = contents(Store.open(location))
-    Store.open(location).delete()
+    delete_store(Store.open(location))
     assert contents(finished(location)) == before
 
 
@@ -86,7 +86,7 @@ def test_writers_that_create_a_store_at_once_share_it(location: str) -> None:
         worker.join()
     Store.open(location).finish()
     together = contents(Store.open(location))
-    Store.open(location).delete()
+    delete_store(Store.open(location))
     assert contents(finished(location)) == together
 
 
@@ -189,7 +189,7 @@ def test_a_place_that_holds_something_else_is_left_alone(location: str) -> None:
     with pytest.raises(StoreError, match="found no feature store"):
         Store.open(location)
     with pytest.raises(StoreError, match="deletes only feature stores"):
-        Store.at(location).delete()
+        delete_store(Store.at(location))
     assert (root / "photo.jpg").read_text() == "mine"
 
 
@@ -218,6 +218,6 @@ def test_what_a_killed_writer_left_is_harmless_and_swept_at_the_end(location: st
 
 def test_a_deleted_store_is_gone(location: str) -> None:
     store = finished(location)
-    store.delete()
+    delete_store(store)
     assert not store.place.names("")
     assert all(store.place.size(name) is None for name in store.layout.first_files)
