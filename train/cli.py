@@ -108,22 +108,14 @@ def command(
     from epalm.cache.place import absolute
     from epalm.cache.store import Store
     from epalm.train.asked import asked_task
+    from epalm.train.checks import check_names
     from epalm.train.ranges import check_options
+    from epalm.train.recipe import amount_of_data, default_recipe, load_recipe
+    from epalm.train.run_folder import default_name
 
     check_options(seed=seed, limit=limit)
-
-    spec = Store.open(features).spec  # torch, imported below, takes seconds: mistakes come first
+    spec = Store.open(features).spec
     wanted, root = asked_task(TypedName(task), spec, data_root)
-
-    from epalm.train.dry_run import show_plan
-    from epalm.train.parallel import joined, own_group
-    from epalm.train.recipe import amount_of_data, default_recipe, load_recipe
-    from epalm.train.request import Request
-    from epalm.train.run_folder import default_name
-    from epalm.train.session import train
-
-    group = own_group()
-    configure_logging(quiet=quiet or not group.leads)
     recipe_name = recipe or default_recipe(wanted.name)
     overrides = [
         *(changes or []),
@@ -140,6 +132,17 @@ def command(
     ]
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(wanted.name, spec, settings.lm, settings.variant, blind=blind)
+    check_names(settings, wanted, spec, device=device)
+
+    # torch and transformers take seconds to import: every mistake that can be found without them
+    # has been found above.
+    from epalm.train.dry_run import show_plan
+    from epalm.train.parallel import joined, own_group
+    from epalm.train.request import Request
+    from epalm.train.session import train
+
+    group = own_group()
+    configure_logging(quiet=quiet or not group.leads)
     own_device = group.device(pick_device(device))
     with joined(group, own_device):
         (show_plan if dry_run else train)(

@@ -11,9 +11,8 @@ from epalm.cache.order import Order
 from epalm.cache.plan import TRAIN_READERS, Budget, Choice, choose_reader, ram_budget
 from epalm.cache.reader import Selection, index_store, select
 from epalm.cache.source import KeyIndex
-from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
-from epalm.errors import CacheMismatchError, UnknownKeyError
+from epalm.errors import UnknownKeyError
 from epalm.tasks.records import Example
 from epalm.train.loader import AnySource, encodable
 from epalm.train.recipe import Recipe
@@ -94,26 +93,6 @@ def draw_training(examples: list[Example], recipe: Recipe, seed: int) -> list[Ex
 def draw_validation(examples: list[Example], recipe: Recipe, seed: int) -> list[Example]:
     """The examples that every epoch is judged by: all, or as many as the recipe says."""
     return _draw(examples, recipe.val_examples, seed)
-
-
-def check_store(spec: StoreSpec, recipe: Recipe) -> None:
-    """Compare the store with what the recipe wants.
-
-    Raises:
-        CacheMismatchError: another encoder or another preprocessing.
-    """
-    preset = spec.fingerprint.get("preprocessing.name", "")
-    compared = {
-        "encoder": (spec.encoder, recipe.encoder),
-        "preprocessing": (preset, recipe.preprocessing),
-    }
-    for name, (value, wanted) in compared.items():
-        if wanted and wanted != value:
-            raise CacheMismatchError(
-                f"the store's {name} is {value!r}, the recipe wants {wanted!r}: run "
-                f"`epalm-extract --{name} {wanted} --dataset {spec.dataset}`, or train with "
-                f"`--set {name}={value}` or another recipe"
-            )
 
 
 def choose_source(request: Request, selection: Selection) -> tuple[Choice, Budget]:

@@ -7,6 +7,7 @@ import typer
 
 from epalm.console import configure_logging
 from epalm.entries import TypedName
+from epalm.errors import MissingFileError
 
 
 def import_released(
@@ -43,12 +44,16 @@ def import_released(
     settings, and --set before both.
     """
     configure_logging(quiet=quiet)
+    if not checkpoint.is_file():
+        raise MissingFileError(f"{checkpoint} is not there: name a checkpoint of the released code")
     from epalm.cache.place import absolute
     from epalm.cache.store import Store
     from epalm.train.asked import asked_task
-    from epalm.train.imported import Import, import_checkpoint
 
     chosen, root = asked_task(TypedName(task), Store.open(features).spec, data_root)
+
+    from epalm.train.imported import Import, import_checkpoint  # and torch, which takes seconds
+
     import_checkpoint(
         Import(
             checkpoint=checkpoint,

@@ -14,7 +14,7 @@ from epalm.model.released import Released, read_released
 from epalm.model.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.saved import save_adapter
 from epalm.tasks.records import Kind, Task
-from epalm.train.data import check_store
+from epalm.train.checks import check_store
 from epalm.train.recipe import Recipe, load_recipe
 from epalm.train.run_folder import default_name, open_run_folder, write_card
 from epalm.train.strict_toml import Change

@@ -18,7 +18,8 @@ from epalm.model.model_settings import ModelSettings
 from epalm.model.recompute import recompute_last
 from epalm.model.run_record import RunRecord
 from epalm.train.checkpoint import Progress
-from epalm.train.data import Data, check_store, open_data
+from epalm.train.checks import check_store
+from epalm.train.data import Data, open_data
 from epalm.train.fit import Run, fit
 from epalm.train.loader import Loader
 from epalm.train.parallel import lost_processes_named

@@ -1,9 +1,31 @@
 """The device a command computes on."""
 
+import re
+
 from epalm.errors import UsageError
 
 AUTO = "auto"
 """Takes CUDA where there is one, else Apple's mps (untested), else the CPU."""
+
+
+DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+"""What the name of a device may begin with."""
+
+
+def check_device_name(name: str) -> None:
+    """Refuse what no device is called, without importing torch.
+
+    Args:
+        name: `AUTO`, a type such as "cuda", or one of several such as "cuda:1".
+
+    Raises:
+        UsageError: another form.
+    """
+    if name != AUTO and not re.fullmatch(rf"({'|'.join(DEVICE_TYPES)})(:\d+)?", name):
+        raise UsageError(
+            f"--device {name!r} is no device: wanted {AUTO}, {', '.join(DEVICE_TYPES)}, or one of "
+            "several such as cuda:1"
+        )
 
 
 def pick_device(name: str) -> str:
