@@ -94,3 +94,7 @@ def _check_same(store: Store, wanted: Head, mend: str) -> None:
     store.spec.check_same(wanted.spec, where=store.location, mend=mend)
     if store.head.store != wanted.store:
         raise CacheMismatchError(f"{store.location} holds other records than the data set. {mend}")
+    if wanted.spec.content_hash and not store.spec.content_hash:
+        raise CacheMismatchError(
+            f"{store.location} was begun without --content-hash: leave the option out. {mend}"
+        )

@@ -224,8 +224,10 @@ def _hash(file: MediaFile) -> bytes:
             if file.nbytes == TO_THE_END:
                 return hashlib.file_digest(opened, "sha256").digest()
             opened.seek(file.offset)
-            for start in range(0, file.nbytes, READ_BYTES):
-                digest.update(opened.read(min(READ_BYTES, file.nbytes - start)))
-    except OSError:
+            left = file.nbytes
+            while left > 0 and (block := opened.read(min(READ_BYTES, left))):
+                digest.update(block)
+                left -= len(block)
+    except (OSError, ValueError):
         return bytes(HASH_BYTES)
     return digest.digest()

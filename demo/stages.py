@@ -116,7 +116,7 @@ def extract_features(place: Place) -> int:
         delete_store(stale)
         forget_work(plan.out)
     store = create_store(plan.out, plan.spec, plan.keys)
-    report = extract(plan.encoder, plan.items, store, pace=plan.pace)
+    report = extract(plan.encoder, plan.items, store, pace=plan.pace, root=plan.root)
     note_report(report, plan, settings.device)
     return report.records
 

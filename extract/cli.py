@@ -110,6 +110,19 @@ def extract_features(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the store and start over, instead of resuming.")
     ] = False,
+    content_hash: Annotated[
+        bool,
+        typer.Option(
+            "--content-hash", help="Record a SHA-256 of each sample beside its size and time."
+        ),
+    ] = False,
+    changed_media: Annotated[
+        Literal["encode", "keep"] | None,
+        typer.Option(
+            help="Samples whose file changed: encode their shards again, or keep (no file is "
+            "checked). Default: encode, but stop if all differ in time alone, as in a copy."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only results and errors.")] = False,
 ) -> None:
@@ -156,13 +169,14 @@ def extract_features(
             limit=limit,
             share=Share.parse(shard) if shard else Share.from_environment(os.environ),
             quiet=quiet,
+            content_hash=content_hash,
         )
         if benchmark:
             _benchmark(settings, as_json=as_json)
         elif dry_run:
             _estimate(settings, as_json=as_json)
         else:
-            _extract(settings, fresh=fresh, as_json=as_json)
+            _extract(settings, fresh=fresh, changed_media=changed_media, as_json=as_json)
 
 
 def _estimate(settings: "Settings", *, as_json: bool) -> None:
@@ -183,11 +197,13 @@ def _benchmark(settings: "Settings", *, as_json: bool) -> None:
         show_table(benchmark.table(found))
 
 
-def _extract(settings: "Settings", *, fresh: bool, as_json: bool) -> None:
+def _extract(
+    settings: "Settings", *, fresh: bool, changed_media: str | None, as_json: bool
+) -> None:
     from epalm.cache.create import create_store, delete_store
     from epalm.cache.store import Store
     from epalm.cache.worklog import forget_work
-    from epalm.extract import plan, run, summary
+    from epalm.extract import changes, plan, run, summary
 
     planned = plan.make_plan(settings)
     present = Store.at(planned.out, planned.store_format)
@@ -196,7 +212,13 @@ def _extract(settings: "Settings", *, fresh: bool, as_json: bool) -> None:
         forget_work(planned.out)
     store = create_store(planned.out, planned.spec, planned.keys, store_format=planned.store_format)
     report = run.extract(
-        planned.encoder, planned.items, store, pace=planned.pace, share=planned.share
+        planned.encoder,
+        planned.items,
+        store,
+        pace=planned.pace,
+        share=planned.share,
+        root=planned.root,
+        again=changes.shards_to_make_again(planned, store, changed_media),
     )
     summary.note_report(report, planned, settings.device)
     say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))

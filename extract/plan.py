@@ -69,6 +69,7 @@ class Settings:
         share: the shards of this process.
         fresh: a store that is there is going to be deleted.
         quiet: no progress, no notes.
+        content_hash: record a hash of each sample's bytes.
     """
 
     encoder: str
@@ -94,6 +95,7 @@ class Settings:
     share: Share = ALL
     fresh: bool = False
     quiet: bool = False
+    content_hash: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Plan:
         store_format: as in the settings.
         pace: batch size, workers, display.
         share: the shards of this process.
+        root: data root, below which the media are.
     """
 
     encoder: Encoder
@@ -117,6 +120,7 @@ class Plan:
     store_format: str | None
     pace: Pace
     share: Share
+    root: Path
 
     @property
     def keys(self) -> list[str]:
@@ -156,6 +160,7 @@ def make_plan(settings: Settings) -> Plan:
         store_format=settings.store_format,
         pace=Pace(batch_size, workers, quiet=settings.quiet),
         share=settings.share,
+        root=media.root,
     )
     _announce(plan, device)
     return plan
@@ -226,6 +231,7 @@ def _spec(encoder: Encoder, media: MediaSet, *, count: int, settings: Settings) 
         data_root=str(media.root.resolve()),
         media=_absolute(settings.dataset),
         weights=str(settings.weights.resolve()) if settings.weights else "",
+        content_hash=settings.content_hash,
     )
     return replace(spec, shard_rows=fit_shard_rows(count, spec.row_bytes))
 

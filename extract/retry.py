@@ -5,6 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from epalm.cache.media_check import read_media_record
+from epalm.cache.media_record import MediaRecord
 from epalm.cache.memory import load_shard
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
@@ -12,6 +14,7 @@ from epalm.console import Ticker, progress
 from epalm.devices import AUTO
 from epalm.errors import StoreError, UnfinishedStoreError
 from epalm.extract.loading import load_batches
+from epalm.extract.media_files import described
 from epalm.extract.plan import Plan, Settings, make_plan
 from epalm.extract.run import batch_requests, encode_into
 
@@ -136,8 +139,11 @@ def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     keys = store.keys[rows.start : rows.stop]
     again = [(row, plan.items[rows.start + row]) for row, key in enumerate(keys) if key in errors]
     requests = batch_requests(again, store.spec.views, batch_size=plan.pace.batch_size)
-    batches = load_batches(requests, plan.encoder.load, workers=plan.pace.workers)
+    unknown = MediaRecord.unknown(len(rows), hashed=store.spec.content_hash)
+    media = read_media_record(store, shard) or unknown
+    watched = described(requests, media, root=plan.root)
+    batches = load_batches(watched, plan.encoder.load, workers=plan.pace.workers)
     with closing(batches):
         found = encode_into(tokens, plan.encoder, batches, spec=store.spec, keys=keys, tick=tick)
-    store.place.delete([store.record_name(shard)])
-    store.write(shard, tokens, found)
+    store.withdraw(shard)
+    store.write(shard, tokens, found, media=media)

@@ -1,11 +1,13 @@
 """Encode every medium once and store the tokens, shard by shard."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,12 +16,16 @@ from torch import Tensor
 
 from epalm.cache.cast import cast_rows
 from epalm.cache.layout import Tokens
+from epalm.cache.media_check import read_media_record
+from epalm.cache.media_record import MediaRecord
+from epalm.cache.memory import load_shard
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
 from epalm.extract.encoder import Encoder, normed_tokens
 from epalm.extract.loading import LoadedBatch, Request, load_batches
+from epalm.extract.media_files import described
 from epalm.extract.share import ALL, Share
 from epalm.tasks.records import MediaItem
 
@@ -61,6 +67,29 @@ class Report:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Job:
+    """A shard to make.
+
+    Attributes:
+        shard: its number.
+        rows: within the shard, that are encoded.
+        kept: within the shard, that keep the vectors they have.
+        again: whether the shard is finished and made again.
+    """
+
+    shard: int
+    rows: list[int]
+    kept: list[int]
+    again: bool
+
+    @classmethod
+    def of(cls, store: Store, shard: int, kept: Sequence[int] = (), *, again: bool = False) -> Self:
+        """The job of encoding all rows of a shard but those that are kept."""
+        every = range(len(store.spec.rows_of(shard)))
+        return cls(shard, sorted(set(every) - set(kept)), list(kept), again)
+
+
 def extract(
     encoder: Encoder,
     items: Sequence[MediaItem],
@@ -68,8 +97,13 @@ def extract(
     *,
     pace: Pace,
     share: Share = ALL,
+    root: Path = Path(),
+    again: Mapping[int, Sequence[int]] | None = None,
 ) -> Report:
     """Fill the shards that the store misses, and finish it if no other process has to.
+
+    A finished shard that is made again is withdrawn before it is written: should this be killed,
+    the same run makes it as one that is missing.
 
     Args:
         encoder: where the tokens come from.
@@ -77,6 +111,8 @@ def extract(
         store: created with these media.
         pace: batch size, workers, display.
         share: the shards of this process; all by default.
+        root: data root, which the names in media records are relative to.
+        again: finished shards to make again -> rows within each that keep their vectors.
 
     Raises:
         Stopped: Ctrl-C or a termination signal; the same run goes on from there.
@@ -85,16 +121,19 @@ def extract(
         StoreError: the store cannot be written, or a value does not fit its dtype.
     """
     started = time.monotonic()
-    shards = [shard for shard in store.missing() if share.owns(shard)]
-    encoded = sum(len(store.spec.rows_of(shard)) for shard in shards)
+    missing = [shard for shard in store.missing() if share.owns(shard)]
+    jobs = [Job.of(store, shard) for shard in missing]
+    jobs += [Job.of(store, shard, kept, again=True) for shard, kept in (again or {}).items()]
+    jobs.sort(key=lambda job: job.shard)
+    encoded = sum(len(job.rows) for job in jobs)
     unit = UNITS[encoder.modality]
     try:
         with progress("encoding", total=encoded, unit=unit, quiet=pace.quiet) as tick:
-            _fill(encoder, items, store, shards=shards, pace=pace, tick=tick)
-        missing = len(store.missing())
-        failed = len(store.failed()) if missing else store.finish()
-    except KeyboardInterrupt as stop:
+            _fill(encoder, items, store, jobs=jobs, pace=pace, root=root, tick=tick)
         left = len(store.missing())
+        failed = len(store.failed()) if left else store.finish()
+    except KeyboardInterrupt as stop:
+        left = len({*store.missing(), *(job.shard for job in jobs if job.again)})
         raise Stopped(
             f"stopped with {left} of {store.spec.shards} shards to do: the same command goes on"
         ) from stop
@@ -106,7 +145,7 @@ def extract(
         records=store.spec.count,
         encoded=encoded,
         failed=failed,
-        missing=missing,
+        missing=left,
         seconds=time.monotonic() - started,
     )
 
@@ -125,45 +164,81 @@ def _fill(
     items: Sequence[MediaItem],
     store: Store,
     *,
-    shards: Sequence[int],
+    jobs: list[Job],
     pace: Pace,
+    root: Path,
     tick: Ticker,
 ) -> None:
-    """Encode one shard while the one before it is written and the next one is decoded."""
-    spec = store.spec
-    requests = (
-        batch
-        for shard in shards
-        for batch in batch_requests(
-            enumerate(items[row] for row in spec.rows_of(shard)),
-            spec.views,
-            batch_size=pace.batch_size,
-        )
-    )
-    batches = load_batches(requests, encoder.load, workers=pace.workers)
+    """Encode one shard while the one before it is written and the next one is decoded.
+
+    What is written is removed from `jobs`.
+    """
+    spec, every = store.spec, tuple(jobs)
+    media: dict[int, MediaRecord] = {}
+
+    def requests() -> Iterator[Sequence[Request]]:
+        for job in every:
+            media[job.shard] = _media_before(store, job)
+            first = spec.rows_of(job.shard).start
+            own = ((row, items[first + row]) for row in job.rows)
+            batches = batch_requests(own, spec.views, batch_size=pace.batch_size)
+            yield from described(batches, media[job.shard], root=root)
+
+    batches = load_batches(requests(), encoder.load, workers=pace.workers)
     written: Future[None] | None = None
     with closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
-        for shard in shards:
-            count = -(-len(spec.rows_of(shard)) * spec.views // pace.batch_size)
-            own = islice(batches, count)
-            rows = spec.rows_of(shard)
-            if store.has(shard):  # another process has made it since
+        for job in every:
+            own = islice(batches, -(-len(job.rows) * spec.views // pace.batch_size))
+            if not job.again and store.has(job.shard):  # another process has made it since
                 tick(sum(batch.media for batch in own))
                 continue
-            tokens = np.full((len(rows), *spec.row_shape), np.nan, dtype=spec.dtype)
+            tokens = _tokens_before(store, job)
+            rows = spec.rows_of(job.shard)
             keys = store.keys[rows.start : rows.stop]
             errors = encode_into(tokens, encoder, own, spec=spec, keys=keys, tick=tick)
             if written:
                 written.result()
-            written = writer.submit(_write, store, shard, tokens=tokens, errors=errors)
+            found = media.pop(job.shard)
+            written = writer.submit(
+                _write, store, job, tokens=tokens, errors=errors, media=found, jobs=jobs
+            )
         if written:
             written.result()
 
 
-def _write(store: Store, shard: int, *, tokens: Tokens, errors: dict[str, str]) -> None:
-    """Write a shard unless another process has made it since."""
-    if not store.has(shard):
-        store.write(shard, tokens, errors)
+def _media_before(store: Store, job: Job) -> MediaRecord:
+    """The shard's media record, where only rows that keep their vectors are known."""
+    rows = len(store.spec.rows_of(job.shard))
+    record = MediaRecord.unknown(rows, hashed=store.spec.content_hash)
+    if job.kept and (before := read_media_record(store, job.shard)):
+        record.put(job.kept, before.take(job.kept))
+    return record
+
+
+def _tokens_before(store: Store, job: Job) -> Tokens:
+    """(rows, V, L, D) NaN, save for the rows that keep their vectors."""
+    shape = (len(store.spec.rows_of(job.shard)), *store.spec.row_shape)
+    tokens = np.full(shape, np.nan, dtype=store.spec.dtype)
+    if job.kept:
+        tokens[job.kept] = load_shard(store, job.shard)[job.kept]
+    return tokens
+
+
+def _write(
+    store: Store,
+    job: Job,
+    *,
+    tokens: Tokens,
+    errors: dict[str, str],
+    media: MediaRecord,
+    jobs: list[Job],
+) -> None:
+    """Write a shard unless another process has made it since, and strike its job off the list."""
+    if job.again:
+        store.withdraw(job.shard)
+    if not store.has(job.shard):
+        store.write(job.shard, tokens, errors, media=media)
+    jobs.remove(job)
 
 
 def batch_requests(

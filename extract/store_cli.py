@@ -1,5 +1,6 @@
 """The commands of `epalm-extract` that look after a store that is there."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,6 +23,7 @@ from epalm.entries import TypedName
 from epalm.errors import StoreError
 
 if TYPE_CHECKING:
+    from epalm.cache.media_check import MediaCheck
     from epalm.cache.store import Store
 
 DAMAGED = 1
@@ -47,24 +49,42 @@ def verify(
     deep: Annotated[
         bool, typer.Option("--deep", help="Compute every checksum, not just compare sizes.")
     ] = False,
+    media: Annotated[
+        bool,
+        typer.Option(
+            "--media", help="Also compare the media files with what was recorded of them."
+        ),
+    ] = False,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the media; default: as when they were encoded.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a store's files with its commit records. Exit code 1: damaged, 3: shards missing."""
+    """Compare a store's files with its commit records, and its media with its media records.
+
+    Exit code 1: a file is damaged or changed, 3: shards or media records are missing.
+    """
     from epalm.cache import verify as checks
 
     store = _present(location)
     problems = list(checks.verify_deep(store) if deep else checks.verify(store))
     missing = [] if problems else store.missing()
+    found = _media_check(store, data_root) if media and not problems else None
     if as_json:
-        say_json({"problems": [asdict(one) for one in problems], "missing": missing})
+        lists = {"problems": [asdict(one) for one in problems], "missing": missing}
+        say_json(lists | ({"media": asdict(found)} if found else {}))
     else:
         for problem in problems:
             say(f"{problem.name} {problem.found}")
         lost = [problem for problem in problems if problem.found == checks.LOST]
         damaged = len(problems) - len(lost)
         say(_verdict(location, damaged=damaged, lost=len(lost), missing=len(missing), deep=deep))
-    if problems or missing:
-        raise typer.Exit(DAMAGED if problems else INCOMPLETE)
+        for line in _media_lines(location, found) if found else ():
+            say(line)
+    if problems or (found and (found.changed or found.vanished)):
+        raise typer.Exit(DAMAGED)
+    if missing or (found and found.not_recorded):
+        raise typer.Exit(INCOMPLETE)
 
 
 def status(
@@ -219,6 +239,38 @@ def _present(location: str) -> "Store":
     if not store.exists() and not store.place.names(""):
         raise StoreError(f"found nothing at {location}: correct the path")
     return store
+
+
+def _media_check(store: "Store", data_root: Path | None) -> "MediaCheck":
+    from epalm.cache.media_check import verify_media
+    from epalm.tasks.registry import resolve_data_root
+
+    spec = store.spec
+    task = spec.tasks[0] if spec.tasks else ""
+    return verify_media(
+        store, str(resolve_data_root(data_root, recorded=spec.data_root, task=task))
+    )
+
+
+def _media_lines(location: str, found: "MediaCheck") -> Iterator[str]:
+    yield from (f"{key} changed" for key in found.changed)
+    yield from (f"{key} is no longer there" for key in found.vanished)
+    differing = len(found.changed) + len(found.vanished)
+    if differing:
+        yield (
+            f"{location}: {differing} of {found.checked} media files differ from those that were "
+            "encoded: run the same extraction again"
+        )
+    elif found.checked:
+        files = counted(found.checked, "media file")
+        yield f"{location}: {files} agree with what was recorded of them"
+    if found.touched:
+        yield f"{found.touched} of them have another modification time, but the same content"
+    if found.not_recorded:
+        yield (
+            f"{location}: unknown whether {counted(found.not_recorded, 'media file')} changed: "
+            "encoded by an earlier version, which recorded nothing of them; only --fresh does"
+        )
 
 
 def _verdict(location: str, *, damaged: int, lost: int, missing: int, deep: bool) -> str:

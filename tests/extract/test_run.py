@@ -118,7 +118,7 @@ def test_a_full_disk_ends_the_run_instead_of_losing_a_shard(
     items = numbered(200)
     sink = counting_store(tmp_path / "a.zarr", items)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StoreError("no space left on device")
 
     monkeypatch.setattr(sink, "write", full)

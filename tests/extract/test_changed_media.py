@@ -1,0 +1,468 @@
+"""Files that are replaced after they were encoded are noticed, and their shards are made again."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from epalm.cache.create import create_store
+from epalm.cache.media_check import read_media_record, verify_media
+from epalm.cache.spec import StoreSpec
+from epalm.cache.store import Store
+from epalm.cache.verify import repair, verify_deep
+from epalm.errors import CacheMismatchError, MediaError, Stopped, StoreError
+from epalm.extract.changes import shards_to_make_again
+from epalm.extract.plan import Plan
+from epalm.extract.run import Pace, Report, extract
+from epalm.extract.share import ALL, Share
+from epalm.tasks.records import MediaItem, Part
+from tests.cache.helpers import contents
+from tests.extract.helpers import (
+    TINY,
+    Command,
+    CountingEncoder,
+    random_model,
+    run_command,
+    save_photo,
+    save_weights,
+)
+
+COUNT = 64 * 3 + 10
+SECOND = 1_000_000_000
+
+
+def load_bytes(item: MediaItem, view: int) -> torch.Tensor:
+    """(1, 1) the number that the file, or its part, holds."""
+    try:
+        content = item.path.read_bytes() if item.part is None else item.part.read(item.path)
+        return torch.full((1, 1), float(content) + view)
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{item.key}: {error}") from error
+
+
+class BytesEncoder(CountingEncoder):
+    """An encoder whose vectors say what the file holds."""
+
+    def __init__(self, *, interrupt_after: int | None = None) -> None:
+        super().__init__(interrupt_after=interrupt_after)
+        self.load = load_bytes
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for row in range(COUNT):
+        put(folder, row, f"{row:03d}", seconds=row)
+    return folder
+
+
+def put(root: Path, row: int, content: str, *, seconds: int = 10_000) -> None:
+    file = root / f"{row}.txt"
+    file.write_text(content)
+    os.utime(file, ns=(0, seconds * SECOND))
+
+
+def items(root: Path) -> tuple[MediaItem, ...]:
+    return tuple(MediaItem(f"k{row}", root, f"{row}.txt") for row in range(COUNT))
+
+
+def run(
+    location: str | Path,
+    root: Path,
+    *,
+    media: Sequence[MediaItem] | None = None,
+    encoder: CountingEncoder | None = None,
+    content_hash: bool = False,
+    asked: str | None = None,
+    share: Share = ALL,
+) -> Report:
+    """What `epalm-extract` does."""
+    spec = StoreSpec(
+        dataset="numbers",
+        encoder="bytes",
+        fingerprint={"code": "test"},
+        layers=tuple(range(1, 7)),
+        width=4,
+        count=COUNT,
+        data_root=str(root),
+        shard_rows=64,
+        content_hash=content_hash,
+    )
+    plan = Plan(
+        encoder=encoder or BytesEncoder(),
+        items=tuple(media or items(root)),
+        spec=spec,
+        out=str(location),
+        store_format=None,
+        pace=Pace(batch_size=32, workers=0, quiet=True),
+        share=share,
+        root=root,
+    )
+    store = create_store(location, spec, plan.keys)
+    again = shards_to_make_again(plan, store, asked)
+    return extract(
+        plan.encoder, plan.items, store, pace=plan.pace, share=share, root=root, again=again
+    )
+
+
+LOCATIONS = pytest.mark.parametrize("location", ["{}/s.zarr", "{}/s.h5", "memory:/{}/s.zarr"])
+
+
+def inodes(store: Store, shards: Sequence[int]) -> list[tuple[int, int]]:
+    folder = Path(store.layout.root(store.location))
+    names = [name for shard in shards for name in store.record(shard).files]
+    return [((folder / name).stat().st_ino, (folder / name).stat().st_mtime_ns) for name in names]
+
+
+@LOCATIONS
+def test_only_the_shards_of_changed_files_are_made_again_as_a_new_store_would_be(
+    root: Path, location: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = location.format(root.parent)
+    assert run(place, root).encoded == COUNT
+    assert run(place, root).encoded == 0
+    before = contents(Store.open(place))
+    put(root, 70, "999")  # as long as before
+    put(root, 71, "12345", seconds=71)  # of the same time
+    with caplog.at_level(logging.WARNING):
+        assert run(place, root).encoded == 64
+    assert "2 of 202 photos changed since they were encoded (k70, k71)" in caplog.text
+    assert "encoding 1 shard again (64 photos)" in caplog.text
+    after = contents(Store.open(place))
+    changed = {name for name in after if after[name] != before[name]}
+    store = Store.open(place)
+    assert changed == {store.layout.shard_files(1)[0], store.media_name(1), store.record_name(1)}
+    run(f"{place.rsplit('/', 1)[0]}/new/{place.rsplit('/', 1)[1]}", root)
+    fresh = Store.open(f"{place.rsplit('/', 1)[0]}/new/{place.rsplit('/', 1)[1]}")
+    assert after == contents(fresh)
+    assert run(place, root).encoded == 0
+
+
+def test_sound_shards_are_not_even_written(root: Path) -> None:
+    store_path = root.parent / "s.zarr"
+    run(store_path, root)
+    store = Store.open(store_path)
+    before = inodes(store, [0, 2, 3])
+    put(root, 70, "999")
+    run(store_path, root)
+    assert inodes(store, [0, 2, 3]) == before
+
+
+@pytest.mark.parametrize("content_hash", [False, True])
+def test_a_touched_file_is_encoded_again_unless_its_content_is_known(
+    root: Path, caplog: pytest.LogCaptureFixture, *, content_hash: bool
+) -> None:
+    store = root.parent / "s.zarr"
+    run(store, root, content_hash=content_hash)
+    put(root, 5, "005")
+    with caplog.at_level(logging.INFO):
+        report = run(store, root, content_hash=content_hash)
+    assert report.encoded == (0 if content_hash else 64)
+    assert ("1 photos have another modification time" in caplog.text) == content_hash
+    put(root, 5, "995", seconds=20_000)
+    assert run(store, root).encoded == 64
+    record = read_media_record(Store.open(store), 0)
+    assert record is not None
+    assert (record.hashes is not None) == content_hash
+
+
+def test_features_of_files_that_are_gone_are_kept(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = root.parent / "s.zarr"
+    run(store, root)
+    before = contents(Store.open(store))
+    (root / "3.txt").unlink()
+    (root / "150.txt").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert run(store, root).encoded == 0
+    assert "2 of 202 photos are no longer there (k3, k150): their features are kept" in caplog.text
+    assert contents(Store.open(store)) == before
+    put(root, 4, "999")
+    report = run(store, root)
+    assert (report.encoded, report.failed) == (63, 0)
+    put(root, 3, "003", seconds=3)
+    put(root, 150, "150", seconds=150)
+    run(root.parent / "new.zarr", root)
+    assert contents(Store.open(store)) == contents(Store.open(root.parent / "new.zarr"))
+
+
+def test_a_file_that_was_missing_is_encoded_once_it_is_there(root: Path) -> None:
+    store = root.parent / "s.zarr"
+    (root / "3.txt").unlink()
+    assert run(store, root).failed == 1
+    assert run(store, root).encoded == 0
+    put(root, 3, "003", seconds=3)
+    report = run(store, root)
+    assert (report.encoded, report.failed) == (64, 0)
+    run(root.parent / "new.zarr", root)
+    assert contents(Store.open(store)) == contents(Store.open(root.parent / "new.zarr"))
+
+
+@pytest.mark.parametrize("content_hash", [False, True])
+def test_samples_in_a_tar_file_are_told_by_their_place_or_by_their_bytes(
+    root: Path, *, content_hash: bool
+) -> None:
+    def packed(numbers: Sequence[str], seconds: int) -> list[MediaItem]:
+        (root / "a.tar").write_bytes(b"".join(b"%10s" % text.encode() for text in numbers))
+        os.utime(root / "a.tar", ns=(0, seconds * SECOND))
+        return [
+            MediaItem(f"k{row}", root, "a.tar", part=Part(10 * row, 10)) for row in range(COUNT)
+        ]
+
+    store, numbers = root.parent / "s.zarr", [str(row) for row in range(COUNT)]
+    run(store, root, media=packed(numbers, 1), content_hash=content_hash)
+    assert run(store, root, media=packed(numbers, 1)).encoded == 0
+    numbers[70] = "999"
+    again = packed(numbers, 2)
+    if not content_hash:
+        with pytest.raises(StoreError, match="as in a copy"):
+            run(store, root, media=again)
+    report = run(store, root, media=again, asked="encode")
+    assert report.encoded == (64 if content_hash else COUNT)
+    run(root.parent / "new.zarr", root, media=again)
+    new, old = Store.open(root.parent / "new.zarr"), Store.open(store)
+    for shard in range(4):
+        name = old.layout.shard_files(shard)[0]
+        assert new.place.read(name) == old.place.read(name)
+
+
+def test_a_copy_of_the_data_set_is_asked_about(root: Path) -> None:
+    store = root.parent / "s.zarr"
+    run(store, root)
+    copy = root.parent / "copy"
+    shutil.copytree(root, copy, copy_function=shutil.copyfile)
+    with pytest.raises(StoreError, match=r"202 of 202 .* give --changed-media keep .* encode"):
+        run(store, copy)
+    assert run(store, copy, asked="keep").encoded == 0
+    assert run(store, copy, asked="encode").encoded == COUNT
+    hashed = root.parent / "h.zarr"
+    run(hashed, root, content_hash=True)
+    assert run(hashed, copy).encoded == 0
+
+
+def test_a_store_without_media_records_is_resumed_and_said_to_be_unknown(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = root.parent / "s.zarr"
+    write = Store.write
+    monkeypatch.setattr(Store, "write", lambda *args, media: write(*args))
+    run(store, root)
+    monkeypatch.undo()
+    opened = Store.open(store)
+    assert [read_media_record(opened, shard) for shard in range(4)] == [None] * 4
+    put(root, 5, "995")
+    opened.withdraw(2)
+    with caplog.at_level(logging.INFO):
+        assert run(store, root).encoded == 64
+    assert "unknown whether 138 photos changed" in caplog.text
+    assert list(verify_deep(Store.open(store))) == []
+    found = verify_media(Store.open(store), str(root))
+    assert (found.checked, found.not_recorded) == (64, 138)
+
+
+def test_a_store_keeps_its_way_of_recording(root: Path) -> None:
+    run(root.parent / "plain.zarr", root)
+    with pytest.raises(CacheMismatchError, match="begun without --content-hash"):
+        run(root.parent / "plain.zarr", root, content_hash=True)
+    run(root.parent / "hashed.zarr", root, content_hash=True)
+    Store.open(root.parent / "hashed.zarr").withdraw(0)
+    run(root.parent / "hashed.zarr", root)
+    record = read_media_record(Store.open(root.parent / "hashed.zarr"), 0)
+    assert record is not None
+    assert record.hashes is not None
+    assert record.hashes.any(axis=1).all()
+
+
+def test_each_process_looks_after_its_own_shards(root: Path) -> None:
+    store = root.parent / "s.zarr"
+    run(store, root)
+    put(root, 5, "995")
+    put(root, 70, "995")
+    assert run(store, root, share=Share(1, 2)).encoded == 64
+    assert run(store, root, share=Share(0, 2)).encoded == 64
+    assert run(store, root).encoded == 0
+
+
+def test_an_interrupted_run_makes_the_rest_of_the_changed_shards(root: Path) -> None:
+    store = root.parent / "s.zarr"
+    run(store, root)
+    for row in (5, 70, 130):
+        put(root, row, "995")
+    with pytest.raises(Stopped, match="stopped with 2 of 4 shards to do"):
+        run(store, root, encoder=BytesEncoder(interrupt_after=3))
+    assert run(store, root).encoded == 128
+    run(root.parent / "new.zarr", root)
+    assert contents(Store.open(store)) == contents(Store.open(root.parent / "new.zarr"))
+
+
+@pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
+def test_a_shard_does_not_count_while_it_is_written_again(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root.parent / name
+    run(path, root)
+    put(root, 5, "995")
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("no space left on device")
+
+    monkeypatch.setattr(Store, "write", full)
+    with pytest.raises(StoreError, match="no space left"):
+        run(path, root)
+    monkeypatch.undo()
+    assert Store.open(path).missing() == [0]
+    assert list(verify_deep(Store.open(path))) == []
+    run(path, root)
+    run(root.parent / "new" / name, root)
+    assert contents(Store.open(path)) == contents(Store.open(root.parent / "new" / name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
+def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> None:
+    """A process is killed before its first, second, ... change, until one ends by itself."""
+    path = root.parent / name
+    run(path, root)
+    before = {file: file.read_bytes() for file in root.parent.glob("s.*/**/*") if file.is_file()}
+    for row in (5, 70):
+        put(root, row, "995")
+    run(root.parent / "new" / name, root)
+    wanted = contents(Store.open(root.parent / "new" / name))
+    ended, steps = False, 0
+    while not ended:
+        for file, content in before.items():
+            file.write_bytes(content)
+        ended = killed_before_change(steps, partial(run, path, root))
+        store = Store.open(path)
+        assert {problem.found for problem in verify_deep(store)} <= {"is lost"}
+        for shard in {0, 1} - set(store.missing()):
+            check_described(store, shard)
+        run(path, root)
+        assert contents(Store.open(path)) == wanted
+        steps += 1
+    assert steps > 8
+
+
+def check_described(store: Store, shard: int) -> None:
+    """The vectors of a shard that counts are those of the files that its media record describes."""
+    record, row = read_media_record(store, shard), (5, 6)[shard]
+    assert record is not None
+    vectors = np.empty((len(record), *store.spec.row_shape), store.spec.dtype)
+    store.read_shard(shard, vectors)
+    assert (vectors[row, 0, 0, 0] == 996) == (record.numbers[row, 1] == 10_000 * SECOND)
+
+
+def killed_before_change(steps: int, work: Callable[[], object]) -> bool:
+    """Fork; kill the fork once it has renamed or deleted so many files; whether it ended first."""
+    child = os.fork()
+    if child == 0:
+        left = iter(range(steps))
+
+        def counted(function: Callable[..., object]) -> Callable[..., object]:
+            def call(*arguments: object, **named: object) -> object:
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*arguments, **named)
+
+            return call
+
+        for name in ("replace", "unlink"):
+            setattr(Path, name, counted(getattr(Path, name)))
+        work()
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.fixture
+def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A manifest of six photos, the fourth of them cut short."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for number in range(6):
+        save_photo(folder / f"{number}.png", seed=number)
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:300])
+    lines = [{"id": str(n), "media": f"{n}.png", "answers": ["a"]} for n in range(6)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def command(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    weights = save_weights(random_model("test_vit", num_classes=3), tmp_path / "w.safetensors")
+
+    def invoke(*words: str) -> object:
+        usual = ["--encoder", TINY, "--weights", str(weights), "--dataset", str(album)]
+        usual += ["--workers", "0", "--out", "a.zarr"]
+        words = words if words and not words[0].startswith("-") else (*usual, *words)
+        return run_command(monkeypatch, capsys, *words)
+
+    return invoke  # type: ignore[return-value]
+
+
+def test_the_commands_name_changed_files_and_their_exit_codes_say_so(
+    command: Command, album: Path
+) -> None:
+    assert command("--content-hash").code == 3
+    assert command("verify", "--media", "a.zarr").code == 0
+    save_photo(album / "1.png", seed=77)
+    os.utime(album / "2.png", ns=(0, 5))
+    (album / "5.png").unlink()
+    done = command("verify", "--media", "a.zarr")
+    assert done.code == 1
+    assert "1.png changed" in done.out
+    assert "5.png is no longer there" in done.out
+    assert "a.zarr: 2 of 6 media files differ" in done.out
+    found = json.loads(command("verify", "--media", "a.zarr", "--json").out)["media"]
+    assert (found["changed"], found["vanished"], found["touched"]) == (["1.png"], ["5.png"], 1)
+    done = command()
+    assert done.code == 3
+    assert "1 of 6 photos changed since they were encoded (1.png)" in done.err
+    assert "tried 5 in" in done.out
+    assert "5.png is no longer there" in command("verify", "--media", "a.zarr").out
+    assert "nothing to do" in command("--changed-media", "keep").out
+
+
+def test_verification_finds_media_that_were_moved(
+    command: Command, album: Path, tmp_path: Path
+) -> None:
+    command()
+    album.rename(tmp_path / "moved")
+    assert command("verify", "--media", "a.zarr").code == 1
+    done = command("verify", "--media", "a.zarr", "--data-root", str(tmp_path / "moved"))
+    assert (done.code, "6 media files agree" in done.out) == (0, True)
+
+
+def test_a_replaced_photo_that_failed_is_known_after_the_second_try(
+    command: Command, album: Path
+) -> None:
+    command()
+    save_photo(album / "3.png", seed=3)
+    done = command("retry-failed", "a.zarr")
+    assert (done.code, "1 of 1 failed records encoded" in done.out) == (0, True)
+    assert command("verify", "--media", "a.zarr").code == 0
+    assert "nothing to do" in command().out
+
+
+def test_damage_is_repaired_with_the_media_record(command: Command) -> None:
+    command()
+    store = Store.open("a.zarr")
+    before = contents(store)
+    store.place.put(store.media_name(0), [b"damaged"])
+    assert command("verify", "a.zarr").code == 1
+    assert command("verify", "--media", "a.zarr").code == 1
+    repair(store)
+    command()
+    assert contents(Store.open("a.zarr")) == before
