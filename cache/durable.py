@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -15,9 +16,20 @@ def sync(path: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text(text, encoding="utf-8")
-    sync(temporary)
-    temporary.replace(path)
-    sync(path.parent)
+    """Write `text` to `path` in one step: temporary file, fsync, rename, fsync of the folder.
+
+    Lone surrogates, which UTF-8 does not have, become the escapes of JSON.
+
+    Raises:
+        OSError: it cannot be written, e.g. to a full disk; what was there before is still there.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex}.new")
+    try:
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error

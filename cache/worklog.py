@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from epalm.checked_json import build, read_json_lines
 from epalm.errors import MalformedFileError
 
 
@@ -60,7 +61,7 @@ def read_work(store: str) -> Work | None:
     if file is None or not file.is_file():
         return None
     try:
-        found = [Work(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        found = [build(Work, value, place) for place, value in read_json_lines(file)]
         return Work(
             encoded=sum(one.encoded for one in found),
             seconds=sum(one.seconds for one in found),
@@ -68,7 +69,7 @@ def read_work(store: str) -> Work | None:
             device=found[-1].device,
             device_memory=max(one.device_memory for one in found),
         )
-    except (TypeError, ValueError, IndexError) as error:
+    except (ValueError, IndexError) as error:  # the latter: it has no line
         raise MalformedFileError(
-            f"{file} is no log of an extraction ({error!r}): delete it, it serves reports alone"
+            f"{file} is no log of an extraction ({error}): delete it, it serves reports alone"
         ) from error

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.cache.worklog import read_work
+from epalm.checked_json import build
 from epalm.evaluate.curves import read_records
 from epalm.evaluate.records import Evaluation
 
@@ -46,6 +47,16 @@ class Costs:
     evaluation: Cost
 
 
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """A line of kind "spent"."""
+
+    step: float
+    seconds: float
+    memory: float
+    device_memory: float
+
+
 def amount(count: int, noun: str) -> str:
     """So many things, for tables: "1 step", "2,000 steps"."""
     return f"{count:,} {noun}" + "s" * (count != 1)
@@ -61,15 +72,23 @@ def extraction_cost(features: str) -> Cost | None:
 
 
 def training_cost(metrics_file: Path) -> Cost | None:
-    """Of the run, from the lines of kind "spent"."""
-    lines = [line for line in read_records(metrics_file) if line["kind"] == "spent"]
+    """Of the run, from the lines of kind "spent".
+
+    Raises:
+        MalformedFileError: one of them lacks a number.
+    """
+    lines = [
+        build(_Spent, line, f"{metrics_file}: a line of kind spent")
+        for line in read_records(metrics_file)
+        if line["kind"] == "spent"
+    ]
     if not lines:
         return None
     return Cost(
-        seconds=float(lines[-1]["seconds"]),
-        memory=max(int(line["memory"]) for line in lines),
-        device_memory=max(int(line["device_memory"]) for line in lines),
-        note=amount(int(lines[-1]["step"]), "step"),
+        seconds=lines[-1].seconds,
+        memory=int(max(line.memory for line in lines)),
+        device_memory=int(max(line.device_memory for line in lines)),
+        note=amount(int(lines[-1].step), "step"),
     )
 
 

@@ -1,6 +1,6 @@
 """A run's metrics.jsonl: its lines, and one quantity of them over the steps."""
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from epalm.checked_json import parse_json
 from epalm.errors import MalformedFileError
 
 POINTS_AT_MOST = 300
@@ -32,20 +33,28 @@ def read_records(metrics_file: Path) -> list[dict[str, Any]]:
     """
     if not metrics_file.is_file():
         return []
+    content = metrics_file.read_bytes()
+    ends = content.rfind(b"\n") + 1  # what follows is a line that is just being written
     records = []
-    lines = metrics_file.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(content[:ends].split(b"\n")[:-1], start=1):
+        place = f"{metrics_file}: line {number}"
         try:
-            record = json.loads(line)
-            kind = record.pop("kind")
-            numbers = {name: float(value) for name, value in record.items()}
-            records.append({"kind": kind, "step": numbers["step"]} | numbers)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            records.append(_record(parse_json(line, place)))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            shown = line[:80].decode("utf-8", "replace")
             raise MalformedFileError(
-                f"{metrics_file}, line {number}: found {line[:80]!r}, wanted a JSON object with "
-                f'"kind", "step" and numbers ({error!r})'
+                f"{place}: found {shown!r}, wanted a JSON object with "
+                f'"kind", "step" and numbers ({error})'
             ) from error
     return records
+
+
+def _record(value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the file holds
+    kind = value["kind"]
+    numbers = {name: float(one) for name, one in value.items() if name != "kind"}
+    if not isinstance(kind, str) or not math.isfinite(numbers["step"]):
+        raise ValueError("kind or step is something else")
+    return {"kind": kind, **numbers}
 
 
 def read_curve(metrics_file: Path, *, kind: str, metric: str) -> Curve | None:

@@ -4,14 +4,15 @@ Where a split's answers are not published, unscored.json stands in place of scor
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 
 from epalm.cache.durable import write_file
+from epalm.checked_json import build, read_json, read_json_lines
 from epalm.errors import DataError, MalformedFileError, MissingFileError
 from epalm.metrics.intervals import GroupMean
 from epalm.tasks.records import Kind
@@ -196,10 +197,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         MalformedFileError: the files are not what `write_evaluation` writes.
     """
     try:
-        summary = json.loads(summary_file(folder).read_text(encoding="utf-8"))
-        lines = (folder / PREDICTIONS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
-        answered = tuple(_answered(json.loads(line)) for line in lines)
-        return _from_summary(summary, answered)
+        evaluation = _read(folder)
     except OSError as error:
         if below := sorted((folder / "eval").glob(f"*/{PREDICTIONS_FILE}")):
             named = ", ".join(str(file.parent) for file in below)
@@ -210,24 +208,59 @@ def read_evaluation(folder: Path) -> Evaluation:
             f"{folder} holds no evaluation ({Path(error.filename).name}: {error.strerror}): "
             "run `epalm-eval` first"
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except MalformedFileError as error:
+        reason = str(error).replace(f"{folder}/", "")
         raise MalformedFileError(
-            f"the evaluation in {folder} cannot be read ({error!r}): run `epalm-eval` again"
+            f"the evaluation in {folder} cannot be read ({reason}): run `epalm-eval` again"
         ) from error
+    return evaluation
 
 
-def _from_summary(summary: dict[str, Any], answered: tuple[Answered, ...]) -> Evaluation:
-    del summary["counts"]
-    scores = {name: Score(**score) for name, score in summary.pop("scores").items()}
-    breakdowns = {
-        name: tuple(GroupMean(**group) for group in groups)
-        for name, groups in summary.pop("breakdowns").items()
-    }
-    skipped = tuple(summary.pop("skipped"))
-    return Evaluation(
-        **summary, scores=scores, breakdowns=breakdowns, skipped=skipped, answered=answered
-    )
+def _read(folder: Path) -> Evaluation:
+    file, lines = summary_file(folder), folder / PREDICTIONS_FILE
+    summary = read_json(file)
+    answered = tuple(build(Answered, value, place) for place, value in read_json_lines(lines))
+    members = summary | {"answered": []} if isinstance(summary, dict) else summary
+    found = replace(build(Evaluation, members, str(file)), answered=answered)
+    counted = build(_Counted, summary, str(file)).counts
+    if len(answered) != counted.scored:
+        raise MalformedFileError(
+            f"{lines} holds {len(answered)} answers, {file.name} tells of {counted.scored}"
+        )
+    _check_ids(lines, answered)
+    if found.scores:
+        _check_scores(file, found)
+    return found
 
 
-def _answered(line: Mapping[str, Any]) -> Answered:
-    return Answered(**{**line, "references": tuple(line["references"])})
+def _check_ids(lines: Path, answered: Sequence[Answered]) -> None:
+    times = Counter(one.id for one in answered)
+    twice = next((name for name, count in times.items() if count > 1), None)
+    if twice is not None:
+        raise MalformedFileError(f"{lines} holds the id {twice} {times[twice]} times, wanted once")
+
+
+def _check_scores(file: Path, found: Evaluation) -> None:
+    """Check what tables and pages rely on, of an evaluation that has scores."""
+    if found.headline not in found.scores:
+        raise MalformedFileError(f"{file}.scores has no {found.headline!r}, its headline")
+    names = found.answered[0].scores.keys() if found.answered else set()
+    if not names:
+        raise MalformedFileError(f"{PREDICTIONS_FILE} holds no scores, {file.name} does")
+    for one in found.answered:
+        if one.scores.keys() != names:
+            raise MalformedFileError(f"{PREDICTIONS_FILE}: {one.id} has other scores than the rest")
+        if not one.references:
+            raise MalformedFileError(f"{PREDICTIONS_FILE}: {one.id} has scores, but no references")
+
+
+@dataclass(frozen=True)
+class _Counts:
+    scored: int
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The part of scores.json that is no field of an evaluation."""
+
+    counts: _Counts

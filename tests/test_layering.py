@@ -10,7 +10,16 @@ import pytest
 
 from tests.repository import PACKAGES, module_name, sources
 
-FOUNDATION = {"errors", "console", "devices", "entries", "memory", "precision", "terminal"}
+FOUNDATION = {
+    "errors",
+    "checked_json",
+    "console",
+    "devices",
+    "entries",
+    "memory",
+    "precision",
+    "terminal",
+}
 """Modules of the root package that every package may import."""
 
 MAY_IMPORT: dict[str, set[str]] = {

@@ -1,7 +1,8 @@
 """The files of an evaluation."""
 
+import errno
 import json
-from dataclasses import replace
+import os
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,38 @@ def test_a_damaged_scores_file_is_refused(tmp_path: Path, damaged: str) -> None:
 
 
 def test_a_prediction_without_its_references_is_refused(tmp_path: Path) -> None:
-    write_evaluation(tmp_path, replace(evaluation(), answered=()))
-    (tmp_path / "predictions.jsonl").write_text('{"id": "q1"}\n')
-    with pytest.raises(MalformedFileError, match="references"):
+    write_evaluation(tmp_path, evaluation(answers=1))
+    file = tmp_path / "predictions.jsonl"
+    line = json.loads(file.read_text())
+    del line["references"]
+    file.write_text(json.dumps(line) + "\n")
+    with pytest.raises(MalformedFileError, match=r"predictions\.jsonl: line 1\.references"):
         read_evaluation(tmp_path)
+
+
+def test_text_that_utf_8_does_not_have_is_written_and_comes_back(tmp_path: Path) -> None:
+    written = evaluation(text="half a character: \ud83d")
+    write_evaluation(tmp_path, written)
+    assert read_evaluation(tmp_path) == written
+
+
+def test_a_file_of_a_later_version_is_read(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, evaluation())
+    summary = json.loads((tmp_path / "scores.json").read_text())
+    (tmp_path / "scores.json").write_text(json.dumps(summary | {"later": [1, 2]}))
+    assert read_evaluation(tmp_path) == evaluation()
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_evaluation(tmp_path, evaluation(answers=2))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*predictions\.jsonl'"):
+        write_evaluation(tmp_path, evaluation())
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.jsonl"]
+    assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 2

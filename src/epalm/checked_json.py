@@ -1,0 +1,152 @@
+"""Dataclasses out of JSON files that anybody may have written, edited or damaged."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from epalm.errors import MalformedFileError
+
+Made = TypeVar("Made")
+
+LARGEST = 2**63
+"""Whole numbers from here on are counts of nothing that exists, and no float holds some of them."""
+
+_SHOWN_CHARACTERS = 60
+
+_NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a finite number"}
+
+
+def parse_json(text: str | bytes, place: str) -> object:
+    """The value that a JSON text, in bytes UTF-8, stands for.
+
+    Args:
+        text: the whole text.
+        place: what it is, e.g. a file's name, for the message.
+
+    Raises:
+        MalformedFileError: no JSON, no UTF-8, an integer of thousands of digits, or a nesting that
+            is deeper than the stack.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedFileError(f"{place} is no JSON ({error})") from error
+
+
+def read_json(file: Path) -> object:
+    """The value of a JSON file.
+
+    Raises:
+        OSError: the file cannot be read.
+        MalformedFileError: see `parse_json`.
+    """
+    return parse_json(file.read_bytes(), str(file))
+
+
+def read_json_lines(file: Path) -> Iterator[tuple[str, object]]:
+    """Place and value of each line of a JSONL file; empty lines are passed over.
+
+    Raises:
+        OSError: the file cannot be read.
+        MalformedFileError: see `parse_json`; names the line.
+    """
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        if line.strip():
+            place = f"{file}: line {number}"
+            yield place, parse_json(line, place)
+
+
+def build(cls: type[Made], value: object, place: str) -> Made:
+    """A dataclass made of a JSON object, every member of the type that its field declares.
+
+    Members that the class does not know are passed over, so that files of later versions open.
+
+    Args:
+        cls: fields of str, bool, int, float, Literal, None, tuples of one type, dicts by text, and
+            other such dataclasses.
+        value: what was read.
+        place: where, for the message.
+
+    Raises:
+        MalformedFileError: names the first member that is missing or of another type.
+    """
+    members = _object(value, place)
+    found = {}
+    for name, wanted, needed in _members(cast(Any, cls)):
+        if name in members:
+            one = members[name]
+            simple = wanted is str and isinstance(one, str)  # most members of large files
+            found[name] = one if simple else _converted(one, wanted, f"{place}.{name}")
+        elif needed:
+            raise MalformedFileError(f"{place}.{name} is missing")
+    return cls(**found)
+
+
+@cache
+def _members(cls: type) -> tuple[tuple[str, Any, bool], ...]:
+    """Name, type and whether it has to be there, of each field."""
+    wanted = get_type_hints(cls)
+    return tuple(
+        (one.name, wanted[one.name], one.default is MISSING and one.default_factory is MISSING)
+        for one in fields(cls)
+    )
+
+
+def _converted(value: object, wanted: Any, place: str) -> object:  # noqa: ANN401 - any type hint
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in inner:
+            return None
+        return _converted(value, next(one for one in inner if one is not NoneType), place)
+    if origin is tuple:
+        listed = _list(value, place)
+        if inner[0] is str and all(isinstance(one, str) for one in listed):
+            return tuple(listed)
+        return tuple(_converted(one, inner[0], f"{place}[{row}]") for row, one in enumerate(listed))
+    if origin is dict:
+        named = _object(value, place).items()
+        return {name: _converted(one, inner[1], f"{place}.{name}") for name, one in named}
+    if origin is Literal:
+        if value in inner:
+            return value
+        raise _wrong(value, place, " or ".join(map(repr, inner)))
+    make = build if is_dataclass(wanted) else _scalar
+    return make(wanted, value, place)
+
+
+def _scalar(wanted: type, value: object, place: str) -> object:
+    if wanted in (str, bool) and isinstance(value, wanted):
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and abs(cast(float, value)) < LARGEST and math.isfinite(cast(float, value)):
+        if wanted is float:
+            return float(cast(float, value))
+        if wanted is int and isinstance(value, int):
+            return value
+    raise _wrong(value, place, _NAMES[wanted])
+
+
+def _object(value: object, place: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _wrong(value, place, "an object")
+    return value
+
+
+def _list(value: object, place: str) -> list[object]:
+    if not isinstance(value, list):
+        raise _wrong(value, place, "a list")
+    return value
+
+
+def _wrong(value: object, place: str, wanted: str) -> MalformedFileError:
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = "a deeply nested value"
+    shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
+    return MalformedFileError(f"{place} is {shown}, wanted {wanted}")
