@@ -1,14 +1,16 @@
 """Photos from files: whatever the file holds comes out as an upright RGB image, or as one reason.
 
 Every encoder sees the same pixels: EXIF orientation is applied, transparency is laid on white, the
-first frame of an animation counts, 16-bit greyscale is scaled to 8 bits. Colour profiles are
-ignored, as by the published code. PIL itself reads 16-bit colour as the high byte of each value
-(at most one level of 256 below the rounded value) and takes every CMYK JPEG for inverted, as Adobe
-writes them.
+first frame of an animation counts, unsigned 16-bit greyscale is scaled to 8 bits, and other
+greyscale beyond 8 bits is refused. An image that is cut off or damaged is accepted if at least half
+of its rows can be decoded. Colour profiles are ignored, as by the published code. PIL itself reads
+16-bit colour as the high byte of each value (at most one level of 256 below the rounded value) and
+takes every CMYK JPEG for inverted, as Adobe writes them.
 """
 
 import stat
 import warnings
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +19,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from epalm.errors import MediaError
+from epalm.media.damage import note_damage
+from epalm.media.image_salvage import Salvaged, salvage
+from epalm.media.png_chunks import without_damaged_metadata
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What PIL may try; its other readers run outside programs (EPS) or hold no photos."""
@@ -39,8 +44,15 @@ MAX_FILE_BYTES = 500_000_000
 """A larger file is not opened: some of PIL's readers take it into memory whole. Uncompressed, the
 largest accepted photo has 330 MB."""
 
+LEAST_SHARE = 0.5
+"""An image of which a smaller share of rows can be decoded is refused."""
+
 _STRIP_ROWS = 256
 """Rows converted at once where numpy needs more memory than the photo itself."""
+
+
+class _Refused(ValueError):
+    """An image that is whole, but not accepted."""
 
 
 class FilePart(Protocol):
@@ -85,12 +97,9 @@ def decode_photo(
         # PIL warns about odd metadata of photos that it decodes all the same.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(_source(path, part), formats=PHOTO_FORMATS) as image:
-                _check_size(image)
-                if draft_side is not None:
-                    image.draft("RGB", (draft_side, draft_side))
-                ImageOps.exif_transpose(image, in_place=True)
-                return _to_rgb(image)
+            return _decode(path, part, name=name, draft_side=draft_side)
+    except MediaError:
+        raise
     except UnidentifiedImageError as error:
         wanted = ", ".join(PHOTO_FORMATS)
         raise MediaError(f"{name}: not a photo, wanted one of {wanted}") from error
@@ -100,8 +109,44 @@ def decode_photo(
         raise MediaError(f"{name}: cannot be decoded ({reason})") from error
 
 
-def _source(path: Path, part: FilePart | None) -> Path | BytesIO:
-    return path if part is None else BytesIO(part.read(path))
+def _decode(path: Path, part: FilePart | None, *, name: str, draft_side: int | None) -> Image.Image:
+    source: Path | BytesIO = path if part is None else BytesIO(part.read(path))
+    with path.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        source = without_damaged_metadata(file) or source
+    if isinstance(source, BytesIO):
+        source.seek(0)
+    try:
+        with Image.open(source, formats=PHOTO_FORMATS) as image:
+            _check_size(image)
+            if draft_side is not None:
+                image.draft("RGB", (draft_side, draft_side))
+            return _upright_rgb(image)
+    except (_Refused, MemoryError):
+        raise
+    except Exception:
+        content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+        salvaged = salvage(content, _check_size)
+        if salvaged is None:
+            raise
+        _check_rows(salvaged, name)
+        return _upright_rgb(salvaged.image)
+
+
+def _check_rows(salvaged: Salvaged, name: str) -> None:
+    """Note that an image is incomplete.
+
+    Raises:
+        MediaError: more than half of its rows are missing.
+    """
+    found = f"{name}: damaged or cut off, {salvaged.rows} of {salvaged.image.height} rows"
+    if salvaged.rows < LEAST_SHARE * salvaged.image.height:
+        raise MediaError(f"{found} can be decoded")
+    note_damage(f"{found} can be decoded")
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    ImageOps.exif_transpose(image, in_place=True)
+    return _to_rgb(image)
 
 
 def check_file(path: Path) -> int:
@@ -131,12 +176,18 @@ def _check_size(image: Image.Image) -> None:
     width, height = image.size
     limit = MAX_PIXELS_WHOLE.get(image.format or "", MAX_PIXELS)
     if width * height > limit:
-        raise ValueError(f"{width} x {height} exceeds limit of {limit} pixels")
+        raise _Refused(f"{width} x {height} exceeds limit of {limit} pixels")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode == "I;16" or (image.mode == "I" and image.format == "PPM"):
         return _grey_16_to_8(image).convert("RGB")
+    if image.mode.startswith("I") or image.mode == "F":
+        kind = "floating-point" if image.mode == "F" else "signed or 32-bit"
+        raise _Refused(
+            f"its values are {kind} numbers, of which none is known to be white: save it with 8 or "
+            "16 bits"
+        )
     if image.has_transparency_data:
         return flatten(image if image.mode == "RGBA" else image.convert("RGBA"))
     # PIL would copy a photo that is RGB already.
@@ -153,8 +204,6 @@ def flatten(layer: Image.Image) -> Image.Image:
 def _grey_16_to_8(image: Image.Image) -> Image.Image:
     """Scale 0..65535 to 0..255; PIL's own conversion would cut every value at 255."""
     values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"{image.mode} greyscale beyond 16 bits has no defined range")
     scaled = np.empty(values.shape, dtype=np.uint8)
     for top in range(0, len(values), _STRIP_ROWS):
         strip = slice(top, top + _STRIP_ROWS)

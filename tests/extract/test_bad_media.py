@@ -31,9 +31,9 @@ def broken_files(folder: Path) -> dict[str, Path]:
     png = io.BytesIO()
     Image.fromarray(noise(200, 100)).save(png, "PNG")
     contents = {
-        "truncated.jpg": whole.getvalue()[: whole.tell() // 2],
+        "truncated.jpg": whole.getvalue()[: whole.tell() * 2 // 5],
         "header.jpg": whole.getvalue()[:20],
-        "truncated.png": png.getvalue()[: png.tell() // 2],
+        "truncated.png": png.getvalue()[: png.tell() * 2 // 5],
         "flipped.png": png.getvalue()[:400] + b"\0\0\0\0" + png.getvalue()[404:],
         "empty.jpg": b"",
         "text.jpg": b"this is no photo",
@@ -59,9 +59,9 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("truncated.jpg", "truncated"),
+        ("truncated.jpg", r"cut off, \d+ of \d+ rows"),
         ("header.jpg", "cannot be decoded|not a photo"),
-        ("truncated.png", "truncated"),
+        ("truncated.png", r"cut off, \d+ of \d+ rows"),
         ("flipped.png", "cannot be decoded"),
         ("empty.jpg", "the file is empty"),
         ("text.jpg", "not a photo, wanted one of JPEG, PNG"),

@@ -1,0 +1,187 @@
+"""An image that is cut off or damaged counts, and is noted, if half of its rows are there."""
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from epalm.errors import MediaError
+from epalm.media.damage import collect_damage
+from epalm.media.image_decode import decode_photo
+from tests.extract.containers import pictures
+
+SIDE = 128
+
+
+def picture() -> Image.Image:
+    """Blocks of chance colours with noise, so that no row is like another."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 40, (SIDE, SIDE, 3), dtype=np.uint8)
+    return Image.fromarray(pictures(1, width=SIDE, height=SIDE)[0] // 2 + noise)
+
+
+def encoded(kind: str, options: Mapping[str, object]) -> bytes:
+    out = io.BytesIO()
+    picture().save(out, kind, **options)
+    return out.getvalue()
+
+
+def decoded(path: Path) -> tuple[np.ndarray, list[str]]:
+    """(height, width, 3), and what was noted."""
+    with collect_damage() as notes:
+        return np.asarray(decode_photo(path), dtype=int), notes
+
+
+def test_a_jpeg_without_its_end_marker_is_decoded_whole(tmp_path: Path) -> None:
+    content = encoded("JPEG", {"quality": 90})
+    (tmp_path / "whole.jpg").write_bytes(content)
+    (tmp_path / "cut.jpg").write_bytes(content[:-2])
+    whole, nothing = decoded(tmp_path / "whole.jpg")
+    cut, notes = decoded(tmp_path / "cut.jpg")
+    assert (cut == whole).all()
+    assert nothing == []
+    assert notes == ["cut.jpg: damaged or cut off, 128 of 128 rows can be decoded"]
+
+
+BY_ROWS = {
+    "jpg": ("JPEG", {"quality": 90}),
+    "444.jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    "png": ("PNG", {}),
+    "bmp": ("BMP", {}),
+    "ppm": ("PPM", {}),
+    "tif": ("TIFF", {}),
+}
+
+
+@pytest.mark.parametrize("name", BY_ROWS)
+def test_rows_that_are_there_come_out_as_they_were(name: str, tmp_path: Path) -> None:
+    content = encoded(*BY_ROWS[name])
+    (tmp_path / f"whole.{name}").write_bytes(content)
+    whole, _ = decoded(tmp_path / f"whole.{name}")
+    (tmp_path / f"a.{name}").write_bytes(content[: len(content) * 3 // 4])
+    cut, notes = decoded(tmp_path / f"a.{name}")
+    there = (cut == whole).all(axis=(1, 2)).sum()
+    (note,) = notes
+    rows = int(note.split(", ")[1].split()[0])
+    assert note == f"a.{name}: damaged or cut off, {rows} of {SIDE} rows can be decoded"
+    assert abs(rows - there) <= 16  # one row of JPEG's blocks with halved colours
+    assert SIDE * 0.6 < rows < SIDE * 0.85
+    assert (cut == 0).all(axis=(1, 2)).sum() == pytest.approx(SIDE - rows, abs=1)
+
+
+@pytest.mark.parametrize("name", BY_ROWS)
+def test_less_than_half_of_the_rows_is_refused(name: str, tmp_path: Path) -> None:
+    content = encoded(*BY_ROWS[name])
+    path = tmp_path / f"a.{name}"
+    path.write_bytes(content[: len(content) * 2 // 5])
+    with pytest.raises(MediaError, match=rf"^a\.{name}: damaged or cut off, \d+ of 128 rows"):
+        decode_photo(path)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "JPEG2000"])
+def test_formats_that_do_not_tell_how_much_is_there_are_refused(kind: str, tmp_path: Path) -> None:
+    content = encoded(kind, {})
+    path = tmp_path / "a"
+    path.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(MediaError, match=r"^a: "):
+        decode_photo(path)
+
+
+def scan_starts(content: bytes) -> list[int]:
+    return [n for n in range(len(content) - 1) if content[n : n + 2] == b"\xff\xda"]
+
+
+def test_a_progressive_jpeg_counts_once_all_frequencies_of_its_brightness_are_there(
+    tmp_path: Path,
+) -> None:
+    """Libjpeg's scans: means; brightness 1-5; two colours; brightness 6-63; refinements."""
+    content = encoded("JPEG", {"quality": 90, "progressive": True})
+    starts = scan_starts(content)
+    (tmp_path / "whole.jpg").write_bytes(content)
+    whole, _ = decoded(tmp_path / "whole.jpg")
+    for number in range(5):
+        (tmp_path / "a.jpg").write_bytes(content[: starts[number] + 20])
+        with pytest.raises(MediaError, match=r"a\.jpg: cannot be decoded"):
+            decode_photo(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(content[: starts[5] + 20])
+    cut, notes = decoded(tmp_path / "a.jpg")
+    assert np.abs(cut - whole).mean() < 12 < np.abs(cut[::-1] - whole).mean()
+    assert len(notes) == 1
+    (tmp_path / "a.jpg").write_bytes(content[:-2])
+    assert (decoded(tmp_path / "a.jpg")[0] == whole).all()
+
+
+def with_chunk(content: bytes, kind: bytes, body: bytes, *, after: bytes, intact: bool) -> bytes:
+    """A PNG with one chunk more, behind the first one of that name."""
+    end = content.index(after) - 4
+    end += 12 + int.from_bytes(content[end : end + 4], "big")
+    checksum = zlib.crc32(kind + body) ^ (0 if intact else 1)
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
+    return content[:end] + chunk + content[end:]
+
+
+@pytest.mark.parametrize("after", [b"IHDR", b"IDAT"])
+@pytest.mark.parametrize("kind", [b"tEXt", b"iCCP", b"gAMA", b"eXIf"])
+def test_a_wrong_checksum_of_metadata_changes_nothing(
+    kind: bytes, after: bytes, tmp_path: Path
+) -> None:
+    content = encoded("PNG", {})
+    damaged = with_chunk(content, kind, b"Comment\0\0hello", after=after, intact=False)
+    (tmp_path / "a.png").write_bytes(damaged)
+    image, notes = decoded(tmp_path / "a.png")
+    assert (image == np.asarray(picture())).all()
+    assert notes == []
+
+
+@pytest.mark.parametrize("kind", ["IHDR", "PLTE", "IDAT", "IEND"])
+def test_a_wrong_checksum_of_pixels_or_palette_is_refused(kind: str, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    picture().quantize(16).save(out, "PNG")
+    content = bytearray(out.getvalue())
+    start = content.index(kind.encode()) - 4
+    length = int.from_bytes(content[start : start + 4], "big")
+    content[start + 8 + length] ^= 1
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(MediaError, match=f"a.png: cannot be decoded .*checksum of its '{kind}'"):
+        decode_photo(tmp_path / "a.png")
+
+
+def test_a_damaged_profile_or_text_after_the_pixels_of_a_cut_png_is_no_matter(
+    tmp_path: Path,
+) -> None:
+    content = encoded("PNG", {})
+    damaged = with_chunk(content, b"iCCP", b"x\0\0nothing", after=b"IHDR", intact=True)
+    (tmp_path / "a.png").write_bytes(damaged[:-60])
+    image, notes = decoded(tmp_path / "a.png")
+    assert (image[: SIDE // 2] == np.asarray(picture())[: SIDE // 2]).all()
+    assert len(notes) == 1
+
+
+GREY = np.arange(256, dtype=np.uint16).reshape(16, 16)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
+def test_unsigned_16_bit_grey_is_white_at_65535(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(GREY * 257).save(path)
+    image = np.asarray(decode_photo(path))
+    assert (image == GREY[..., None]).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reason"),
+    [(np.int32, "signed or 32-bit"), (np.float32, "floating-point")],
+)
+@pytest.mark.parametrize("largest", [1, 255, 65535, 1_000_000])
+def test_grey_of_which_white_is_not_known_is_refused(
+    dtype: type, reason: str, largest: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray((GREY * (largest / 255)).astype(dtype)).save(path)
+    with pytest.raises(MediaError, match=f"a.tif: cannot be decoded .its values are {reason}"):
+        decode_photo(path)
