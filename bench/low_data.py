@@ -20,8 +20,8 @@ from bench.rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
+from epalm.evaluate.preparation import Request as EvalRequest
 from epalm.evaluate.records import Evaluation, read_evaluation
-from epalm.evaluate.session import Request as EvalRequest
 from epalm.evaluate.session import evaluate
 from epalm.tasks.records import Example, Task
 from epalm.tasks.registry import load_task, resolve_data_root

@@ -10,8 +10,8 @@ from epalm.demo.dataset import write_dataset
 from epalm.demo.encoder import WEIGHTS
 from epalm.demo.modalities import Show
 from epalm.evaluate.pages import REPORT_FILE, Shown, write_comparison
+from epalm.evaluate.preparation import Request as EvalRequest
 from epalm.evaluate.records import Evaluation
-from epalm.evaluate.session import Request as EvalRequest
 from epalm.evaluate.session import evaluate
 from epalm.extract.plan import Settings, make_plan
 from epalm.extract.run import extract

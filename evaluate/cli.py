@@ -16,7 +16,6 @@ from epalm.console import (
     say_json,
     show_table,
 )
-from epalm.devices import pick_device
 from epalm.entries import TypedName
 from epalm.errors import UsageError
 from epalm.evaluate import report_cli, score_cli
@@ -102,8 +101,8 @@ def command(
     if not split:
         raise UsageError("which split? e.g. epalm-eval --split val")
     configure_logging(quiet=quiet)
+    from epalm.evaluate.preparation import Request, find_run, prepare
     from epalm.evaluate.protocol import Protocol
-    from epalm.evaluate.session import Request, evaluate, find_run
 
     request = Request(
         run=find_run(runs, run),
@@ -112,7 +111,7 @@ def command(
         features=features,
         data_root=data_root,
         dataset=TypedName(dataset),
-        device=pick_device(device),
+        device=device,
         batch_size=batch_size,
         blind=blind,
         limit=limit,
@@ -128,7 +127,11 @@ def command(
             answers=answers,
         ),
     )
-    finished = evaluate(request)
+    plan = prepare(request)
+
+    from epalm.evaluate.session import evaluate_prepared  # and torch, which takes seconds
+
+    finished = evaluate_prepared(plan)
     _show(finished, request.run, as_json=as_json)
     if skipped := len(finished.evaluation.skipped):
         from epalm.evaluate.records import summary_file

@@ -8,8 +8,10 @@ from torch import Tensor
 from epalm.cache.source import FeatureSource
 from epalm.console import progress
 from epalm.evaluate.groups import answer_types, question_types
+from epalm.evaluate.protocol import Way
 from epalm.evaluate.records import Answered
-from epalm.model.answering import Answer, Answerer, Questions, answer_all
+from epalm.model.answering import Answer, Answerer, Generator, Questions, answer_all
+from epalm.model.ranking import AnswerList, Ranker
 from epalm.model.saved import LoadedRun
 from epalm.tasks.records import Example
 
@@ -73,3 +75,11 @@ def _answered(examples: Sequence[Example], answers: Sequence[Answer]) -> tuple[A
         )
         for row, (example, answer) in enumerate(zip(examples, answers, strict=True))
     )
+
+
+def answerer(way: Way, run: LoadedRun) -> Answerer:
+    """What answers that way."""
+    if not way.answers:
+        return Generator(run.tokenizer, way.decoding)
+    template = run.record.model.text_template()
+    return Ranker(AnswerList.encode(run.tokenizer, template, way.answers))

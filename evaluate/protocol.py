@@ -13,10 +13,7 @@ from epalm.errors import (
     UnknownSplitError,
     UsageError,
 )
-from epalm.model.answering import Answerer, Generator
 from epalm.model.model_settings import Decoding
-from epalm.model.ranking import AnswerList, Ranker
-from epalm.model.saved import LoadedRun
 from epalm.tasks.records import Example, Task
 
 SHORT_NAMES = {
@@ -120,13 +117,6 @@ class Way:
     answers: tuple[str, ...] = ()
     words: str = ""
     suffix: str = ""
-
-    def answerer(self, run: LoadedRun) -> Answerer:
-        """What answers that way."""
-        if not self.answers:
-            return Generator(run.tokenizer, self.decoding)
-        template = run.record.model.text_template()
-        return Ranker(AnswerList.encode(run.tokenizer, template, self.answers))
 
 
 def describe(decoding: Decoding) -> str:

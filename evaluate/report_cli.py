@@ -47,10 +47,12 @@ def report(
     beside.
     """
     configure_logging(quiet=quiet)
-    from epalm.evaluate.pages import evaluated, write_page
-    from epalm.evaluate.session import find_run
+    from epalm.evaluate.preparation import find_run
 
     folder = find_run(runs, run)
+
+    from epalm.evaluate.pages import evaluated, write_page
+
     found = evaluated(folder)
     wanted = [one for one in found if split in ("", one.name)]
     if not wanted:
@@ -89,12 +91,16 @@ def compare(
     the task follow where there are some.
     """
     configure_logging(quiet=quiet)
+    from epalm.evaluate.preparation import named_on_the_command_line
+
+    named = [named_on_the_command_line(runs, name) for name in runs_named]
+
     from epalm.evaluate.compare import check_comparable
     from epalm.evaluate.pages import write_comparison
     from epalm.evaluate.records import make_place
-    from epalm.evaluate.selection import named_on_the_command_line, select
+    from epalm.evaluate.selection import select
 
-    shown = select([named_on_the_command_line(runs, name) for name in runs_named], split)
+    shown = select(named, split)
     check_comparable([one.evaluation for one in shown])
     if out:
         make_place(out)

@@ -6,24 +6,9 @@ from pathlib import Path
 
 from epalm.errors import MissingFileError
 from epalm.evaluate.pages import BLIND, Shown, evaluated, manner
-from epalm.evaluate.records import Evaluation, read_evaluation, summary_file
-from epalm.evaluate.session import find_run
+from epalm.evaluate.preparation import Named
+from epalm.evaluate.records import Evaluation, read_evaluation
 from epalm.model.run_record import RunRecord
-
-Named = tuple[Path, Path | None]
-"""A run's folder, and that of one of its evaluations where that was named."""
-
-
-def named_on_the_command_line(runs: Path, name: str) -> Named:
-    """What RUN or RUN/eval/FOLDER means.
-
-    Raises:
-        MissingFileError: there is no such run.
-    """
-    for folder in (Path(name), runs / name):
-        if folder.absolute().parent.name == "eval" and summary_file(folder).is_file():
-            return find_run(runs, str(folder.absolute().parents[1])), folder
-    return find_run(runs, name), None
 
 
 def select(named: Sequence[Named], split: str) -> list[Shown]:

@@ -15,8 +15,9 @@ from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, MalformedFileError, UsageError
 from epalm.evaluate.asked import about, asked_task, check_store, find_media, taught_split, transfer
+from epalm.evaluate.preparation import Request
 from epalm.evaluate.protocol import Protocol
-from epalm.evaluate.session import Request, evaluate
+from epalm.evaluate.session import evaluate
 from epalm.model.run_record import RunRecord
 from epalm.tasks.registry import load_task
 from tests.evaluate.helpers import TinyRun, evaluation, make_run, store_spec

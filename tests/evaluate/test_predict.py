@@ -10,8 +10,9 @@ import pytest
 
 from epalm.cache.create import create_store
 from epalm.errors import ModelError, UnknownKeyError
+from epalm.evaluate.preparation import Request
 from epalm.evaluate.protocol import Protocol
-from epalm.evaluate.session import Request, evaluate
+from epalm.evaluate.session import evaluate
 from tests.evaluate.helpers import TinyRun, make_run, store_spec
 
 

@@ -13,9 +13,10 @@ from epalm.errors import (
     UnknownSplitError,
     UsageError,
 )
+from epalm.evaluate.preparation import Request
 from epalm.evaluate.protocol import Protocol, Way, describe, frequent_answers, read_answers
 from epalm.evaluate.records import SCORES_FILE, Evaluation
-from epalm.evaluate.session import Request, evaluate
+from epalm.evaluate.session import evaluate
 from epalm.model.model_settings import Decoding
 from epalm.tasks.records import Example, Task
 from tests.evaluate.helpers import TinyRun, make_run

@@ -12,8 +12,9 @@ from epalm.cache.reader import open_store
 from epalm.errors import DataError, MissingFileError, UnknownSplitError, UsageError
 from epalm.evaluate import session
 from epalm.evaluate.pages import evaluated
+from epalm.evaluate.preparation import Request, find_run
 from epalm.evaluate.records import read_evaluation
-from epalm.evaluate.session import Finished, Request, evaluate, find_run
+from epalm.evaluate.session import Finished, evaluate
 from epalm.evaluate.submission import write_submission
 from epalm.metrics import exact
 from epalm.metrics.registry import load_metric
