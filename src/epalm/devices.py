@@ -23,7 +23,7 @@ def check_device_name(name: str) -> None:
     """
     if name != AUTO and not re.fullmatch(rf"({'|'.join(DEVICE_TYPES)})(:\d+)?", name):
         raise UsageError(
-            f"--device {name!r} is no device: wanted {AUTO}, {', '.join(DEVICE_TYPES)}, or one of "
+            f"--device {name} cannot be used: wanted {AUTO}, {', '.join(DEVICE_TYPES)}, or one of "
             "several such as cuda:1"
         )
 
