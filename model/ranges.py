@@ -39,6 +39,16 @@ DECODING_RANGES: Mapping[str, Range] = {
 }
 """Numbers of `epalm.model.model_settings.Decoding`, which are keys of recipes too."""
 
+MODEL_RANGES: Mapping[str, Range] = {
+    "encoder_width": Range(1, 1_000_000),
+    "cached": Range(1, 10_000),
+    "positions": Range(1, 1_000_000),
+    "prompt_length": Range(0, 65_536),
+    "text_step": Range(0, 1000, open_low=True),
+    "lm_dropout": Range(0, 1, open_high=True),
+}
+"""Numbers of `epalm.model.assembly.ModelSettings`; some are keys of recipes too."""
+
 
 def check_ranges(
     values: object, ranges: Mapping[str, Range], kind: type[UsageError] = UsageError

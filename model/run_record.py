@@ -7,10 +7,12 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from epalm.errors import MalformedFileError, MissingFileError
+from epalm.json_fields import from_json
 from epalm.model.model_settings import Decoding, ModelSettings
+from epalm.model.ranges import MODEL_RANGES, check_ranges
 
 RECORD_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
@@ -91,11 +93,9 @@ class RunRecord:
                 f"{folder} holds no {RECORD_FILE}: give --run a folder that epalm-train made"
             )
         try:
-            fields: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            settings = fields["model"]
-            settings["blocks"] = tuple(settings.get("blocks", ()))
-            fields["model"] = ModelSettings(**settings)
-            fields["decoding"] = Decoding(**fields["decoding"])
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError) as error:
+            fields = json.loads(file.read_text(encoding="utf-8"))
+            record = from_json(cls, fields)
+            check_ranges(record.model, MODEL_RANGES)
+            return record
+        except (ValueError, RecursionError) as error:
             raise MalformedFileError(f"{file} is no run record of this version: {error}") from error

@@ -7,18 +7,20 @@ from epalm.model.model_settings import PRECISION_NAMES
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Task
 from epalm.train.recipe import Recipe
+from epalm.train.run_folder import check_name
 
 
-def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str) -> None:
+def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run: str) -> None:
     """Refuse names that nothing goes by, and a store that the recipe does not want.
 
     Raises:
-        UsageError: no such type of device.
+        UsageError: no such type of device, or no folder can have the run's name.
         RecipeError: no such precision.
         UnknownSplitError: the task has no such split.
         CacheMismatchError: see `check_store`.
         UsageError: the store lacks a block that the recipe uses.
     """
+    check_name(run)
     check_device_name(device)
     if recipe.lm_precision not in PRECISION_NAMES:
         raise RecipeError(

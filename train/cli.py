@@ -1,5 +1,6 @@
 """`epalm-train`: stage two on the command line."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,10 +110,12 @@ def command(
     from epalm.cache.store import Store
     from epalm.train.asked import asked_task
     from epalm.train.checks import check_names
+    from epalm.train.launchers import check_launcher
     from epalm.train.ranges import check_options
     from epalm.train.recipe import amount_of_data, default_recipe, load_recipe
     from epalm.train.run_folder import default_name
 
+    check_launcher(os.environ)
     check_options(seed=seed, limit=limit)
     spec = Store.open(features).spec
     wanted, root = asked_task(TypedName(task), spec, data_root)
@@ -132,7 +135,7 @@ def command(
     ]
     settings = load_recipe(recipe_name, overrides)
     folder = name or default_name(wanted.name, spec, settings.lm, settings.variant, blind=blind)
-    check_names(settings, wanted, spec, device=device)
+    check_names(settings, wanted, spec, device=device, run=Path(folder).name)
 
     # torch and transformers take seconds to import: every mistake that can be found without them
     # has been found above.

@@ -15,8 +15,9 @@ from epalm.model.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.saved import save_adapter
 from epalm.tasks.records import Kind, Task
 from epalm.train.checks import check_store
+from epalm.train.claim import claimed
 from epalm.train.recipe import Recipe, load_recipe
-from epalm.train.run_folder import default_name, open_run_folder, write_card
+from epalm.train.run_folder import default_name, write_card, writes_named
 from epalm.train.strict_toml import Change
 
 logger = logging.getLogger(__name__)
@@ -108,9 +109,11 @@ def import_checkpoint(request: Import) -> RunRecord:
         frozen=frozen,
     )
     folder = request.runs / name
-    open_run_folder(folder, record, recipe.to_toml(), fresh=request.fresh)
-    save_adapter(model, folder / ADAPTER_FILE)
-    write_card(folder, record, {"imported from": request.checkpoint.name})
+    with claimed(folder, fresh=request.fresh) as claim:
+        claim.open(record, recipe)
+        with writes_named(folder):
+            save_adapter(model, folder / ADAPTER_FILE)
+        write_card(folder, record, {"imported from": request.checkpoint.name})
     logger.info("%s: %d tensors, %s", folder, len(released.tensors), recipe.variant)
     logger.info("%s", model.plan)
     return record

@@ -5,7 +5,7 @@ Upper bounds only keep out what can be nothing but a mistake: no published run c
 
 from collections.abc import Mapping
 
-from epalm.model.ranges import DECODING_RANGES, Range, check_range
+from epalm.model.ranges import DECODING_RANGES, MODEL_RANGES, Range, check_range
 
 RATE = Range(0, 1000)
 """Of learning rates that may be 0."""
@@ -18,9 +18,7 @@ SEED = Range(0, 10**12)
 
 RECIPE_RANGES: Mapping[str, Range] = {
     **DECODING_RANGES,
-    "prompt_length": Range(0, 65_536),
-    "text_step": Range(0, 1000, open_low=True),
-    "lm_dropout": Range(0, 1, open_high=True),
+    **{name: MODEL_RANGES[name] for name in ("prompt_length", "text_step", "lm_dropout")},
     "recompute_layers": Range(0, 10_000),
     "epochs": Range(0, 1_000_000, open_low=True),
     "batch_size": Range(0, 1_000_000, open_low=True),

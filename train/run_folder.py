@@ -1,12 +1,14 @@
-"""Run folders: their names, what they record, and when one may be continued."""
+"""Run folders: their names, what they record, and on which store one is resumed."""
 
-import importlib.metadata
-import json
-import shutil
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unicodedata import category
 
+from epalm.cache.durable import write_file
 from epalm.cache.spec import StoreSpec
-from epalm.errors import CacheMismatchError, UsageError
+from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
 from epalm.model.run_record import RunRecord
 from epalm.model.variants import find_variant
 
@@ -14,8 +16,11 @@ RECIPE_FILE = "recipe.toml"
 VERSIONS_FILE = "versions.json"
 CARD_FILE = "README.md"
 
-RECORDED_PACKAGES = ("epalm", "torch", "transformers", "numpy", "zarr")
-"""Packages whose versions a run records."""
+NAME_BYTES = 255
+"""Longest name of a file on Linux and macOS."""
+
+KEPT_CHARACTERS = 60
+"""Of the run's name in the names of temporary folders, at most 4 bytes each."""
 
 
 def default_name(task: str, spec: StoreSpec, lm: str, variant: str, *, blind: bool) -> str:
@@ -23,6 +28,22 @@ def default_name(task: str, spec: StoreSpec, lm: str, variant: str, *, blind: bo
     named = task if spec.dataset in task else f"{spec.dataset}-{task}"
     parts = [Path(named).name, spec.encoder, Path(lm).name, variant]
     return "_".join(parts + ["blind"] * blind).replace("/", "-").replace(":", "-")
+
+
+def check_name(name: str) -> None:
+    """Refuse a run's name that no folder can have.
+
+    Raises:
+        UsageError: it is too long or has control characters.
+    """
+    size = len(os.fsencode(name))
+    if size > NAME_BYTES:
+        raise UsageError(
+            f"the run's name has {size} bytes, a folder's may have {NAME_BYTES}: give a shorter "
+            f"--name (found {name[:KEPT_CHARACTERS]!r}...)"
+        )
+    if name in ("", ".", "..") or any(category(letter) in ("Cc", "Cs") for letter in name):
+        raise UsageError(f"{name!r} cannot be a run's name: give another --name")
 
 
 def earlier_run(folder: Path, spec: StoreSpec, *, fresh: bool) -> RunRecord | None:
@@ -38,7 +59,7 @@ def earlier_run(folder: Path, spec: StoreSpec, *, fresh: bool) -> RunRecord | No
     """
     if fresh or not (folder / RECIPE_FILE).is_file():
         return None
-    record = RunRecord.load(folder)
+    record = recorded_run(folder)
     found = spec.comparable()
     differing = record.differing(found, found.keys() | record.store.keys())
     if differing:
@@ -49,30 +70,35 @@ def earlier_run(folder: Path, spec: StoreSpec, *, fresh: bool) -> RunRecord | No
     return record
 
 
-def open_run_folder(folder: Path, record: RunRecord, recipe: str, *, fresh: bool) -> None:
-    """Create the folder, or check that it holds the same run so that it can go on.
-
-    Args:
-        folder: runs/<name>.
-        record: what the run is.
-        recipe: the resolved recipe as TOML.
-        fresh: delete what is there.
+def recorded_run(folder: Path) -> RunRecord:
+    """What a run that is to be resumed has recorded.
 
     Raises:
-        UsageError: the folder holds a run of other settings, or something else.
+        RunFolderError: its run.json is missing or damaged.
     """
-    if fresh and (folder / RECIPE_FILE).is_file():
-        shutil.rmtree(folder)
-    if (folder / RECIPE_FILE).is_file():
-        _check_same(folder, record, recipe)
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} exists and holds no run: choose another --name")
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
-    (folder / VERSIONS_FILE).write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
-    record.save(folder)
-    (folder / RECIPE_FILE).write_text(recipe, encoding="utf-8")
+    try:
+        return RunRecord.load(folder)
+    except DataError as error:
+        raise RunFolderError(
+            f"{folder} cannot be resumed ({error}): start over with --fresh"
+        ) from error
+
+
+@contextmanager
+def writes_named(folder: Path) -> Iterator[None]:
+    """Turn the file system's refusal to write a run's files into one error.
+
+    Raises:
+        RunFolderError: names the folder and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunFolderError(
+            f"{folder} could not be written ({reason}): make room or give an --out that can be "
+            "written, and run the same command again; the last whole checkpoint is kept"
+        ) from error
 
 
 def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
@@ -100,16 +126,5 @@ def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
         f"{table}\n\n`adapter.safetensors` holds the trained tensors, `recipe.toml` "
         "every setting, `run.json` what evaluation needs to build the model again.\n"
     )
-    (folder / CARD_FILE).write_text(text, encoding="utf-8")
-
-
-def _check_same(folder: Path, record: RunRecord, recipe: str) -> None:
-    found = RunRecord.load(folder)
-    same_recipe = (folder / RECIPE_FILE).read_text(encoding="utf-8") == recipe
-    if found != record or not same_recipe:
-        differing = [name for name, value in vars(record).items() if vars(found)[name] != value]
-        what = ", ".join(differing + ["recipe.toml"] * (not same_recipe))
-        raise UsageError(
-            f"{folder} holds a run with other settings ({what} differ): "
-            "choose another --name, or start over with --fresh"
-        )
+    with writes_named(folder):
+        write_file(folder / CARD_FILE, text)

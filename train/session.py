@@ -19,6 +19,7 @@ from epalm.model.recompute import recompute_last
 from epalm.model.run_record import RunRecord
 from epalm.train.checkpoint import Progress
 from epalm.train.checks import check_store
+from epalm.train.claim import Claim, claimed
 from epalm.train.data import Data, open_data
 from epalm.train.fit import Run, fit
 from epalm.train.loader import Loader
@@ -26,7 +27,7 @@ from epalm.train.parallel import lost_processes_named
 from epalm.train.planning import describe, make_setup
 from epalm.train.request import Request
 from epalm.train.room import fitting_texts
-from epalm.train.run_folder import open_run_folder, write_card
+from epalm.train.run_folder import write_card
 from epalm.train.sharding import check_share, idle_batch, layer_sharder
 from epalm.train.text_states import check_apart, open_text_states
 from epalm.train.texts import Texts
@@ -36,7 +37,20 @@ logger = logging.getLogger(__name__)
 
 
 def train(request: Request) -> RunRecord:
-    """Train, or go on with, a run; see `epalm.train.fit.fit` for what is raised."""
+    """Train a run, or resume it.
+
+    Raises:
+        RunFolderError: another process trains in the run's folder, or it cannot be written.
+        TrainingError: see `epalm.train.fit.fit`, as `Stopped`.
+    """
+    if not request.group.leads:
+        return _train(request, None)
+    with claimed(request.folder, fresh=request.fresh) as claim:
+        return _train(request, claim)
+
+
+def _train(request: Request, claim: Claim | None) -> RunRecord:
+    """Train; `claim` is that of the process which writes the run's folder."""
     group = request.group
     store = Store.open(request.features)
     spec = store.spec
@@ -52,8 +66,8 @@ def train(request: Request) -> RunRecord:
     model, tokenizer = build_model(settings, request.device, shard=shard)
     _prepare_layers(model, request)
     record = _record(request, settings, model, spec=spec, data=data)
-    if group.leads:
-        open_run_folder(request.folder, record, request.recipe.to_toml(), fresh=request.fresh)
+    if claim:
+        claim.open(record, request.recipe)
     group.gather(None)
     _announce(record, model, len(data.train), len(data.val))
     run = Run(

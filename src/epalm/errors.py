@@ -11,6 +11,7 @@
     ├── MissingToolError         1   a program or optional package that must be installed first
     ├── ModelError               1   an encoder or a language model cannot be loaded or used
     ├── TrainingError            1   the loss became non-finite, nothing to train on, ...
+    ├── RunFolderError           1   a run's folder is in use, damaged, or cannot be written
     ├── StoreError               1   a feature store
     │   ├── UnfinishedStoreError 3   ... still misses shards: run the same extraction again
     │   ├── CacheMismatchError   4   ... was made with other settings than the ones asked for
@@ -69,6 +70,10 @@ class ModelError(EpalmError):
 
 class TrainingError(EpalmError):
     """Training cannot go on."""
+
+
+class RunFolderError(EpalmError):
+    """A run's folder is in use by another process, damaged, or cannot be written."""
 
 
 class StoreError(EpalmError):
