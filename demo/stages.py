@@ -128,7 +128,11 @@ def train_run(place: Place, contestant: Contestant) -> float:
         Trained parameters as a share of these and the language model's.
     """
     show = place.show
-    changes = {"lm": str(LANGUAGE_MODEL), "encoder": show.encoder, "variant": contestant.variant}
+    changes = {
+        "lm": str(LANGUAGE_MODEL),
+        "encoder": str(show.encoder),
+        "variant": contestant.variant,
+    }
     recipe = load_recipe(str(show.recipe), [*changes.items()])
     record = train(
         TrainRequest(
