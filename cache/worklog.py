@@ -1,15 +1,18 @@
 """What making a store took: a log beside it, since its own bytes tell nothing of their making.
 
-Each process that encoded something adds a line to `<store>.log.jsonl`. Stores behind a URL have no
-log.
+Each process that encoded something adds a line to `<store>.log.jsonl`, and to
+`<store>.incomplete.txt` one for each medium of which a part is missing. Stores behind a URL have
+neither.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from epalm.checked_json import build, read_json_lines
 from epalm.errors import MalformedFileError
+from epalm.terminal import visible
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,24 @@ def note_work(store: str, work: Work) -> None:
             log.write(json.dumps(asdict(work)) + "\n")
 
 
+def incomplete_file(store: str) -> Path | None:
+    """The list of media of which a part is missing; None for a URL."""
+    return None if "://" in store else Path(f"{store.rstrip('/')}.incomplete.txt")
+
+
+def note_incomplete(store: str, notes: Iterable[str]) -> None:
+    """Add a line for each note."""
+    file = incomplete_file(store)
+    if file:
+        with file.open("a", encoding="utf-8", errors="backslashreplace") as listed:
+            listed.writelines(f"{visible(note)}\n" for note in notes)
+
+
 def forget_work(store: str) -> None:
     """Delete the log of a store that is made anew."""
-    file = log_file(store)
-    if file:
-        file.unlink(missing_ok=True)
+    for file in (log_file(store), incomplete_file(store)):
+        if file:
+            file.unlink(missing_ok=True)
 
 
 def read_work(store: str) -> Work | None:

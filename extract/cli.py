@@ -204,6 +204,7 @@ def _extract(
     from epalm.cache.store import Store
     from epalm.cache.worklog import forget_work
     from epalm.extract import changes, plan, run, summary
+    from epalm.extract.incomplete import incomplete_listed
 
     planned = plan.make_plan(settings)
     present = Store.at(planned.out, planned.store_format)
@@ -211,15 +212,16 @@ def _extract(
         delete_store(present)
         forget_work(planned.out)
     store = create_store(planned.out, planned.spec, planned.keys, store_format=planned.store_format)
-    report = run.extract(
-        planned.encoder,
-        planned.items,
-        store,
-        pace=planned.pace,
-        share=planned.share,
-        root=planned.root,
-        again=changes.shards_to_make_again(planned, store, changed_media),
-    )
+    with incomplete_listed(planned.out):
+        report = run.extract(
+            planned.encoder,
+            planned.items,
+            store,
+            pace=planned.pace,
+            share=planned.share,
+            root=planned.root,
+            again=changes.shards_to_make_again(planned, store, changed_media),
+        )
     summary.note_report(report, planned, settings.device)
     say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))
     if report.failed:

@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from torch import Tensor
 from epalm.errors import MediaError
 from epalm.extract.encoder import Loader
 from epalm.extract.processes import Worker
+from epalm.media.damage import collect_damage, note_damage
 from epalm.tasks.records import MediaItem
 
 PREFETCH_BATCHES = 2
@@ -68,6 +69,7 @@ class LoadedBatch:
         inputs: (B, ...) the decoded media, in the order of `rows`; None if there is none.
         errors: key -> reason, for media that cannot be decoded.
         media: how many media have their view 0 among the requests.
+        notes: on files of which a part is missing, where a worker process has collected them.
     """
 
     rows: list[int]
@@ -75,6 +77,7 @@ class LoadedBatch:
     inputs: Tensor | None
     errors: dict[str, str]
     media: int
+    notes: Sequence[str] = ()
 
 
 Decode = Callable[[Request], Tensor | str]
@@ -100,7 +103,8 @@ def load_batches(
             thread only, where signals arrive.
 
     Yields:
-        One batch per sequence of requests.
+        One batch per sequence of requests. What the decoders note on damaged files is noted in this
+        process (`epalm.media.damage`).
 
     Raises:
         MediaError: no worker process can be started.
@@ -151,6 +155,7 @@ class _Crew:
                 loaded = self._after_death(turn, requests)
             self.waiting.popleft()
             self._refill(batches, turns)
+            _pass_on(loaded.notes)
             yield loaded
 
     def _refill(self, batches: Iterator[Sequence[Request]], turns: Iterator[int]) -> None:
@@ -195,6 +200,7 @@ class _Suspect:
             started = time.monotonic()
             loaded = self.worker.receive()
             if loaded is not None:
+                _pass_on(loaded.notes)
                 return (
                     loaded.errors[request.item.key] if loaded.inputs is None else loaded.inputs[0]
                 )
@@ -208,6 +214,11 @@ class _Suspect:
                 return (
                     f"{name}: {_late(self.seconds) if late else f'the decoder crashed ({ending})'}"
                 )
+
+
+def _pass_on(notes: Sequence[str]) -> None:
+    for note in notes:
+        note_damage(note)
 
 
 def _ending(exit_code: int) -> str:
@@ -255,7 +266,9 @@ def _load_watched(requests: Sequence[Request], *, load: Loader, seconds: float) 
             return _decode(request, load=load, seconds=seconds)
 
         try:
-            return _load_batch(requests, decode=decode)
+            with collect_damage() as notes:
+                loaded = _load_batch(requests, decode=decode)
+            return replace(loaded, notes=notes)
         finally:
             faulthandler.cancel_dump_traceback_later()
 

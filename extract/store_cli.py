@@ -201,9 +201,10 @@ def retry_failed(
     """Encode again the records that failed, and nothing else."""
     from epalm.cache.store import Store
     from epalm.extract import retry, summary
+    from epalm.extract.incomplete import incomplete_listed
 
     configure_logging(quiet=quiet)
-    with stoppable():
+    with stoppable(), incomplete_listed(location):
         report = retry.retry_failed(
             Store.open(location),
             encoder=TypedName(encoder),

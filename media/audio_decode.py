@@ -21,6 +21,7 @@ from av.container import InputContainer
 
 from epalm.errors import MediaError
 from epalm.media.av_container import frames_of, open_container
+from epalm.media.damage import note_damage
 from epalm.media.image_decode import check_file
 
 SOUND_POLICY = "as stored, damaged packets left out, at least half of what the header promises"
@@ -50,6 +51,9 @@ MAX_VALUES = 60_000_000
 
 LEAST_SHARE = 0.5
 """A file of which less can be decoded is refused, as a share of what its header promises."""
+
+NOTED_SECONDS = 0.1
+"""What may be missing without a note: headers count the samples that some codecs add."""
 
 _CUT = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """How libsndfile says that a file ends before its samples do: bytes promised, bytes there."""
@@ -93,7 +97,7 @@ def decode_sound(path: Path, *, seconds: float) -> Sound:
     check_file(path)
     try:
         reading = _read(path, seconds)
-        _check(reading, seconds)
+        _check(reading, seconds, name=path.name)
     except (av.InvalidDataError, av.ArgumentError, av.error.EOFError) as error:
         wanted = ", ".join(SOUND_FORMATS)
         raise MediaError(
@@ -122,8 +126,8 @@ def _read(path: Path, seconds: float) -> _Reading:
     return _read_with_ffmpeg(path, seconds)
 
 
-def _check(reading: _Reading, seconds: float) -> None:
-    """Refuse what is no recording.
+def _check(reading: _Reading, seconds: float, *, name: str) -> None:
+    """Refuse what is no recording, and note what is not all of one.
 
     Raises:
         ValueError: too few samples, or some that are no numbers.
@@ -135,6 +139,8 @@ def _check(reading: _Reading, seconds: float) -> None:
         raise ValueError(
             f"{count / rate:.2f} of {wanted / rate:.2f} seconds can be decoded, less than half"
         )
+    if count < wanted - NOTED_SECONDS * rate:
+        note_damage(f"{name}: {count / rate:.2f} of {wanted / rate:.2f} seconds can be decoded")
     strange = ~np.isfinite(samples)
     if strange.any():
         first = int(strange.any(axis=0).argmax()) / rate

@@ -27,7 +27,10 @@ from tests.extract.helpers import (
     tree_bytes,
 )
 
-GOOD, BROKEN = 68, {"cut.jpg": "truncated", "text.jpg": "not a photo", "gone.jpg": "no such file"}
+GOOD, BROKEN = (
+    68,
+    {"cut.jpg": "damaged or cut off", "text.jpg": "not a photo", "gone.jpg": "no such file"},
+)
 
 
 @pytest.fixture(autouse=True)
@@ -348,3 +351,24 @@ def test_a_slow_precision_is_extracted_in_with_one_warning_that_names_fp32(
     rounded = cls(Path("a.zarr")).astype(float)
     np.testing.assert_allclose(rounded, cls(Path("b.zarr")).astype(float), atol=0.1)
     assert (rounded != cls(Path("b.zarr"))).any()
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_media_encoded_although_a_part_is_missing_are_said_and_listed(
+    workers: str, command: Command, album: Path, tmp_path: Path
+) -> None:
+    for name in ("3.png", "9.png"):
+        save_photo(album / "whole.jpg", width=64, height=64)
+        (album / name).write_bytes((album / "whole.jpg").read_bytes()[:-2])
+    done = command("--out", "a.zarr", "--views", "2", "--workers", workers)
+    notes = [
+        f"{name}: damaged or cut off, 64 of 64 rows can be decoded" for name in ("3.png", "9.png")
+    ]
+    listed = tmp_path / "a.zarr.incomplete.txt"
+    assert sorted(listed.read_text().splitlines()) == notes
+    assert "encoded although damaged or cut off: 2, e.g." in done.err
+    assert notes[0] in done.err
+    assert "a.zarr.incomplete.txt" in done.err
+    assert not {"3.png", "9.png"} & Store.open("a.zarr").failed().keys()
+    command("--out", "a.zarr", "--fresh", "--limit", "3")
+    assert not listed.exists()
