@@ -8,6 +8,8 @@ import numpy as np
 
 from epalm.cache.create import create_store
 from epalm.cache.layout import Tokens
+from epalm.cache.media_check import read_media_record
+from epalm.cache.media_record import UNKNOWN, MediaRecord
 from epalm.cache.memory import load_shard
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
@@ -74,8 +76,35 @@ def _copy(sources: Sequence[Store], target: Store, *, tick: Ticker) -> None:
         tokens = _merge_views([reader.read(rows) for reader in readers])
         keys = target.keys[rows.start : rows.stop]
         errors = {key: failed[key] for key in keys if key in failed}
-        target.write(shard, np.ascontiguousarray(tokens[:, :, places]), errors)
+        media = _merge_media([_media_of(source, rows) for source in sources])
+        target.write(shard, np.ascontiguousarray(tokens[:, :, places]), errors, media=media)
         tick(len(rows))
+
+
+def _media_of(store: Store, rows: range) -> MediaRecord:
+    """What was recorded of the media files of consecutive rows."""
+    spec = store.spec
+    record = MediaRecord.unknown(len(rows), hashed=spec.content_hash)
+    for shard in range(rows.start // spec.shard_rows, (rows.stop - 1) // spec.shard_rows + 1):
+        held = spec.rows_of(shard)
+        common = range(max(rows.start, held.start), min(rows.stop, held.stop))
+        if found := read_media_record(store, shard):
+            own = found.take([row - held.start for row in common])
+            record.put([row - rows.start for row in common], own)
+    return record
+
+
+def _merge_media(parts: Sequence[MediaRecord]) -> MediaRecord | None:
+    """What all parts agree on; None if that is nothing."""
+    merged = MediaRecord.unknown(
+        len(parts[0]), hashed=all(part.hashes is not None for part in parts)
+    )
+    same = np.ones(len(merged), np.bool_)
+    for part in parts[1:]:
+        same &= (part.names == parts[0].names) & (part.numbers == parts[0].numbers).all(axis=1)
+    agreed = np.flatnonzero(same)
+    merged.put(agreed, parts[0].take(agreed))
+    return None if (merged.sizes == UNKNOWN).all() else merged
 
 
 class _Rows:
@@ -149,6 +178,7 @@ def _merged_spec(sources: Sequence[Store], layers: Sequence[int]) -> StoreSpec:
         layers=tuple(layer for layer in spec.layers if layer in layers) if layers else spec.layers,
         views=sum(counts) - len(sources) + 1,
         fingerprint=fingerprint,
+        content_hash=all(source.spec.content_hash for source in sources),
     )
     return replace(changed, shard_rows=fit_shard_rows(changed.count, changed.row_bytes))
 

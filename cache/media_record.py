@@ -103,7 +103,7 @@ class MediaRecord:
         hashes = None if self.hashes is None else self.hashes[rows]
         return MediaRecord(self.names[rows], self.numbers[rows], hashes)
 
-    def put(self, rows: Sequence[int] | slice, other: "MediaRecord") -> None:
+    def put(self, rows: Sequence[int] | NDArray[np.intp], other: "MediaRecord") -> None:
         """Replace some rows; hashes are kept if both records have them."""
         self.names[rows] = other.names
         self.numbers[rows] = other.numbers

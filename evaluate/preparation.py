@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from epalm.cache.media_check import warn_of_changes
 from epalm.cache.plan import AUTO
 from epalm.cache.reader import open_reader
 from epalm.cache.source import FeatureSource
@@ -163,6 +164,8 @@ def prepare(request: Request) -> Prepared:
     keys = [example.key for example in asked]
     source = open_reader(store, reader=request.reader, keys=keys, views=1, task=task.name)
     examples = _encodable(asked, source)
+    rows = source.rows([example.key for example in examples])
+    warn_of_changes(store, rows, root=str(root), seed=record.seed)
     blind = request.blind or record.blind
     named = about(request.task, task, record, store.spec, features)
     folder = request.run / "eval" / folder_name(request, way, about=named, blind=blind)

@@ -41,6 +41,7 @@ class Inspection:
         settings: every field that decides what the vectors are, and where they came from.
         shards: number of shards.
         missing: shards without a commit record.
+        media_records: what finished shards say of their media files.
         failed: records without vectors.
         bytes: of all vectors.
         stream_bytes: of memory that training takes which reads them in shuffled blocks, one view
@@ -52,6 +53,7 @@ class Inspection:
     settings: dict[str, str]
     shards: int
     missing: list[int]
+    media_records: str
     failed: int
     bytes: int
     stream_bytes: int
@@ -82,6 +84,7 @@ def inspect(store: Store, *, rows: int) -> Inspection:
         settings={**spec.comparable(), "tasks": ", ".join(spec.tasks), **origin},
         shards=spec.shards,
         missing=missing,
+        media_records=_media_records(store, missing),
         failed=len(store.failed()),
         bytes=spec.nbytes,
         stream_bytes=pool_bytes(need, fit_pool(need, ram=2 * spec.nbytes)),
@@ -95,6 +98,7 @@ def tables(found: Inspection) -> Iterator[Table]:
     for name, value in sorted(found.settings.items()):
         settings.add_row(name, value)
     settings.add_section()
+    settings.add_row("media records", found.media_records)
     settings.add_row("shards", f"{found.shards}, {len(found.missing)} missing")
     settings.add_row("failed records", str(found.failed))
     settings.add_row("vectors", f"{byte_size(found.bytes)}, as much in memory with --reader ram")
@@ -106,6 +110,15 @@ def tables(found: Inspection) -> Iterator[Table]:
             norms = "  ".join(f"{norm:.2f}" for norm in row.norms)
             rows.add_row(row.key, norms or f"failed: {row.error}")
         yield rows
+
+
+def _media_records(store: Store, missing: list[int]) -> str:
+    present = set(range(store.spec.shards)) - set(missing)
+    known = sum(store.media_name(shard) in store.record(shard).files for shard in present)
+    if not known:
+        return "none: unknown whether media files changed"
+    columns = "size, time, SHA-256" if store.spec.content_hash else "size, time"
+    return columns if known == len(present) else f"{columns} (of {known} shards)"
 
 
 def _rows(store: Store, missing: list[int], *, count: int) -> list[Row]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from epalm.cache.blind import BlindSource
+from epalm.cache.media_check import warn_of_changes
 from epalm.cache.order import Order
 from epalm.cache.plan import TRAIN_READERS, Budget, Choice, choose_reader, ram_budget
 from epalm.cache.reader import Selection, index_store, select
@@ -61,6 +62,9 @@ def open_data(request: Request, store: Store) -> Data:
     train_examples, val_examples, selection = select_data(request, store)
     source, order = _open_source(request, selection)
     groups = [[example.key for example in part] for part in (train_examples, val_examples)]
+    if request.group.leads:
+        rows = selection.index.rows([key for group in groups for key in group])
+        warn_of_changes(store, rows, root=str(request.data_root), seed=request.seed)
     if request.blind:
         source = BlindSource(source, groups, request.seed)
     drawn = draw_validation(val_examples, request.recipe, request.seed)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from epalm.cache.create import create_store
+from epalm.cache.media_record import MediaFile, describe_files
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 
@@ -45,6 +46,19 @@ def fill(store: Store, shards: Iterable[int] | None = None) -> Store:
 
 def finished(location: str | Path, **changes: object) -> Store:
     store = fill(create_store(location, spec(**changes), KEYS))
+    store.finish()
+    return store
+
+
+def describe_media(location: str | Path, root: Path) -> Store:
+    """Give a finished store media records of the files below `root` that its keys name."""
+    store = Store.open(location)
+    for number in range(store.spec.shards):
+        rows, errors = store.spec.rows_of(number), store.record(number).errors
+        files = [MediaFile(str(root / key), key) for key in store.keys[rows.start : rows.stop]]
+        found = shard(store, number)
+        store.withdraw(number)
+        store.write(number, found, errors, media=describe_files(files, hashed=False))
     store.finish()
     return store
 

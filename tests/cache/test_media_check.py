@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from epalm.cache import media_check
+from epalm.cache.convert import convert
 from epalm.cache.create import create_store
 from epalm.cache.media_check import (
     CHANGED,
@@ -43,13 +44,20 @@ def files(root: Path) -> list[MediaFile]:
     return [MediaFile(str(root / name), name) for name in NAMES]
 
 
-def filled(location: str | Path, root: Path, *, content_hash: bool = False) -> Store:
-    store = create_store(location, spec(content_hash=content_hash), KEYS)
+def silent(count: int, note: str = "") -> None:
+    """A ticker that shows nothing."""
+
+
+def filled(
+    location: str | Path, root: Path, *, content_hash: bool = False, **changes: object
+) -> Store:
+    store = create_store(location, spec(content_hash=content_hash, **changes), KEYS)
+    values = tokens(**changes)
     described = describe_files(files(root), hashed=content_hash)
     for shard in store.missing():
         rows = store.spec.rows_of(shard)
         own = described.take(list(rows))
-        store.write(shard, tokens()[rows.start : rows.stop], {}, media=own)
+        store.write(shard, values[rows.start : rows.stop], {}, media=own)
     store.finish()
     return store
 
@@ -191,6 +199,31 @@ def test_of_an_older_store_nothing_is_known(root: Path) -> None:
     store.place.put(store.name("spec.json"), [seal(fields)])
     found = verify_media(Store.open(store.location), str(root))
     assert (found.checked, found.not_recorded, found.changed) == (0, COUNT, [])
+
+
+def test_copies_of_a_store_keep_what_is_known(root: Path) -> None:
+    hashed = filled(root.parent / "a.zarr", root, content_hash=True)
+    copy = convert([hashed], root.parent / "b.h5", tick=silent)
+    assert copy.spec.shards == 1
+    assert copy.spec.content_hash
+    record, before = (read_media_record(store, 0) for store in (copy, hashed))
+    assert record is not None
+    assert before is not None
+    assert record.take(range(64)).to_bytes() == before.to_bytes()
+    assert verify_media(copy, str(root)).checked == COUNT
+    old = convert([finished(root.parent / "old.zarr")], root.parent / "c.h5", tick=silent)
+    assert read_media_record(old, 0) is None
+
+
+def test_merged_views_know_what_both_stores_agree_on(root: Path) -> None:
+    parts = []
+    for seed in (1, 2):
+        replaced(root / "7.jpg", b"photo 7", seconds=seed)
+        location = root.parent / f"{seed}.zarr"
+        parts.append(filled(location, root, views=2, fingerprint={"views.seed": str(seed)}))
+    merged = convert(parts, root.parent / "m.zarr", tick=silent)
+    found = verify_media(merged, str(root))
+    assert (found.checked, found.not_recorded, found.changed) == (COUNT - 1, 1, [])
 
 
 @pytest.fixture

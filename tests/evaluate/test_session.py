@@ -12,7 +12,7 @@ from epalm.cache.reader import open_store
 from epalm.errors import DataError, MissingFileError, UnknownSplitError, UsageError
 from epalm.evaluate import session
 from epalm.evaluate.pages import evaluated
-from epalm.evaluate.preparation import Request, find_run
+from epalm.evaluate.preparation import Request, find_run, prepare
 from epalm.evaluate.records import read_evaluation
 from epalm.evaluate.session import Finished, evaluate
 from epalm.evaluate.submission import write_submission
@@ -25,6 +25,7 @@ from epalm.model.run_record import RunRecord
 from epalm.model.saved import load_run
 from epalm.tasks.records import Prediction
 from epalm.tasks.registry import load_task
+from tests.cache.helpers import describe_media
 from tests.evaluate.helpers import BROKEN, TinyRun, make_run
 
 
@@ -253,3 +254,21 @@ def test_no_run_and_an_unknown_run_say_what_to_do(tmp_path: Path) -> None:
         find_run(tmp_path)
     with pytest.raises(MissingFileError, match=r"neither x nor .*holds a run\.json"):
         find_run(tmp_path, "x")
+
+
+def test_a_photo_that_changed_since_it_was_encoded_is_named_in_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tmp_path)
+    describe_media(run.store, run.data)
+    prepare(Request(run.folder, "val", quiet=True))
+    assert "changed" not in caplog.text
+    os.utime(run.data / "a.png", ns=(0, 5))
+    prepare(Request(run.folder, "val", quiet=True))
+    assert "1 of 3 media files checked changed" in caplog.text
+    assert "(a.png)" in caplog.text
+    caplog.clear()
+    for photo in run.data.glob("*.png"):
+        photo.unlink()
+    prepare(Request(run.folder, "val", quiet=True))
+    assert "changed" not in caplog.text

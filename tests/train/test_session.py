@@ -26,6 +26,7 @@ from epalm.model.saved import load_run
 from epalm.tasks.manifest import task as manifest_task
 from epalm.train import data, fit
 from epalm.train.cli import app
+from tests.cache.helpers import describe_media
 from tests.train.helpers import World, logged, make_world, start, train_command
 
 LEARN = ["--set", "epochs=15", "--set", "lm_dropout=0.0", "--set", "lr=0.1"]
@@ -341,3 +342,19 @@ def test_a_run_does_not_go_on_with_a_store_that_differs_in_any_field(
 def test_every_field_of_a_store_is_recorded(begun: World) -> None:
     recorded = RunRecord.load(begun.root / "runs" / "run").store
     assert recorded.keys() - {"fingerprint.preprocessing.name"} <= set(RECORDED)
+
+
+def test_media_that_changed_since_they_were_encoded_are_named_in_one_warning(world: World) -> None:
+    for number in range(52):
+        (world.data / f"{number}.png").write_bytes(b"photo")
+    describe_media(world.store, world.data)
+    short = train_command(world, "--limit", "8", "--set", "epochs=1", "--fresh")
+    assert "media files checked" not in CliRunner().invoke(app, short).stderr
+    (world.data / "5.png").write_bytes(b"another photo")
+    told = CliRunner().invoke(app, short).stderr
+    assert told.count("media files checked changed") == 1
+    assert "1 of 15 media files checked changed" in told
+    assert f"epalm-extract verify --media {world.store}" in told
+    for photo in world.data.glob("*.png"):
+        photo.unlink()
+    assert "media files checked" not in CliRunner().invoke(app, short).stderr
