@@ -106,6 +106,7 @@ def extract_features(place: Place) -> int:
         encoder=place.show.encoder,
         dataset=str(place.data),
         out=place.store,
+        precision="fp32",  # as in the recipes
         device="cpu",
         workers=0,
         quiet=place.quiet,

@@ -12,9 +12,6 @@ from epalm.model.ranges import DECODING_RANGES, check_ranges
 
 Supervision = Literal["all", "answer"]
 
-PRECISION_NAMES = ("fp32", "bf16", "fp16", "int8", "int4")
-"""Of the frozen weights, on the command line and in recipes."""
-
 
 @dataclass(frozen=True)
 class Template:

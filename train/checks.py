@@ -3,7 +3,7 @@
 from epalm.cache.spec import StoreSpec
 from epalm.devices import check_device_name
 from epalm.errors import CacheMismatchError, RecipeError
-from epalm.model.model_settings import PRECISION_NAMES
+from epalm.precision import NAMES
 from epalm.tasks.files import check_split
 from epalm.tasks.records import Task
 from epalm.train.recipe import Recipe
@@ -22,9 +22,9 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
     """
     check_name(run)
     check_device_name(device)
-    if recipe.lm_precision not in PRECISION_NAMES:
+    if recipe.lm_precision not in NAMES:
         raise RecipeError(
-            f"lm_precision is {recipe.lm_precision!r}, wanted one of {', '.join(PRECISION_NAMES)}"
+            f"lm_precision is {recipe.lm_precision!r}, wanted one of {', '.join(NAMES)}"
         )
     for split in (recipe.train_split, recipe.val_split):
         check_split(split or task.train_split, task.splits, owner=f"task {task.name}")

@@ -49,9 +49,15 @@ def command(
     data_root: Annotated[
         Path | None, typer.Option(help="Where the task's files lie now; default: as at extraction.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ..., or auto.")] = AUTO,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one.")
+    ] = AUTO,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, fp16, int8, int4 (frozen OPT); default: the recipe's.")
+        str,
+        typer.Option(
+            help="Of the frozen OPT: fp32, bf16, fp16, int8, int4, or auto (the fastest native); "
+            "default: the recipe's, in ours auto."
+        ),
     ] = "",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     blind: Annotated[

@@ -10,7 +10,7 @@ from epalm.train.memory import USABLE, MemoryPlan
 from epalm.train.planning import Setup, make_setup, suggestions
 from epalm.train.request import Request
 from epalm.train.room import fitting_texts
-from epalm.train.session import check_request
+from epalm.train.session import check_request, settle_precision
 from epalm.train.sharding import layer_sharder
 
 SHOWN = 5
@@ -24,6 +24,7 @@ def show_plan(request: Request) -> None:
         ModelError: it does not fit; what would has been printed. Or see `fitting_texts`.
     """
     store = Store.open(request.features)
+    request = settle_precision(request, store.spec)
     check_request(request, store.spec)
     if request.shard:
         layer_sharder(request.group, request.device, request.recipe)

@@ -26,7 +26,8 @@ def import_released(
         list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set inject=19:31.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or fp16 for the frozen OPT; default: as published.")
+        str,
+        typer.Option(help="fp32, bf16 or fp16 for the frozen OPT; default: fp16, as published."),
     ] = "",
     name: Annotated[str, typer.Option(help="Name of the run folder.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),

@@ -31,6 +31,9 @@ PUBLISHED: dict[Kind, str] = {"qa": "vqa2", "caption": "coco-caption"}
 TOTAL_TOKENS = 30
 """The released code's limit of a text with its begin token and question (max_length)."""
 
+RELEASED_PRECISION = "fp16"
+"""Of the language model in the released accelerate scripts; the float32 ones have "fp32"."""
+
 CONFIG_KEYS = {
     "epochs": ("schedular", "epochs"),
     "batch_size": ("batch_size_train",),
@@ -128,6 +131,7 @@ def released_recipe(released: Released, request: Import) -> Recipe:
     """
     wanted: dict[str, object] = {
         "encoder": "",
+        "lm_precision": RELEASED_PRECISION,
         "tail": "official",
         "lm": request.lm,
         "variant": request.variant or released.variant(),

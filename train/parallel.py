@@ -76,6 +76,8 @@ class Group:
         Raises:
             UsageError: there are fewer GPUs, or one was asked for by number for all.
         """
+        if self.world > 1 and picked == "mps":
+            raise UsageError("several processes cannot share an mps device: give --device cpu")
         if self.world == 1 or not picked.startswith("cuda"):
             return picked
         count = torch.cuda.device_count()

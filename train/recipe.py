@@ -63,7 +63,8 @@ class Recipe:
 
     Attributes:
         lm: hub id or local folder of the OPT.
-        lm_precision: of the frozen weights: "fp32", "bf16", "fp16", "int8" or "int4".
+        lm_precision: of the frozen weights: "fp32", "bf16", "fp16", "int8", "int4", or "auto", see
+            `epalm.train.session.settle_precision`.
         encoder: the encoder whose store the recipe wants; empty for any.
         preprocessing: likewise, "official" or "native"; empty for any.
         variant: what is trained, see `epalm.model.variants`.

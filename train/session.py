@@ -1,6 +1,7 @@
 """From names on the command line to a finished run: what `epalm-train` and the demo call."""
 
 import logging
+from dataclasses import replace
 
 import torch
 
@@ -17,6 +18,8 @@ from epalm.model.layers import compile_layers
 from epalm.model.model_settings import ModelSettings
 from epalm.model.recompute import recompute_last
 from epalm.model.run_record import RunRecord
+from epalm.model.variants import find_variant
+from epalm.precision import AUTO, choose_precision
 from epalm.train.checkpoint import Progress
 from epalm.train.checks import check_store
 from epalm.train.claim import Claim, claimed
@@ -27,7 +30,7 @@ from epalm.train.parallel import lost_processes_named
 from epalm.train.planning import describe, make_setup
 from epalm.train.request import Request
 from epalm.train.room import fitting_texts
-from epalm.train.run_folder import write_card
+from epalm.train.run_folder import earlier_run, write_card
 from epalm.train.sharding import check_share, idle_batch, layer_sharder
 from epalm.train.text_states import check_apart, open_text_states
 from epalm.train.texts import Texts
@@ -54,6 +57,7 @@ def _train(request: Request, claim: Claim | None) -> RunRecord:
     group = request.group
     store = Store.open(request.features)
     spec = store.spec
+    request = settle_precision(request, spec)
     check_request(request, spec)
     shard = layer_sharder(group, request.device, request.recipe) if request.shard else None
     data = open_data(request, store)
@@ -99,6 +103,30 @@ def _train(request: Request, claim: Claim | None) -> RunRecord:
     if group.leads:
         _finish(request, record, progress)
     return record
+
+
+def settle_precision(request: Request, spec: StoreSpec) -> Request:
+    """The same request with a recipe that names the precision of the language model.
+
+    With "auto" a run that is resumed keeps its precision, and a language model that is trained has
+    fp32. The first process decides for all.
+
+    Raises:
+        CacheMismatchError: see `earlier_run`.
+        UsageError: see `choose_precision`.
+    """
+    chosen = _own_precision(request, spec) if request.group.leads else ""
+    chosen = request.group.gather(chosen)[0]
+    return replace(request, recipe=replace(request.recipe, lm_precision=chosen))
+
+
+def _own_precision(request: Request, spec: StoreSpec) -> str:
+    asked = request.recipe.lm_precision
+    if asked == AUTO and find_variant(request.recipe.variant).language_model == "trained":
+        asked = "fp32"
+    earlier = earlier_run(request.folder, spec, fresh=request.fresh)
+    recorded = earlier.model.precision if earlier else ""
+    return choose_precision(asked, request.device, recorded=recorded, where=request.folder)
 
 
 def check_request(request: Request, spec: StoreSpec) -> None:

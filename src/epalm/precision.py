@@ -17,6 +17,9 @@ DTYPES = {
 }
 """Precision -> name of the torch dtype of its matrix products; quantized weights are unpacked."""
 
+NAMES = (AUTO, *DTYPES)
+"""All that can be asked for."""
+
 ISAS_WITHOUT_BF16 = {
     "sse41",
     "avx",
@@ -52,7 +55,7 @@ def choose_precision(asked: str, device: str, *, recorded: str = "", where: obje
         chosen = best_precision(device)
         logger.info("precision %s, chosen for %s", chosen, device)
     if chosen not in DTYPES:
-        raise UsageError(f"precision {chosen!r} is unknown; known are {', '.join((AUTO, *DTYPES))}")
+        raise UsageError(f"precision {chosen!r} is unknown; known are {', '.join(NAMES)}")
     if not computes_in(chosen, device):
         raise UsageError(
             f"{device} cannot compute in {chosen}: give another --device, or another --precision "

@@ -99,11 +99,11 @@ class Released:
         torch.save(saved, file)
         return file
 
-    def imported(self, checkpoint: Path, *extra: str) -> LoadedRun:
-        """What `epalm-train import` makes of a checkpoint."""
+    def imported(self, checkpoint: Path, *extra: str, precision: str = "fp32") -> LoadedRun:
+        """What `epalm-train import` makes of a checkpoint; its own precision if that is empty."""
         options = ["--lm", self.lm, "--features", self.store, "--out", self.root / "runs"]
         arguments = ["import", str(checkpoint), *map(str, options), "--name", "run"]
-        arguments += ["--precision", "fp32", *extra]
+        arguments += ["--precision", precision, *extra]
         result = CliRunner().invoke(app, arguments)
         if isinstance(result.exception, EpalmError):
             raise result.exception
@@ -195,6 +195,12 @@ def test_settings_come_from_the_checkpoint_then_from_the_command(full: Released)
     recipe = (full.root / "runs/run/recipe.toml").read_text()
     assert "epochs = 35" in recipe
     assert "lr = 0.0002" in recipe
+
+
+def test_the_language_model_has_fp16_as_in_the_released_scripts(full: Released) -> None:
+    run = full.imported(full.save(), precision="")
+    assert run.record.model.precision == "fp16"
+    assert run.model.language_model.dtype == torch.float16
 
 
 @pytest.mark.parametrize("wrap", ["flat", "state_dict", "safetensors"])
