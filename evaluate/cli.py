@@ -101,6 +101,7 @@ def command(
     if not split:
         raise UsageError("which split? e.g. epalm-eval --split val")
     configure_logging(quiet=quiet)
+    from epalm.evaluate.doubts import warn_of
     from epalm.evaluate.preparation import Request, find_run, prepare
     from epalm.evaluate.protocol import Protocol
 
@@ -133,6 +134,7 @@ def command(
 
     finished = evaluate_prepared(plan)
     _show(finished, request.run, as_json=as_json)
+    warn_of([finished.evaluation])
     if skipped := len(finished.evaluation.skipped):
         from epalm.evaluate.records import summary_file
 

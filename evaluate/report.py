@@ -14,6 +14,7 @@ from epalm.evaluate.calibration import calibrate
 from epalm.evaluate.compare import check_comparable
 from epalm.evaluate.costs import Costs
 from epalm.evaluate.curves import read_curve
+from epalm.evaluate.doubts import doubts
 from epalm.evaluate.gallery import GROUPS, gallery_cards, shown_metric
 from epalm.evaluate.plots import (
     colour,
@@ -186,6 +187,7 @@ def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
             warnings.append(f"{prefix}blind control, each question saw another medium")
         if one.skipped:
             warnings.append(f"{prefix}{len(one.skipped):,} skipped, their media are not encoded")
+        warnings += [f"{prefix}{doubt}" for doubt in doubts(one)]
         warnings += [f"{prefix}{name} left out: {why}" for name, why in one.left_out.items()]
     return warnings
 

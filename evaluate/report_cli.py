@@ -51,6 +51,7 @@ def report(
 
     folder = find_run(runs, run)
 
+    from epalm.evaluate.doubts import warn_of
     from epalm.evaluate.pages import evaluated, write_page
 
     found = evaluated(folder)
@@ -62,6 +63,7 @@ def report(
         )
     for one in wanted:
         say(str(write_page(folder, one, dataset=TypedName(dataset))))
+        warn_of([found[one]])
 
 
 def compare(
@@ -96,12 +98,15 @@ def compare(
     named = [named_on_the_command_line(runs, name) for name in runs_named]
 
     from epalm.evaluate.compare import check_comparable
+    from epalm.evaluate.doubts import warn_of
     from epalm.evaluate.pages import write_comparison
     from epalm.evaluate.records import make_place
     from epalm.evaluate.selection import select
 
     shown = select(named, split)
-    check_comparable([one.evaluation for one in shown])
+    evaluations = [one.evaluation for one in shown]
+    check_comparable(evaluations)
+    warn_of(evaluations)
     if out:
         make_place(out)
         write_comparison(out, shown, dataset=TypedName(dataset))

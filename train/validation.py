@@ -1,5 +1,6 @@
 """Scores of the present weights on the validation examples."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from torch.compiler import set_stance
 from transformers import PreTrainedTokenizerBase
 
 from epalm.metrics.registry import Metric
+from epalm.metrics.variety import little_variety
 from epalm.model.answering import Generator, Questions, answer_all
 from epalm.model.epalm import EPALM
 from epalm.model.model_settings import Template
@@ -15,6 +17,8 @@ from epalm.tasks.records import Example, Prediction
 from epalm.train.loader import AnySource, read_tokens
 from epalm.train.parallel import ALONE, Group
 from epalm.train.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class Validation:
             Prediction(example.question_id, example.key, text) for example, text in pairs
         ]
         scores = self.metric(predictions, self.examples)
+        references = [example.references for example in self.examples]
+        questions = any(example.prompt for example in self.examples)
+        if alike := little_variety(texts, references, questions=questions):
+            logger.warning("%s", alike)
         head = {scores.headline: scores.values[scores.headline]}
         return head | scores.values
 
