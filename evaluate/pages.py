@@ -171,7 +171,7 @@ def perceived(
     clips = any(item.modality == "video" for item in media.values())
     if not clips or "fingerprint.filter_bank" not in evaluation.fingerprint:
         return media, {}
-    heard = {key: replace(item, modality="audio") for key, item in media.items()}
+    heard = {key: item._replace(modality="audio") for key, item in media.items()}
     return heard, {"media": "the sound of clips"}
 
 

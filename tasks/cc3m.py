@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks.files import check_split, find_present
+from epalm.tasks.json_values import SURROGATE, shown
 from epalm.tasks.records import Example, MediaItem, MediaSet, Task
 from epalm.tasks.tar_shards import (
     CAPTION_ENDING,
@@ -155,12 +156,14 @@ def _checked(name: str, table: Path, number: int, line: str) -> str:
     at = f"{table}, line {number}"
     if "\t" not in line or not name.strip():
         raise MalformedFileError(f"{at}: wanted caption, tab, file of the photo")
+    if "\0" in name:
+        raise MalformedFileError(f"{at}: {shown(name)} holds a NUL character")
     if "://" in name:
         raise MalformedFileError(
             f"{at}: {name} is a URL, wanted the file that was downloaded from there; "
             "e.g. img2dataset downloads them (docs/data.md)"
         )
-    return name.strip()
+    return name
 
 
 def _shards(place: Path) -> tuple[list[str], list[str]]:
@@ -174,6 +177,10 @@ def _shards(place: Path) -> tuple[list[str], list[str]]:
         below.sort()
         head = Path(folder).relative_to(place.parent).as_posix()
         for file in sorted(files):
+            if SURROGATE.search(file) or SURROGATE.search(head):
+                raise MalformedFileError(
+                    f"{shown(f'{head}/{file}')}: the name is not UTF-8: rename it"
+                )
             if file.endswith(TAR_ENDING):
                 tars.append(f"{head}/{file}")
             elif file.lower().endswith(PHOTO_ENDINGS):

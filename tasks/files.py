@@ -1,18 +1,18 @@
 """Files of data sets: where they are looked for, and JSON that is checked while it is read."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from epalm.errors import MalformedFileError, MissingFileError, UnknownSplitError
+from epalm.tasks.json_values import shown
 from epalm.tasks.records import Example
 
 logger = logging.getLogger(__name__)
 
-SHOWN_CHARACTERS = 60
-"""A value that a message quotes is cut after so many characters."""
+_MOST_DIGITS = 18
+"""Of a number: as many as fit into 64 bits."""
 
 
 def find_file(
@@ -162,7 +162,7 @@ class JsonRecord:
     def __init__(self, value: object, file: Path, place: str = "") -> None:
         if not isinstance(value, dict):
             at = f"{file}: {place}" if place else str(file)
-            raise MalformedFileError(f"{at} is {_shown(value)}, wanted an object")
+            raise MalformedFileError(f"{at} is {shown(value)}, wanted an object")
         self._members: dict[str, object] = value
         self._file = file
         self._place = place
@@ -178,11 +178,18 @@ class JsonRecord:
             raise self.wrong(name, value, "a string that is not empty")
         return value.strip()
 
+    def file_name(self, name: str) -> str:
+        """A string with something in it, exactly as written: names may begin or end with blanks."""
+        self.text(name)
+        return self.identifier(name)
+
     def identifier(self, name: str) -> str:
         """A whole number or a string, as a string."""
         value = self._member(name, "a whole number or a string")
         if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
             raise self.wrong(name, value, "a whole number or a string that is not empty")
+        if isinstance(value, str) and "\0" in value:
+            raise self.wrong(name, value, "a string without NUL characters")
         return str(value)
 
     def word(self, name: str) -> str:
@@ -195,8 +202,8 @@ class JsonRecord:
     def number(self, name: str) -> int:
         """A whole number that is not negative, or a string of its digits."""
         value = self.identifier(name)
-        if not value.isdecimal():
-            raise self.wrong(name, value, "a number")
+        if not value.isdecimal() or len(value) > _MOST_DIGITS:
+            raise self.wrong(name, value, f"a number of at most {_MOST_DIGITS} digits")
         return int(value)
 
     def child(self, name: str) -> "JsonRecord":
@@ -242,7 +249,7 @@ class JsonRecord:
 
     def wrong(self, name: str, value: object, wanted: str) -> MalformedFileError:
         """An error about one member: what was found there and what was wanted."""
-        return MalformedFileError(f"{self._at(name)} is {_shown(value)}, wanted {wanted}")
+        return MalformedFileError(f"{self._at(name)} is {shown(value)}, wanted {wanted}")
 
     def _list(self, name: str) -> list[object]:
         value = self._member(name, "a list")
@@ -261,8 +268,3 @@ class JsonRecord:
 
 def _listed(places: Sequence[Path]) -> str:
     return ", ".join(map(str, places))
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ..."

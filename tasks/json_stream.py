@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.files import SHOWN_CHARACTERS, JsonRecord
+from epalm.tasks.files import JsonRecord
+from epalm.tasks.json_values import NOT_JSON, SHOWN_CHARACTERS, described, unusable
 
 CHUNK_BYTES = 1 << 20
 """Read at once; more where a single record is larger."""
@@ -22,6 +23,9 @@ CHUNK_BYTES = 1 << 20
 LONGEST_MARK = 16
 """An error so many characters before the end of what was read may be a cut word, number or escape
 ("tru", "-1e", "\\ud83d\\ude"): the next chunk tells."""
+
+LONGEST_VALUE = 1 << 28
+"""Characters of a record. What is longer is damaged, and is refused before it fills the memory."""
 
 _WORD = re.compile(r"[^ \t\n\r]")
 
@@ -119,14 +123,25 @@ class _Values:
         while True:
             try:
                 value, end = self._decode(self._text, self._at)
-            except json.JSONDecodeError as error:
+            except NOT_JSON as error:
+                if not isinstance(error, json.JSONDecodeError):
+                    raise self._broken(described(error), self._at) from error
                 if self._is_cut(error) and self._more():
                     continue
                 raise self._broken(error.msg, error.pos) from error
+            self._check_characters(value, end)
             # A number at the very end may go on in the next chunk.
             if end < len(self._text) or not self._more():
                 self._at = end
                 return value
+
+    def _check_characters(self, value: object, end: int) -> None:
+        """Refuse half a surrogate pair, which only an escape can give."""
+        if self._text.find("\\u", self._at, end) >= 0 and (reason := unusable(value)):
+            line, column = self._place(self._at)
+            raise MalformedFileError(
+                f"{self._file}: the value at line {line}, column {column} holds {reason}"
+            )
 
     def skip(self) -> None:
         """Pass over the value at the cursor; a list element by element."""
@@ -201,6 +216,8 @@ class _Values:
 
     def _more(self) -> bool:
         """Read on behind the cursor; False at the end of the file."""
+        if len(self._text) - self._at > LONGEST_VALUE:
+            raise self._broken(f"a value of more than {LONGEST_VALUE} characters", self._at)
         chunk = self._stream.read(max(CHUNK_BYTES, len(self._text) - self._at))
         waiting = len(self._utf8.getstate()[0])
         try:

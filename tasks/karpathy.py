@@ -169,7 +169,7 @@ def read_photos(file: Path) -> Iterator[Photo]:
         split = record.text("split")
         if split not in SPLIT_OF:
             raise record.wrong("split", split, f"one of {', '.join(SPLIT_OF)}")
-        yield Photo(record.text("filename"), record.word("filepath"), SPLIT_OF[split], record)
+        yield Photo(record.file_name("filename"), record.word("filepath"), SPLIT_OF[split], record)
 
 
 def find_coco_file(root: Path) -> Path:

@@ -9,6 +9,7 @@ CSV file has the same columns; its cell `answers` holds a JSON list, or texts se
 
 from functools import partial
 from pathlib import Path
+from sys import intern
 
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks.files import check_split
@@ -54,10 +55,12 @@ def media(path: Path) -> MediaSet:
     name = folder.resolve().name if path.is_dir() else f"{folder.resolve().name}-{path.stem}"
     items: dict[str, MediaItem] = {}
     files = _files_of(path)
-    kind = _kind(files[0])
+    kind: Kind | None = None
     for file in files:
         for line in read_lines(file):
-            _check_kind(line, kind, files[0])
+            kind = kind or _kind(line)
+            if _kind(line) != kind:
+                raise _other_kind(line, kind, files[0])
             if line.media not in items:
                 items[line.media] = _item(line, folder)
     return MediaSet(name, tuple(items.values()), (TASK,), folder)
@@ -78,7 +81,7 @@ def task(root: Path) -> Task:
         MalformedFileError: the first file has another layout.
     """
     files = _split_files(root)
-    kind = _kind(next(iter(files.values())))
+    kind = _kind(next(read_lines(next(iter(files.values())))))
     metric = "exact" if kind == "qa" else "caption"
     return Task(TASK, kind, metric, tuple(files), partial(examples, kind))
 
@@ -100,16 +103,19 @@ def examples(kind: Kind, split: str, root: Path) -> list[Example]:
     files = _split_files(root)
     first = next(iter(files.values()))
     check_split(split, tuple(files), owner=f"the manifest {root}")
-    lines = read_lines(files[split])
-    seen: dict[str, Line] = {}
-    for line in lines:
-        _check_kind(line, kind, first)
+    found: list[Example] = []
+    seen: set[str] = set()
+    for line in read_lines(files[split]):
+        if _kind(line) != kind:
+            raise _other_kind(line, kind, first)
         if split == "train" and not line.answers:
             raise line.wrong("no answers: the training split needs at least one in every line")
         if line.id in seen:
-            raise line.wrong(f"id {line.id!r} stands in line {seen[line.id].number} already")
-        seen[line.id] = line
-    return [_example(line) for line in lines]
+            before = next(one.number for one in read_lines(line.file) if one.id == line.id)
+            raise line.wrong(f"id {line.id!r} stands in line {before} already")
+        seen.add(line.id)
+        found.append(_example(line))
+    return found
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -147,7 +153,7 @@ def _split_files(folder: Path) -> dict[str, Path]:
 
 
 def _item(line: Line, folder: Path) -> MediaItem:
-    ending = Path(line.media).suffix.lower()
+    ending = line.media[line.media.rfind(".") :].lower()
     if ending not in _MODALITY_OF:
         raise line.wrong(
             f"media {line.media!r} ends in none of the known {', '.join(_MODALITY_OF)}"
@@ -155,26 +161,25 @@ def _item(line: Line, folder: Path) -> MediaItem:
     return MediaItem(line.media, folder, line.media, _MODALITY_OF[ending])
 
 
-def _kind(file: Path) -> Kind:
-    """What the first line of a manifest's first file says that all of it is."""
-    return "qa" if read_lines(file)[0].prompt else "caption"
+def _kind(line: Line) -> Kind:
+    """What all of a manifest is if this is the first line of its first file."""
+    return "qa" if line.prompt else "caption"
 
 
-def _check_kind(line: Line, kind: Kind, first: Path) -> None:
+def _other_kind(line: Line, kind: Kind, first: Path) -> MalformedFileError:
     mend = "keep questions and captions in folders of their own"
-    if kind == "qa" and not line.prompt:
-        raise line.wrong(f"no prompt, but the first line of {first.name} has one: {mend}")
-    if kind == "caption" and line.prompt:
-        raise line.wrong(f"a prompt, but the first line of {first.name} has none: {mend}")
+    if kind == "qa":
+        return line.wrong(f"no prompt, but the first line of {first.name} has one: {mend}")
+    return line.wrong(f"a prompt, but the first line of {first.name} has none: {mend}")
 
 
 def _example(line: Line) -> Example:
     return Example(
-        key=line.media,
-        question_id=line.id,
-        prompt=line.prompt,
-        answers=line.answers,
+        intern(line.media),  # most media are in several lines
+        line.id,
+        line.prompt,
+        line.answers,
         references=line.answers,
-        question_type=line.question_type,
-        answer_type=line.answer_type,
+        question_type=intern(line.question_type),
+        answer_type=intern(line.answer_type),
     )

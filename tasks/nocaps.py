@@ -96,7 +96,7 @@ def _find(split: str, root: Path) -> Path:
 
 def _photos(file: Path) -> Iterator[Photo]:
     for record in stream_member(file, "images"):
-        yield Photo(record.identifier("id"), record.text("file_name"), record.word("domain"))
+        yield Photo(record.identifier("id"), record.file_name("file_name"), record.word("domain"))
 
 
 def _captions(file: Path) -> dict[str, list[str]]:

@@ -34,11 +34,11 @@ class Part(NamedTuple):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class MediaItem:
+class MediaItem(NamedTuple):
     """One photo, clip or recording to encode.
 
-    There may be millions: the folder is one object for all of them, and no path is kept.
+    There may be millions: the folder is one object for all of them, and no path is kept. Named
+    tuples are made several times as fast as frozen dataclasses.
 
     Attributes:
         key: its address in a feature store.
@@ -65,8 +65,7 @@ class MediaItem:
         return self.folder / self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """One question about, or caption of, one medium.
 
     Attributes:

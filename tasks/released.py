@@ -142,7 +142,7 @@ def media(tasks: Sequence[Asked], root: Path) -> MediaSet:
     what = f"the {layout.modality} files of {layout.title}"
     folder = find_folder(list(dict.fromkeys(places)), what=what)
     keys = dict.fromkeys(
-        record.text(layout.member) for file in found for record in stream_list(file)
+        record.file_name(layout.member) for file in found for record in stream_list(file)
     )
     if absent:
         logger.warning(
@@ -232,7 +232,7 @@ def _question(record: JsonRecord, layout: Layout) -> Example:
     label = record.scores("label")
     answers = tuple(map(intern, label))
     return Example(
-        key=intern(record.text(layout.member)),
+        key=intern(record.file_name(layout.member)),
         question_id=record.identifier("question_id"),
         prompt=intern(record.text("question" if record.has("question") else "sent")),
         answers=answers,
@@ -245,7 +245,7 @@ def _captions(records: Iterable[JsonRecord], layout: Layout) -> dict[str, list[s
     """Medium -> its captions, over however many records they are spread."""
     said: dict[str, list[str]] = {}
     for record in records:
-        said.setdefault(record.text(layout.member), []).extend(record.sentences("caption"))
+        said.setdefault(record.file_name(layout.member), []).extend(record.sentences("caption"))
     return said
 
 

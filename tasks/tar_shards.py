@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epalm.errors import MalformedFileError
+from epalm.tasks.json_values import SURROGATE, shown
 from epalm.tasks.records import Part
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
@@ -45,6 +46,8 @@ def read_shard(file: Path) -> list[Packed]:
         with tarfile.open(file, "r:") as shard:
             for member in shard:
                 name = member.name.removeprefix("./")
+                if SURROGATE.search(name):
+                    raise MalformedFileError(f"{file}: the name {shown(name)} is not UTF-8")
                 stem, ending = _split(name)
                 if not member.isreg():
                     continue

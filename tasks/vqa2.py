@@ -5,7 +5,6 @@ photo of the test split is seen in training; standard_* are the official trainin
 files as they are. test2015 and test-dev2015 have no published answers: they are for submission.
 """
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from sys import intern
@@ -188,6 +187,6 @@ def _completed(question: Example, said: dict[str, Said]) -> Example:
 def _with_people(question: Example, people: tuple[str, ...]) -> Example:
     """References from people; where no listed answer fits, people's answers are taught, too."""
     if question.answers:
-        return replace(question, references=people)
+        return question._replace(references=people)
     types = question.question_type, question.answer_type
     return answered(question, Said(people, *types))

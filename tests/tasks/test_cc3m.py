@@ -1,5 +1,6 @@
 import gzip
 import logging
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -174,4 +175,22 @@ def test_tar_files_beside_what_was_extracted_are_refused(tmp_path: Path) -> None
     write_cc3m_shards(tmp_path)
     write_cc3m_tars(tmp_path)
     with pytest.raises(MalformedFileError, match=r"2 tar files, .* and 3 photos beside them"):
+        read(tmp_path, "train")
+
+
+def test_names_that_are_not_utf8_or_hold_nul_are_refused(tmp_path: Path) -> None:
+    table, folder = tmp_path / "cc3m" / "val.tsv", tmp_path / "cc3m" / "train"
+    folder.mkdir(parents=True)
+    table.write_text("a cat\t a.jpg\na dog\tb\0.jpg\n")
+    with pytest.raises(MalformedFileError, match=r"line 2: .* holds a NUL character"):
+        read(tmp_path, "val")
+    table.write_text("a cat\t a.jpg\n")
+    assert read(tmp_path, "val")[0].key == " a.jpg"
+    (folder / os.fsdecode(b"\xff.jpg")).touch()
+    with pytest.raises(MalformedFileError, match=r"train/\\udcff.jpg.*is not UTF-8"):
+        read(tmp_path, "train")
+    (folder / os.fsdecode(b"\xff.jpg")).unlink()
+    with tarfile.open(folder / "0.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
+        add_member(tar, "\xff.jpg", b"first")
+    with pytest.raises(MalformedFileError, match=r"0.tar: the name .*\\udcff.jpg.*not UTF-8"):
         read(tmp_path, "train")

@@ -72,6 +72,15 @@ def test_records_are_those_that_json_reads_wherever_chunks_end(
         ("[]", r"file.json is \[\], wanted an object"),
         (b'{"q": [{"id": "\xff"}]}', "byte 15 is not UTF-8"),
         (b'{"q": [{"id": "\xc3', "byte 15 is not UTF-8"),
+        ('{"q": ' + "[" * 100_000, "line 1, column 8 on .*nested too deeply"),
+        ('{"q": [\n{"id": ' + '{"a":' * 100_000, "line 2, column 1 on .*nested too deeply"),
+        ('{"q": [{"id": ' + "7" * 5000 + "}]}", "column 8 on .a whole number has too many digits"),
+        ('{"q": [{"id": 1e400}]}', r"q\[0\].id is Infinity, wanted a whole number or a string"),
+        ('{"q": [{"id": NaN}]}', r"q\[0\].id is NaN, wanted"),
+        ('{"q": [{"id": "a\\u0000"}]}', r"q\[0\].id is .*, wanted a string without NUL"),
+        ('{"q": [{"id": "\\ud83d\\u0041"}]}', r"line 1, column 8 holds U\+D83D, half of a surr"),
+        ('{"q": [{"id": 1, "\\uDE00": 2}]}', r"line 1, column 8 holds U\+DE00, half of a surr"),
+        ('{"q\\ud83d": 1}', r"line 1, column 2 holds U\+D83D, half of a surrogate pair"),
     ],
 )
 def test_what_is_broken_is_named_with_its_place(
@@ -126,3 +135,27 @@ def test_a_record_larger_than_a_chunk_is_read_whole(tmp_path: Path) -> None:
     long = {"id": 1, "text": 3000 * "é"}
     (record,) = stream_list(write(tmp_path, json.dumps([long], ensure_ascii=False)))
     assert record._members == long
+
+
+def test_a_value_without_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_stream, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(json_stream, "LONGEST_VALUE", 1000)
+    with pytest.raises(MalformedFileError, match=r"line 1, column 3 on .a value of more than 1000"):
+        ids(stream_list(write(tmp_path, '[ {"id": "' + 5000 * "x" + '"}]')))
+
+
+@pytest.mark.parametrize("digits", ["9" * 19, "9" * 5000, "-1", "1.5"])
+def test_a_number_of_an_image_has_at_most_eighteen_digits(digits: str) -> None:
+    record = JsonRecord({"image_id": digits}, Path("f.json"))
+    with pytest.raises(MalformedFileError, match=r"image_id is .*, wanted a number of at most 18"):
+        record.number("image_id")
+
+
+def test_a_file_name_is_used_as_written() -> None:
+    record = JsonRecord({"file": " a.jpg ", "blank": "  ", "number": 7}, Path("f.json"))
+    assert record.file_name("file") == " a.jpg "
+    for name in ("blank", "number"):
+        with pytest.raises(MalformedFileError, match=f"{name} is .*, wanted a string"):
+            record.file_name(name)
