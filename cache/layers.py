@@ -16,6 +16,7 @@ def parse_layers(text: str, held: Sequence[int]) -> tuple[int, ...]:
     Raises:
         UsageError: it says none of these, or names blocks that are not held.
     """
+    check_layers(text)
     named = f"--source-layers {text!r}"
     if text == "all":
         return tuple(held)
@@ -24,8 +25,6 @@ def parse_layers(text: str, held: Sequence[int]) -> tuple[int, ...]:
         if count > len(held):
             raise UsageError(f"{named}: there are {len(held)} blocks, {_listed(held)}")
         return tuple(held[-count:])
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise UsageError(f"{named}: wanted all, last-6, or numbers such as 0,5,11")
     asked = {int(number) for number in text.split(",")}
     if asked - set(held):
         raise UsageError(
@@ -33,6 +32,16 @@ def parse_layers(text: str, held: Sequence[int]) -> tuple[int, ...]:
             f"{_listed(held)}"
         )
     return tuple(layer for layer in held if layer in asked)
+
+
+def check_layers(text: str) -> None:
+    """Refuse what names no blocks of any encoder.
+
+    Raises:
+        UsageError: it is neither "all", nor of the form "last-6" or "0,5,11".
+    """
+    if not re.fullmatch(r"all|last-[1-9]\d*|\d+(,\d+)*", text):
+        raise UsageError(f"--source-layers {text!r}: wanted all, last-6, or numbers such as 0,5,11")
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -13,7 +13,8 @@ from epalm.evaluate.pages import REPORT_FILE, Shown, write_comparison
 from epalm.evaluate.preparation import Request as EvalRequest
 from epalm.evaluate.records import Evaluation
 from epalm.evaluate.session import evaluate
-from epalm.extract.plan import Settings, make_plan
+from epalm.extract.options import Settings, read_inputs
+from epalm.extract.plan import make_plan
 from epalm.extract.run import extract
 from epalm.extract.summary import note_report
 from epalm.tasks.registry import load_task
@@ -111,7 +112,7 @@ def extract_features(place: Place) -> int:
         workers=0,
         quiet=place.quiet,
     )
-    plan = make_plan(settings)
+    plan = make_plan(read_inputs(settings))
     stale = Store.at(plan.out)
     if stale.exists():
         delete_store(stale)

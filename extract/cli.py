@@ -14,7 +14,7 @@ from epalm.errors import UsageError
 from epalm.extract.store_cli import add_commands
 
 if TYPE_CHECKING:
-    from epalm.extract.plan import Settings
+    from epalm.extract.options import Inputs
 
 INCOMPLETE = 3
 """Exit code when some media could not be encoded."""
@@ -142,7 +142,7 @@ def extract_features(
         raise UsageError("--dry-run or --benchmark, not both at once")
     configure_logging(quiet=quiet)
     with stoppable():
-        from epalm.extract.plan import Settings
+        from epalm.extract.options import Settings, read_inputs
         from epalm.extract.share import Share
 
         settings = Settings(
@@ -171,42 +171,42 @@ def extract_features(
             quiet=quiet,
             content_hash=content_hash,
         )
+        # Below this torch is imported: every mistake that can be found without it is found here.
+        inputs = read_inputs(settings)
         if benchmark:
-            _benchmark(settings, as_json=as_json)
+            _benchmark(inputs, as_json=as_json)
         elif dry_run:
-            _estimate(settings, as_json=as_json)
+            _estimate(inputs, as_json=as_json)
         else:
-            _extract(settings, fresh=fresh, changed_media=changed_media, as_json=as_json)
+            _extract(inputs, fresh=fresh, changed_media=changed_media, as_json=as_json)
 
 
-def _estimate(settings: "Settings", *, as_json: bool) -> None:
+def _estimate(inputs: "Inputs", *, as_json: bool) -> None:
     from epalm.extract import plan, summary
 
-    planned = plan.make_plan(settings)
+    planned = plan.make_plan(inputs)
     found = summary.estimate(planned)
     say(summary.as_json(found, planned) if as_json else summary.describe_estimate(found, planned))
 
 
-def _benchmark(settings: "Settings", *, as_json: bool) -> None:
+def _benchmark(inputs: "Inputs", *, as_json: bool) -> None:
     from epalm.extract import benchmark, plan
 
-    found = benchmark.measure(plan.make_plan(settings))
+    found = benchmark.measure(plan.make_plan(inputs))
     if as_json:
         say(benchmark.as_json(found))
     else:
         show_table(benchmark.table(found))
 
 
-def _extract(
-    settings: "Settings", *, fresh: bool, changed_media: str | None, as_json: bool
-) -> None:
+def _extract(inputs: "Inputs", *, fresh: bool, changed_media: str | None, as_json: bool) -> None:
     from epalm.cache.create import create_store, delete_store
     from epalm.cache.store import Store
     from epalm.cache.worklog import forget_work
     from epalm.extract import changes, plan, run, summary
     from epalm.extract.incomplete import incomplete_listed
 
-    planned = plan.make_plan(settings)
+    planned = plan.make_plan(inputs)
     present = Store.at(planned.out, planned.store_format)
     if fresh and present.place.names(""):
         delete_store(present)
@@ -222,7 +222,7 @@ def _extract(
             root=planned.root,
             again=changes.shards_to_make_again(planned, store, changed_media),
         )
-    summary.note_report(report, planned, settings.device)
+    summary.note_report(report, planned, inputs.settings.device)
     say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))
     if report.failed:
         for line in summary.describe_failures(report, planned, store):

@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from epalm.entries import find_entry
 from epalm.errors import UsageError
 from epalm.extract.augment import ONE_VIEW, Views
+from epalm.extract.encoder_names import find_encoder
 from epalm.tasks.records import MediaItem, Modality
 
 CODE_VERSION = "1"
@@ -18,20 +18,6 @@ CODE_VERSION = "1"
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 """What the encoder multiplies in; see `Encoder.blocks`."""
-
-ENCODERS = {
-    "vit-ti16": "epalm.extract.vit:make_vit",
-    "vit-s16": "epalm.extract.vit:make_vit",
-    "vit-b16": "epalm.extract.vit:make_vit",
-    "vit-l16": "epalm.extract.vit:make_vit",
-    "clip-vit-l14": "epalm.extract.hugging_face:make_hugging_face",
-    "timesformer-b": "epalm.extract.hugging_face:make_hugging_face",
-    "ast": "epalm.extract.hugging_face:make_hugging_face",
-}
-"""Name -> "module:factory"; a factory is called with the name and `EncoderSettings`."""
-
-SHORTHANDS = {"timm:": ENCODERS["vit-b16"], "hf:": ENCODERS["clip-vit-l14"]}
-"""What a name may begin with -> the factory that reads the rest of it."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +166,5 @@ def make_encoder(name: str, settings: EncoderSettings = DEFAULTS) -> Encoder:
         raise UsageError(
             f"--precision {settings.precision!r} is not one of {', '.join(PRECISIONS)}"
         )
-    family = next((start for start in SHORTHANDS if name.startswith(start)), None)
-    known = ENCODERS | ({name: SHORTHANDS[family]} if family else {})
-    factory: Callable[[str, EncoderSettings], Encoder] = find_entry(
-        name, known, what="encoder, timm:<name> or hf:<id>", option="--encoder"
-    )
+    factory: Callable[[str, EncoderSettings], Encoder] = find_encoder(name)
     return factory(name, settings)

@@ -2,100 +2,34 @@
 
 import logging
 import os
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from epalm.cache.layers import parse_layers
-from epalm.cache.layout import SUFFIXES, layout_of
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
 from epalm.devices import AUTO, pick_device
-from epalm.errors import MissingFileError, UsageError
+from epalm.errors import UsageError
 from epalm.extract.augment import Views
 from epalm.extract.encoder import Encoder, EncoderSettings, make_encoder
+from epalm.extract.options import DEFAULT_LAYERS, Inputs, Settings
 from epalm.extract.run import UNITS, Pace
-from epalm.extract.share import ALL, Share
+from epalm.extract.share import Share
 from epalm.precision import AUTO as AUTO_PRECISION
 from epalm.precision import choose_precision
 from epalm.tasks.records import MediaItem, MediaSet, Modality
-from epalm.tasks.registry import DATASETS, load_media
-
-DEFAULT_LAYERS = {"cls": "last-6", "all": "last-1"}
-"""Tokens -> blocks kept unless others are asked for. Six [CLS] are what the paper injects, all
-tokens of the last block what its MAGMA* reads."""
+from epalm.tasks.registry import DATASETS
 
 BATCH_SIZES: dict[Modality, int] = {"image": 64, "video": 8, "audio": 16}
 """Media per pass unless --batch-size says otherwise: about as many tokens for each modality (197 of
 a photo, 1,569 of a clip of 8 frames, 1,214 of a recording)."""
 
-LOOKED_FOR = 100
-"""If none of the first so many media exist, the data root is wrong and the run does not begin."""
-
 MOST_WORKERS = 16
 """Decoding processes on a machine with a GPU, at most one per core."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options of `epalm-extract`; None where the program chooses.
-
-    Attributes:
-        encoder: name of the encoder.
-        dataset: name of a set of media, or path of a manifest.
-        weights: local weights file.
-        preprocessing: "official" or "native".
-        tokens: of each block, "cls" or "all".
-        frames: of each clip; None for the encoder's own number.
-        frames_pool: "mean" for an encoder of images over clips.
-        source_layers: the blocks to keep, see `parse_layers`; empty for the default of `tokens`.
-        views: vectors per medium; all but the first are augmented.
-        augmentation: of those views, "official" or "no-flip".
-        seed: of those views.
-        dtype: of the stored vectors.
-        precision: "fp32", "bf16" or "fp16", of the encoder's products; "auto" for that of the store
-            that is resumed, else see `epalm.precision.best_precision`.
-        out: path or URL of the store.
-        store_format: "zarr" or "hdf5"; None goes by the end of `out`.
-        data_root: where the media lie.
-        device: as for `epalm.devices.pick_device`.
-        batch_size: media per pass of the encoder; None for `BATCH_SIZES`.
-        workers: decoding processes; None for what fits the machine.
-        limit: only the first so many media.
-        share: the shards of this process.
-        fresh: a store that is there is going to be deleted.
-        quiet: no progress, no notes.
-        content_hash: record a hash of each sample's bytes.
-    """
-
-    encoder: str
-    dataset: str
-    weights: Path | None = None
-    preprocessing: str = "official"
-    frames: int | None = None
-    frames_pool: str = ""
-    tokens: str = "cls"
-    source_layers: str = ""
-    views: int = 1
-    augmentation: str = "official"
-    seed: int = 0
-    dtype: str = "float16"
-    precision: str = AUTO_PRECISION
-    out: str | Path | None = None
-    store_format: str | None = None
-    data_root: Path | None = None
-    device: str = AUTO
-    batch_size: int | None = None
-    workers: int | None = None
-    limit: int | None = None
-    share: Share = ALL
-    fresh: bool = False
-    quiet: bool = False
-    content_hash: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,19 +67,14 @@ class Plan:
         return UNITS[self.encoder.modality]
 
 
-def make_plan(settings: Settings) -> Plan:
-    """Find the media, load the encoder, and describe the store.
+def make_plan(inputs: Inputs) -> Plan:
+    """Load the encoder, and describe the store.
 
     Raises:
-        UsageError: an unknown name or impossible value.
-        DataError: the data set's files are not there or malformed.
+        UsageError: an impossible value, or one that this encoder does not know.
         ModelError: the encoder cannot be loaded.
     """
-    media = load_media(settings.dataset, settings.data_root)
-    out = str(settings.out or default_out(media.name, settings))
-    layout_of(out, settings.store_format)
-    items = media.items[: settings.limit]
-    _check_files(items)
+    settings, media, items, out = inputs.settings, inputs.media, inputs.items, inputs.out
     device = _device(settings)
     settings = replace(settings, precision=_precision(settings, out, device))
     encoder = make_encoder(settings.encoder, _encoder_settings(settings, media, device))
@@ -164,24 +93,6 @@ def make_plan(settings: Settings) -> Plan:
     )
     _announce(plan, device)
     return plan
-
-
-def default_out(dataset: str, settings: Settings) -> Path:
-    """Where a store goes unless --out says otherwise: `cache/coco_vitb16.zarr`.
-
-    A store of all tokens is `coco_vitb16_all.zarr`, one of --frames 16
-    `msrvtt_timesformerb_16frames.zarr`, one cut short by --limit `coco_vitb16_first100.zarr`.
-    """
-    named = settings.encoder
-    if named.startswith("hf:"):
-        named = Path(named.removeprefix("hf:")).name
-    plain = re.sub(r"[^a-z0-9]+", "", named.lower())
-    part = "_all" if settings.tokens == "all" else ""
-    part += f"_{settings.frames}frames" if settings.frames else ""
-    part += f"_first{settings.limit}" if settings.limit else ""
-    wanted = settings.store_format or "zarr"
-    suffix = next((end for end, name in SUFFIXES.items() if name == wanted), "")
-    return Path("cache") / f"{dataset}_{plain}{part}{suffix}"
 
 
 def _encoder_settings(settings: Settings, media: MediaSet, device: str) -> EncoderSettings:
@@ -240,16 +151,6 @@ def _absolute(dataset: str) -> str:
     """A data set's name, or the path of a manifest from anywhere."""
     named = dataset in DATASETS or not Path(dataset).exists()
     return dataset if named else str(Path(dataset).resolve())
-
-
-def _check_files(items: tuple[MediaItem, ...]) -> None:
-    first = items[:LOOKED_FOR]
-    if first and not any(item.path.is_file() for item in first):
-        raise MissingFileError(
-            f"none of the first {len(first)} media exists, e.g. {first[0].path}: put them where "
-            "the files of the data set name them, or name another data root with --data-root or "
-            "EPALM_DATA_ROOT (layouts: docs/data.md)"
-        )
 
 
 def _check_fit(encoder: Encoder, media: MediaSet) -> None:

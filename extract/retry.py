@@ -15,7 +15,8 @@ from epalm.devices import AUTO
 from epalm.errors import StoreError, UnfinishedStoreError
 from epalm.extract.loading import load_batches
 from epalm.extract.media_files import described
-from epalm.extract.plan import Plan, Settings, make_plan
+from epalm.extract.options import Settings, read_inputs
+from epalm.extract.plan import Plan, make_plan
 from epalm.extract.run import batch_requests, encode_into
 
 
@@ -79,7 +80,7 @@ def retry_failed(
         device=device,
         quiet=quiet,
     )
-    plan = make_plan(wanted)
+    plan = make_plan(read_inputs(wanted))
     mend = "Name the encoder's weights and the data of that extraction with --weights, --data-root."
     store.spec.check_same(plan.spec, where=store.location, mend=mend)
     with progress("encoding", total=len(tried), unit=plan.unit, quiet=quiet) as tick:

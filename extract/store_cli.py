@@ -18,7 +18,7 @@ from epalm.console import (
     show_table,
     stoppable,
 )
-from epalm.devices import AUTO
+from epalm.devices import AUTO, check_device_name
 from epalm.entries import TypedName
 from epalm.errors import StoreError
 
@@ -200,13 +200,17 @@ def retry_failed(
 ) -> None:
     """Encode again the records that failed, and nothing else."""
     from epalm.cache.store import Store
-    from epalm.extract import retry, summary
-    from epalm.extract.incomplete import incomplete_listed
 
     configure_logging(quiet=quiet)
+    check_device_name(device)
+    store = Store.open(location)
+
+    from epalm.extract import retry, summary  # and torch, which takes seconds
+    from epalm.extract.incomplete import incomplete_listed
+
     with stoppable(), incomplete_listed(location):
         report = retry.retry_failed(
-            Store.open(location),
+            store,
             encoder=TypedName(encoder),
             dataset=TypedName(dataset),
             weights=weights,

@@ -13,7 +13,8 @@ from epalm.cache.create import create_store
 from epalm.cache.reader import open_store
 from epalm.cache.spec import StoreSpec
 from epalm.extract.augment import Views
-from epalm.extract.encoder import ENCODERS, Encoder, EncoderSettings, last_cls_tokens, make_encoder
+from epalm.extract.encoder import Encoder, EncoderSettings, last_cls_tokens, make_encoder
+from epalm.extract.encoder_names import ENCODERS
 from epalm.extract.loading import load_batches
 from epalm.extract.run import Pace, batch_requests, extract
 from epalm.tasks.records import MediaItem

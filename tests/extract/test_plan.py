@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from epalm.extract.plan import Settings, default_out
+from epalm.extract.options import Settings, default_out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,256 @@
+"""What does a command line cost that asks for help, or gets something wrong?
+
+    python -m bench.startup
+
+Processor seconds of a fresh process, user and system together; the smallest of the rounds, since
+other programs only ever add to them.
+"""
+
+import json as plain_json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from bench.rounds import Folder, JsonFile, Line, Result, Rounds, at_most
+from bench.stores import scratch
+from epalm.cache.create import create_store
+from epalm.cache.spec import StoreSpec
+from epalm.model.model_settings import Decoding, ModelSettings
+from epalm.model.run_record import RunRecord
+
+MOST_SECONDS = 0.6
+
+HEAVY = (
+    *("torch", "torchvision", "torchaudio", "transformers", "timm"),
+    *("zarr", "h5py", "matplotlib", "pydantic"),
+)
+"""Libraries that take long to import."""
+
+MODULES = {
+    "epalm-extract": "epalm.extract.cli",
+    "epalm-train": "epalm.train.cli",
+    "epalm-eval": "epalm.evaluate.cli",
+    "epalm-demo": "epalm.demo.cli",
+}
+
+HELP = (
+    *MODULES,
+    *(f"epalm-extract {one}" for one in ("verify", "status", "repair", "inspect", "convert")),
+    "epalm-extract retry-failed",
+    "epalm-train import",
+    *(f"epalm-eval {one}" for one in ("report", "compare", "score", "submit", "install-spice")),
+)
+"""Commands that are asked for help."""
+
+ENCODE = "epalm-extract --encoder vit-b16 --dataset data"
+TRAIN = "epalm-train --features media.zarr"
+EVALUATE = "epalm-eval --split val"
+
+MISTAKES = {
+    "epalm-extract": "which encoder",
+    "epalm-extract --encoder nope --dataset data": "'nope' is no encoder",
+    "epalm-extract --encoder vit-b16 --dataset nope": "'nope' is no set of media",
+    "epalm-extract --encoder vit-b16 --dataset nope.jsonl": "no file",
+    "epalm-extract --encoder vit-b16 --dataset coco": "dataset_coco.json was not found",
+    "epalm-extract --encoder vit-b16 --dataset empty": "none of the first 1 media exists",
+    f"{ENCODE} --nope": "No such option",
+    f"{ENCODE} --precision nope": "'nope'",
+    f"{ENCODE} --device gpu": "--device gpu cannot be used",
+    f"{ENCODE} --weights nope.safetensors": "no such file",
+    f"{ENCODE} --source-layers nope": "wanted all, last-6",
+    f"{ENCODE} --out nope.txt": "ends in none of",
+    f"{ENCODE} --shard 3/2": "3/2",
+    "epalm-extract verify nope.zarr": "found nothing at nope.zarr",
+    "epalm-extract status nope.zarr": "found nothing at nope.zarr",
+    "epalm-extract repair nope.h5": "found nothing at nope.h5",
+    "epalm-extract inspect nope.h5": "found nothing at nope.h5",
+    "epalm-extract convert nope.zarr --out other.h5": "found nothing at nope.zarr",
+    "epalm-extract retry-failed nope.zarr": "found nothing at nope.zarr",
+    "epalm-train": "train on which features",
+    "epalm-train --features nope.zarr": "found nothing at nope.zarr",
+    f"{TRAIN} --task nope": "'nope' is no task",
+    f"{TRAIN} --recipe nope": "recipe 'nope' is not found",
+    f"{TRAIN} --set nope=1": "nope",
+    f"{TRAIN} --set epochs=-1": "epochs is -1",
+    f"{TRAIN} --variant nope": "variant 'nope' is unknown",
+    f"{TRAIN} --precision nope": "'nope'",
+    f"{TRAIN} --device gpu": "--device gpu cannot be used",
+    f"{TRAIN} --train-split nope": "no split 'nope'",
+    f"{TRAIN} --val-split nope": "no split 'nope'",
+    f"{TRAIN} --source-layers 7": "there is no block 7",
+    "epalm-train import nope.pth --features media.zarr --lm opt": "nope.pth is not there",
+    "epalm-eval": "which split",
+    "epalm-eval --split nope": "no split 'nope'",
+    f"{EVALUATE} --run nope": "holds a run.json",
+    f"{EVALUATE} --features nope.zarr": "found nothing at nope.zarr",
+    f"{EVALUATE} --task nope": "'nope' is no task",
+    f"{EVALUATE} --device gpu": "--device gpu cannot be used",
+    f"{EVALUATE} --temperature 0.5": "would change sampling only",
+    f"{EVALUATE} --answers nope.txt": "nope.txt is not there",
+    "epalm-eval report nope": "holds a run.json",
+    "epalm-eval compare nope": "holds a run.json",
+    "epalm-eval score nope.jsonl --references nope.jsonl --metrics nope": "'nope' is no metric",
+    "epalm-eval submit nope --out out.json": "nope",
+    "epalm-demo --modality nope": "'nope'",
+}
+"""Command lines of `make_place`'s folder that are wrong -> part of what is said about it."""
+
+_CHILD = """
+import importlib, json, os, sys
+
+def ending(command, module, arguments):
+    sys.argv = [command, *arguments]
+    code = 0
+    try:
+        importlib.import_module(module).main()
+    except SystemExit as end:
+        code = end.code
+    return code or 0
+
+heavy, calls = json.loads(sys.argv[1])
+before = set()
+for command, module, arguments in calls:
+    code = ending(command, module, arguments)
+    sys.stdout.flush(), sys.stderr.flush()
+    found = [name for name in heavy if name in sys.modules and name not in before]
+    before.update(found)
+    os.write(3, (json.dumps([code, found]) + "\\n").encode())
+"""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a command line ended.
+
+    Attributes:
+        code: exit code.
+        heavy: those of `HEAVY` that it was the first in its process to import.
+    """
+
+    code: int
+    heavy: tuple[str, ...]
+
+
+def make_place(folder: Path) -> None:
+    """A manifest, a store of its media and a run, as far as commands look at them without torch."""
+    for name in ("data", "empty"):
+        (folder / name).mkdir()
+    (folder / "data" / "a.png").write_bytes(b"")
+    example = {"id": "q", "media": "a.png", "prompt": "what is it?", "answers": ["a lamp"]}
+    for split in ("train", "val"):
+        line = plain_json.dumps(example) + "\n"
+        (folder / "data" / f"{split}.jsonl").write_text(line)
+        (folder / "empty" / f"{split}.jsonl").write_text(line)
+    spec = StoreSpec(
+        dataset="data",
+        encoder="vit-b16",
+        fingerprint={"preprocessing.name": "official"},
+        layers=(0, 1),
+        width=8,
+        count=1,
+        tasks=("manifest",),
+        data_root=str(folder / "data"),
+    )
+    store = create_store(folder / "media.zarr", spec, ["a.png"])
+    store.write(0, np.zeros((1, *spec.row_shape), np.float16), {})
+    store.finish()
+    settings = ModelSettings(
+        lm="opt",
+        precision="fp32",
+        variant="full",
+        encoder_width=8,
+        cached=2,
+        prompt_length=2,
+        inject="1:3",
+        tail="causal",
+        lm_dropout=0.0,
+        template="{prompt} {answer}",
+        supervise="answer",
+    )
+    run = folder / "runs" / "tiny"
+    run.mkdir(parents=True)
+    (run / "adapter.safetensors").write_bytes(b"")
+    RunRecord(
+        name="tiny",
+        task="manifest",
+        recipe="small",
+        model=settings,
+        decoding=Decoding(),
+        features=str(folder / "media.zarr"),
+        store=spec.comparable(),
+        data_root=str(folder / "data"),
+        seed=0,
+        blind=False,
+        lm_digest="",
+        trained=1,
+        frozen=1,
+    ).save(run)
+
+
+def endings(lines: Sequence[str], folder: Path) -> tuple[list[Ending], str]:
+    """Run command lines one after the other in one fresh process, in `folder`.
+
+    Returns:
+        How each ended, and all that they printed.
+    """
+    calls = [[*shlex.split(line)] for line in lines]
+    named = [[call[0], MODULES[call[0]], call[1:]] for call in calls]
+    with (folder / "endings").open("w+b") as file:
+        script = f"import os; os.dup2({file.fileno()}, 3)\n{_CHILD}"
+        done = subprocess.run(
+            [sys.executable, "-c", script, plain_json.dumps([HEAVY, named])],
+            cwd=folder,
+            pass_fds=[file.fileno()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        file.seek(0)
+        found = [plain_json.loads(line) for line in file]
+    return [Ending(code, tuple(heavy)) for code, heavy in found], done.stdout
+
+
+def cpu_seconds(line: str, folder: Path) -> float:
+    """Processor time of a command line in a process of its own."""
+    command, *arguments = shlex.split(line)
+    script = f"from {MODULES[command]} import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, _, used = os.wait4(process.pid, 0)
+    process.returncode = 0
+    return used.ru_utime + used.ru_stime
+
+
+def main(
+    rounds: Rounds = 5,
+    only: Annotated[str, typer.Option(help="Command lines that contain this.")] = "",
+    folder: Folder = None,
+    json: JsonFile = None,
+) -> None:
+    """Time command lines that end before any work begins."""
+    every = [f"{command} --help" for command in HELP] + list(MISTAKES)
+    with scratch(folder) as place:
+        make_place(place)
+        lines: list[Line] = []
+        for line in every:
+            if only in line:
+                seconds = min(cpu_seconds(line, place) for _ in range(rounds))
+                lines.append(at_most(line, seconds, "CPU s", limit=MOST_SECONDS))
+    Result("Command lines that end before any work begins", lines).publish(json)
+
+
+if __name__ == "__main__":
+    typer.run(main)

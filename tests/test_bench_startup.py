@@ -1,0 +1,58 @@
+"""Help and mistakes are answered without the libraries that take seconds to import."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import startup
+from bench.startup import HEAVY, HELP, MISTAKES, Ending
+
+ASKED = [f"{command} --help" for command in HELP]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    startup.make_place(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ended(place: Path) -> dict[str, tuple[Ending, str]]:
+    """Every command line of the table, in one process, which is quicker than one for each."""
+    lines = [*ASKED, *MISTAKES]
+    found, printed = startup.endings(lines, place)
+    assert len(found) == len(lines), printed
+    return {line: (ending, printed) for line, ending in zip(lines, found, strict=True)}
+
+
+@pytest.mark.parametrize("line", ASKED)
+def test_help_is_shown_without_heavy_libraries(
+    ended: dict[str, tuple[Ending, str]], line: str
+) -> None:
+    assert ended[line][0] == Ending(0, ())
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_named_without_heavy_libraries(
+    ended: dict[str, tuple[Ending, str]], line: str
+) -> None:
+    ending, printed = ended[line]
+    assert ending.code > 0
+    assert ending.heavy == ()
+    assert MISTAKES[line] in " ".join(printed.split())
+
+
+def test_a_heavy_library_is_noticed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "HEAVY", (*HEAVY, "numpy"))
+    found, _ = startup.endings(["epalm-extract --help", "epalm-extract verify nope.zarr"], place)
+    assert [one.heavy for one in found] == [(), ("numpy",)]
+
+
+def test_the_benchmark_gives_processor_seconds(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    startup.main(rounds=1, only="epalm-demo --help", folder=tmp_path, json=file)
+    (line,) = json.loads(file.read_text())["lines"]
+    assert line["unit"] == "CPU s"
+    assert line["value"] > 0.02
