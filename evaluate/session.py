@@ -91,6 +91,7 @@ def _evaluation(plan: Prepared) -> Evaluation:
             request.run,
             answering=plan.way.words,
             evaluated_on=data_words(plan.task.name, spec.dataset, plan.features),
+            precision=run.precision,
         ),
         fingerprint=spec.comparable(),
         skipped=tuple(one.question_id for one in plan.asked if one.question_id not in kept),

@@ -16,7 +16,7 @@ RECIPE_ROWS = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning r
 
 
 def readable_settings(
-    record: RunRecord, folder: Path, *, answering: str, evaluated_on: str
+    record: RunRecord, folder: Path, *, answering: str, evaluated_on: str, precision: str
 ) -> dict[str, str]:
     """Name -> value, in the order in which a reader asks.
 
@@ -26,6 +26,7 @@ def readable_settings(
             there.
         answering: how it answers, in words.
         evaluated_on: what it was asked about; see `data_words`.
+        precision: in which the language model computes; that of training unless it cannot run.
 
     Raises:
         MalformedFileError: recipe.toml is damaged.
@@ -34,8 +35,9 @@ def readable_settings(
     recipe = read_recipe(folder)
     share = 100 * record.trained / (record.trained + record.frozen)
     state = find_variant(model.variant).language_model
+    computed = "" if precision == model.precision else f", evaluated in {precision}"
     return {
-        "language model": f"{model.lm}, {state}, {model.precision}",
+        "language model": f"{model.lm}, {state}, {model.precision}{computed}",
         "language model parameters": f"{record.frozen:,}",
         "encoder": f"{record.store['encoder']}, frozen",
         "trained parameters": f"{record.trained:,} ({share:.4f} % of all but the encoder's)",

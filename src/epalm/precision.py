@@ -61,7 +61,8 @@ def choose_precision(asked: str, device: str, *, recorded: str = "", where: obje
             f"{device} cannot compute in {chosen}: give another --device, or another --precision "
             "with --fresh or a name of its own"
         )
-    warn_if_slow(chosen, device)
+    if reason := why_slow(chosen, device):
+        logger.warning("%s: fp32 is faster, if it fits into memory", reason)
     return chosen
 
 
@@ -110,18 +111,14 @@ def computes_in(precision: str, device: str) -> bool:
         return False
 
 
-def warn_if_slow(precision: str, device: str) -> None:
-    """Log a warning if a CPU has to emulate the products of a precision, or most CPUs have to."""
+def why_slow(precision: str, device: str) -> str:
+    """Why a CPU is slow in a precision, as a clause; empty if it is not, or is no CPU."""
     import torch
 
     dtype = DTYPES[precision]
     if torch.device(device).type != "cpu" or dtype == "float32":
-        return
+        return ""
     if dtype == "float16":
-        logger.warning("%s is for GPUs and slow on most CPUs: fp32 is faster", precision)
-    elif not cpu_has_bf16():
-        logger.warning(
-            "%s is slow here, this CPU has no native bfloat16 products: fp32 is faster, if it fits "
-            "into memory",
-            precision,
-        )
+        return f"{precision} is for GPUs and slow on most CPUs"
+    slow = f"{precision} is slow here, this CPU has no native bfloat16 products"
+    return "" if cpu_has_bf16() else slow

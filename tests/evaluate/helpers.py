@@ -37,7 +37,7 @@ class TinyRun:
     store: Path
 
 
-def make_run(root: Path, *, name: str = "tiny") -> TinyRun:
+def make_run(root: Path, *, name: str = "tiny", precision: str = "fp32") -> TinyRun:
     """A run over four pictures, one of which could not be encoded, with six questions."""
     data = _write_manifest(root / "data")
     store = root / "tiny.zarr"
@@ -47,7 +47,7 @@ def make_run(root: Path, *, name: str = "tiny") -> TinyRun:
     folder.mkdir(parents=True)
     settings = ModelSettings(
         lm=str(save_language_model(root / "lm", WORDS)),
-        precision="fp32",
+        precision=precision,
         variant="full",
         encoder_width=8,
         cached=2,

@@ -1,0 +1,55 @@
+"""A run is evaluated in the precision it was trained in, unless the device has none such."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from epalm import precision
+from epalm.evaluate.session import Request, evaluate
+from epalm.model import saved
+from epalm.model.saved import load_run
+from tests.evaluate.helpers import TinyRun, make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return make_run(tmp_path_factory.mktemp("tiny"), precision="bf16")
+
+
+def head(folder: Path) -> torch.Tensor:
+    """A frozen weight of the loaded run."""
+    return load_run(folder).model.language_model.model.decoder.embed_tokens.weight
+
+
+def test_a_run_in_bf16_is_evaluated_in_it_with_a_warning_where_that_is_slow(
+    run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    found = evaluate(Request(run.folder, "val", quiet=True)).evaluation
+    assert found.settings["language model"].endswith(", frozen, bf16")
+    slow = [line for line in caplog.messages if "slow" in line]
+    assert slow == [
+        "bf16 is slow here, this CPU has no native bfloat16 products: "
+        f"{run.folder} was trained in it and is evaluated in it"
+    ]
+
+
+def test_where_bf16_cannot_run_the_same_weights_are_used_in_fp32(
+    run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    as_trained = head(run.folder)
+    assert as_trained.dtype == torch.bfloat16
+    caplog.clear()
+    monkeypatch.setattr(
+        saved, "computes_in", lambda name, device: (name, device) == ("fp32", "cpu")
+    )
+    weight = head(run.folder)
+    assert weight.dtype == torch.float32
+    assert torch.equal(weight, as_trained.float())
+    assert caplog.messages == [
+        f"cpu cannot compute in bf16, in which {run.folder} was trained: "
+        "its weights are used in fp32"
+    ]
+    found = evaluate(Request(run.folder, "val", quiet=True)).evaluation
+    assert found.settings["language model"].endswith(", frozen, bf16, evaluated in fp32")
