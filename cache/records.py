@@ -1,6 +1,7 @@
 """The two documents that make files a store: what it is, and what is done."""
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
@@ -12,7 +13,9 @@ from epalm.errors import CorruptShardError, StoreError
 from epalm.json_fields import from_json
 
 FileSums = Mapping[str, tuple[int, str]]
-"""Path relative to a store's place -> bytes and CRC-32C."""
+"""Path relative to a store's place -> bytes and CRC-32C, as eight hexadecimal digits."""
+
+_CHECKSUM = re.compile(r"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class CommitRecord:
     errors: Mapping[str, str]
     store: str
     shard: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and checksums that are none."""
+        _check_sums(self.files)
 
     def is_of(self, shard: int, files: Collection[str], media: str) -> bool:
         """Whether it is about a shard and its files alone.
@@ -78,6 +85,10 @@ class Head:
     store: str
     files: FileSums
 
+    def __post_init__(self) -> None:
+        """Refuse sizes and checksums that are none."""
+        _check_sums(self.files)
+
     @classmethod
     def make(cls, spec: StoreSpec, keys: Sequence[str], skeleton: Mapping[str, bytes]) -> Self:
         """The head of a store with these records and first files."""
@@ -107,3 +118,10 @@ def errors_text(failed: Mapping[str, str]) -> bytes:
     """Content of errors.jsonl."""
     lines = [json.dumps({"key": key, "error": why}) + "\n" for key, why in failed.items()]
     return "".join(lines).encode()
+
+
+def _check_sums(files: FileSums) -> None:
+    """A checksum becomes part of the name of a local copy, so that it must be none of a path."""
+    for name, (size, checksum) in files.items():
+        if size < 0 or not _CHECKSUM.fullmatch(checksum):
+            raise ValueError(f"{name!r} has size {size} and checksum {checksum!r}")

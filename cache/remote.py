@@ -23,6 +23,17 @@ from epalm.errors import MissingToolError, StoreError, UsageError
 COPIES = "EPALM_COPIES"
 """Environment variable that names the folder of local copies."""
 
+KINDS = frozenset(
+    (
+        *("abfs", "abfss", "adl", "az", "box", "dropbox", "file", "ftp", "gcs", "gdrive", "gs"),
+        *("hdfs", "hf", "http", "https", "lakefs", "local", "memory", "oci", "oss", "s3", "s3a"),
+        *("sftp", "smb", "ssh", "tos", "webdav", "webhdfs"),
+    )
+)
+"""What a URL may begin with: file systems that hold bytes under names. A URL may come from somebody
+else's run.json, and others of fsspec's read it as a program: "reference" fills in templates, a
+chain of several (::) opens one file by what another says."""
+
 
 class RemotePlace:
     """A prefix of a remote file system, as a `Place`."""
@@ -31,9 +42,10 @@ class RemotePlace:
         """Connect.
 
         Raises:
-            UsageError: no such kind of URL.
+            UsageError: no such kind of URL, or one that is not in `KINDS`.
             MissingToolError: the package for such URLs is not installed.
         """
+        _check_kind(url)
         try:
             self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ValueError as error:
@@ -143,6 +155,15 @@ class RemotePlace:
 
     def _copy(self, name: str, checksum: str) -> Path:
         return self._copies / f"{checksum}-{name.replace('/', '_')}"
+
+
+def _check_kind(url: str) -> None:
+    kind = url.partition("://")[0]
+    if kind not in KINDS or "::" in url:
+        raise UsageError(
+            f"{url} is no place for a store: wanted a path, or a plain URL of one of "
+            f"{', '.join(sorted(KINDS))}"
+        )
 
 
 def copies_folder() -> Path:

@@ -1,6 +1,7 @@
 """What an evaluation asks a run: which task, about which vectors and which media."""
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
@@ -124,7 +125,7 @@ def about(named: str, task: Task, record: RunRecord, spec: StoreSpec, features: 
         same = own or not record.differing(spec.comparable(), names)
         other_media = published and spec.dataset != record.store["dataset"]
         parts = ["" if same or (other_media and stem in usual) else stem]
-    return "-".join(part for part in parts if part)
+    return re.sub(r"[/\\]", "-", "-".join(part for part in parts if part))
 
 
 def transfer(record: RunRecord, evaluation: Evaluation) -> tuple[str, str] | None:

@@ -146,7 +146,9 @@ def png(figure: "Figure") -> bytes:
     (axes,) = figure.axes
     names = axes.get_legend_handles_labels()[1]
     if len(names) > 1:
-        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize="small")
+        legend = figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize="small")
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names of runs are no formulas
     out = BytesIO()
     figure.savefig(out, format="png", dpi=_PNG_DOTS_PER_INCH, facecolor="white")
     return out.getvalue()
@@ -160,6 +162,7 @@ def _plain_figure(across: str, up: str) -> tuple["Figure", "Axes"]:
     axes = figure.add_subplot()
     axes.set_xlabel(across, color=_INK)
     axes.set_ylabel(up, color=_INK)
+    axes.yaxis.label.set_parse_math(False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_INK)
     axes.tick_params(color=_INK, labelcolor=_INK)

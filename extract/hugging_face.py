@@ -30,6 +30,7 @@ from epalm.extract.pooling import for_media, refuse_clip_settings, refuse_pool
 from epalm.extract.preprocess import ImageLoader, ImagePreset, preset_for
 from epalm.extract.processor_config import native_images, preprocessor
 from epalm.extract.video import ClipLoader
+from epalm.hub_config import refuse_kernels
 from epalm.tasks.records import Modality
 
 PUBLISHED = {
@@ -168,7 +169,8 @@ def _source(name: str, settings: EncoderSettings) -> str:
 
 def _config(source: str) -> PreTrainedConfig:
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source)
+        refuse_kernels(PreTrainedConfig.get_config_dict(source)[0], source)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_unreachable(source, error)) from error
     return config
@@ -186,7 +188,9 @@ def _load(source: str, config: PreTrainedConfig, device: str) -> tuple[PreTraine
     before = get_verbosity()
     set_verbosity_error()  # it would list the classifier's weights, which are left out
     try:
-        model, found = family.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        model, found = family.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(_unreachable(source, error)) from error
     finally:

@@ -13,11 +13,13 @@ from transformers import (
     AutoTokenizer,
     OPTConfig,
     OPTForCausalLM,
+    PretrainedConfig,
     PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import disable_progress_bar
 
 from epalm.errors import ModelError
+from epalm.hub_config import refuse_kernels
 from epalm.model.attention import ATTENTION, register_attention
 from epalm.model.quantised import QUANTISED, move, quantise
 
@@ -64,7 +66,9 @@ def load_language_model(
     config = load_config(name, precision)
     config.dtype = None  # "auto" is then the dtype of the files, whatever the config claims
     try:
-        model = OPTForCausalLM.from_pretrained(name, config=config, dtype="auto")
+        model = OPTForCausalLM.from_pretrained(
+            name, config=config, dtype="auto", trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise ModelError(_load_message("language model", name, error)) from error
     freeze(model)
@@ -98,7 +102,8 @@ def load_config(name: str, precision: str) -> OPTConfig:
         )
     disable_progress_bar()  # it would ignore --quiet
     try:
-        config = AutoConfig.from_pretrained(name)
+        refuse_kernels(PretrainedConfig.get_config_dict(name)[0], name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)  # None would ask
     except (OSError, ValueError) as error:
         raise ModelError(_load_message("language model", name, error)) from error
     if not isinstance(config, OPTConfig):
@@ -113,7 +118,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ModelError: nothing found under that name, or it lacks OPT's begin, end or pad token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(_load_message("tokenizer", name, error)) from error
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:

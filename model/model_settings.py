@@ -8,7 +8,7 @@ from typing import Literal
 
 from epalm.errors import UsageError
 from epalm.model.injection import Tail
-from epalm.model.ranges import DECODING_RANGES, check_ranges
+from epalm.model.ranges import DECODING_RANGES, MODEL_RANGES, check_ranges
 
 Supervision = Literal["all", "answer"]
 
@@ -124,6 +124,14 @@ class ModelSettings:
     text_step: int = 1
     blocks: tuple[int, ...] = ()
     positions: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no model can have.
+
+        Raises:
+            UsageError: names the number, what was found and what was wanted.
+        """
+        check_ranges(self, MODEL_RANGES)
 
     def text_template(self) -> Template:
         """How prompts and answers become text."""

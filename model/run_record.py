@@ -12,10 +12,17 @@ from typing import Literal, Self
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.json_fields import from_json
 from epalm.model.model_settings import Decoding, ModelSettings
-from epalm.model.ranges import MODEL_RANGES, check_ranges
+from epalm.model.ranges import Range, check_ranges
 
 RECORD_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
+
+RANGES: Mapping[str, Range] = {
+    "trained": Range(0, 10**15),
+    "frozen": Range(1, 10**15),
+    "pool_blocks": Range(0, 10**12),
+}
+"""Of a record's own numbers."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,14 @@ class RunRecord:
     pool_blocks: int = 0
     examples: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse what no run can have.
+
+        Raises:
+            UsageError: names the number, what was found and what was wanted.
+        """
+        check_ranges(self, RANGES)
+
     def differing(self, store: Mapping[str, str], names: Collection[str]) -> list[str]:
         """What distinguishes a store's fields from those of the store in training.
 
@@ -93,9 +108,6 @@ class RunRecord:
                 f"{folder} holds no {RECORD_FILE}: give --run a folder that epalm-train made"
             )
         try:
-            fields = json.loads(file.read_text(encoding="utf-8"))
-            record = from_json(cls, fields)
-            check_ranges(record.model, MODEL_RANGES)
-            return record
+            return from_json(cls, json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, RecursionError) as error:
             raise MalformedFileError(f"{file} is no run record of this version: {error}") from error

@@ -11,14 +11,8 @@ import pytest
 from tests.repository import PACKAGES, module_name, sources
 
 FOUNDATION = {
-    "errors",
-    "checked_json",
-    "console",
-    "devices",
-    "entries",
-    "memory",
-    "precision",
-    "terminal",
+    *("errors", "checked_json", "console", "devices", "entries", "hub_config", "json_fields"),
+    *("memory", "precision", "terminal"),
 }
 """Modules of the root package that every package may import."""
 

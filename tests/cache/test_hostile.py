@@ -93,7 +93,9 @@ def test_repair_deletes_no_file_that_is_not_the_stores(
     store: Store, victim: Path, tmp_path: Path, name: str
 ) -> None:
     outside = name.format(tmp_path)
-    change(store, "done/00000.json", lambda fields: fields["files"].update({outside: [1, "00"]}))
+    change(
+        store, "done/00000.json", lambda fields: fields["files"].update({outside: [1, "00000000"]})
+    )
     assert [one.name for one in repair(anew(store))] == [store.record_name(0)]
     assert victim.read_text() == "years of work"
 
@@ -196,7 +198,16 @@ def test_json_that_is_nested_too_deeply_is_damage(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "files", [{"cls": "x"}, {"../x": [1]}, [], {"a": [1, 2, 3]}, {"a": ["1", "00"]}]
+    "files",
+    [
+        {"cls": "x"},
+        {"../x": [1]},
+        [],
+        {"a": [1, 2, 3]},
+        {"a": ["1", "00000000"]},
+        {"a": [-1, "00000000"]},
+        {"a": [1, "../../x"]},
+    ],
 )
 def test_a_record_with_other_fields_is_no_record(store: Store, files: object) -> None:
     change(store, "done/00000.json", lambda fields: fields.update(files=files))
