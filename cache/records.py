@@ -9,8 +9,8 @@ from typing import Self
 from epalm.cache.place import measure
 from epalm.cache.sealed import seal, unseal
 from epalm.cache.spec import StoreSpec
+from epalm.checked_json import build
 from epalm.errors import CorruptShardError, StoreError
-from epalm.json_fields import from_json
 
 FileSums = Mapping[str, tuple[int, str]]
 """Path relative to a store's place -> bytes and CRC-32C, as eight hexadecimal digits."""
@@ -63,7 +63,7 @@ class CommitRecord:
         """
         fields = unseal(data, where)
         try:
-            return from_json(cls, fields)
+            return build(cls, fields, "it")
         except ValueError as error:
             raise CorruptShardError(
                 f"{where} is no commit record ({error}): run `epalm-extract repair` on the store, "
@@ -109,7 +109,7 @@ class Head:
         """
         fields = unseal(data, where)
         try:
-            return from_json(cls, fields)
+            return build(cls, fields, "it")
         except (ValueError, StoreError) as error:
             raise StoreError(f"{where} describes no feature store: {error}") from error
 

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 from epalm.errors import CacheMismatchError, StoreError
-from epalm.json_fields import from_json
 
 STORE_VERSION = 1
 """Version of the layout on disk; a reader refuses any other."""
@@ -171,16 +170,6 @@ class StoreSpec:
     def fields(self) -> dict[str, Any]:
         """All fields, fit for JSON."""
         return asdict(self)
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
-        """The spec whose `fields` went through JSON.
-
-        Raises:
-            ValueError: a field is absent, unknown or of another type.
-            StoreError: an impossible value.
-        """
-        return from_json(cls, dict(fields))
 
     def digest(self, keys: Sequence[str]) -> str:
         """What the shards of a store have in common: SHA-256 over settings and keys."""

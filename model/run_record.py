@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from epalm.checked_json import build, read_json
 from epalm.errors import MalformedFileError, MissingFileError
-from epalm.json_fields import from_json
 from epalm.model.model_settings import Decoding, ModelSettings
 from epalm.model.ranges import Range, check_ranges
 
@@ -108,6 +108,6 @@ class RunRecord:
                 f"{folder} holds no {RECORD_FILE}: give --run a folder that epalm-train made"
             )
         try:
-            return from_json(cls, json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, RecursionError) as error:
+            return build(cls, read_json(file), RECORD_FILE)
+        except ValueError as error:
             raise MalformedFileError(f"{file} is no run record of this version: {error}") from error

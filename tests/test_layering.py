@@ -11,7 +11,7 @@ import pytest
 from tests.repository import PACKAGES, module_name, sources
 
 FOUNDATION = {
-    *("errors", "checked_json", "console", "devices", "entries", "hub_config", "json_fields"),
+    *("errors", "checked_json", "console", "devices", "entries", "hub_config"),
     *("memory", "precision", "terminal"),
 }
 """Modules of the root package that every package may import."""

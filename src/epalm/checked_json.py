@@ -67,7 +67,7 @@ def build(cls: type[Made], value: object, place: str) -> Made:
     Members that the class does not know are passed over, so that files of later versions open.
 
     Args:
-        cls: fields of str, bool, int, float, Literal, None, tuples of one type, dicts by text, and
+        cls: fields of str, bool, int, float, Literal, None, tuples, dicts and mappings by text, and
             other such dataclasses.
         value: what was read.
         place: where, for the message.
@@ -104,11 +104,8 @@ def _converted(value: object, wanted: Any, place: str) -> object:  # noqa: ANN40
             return None
         return _converted(value, next(one for one in inner if one is not NoneType), place)
     if origin is tuple:
-        listed = _list(value, place)
-        if inner[0] is str and all(isinstance(one, str) for one in listed):
-            return tuple(listed)
-        return tuple(_converted(one, inner[0], f"{place}[{row}]") for row, one in enumerate(listed))
-    if origin is dict:
+        return _tuple(_list(value, place), inner, place)
+    if origin in (dict, Mapping):
         named = _object(value, place).items()
         return {name: _converted(one, inner[1], f"{place}.{name}") for name, one in named}
     if origin is Literal:
@@ -117,6 +114,17 @@ def _converted(value: object, wanted: Any, place: str) -> object:  # noqa: ANN40
         raise _wrong(value, place, " or ".join(map(repr, inner)))
     make = build if is_dataclass(wanted) else _scalar
     return make(wanted, value, place)
+
+
+def _tuple(listed: list[object], kinds: tuple[Any, ...], place: str) -> tuple[object, ...]:
+    if kinds[-1] is Ellipsis:
+        if kinds[0] is str and all(isinstance(one, str) for one in listed):
+            return tuple(listed)
+        kinds = (kinds[0],) * len(listed)
+    if len(listed) != len(kinds):
+        raise _wrong(listed, place, f"a list of {len(kinds)}")
+    pairs = zip(listed, kinds, strict=True)
+    return tuple(_converted(one, kind, f"{place}[{at}]") for at, (one, kind) in enumerate(pairs))
 
 
 def _scalar(wanted: type, value: object, place: str) -> object:

@@ -168,7 +168,6 @@ def test_a_linked_zarr_store_is_read_and_repaired_behind_the_link(tmp_path: Path
         ("tasks", [["vqa2"]]),
         ("data_root", None),
         ("version", "1"),
-        ("unknown", 1),
     ],
 )
 def test_an_impossible_spec_is_refused_at_once(store: Store, field: str, value: object) -> None:

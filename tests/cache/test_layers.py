@@ -1,6 +1,10 @@
+import json
+
 import pytest
 
 from epalm.cache.layers import parse_layers
+from epalm.cache.spec import StoreSpec
+from epalm.checked_json import build
 from epalm.errors import UsageError
 from tests.cache.helpers import spec
 
@@ -44,7 +48,7 @@ def test_a_store_of_all_tokens_has_their_vectors_in_its_rows_and_is_told_from_on
 
 
 def test_a_spec_written_before_positions_were_counted_is_still_the_same_spec() -> None:
-    fields = spec().fields()
+    fields = json.loads(json.dumps(spec().fields()))
     del fields["positions"]
-    assert type(spec()).from_fields(fields) == spec()
+    assert build(StoreSpec, fields, "spec") == spec()
     assert "positions" not in spec().comparable()
