@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -88,6 +88,14 @@ class Job:
         """The job of encoding all rows of a shard but those that are kept."""
         every = range(len(store.spec.rows_of(shard)))
         return cls(shard, sorted(set(every) - set(kept)), list(kept), again)
+
+
+class Made(NamedTuple):
+    """What a job gave: vectors, key -> reason of failed media, media record."""
+
+    tokens: Tokens
+    errors: dict[str, str]
+    media: MediaRecord
 
 
 def extract(
@@ -179,10 +187,8 @@ def _fill(
     def requests() -> Iterator[Sequence[Request]]:
         for job in every:
             media[job.shard] = _media_before(store, job)
-            first = spec.rows_of(job.shard).start
-            own = ((row, items[first + row]) for row in job.rows)
-            batches = batch_requests(own, spec.views, batch_size=pace.batch_size)
-            yield from described(batches, media[job.shard], root=root)
+            own = _requests(items, store, job, batch_size=pace.batch_size)
+            yield from described(own, media[job.shard], root=root)
 
     batches = load_batches(requests(), encoder.load, workers=pace.workers)
     written: Future[None] | None = None
@@ -192,16 +198,13 @@ def _fill(
             if not job.again and store.has(job.shard):  # another process has made it since
                 tick(sum(batch.media for batch in own))
                 continue
-            tokens = _tokens_before(store, job)
-            rows = spec.rows_of(job.shard)
+            tokens, rows = _tokens_before(store, job), spec.rows_of(job.shard)
             keys = store.keys[rows.start : rows.stop]
             errors = encode_into(tokens, encoder, own, spec=spec, keys=keys, tick=tick)
             if written:
                 written.result()
-            found = media.pop(job.shard)
-            written = writer.submit(
-                _write, store, job, tokens=tokens, errors=errors, media=found, jobs=jobs
-            )
+            made = Made(tokens, errors, media.pop(job.shard))
+            written = writer.submit(_write, store, job, made=made, jobs=jobs)
         if written:
             written.result()
 
@@ -224,20 +227,20 @@ def _tokens_before(store: Store, job: Job) -> Tokens:
     return tokens
 
 
-def _write(
-    store: Store,
-    job: Job,
-    *,
-    tokens: Tokens,
-    errors: dict[str, str],
-    media: MediaRecord,
-    jobs: list[Job],
-) -> None:
+def _requests(
+    items: Sequence[MediaItem], store: Store, job: Job, *, batch_size: int
+) -> Iterator[list[Request]]:
+    first = store.spec.rows_of(job.shard).start
+    own = ((row, items[first + row]) for row in job.rows)
+    return batch_requests(own, store.spec.views, batch_size=batch_size)
+
+
+def _write(store: Store, job: Job, *, made: Made, jobs: list[Job]) -> None:
     """Write a shard unless another process has made it since, and strike its job off the list."""
     if job.again:
         store.withdraw(job.shard)
     if not store.has(job.shard):
-        store.write(job.shard, tokens, errors, media=media)
+        store.write(job.shard, made.tokens, made.errors, media=made.media)
     jobs.remove(job)
 
 
