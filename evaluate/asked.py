@@ -197,7 +197,9 @@ def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
         )
 
 
-def find_media(spec: StoreSpec, root: Path, *, dataset: str = "") -> Mapping[str, MediaItem]:
+def find_media(
+    spec: StoreSpec, root: Path, *, dataset: str = "", allow_outside: bool = False
+) -> Mapping[str, MediaItem]:
     """Every medium by key; empty, with a note, if the files are no longer there.
 
     They are looked for as extraction was told to, then, for a manifest that has moved, in `root`:
@@ -207,13 +209,15 @@ def find_media(spec: StoreSpec, root: Path, *, dataset: str = "") -> Mapping[str
         spec: of the store.
         root: where the files of the task lie.
         dataset: as a person names the media, by a `TypedName`; empty for what the store says.
+        allow_outside: see `load_media`.
     """
     named = dataset or spec.media or spec.dataset
     reasons = []
     elsewhere = () if dataset else (str(root / Path(named).name), str(root))
     for name in (named, *elsewhere):
         try:
-            return {item.key: item for item in load_media(name, root).items}
+            found = load_media(name, root, allow_outside=allow_outside)
+            return {item.key: item for item in found.items}
         except EpalmError as error:
             reasons.append(error)
     logger.warning("the report names its media without showing them: %s", reasons[0])

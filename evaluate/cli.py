@@ -19,7 +19,7 @@ from epalm.console import (
 from epalm.entries import TypedName
 from epalm.errors import UsageError
 from epalm.evaluate import report_cli, score_cli
-from epalm.evaluate.report_cli import DATASET
+from epalm.evaluate.report_cli import ALLOW_OUTSIDE, DATASET
 
 if TYPE_CHECKING:
     from epalm.evaluate.records import Evaluation
@@ -52,6 +52,7 @@ def command(
         Path | None, typer.Option(help="Where the task's files lie now; default: as in training.")
     ] = None,
     dataset: DATASET = "",
+    allow_outside: ALLOW_OUTSIDE = False,
     blind: Annotated[
         bool, typer.Option("--blind", help="Control: features of other media of the split.")
     ] = False,
@@ -112,6 +113,7 @@ def command(
         features=features,
         data_root=data_root,
         dataset=TypedName(dataset),
+        allow_outside=allow_outside,
         device=device,
         batch_size=batch_size,
         blind=blind,

@@ -56,11 +56,12 @@ class Shown:
             evaluation=evaluation_cost(self.evaluation),
         )
 
-    def media(self, dataset: str) -> Mapping[str, MediaItem]:
+    def media(self, dataset: str, *, allow_outside: bool = False) -> Mapping[str, MediaItem]:
         """What it was asked about; empty where that can no longer be found, with a warning.
 
         Args:
             dataset: see `find_media`.
+            allow_outside: likewise.
         """
         record = self.record
         try:
@@ -69,7 +70,7 @@ class Shown:
             logger.warning("the report names its media without showing them: %s", error)
             return {}
         root = Path(self.evaluation.data_root or record.data_root)
-        return find_media(spec, root, dataset=dataset)
+        return find_media(spec, root, dataset=dataset, allow_outside=allow_outside)
 
 
 def manner(folder: Path, evaluation: Evaluation) -> str:
@@ -108,13 +109,14 @@ def find_control(run: Path, folder: Path) -> Shown | None:
     return None
 
 
-def write_page(run: Path, folder: Path, *, dataset: str = "") -> Path:
+def write_page(run: Path, folder: Path, *, dataset: str = "", allow_outside: bool = False) -> Path:
     """Write the page of one evaluation, its blind control beside it where there is one.
 
     Args:
         run: the run's folder.
         folder: of the evaluation.
         dataset: see `find_media`.
+        allow_outside: likewise.
 
     Returns:
         The page.
@@ -129,7 +131,8 @@ def write_page(run: Path, folder: Path, *, dataset: str = "") -> Path:
     shown = [control, own] if control else [own]
     page = folder / REPORT_FILE
     moved = transfer(own.record, own.evaluation)
-    data = _data(f"{evaluation.run}{_asked(moved)}, {split_words([own])}", shown, dataset)
+    title = f"{evaluation.run}{_asked(moved)}, {split_words([own])}"
+    data = _data(title, shown, own.media(dataset, allow_outside=allow_outside))
     write_report(page, replace(data, lead=_lead(own.record), transfer=moved))
     return page
 
@@ -142,7 +145,13 @@ def split_words(shown: Sequence[Shown]) -> str:
 
 
 def write_comparison(
-    page: Path, shown: Sequence[Shown], *, title: str = "", lead: str = "", dataset: str = ""
+    page: Path,
+    shown: Sequence[Shown],
+    *,
+    title: str = "",
+    lead: str = "",
+    dataset: str = "",
+    allow_outside: bool = False,
 ) -> None:
     """Write a page with a column for each evaluation; the others are held against the first.
 
@@ -152,13 +161,15 @@ def write_comparison(
         title: the heading; by default task, split and how many runs.
         lead: a sentence or two below it.
         dataset: see `find_media`.
+        allow_outside: likewise.
 
     Raises:
         UsageError: they are of different tasks or splits.
     """
     last = shown[-1].evaluation
     named = title or f"{last.task}, {split_words(shown)}: {amount(len(shown), 'run')}"
-    write_report(page, replace(_data(named, shown, dataset), lead=lead))
+    media = shown[-1].media(dataset, allow_outside=allow_outside)
+    write_report(page, replace(_data(named, shown, media), lead=lead))
 
 
 def perceived(
@@ -175,10 +186,9 @@ def perceived(
     return heard, {"media": "the sound of clips"}
 
 
-def _data(title: str, shown: Sequence[Shown], dataset: str) -> ReportData:
+def _data(title: str, shown: Sequence[Shown], found: Mapping[str, MediaItem]) -> ReportData:
     once = [one for one in shown if one.run.resolve() != shown[-1].run.resolve()]
     once.append(shown[-1])  # a run that was also asked blind was trained once
-    found = shown[-1].media(dataset)
     media, _ = perceived(found, shown[-1].evaluation)
     evaluations = (
         replace(one, settings=one.settings | perceived(found, one)[1])

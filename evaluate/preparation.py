@@ -37,6 +37,7 @@ class Request:
         features: path or URL of the store; None for the one the run was trained on.
         data_root: where the task's files lie; None for where they lay in training.
         dataset: the set of media that the report shows; empty for what the store names.
+        allow_outside: show media outside the data set's folder, too.
         device: e.g. "cpu" or "cuda".
         batch_size: examples generated together.
         blind: read each record from another one's row; a run trained blind always does.
@@ -52,6 +53,7 @@ class Request:
     features: str | None = None
     data_root: Path | None = None
     dataset: str = ""
+    allow_outside: bool = False
     device: str = "cpu"
     batch_size: int = 64
     blind: bool = False

@@ -25,6 +25,14 @@ DATASET = Annotated[
     ),
 ]
 
+ALLOW_OUTSIDE = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside",
+        help="Show media that the data set names outside its folder, too; never by default.",
+    ),
+]
+
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands."""
@@ -39,6 +47,7 @@ def report(
     ] = "",
     runs: RUNS = Path("runs"),
     dataset: DATASET = "",
+    allow_outside: ALLOW_OUTSIDE = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
 ) -> None:
     """Write the pages of a run's evaluations again, without a model.
@@ -62,7 +71,8 @@ def report(
             f"one of these, or evaluate more with `epalm-eval --run {folder}`"
         )
     for one in wanted:
-        say(str(write_page(folder, one, dataset=TypedName(dataset))))
+        page = write_page(folder, one, dataset=TypedName(dataset), allow_outside=allow_outside)
+        say(str(page))
         warn_of([found[one]])
 
 
@@ -84,6 +94,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Also write a page, e.g. compare.html.")] = None,
     runs: RUNS = Path("runs"),
     dataset: DATASET = "",
+    allow_outside: ALLOW_OUTSIDE = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
 ) -> None:
@@ -109,7 +120,7 @@ def compare(
     warn_of(evaluations)
     if out:
         make_place(out)
-        write_comparison(out, shown, dataset=TypedName(dataset))
+        write_comparison(out, shown, dataset=TypedName(dataset), allow_outside=allow_outside)
     if as_json:
         say_json(_as_json(shown))
         return

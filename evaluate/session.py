@@ -61,7 +61,12 @@ def evaluate_prepared(plan: Prepared) -> Finished:
         evaluation = _evaluation(plan)
         write_evaluation(plan.folder, evaluation)
         if evaluation.scores:
-            write_page(plan.request.run, plan.folder, dataset=plan.request.dataset)
+            write_page(
+                plan.request.run,
+                plan.folder,
+                dataset=plan.request.dataset,
+                allow_outside=plan.request.allow_outside,
+            )
     finally:
         remove_empty(plan.folder)
     return Finished(evaluation, plan.folder)

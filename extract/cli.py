@@ -11,7 +11,7 @@ from epalm.console import configure_logging, note, run_app, say, show_table, sto
 from epalm.devices import AUTO
 from epalm.entries import TypedName
 from epalm.errors import UsageError
-from epalm.extract.store_cli import add_commands
+from epalm.extract.store_cli import AllowOutside, add_commands
 
 if TYPE_CHECKING:
     from epalm.extract.options import Inputs
@@ -110,6 +110,7 @@ def extract_features(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the store and start over, instead of resuming.")
     ] = False,
+    allow_outside: AllowOutside = False,
     content_hash: Annotated[
         bool,
         typer.Option(
@@ -170,6 +171,7 @@ def extract_features(
             share=Share.parse(shard) if shard else Share.from_environment(os.environ),
             quiet=quiet,
             content_hash=content_hash,
+            allow_outside=allow_outside,
         )
         # Below this torch is imported: every mistake that can be found without it is found here.
         inputs = read_inputs(settings)

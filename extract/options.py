@@ -1,5 +1,6 @@
 """The options of `epalm-extract`, checked as far as they can be before torch is imported."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class Settings:
         fresh: a store that is there is going to be deleted.
         quiet: no progress, no notes.
         content_hash: record a hash of each sample's bytes.
+        allow_outside: see `load_media`.
     """
 
     encoder: str
@@ -78,6 +80,7 @@ class Settings:
     fresh: bool = False
     quiet: bool = False
     content_hash: bool = False
+    allow_outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,9 @@ def read_inputs(settings: Settings) -> Inputs:
         raise MissingFileError(f"--weights {settings.weights}: no such file or folder")
     if settings.out is not None:
         layout_of(str(settings.out), settings.store_format)
-    media = load_media(settings.dataset, settings.data_root)
+    media = load_media(
+        settings.dataset, settings.data_root, allow_outside=settings.allow_outside
+    )
     out = str(settings.out or default_out(media.name, settings))
     items = media.items[: settings.limit]
     _check_files(items)
@@ -138,7 +143,7 @@ def default_out(dataset: str, settings: Settings) -> Path:
 
 def _check_files(items: tuple[MediaItem, ...]) -> None:
     first = items[:LOOKED_FOR]
-    if first and not any(item.path.is_file() for item in first):
+    if first and not any(os.path.isfile(item.path) for item in first)  # noqa: PTH113 - Path raises on long names:
         raise MissingFileError(
             f"none of the first {len(first)} media exists, e.g. {first[0].path}: put them where "
             "the files of the data set name them, or name another data root with --data-root or "

@@ -43,6 +43,7 @@ def retry_failed(
     weights: Path | None = None,
     data_root: Path | None = None,
     device: str = AUTO,
+    allow_outside: bool = False,
     quiet: bool = False,
 ) -> RetryReport:
     """Encode the failed records of a finished store again and rewrite their shards.
@@ -57,6 +58,7 @@ def retry_failed(
         weights: of the encoder; None for where they lay when the store was made.
         data_root: where the media lie; None for where they lay then.
         device: as for `epalm.devices.pick_device`.
+        allow_outside: see `load_media`.
         quiet: no progress display.
 
     Raises:
@@ -78,6 +80,7 @@ def retry_failed(
         out=store.location,
         data_root=data_root or named.data_root,
         device=device,
+        allow_outside=allow_outside,
         quiet=quiet,
     )
     plan = make_plan(read_inputs(wanted))

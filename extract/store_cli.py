@@ -34,6 +34,13 @@ INCOMPLETE = 3
 
 Location = Annotated[str, typer.Argument(metavar="STORE", help="Path or URL of the store.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AllowOutside = Annotated[
+    bool,
+    typer.Option(
+        "--allow-outside",
+        help="Read files that the data set names outside its folder: absolute paths, .., links.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only results and errors.")]
 
 
@@ -196,6 +203,7 @@ def retry_failed(
         Path | None, typer.Option(help="Where the data set lies; default: where it lay then.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ..., or auto.")] = AUTO,
+    allow_outside: AllowOutside = False,
     quiet: Quiet = False,
 ) -> None:
     """Encode again the records that failed, and nothing else."""
@@ -216,6 +224,7 @@ def retry_failed(
             weights=weights,
             data_root=data_root,
             device=device,
+            allow_outside=allow_outside,
             quiet=quiet,
         )
     say(f"{location}: {report.mended} of {report.tried} failed records encoded")

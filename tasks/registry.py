@@ -8,6 +8,7 @@ from typing import cast
 from epalm.entries import TypedName, find_entry
 from epalm.errors import MissingFileError, UsageError
 from epalm.tasks import manifest
+from epalm.tasks.inside import check_inside
 from epalm.tasks.records import MediaSet, Task
 
 DATASETS: dict[str, str] = {
@@ -66,20 +67,32 @@ def resolve_data_root(option: Path | None, *, recorded: str = "", task: str = ""
     return Path(option or variable or recorded or DEFAULT_DATA_ROOT).expanduser().absolute()
 
 
-def load_media(name: str, data_root: Path | None = None) -> MediaSet:
+def load_media(
+    name: str, data_root: Path | None = None, *, allow_outside: bool = False
+) -> MediaSet:
     """The set of media of this name.
 
     Args:
         name: a key of `DATASETS`, a manifest's folder or file, or a `TypedName`
             `package.module:Name` of a factory like those of `DATASETS`.
         data_root: as from `resolve_data_root`, which is asked if None. A manifest does not need it.
+        allow_outside: let names and links lead out of the folders of the set, as a person permitted
+            on the command line; code that a person named is trusted anyway.
 
     Raises:
         UsageError: no such set, and no such path.
+        DataError: see `check_inside`.
         MissingFileError: one of its files is not there.
         MalformedFileError: one of its files has another layout.
     """
-    if name not in DATASETS and Path(name).exists():
+    found = _named_media(name, data_root)
+    if not allow_outside and (name in DATASETS or found.tasks == (manifest.TASK,)):
+        check_inside(found.items)
+    return found
+
+
+def _named_media(name: str, data_root: Path | None) -> MediaSet:
+    if name not in DATASETS and os.path.exists(name):  # noqa: PTH110 - Path raises on long names
         return manifest.media(Path(name))
     if name not in DATASETS and _is_path(name):
         raise MissingFileError(f"there is no folder and no file {Path(name).absolute()}")

@@ -270,3 +270,16 @@ def test_media_that_cannot_be_found_are_named_as_extraction_named_them(
     assert find_media(replace(store_spec(), media="/then/data/desk.jsonl"), tmp_path) == {}
     (line,) = caplog.messages
     assert line.endswith("there is no folder and no file /then/data/desk.jsonl")
+
+
+def test_media_outside_the_data_are_shown_only_if_that_is_allowed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "val.jsonl").write_text('{"id": "1", "media": "../private.png"}')
+    spec = replace(store_spec(), media=str(folder))
+    assert find_media(spec, folder) == {}
+    assert "private.png" in caplog.text
+    assert "--allow-outside" in caplog.text
+    assert set(find_media(spec, folder, allow_outside=True)) == {"../private.png"}
