@@ -48,7 +48,8 @@ def front_file(spec: StoreSpec, keys: Sequence[str], files: Sequence[str]) -> by
         front.create_virtual_dataset("cls", cls, fillvalue=math.nan)
         front.create_virtual_dataset("valid", valid, fillvalue=False)
         front.create_dataset("keys", data=list(keys), dtype=h5py.string_dtype())
-        front.attrs["dataset"], front.attrs["encoder"] = spec.dataset, spec.encoder
+        # h5py takes no subclass of str, as names from the command line are.
+        front.attrs["dataset"], front.attrs["encoder"] = str(spec.dataset), str(spec.encoder)
         front.attrs["layers"] = spec.layers
     return image.getvalue()
 

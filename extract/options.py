@@ -114,9 +114,7 @@ def read_inputs(settings: Settings) -> Inputs:
         raise MissingFileError(f"--weights {settings.weights}: no such file or folder")
     if settings.out is not None:
         layout_of(str(settings.out), settings.store_format)
-    media = load_media(
-        settings.dataset, settings.data_root, allow_outside=settings.allow_outside
-    )
+    media = load_media(settings.dataset, settings.data_root, allow_outside=settings.allow_outside)
     out = str(settings.out or default_out(media.name, settings))
     items = media.items[: settings.limit]
     _check_files(items)
@@ -143,7 +141,8 @@ def default_out(dataset: str, settings: Settings) -> Path:
 
 def _check_files(items: tuple[MediaItem, ...]) -> None:
     first = items[:LOOKED_FOR]
-    if first and not any(os.path.isfile(item.path) for item in first)  # noqa: PTH113 - Path raises on long names:
+    present = (os.path.isfile(item.path) for item in first)  # noqa: PTH113 - Path raises on long names
+    if first and not any(present):
         raise MissingFileError(
             f"none of the first {len(first)} media exists, e.g. {first[0].path}: put them where "
             "the files of the data set name them, or name another data root with --data-root or "
