@@ -15,6 +15,7 @@ from epalm.metrics.intervals import GroupMean, all_intervals, group_means
 from epalm.metrics.registry import Scores
 from epalm.tasks.files import JsonRecord
 from epalm.tasks.json_stream import stream_member
+from epalm.tasks.json_values import NOT_JSON, described, parse, unusable
 from epalm.tasks.records import Example, Prediction
 
 LAYOUTS = (
@@ -179,32 +180,33 @@ def _records(file: Path) -> Iterator[tuple[JsonRecord, dict[str, object]]]:
 
 
 def _elements(file: Path, stream: TextIO) -> Iterator[tuple[str, object]]:
-    try:
-        values = json.load(stream)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise MalformedFileError(
-            f"{file}: no JSON from {place} on ({error.msg}), wanted one list of objects, or "
-            "one object per line and no list"
-        ) from error
-    for index, value in enumerate(values):
+    wanted = "one list of objects, or one object per line and no list"
+    values = _parsed(stream.read(), str(file), wanted)
+    for index, value in enumerate(cast(list[object], values)):
         yield f"[{index}]", value
 
 
 def _lines(file: Path, stream: TextIO) -> Iterator[tuple[str, object]]:
     for number, line in enumerate(stream, start=1):
         if line.strip():
-            yield f"line {number}", _parsed(file, number, line)
+            place = f"line {number}"
+            yield place, _parsed(line, f"{file}: {place}", "one object per line")
 
 
-def _parsed(file: Path, number: int, line: str) -> object:
+def _parsed(text: str, place: str, wanted: str) -> object:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        message = f"no JSON from column {error.colno} on ({error.msg})"
+        value: object = parse(text)
+    except NOT_JSON as error:
+        at = ""
+        if isinstance(error, json.JSONDecodeError):
+            line = f"line {error.lineno}, " if error.lineno > 1 else ""
+            at = f" from {line}column {error.colno} on"
         raise MalformedFileError(
-            f"{file}: line {number}: {message}, wanted one object per line"
+            f"{place}: no JSON{at} ({described(error)}), wanted {wanted}"
         ) from error
+    if reason := unusable(value):
+        raise MalformedFileError(f"{place} holds {reason}: no file or program takes that")
+    return value
 
 
 def _answers(record: JsonRecord, members: dict[str, object]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import torch
 from epalm.cache.layers import parse_layers
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
-from epalm.devices import AUTO, pick_device
+from epalm.devices import AUTO, launcher_number, pick_device
 from epalm.errors import UsageError
 from epalm.extract.augment import Views
 from epalm.extract.encoder import Encoder, EncoderSettings, make_encoder
@@ -111,10 +111,9 @@ def _encoder_settings(settings: Settings, media: MediaSet, device: str) -> Encod
 def _device(settings: Settings) -> str:
     """As asked; under torchrun each process of a machine takes a GPU of its own."""
     device = pick_device(settings.device)
-    own = os.environ.get("LOCAL_RANK")
-    if device != "cuda" or settings.device != AUTO or own is None:
+    if device != "cuda" or settings.device != AUTO or not os.environ.get("LOCAL_RANK"):
         return device
-    return f"cuda:{int(own) % torch.cuda.device_count()}"
+    return f"cuda:{launcher_number(os.environ, 'LOCAL_RANK') % torch.cuda.device_count()}"
 
 
 def _precision(settings: Settings, out: str, device: str) -> str:

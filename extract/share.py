@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from epalm.devices import launcher_number
 from epalm.errors import UsageError
 
 
@@ -63,15 +64,17 @@ class Share:
         sbatch ("OUTPUT ENVIRONMENT VARIABLES").
 
         Raises:
-            UsageError: a job array with gaps, whose tasks cannot tell their place.
+            UsageError: a job array with gaps, whose tasks cannot tell their place, or a variable
+                that holds no number; an empty one counts as absent.
         """
         if "TORCHELASTIC_RUN_ID" in environment:
-            return cls(int(environment["RANK"]), int(environment["WORLD_SIZE"]), "torchrun")
+            rank = launcher_number(environment, "RANK")
+            return cls(rank, launcher_number(environment, "WORLD_SIZE", least=1), "torchrun")
         task, tasks = _array_place(environment)
         process, processes = 0, 1
         if "SLURM_STEP_ID" in environment:  # in a batch script itself SLURM_PROCID is always 0
-            process = int(environment.get("SLURM_PROCID", "0"))
-            processes = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+            process = launcher_number(environment, "SLURM_PROCID", 0)
+            processes = launcher_number(environment, "SLURM_STEP_NUM_TASKS", 1, least=1)
         count = tasks * processes
         return cls(task * processes + process, count, "SLURM" if count > 1 else "")
 
@@ -82,11 +85,14 @@ ALL = Share()
 
 def _array_place(environment: Mapping[str, str]) -> tuple[int, int]:
     """(place, size) of this task in its job array."""
-    if "SLURM_ARRAY_TASK_ID" not in environment:
+    array = "SLURM_ARRAY_TASK_"
+    if not environment.get(f"{array}ID", "").strip():
         return 0, 1
-    names = ("ID", "MIN", "MAX", "STEP", "COUNT")
-    values = [int(environment.get(f"SLURM_ARRAY_TASK_{name}", "1")) for name in names]
-    number, first, last, step, count = values
+    number = launcher_number(environment, f"{array}ID")
+    first, last = (launcher_number(environment, f"{array}{name}", 1) for name in ("MIN", "MAX"))
+    step, count = (
+        launcher_number(environment, f"{array}{name}", 1, least=1) for name in ("STEP", "COUNT")
+    )
     if (last - first) // step + 1 != count:
         raise UsageError(
             f"this SLURM job array has gaps ({count} tasks from {first} to {last}), so that a task "

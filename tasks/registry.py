@@ -62,9 +62,19 @@ def resolve_data_root(option: Path | None, *, recorded: str = "", task: str = ""
 
     Returns:
         An absolute path; it need not exist.
+
+    Raises:
+        UsageError: it begins with the home of an unknown user.
     """
     variable = "" if task == manifest.TASK else os.environ.get(DATA_ROOT_VARIABLE, "")
-    return Path(option or variable or recorded or DEFAULT_DATA_ROOT).expanduser().absolute()
+    named = Path(option or variable or recorded or DEFAULT_DATA_ROOT)
+    try:
+        return named.expanduser().absolute()
+    except RuntimeError as error:  # ~name of a user whom nobody knows
+        raise UsageError(
+            f"the data root {named} begins with the home of an unknown user: give a path, with "
+            f"--data-root or the environment variable {DATA_ROOT_VARIABLE}"
+        ) from error
 
 
 def load_media(

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from epalm.cache.order import Pass
+from epalm.devices import launcher_number
 from epalm.errors import TrainingError, UsageError
 
 Value = TypeVar("Value")
@@ -43,11 +44,15 @@ class Group:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """As torchrun tells it (manual of torch.distributed.run); one process elsewhere."""
+        """As torchrun tells it (manual of torch.distributed.run); one process elsewhere.
+
+        Raises:
+            UsageError: a variable that torchrun sets is absent or no number.
+        """
         if "TORCHELASTIC_RUN_ID" not in environment:
             return cls()
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        return cls(*(int(environment[name]) for name in names))
+        least = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+        return cls(*(launcher_number(environment, name, least=it) for name, it in least.items()))
 
     @property
     def leads(self) -> bool:

@@ -1,6 +1,7 @@
-"""The device a command computes on."""
+"""The device a command computes on, and the numbers that launchers of processes give it."""
 
 import re
+from collections.abc import Mapping
 
 from epalm.errors import UsageError
 
@@ -56,3 +57,28 @@ def peak_device_memory() -> int:
     import torch
 
     return max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())), default=0)
+
+
+def launcher_number(
+    environment: Mapping[str, str], name: str, default: int | None = None, *, least: int = 0
+) -> int:
+    """The whole number that torchrun or SLURM put into an environment variable.
+
+    Args:
+        environment: of this process.
+        name: of the variable; an empty one counts as absent.
+        default: where it is absent; None if it must be there.
+        least: the smallest number that makes sense.
+
+    Raises:
+        UsageError: it is absent, or something else.
+    """
+    text = environment.get(name, "").strip()
+    if not text and default is not None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+        raise UsageError(
+            f"the environment variable {name} is {text!r}, wanted a whole number of at least "
+            f"{least}: unset it, or start the command with torchrun or srun, which set it"
+        )
+    return int(text)

@@ -56,6 +56,37 @@ def test_the_processes_of_a_slurm_step_divide_their_task_of_the_array() -> None:
     assert shares == set(range(6))
 
 
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_variable_counts_as_absent(empty: str) -> None:
+    names = ("ID", "MIN", "MAX", "STEP", "COUNT")
+    assert Share.from_environment({f"SLURM_ARRAY_TASK_{name}": empty for name in names}) == ALL
+    step = {"SLURM_STEP_ID": "0", "SLURM_PROCID": empty, "SLURM_STEP_NUM_TASKS": empty}
+    assert Share.from_environment(step) == ALL
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLURM_ARRAY_TASK_ID", "one"),
+        ("SLURM_ARRAY_TASK_COUNT", "0"),
+        ("SLURM_ARRAY_TASK_STEP", "0"),
+        ("SLURM_ARRAY_TASK_MIN", "-3"),
+        ("SLURM_PROCID", "1.5"),
+        ("SLURM_STEP_NUM_TASKS", "9" * 5000),
+        ("RANK", ""),
+        ("RANK", "first"),
+        ("WORLD_SIZE", "0"),
+        ("WORLD_SIZE", "\u0663"),  # a digit, but of Arabic
+    ],
+)
+def test_a_variable_that_holds_no_number_is_named(name: str, value: str) -> None:
+    ranks = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "2"}
+    slurm = {**array(1, first=1, last=4, count=4), "SLURM_STEP_ID": "0"}
+    environment = {**(ranks if name in ranks else slurm), name: value}
+    with pytest.raises(UsageError, match=f"variable {name} is .*, wanted a whole number of"):
+        Share.from_environment(environment)
+
+
 def test_a_slurm_array_with_gaps_asks_for_the_share() -> None:
     with pytest.raises(UsageError, match=r"has gaps \(3 tasks from 3 to 9\).*give --shard"):
         Share.from_environment(array(7, first=3, last=9, count=3))

@@ -109,3 +109,11 @@ def test_media_are_looked_for_in_the_data_root_of_the_environment(
     (tmp_path / "images").mkdir()
     monkeypatch.setenv("EPALM_DATA_ROOT", str(tmp_path))
     assert load_media("flickr8k").root == tmp_path
+
+
+def test_a_data_root_in_the_home_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPALM_DATA_ROOT", "~nobody-of-this-name/data")
+    with pytest.raises(UsageError, match=r"unknown user.*EPALM_DATA_ROOT"):
+        resolve_data_root(None)
+    monkeypatch.setenv("EPALM_DATA_ROOT", "")
+    assert resolve_data_root(None, recorded="/then") == Path("/then")

@@ -36,6 +36,13 @@ def test_torchrun_tells_rank_and_machine() -> None:
     assert not group.leads
 
 
+@pytest.mark.parametrize("value", ["", "none", "-1"])
+def test_a_rank_that_is_no_number_is_named(value: str) -> None:
+    names = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": value, "LOCAL_WORLD_SIZE": "8"}
+    with pytest.raises(UsageError, match=f"LOCAL_RANK is '{value}', wanted a whole number"):
+        Group.from_environment({"TORCHELASTIC_RUN_ID": "x", **names})
+
+
 @pytest.mark.parametrize("picked", ["cuda", "cuda:1"])
 def test_each_process_takes_the_gpu_of_its_number_or_is_refused(
     monkeypatch: pytest.MonkeyPatch, picked: str
