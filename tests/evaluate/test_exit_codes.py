@@ -41,6 +41,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "right.jsonl").write_text('{"id": 1, "answers": ["a"]}\n')
     (root / "others.jsonl").write_text('{"id": 2, "answers": ["a"]}\n')
     (root / "broken.jsonl").write_text('{"id":\n')
+    (root / "deep.jsonl").write_text("[" * 100_000)
+    (root / "long.jsonl").write_text('{"id": 1' + "0" * 5000 + ', "answers": ["a"]}\n')
+    (root / "half.jsonl").write_text('{"id": 1, "prediction": "\\ud83d"}\n')
     (root / "binary").write_bytes(b"\xff\xfe\x00")
     (root / "blank").write_text("\n")
     (root / "folder").mkdir()
@@ -113,6 +116,9 @@ MISSING = {
     SCORE.replace("said", "broken"): "broken.jsonl: line 1: no JSON",
     SCORE.replace("said.jsonl", "binary"): "binary is not UTF-8",
     SCORE.replace("said", "right"): "line 1.prediction is missing",
+    SCORE.replace("said", "deep"): "deep.jsonl: line 1: no JSON (lists or objects are nested",
+    SCORE.replace("right", "long"): "long.jsonl: line 1: no JSON (a whole number has too many",
+    SCORE.replace("said", "half"): "half.jsonl: line 1 holds U+D83D, half of a surrogate pair",
     SCORE.replace("right", "others"): "question 2 has no prediction",
     f"{SCORE} --out folder": "folder is a folder, wanted a file",
     f"{SCORE} --out blank/scores": "nothing can be written to blank",
