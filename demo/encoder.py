@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -18,7 +17,7 @@ from epalm.errors import MissingFileError
 from epalm.extract.encoder import Encoder, EncoderSettings
 from epalm.extract.hugging_face import make_hugging_face
 from epalm.extract.preprocess import CLIP_MEAN, CLIP_STD
-from epalm.extract.vit import vit_encoder
+from epalm.extract.vit import load_weights, vit_encoder
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the shipped weights; see its README.md."""
@@ -91,9 +90,7 @@ def micro_vit(name: str, settings: EncoderSettings) -> Encoder:
         MissingFileError: the weights are not there.
     """
     path = _present(settings.weights or VIT_WEIGHTS, made_by="vit")
-    model = build_vit()
-    model.load_state_dict(load_file(path))
-    return vit_encoder(name, model, settings)
+    return vit_encoder(name, load_weights(build_vit(), path, name=name), settings)
 
 
 def micro_timesformer(name: str, settings: EncoderSettings) -> Encoder:

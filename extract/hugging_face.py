@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from epalm.extract.pooling import for_media, refuse_clip_settings, refuse_pool
 from epalm.extract.preprocess import ImageLoader, ImagePreset, preset_for
 from epalm.extract.processor_config import native_images, preprocessor
 from epalm.extract.video import ClipLoader
+from epalm.file_kinds import check_model_folder, describe_file
 from epalm.hub_config import refuse_kernels
 from epalm.tasks.records import Modality
 
@@ -156,11 +158,16 @@ def _source(name: str, settings: EncoderSettings) -> str:
     if named and settings.weights:
         raise UsageError(f"{name} names its weights: leave out --weights {settings.weights}")
     if settings.weights is not None and not settings.weights.is_dir():
-        found = "a file" if settings.weights.is_file() else "no such folder"
+        is_file = settings.weights.is_file()
+        found = describe_file(settings.weights) if is_file else "no such folder"
         raise MissingFileError(
             f"--weights {settings.weights}: {found}; {name} wants a folder with config.json and "
             "model.safetensors, as save_pretrained makes it"
         )
+    if settings.weights is not None:
+        check_model_folder(settings.weights, label=f"--weights {settings.weights}")
+    elif Path(named).is_dir() and named:
+        check_model_folder(Path(named), label=name)
     source = str(settings.weights or PUBLISHED.get(name, named))
     if not source:
         raise UsageError("hf: wants an id on the hub or a folder, e.g. hf:facebook/dinov2-base")

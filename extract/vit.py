@@ -1,8 +1,7 @@
 """Vision transformers from timm."""
 
 import logging
-import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from epalm.extract.encoder import CODE_VERSION, Encoder, EncoderSettings, Loader
 from epalm.extract.passes import PixelNorm, frozen_pass, recorded, state_digest
 from epalm.extract.pooling import for_media
 from epalm.extract.preprocess import ImageLoader, preset_for
+from epalm.file_kinds import check_weights_file, describe_file
 from epalm.tasks.records import Modality
 
 ARCHITECTURES = {
@@ -136,16 +136,34 @@ def _published(architecture: str) -> nn.Module:
 def _local(architecture: str, weights: Path) -> nn.Module:
     """The model with the weights of a safetensors or torch file, its classifier left out."""
     model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+    return load_weights(model, weights, name=f"timm {architecture}")
+
+
+def load_weights(model: nn.Module, weights: Path, *, name: str) -> nn.Module:
+    """Load a safetensors or torch file into a model without a classifier.
+
+    Args:
+        model: changed in place.
+        weights: the file, or a folder that a model was saved to; classifier weights are left out.
+        name: of the model, for the message.
+
+    Returns:
+        The model.
+
+    Raises:
+        MissingFileError: no such file.
+        ModelError: not a file of weights, or of another model's.
+    """
     state = _read_state(weights)
-    state = {name: tensor for name, tensor in state.items() if not name.startswith(_HEADS)}
+    state = {key: tensor for key, tensor in state.items() if not key.startswith(_HEADS)}
     try:
         found = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{weights} does not fit timm {architecture}: {reason}") from error
+        raise ModelError(f"{weights} does not fit {name}: {reason}") from error
     if found.missing_keys or found.unexpected_keys:
         raise ModelError(
-            f"{weights} does not fit timm {architecture}: missing "
+            f"{weights} does not fit {name}: missing "
             f"{_listed(found.missing_keys)}; unexpected {_listed(found.unexpected_keys)}"
         )
     return model
@@ -157,19 +175,21 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 
 def _read_state(weights: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from timm.models import load_state_dict
 
     if weights.is_dir():
         weights = _file_in(weights)
     if not weights.is_file():
         raise MissingFileError(f"--weights {weights}: no such file")
+    label = f"--weights {weights}"
+    check_weights_file(weights, label=label)
     try:
         state: dict[str, Tensor] = load_state_dict(str(weights), weights_only=True)
-    except pickle.UnpicklingError as error:  # torch advises to run what is in the file
-        raise ModelError(f"--weights {weights} cannot be read: no file of tensors alone") from error
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"--weights {weights} cannot be read: {error}") from error
+    except Exception as error:  # a damaged pickle raises whatever it spells; torch's text advises
+        # to run what is in the file
+        raise ModelError(f"{label} cannot be read: it is {describe_file(weights)}") from error
+    if not isinstance(state, Mapping):
+        raise ModelError(f"{label} holds a {type(state).__name__}, wanted tensors by name")
     return state
 
 

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from epalm.errors import ModelError
+from epalm.file_kinds import check_model_folder, describe_file
 from epalm.hub_config import refuse_kernels
 from epalm.model.attention import ATTENTION, register_attention
 from epalm.model.quantised import QUANTISED, move, quantise
@@ -95,7 +96,14 @@ def load_config(name: str, precision: str) -> OPTConfig:
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
-    if not Path(name).is_dir() and not HUB_ID.fullmatch(name):
+    if Path(name).is_dir():
+        check_model_folder(Path(name), label=name)
+    elif Path(name).is_file():
+        raise ModelError(
+            f"{name} is {describe_file(Path(name))}; wanted a folder made by save_pretrained, or a "
+            "hub id such as facebook/opt-125m"
+        )
+    elif not HUB_ID.fullmatch(name):
         raise ModelError(
             f"there is no folder {Path(name).absolute()}, and {name!r} is no hub id: give --lm a "
             "local folder, or a hub id such as facebook/opt-125m"

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from epalm.errors import MalformedFileError, MissingFileError, ModelError, UsageError
+from epalm.file_kinds import WANTED, describe_file, not_weights
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.variants import VARIANTS
 
@@ -166,14 +167,15 @@ def read_released(file: Path) -> Released:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
+    if kind := not_weights(file):
+        raise MalformedFileError(f"{file} cannot be read: it is {kind}; {WANTED}")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         saved = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle raise whatever they spell
-        reason = (str(error).splitlines() or [""])[0]
         raise MalformedFileError(
-            f"{file} cannot be read as tensors and plain values ({type(error).__name__} {reason}): "
+            f"{file} cannot be read as tensors and plain values, it is {describe_file(file)}: "
             "where it was made, save its entry 'model' alone, "
             'torch.save({"model": checkpoint["model"]}, ...)'
         ) from error
