@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from epalm.errors import MediaError
 from epalm.media.damage import note_damage
 from epalm.media.image_salvage import Salvaged, salvage
-from epalm.media.png_chunks import without_damaged_metadata
+from epalm.media.png_chunks import TEXTS, without_damaged_metadata
 
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What PIL may try; its other readers run outside programs (EPS) or hold no photos."""
@@ -46,6 +46,9 @@ largest accepted photo has 330 MB."""
 
 LEAST_SHARE = 0.5
 """An image of which a smaller share of rows can be decoded is refused."""
+
+TIFF_BITS, TIFF_WHITE = 258, 262
+"""Tags of a TIFF: bits of each value; whether the value 0 is white (0) or black (1)."""
 
 _STRIP_ROWS = 256
 """Rows converted at once where numpy needs more memory than the photo itself."""
@@ -125,7 +128,8 @@ def _decode(path: Path, part: FilePart | None, *, name: str, draft_side: int | N
         raise
     except Exception:
         content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
-        salvaged = salvage(content, _check_size)
+        bare = without_damaged_metadata(BytesIO(content), leave_out=TEXTS)
+        salvaged = salvage(bare.getvalue() if bare else content, _check_size)
         if salvaged is None:
             raise
         _check_rows(salvaged, name)
@@ -204,6 +208,12 @@ def flatten(layer: Image.Image) -> Image.Image:
 def _grey_16_to_8(image: Image.Image) -> Image.Image:
     """Scale 0..65535 to 0..255; PIL's own conversion would cut every value at 255."""
     values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(TIFF_BITS, (16,))[0]
+    if bits != 16:
+        raise _Refused(f"its values have {bits} bits, accepted are 8 and 16")
+    if tags.get(TIFF_WHITE) == 0:  # PIL inverts 8 bits alone
+        values = np.uint16(65535) - values
     scaled = np.empty(values.shape, dtype=np.uint8)
     for top in range(0, len(values), _STRIP_ROWS):
         strip = slice(top, top + _STRIP_ROWS)

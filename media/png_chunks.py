@@ -7,6 +7,9 @@ from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+"""Chunks that pixels do not depend on, and of which Pillow refuses large ones."""
+
 _ANCILLARY = 0x20
 """Bit of the first byte of a chunk's name: decoders may do without it (PNG 3, section 5.4)."""
 
@@ -14,11 +17,14 @@ _BLOCK_BYTES = 1 << 20
 """Bytes of a chunk in memory at once."""
 
 
-def without_damaged_metadata(file: BinaryIO) -> BytesIO | None:
+def without_damaged_metadata(
+    file: BinaryIO, *, leave_out: tuple[bytes, ...] = ()
+) -> BytesIO | None:
     """Leave out the ancillary chunks of a PNG whose checksum is wrong, as browsers do.
 
     Args:
         file: any image, at its beginning. What follows a chunk that is cut off is not looked at.
+        leave_out: names of chunks to leave out in any case.
 
     Returns:
         The PNG without them; None if there are none, or the file is not a PNG.
@@ -30,7 +36,7 @@ def without_damaged_metadata(file: BinaryIO) -> BytesIO | None:
         return None
     damaged = list[tuple[int, int]]()
     for kind, start, end, intact in _chunks(file):
-        if intact:
+        if intact and kind not in leave_out:
             continue
         if not kind[0] & _ANCILLARY:
             raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')!r} is wrong")

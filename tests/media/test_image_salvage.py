@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from epalm.errors import MediaError
 from epalm.media.damage import collect_damage
@@ -185,3 +186,46 @@ def test_grey_of_which_white_is_not_known_is_refused(
     Image.fromarray((GREY * (largest / 255)).astype(dtype)).save(path)
     with pytest.raises(MediaError, match=f"a.tif: cannot be decoded .its values are {reason}"):
         decode_photo(path)
+
+
+def with_tag(path: Path, tag: int, value: int) -> None:
+    """Change a number in the header of a little-endian TIFF."""
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack("<I", content[4:8])
+    (count,) = struct.unpack("<H", content[start : start + 2])
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        if struct.unpack("<H", content[entry : entry + 2]) == (tag,):
+            content[entry + 8 : entry + 10] = struct.pack("<H", value)
+    path.write_bytes(content)
+
+
+def test_16_bit_grey_whose_zero_is_white_is_not_a_negative(tmp_path: Path) -> None:
+    Image.fromarray(GREY * 257).save(tmp_path / "a.tif")
+    with_tag(tmp_path / "a.tif", 262, 0)
+    assert (np.asarray(decode_photo(tmp_path / "a.tif")) == 255 - GREY[..., None]).all()
+
+
+def test_12_bit_grey_is_refused_instead_of_all_but_black(tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16), 4095, dtype=np.uint16)).save(tmp_path / "a.tif")
+    with_tag(tmp_path / "a.tif", 258, 12)
+    with pytest.raises(MediaError, match=r"a\.tif: .*its values have 12 bits"):
+        decode_photo(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["text", "profile"])
+def test_metadata_larger_than_pillow_accepts_is_no_matter(kind: str, tmp_path: Path) -> None:
+    texts = PngInfo()
+    texts.add_text("note", "a" * 3_000_000, zip=True)
+    large = {"text": {"pnginfo": texts}, "profile": {"icc_profile": bytes(3_000_000)}}
+    picture().save(tmp_path / "a.png", **large[kind])
+    assert (decoded(tmp_path / "a.png")[0] == np.asarray(picture())).all()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_a_profile_of_rubbish_changes_no_pixel(ending: str, tmp_path: Path) -> None:
+    picture().save(tmp_path / f"plain.{ending}")
+    picture().save(tmp_path / f"a.{ending}", icc_profile=b"no profile at all" * 9)
+    plain, _ = decoded(tmp_path / f"plain.{ending}")
+    image, notes = decoded(tmp_path / f"a.{ending}")
+    assert (image == plain).all()
+    assert notes == []
