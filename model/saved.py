@@ -7,8 +7,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import DataError, MissingFileError, ModelError
@@ -18,6 +17,7 @@ from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import weights_digest
 from epalm.model.run_record import ADAPTER_FILE, RunRecord
 from epalm.precision import computes_in, why_slow
+from epalm.model.tensor_file import check_tensors, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ class LoadedRun:
 
 
 def save_adapter(model: EPALM, file: Path) -> None:
-    """Write the trained tensors, whole or not at all."""
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in trainable(model)}
-    temporary = file.with_name(f".{file.name}.new")
-    # `save_file` would let nobody but the owner read it, whatever the umask says.
-    temporary.write_bytes(save(tensors))
-    temporary.replace(file)
+    """Write the trained tensors with a checksum, whole or not at all.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    write_tensors(file, dict(trainable(model)))
 
 
 def load_adapter(model: EPALM, file: Path) -> None:
@@ -53,20 +53,21 @@ def load_adapter(model: EPALM, file: Path) -> None:
 
     Raises:
         MissingFileError: no such file.
-        DataError: it is damaged, or of another model.
+        DataError: it is damaged, of another model, or has values that are not finite.
     """
     if not file.is_file():
         raise MissingFileError(f"{file} is missing: train the run on to the end of an epoch")
+    weights = dict(trainable(model))
     try:
-        tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{file} cannot be read: {error}") from error
-    wanted = {name: tuple(weight.shape) for name, weight in trainable(model)}
-    found = {name: tuple(weight.shape) for name, weight in tensors.items()}
-    if wanted != found:
-        differing = sorted(wanted.items() ^ found.items())
-        raise DataError(f"{file} holds other tensors than the run's model, e.g. {differing[0]}")
-    model.load_state_dict(tensors, strict=False)
+        tensors = read_tensors(file).tensors
+        check_tensors(tensors, weights, where=str(file))
+    except DataError as error:
+        raise DataError(
+            f"{error}; put back a copy of it, or train the run again with --fresh"
+        ) from error
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(tensors[name])
 
 
 def load_run(folder: Path, device: str = "cpu") -> LoadedRun:

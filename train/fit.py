@@ -2,14 +2,11 @@
 
 import logging
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +16,16 @@ from epalm.errors import Stopped, TrainingError
 from epalm.model.batch import Batch
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.loss import TokenLosses
-from epalm.train.checkpoint import MetricsLog, Progress, keep_best, load_state, save_state, spent
+from epalm.model.run_record import ADAPTER_FILE
+from epalm.model.saved import save_adapter
+from epalm.train.checkpoint import Progress, check_finite, load_state, save_state
 from epalm.train.loader import Loader
+from epalm.train.metrics_log import MetricsLog, spent
 from epalm.train.parallel import ALONE, Group
 from epalm.train.recipe import Recipe
+from epalm.train.run_folder import writes_named
 from epalm.train.schedule import learning_rate
+from epalm.train.stop_signal import stop_signal
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +101,8 @@ def fit(run: Run) -> Progress:
         The finished progress; the best weights lie in the folder's adapter.safetensors.
 
     Raises:
-        TrainingError: the loss became non-finite.
+        TrainingError: the loss, a weight or the score became non-finite.
+        RunFolderError: the run's folder cannot be written.
         Stopped: SIGTERM or SIGINT came; a checkpoint was written.
     """
     steps = len(run.loader)
@@ -219,16 +222,25 @@ def reduce_loss(losses: TokenLosses, recipe: Recipe) -> tuple[Tensor, int]:
 
 
 def validate_epoch(run: Run, epoch: int) -> None:
-    """Score the weights, keep them if they are the best so far, and write a checkpoint."""
+    """Score the weights, keep them if they are the best so far, and write a checkpoint.
+
+    Raises:
+        TrainingError: a weight or the score is not finite.
+        RunFolderError: the run's folder cannot be written.
+    """
     started = time.monotonic()
+    check_finite(run.model, run.optimizer, step=run.progress.step)
     scores = run.validate()
-    score = next(iter(scores.values()))
+    name, score = next(iter(scores.items()))
+    if not math.isfinite(score):
+        raise TrainingError(f"the validation score {name} is {score}: nothing can be chosen by it")
     if run.log:
         run.log.append(kind="val", step=run.progress.step, epoch=epoch + 1, **scores)
     if score > run.progress.best_score:
         run.progress.best_score, run.progress.best_epoch = score, epoch + 1
         if run.group.leads:
-            keep_best(run.folder, run.model)
+            with writes_named(run.folder):
+                save_adapter(run.model, run.folder / ADAPTER_FILE)
     run.progress.validated = epoch + 1
     run.progress.seconds += time.monotonic() - started
     if run.log:
@@ -240,32 +252,11 @@ def validate_epoch(run: Run, epoch: int) -> None:
 
 def save(run: Run) -> None:
     """Write a checkpoint; no process goes on before it is whole."""
+    check_finite(run.model, run.optimizer, step=run.progress.step)
     if run.group.leads:
-        save_state(run.folder, run.model, run.optimizer, run.progress)
+        with writes_named(run.folder):
+            save_state(run.folder, run.model, run.optimizer, run.progress)
     run.group.gather(None)
-
-
-@contextmanager
-def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets; the former handlers return afterwards.
-
-    In a thread other than the main one signals cannot be caught, and the event stays unset.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        event.set()
-
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield event
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _log_window(run: Run, epoch: int, losses: list[Tensor], *, seconds: float) -> Window:

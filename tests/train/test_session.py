@@ -145,7 +145,7 @@ def test_sigterm_leaves_a_checkpoint_and_exit_code_75(tmp_path: Path) -> None:
     _, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 75
     assert "run the same command again to go on" in errors
-    assert (log.parent / "last.pt").is_file()
+    assert (log.parent / "checkpoint.safetensors").is_file()
 
 
 def test_a_finished_run_is_not_trained_again(world: World) -> None:
