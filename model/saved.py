@@ -16,8 +16,8 @@ from epalm.model.blocked import block_weights
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.language_model import weights_digest
 from epalm.model.run_record import ADAPTER_FILE, RunRecord
-from epalm.precision import computes_in, why_slow
 from epalm.model.tensor_file import check_tensors, read_tensors, write_tensors
+from epalm.precision import computes_in, why_slow
 
 logger = logging.getLogger(__name__)
 
