@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from epalm.checked_json import build, parse_json
 from epalm.errors import DataError, RunFolderError, TrainingError
-from epalm.json_fields import from_json
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.saved import save_adapter
 from epalm.model.tensor_file import check_tensors, read_tensors, write_tensors
@@ -72,7 +72,7 @@ def save_state(folder: Path, model: EPALM, optimizer: Optimizer, progress: Progr
     Raises:
         OSError: the file system refuses; the last checkpoint is kept.
     """
-    notes = {"progress": json.dumps(asdict(progress))}
+    notes = {"progress": json.dumps(_finite(asdict(progress)))}
     write_tensors(folder / STATE_FILE, _tensors(model, optimizer), notes=notes)
     (folder / EARLIER_STATE_FILE).unlink(missing_ok=True)
     save_adapter(model, folder / LAST_FILE)
@@ -138,11 +138,17 @@ def _named(model: EPALM, optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
         yield from ((names[weight], weight) for weight in group["params"])
 
 
+def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the score of a run that has not been validated, which JSON cannot express."""
+    return {name: value for name, value in fields.items() if value != -math.inf}
+
+
 def _read(file: Path) -> tuple[dict[str, Tensor], Progress]:
     read = read_tensors(file)
     try:
-        return read.tensors, from_json(Progress, json.loads(read.notes.get("progress", "")))
-    except (ValueError, RecursionError) as error:
+        notes = parse_json(read.notes.get("progress", ""), "progress")
+        return read.tensors, build(Progress, notes, "progress")
+    except ValueError as error:
         raise DataError(f"{file} has no progress of a run ({error})") from error
 
 
@@ -158,7 +164,7 @@ def _read_earlier(
         found = {f"{WEIGHTS}/{name}": weight for name, weight in state["weights"].items()}
         for place, averages in state["optimizer"]["state"].items():
             found |= {f"{key}/{names[place]}": value for key, value in averages.items()}
-        return found, from_json(Progress, state["progress"])
+        return found, build(Progress, _finite(dict(state["progress"])), "progress")
     except _UNREADABLE as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{file} is damaged ({type(error).__name__}: {reason})") from error
