@@ -56,7 +56,7 @@ def command(
     blind: Annotated[
         bool, typer.Option("--blind", help="Control: features of other media of the split.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps (untested), or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Examples answered together.")] = 64,
     beams: Annotated[
         int | None,

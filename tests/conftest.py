@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from epalm import precision
+
 # Tests run many tiny tensor operations; on a busy machine threads would only wait for each other.
 # Set before torch is imported, and inherited by the commands that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -22,3 +24,9 @@ def _leave_no_trace() -> Iterator[None]:
     logger.handlers, logger.propagate = before[0], before[2]
     logger.setLevel(before[1])
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(autouse=True)
+def _compute_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--precision auto` is fp32 on every CPU, so that results can be compared exactly."""
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)

@@ -15,7 +15,8 @@ from epalm.precision import DTYPES, best_precision, choose_precision, cpu_has_bf
 
 
 @pytest.fixture(autouse=True)
-def _no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_rule_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bf16", cpu_has_bf16)
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
 

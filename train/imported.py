@@ -118,7 +118,8 @@ def import_checkpoint(request: Import) -> RunRecord:
             save_adapter(model, folder / ADAPTER_FILE)
         write_card(folder, record, {"imported from": request.checkpoint.name})
     logger.info("%s: %d tensors, %s", folder, len(released.tensors), recipe.variant)
-    logger.info("%s", model.plan)
+    for line in str(model.plan).splitlines():
+        logger.info("%s", line)
     return record
 
 

@@ -227,7 +227,8 @@ def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int)
         f"{record.trained + record.frozen:,}",
         share,
     )
-    logger.info("%s", model.plan)
+    for line in str(model.plan).splitlines():
+        logger.info("%s", line)
 
 
 def _announce_resumed(run: Run) -> None:
