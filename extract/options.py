@@ -8,10 +8,11 @@ from pathlib import Path
 from epalm.cache.layers import check_layers
 from epalm.cache.layout import SUFFIXES, layout_of
 from epalm.devices import AUTO, check_device_name
-from epalm.errors import MissingFileError
+from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoder_names import check_encoder_name
 from epalm.extract.share import ALL, Share
 from epalm.precision import AUTO as AUTO_PRECISION
+from epalm.tasks.json_values import SHOWN_CHARACTERS
 from epalm.tasks.records import MediaItem, MediaSet
 from epalm.tasks.registry import load_media
 
@@ -21,6 +22,9 @@ tokens of the last block what its MAGMA* reads."""
 
 LOOKED_FOR = 100
 """If none of the first so many media exist, the data root is wrong and the run does not begin."""
+
+NAME_BYTES = 244
+"""Of a store's name: a file name may have 255, and the files beside a store have longer endings."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def read_inputs(settings: Settings) -> Inputs:
         layout_of(str(settings.out), settings.store_format)
     media = load_media(settings.dataset, settings.data_root, allow_outside=settings.allow_outside)
     out = str(settings.out or default_out(media.name, settings))
+    _check_name_length(out)
     items = media.items[: settings.limit]
     _check_files(items)
     return Inputs(settings, media, items, out)
@@ -137,6 +142,16 @@ def default_out(dataset: str, settings: Settings) -> Path:
     wanted = settings.store_format or "zarr"
     suffix = next((end for end, name in SUFFIXES.items() if name == wanted), "")
     return Path("cache") / f"{dataset}_{plain}{part}{suffix}"
+
+
+def _check_name_length(out: str) -> None:
+    """Refuse a store whose name no file system takes; URLs have no such limit."""
+    name = Path(out).name
+    if "://" not in out and len(os.fsencode(name)) > NAME_BYTES:
+        raise UsageError(
+            f"the store's name {name[:SHOWN_CHARACTERS]}... is longer than a file name may be "
+            f"({NAME_BYTES} bytes): give a shorter --out"
+        )
 
 
 def _check_files(items: tuple[MediaItem, ...]) -> None:
