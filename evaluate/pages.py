@@ -103,10 +103,18 @@ def find_control(run: Path, folder: Path) -> Shown | None:
     """The blind control of an evaluation: of a run trained blind beside it, else the run's own."""
     name = folder.name + BLIND
     for other in (run.with_name(f"{run.name}_blind"), run):
-        if (other / "eval" / name / SCORES_FILE).is_file():
+        if _is_file(other / "eval" / name / SCORES_FILE):
             found = read_evaluation(other / "eval" / name)
             return Shown(other, replace(found, run=found.run + ", asked blind" * (other == run)))
     return None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; of a name that no file can have there is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def write_page(run: Path, folder: Path, *, dataset: str = "", allow_outside: bool = False) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from epalm.evaluate.calibration import Calibration
 from epalm.evaluate.curves import Curve, shortened
+from epalm.terminal import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,9 @@ _INK = "#010203"
 """Stands for the page's text colour while matplotlib draws."""
 
 _PNG_DOTS_PER_INCH = 150
+
+_NAME_AT_MOST = 40
+"""Characters of a name in a figure."""
 
 
 def colour(number: int) -> str:
@@ -81,7 +85,7 @@ def curves_figure(
             linewidth=1.8,
             marker="o" if len(short.steps) <= 40 else None,
             markersize=3.5 if len(short.steps) > 1 else 8,
-            label=names[number],
+            label=_plain(names[number]),
         )
     steps = {step for curve in curves if curve for step in curve.steps}
     alone = FixedLocator([*steps]) if len(steps) == 1 else None
@@ -116,7 +120,7 @@ def reliability_figure(
             color=colour(number),
             marker=marker,
             zorder=3,
-            label=names[number],
+            label=_plain(names[number]),
         )
     axes.set_xlim(-0.05, 1.05)
     axes.set_ylim(-0.06, 1.06)
@@ -161,13 +165,23 @@ def _plain_figure(across: str, up: str) -> tuple["Figure", "Axes"]:
     figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(across, color=_INK)
-    axes.set_ylabel(up, color=_INK)
+    axes.set_ylabel(_plain(up), color=_INK)
     axes.yaxis.label.set_parse_math(False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_INK)
     axes.tick_params(color=_INK, labelcolor=_INK)
     axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.8)
     return figure, axes
+
+
+def _plain(name: str) -> str:
+    """A name out of a file as matplotlib draws it: one line, no longer than a figure is wide.
+
+    Names that begin with an underscore would be left out of a legend.
+    """
+    shown = visible(name)
+    short = shown if len(shown) <= _NAME_AT_MOST else f"{shown[:_NAME_AT_MOST]} ..."
+    return f" {short}" if short.startswith("_") else short
 
 
 def _inline(drawing: str, title: str) -> str:

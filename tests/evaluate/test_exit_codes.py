@@ -116,7 +116,7 @@ MISSING = {
     SCORE.replace("said", "broken"): "broken.jsonl: line 1: no JSON",
     SCORE.replace("said.jsonl", "binary"): "binary is not UTF-8",
     SCORE.replace("said", "right"): "line 1.prediction is missing",
-    SCORE.replace("said", "deep"): "deep.jsonl: line 1: no JSON (lists or objects are nested",
+    SCORE.replace("said", "deep"): "deep.jsonl: no JSON (lists or objects are nested",
     SCORE.replace("right", "long"): "long.jsonl: line 1: no JSON (a whole number has too many",
     SCORE.replace("said", "half"): "half.jsonl: line 1 holds U+D83D, half of a surrogate pair",
     SCORE.replace("right", "others"): "question 2 has no prediction",

@@ -113,3 +113,12 @@ def test_the_file_beside_the_page_is_dark_on_white() -> None:
         darkest = file.convert("L").getextrema()[0]
     assert corner == (255, 255, 255)
     assert darkest < 10
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "_hidden", "n" * 250, "\x1b[2J\x00\ud83d", "<b>&"])
+def test_any_name_of_a_run_can_be_drawn(name: str) -> None:
+    figure = curves_figure([line(5), line(5)], [name, "second"], axis=name, percent=False)
+    ElementTree.fromstring(inline_svg(figure, "loss"))
+    assert Image.open(io.BytesIO(png(figure))).width < 1000
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 2

@@ -258,3 +258,14 @@ def test_two_evaluations_of_one_run_are_told_apart_by_their_folders(tiny: TinyRu
     write_evaluation(tiny.folder / "eval" / "data-val", replace(all_right(), run="tiny"))
     found = json.loads(invoke(tiny, "compare", "tiny/eval/data-val", "tiny/eval/val", "--json"))
     assert [one["run"] for one in found["runs"]] == ["tiny/eval/data-val", "tiny/eval/val"]
+
+
+def test_names_of_250_letters_have_pages_and_columns(tiny: TinyRun, tmp_path: Path) -> None:
+    name = "n" * 250
+    add_run(tiny, name, all_right())
+    page = tiny.folder.with_name(name) / "eval" / "val" / "report.html"
+    assert invoke(tiny, "report", name).split() == [str(page)]
+    out = tmp_path / ("p" * 230 + ".html")
+    shown = invoke(tiny, "compare", "tiny", name, "--out", str(out))
+    assert name in shown
+    assert name in out.read_text(encoding="utf-8")
