@@ -14,6 +14,7 @@ from bench import (
     extraction_memory,
     gather,
     head_loss,
+    media_check,
     shard_write,
 )
 from bench.peak import peak_of
@@ -165,6 +166,15 @@ def test_shards_of_both_formats_are_written_and_their_steps_named(tmp_path: Path
     found = [line["what"] for line in json.loads(file.read_text())["lines"]]
     steps = ["  cast and check of values", "  CRC-32C", "  lay out", "  write, fsync, rename"]
     assert found == [shard_write.REFERENCE, "zarr", *steps, "hdf5", *steps]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_looking_at_media_files_is_compared_with_bare_calls(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    media_check.main(files=20, passes=2, rounds=1, folder=tmp_path, json=file)
+    lines = lines_of(file)
+    assert list(lines) == [media_check.REFERENCE, "record", "compare"]
+    assert lines["compare"]["ratio"]["median"] > 0
     assert list(tmp_path.iterdir()) == [file]
 
 
