@@ -52,7 +52,7 @@ SHOWS: dict[str, Show] = {
             write=write_scene,
             encoder=TypedName("epalm.demo.encoder:micro_vit"),
             task=manifest.TASK,
-            recipe=RECIPES / "questions.toml",
+            recipe=RECIPES / "scenes.toml",
             scores=("exact_match",),
         ),
         Show(
