@@ -73,7 +73,7 @@ class Bench:
         self._encoder = encoder
         self._items = items
         self._folder = folder
-        self._inputs = torch.stack([encoder.load(item, 0) for item in items])
+        self._inputs = torch.from_numpy(np.stack([encoder.load(item, 0) for item in items]))
 
     def variants(self, batch_size: int, threads: int, workers: Sequence[int]) -> dict[str, Variant]:
         """The bare encoder, then extractions with so many decoding processes each."""

@@ -3,8 +3,7 @@
     OMP_NUM_THREADS=1 python -m bench.extraction
 
 The reference runs the encoder over photos that are decoded already, same batches, same threads.
-Decoding processes import this module anew, as they do with `epalm-extract`'s: heavy imports are
-left to `bench.encoding`, or each would take seconds to start.
+Decoding processes import neither this module nor torch; their start is measured with the rest.
 """
 
 import itertools
@@ -43,8 +42,6 @@ def main(
             bench.variants(size, cores, workers)
             for size, cores in itertools.product(batch_size, threads)
         ]
-        if max(workers):  # the first worker of a process waits for imports, seconds that come once
-            Bench(model, items[:1], place).whole(1, 1, max(workers))(0)
         samples = interleave({name: run for group in groups for name, run in group.items()}, rounds)
         lines: list[Line] = []
         for group in groups:

@@ -124,7 +124,8 @@ class OnlineEncoder:
 
     def encode(self, items: Sequence[MediaItem], keep: int = 6) -> Tensor:
         """(B, keep, D) normed [CLS] of the last blocks, oldest first, as dtype says."""
-        pixels = torch.stack([self._load(item, 1) for item in items]).to(self._mean.device)
+        pixels = torch.stack([torch.from_numpy(self._load(item, 1)) for item in items])
+        pixels = pixels.to(self._mean.device)
         normalised = (pixels.float() / 255 - self._mean) / self._std
         with torch.no_grad():
             found = self._layers(

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.table import Table
-from torch import Tensor
 
 from epalm.cache.create import create_store
 from epalm.cache.spec import fit_shard_rows
@@ -75,18 +76,18 @@ def as_json(stages: Sequence[Stage]) -> str:
     return json.dumps([asdict(stage) for stage in stages])
 
 
-def _load(plan: Plan) -> tuple[Stage, Stage, list[Tensor]]:
+def _load(plan: Plan) -> tuple[Stage, Stage, list[NDArray[Any]]]:
     load = plan.encoder.load
     if not isinstance(load, SteppedLoader):
         raise UsageError(f"--benchmark cannot tell decoding from transforming in {load!r}")
-    inputs: list[Tensor] = []
+    inputs: list[NDArray[Any]] = []
     decoding = transforming = 0.0
     for item in plan.items[:MEDIA]:
         started = time.perf_counter()
         try:
             decoded = load.decode(item)
             between = time.perf_counter()
-            inputs.append(load.transform(decoded, item, view=0))
+            inputs.append(np.asarray(load.transform(decoded, item, view=0)))
         except MediaError:
             continue
         decoding += between - started
@@ -103,8 +104,8 @@ def _load(plan: Plan) -> tuple[Stage, Stage, list[Tensor]]:
     )
 
 
-def _encode(plan: Plan, inputs: Sequence[Tensor]) -> Stage:
-    batch = torch.stack(list(inputs[: plan.pace.batch_size]))
+def _encode(plan: Plan, inputs: Sequence[NDArray[Any]]) -> Stage:
+    batch = np.stack(list(inputs[: plan.pace.batch_size]))
     encode(plan.encoder, batch, plan.spec)  # the first pass allocates
     passes, started = 0, time.perf_counter()
     while time.perf_counter() - started < SECONDS / 4 or passes < 2:

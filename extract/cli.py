@@ -1,5 +1,6 @@
 """The command `epalm-extract`."""
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -14,7 +15,10 @@ from epalm.errors import UsageError
 from epalm.extract.store_cli import AllowOutside, add_commands
 
 if TYPE_CHECKING:
+    from epalm.extract.loading import DecodePool
     from epalm.extract.options import Inputs
+
+logger = logging.getLogger(__name__)
 
 INCOMPLETE = 3
 """Exit code when some media could not be encoded."""
@@ -202,6 +206,30 @@ def _benchmark(inputs: "Inputs", *, as_json: bool) -> None:
 
 
 def _extract(inputs: "Inputs", *, fresh: bool, changed_media: str | None, as_json: bool) -> None:
+    """Start the decoding processes before torch is imported and the encoder is loaded."""
+    from epalm.extract.loading import DecodePool
+    from epalm.extract.options import default_workers
+
+    asked = inputs.settings.workers
+    workers = default_workers("cpu") if asked is None else asked
+    if not workers:
+        logger.info("loading %s", inputs.settings.encoder)
+        _fill_store(inputs, None, fresh=fresh, changed_media=changed_media, as_json=as_json)
+        return
+    processes = f"{workers} decoding {'process' if workers == 1 else 'processes'}"
+    logger.info("starting %s, loading %s", processes, inputs.settings.encoder)
+    with DecodePool(workers, inputs.items[0].modality if inputs.items else "image") as pool:
+        _fill_store(inputs, pool, fresh=fresh, changed_media=changed_media, as_json=as_json)
+
+
+def _fill_store(
+    inputs: "Inputs",
+    pool: "DecodePool | None",
+    *,
+    fresh: bool,
+    changed_media: str | None,
+    as_json: bool,
+) -> None:
     from epalm.cache.create import create_store, delete_store
     from epalm.cache.store import Store
     from epalm.cache.worklog import forget_work
@@ -209,6 +237,8 @@ def _extract(inputs: "Inputs", *, fresh: bool, changed_media: str | None, as_jso
     from epalm.extract.incomplete import incomplete_listed
 
     planned = plan.make_plan(inputs)
+    if pool:
+        pool.grow(planned.pace.workers)  # a GPU is fed by more than are started on a guess
     present = Store.at(planned.out, planned.store_format)
     if fresh and present.place.names(""):
         delete_store(present)
@@ -223,6 +253,7 @@ def _extract(inputs: "Inputs", *, fresh: bool, changed_media: str | None, as_jso
             share=planned.share,
             root=planned.root,
             again=changes.shards_to_make_again(planned, store, changed_media),
+            pool=pool,
         )
     summary.note_report(report, planned, inputs.settings.device)
     say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))

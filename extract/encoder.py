@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from epalm.errors import UsageError
@@ -53,10 +54,15 @@ DEFAULTS = EncoderSettings()
 
 
 class Loader(Protocol):
-    """Decodes one medium; is sent to worker processes, so it holds no weights and pickles."""
+    """Decodes one medium; is sent to worker processes, so it holds no weights and pickles.
 
-    def __call__(self, item: MediaItem, view: int) -> Tensor:
+    They do not import the main program: the loader's class has to be in a module.
+    """
+
+    def __call__(self, item: MediaItem, view: int) -> NDArray[Any] | Tensor:
         """One input of the encoder; all media give the same shape and dtype.
+
+        An array where torch is not needed to make it: decoding processes then do not import torch.
 
         Raises:
             MediaError: the medium cannot be decoded.
@@ -74,7 +80,13 @@ class SteppedLoader(Protocol):
             MediaError: the medium cannot be decoded.
         """
 
-    def transform(self, decoded: Any, item: MediaItem, *, view: int) -> Tensor:  # noqa: ANN401
+    def transform(
+        self,
+        decoded: Any,  # noqa: ANN401
+        item: MediaItem,
+        *,
+        view: int,
+    ) -> NDArray[Any] | Tensor:
         """One input of the encoder."""
 
 

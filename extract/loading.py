@@ -23,16 +23,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from epalm.errors import MediaError
-from epalm.extract.encoder import Loader
 from epalm.extract.processes import Worker
 from epalm.media.damage import collect_damage, note_damage
-from epalm.tasks.records import MediaItem
+from epalm.tasks.records import MediaItem, Modality
+
+if TYPE_CHECKING:
+    from epalm.extract.encoder import Loader
 
 PREFETCH_BATCHES = 2
 """Batches that a worker has before it, the one it decodes included; bounds the memory in flight."""
@@ -48,7 +50,17 @@ the medium in its hands exceeded when it goes on."""
 HARD_LIMIT = ATTEMPTS + 1.0
 """A decoder that cannot be interrupted is ended after so many times the limit."""
 
+IMPORTS: dict[Modality, str] = {
+    "image": "epalm.extract.preprocess",
+    "video": "epalm.extract.video",
+    "audio": "epalm.extract.filter_bank",
+}
+"""What decoding a modality imports: torch and torchaudio for audio clips, neither of them else."""
+
 logger = logging.getLogger(__name__)
+
+Input = NDArray[Any]
+"""One input of an encoder."""
 
 
 class Request(NamedTuple):
@@ -74,13 +86,13 @@ class LoadedBatch:
 
     rows: list[int]
     views: list[int]
-    inputs: Tensor | None
+    inputs: NDArray[Any] | None
     errors: dict[str, str]
     media: int
     notes: Sequence[str] = ()
 
 
-Decode = Callable[[Request], Tensor | str]
+Decode = Callable[[Request], Input | str]
 """One medium, or the reason why there is none."""
 
 BatchWorker = Worker[Sequence[Request], LoadedBatch]
@@ -88,7 +100,7 @@ BatchWorker = Worker[Sequence[Request], LoadedBatch]
 
 def load_batches(
     batches: Iterable[Sequence[Request]],
-    load: Loader,
+    load: "Loader",
     *,
     workers: int,
     limit_seconds: float = LIMIT_SECONDS,
@@ -116,46 +128,68 @@ def load_batches(
         for requests in batches:
             yield _load_batch(requests, decode=decode)
         return
-    handle = functools.partial(_load_watched, load=load, seconds=limit_seconds)
-    crew = _Crew(handle, seconds=limit_seconds)
-    try:
-        crew.start(workers)
-        yield from crew.load(iter(batches))
-    finally:
-        crew.end()
+    with DecodePool(workers, limit_seconds=limit_seconds) as pool:
+        yield from pool.load(batches, load)
 
 
-class _Crew:
-    """Workers that decode in turn, each replaced when it dies."""
+class DecodePool:
+    """Decoding processes, started before it is known what decodes; each replaced when it dies."""
 
     def __init__(
-        self, handle: Callable[[Sequence[Request]], LoadedBatch], *, seconds: float
+        self,
+        workers: int,
+        modality: Modality = "image",
+        *,
+        limit_seconds: float = LIMIT_SECONDS,
     ) -> None:
-        self.handle = handle
-        self.seconds = seconds
+        """Start the processes.
+
+        Args:
+            workers: how many.
+            modality: of the media, whose decoder is imported meanwhile.
+            limit_seconds: what one medium may take.
+        """
+        self.seconds = limit_seconds
+        self.imports = (__name__, IMPORTS[modality])
         self.workers: list[BatchWorker] = []
         self.waiting: deque[tuple[int, Sequence[Request]]] = deque()
+        self.grow(workers)
 
-    def start(self, workers: int) -> None:
-        for _ in range(workers):
-            self.workers.append(Worker(self.handle))
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def grow(self, workers: int) -> None:
+        """Start more processes, until there are so many."""
+        while len(self.workers) < workers:
+            self.workers.append(Worker(self.imports))
 
     def end(self) -> None:
+        """Kill the processes; returns when they are gone, so that their time is counted as ours."""
         for worker in self.workers:
             worker.end()
 
-    def load(self, batches: Iterator[Sequence[Request]]) -> Iterator[LoadedBatch]:
-        """Only the requests in flight are held, to be asked again should a worker die."""
-        turns = itertools.cycle(range(len(self.workers)))
-        self._refill(batches, turns)
+    def load(
+        self, batches: Iterable[Sequence[Request]], load: "Loader"
+    ) -> Generator[LoadedBatch, None, None]:
+        """Decode batch after batch, in order; a pool can be used once. See `load_batches`.
+
+        Only the requests in flight are held, to be asked again should a worker die.
+        """
+        self.handle = functools.partial(_load_watched, load=load, seconds=self.seconds)
+        for worker in self.workers:
+            worker.apply(self.handle)
+        left, turns = iter(batches), itertools.cycle(range(len(self.workers)))
+        self._refill(left, turns)
         while self.waiting:
             turn, requests = self.waiting[0]
             loaded = self.workers[turn].receive()
             if loaded is None:
                 loaded = self._after_death(turn, requests)
             self.waiting.popleft()
-            self._refill(batches, turns)
-            _pass_on(loaded.notes)
+            self._refill(left, turns)
             yield loaded
 
     def _refill(self, batches: Iterator[Sequence[Request]], turns: Iterator[int]) -> None:
@@ -169,31 +203,44 @@ class _Crew:
         """Replace a worker; decode the batch in its hands one by one."""
         ending = _ending(self.workers[turn].exit_code())
         self.workers[turn].end()
-        self.workers[turn] = Worker(self.handle)
+        self.workers[turn] = _started(self.handle, self.imports)
         for other, later in itertools.islice(self.waiting, 1, None):
             if other == turn:
                 self.workers[turn].send(later)
         logger.warning(
             "a decoding process died (%s); decoding its %d media one by one", ending, len(requests)
         )
-        suspect = _Suspect(self.handle, seconds=self.seconds)
+        suspect = _Suspect(self.handle, self.imports, seconds=self.seconds)
         try:
             return _load_batch(requests, decode=suspect.decode)
         finally:
             suspect.worker.end()
 
 
+def _started(
+    handle: Callable[[Sequence[Request]], LoadedBatch], imports: Sequence[str]
+) -> BatchWorker:
+    worker: BatchWorker = Worker(imports)
+    worker.apply(handle)
+    return worker
+
+
 class _Suspect:
     """Decodes one by one; blames a medium for a death only if the process had seen no other."""
 
     def __init__(
-        self, handle: Callable[[Sequence[Request]], LoadedBatch], *, seconds: float
+        self,
+        handle: Callable[[Sequence[Request]], LoadedBatch],
+        imports: Sequence[str],
+        *,
+        seconds: float,
     ) -> None:
         self.handle = handle
+        self.imports = imports
         self.seconds = seconds
-        self.worker: BatchWorker = Worker(handle)
+        self.worker = _started(handle, imports)
 
-    def decode(self, request: Request) -> Tensor | str:
+    def decode(self, request: Request) -> Input | str:
         while True:
             alone = self.worker.asked == 0
             self.worker.send([request])
@@ -207,7 +254,7 @@ class _Suspect:
             seconds = time.monotonic() - started
             ending = _ending(self.worker.exit_code())
             self.worker.end()
-            self.worker = Worker(self.handle)
+            self.worker = _started(self.handle, self.imports)
             if alone:
                 name = request.item.path.name
                 late = seconds >= HARD_LIMIT * self.seconds
@@ -233,7 +280,7 @@ def _late(seconds: float) -> str:
 
 def _load_batch(requests: Sequence[Request], *, decode: Decode) -> LoadedBatch:
     """Decode all; once a view of a medium has failed, its other views are not tried."""
-    good: list[tuple[Request, Tensor]] = []
+    good: list[tuple[Request, Input]] = []
     errors: dict[str, str] = {}
     for request in requests:
         if request.item.key in errors:
@@ -246,18 +293,18 @@ def _load_batch(requests: Sequence[Request], *, decode: Decode) -> LoadedBatch:
     return LoadedBatch(
         rows=[request.row for request, _ in good],
         views=[request.view for request, _ in good],
-        inputs=torch.stack([tensor for _, tensor in good]) if good else None,
+        inputs=np.stack([one for _, one in good]) if good else None,
         errors=errors,
         media=sum(request.view == 0 for request in requests),
     )
 
 
-def _load_watched(requests: Sequence[Request], *, load: Loader, seconds: float) -> LoadedBatch:
+def _load_watched(requests: Sequence[Request], *, load: "Loader", seconds: float) -> LoadedBatch:
     """In a worker: the process ends when a decoder can't be interrupted."""
     wound = -math.inf
     with Path(os.devnull).open("w") as nowhere:
 
-        def decode(request: Request) -> Tensor | str:
+        def decode(request: Request) -> Input | str:
             nonlocal wound
             # Winding up the watchdog costs as much as a tenth of a photo, so not for each.
             if time.monotonic() - wound > seconds / 10:
@@ -273,12 +320,12 @@ def _load_watched(requests: Sequence[Request], *, load: Loader, seconds: float) 
             faulthandler.cancel_dump_traceback_later()
 
 
-def _decode(request: Request, *, load: Loader, seconds: float) -> Tensor | str:
+def _decode(request: Request, *, load: "Loader", seconds: float) -> Input | str:
     name = request.item.path.name
     for _ in range(ATTEMPTS):
         try:
             with _alarm(seconds):
-                return load(request.item, request.view)
+                return np.asarray(load(request.item, request.view))
         except MediaError as error:
             return str(error)
         except MemoryError:

@@ -27,6 +27,10 @@ NAME_BYTES = 244
 """Of a store's name: a file name may have 255, and the files beside a store have longer endings."""
 
 
+MOST_WORKERS = 16
+"""Decoding processes on a machine with a GPU, at most one per core."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The options of `epalm-extract`; None where the program chooses.
@@ -124,6 +128,12 @@ def read_inputs(settings: Settings) -> Inputs:
     items = media.items[: settings.limit]
     _check_files(items)
     return Inputs(settings, media, items, out)
+
+
+def default_workers(device: str) -> int:
+    """On a CPU the encoder itself needs the cores; decoding takes a few per cent of its time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // 4) if device == "cpu" else min(MOST_WORKERS, cores or 1)
 
 
 def default_out(dataset: str, settings: Settings) -> Path:

@@ -14,7 +14,7 @@ from epalm.devices import AUTO, launcher_number, pick_device
 from epalm.errors import UsageError
 from epalm.extract.augment import Views
 from epalm.extract.encoder import Encoder, EncoderSettings, make_encoder
-from epalm.extract.options import DEFAULT_LAYERS, Inputs, Settings
+from epalm.extract.options import DEFAULT_LAYERS, Inputs, Settings, default_workers
 from epalm.extract.run import UNITS, Pace
 from epalm.extract.share import Share
 from epalm.precision import AUTO as AUTO_PRECISION
@@ -25,9 +25,6 @@ from epalm.tasks.registry import DATASETS
 BATCH_SIZES: dict[Modality, int] = {"image": 64, "video": 8, "audio": 16}
 """Media per pass unless --batch-size says otherwise: about as many tokens for each modality (197 of
 a photo, 1,569 of a clip of 8 frames, 1,214 of a recording)."""
-
-MOST_WORKERS = 16
-"""Decoding processes on a machine with a GPU, at most one per core."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +77,7 @@ def make_plan(inputs: Inputs) -> Plan:
     encoder = make_encoder(settings.encoder, _encoder_settings(settings, media, device))
     _check_fit(encoder, media)
     batch_size = settings.batch_size or BATCH_SIZES[encoder.modality]
-    workers = _default_workers(device) if settings.workers is None else settings.workers
+    workers = default_workers(device) if settings.workers is None else settings.workers
     plan = Plan(
         encoder=encoder,
         items=items,
@@ -166,12 +163,6 @@ def _check_fit(encoder: Encoder, media: MediaSet) -> None:
         f"{encoder.name} encodes {UNITS[encoder.modality]}, {media.name} holds "
         f"{UNITS[other.modality]}, e.g. {other.key}: {advice}"
     )
-
-
-def _default_workers(device: str) -> int:
-    """On a CPU the encoder itself needs the cores; decoding takes a few per cent of its time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // 4) if device == "cpu" else min(MOST_WORKERS, cores or 1)
 
 
 def _announce(plan: Plan, device: str) -> None:

@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from epalm.errors import MediaError, ModelError, UsageError
 from epalm.extract.augment import ONE_VIEW, Views
@@ -126,7 +125,7 @@ class ImageLoader:
     views: Views = ONE_VIEW
     _last: Kept[Image.Image] = field(default_factory=Kept, compare=False, repr=False)
 
-    def __call__(self, item: MediaItem, view: int) -> Tensor:
+    def __call__(self, item: MediaItem, view: int) -> NDArray[np.uint8]:
         """(3, size, size) uint8; see `decode` and `transform`."""
         return self.transform(self._last.of(item, self.decode), item, view=view)
 
@@ -146,7 +145,7 @@ class ImageLoader:
         """
         return decode_photo(item.path, item.part)
 
-    def transform(self, photo: Image.Image, item: MediaItem, *, view: int) -> Tensor:
+    def transform(self, photo: Image.Image, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
         """(3, size, size) uint8; normalisation follows on the encoder's device.
 
         Raises:
@@ -173,9 +172,9 @@ def test_view(photo: Image.Image, preset: ImagePreset, *, name: str) -> Image.Im
     return resized.crop((left, top, left + preset.size, top + preset.size))
 
 
-def pixels(picture: Image.Image) -> Tensor:
+def pixels(picture: Image.Image) -> NDArray[np.uint8]:
     """(3, height, width) uint8 of an RGB picture."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 
 def _resized_shape(size: tuple[int, int], preset: ImagePreset) -> tuple[int, int]:

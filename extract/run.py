@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
 from epalm.extract.encoder import Encoder, normed_tokens
-from epalm.extract.loading import LoadedBatch, Request, load_batches
+from epalm.extract.loading import DecodePool, LoadedBatch, Request, load_batches
 from epalm.extract.media_files import described
 from epalm.extract.share import ALL, Share
 from epalm.tasks.records import MediaItem
@@ -107,6 +107,7 @@ def extract(
     share: Share = ALL,
     root: Path = Path(),
     again: Mapping[int, Sequence[int]] | None = None,
+    pool: DecodePool | None = None,
 ) -> Report:
     """Fill the shards that the store misses, and finish it if no other process has to.
 
@@ -121,6 +122,7 @@ def extract(
         share: the shards of this process; all by default.
         root: data root, which the names in media records are relative to.
         again: finished shards to make again -> rows within each that keep their vectors.
+        pool: decoding processes that run already, in place of `pace.workers` new ones.
 
     Raises:
         Stopped: Ctrl-C or a termination signal; the same run goes on from there.
@@ -137,7 +139,7 @@ def extract(
     unit = UNITS[encoder.modality]
     try:
         with progress("encoding", total=encoded, unit=unit, quiet=pace.quiet) as tick:
-            _fill(encoder, items, store, jobs=jobs, pace=pace, root=root, tick=tick)
+            _fill(encoder, items, store, jobs=jobs, pace=pace, root=root, tick=tick, pool=pool)
         left = len(store.missing())
         failed = len(store.failed()) if left else store.finish()
     except KeyboardInterrupt as stop:
@@ -158,10 +160,12 @@ def extract(
     )
 
 
-def encode(encoder: Encoder, inputs: Tensor, spec: StoreSpec) -> NDArray[np.float32]:
+def encode(encoder: Encoder, inputs: Tensor | NDArray[Any], spec: StoreSpec) -> NDArray[np.float32]:
     """(B, L, D) normed tokens of the blocks and positions that a store keeps."""
     with torch.inference_mode():
-        blocks = encoder.blocks(inputs, layers=spec.layers, positions=spec.positions)
+        blocks = encoder.blocks(
+            torch.as_tensor(inputs), layers=spec.layers, positions=spec.positions
+        )
         tokens = normed_tokens(blocks, encoder.norm)
     vectors: NDArray[np.float32] = tokens.float().cpu().numpy()
     return vectors
@@ -176,6 +180,7 @@ def _fill(
     pace: Pace,
     root: Path,
     tick: Ticker,
+    pool: DecodePool | None,
 ) -> None:
     """Encode one shard while the one before it is written and the next one is decoded.
 
@@ -190,7 +195,11 @@ def _fill(
             own = _requests(items, store, job, batch_size=pace.batch_size)
             yield from described(own, media[job.shard], root=root)
 
-    batches = load_batches(requests(), encoder.load, workers=pace.workers)
+    batches = (
+        pool.load(requests(), encoder.load)
+        if pool
+        else load_batches(requests(), encoder.load, workers=pace.workers)
+    )
     written: Future[None] | None = None
     with closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
         for job in every:

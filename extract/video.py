@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from epalm.extract.augment import ONE_VIEW, Views, generator_for
 from epalm.extract.kept import Kept
@@ -67,7 +66,7 @@ class ClipLoader:
     views: Views = ONE_VIEW
     _last: Kept[Clip] = field(default_factory=Kept, compare=False, repr=False)
 
-    def __call__(self, item: MediaItem, view: int) -> Tensor:
+    def __call__(self, item: MediaItem, view: int) -> NDArray[np.uint8]:
         """(T, 3, size, size) uint8; see `decode` and `transform`."""
         return self.transform(self._last.of(item, self.decode), item, view=view)
 
@@ -95,7 +94,7 @@ class ClipLoader:
 
         return decode_clip(item.path, choose)
 
-    def transform(self, clip: Clip, item: MediaItem, *, view: int) -> Tensor:
+    def transform(self, clip: Clip, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
         """(T, 3, size, size) uint8; normalisation follows on the encoder's device.
 
         Raises:
@@ -104,7 +103,7 @@ class ClipLoader:
         """
         self.views.check(view)
         chosen = [clip.frames[number] for number in self._choice(clip.count, item.key, view)]
-        return torch.stack([pixels(frame) for frame in self._view(chosen, item, view)])
+        return np.stack([pixels(frame) for frame in self._view(chosen, item, view)])
 
     def _view(
         self, frames: Sequence[Image.Image], item: MediaItem, view: int

@@ -1,5 +1,6 @@
 """The frozen language model: Hugging Face's OPT, unchanged."""
 
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,8 @@ HASHED_BYTES = 1 << 24
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]*\w")
 """organisation/name; the hub's few models without an organisation are no OPTs."""
 
+logger = logging.getLogger(__name__)
+
 
 def load_language_model(
     name: str,
@@ -65,6 +68,7 @@ def load_language_model(
         MissingToolError: the precision needs a package that is not installed.
     """
     config = load_config(name, precision)
+    logger.info("loading the language model %s, %s", name, precision)
     config.dtype = None  # "auto" is then the dtype of the files, whatever the config claims
     try:
         model = OPTForCausalLM.from_pretrained(

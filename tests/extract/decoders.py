@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from epalm.errors import MediaError
 from epalm.extract.loading import Request, load_batches
@@ -57,13 +58,13 @@ MISDEEDS = {
 }
 
 
-def load_or_misbehave(item: MediaItem, view: int) -> torch.Tensor:
+def load_or_misbehave(item: MediaItem, view: int) -> NDArray[np.float64]:
     """(1,) ten times the number in the file's name, plus the view."""
     name = item.path.stem
     if name in MISDEEDS:
         MISDEEDS[name](item)
         name = "0"
-    return torch.full((1,), 10.0 * int(name) + view)
+    return np.full((1,), 10.0 * int(name) + view)
 
 
 class Delayed:
@@ -71,11 +72,19 @@ class Delayed:
 
     poisoned = False
 
-    def __call__(self, item: MediaItem, view: int) -> torch.Tensor:
+    def __call__(self, item: MediaItem, view: int) -> NDArray[np.float64]:
         if Delayed.poisoned:
             os._exit(3)
         Delayed.poisoned = item.path.stem == "poison"
-        return torch.full((1,), float(item.key.removeprefix("k")))
+        return np.full((1,), float(item.key.removeprefix("k")))
+
+
+def imported(module: str) -> bool:
+    return module in sys.modules
+
+
+def arrays(size: int) -> list[object]:
+    return ["two arrays", np.arange(size), np.ones((2, size), np.uint8)]
 
 
 def named(*names: str) -> list[MediaItem]:
@@ -93,7 +102,7 @@ def endless() -> Iterator[list[Request]]:
         yield [Request(0, 0, item)] * 4
 
 
-def slowly(item: MediaItem, view: int) -> torch.Tensor:
+def slowly(item: MediaItem, view: int) -> NDArray[np.float64]:
     time.sleep(0.05)
     return load_or_misbehave(item, view)
 
@@ -118,4 +127,6 @@ def run_into_a_crash() -> None:
 
 
 if __name__ == "__main__":
-    {"run_for_ever": run_for_ever, "run_into_a_crash": run_into_a_crash}[sys.argv[1]]()
+    from tests.extract import decoders  # worker processes do not import the main program
+
+    getattr(decoders, sys.argv[1])()

@@ -193,7 +193,7 @@ def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
         video, "decode_clip", lambda *args: decoded.append(args) or decode_clip(*args)
     )
     assert all((few(item(path), view) == many(item(path), view)).all() for view in range(2))
-    assert len({many(item(path), view).numpy().tobytes() for view in range(5)}) == 5
+    assert len({many(item(path), view).tobytes() for view in range(5)}) == 5
     assert len(decoded) == 2
     with pytest.raises(ValueError, match=r"view 5 was asked, there are views 0\.\.4"):
         many(item(path), 5)
@@ -218,4 +218,4 @@ def test_every_real_clip_gives_frames_that_move() -> None:
     for path in paths:
         frames = load(item(path), 0)
         assert frames.shape == (8, 3, 64, 64)
-        assert (frames[0].float() - frames[-1].float()).abs().mean() > 1, path.name
+        assert np.abs(frames[0].astype(float) - frames[-1]).mean() > 1, path.name

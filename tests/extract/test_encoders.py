@@ -37,7 +37,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     tiny = make_tiny(request.param, folder)
     encoder = make_encoder(tiny.name, tiny.settings)
     items = save_media(folder, tiny.media, MEDIA)
-    inputs = torch.stack([encoder.load(item, 0) for item in items])
+    inputs = torch.stack([torch.as_tensor(encoder.load(item, 0)) for item in items])
     return Case(tiny, encoder, items, inputs)
 
 

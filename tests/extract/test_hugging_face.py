@@ -144,7 +144,7 @@ def test_native_preprocessing_of_photos_equals_the_models_own_processor(tmp_path
     encoder = make_encoder("clip-vit-l14", settings)
     photo = Image.fromarray(noise(96, 80))
     photo.save(tmp_path / "a.png")
-    found = encoder.load(MediaItem("a", tmp_path, "a.png"), 0)
+    found = torch.as_tensor(encoder.load(MediaItem("a", tmp_path, "a.png"), 0))
     expected = own(photo, return_tensors="pt")["pixel_values"][0]
     torch.testing.assert_close((found / 255 - 0.4) / 0.3, expected, rtol=0, atol=0.02)
     assert encoder.fingerprint()["preprocessing.mean"] == "(0.4, 0.4, 0.4)"

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,14 +11,31 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from epalm.errors import MediaError
-from epalm.extract.loading import PREFETCH_BATCHES, LoadedBatch, Request, load_batches
+from epalm.extract import loading
+from epalm.extract.loading import (
+    IMPORTS,
+    PREFETCH_BATCHES,
+    DecodePool,
+    LoadedBatch,
+    Request,
+    load_batches,
+)
 from epalm.extract.processes import Worker
-from epalm.tasks.records import MediaItem
-from tests.extract.decoders import Delayed, batched, endless, load_or_misbehave, named
+from epalm.tasks.records import MediaItem, Modality
+from tests.extract.decoders import (
+    Delayed,
+    arrays,
+    batched,
+    endless,
+    imported,
+    load_or_misbehave,
+    named,
+)
 
 WORKERS = [0, *(pytest.param(workers, marks=pytest.mark.slow) for workers in (1, 2))]
 CREWS = [1, 2, 3]
@@ -34,7 +52,7 @@ def loaded(
 
 
 def values(batches: list[LoadedBatch]) -> list[float]:
-    return [float(one) for batch in batches if batch.inputs is not None for one in batch.inputs]
+    return [one.item() for batch in batches if batch.inputs is not None for one in batch.inputs]
 
 
 def reasons(batches: list[LoadedBatch]) -> dict[str, str]:
@@ -91,7 +109,8 @@ def test_an_error_in_our_own_code_comes_out_of_a_worker_with_its_traceback() -> 
 
 @pytest.mark.slow
 def test_a_worker_that_cannot_start_blames_no_medium() -> None:
-    worker: Worker[int, int] = Worker(Unloadable())
+    worker: Worker[int, int] = Worker()
+    worker.apply(Unloadable())
     worker.send(1)
     with pytest.raises(MediaError, match=r"ended before it began .exit code 1.*--workers 0"):
         worker.receive()
@@ -233,17 +252,53 @@ def test_without_workers_a_crash_ends_the_program() -> None:
 def test_closing_early_leaves_no_worker() -> None:
     batches = load_batches(endless(), load_or_misbehave, workers=2)
     next(batches)
-    children = children_of_the_fork_server()
-    assert len(children) >= 2
+    mine = children()
+    assert len(mine) >= 2
     batches.close()
-    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    assert not [child for child in mine if Path(f"/proc/{child}").exists()]
 
 
-def children_of_the_fork_server() -> list[str]:
-    from multiprocessing.forkserver import _forkserver  # type: ignore[attr-defined]
+def children() -> list[str]:
+    here = os.getpid()
+    return Path(f"/proc/{here}/task/{here}/children").read_text().split()
 
-    server = _forkserver._forkserver_pid
-    return Path(f"/proc/{server}/task/{server}/children").read_text().split()
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_a_process_that_decodes_images_or_clips_does_not_import_torch(modality: Modality) -> None:
+    worker: Worker[str, bool] = Worker((loading.__name__, IMPORTS[modality]))
+    worker.apply(imported)
+    worker.send("torch")
+    worker.send("numpy")
+    assert [worker.receive(), worker.receive()] == [False, True]
+    worker.end()
+
+
+def test_arrays_of_an_answer_come_whole_and_can_be_written_to() -> None:
+    worker: Worker[int, list[object]] = Worker()
+    worker.apply(arrays)
+    for size in (3, 100_000):
+        worker.send(size)
+        name, first, second = worker.receive() or [None] * 3
+        assert name == "two arrays"
+        assert np.array_equal(first, np.arange(size))
+        assert np.array_equal(second, np.ones((2, size), np.uint8))
+        second += 1
+    worker.end()
+
+
+def test_the_time_of_decoding_processes_is_counted_as_ours() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    with DecodePool(1):
+        time.sleep(0.5)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime > before
+
+
+def test_processes_started_ahead_decode_for_a_loader_that_is_known_later() -> None:
+    with DecodePool(1) as pool:
+        pool.grow(2)
+        assert len(pool.workers) == 2
+        batches = list(pool.load(batched(named("1", "2", "3"), 2), load_or_misbehave))
+    assert values(batches) == [10.0, 20.0, 30.0]
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
-import torch
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
@@ -39,7 +38,7 @@ def test_official_squashes_with_torchvisions_bicubic(
     item = saved(tmp_path, shape)
     resize = transforms.Resize((64, 64), interpolation=InterpolationMode.BICUBIC)
     expected = transforms.PILToTensor()(resize(Image.fromarray(noise(*shape))))
-    assert torch.equal(ImageLoader(official_preset(64))(item, 0), expected)
+    assert np.array_equal(ImageLoader(official_preset(64))(item, 0), expected.numpy())
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash"])
@@ -52,7 +51,7 @@ def test_native_equals_timms_evaluation_transform(
     transform = timm.data.create_transform(**config, is_training=False)
     preset = native_preset(config)
     mean, std = (np.array(values)[:, None, None] for values in (preset.mean, preset.std))
-    found = (ImageLoader(preset)(item, 0).numpy() / 255 - mean) / std
+    found = (ImageLoader(preset)(item, 0) / 255 - mean) / std
     assert np.abs(found - transform(Image.fromarray(noise(*shape))).numpy()).max() < 1e-6
 
 
