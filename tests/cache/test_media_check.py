@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epalm.cache import media_check
+from epalm.cache import media_check, media_record
 from epalm.cache.convert import convert
 from epalm.cache.create import create_store
 from epalm.cache.media_check import (
@@ -132,6 +132,12 @@ def test_every_kind_of_change_is_told_apart(root: Path, *, content_hash: bool) -
         False,
         False,
     ]
+
+
+def test_a_slow_file_system_changes_no_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = describe_files(files(root), hashed=False).to_bytes()
+    monkeypatch.setattr(media_record, "SLOW_SECONDS", 0.0)
+    assert describe_files(files(root), hashed=False).to_bytes() == before
 
 
 def test_the_same_time_hides_nothing_where_all_content_is_read(root: Path) -> None:

@@ -39,6 +39,13 @@ def test_verify_of_a_sound_store_succeeds(store: Store, command: Command) -> Non
     assert (done.code, done.out) == (0, f"{store.location}: every checksum agrees\n")
 
 
+def test_of_the_media_of_an_older_store_nothing_is_known(store: Store, command: Command) -> None:
+    done = command("verify", "--media", store.location)
+    assert done.code == 3
+    assert "unknown whether 150 media files changed" in done.out
+    assert "unknown whether media files changed" in command("inspect", store.location).out
+
+
 def test_damage_is_named_repaired_and_gone(store: Store, command: Command) -> None:
     damaged = store.layout.shard_files(1)[0]
     flip(store, damaged)
