@@ -10,6 +10,7 @@ from epalm.train.memory import USABLE, MemoryPlan
 from epalm.train.planning import Setup, make_setup, suggestions
 from epalm.train.request import Request
 from epalm.train.room import fitting_texts
+from epalm.train.schedule import warn_of_long_warmup
 from epalm.train.session import check_request, settle_precision
 from epalm.train.sharding import layer_sharder
 
@@ -38,6 +39,7 @@ def show_plan(request: Request) -> None:
     stored = selection.need(request.recipe.batch_size).nbytes if resident else 0
     plan = setup.plan(stored)
     if request.group.leads:
+        warn_of_long_warmup(request.recipe, len(examples))
         _show(request, setup, plan, choice.line)
     if plan.fits:
         return

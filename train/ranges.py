@@ -42,6 +42,7 @@ SCHEDULE_RANGES: Mapping[str, Range] = {
     "min_lr": RATE,
     "warmup_lr": RATE,
     "warmup_steps": COUNT,
+    "warmup_fraction": Range(0, 1),
     "stair_steps": Range(0, 1_000_000_000, open_low=True),
 }
 """Key of a recipe's table `schedule` -> its range."""

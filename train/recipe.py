@@ -40,6 +40,8 @@ class Schedule:
         warmup_lr: where warm-up starts.
         warmup_steps: published: number of stairs; cosine: number of steps.
         stair_steps: published: optimiser steps per stair.
+        warmup_fraction: cosine: more than 0 gives the length of warm-up as a fraction of the run's
+            steps, in place of `warmup_steps`.
     """
 
     kind: Literal["published", "cosine"]
@@ -47,14 +49,20 @@ class Schedule:
     warmup_lr: float
     warmup_steps: int
     stair_steps: int = 1
+    warmup_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse numbers outside their range.
+        """Refuse numbers outside their range, and a fraction where warm-up is stairs.
 
         Raises:
             RecipeError: names the key, what was found and what was wanted.
         """
         check_ranges(self, SCHEDULE_RANGES, RecipeError)
+        if self.warmup_fraction and self.kind != "cosine":
+            raise RecipeError(
+                f"warmup_fraction is {self.warmup_fraction}, but a schedule of kind {self.kind} "
+                'has stairs: set warmup_steps and stair_steps, or kind = "cosine"'
+            )
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from epalm.train.planning import describe, make_setup
 from epalm.train.request import Request
 from epalm.train.room import fitting_texts
 from epalm.train.run_folder import earlier_run, write_card
+from epalm.train.schedule import warn_of_long_warmup
 from epalm.train.sharding import check_share, idle_batch, layer_sharder
 from epalm.train.text_states import check_apart, open_text_states
 from epalm.train.texts import Texts
@@ -234,7 +235,10 @@ def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int)
 def _announce_resumed(run: Run) -> None:
     if run.progress.validated == run.recipe.epochs:
         logger.info("%s was finished before: nothing is trained; --fresh starts over", run.folder)
-    elif run.progress.step:
+        return
+    if run.group.leads:
+        warn_of_long_warmup(run.recipe, len(run.loader.examples))
+    if run.progress.step:
         logger.info("%s goes on behind step %d", run.folder, run.progress.step)
 
 

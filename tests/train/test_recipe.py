@@ -1,6 +1,7 @@
 import ast
 import itertools
 import json
+import re
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from epalm.train.recipe import (
     load_recipe,
 )
 from epalm.train.recipe_file import RECIPE_FOLDER, known_recipes, read_recipe_file
-from epalm.train.schedule import learning_rate
+from epalm.train.schedule import learning_rate, warn_of_long_warmup
 from tests.repository import ROOT
 
 SPEC = StoreSpec("coco", "vit-b16", {}, layers=tuple(range(12)), width=768, count=9)
@@ -285,3 +286,32 @@ def test_our_schedule_warms_up_and_ends_low() -> None:
     assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
     assert rates[-1] == pytest.approx(0.1, abs=0.02)
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[4:]))
+    fraction = replace(schedule, warmup_steps=0, warmup_fraction=0.2)
+    assert rates == [
+        learning_rate(fraction, 1.0, step=step, steps_per_epoch=10, epochs=2) for step in range(20)
+    ]
+
+
+def test_a_fraction_of_warm_up_is_refused_where_there_are_stairs() -> None:
+    with pytest.raises(RecipeError, match=r"warmup_fraction is 0.1, but .* kind published"):
+        load_recipe("vqa2", ["schedule.warmup_fraction=0.1"])
+    assert load_recipe("small", ["schedule.warmup_fraction=0.1"]).schedule.warmup_steps == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "examples", "words"),
+    [
+        ("small", [], 1599, ""),  # 50 steps
+        ("small", [], 640, "takes 50 steps, the run has 20: .* schedule.warmup_steps=2 or --set"),
+        ("small", ["schedule.warmup_fraction=0.5"], 640, ""),
+        ("vqa2", [], 640, "takes 400 steps, the run has 80: .* schedule.warmup_steps=0$"),
+        ("vqa2", [], 3200, ""),
+    ],
+)
+def test_a_warm_up_longer_than_the_run_is_said_once_with_numbers(
+    name: str, changes: list[str], examples: int, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_long_warmup(load_recipe(name, changes), examples)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == bool(words)
+    assert all(re.search(words, line) for line in said)
