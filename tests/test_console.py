@@ -247,6 +247,31 @@ def test_a_piped_table_is_as_wide_as_its_cells(
     assert max(map(len, capsys.readouterr().out.splitlines())) == 80
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "x", ""])
+def test_no_number_of_columns_hides_what_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    table = Table(title="title")
+    table.add_column("score")
+    console.show_table(table)
+    console.say("a result")
+    out = capsys.readouterr().out
+    assert "│ score" in out.replace("┃", "│")
+    assert "a result\n" in out
+
+
+def test_a_step_without_a_note_leaves_the_one_before(
+    lines: io.StringIO, clock: list[float]
+) -> None:
+    with console.progress("training", total=3, unit="steps") as tick:
+        tick(1, "loss 0.5")
+        clock[0] = 11.0
+        tick(1)
+        tick(1, "")
+    assert [line.endswith("loss 0.5") for line in lines.getvalue().splitlines()] == [True, False]
+
+
 def test_quiet_progress_prints_nothing(lines: io.StringIO) -> None:
     with console.progress("photos", total=1, unit="photo", quiet=True) as tick:
         tick(1, "done")

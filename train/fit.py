@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -117,9 +118,9 @@ def fit(run: Run) -> Progress:
         ) as tick,
     ):
         for epoch in range(run.progress.validated, run.recipe.epochs):
-            for window in train_epoch(run, epoch, stopped):
+            for window in train_epoch(run, epoch, stopped, step_done=partial(tick, 1)):
                 note = f"loss {window.loss:.4f} · {window.rate:.0f} samples/s · epoch {epoch + 1}"
-                tick(window.steps, note)
+                tick(1, note)
             validate_epoch(run, epoch)
     return run.progress
 
@@ -144,17 +145,20 @@ def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
 
 @dataclass(frozen=True)
 class Window:
-    """Some steps in a row: their number, mean loss, and samples/s."""
+    """Some steps in a row: their mean loss, and samples/s."""
 
-    steps: int
     loss: float
     rate: float
 
 
-def train_epoch(run: Run, epoch: int, stopped: threading.Event) -> Iterator[Window]:
+def train_epoch(
+    run: Run, epoch: int, stopped: threading.Event, *, step_done: Callable[[], None]
+) -> Iterator[Window]:
     """Train the rest of an epoch, one logged window after the other.
 
-    A checkpoint is only written between windows, so a resumed run logs the same windows.
+    `step_done` is called after each step but the last of a window, which is yielded then: a step
+    may take a minute. A checkpoint is only written between windows, so a resumed run logs the same
+    windows.
     """
     steps = len(run.loader)
     first = run.progress.step - epoch * steps
@@ -164,6 +168,7 @@ def train_epoch(run: Run, epoch: int, stopped: threading.Event) -> Iterator[Wind
     for number in range(first + 1, steps + 1):
         losses.append(train_step(run, next(batches, None)))
         if number % LOG_STEPS and number != steps:
+            step_done()
             continue
         yield _log_window(run, epoch, losses, seconds=time.monotonic() - started)
         losses, started = [], time.monotonic()
@@ -278,4 +283,4 @@ def _log_window(run: Run, epoch: int, losses: list[Tensor], *, seconds: float) -
             lr=run.optimizer.param_groups[0]["lr"],
             samples_per_s=round(rate, 1),
         )
-    return Window(len(losses), mean_loss, rate)
+    return Window(mean_loss, rate)

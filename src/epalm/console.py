@@ -83,9 +83,9 @@ def show_table(table: "Table") -> None:
 
 
 class Ticker(Protocol):
-    """Advances a progress display; `note` replaces the text behind the bar."""
+    """Advances a progress display; `note` replaces the text after the bar, None leaves it."""
 
-    def __call__(self, count: int, note: str = "") -> None:
+    def __call__(self, count: int, note: str | None = None) -> None:
         """Add `count` finished units."""
 
 
@@ -140,8 +140,9 @@ class _Pace:
         self.started = self.last = time.monotonic()
         self.note = ""
 
-    def add(self, count: int, note: str) -> None:
-        self.done, self.last, self.note = self.done + count, time.monotonic(), note
+    def add(self, count: int, note: str | None) -> None:
+        self.done, self.last = self.done + count, time.monotonic()
+        self.note = self.note if note is None else note
 
     @property
     def per_second(self) -> float:
@@ -170,7 +171,7 @@ class _Pace:
         return f"{duration(max(left, 0))} left"
 
 
-def _silent(count: int, note: str = "") -> None:
+def _silent(count: int, note: str | None = None) -> None:
     del count, note
 
 
@@ -196,7 +197,7 @@ def _bar(pace: _Pace) -> "Progress":
 
 
 def _bar_ticker(bar: "Progress", task_id: Any, pace: _Pace) -> Ticker:  # noqa: ANN401 - rich's
-    def tick(count: int, note: str = "") -> None:
+    def tick(count: int, note: str | None = None) -> None:
         pace.add(count, note)
         bar.update(task_id, completed=pace.done)
 
@@ -206,14 +207,14 @@ def _bar_ticker(bar: "Progress", task_id: Any, pace: _Pace) -> Ticker:  # noqa: 
 def _line_ticker(title: str, pace: _Pace) -> Ticker:
     shown = pace.started
 
-    def tick(count: int, note: str = "") -> None:
+    def tick(count: int, note: str | None = None) -> None:
         nonlocal shown
         pace.add(count, note)
         if pace.last - shown < PLAIN_LINE_SECONDS and (not pace.total or pace.done < pace.total):
             return
         shown = pace.last
         figures = " · ".join((pace.amount(), pace.rate(), pace.time()))
-        err_console.print(f"{title}: {figures}  {note}".rstrip(), soft_wrap=True)
+        err_console.print(f"{title}: {figures}  {pace.note}".rstrip(), soft_wrap=True)
 
     return tick
 

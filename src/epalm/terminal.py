@@ -7,8 +7,11 @@ printed as they are, on one line, without rich's markup.
 import re
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.text import Text
+
+NARROWEST = 20
+"""Columns of a terminal that something can be read on."""
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # what terminals obey: escape sequences, carriage return, bell, ...
@@ -38,6 +41,15 @@ class PlainConsole(Console):
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - handed on to rich
         """Arguments are those of `rich.console.Console`."""
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines; of a width that leaves no room for a word, 80 columns.
+
+        rich prints nothing at all where the environment variable COLUMNS is 0.
+        """
+        found = super().size
+        return found if found.width >= NARROWEST else ConsoleDimensions(80, found.height)
 
     def render_str(self, text: str, **settings: Any) -> Text:  # noqa: ANN401 - likewise
         """Every `str` that is printed or measured, alone or in a table, passes here."""
