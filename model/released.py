@@ -184,7 +184,25 @@ def _read(file: Path) -> Mapping[str, Any]:
     return saved
 
 
+def _check_types(file: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a configuration whose values are not what the released code writes."""
+    layers = [key for key in ("start_layer_idx", "end_layer_idx") if "start_layer_idx" in config]
+    wrong = [key for key in ("max_length", *layers) if type(config.get(key, 0)) is not int]
+    wrong += [key for key in layers if key not in config]
+    adapters = config.get("adapter_config") or {}
+    held = adapters.values() if isinstance(adapters, Mapping) else [adapters]
+    if not all(isinstance(one, Mapping) for one in held if one):
+        wrong.append("adapter_config")
+    if wrong:
+        found = ", ".join(f"{key} {config.get(key)!r:.60}" for key in wrong)
+        raise MalformedFileError(
+            f"the configuration in {file} has {found}: save its entry 'model' alone and give the "
+            "settings with --set"
+        )
+
+
 def _check(file: Path, config: Mapping[str, Any]) -> None:
+    _check_types(file, config)
     other = [
         f"{key} is {config[key]!r}, wanted {value!r}"
         for key, value in FIXED.items()

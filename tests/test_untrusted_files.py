@@ -19,9 +19,11 @@ import torch
 
 from epalm.cache.create import create_store
 from epalm.cache.spec import StoreSpec
+from epalm.errors import MalformedFileError
 from epalm.evaluate import cli as evaluate_cli
 from epalm.evaluate.records import write_evaluation
 from epalm.extract import cli as extract_cli
+from epalm.model.released import read_released
 from epalm.train import cli as train_cli
 from tests.evaluate.helpers import BROKEN, COLOURS, TinyRun, evaluation, make_run, store_spec
 
@@ -385,3 +387,22 @@ def test_a_data_set_named_like_a_path_leaves_the_results_in_the_run(
         "..-..-..-..-outside-s-val",
         "val",
     ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"max_length": "os:system"},
+        {"start_layer_idx": 1},
+        {"start_layer_idx": "1", "end_layer_idx": 3},
+        {"adapter_config": "normal"},
+        {"adapter_config": {"attn": "normal"}},
+    ],
+)
+def test_a_checkpoint_with_other_settings_than_the_official_ones_is_refused(
+    tmp_path: Path, config: dict[str, object]
+) -> None:
+    state = {"connector.0.weight": torch.zeros(16, 8)}
+    torch.save({"model": state, "config": config}, tmp_path / "official.pth")
+    with pytest.raises(MalformedFileError, match=r"the configuration in .*official\.pth has"):
+        read_released(tmp_path / "official.pth")
