@@ -67,11 +67,16 @@ def salvage(content: bytes, check: Callable[[Image.Image], None]) -> Salvaged | 
         if scans is not None:
             return _salvage_progressive(content, scans, check)
         content += _JPEG_SPARE
-    first, second = (_decode_onto(content, value, check) for value in (255, 0))
-    if first is None or second is None:
+    image = _decode_onto(content, 255, check)
+    if image is None:
         return None
-    rows = sum(one == other for one, other in zip(_row_sums(first), _row_sums(second), strict=True))
-    return Salvaged(second, rows)
+    before = _row_sums(image)
+    del image  # two of the largest would need too much memory
+    image = _decode_onto(content, 0, check)
+    if image is None:
+        return None
+    rows = sum(one == other for one, other in zip(before, _row_sums(image), strict=True))
+    return Salvaged(image, rows)
 
 
 def _decode_onto(
