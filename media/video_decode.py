@@ -103,22 +103,19 @@ def _decode(path: Path, choose: Choose) -> Clip:
     while True:
         wanted = set(choose(count))
         frames, decoded = _frames(path, wanted)
+        _check_share(path, decoded, survey.count)
         if decoded == count:
-            _check_share(path, decoded, survey.count)
+            _note_missing(path, decoded, survey.count)
             return Clip(count, frames)
-        if decoded == 0:
-            raise MediaError(f"{path.name}: 0 of {survey.count} frames can be decoded")
         count = decoded
 
 
 def _check_share(path: Path, decoded: int, promised: int) -> None:
-    """Note that frames are missing.
-
-    Raises:
-        MediaError: more than half of them are.
-    """
-    if decoded < LEAST_SHARE * promised:
+    if decoded < max(1.0, LEAST_SHARE * promised):
         raise MediaError(f"{path.name}: {decoded} of {promised} frames can be decoded")
+
+
+def _note_missing(path: Path, decoded: int, promised: int) -> None:
     if decoded < promised:
         note_damage(f"{path.name}: {decoded} of {promised} frames can be decoded")
 
@@ -154,6 +151,7 @@ def _decode_parts(path: Path, survey: Survey, choose: Choose) -> Clip | None:
                 return None
             size = size if found else _checked_size(frame, path, len(wanted))
             found[number] = _sized(upright(frame), size)
+    _note_missing(path, len(times), survey.count)
     return Clip(len(times), found)
 
 

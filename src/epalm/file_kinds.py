@@ -37,6 +37,12 @@ _HEAD_BYTES = 512
 _HTML_WORDS = (b"<!doctype html", b"<html", b"<head", b"<body")
 """One of them begins a web page, or follows a comment."""
 
+_JSON_FILES = (
+    *("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("vocab.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
+)
+"""Of a model's folder, as far as they are read."""
+
 _ZIP = b"PK\x03\x04"
 
 _PICKLE = b"\x80"
@@ -77,11 +83,13 @@ def check_model_folder(folder: Path, *, label: str) -> None:
     Raises:
         ModelError: says which file is what.
     """
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".bin"):
-            check_weights_file(file, label=f"{label}: {file.name}")
-        elif file.suffix == ".json" and file.is_file() and not _is_json(file):
-            raise ModelError(f"{label}: {file.name} cannot be read: it is {describe_file(file)}")
+    weights = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    for file in weights:
+        check_weights_file(file, label=f"{label}: {file.name}")
+    for name in _JSON_FILES:
+        file = folder / name
+        if file.is_file() and not _may_be_json(file):
+            raise ModelError(f"{label}: {name} cannot be read: it is {describe_file(file)}")
 
 
 def describe_file(file: Path) -> str:
@@ -214,9 +222,6 @@ def _names_in(pickled: bytes) -> Iterator[str]:
         return
 
 
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_bytes())
-    except (ValueError, RecursionError):
-        return False
-    return True
+def _may_be_json(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
