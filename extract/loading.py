@@ -190,6 +190,7 @@ class DecodePool:
                 loaded = self._after_death(turn, requests)
             self.waiting.popleft()
             self._refill(left, turns)
+            _pass_on(loaded.notes)
             yield loaded
 
     def _refill(self, batches: Iterator[Sequence[Request]], turns: Iterator[int]) -> None:
