@@ -114,7 +114,7 @@ def find_run(runs: Path, name: str = "") -> Path:
                 "epalm-train made"
             )
         return folder
-    records = sorted(runs.glob(f"*/{RECORD_FILE}"), key=lambda file: file.stat().st_mtime)
+    records = sorted(runs.glob(f"[!.]*/{RECORD_FILE}"), key=lambda file: file.stat().st_mtime)
     validated = [file.parent for file in records if (file.parent / ADAPTER_FILE).is_file()]
     if not validated:
         found = f"no run among {len(records)} that has finished an epoch" if records else "no run"
