@@ -13,7 +13,7 @@ from epalm.cache.store import Store
 from epalm.devices import AUTO, launcher_number, pick_device
 from epalm.errors import UsageError
 from epalm.extract.augment import Views
-from epalm.extract.encoder import Encoder, EncoderSettings, make_encoder
+from epalm.extract.encoder import PRECISIONS, Encoder, EncoderSettings, make_encoder
 from epalm.extract.options import DEFAULT_LAYERS, Inputs, Settings, default_workers
 from epalm.extract.run import UNITS, Pace
 from epalm.extract.share import Share
@@ -118,7 +118,8 @@ def _precision(settings: Settings, out: str, device: str) -> str:
     store = Store.at(out, settings.store_format)
     resumed = settings.precision == AUTO_PRECISION and not settings.fresh and store.exists()
     recorded = store.spec.fingerprint.get("precision", "") if resumed else ""
-    return choose_precision(settings.precision, device, recorded=recorded, where=out)
+    known = recorded if recorded in PRECISIONS else ""  # an encoder of one's own may record others
+    return choose_precision(settings.precision, device, recorded=known, where=out)
 
 
 def _spec(encoder: Encoder, media: MediaSet, *, count: int, settings: Settings) -> StoreSpec:
