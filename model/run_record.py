@@ -19,7 +19,7 @@ ADAPTER_FILE = "adapter.safetensors"
 
 RANGES: Mapping[str, Range] = {
     "trained": Range(0, 10**15),
-    "frozen": Range(1, 10**15),
+    "frozen": Range(0, 10**15),
     "pool_blocks": Range(0, 10**12),
 }
 """Of a record's own numbers."""

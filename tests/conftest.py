@@ -13,6 +13,9 @@ from epalm import precision
 # Set before torch is imported, and inherited by the commands that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Processes of pytest -n are given a width; tables in pipes would be cut to it.
+os.environ.pop("COLUMNS", None)
+
 
 @pytest.fixture(autouse=True)
 def _leave_no_trace() -> Iterator[None]:

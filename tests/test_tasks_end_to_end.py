@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import typer
 from PIL import Image
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from epalm.evaluate.cli import app as evaluate_app
@@ -145,7 +146,8 @@ def test_a_fault_in_published_files_ends_extraction_with_one_line(
     if fault == "cut short":
         for file in tmp_path.glob("**/*.json"):
             file.write_bytes(file.read_bytes()[:-3])
-    weights = tmp_path / "absent"
+    weights = tmp_path / "of_no_encoder.safetensors"
+    save_file({"nothing": np.zeros(1, np.float32)}, weights)
     made = ("--encoder", "timm:test_vit", "--weights", weights, "--dataset", layout.dataset)
     ended = run_command(monkeypatch, capsys, *made, "--data-root", tmp_path, "--workers", 0)
     assert ended.code == 1

@@ -43,7 +43,7 @@ def command(
     """Runs epalm-extract over five photos in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EPALM_DATA_ROOT", raising=False)
-    monkeypatch.setattr(plan, "_default_workers", lambda device: 0)
+    monkeypatch.setattr(plan, "default_workers", lambda device: 0)
     save_weights(random_model("test_vit"), tmp_path / "w.safetensors")
     folder = tmp_path / "album"
     folder.mkdir()

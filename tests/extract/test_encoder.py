@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from epalm.entries import TypedName
 from epalm.errors import ModelError, UsageError
 from epalm.extract import vit
 from epalm.extract.augment import Views
@@ -160,7 +161,7 @@ def test_a_factory_that_cannot_be_imported_is_a_usage_error(name: str) -> None:
 
 
 def test_an_own_factory_is_found_by_module_and_name_and_gets_the_settings() -> None:
-    name = f"{__name__}:own_factory"
+    name = TypedName(f"{__name__}:own_factory")
     settings = EncoderSettings(preprocessing="native", precision="bf16", views=Views(3, 7))
     encoder: Any = make_encoder(name, settings)
     assert encoder == (name, settings)

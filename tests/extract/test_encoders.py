@@ -135,10 +135,12 @@ def test_a_loader_travels_to_workers_without_weights_and_media(case: Case) -> No
 def test_drawn_views_differ_and_are_the_same_in_any_process(case: Case) -> None:
     settings = EncoderSettings(**{**vars(case.tiny.settings), "views": Views(3, 7)})
     load = make_encoder(case.tiny.name, settings).load
-    here = torch.stack([load(item, view) for item in case.items for view in range(3)])
+    loaded = [load(item, view) for item in case.items for view in range(3)]
+    here = torch.stack([torch.as_tensor(one) for one in loaded])
     requests = batch_requests(enumerate(case.items), 3, batch_size=4)
-    there = [batch.inputs for batch in load_batches(requests, load, workers=1)]
-    assert torch.equal(here, torch.cat([inputs for inputs in there if inputs is not None]))
+    batches = [batch.inputs for batch in load_batches(requests, load, workers=1)]
+    there = [torch.as_tensor(inputs) for inputs in batches if inputs is not None]
+    assert torch.equal(here, torch.cat(there))
     different = len({view.numpy().tobytes() for view in here})
     assert different > 2 * MEDIA, "a mask may be empty, most are not"
     assert torch.equal(here[::3], case.inputs)

@@ -90,7 +90,7 @@ def test_a_name_that_could_be_either_is_said_to_be_neither(monkeypatch: pytest.M
     def offline(name: str) -> None:
         raise OSError(f"cannot connect for {name}.\nmore lines")
 
-    monkeypatch.setattr(language_model.AutoConfig, "from_pretrained", offline)
+    monkeypatch.setattr(language_model.PretrainedConfig, "get_config_dict", offline)
     words = r"from the hub .*, and there is no folder /.*/models/opt-mni: cannot .*/opt-mni\. Give"
     with pytest.raises(ModelError, match=words):
         load_config("models/opt-mni", "fp32")
