@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+EXAMPLES = (
+    "epalm-demo",
+    "epalm-demo --modality all --out runs/demo",
+)
+"""Command lines that the help ends with."""
+
 app = typer.Typer(add_completion=False)
 
 TITLES = {
@@ -40,12 +46,12 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for media, features, runs and reports.")] = Path(
         "runs/demo"
     ),
-    seed: Annotated[int, typer.Option(help="Of media and training.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
 ) -> None:
-    """Draw media, cache their features, teach a frozen language model to answer about them.
+    """Draw data, cache their features, and train a frozen language model to answer about them.
 
-    Everything is made anew at each call. On two cores images take about a minute and a half, all
+    Each call makes everything again. On two cores images take about a minute and a half, all
     three modalities about six minutes.
     """
     configure_logging(quiet=quiet)
@@ -119,4 +125,4 @@ def comparison(
 
 def main() -> None:
     """Entry point of `epalm-demo`."""
-    run_app(app)
+    run_app(app, examples=EXAMPLES)

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from epalm.evaluate.records import Evaluation
     from epalm.evaluate.session import Finished
 
+EXAMPLES = (
+    "epalm-eval --split val",
+    "epalm-eval --split karpathy_test --run runs/NAME --beams 3",
+    "epalm-eval compare runs/NAME runs/NAME_blind",
+)
+"""Command lines that the help ends with."""
+
 app = typer.Typer(add_completion=False)
 report_cli.add_commands(app)
 score_cli.add_commands(app)
@@ -36,66 +43,83 @@ INCOMPLETE = 3
 @app.callback(invoke_without_command=True)
 def command(
     context: typer.Context,
-    split: Annotated[str, typer.Option(help="Split of the run's task, e.g. val.")] = "",
+    split: Annotated[str, typer.Option(help="Split to evaluate, e.g. val.")] = "",
     run: Annotated[
         str, typer.Option(help="Run folder, or its name in --runs; default: the newest.")
     ] = "",
     task: Annotated[
         str,
-        typer.Option(help="Another task than the run learnt, with --features of its media."),
+        typer.Option(help="Task to evaluate, with --features of its data set; default: the run's."),
     ] = "",
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     features: Annotated[
-        str | None, typer.Option(help="Path or URL of a store; default: the one of training.")
+        str | None,
+        typer.Option(help="Feature store, path or URL; default: the one used in training."),
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(help="Where the task's files lie now; default: as in training.")
+        Path | None,
+        typer.Option(help="Folder of the task's files; default: the one used in training."),
     ] = None,
     dataset: DATASET = "",
     allow_outside: ALLOW_OUTSIDE = False,
     blind: Annotated[
-        bool, typer.Option("--blind", help="Control: features of other media of the split.")
+        bool,
+        typer.Option(
+            "--blind", help="Control: answer with the features of other samples of the split."
+        ),
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps (untested), or auto.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples answered together.")] = 64,
+    device: Annotated[
+        str, typer.Option(help="Device: cpu, cuda, cuda:1, mps (untested), or auto.")
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per batch.")] = 64,
     beams: Annotated[
         int | None,
-        typer.Option(min=1, help="Beams; 1 is greedy. Default, as of all below: the run's."),
+        typer.Option(
+            min=1,
+            help="Number of beams; 1: greedy. Default of this and the decoding options "
+            "below: the run's.",
+        ),
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Length of generated text, the end token included.")
+        int | None,
+        typer.Option(min=1, help="Maximum number of generated tokens, the end token included."),
     ] = None,
     sample: Annotated[
-        bool | None, typer.Option("--sample/--no-sample", help="Draw tokens at random.")
+        bool | None,
+        typer.Option(
+            "--sample/--no-sample", help="Sample tokens instead of taking the most likely ones."
+        ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Divides the logits before a draw; above 0.")
+        float | None, typer.Option(help="Sampling temperature, above 0.")
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(help="Draw from the tokens with this much probability, above 0 to 1."),
+        typer.Option(help="Nucleus sampling: probability kept, above 0, at most 1."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed of sampling.")] = None,
     answers: Annotated[
         str,
         typer.Option(
-            help="Rank a closed list: a file with a line per answer, or top-1000, the most "
-            "frequent answers of the training split."
+            help="Closed-vocabulary evaluation by log-likelihood: a file with one answer per line, "
+            "or top-1000, the most frequent answers of the training split."
         ),
     ] = "",
-    limit: Annotated[int, typer.Option(min=0, help="First examples only; 0: all.")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Evaluate the first N examples only; 0: all.")
+    ] = 0,
     reader: Annotated[
-        str, typer.Option(help="How vectors are read: auto, ram, mapped or pread.")
+        str, typer.Option(help="How features are read: auto, ram, mapped or pread.")
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Results, warnings and errors only.")
+        bool, typer.Option("--quiet", help="Print results, warnings and errors only.")
     ] = False,
 ) -> None:
-    """Let a run answer a split, score the answers and write a report.
+    """Generate the answers of a trained run on a split, score them and write a report.
 
-    Files go to RUN/eval/SPLIT: predictions.jsonl, scores.json and report.html. An evaluation that
-    answers in another way than its run has a folder of its own.
+    Writes predictions.jsonl, scores.json and report.html to RUN/eval/SPLIT. Other decoding options
+    than the run's add a suffix to that folder, e.g. val-beams3.
     """
     if context.invoked_subcommand is not None:
         return
@@ -192,4 +216,4 @@ def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point of `epalm-eval`."""
-    run_app(app)
+    run_app(app, examples=EXAMPLES)

@@ -20,8 +20,8 @@ RUNS = Annotated[Path, typer.Option(help="Folder of all runs.")]
 DATASET = Annotated[
     str,
     typer.Option(
-        help="Set of media that the page shows, a name, a manifest's path or module:factory; "
-        "default: as the store names it."
+        help="Data set of the images on the page: a name, a manifest's path or module:factory; "
+        "default: the store's."
     ),
 ]
 
@@ -29,7 +29,7 @@ ALLOW_OUTSIDE = Annotated[
     bool,
     typer.Option(
         "--allow-outside",
-        help="Show media that the data set names outside its folder, too; never by default.",
+        help="Also show files that the data set names outside its folder.",
     ),
 ]
 
@@ -48,12 +48,11 @@ def report(
     runs: RUNS = Path("runs"),
     dataset: DATASET = "",
     allow_outside: ALLOW_OUTSIDE = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
 ) -> None:
-    """Write the pages of a run's evaluations again, without a model.
+    """Write the report pages of a run again, without a model.
 
-    A blind control that was evaluated meanwhile, of RUN_blind or of the run itself, then stands
-    beside.
+    Adds the blind control, of RUN_blind or of the run itself, if it has been evaluated by then.
     """
     configure_logging(quiet=quiet)
     from epalm.evaluate.preparation import find_run
@@ -96,12 +95,12 @@ def compare(
     dataset: DATASET = "",
     allow_outside: ALLOW_OUTSIDE = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Results and errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
 ) -> None:
-    """Put evaluated runs side by side: scores, differences to the first, parameters, time.
+    """Compare evaluated runs: scores, parameters, time.
 
-    Runs that answered the same questions are compared question by question. Published figures of
-    the task follow where there are some.
+    Differences are to the first run. Runs that answered the same questions are
+    compared question by question. Published figures of the task follow where there are some.
     """
     configure_logging(quiet=quiet)
     from epalm.evaluate.preparation import named_on_the_command_line

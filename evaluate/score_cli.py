@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from epalm.evaluate.records import Score
     from epalm.metrics.intervals import GroupMean
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Results, warnings and errors only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print results, warnings and errors only.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -43,12 +43,17 @@ def score(
             "captions as published."
         ),
     ],
-    metrics: Annotated[str, typer.Option(help="caption, vqa, gqa, label or exact.")],
+    metrics: Annotated[
+        str, typer.Option(help="Metrics to compute: caption, vqa, gqa, label or exact.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Write each example's scores, as JSONL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score anyone's predictions against references; every id must stand in both files once."""
+    """Score any predictions against references.
+
+    Every id must occur exactly once in both files.
+    """
     configure_logging(quiet=quiet)
     from epalm.evaluate import scoring
     from epalm.evaluate.records import make_place
@@ -91,10 +96,14 @@ def submit(
     ],
     out: Annotated[Path, typer.Option(help="File to write.")],
     form: Annotated[
-        str, typer.Option("--format", help="vqa, nocaps or gqa; default: of the task's server.")
+        str,
+        typer.Option(
+            "--format",
+            help="Format of the file: vqa, nocaps or gqa; default: that of the task's server.",
+        ),
     ] = "",
 ) -> None:
-    """Write what a run predicted as the server of a benchmark takes it."""
+    """Write predictions in the format of a benchmark server."""
     from epalm.evaluate.submission import write_submission
 
     form, found = write_submission(evaluation, form, out)
@@ -112,7 +121,10 @@ def install_spice(
     ] = "",
     quiet: Quiet = False,
 ) -> None:
-    """Download the parser that SPICE needs, once (0.5 GB); scores themselves download nothing."""
+    """Download the parser that SPICE needs (0.5 GB).
+
+    It is downloaded once; scoring downloads nothing.
+    """
     from epalm.errors import MissingToolError
     from epalm.metrics import spice
 

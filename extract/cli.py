@@ -23,6 +23,13 @@ logger = logging.getLogger(__name__)
 INCOMPLETE = 3
 """Exit code when some media could not be encoded."""
 
+EXAMPLES = (
+    "epalm-extract --encoder vit-b16 --dataset coco --data-root /data",
+    "epalm-extract --encoder vit-b16 --dataset path/to/folder --dry-run",
+    "epalm-extract status cache/coco_vitb16.zarr",
+)
+"""Command lines that the help ends with."""
+
 app = typer.Typer(add_completion=False)
 add_commands(app)
 
@@ -33,83 +40,109 @@ def extract_features(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="vit-ti16, vit-s16, vit-b16, vit-l16, clip-vit-l14, timesformer-b, ast, "
-            "timm:<name>, hf:<id or folder> or module:factory."
+            help="Frozen encoder: vit-ti16, vit-s16, vit-b16, vit-l16, clip-vit-l14, "
+            "timesformer-b, ast, timm:<name>, hf:<id or folder> or module:factory."
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Set of media (coco, flickr8k, ...) or path of a manifest.")
+        str | None,
+        typer.Option(help="Data set (coco, flickr8k, ...), or path of a manifest or its folder."),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Local file or folder; default: the published weights from the hub."),
+        typer.Option(
+            help="Local file or folder of weights; default: the published ones from the hub."
+        ),
     ] = None,
     preprocessing: Annotated[
         Literal["official", "native"],
-        typer.Option(help="As the published code does it, or as the encoder was trained."),
+        typer.Option(
+            help="Resizing and normalization: those of eP-ALM's code, or the encoder's own."
+        ),
     ] = "official",
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Of each clip; default: as the encoder was trained.")
+        int | None,
+        typer.Option(min=1, help="Frames per clip; default: as the encoder was trained."),
     ] = None,
     frames_pool: Annotated[
         Literal["mean"] | None,
-        typer.Option(help="Let an encoder of photos read clips, frame by frame."),
+        typer.Option(help="Encode clips with an image encoder: average over frames."),
     ] = None,
     tokens: Annotated[
-        Literal["cls", "all"], typer.Option(help="Keep [CLS] of a block, or all its tokens.")
+        Literal["cls", "all"],
+        typer.Option(help="Tokens to keep of each block: [CLS] only, or all."),
     ] = "cls",
     source_layers: Annotated[
         str,
         typer.Option(
-            help="Blocks to keep: all, last-6, or 0,5,11; default: last-6, of all tokens last-1."
+            help="Blocks to keep: all, last-6, or 0,5,11; default: last-6, with --tokens all "
+            "last-1."
         ),
     ] = "",
     views: Annotated[
-        int, typer.Option(min=1, help="Vectors per medium; all but the first are augmented.")
+        int, typer.Option(min=1, help="Views per sample; all but the first are augmented.")
     ] = 1,
     augmentation: Annotated[
-        Literal["official", "no-flip"], typer.Option(help="Of the views behind the first.")
+        Literal["official", "no-flip"],
+        typer.Option(help="Augmentation of all views but the first."),
     ] = "official",
-    seed: Annotated[int, typer.Option(help="Of the views behind the first.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the augmented views.")] = 0,
     dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Of the stored vectors.")
+        Literal["float16", "float32"], typer.Option(help="Type of the stored features.")
     ] = "float16",
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="What the encoder multiplies in; auto: the fastest native one."),
+        typer.Option(
+            help="Precision of the encoder; auto: the fastest that the device has natively."
+        ),
     ] = "auto",
     out: Annotated[
         str | None,
-        typer.Option(help="Path or URL (s3://...); default: cache/<dataset>_<encoder>.zarr."),
+        typer.Option(
+            help="Path or URL (s3://...) of the store; default: cache/<dataset>_<encoder>.zarr."
+        ),
     ] = None,
     store_format: Annotated[
         Literal["zarr", "hdf5"] | None,
-        typer.Option("--format", help="Default: by the end of --out, else zarr."),
+        typer.Option(
+            "--format", help="Format of the store; default: by the suffix of --out, else zarr."
+        ),
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(help="Where the data set lies; default: $EPALM_DATA_ROOT.")
+        Path | None, typer.Option(help="Folder of the data set; default: $EPALM_DATA_ROOT.")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one.")
+        str,
+        typer.Option(
+            help="Device: cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one."
+        ),
     ] = AUTO,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Media per pass; default: 64 photos, 8 clips, 16 recordings."),
+        typer.Option(min=1, help="Samples per batch; default: 64 images, 8 clips, 16 audio clips."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes; default: fits the machine.")
+        int | None,
+        typer.Option(min=0, help="Decoding processes; default: chosen from the number of cores."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many media.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Encode the first N samples only.")
+    ] = None,
     shard: Annotated[
         str,
-        typer.Option(help="i/n: process i of n; default: as torchrun or SLURM say."),
+        typer.Option(
+            help="i/n: shard i of n of the work; default: from torchrun's or SLURM's variables."
+        ),
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be written and how long it takes.")
+        bool,
+        typer.Option("--dry-run", help="Estimate the time and size of the run; write nothing."),
     ] = False,
     benchmark: Annotated[
         bool,
-        typer.Option("--benchmark", help="Time decoding, transform, encoding, writing; no store."),
+        typer.Option(
+            "--benchmark", help="Time decoding, transform, encoding and writing; keep no store."
+        ),
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete the store and start over, instead of resuming.")
@@ -129,13 +162,13 @@ def extract_features(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only results and errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
 ) -> None:
-    """Run a frozen encoder once over a set of media and store its tokens.
+    """Run a frozen encoder once over a data set and store its features.
 
-    A run that was stopped goes on where it was when the same command is given again.
+    Run the same command again to resume an interrupted run.
 
-    Any number of processes fill one store together, each with its own --shard i/n.
+    Several processes or machines can fill one store together, each with its own --shard i/n.
     """
     if context.invoked_subcommand is not None:
         return
@@ -267,4 +300,4 @@ def _fill_store(
 def main() -> None:
     """Entry point; a termination signal stops the run as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run_app(app)
+    run_app(app, examples=EXAMPLES)

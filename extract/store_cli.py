@@ -41,7 +41,7 @@ AllowOutside = Annotated[
         help="Read files that the data set names outside its folder: absolute paths, .., links.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Only results and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -67,9 +67,11 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a store's files with its commit records, and its media with its media records.
+    """Check that the files of a store are complete and intact.
 
-    Exit code 1: a file is damaged or changed, 3: shards or media records are missing.
+    Compares the files with the store's commit records, and with --media the samples with what was
+    recorded of them. Exit code 1: a file is damaged or changed, 3: shards or media
+    records are missing.
     """
     from epalm.cache import verify as checks
 
@@ -101,7 +103,7 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say how much of a store is there. Exit code 3: some shards are missing."""
+    """Show how much of a store is done. Exit code 3: some shards are missing."""
     from epalm.cache.store import Store
 
     store = Store.open(location)
@@ -126,7 +128,10 @@ def status(
 
 
 def repair(location: Location, as_json: Json = False) -> None:
-    """Delete what is damaged, so that the same extraction makes it again. No writer may run."""
+    """Delete damaged shards.
+
+    The same extraction encodes them again. No writer may run meanwhile.
+    """
     from epalm.cache import verify as checks
 
     problems = checks.repair(_present(location))
@@ -148,10 +153,10 @@ def repair(location: Location, as_json: Json = False) -> None:
 
 def inspect(
     location: Location,
-    rows: Annotated[int, typer.Option(min=0, help="How many records to show.")] = 5,
+    rows: Annotated[int, typer.Option(min=0, help="Number of records to show.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Show what a store holds: settings, counts, a few rows, the memory that reading needs."""
+    """Show settings, counts, records and memory of a store."""
     from epalm.cache.store import Store
     from epalm.extract import inspection
 
@@ -170,11 +175,15 @@ def convert(
         str, typer.Option(help="Blocks of the store to keep: all, last-6, or 0,5,11.")
     ] = "all",
     store_format: Annotated[
-        Literal["zarr", "hdf5"] | None, typer.Option("--format", help="Default: by --out.")
+        Literal["zarr", "hdf5"] | None,
+        typer.Option("--format", help="Format of the result; default: by --out."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Copy a store into another format or with fewer layers, or merge the views of several."""
+    """Copy or merge stores: format, layers, views.
+
+    Converts between Zarr and HDF5, keeps fewer layers, or merges the views of several stores.
+    """
     from epalm.cache.convert import convert as copy
     from epalm.cache.layers import parse_layers
     from epalm.cache.store import Store
@@ -191,22 +200,28 @@ def convert(
 def retry_failed(
     location: Location,
     encoder: Annotated[
-        str, typer.Option(help="Of the store; default: as it says, but no module:factory.")
+        str,
+        typer.Option(help="Encoder; default: the store's, required if that is a module:factory."),
     ] = "",
     dataset: Annotated[
-        str, typer.Option(help="Of the store; default: as it says, but no module:factory.")
+        str,
+        typer.Option(help="Data set; default: the store's, required if that is a module:factory."),
     ] = "",
     weights: Annotated[
-        Path | None, typer.Option(help="Weights of the encoder; default: where they lay then.")
+        Path | None,
+        typer.Option(help="Weights of the encoder; default: the path used at extraction."),
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(help="Where the data set lies; default: where it lay then.")
+        Path | None,
+        typer.Option(help="Folder of the data set; default: the one used at extraction."),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ..., or auto.")] = AUTO,
+    device: Annotated[
+        str, typer.Option(help="Device: cpu, cuda, cuda:1, mps (untested), or auto.")
+    ] = AUTO,
     allow_outside: AllowOutside = False,
     quiet: Quiet = False,
 ) -> None:
-    """Encode again the records that failed, and nothing else."""
+    """Encode again only the records that failed."""
     from epalm.cache.store import Store
 
     configure_logging(quiet=quiet)

@@ -310,6 +310,17 @@ def test_an_error_is_one_line_on_standard_error_and_its_exit_code(
     assert capsys.readouterr().out == ""
 
 
+def test_help_ends_with_the_examples_a_line_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["command", "--help"])
+    with pytest.raises(SystemExit):
+        console.run_app(app, examples=("command one", "command two"))
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    first = shown.index("Examples:")
+    assert shown[first + 1 : first + 3] == ["command one", "command two"]
+
+
 def test_every_command_tells_its_version_and_that_it_does(
     run: Callable[[str], object], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,13 @@ from epalm.entries import TypedName
 from epalm.errors import UsageError
 from epalm.train.import_cli import import_released
 
+EXAMPLES = (
+    "epalm-train --features cache/coco_vitb16.zarr --dry-run",
+    "epalm-train --features cache/own_vitb16.zarr --recipe small --lm path/to/opt",
+    "epalm-train --features cache/coco_vitb16.zarr --blind",
+)
+"""Command lines that the help ends with."""
+
 app = typer.Typer(add_completion=False)
 app.command("import")(import_released)
 
@@ -20,10 +27,10 @@ app.command("import")(import_released)
 def command(
     context: typer.Context,
     features: Annotated[
-        str | None, typer.Option(help="Path or URL of a store made by epalm-extract.")
+        str | None, typer.Option(help="Feature store: path or URL of what epalm-extract wrote.")
     ] = None,
     task: Annotated[
-        str, typer.Option(help="Task over the store's media; default: its first one.")
+        str, typer.Option(help="Task; default: the first that the store's data set has.")
     ] = "",
     recipe: Annotated[
         str, typer.Option(help="Recipe name or .toml path; default: the task's published one.")
@@ -32,10 +39,10 @@ def command(
         list[str] | None, typer.Option("--set", help="Change a recipe key, e.g. --set epochs=3.")
     ] = None,
     lm: Annotated[
-        str, typer.Option(help="OPT by hub id or local folder; default: the recipe's.")
+        str, typer.Option(help="OPT language model: hub id or local folder; default: the recipe's.")
     ] = "",
     variant: Annotated[
-        str, typer.Option(help="What is trained, e.g. full or magma; default: the recipe's.")
+        str, typer.Option(help="Method variant, e.g. full or magma; default: the recipe's.")
     ] = "",
     source_layers: Annotated[
         str,
@@ -44,67 +51,86 @@ def command(
     inject: Annotated[
         str, typer.Option(help="OPT layers to inject, e.g. 19:31; default: the variant's.")
     ] = "",
-    name: Annotated[str, typer.Option(help="Name of the run folder.")] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Name of the run folder; default: made of task, encoder, LM and variant."
+        ),
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     data_root: Annotated[
-        Path | None, typer.Option(help="Where the task's files lie now; default: as at extraction.")
+        Path | None,
+        typer.Option(help="Folder of the task's files; default: the one used at extraction."),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one.")
+        str,
+        typer.Option(
+            help="Device: cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one."
+        ),
     ] = AUTO,
     precision: Annotated[
         str,
         typer.Option(
-            help="Of the frozen OPT: fp32, bf16, fp16, int8, int4, or auto (the fastest native); "
-            "default: the recipe's, in ours auto."
+            help="Precision of the frozen OPT: fp32, bf16, fp16, int8, int4, or auto "
+            "(the fastest native); default: the recipe's, in ours auto."
         ),
     ] = "",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of initialization, data order and dropout.")
+    ] = 0,
     blind: Annotated[
-        bool, typer.Option("--blind", help="Control: features of other media of the split.")
+        bool,
+        typer.Option(
+            "--blind", help="Train a control on the features of other samples of the split."
+        ),
     ] = False,
-    limit: Annotated[int, typer.Option(help="First examples of each split only; 0: all.")] = 0,
+    limit: Annotated[
+        int, typer.Option(help="Use the first N examples of each split only; 0: all.")
+    ] = 0,
     train_examples: Annotated[
-        int, typer.Option(help="Learn so many examples, drawn by --seed; 0: the recipe's.")
+        int, typer.Option(help="Number of training examples, drawn by --seed; 0: the recipe's.")
     ] = 0,
     train_fraction: Annotated[
-        float, typer.Option(help="Learn this part of the examples, e.g. 0.01; 0: the recipe's.")
+        float, typer.Option(help="Fraction of the training examples, e.g. 0.01; 0: the recipe's.")
     ] = 0.0,
     train_split: Annotated[
-        str, typer.Option(help="Split to learn, e.g. standard_train; default: the task's.")
+        str, typer.Option(help="Split to train on, e.g. standard_train; default: the task's.")
     ] = "",
     val_split: Annotated[
-        str, typer.Option(help="Split to choose the best epoch by; default: the task's.")
+        str, typer.Option(help="Split that selects the best epoch; default: the task's.")
     ] = "",
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Start over instead of going on.")
+        bool, typer.Option("--fresh/--resume", help="Start over instead of resuming.")
     ] = False,
     reader: Annotated[
         Literal["auto", "gpu", "ram", "mapped", "stream", "pread"],
-        typer.Option(help="Where vectors are read from: see docs/format.md."),
+        typer.Option(
+            help="Where features are read from; auto: GPU memory if they fit, else RAM, else disk."
+        ),
     ] = "auto",
     shard_weights: Annotated[
         bool,
         typer.Option(
-            "--shard-weights", help="Under torchrun: each process holds a part of the OPT."
+            "--shard-weights", help="Under torchrun: shard the OPT's layers across the processes."
         ),
     ] = False,
     text_states: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to keep the states of texts below the injection; for lin, 6-connectors.",
+            help="Folder to cache the hidden states of texts below the first injected layer "
+            "(variants lin and 6-connectors).",
             file_okay=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how much memory it would take; train nothing.")
+        bool, typer.Option("--dry-run", help="Report the memory required; train nothing.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
 ) -> None:
-    """Train connectors and soft prompt on stored features against a frozen OPT.
+    """Train connectors and a soft prompt for a frozen OPT on stored features.
 
-    Running the same command again goes on from the last checkpoint. Under torchrun the processes
-    share every batch.
+    Run the same command again to resume from the last checkpoint. Under torchrun each batch is
+    divided among the processes.
     """
     if context.invoked_subcommand is not None:
         return
@@ -183,7 +209,7 @@ def _given(**options: str) -> list[tuple[str, str]]:
 
 def main() -> None:
     """Entry point of `epalm-train`."""
-    run_app(app)
+    run_app(app, examples=EXAMPLES)
 
 
 if __name__ == "__main__":

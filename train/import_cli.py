@@ -12,7 +12,8 @@ from epalm.errors import MissingFileError
 
 def import_released(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Checkpoint of the released code, .pth or .safetensors.")
+        Path,
+        typer.Argument(help="Checkpoint of the official implementation, .pth or .safetensors."),
     ],
     features: Annotated[str, typer.Option(help="Path or URL of a store made by epalm-extract.")],
     lm: Annotated[str, typer.Option(help="OPT it was trained with: hub id or local folder.")],
@@ -20,26 +21,34 @@ def import_released(
         str, typer.Option(help="Task it was trained for; default: the store's first.")
     ] = "",
     variant: Annotated[
-        str, typer.Option(help="What was trained, e.g. full; default: told by the tensors.")
+        str, typer.Option(help="Method variant, e.g. full; default: recognized by the tensors.")
     ] = "",
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set inject=19:31.")
     ] = None,
     precision: Annotated[
         str,
-        typer.Option(help="fp32, bf16 or fp16 for the frozen OPT; default: fp16, as published."),
+        typer.Option(
+            help="Precision of the frozen OPT: fp32, bf16 or fp16; default: fp16, as published."
+        ),
     ] = "",
-    name: Annotated[str, typer.Option(help="Name of the run folder.")] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Name of the run folder; default: made of task, encoder, LM and variant."
+        ),
+    ] = "",
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     data_root: Annotated[
-        Path | None, typer.Option(help="Where the task's files lie now; default: as at extraction.")
+        Path | None,
+        typer.Option(help="Folder of the task's files; default: the one used at extraction."),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete a run of that name instead of refusing.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Warnings and errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
 ) -> None:
-    """Make a run of a released checkpoint, for epalm-eval: its tensors, published settings.
+    """Convert an official checkpoint into a run.
 
     Nothing in the file is executed. Its configuration, if it is in there, goes before the published
     settings, and --set before both.

@@ -252,12 +252,16 @@ def stoppable() -> Iterator[None]:
         raise Stopped("stopped; what was finished is kept, the same command goes on") from stop
 
 
-def run_app(app: typer.Typer) -> None:
+def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
     """Run a typer command; an `EpalmError` becomes one line and its exit code.
 
     So does an error of the file system that is no defect of ours, e.g. a full disk. Every command
     knows --version, which its help names below all options. Typer itself sees to usage errors (2),
     Ctrl-C (130) and a reader that closes the pipe (1).
+
+    Args:
+        app: the command.
+        examples: command lines that its help ends with, each of at most 78 characters.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does by itself
@@ -266,7 +270,9 @@ def run_app(app: typer.Typer) -> None:
         return
     app.rich_markup_mode = None  # rich's help takes half of the time of `--help`
     described = app.info if app.registered_callback else app.registered_commands[0]
-    described.epilog = "--version: print the version of epalm and exit."
+    lines = "".join(f"  {example}\n" for example in examples)
+    shown = f"\b\nExamples:\n{lines}\n" if examples else ""
+    described.epilog = f"{shown}--version: print the version of epalm and exit."
     try:
         app()
     except EpalmError as error:
