@@ -20,6 +20,7 @@ from typing import Self
 
 import numpy as np
 
+from epalm.cache.absent import nothing_at
 from epalm.cache.cast import cast_rows
 from epalm.cache.extent import FileExtent, read_checked
 from epalm.cache.layout import Layout, Tokens, as_bytes, layout_of
@@ -65,9 +66,7 @@ class Store:
                     f"found no feature store at {location}, but other files: correct the path; if "
                     f"it was a store, run `epalm-extract repair {location}`, then extract again"
                 )
-            raise StoreError(
-                f"found nothing at {location}: run `epalm-extract` first, or correct the path"
-            )
+            raise nothing_at(str(location))
         _ = store.head
         return store
 

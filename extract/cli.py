@@ -126,7 +126,10 @@ def extract_features(
         typer.Option(min=0, help="Decoding processes; default: chosen from the number of cores."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Encode the first N samples only.")
+        int | None,
+        typer.Option(
+            min=1, help="Encode the first N samples only; the default --out ends in _firstN then."
+        ),
     ] = None,
     shard: Annotated[
         str,

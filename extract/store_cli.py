@@ -20,7 +20,6 @@ from epalm.console import (
 )
 from epalm.devices import AUTO, check_device_name
 from epalm.entries import TypedName
-from epalm.errors import StoreError
 
 if TYPE_CHECKING:
     from epalm.cache.media_check import MediaCheck
@@ -262,11 +261,12 @@ def as_ranges(numbers: list[int]) -> str:
 
 def _present(location: str) -> "Store":
     """A store whose documents may be damaged, but of which something is there."""
+    from epalm.cache.absent import nothing_at
     from epalm.cache.store import Store
 
     store = Store.at(location)
     if not store.exists() and not store.place.names(""):
-        raise StoreError(f"found nothing at {location}: correct the path")
+        raise nothing_at(location)
     return store
 
 
