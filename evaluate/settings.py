@@ -1,9 +1,9 @@
 """How a run was trained and what it was asked, in words for people."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
+from epalm.checked_toml import parse_toml
 from epalm.errors import MalformedFileError
 from epalm.model.model_settings import ModelSettings
 from epalm.model.run_record import RunRecord
@@ -66,7 +66,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return parse_toml(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MalformedFileError(
             f"{file} is no recipe ({error}): put back what `epalm-train` wrote, or remove it"

@@ -11,7 +11,16 @@ import pytest
 from tests.repository import PACKAGES, module_name, sources
 
 FOUNDATION = {
-    *("errors", "checked_json", "console", "devices", "entries", "file_kinds", "hub_config"),
+    *(
+        "errors",
+        "checked_json",
+        "checked_toml",
+        "console",
+        "devices",
+        "entries",
+        "file_kinds",
+        "hub_config",
+    ),
     *("memory", "precision", "terminal"),
 }
 """Modules of the root package that every package may import."""

@@ -1,9 +1,9 @@
 """The files that recipes are written in, and how one extends another."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
+from epalm.checked_toml import parse_toml
 from epalm.errors import RecipeError
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
@@ -43,11 +43,11 @@ def read_recipe_file(name: str, *, above: tuple[Path, ...] = ()) -> dict[str, An
 
 def _load(file: Path, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return parse_toml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(
             f"recipe {name!r} is not found at {file}: give the path of a .toml file, or one of "
             + ", ".join(known_recipes())
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RecipeError(f"{file} is no TOML: {error}") from error

@@ -88,7 +88,7 @@ def _busy(descriptor: int, run: Path) -> RunFolderError:
     try:
         holder = json.loads(os.pread(descriptor, HOLDER_BYTES, 0))
         who = f"process {int(holder['pid'])} on {holder['host']}, since {holder['since']}"
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         who = "another process"
     return RunFolderError(
         f"{run} is in use by {who}: wait until that training ends, or choose another --name"

@@ -1,11 +1,11 @@
 """Dataclasses from TOML tables; values of the wrong type and unknown keys are refused."""
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeAlias, get_args, get_type_hints
 
+from epalm.checked_toml import parse_toml, shown
 from epalm.errors import RecipeError
 
 Change: TypeAlias = str | tuple[str, object]
@@ -27,7 +27,7 @@ def apply_change(table: dict[str, Any], change: Change) -> None:
     for parent in parents:
         inner = table.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise RecipeError(f"{key} cannot be set: {parent} is {inner!r}, not a table")
+            raise RecipeError(f"{key} cannot be set: {parent} is {shown(inner)}, not a table")
         table = inner
     table[last] = value
 
@@ -35,14 +35,14 @@ def apply_change(table: dict[str, Any], change: Change) -> None:
 def _parse_change(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set {text!r} is no change, wanted key=value")
+        raise RecipeError(f"--set {shown(text)} is no change, wanted key=value")
     return key.strip(), _parse_value(value.strip())
 
 
 def _parse_value(text: str) -> object:
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):  # no TOML, or an integer of more digits than Python reads
+        parsed = parse_toml(f"value = {text}")
+    except ValueError:
         return text
     return parsed["value"] if len(parsed) == 1 else text
 
@@ -58,7 +58,7 @@ def build(kind: type[Any], table: Mapping[str, Any], *, where: str) -> Any:  # n
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-            raise RecipeError(f"recipe {where} has an unknown key {key!r}{hint}")
+            raise RecipeError(f"recipe {where} has an unknown key {shown(key)}{hint}")
     missing = [name for name, field in known.items() if name not in table and _required(field)]
     if missing:
         raise RecipeError(f"recipe {where} lacks {', '.join(missing)}")
@@ -76,13 +76,17 @@ def _value(key: str, wanted: Any, found: Any, *, where: str) -> Any:  # noqa: AN
     if choices := get_args(wanted):
         if found in choices:
             return found
-        raise RecipeError(f"recipe {where}: {key} is {found!r}, wanted one of {', '.join(choices)}")
+        raise RecipeError(
+            f"recipe {where}: {key} is {shown(found)}, wanted one of {', '.join(choices)}"
+        )
     if wanted is float and type(found) is int:
         return _as_float(key, found, where=where)
     if type(found) is not wanted:
-        raise RecipeError(f"recipe {where}: {key} is {found!r}, wanted {wanted.__name__}")
+        raise RecipeError(f"recipe {where}: {key} is {shown(found)}, wanted {wanted.__name__}")
     if wanted is str and not _encodable(found):
-        raise RecipeError(f"recipe {where}: {key} is {found!r}, which is no valid Unicode text")
+        raise RecipeError(
+            f"recipe {where}: {key} is {shown(found)}, which is no valid Unicode text"
+        )
     return found
 
 

@@ -15,6 +15,7 @@ from epalm.train import claim as claim_module
 from epalm.train.claim import claimed
 from epalm.train.recipe import load_recipe
 from epalm.train.run_folder import write_card
+from epalm.train.run_lock import LOCK_FILE
 
 RECIPE = load_recipe("small")
 RECORD = RunRecord(
@@ -116,6 +117,15 @@ def test_a_second_training_is_refused_by_the_name_of_the_first(
         (run / "metrics.jsonl").touch()
     begin(run)
     assert "metrics.jsonl" in names(run)
+
+
+def test_a_lock_file_of_nothing_but_brackets_names_no_process(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with claimed(run, fresh=False) as first:
+        first.open(RECORD, RECIPE)
+        (run / LOCK_FILE).write_text("[" * 4000)
+        with pytest.raises(RunFolderError, match="in use by another process"):
+            begin(run)
 
 
 def test_a_run_is_refused_from_its_resumption_and_its_replacement_on(tmp_path: Path) -> None:

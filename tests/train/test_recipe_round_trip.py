@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epalm.errors import RecipeError
+from epalm.errors import MalformedFileError, RecipeError
 from epalm.evaluate.settings import read_recipe
 from epalm.train.recipe import load_recipe
 from epalm.train.run_folder import RECIPE_FILE
@@ -59,7 +59,7 @@ def test_half_a_surrogate_pair_is_refused() -> None:
         ("=3", "'=3' is no change, wanted key=value"),
         ("epochs.more=3", "epochs.more cannot be set: epochs is 2, not a table"),
         ("epochs=3\nlr=1", "epochs is '3.*lr=1', wanted int"),
-        ("lr=1" + 5000 * "0", "lr is '10+', wanted float"),
+        ("lr=1" + 5000 * "0", r"lr is '10+ \.\.\., wanted float"),
         (("lr", 10**400), "lr has too many digits"),
         ("schedule.kind.x=3", "kind is 'cosine', not a table"),
     ],
@@ -67,3 +67,27 @@ def test_half_a_surrogate_pair_is_refused() -> None:
 def test_a_change_that_is_none_is_one_error(change: str, words: str) -> None:
     with pytest.raises(RecipeError, match=f"(?s){words}"):
         load_recipe("small", [change])
+
+
+@pytest.mark.parametrize("value", ["[" * 3000 + "]" * 3000, "1" * 5000, "{a=" * 2000 + "1"])
+def test_a_recipe_file_with_endless_values_is_refused_in_one_line(
+    tmp_path: Path, value: str
+) -> None:
+    file = tmp_path / "endless.toml"
+    file.write_text(f"lr = {value}\n")
+    with pytest.raises(RecipeError, match=r"endless\.toml is no TOML") as refused:
+        load_recipe(str(file))
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("change", ["lr=" + "[" * 10_000, "x" * 10_000, f"{'x' * 10_000}=1"])
+def test_a_message_quotes_only_the_beginning_of_a_change(change: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        load_recipe("vqa2", [change])
+    assert len(str(refused.value)) < 2000
+
+
+def test_evaluation_refuses_a_recipe_of_a_run_that_is_nested_without_end(tmp_path: Path) -> None:
+    (tmp_path / RECIPE_FILE).write_text("lr = " + "[" * 3000)
+    with pytest.raises(MalformedFileError, match="is no recipe"):
+        read_recipe(tmp_path)
