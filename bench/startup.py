@@ -74,7 +74,7 @@ MISTAKES = {
     "epalm-extract inspect nope.h5": "found nothing at nope.h5",
     "epalm-extract convert nope.zarr --out other.h5": "found nothing at nope.zarr",
     "epalm-extract retry-failed nope.zarr": "found nothing at nope.zarr",
-    "epalm-train": "train on which features",
+    "epalm-train": "--features must be given",
     "epalm-train --features nope.zarr": "found nothing at nope.zarr",
     f"{TRAIN} --task nope": "'nope' is no task",
     f"{TRAIN} --recipe nope": "recipe 'nope' is not found",

@@ -124,7 +124,7 @@ def command(
     if context.invoked_subcommand is not None:
         return
     if not split:
-        raise UsageError("which split? e.g. epalm-eval --split val")
+        raise UsageError("--split must be given, e.g. epalm-eval --split val")
     configure_logging(quiet=quiet)
     from epalm.evaluate.doubts import warn_of
     from epalm.evaluate.preparation import Request, find_run, prepare

@@ -22,6 +22,9 @@ from epalm.tasks.records import Example, Prediction, Task
 
 logger = logging.getLogger(__name__)
 
+SHOWN_RUNS = 5
+"""Number of runs that the error about a run that does not exist names."""
+
 Named = tuple[Path, Path | None]
 """A run's folder, and that of one of its evaluations where that was named."""
 
@@ -111,7 +114,7 @@ def find_run(runs: Path, name: str = "") -> Path:
         if not (folder / RECORD_FILE).is_file():
             raise MissingFileError(
                 f"neither {name} nor {runs / name} holds a {RECORD_FILE}: name a folder that "
-                "epalm-train made"
+                f"epalm-train made{_runs_in(runs)}"
             )
         return folder
     records = sorted(runs.glob(f"[!.]*/{RECORD_FILE}"), key=lambda file: file.stat().st_mtime)
@@ -123,6 +126,13 @@ def find_run(runs: Path, name: str = "") -> Path:
             "folder of one with --run"
         )
     return validated[-1]
+
+
+def _runs_in(runs: Path) -> str:
+    """The end of a message about a run that does not exist: the names of those in the folder."""
+    names = sorted(file.parent.name for file in runs.glob(f"[!.]*/{RECORD_FILE}"))
+    more = f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else ""
+    return f"; {runs} has {', '.join(names[:SHOWN_RUNS])}{more}" if names else ""
 
 
 def named_on_the_command_line(runs: Path, name: str) -> Named:

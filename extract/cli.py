@@ -175,9 +175,13 @@ def extract_features(
     """
     if context.invoked_subcommand is not None:
         return
+    missing = [
+        name for name, value in (("--encoder", encoder), ("--dataset", dataset)) if value is None
+    ]
     if encoder is None or dataset is None:
         raise UsageError(
-            "which encoder, over which media? e.g. epalm-extract --encoder vit-b16 --dataset coco"
+            f"{' and '.join(missing)} must be given, "
+            "e.g. epalm-extract --encoder vit-b16 --dataset coco"
         )
     if benchmark and dry_run:
         raise UsageError("--dry-run or --benchmark, not both at once")

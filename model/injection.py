@@ -78,11 +78,11 @@ class InjectionPlan:
     def _describe(self, layer: int) -> str:
         index = self.source[layer]
         if index is not None:
-            return f"cached vector {index}"
+            return f"visual token from feature {index}"
         if layer < self.first:
-            return "no visual row"
+            return "no visual token"
         dropped = self.tail == "drop" and layer >= self.stop
-        return "no visual row (dropped)" if dropped else "visual row carried over"
+        return "no visual token (dropped)" if dropped else "visual token of the layer before"
 
 
 def plan_injection(

@@ -7,6 +7,7 @@ the encoder's last vector before the input of the language model.
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from epalm.entries import suggestion
 from epalm.errors import UsageError
 
 INPUT_SPAN = (0, 1)
@@ -73,5 +74,4 @@ def find_variant(name: str) -> Variant:
     try:
         return VARIANTS[name]
     except KeyError:
-        known = ", ".join(VARIANTS)
-        raise UsageError(f"variant {name!r} is unknown; known are {known}") from None
+        raise UsageError(f"variant {name!r} is unknown; {suggestion(name, VARIANTS)}") from None

@@ -136,7 +136,7 @@ def command(
         return
     if features is None:
         raise UsageError(
-            "train on which features? e.g. epalm-train --features cache/coco_vitb16.zarr"
+            "--features must be given, e.g. epalm-train --features cache/coco_vitb16.zarr"
         )
     from epalm.cache.place import absolute
     from epalm.cache.store import Store

@@ -147,7 +147,7 @@ def plan_memory(
         "head, one chunk": head_bytes(model, load, itemsize),
     }
     rearranged = blocked_bytes(model, placing, free)
-    optional = {"rearranged weights for the CPU": rearranged, "stored vectors": store}
+    optional = {"weights in oneDNN layout": rearranged, "stored features": store}
     parts |= {label: count for label, count in optional.items() if count}
     return MemoryPlan(parts, free)
 

@@ -167,5 +167,5 @@ def _measure_load(
 
 def describe(plan: MemoryPlan, device: str) -> str:
     """The plan in one line."""
-    parts = ", ".join(f"{label} {byte_size(count)}" for label, count in plan.parts.items())
+    parts = "; ".join(f"{label} {byte_size(count)}" for label, count in plan.parts.items())
     return f"memory of {device}: {byte_size(plan.total)} of {byte_size(plan.free)} free ({parts})"

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from epalm.checked_toml import parse_toml
+from epalm.entries import suggestion
 from epalm.errors import RecipeError
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
@@ -45,9 +46,11 @@ def _load(file: Path, name: str) -> dict[str, Any]:
     try:
         return parse_toml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if name.endswith(".toml"):
+            raise RecipeError(f"there is no recipe file {file}: correct the path") from None
         raise RecipeError(
-            f"recipe {name!r} is not found at {file}: give the path of a .toml file, or one of "
-            + ", ".join(known_recipes())
+            f"there is no recipe {name!r}; {suggestion(name, known_recipes())}, or the path of a "
+            ".toml file"
         ) from None
     except ValueError as error:
         raise RecipeError(f"{file} is no TOML: {error}") from error

@@ -6,12 +6,25 @@ import, since importing a module runs it.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 from epalm.errors import UsageError
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known name, if any, and all of them.
+
+    Args:
+        name: what was given.
+        known: the names that exist.
+    """
+    names = list(known)
+    near = get_close_matches(name, names, n=1)
+    nearest = f"did you mean {near[0]}? " if near else ""
+    return f"{nearest}known are {', '.join(names)}"
 
 
 class TypedName(str):

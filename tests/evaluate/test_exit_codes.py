@@ -51,7 +51,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 WRONG = {
-    "": "which split?",
+    "": "--split must be given",
     "--split vall --run tiny": "has no split 'vall': choose one of train, val",
     f"{EVALUATE} --bogus": "No such option",
     f"{EVALUATE} --batch-size 0": "--batch-size",
@@ -98,6 +98,7 @@ WRONG = {
 
 MISSING = {
     "--split val --run absent": "neither absent nor runs/absent holds a run.json",
+    "--split test --run absent": "made; runs has ",
     "--split val --runs nowhere": "there is no run in",
     "--split val --run damaged": "is no run record",
     "--split val --run raw --quiet": "adapter.safetensors is missing",

@@ -95,8 +95,8 @@ def test_a_plan_prints_itself_as_a_table() -> None:
     table = str(plan_injection(6, 2, first=1, stop=5))
     assert table.splitlines() == [
         "OPT layers 6, tail causal",
-        "         0  no visual row",
-        "      1..2  cached vector 0",
-        "      3..4  cached vector 1",
-        "         5  visual row carried over",
+        "         0  no visual token",
+        "      1..2  visual token from feature 0",
+        "      3..4  visual token from feature 1",
+        "         5  visual token of the layer before",
     ]

@@ -116,7 +116,7 @@ def test_the_share_of_trained_parameters_is_published_with_the_encoder_counted(
 
 
 def test_an_unknown_variant_lists_the_known() -> None:
-    with pytest.raises(UsageError, match="'ada9' is unknown; known are lin"):
+    with pytest.raises(UsageError, match=r"'ada9' is unknown; did you mean ada.* known are lin"):
         find_variant("ada9")
 
 

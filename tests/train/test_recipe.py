@@ -169,7 +169,10 @@ def test_a_recipe_file_extends_another_beside_it(tmp_path: Path) -> None:
     [
         ('extends = "own.toml"', "own.toml extends itself"),
         ("extends = 7", "extends is 7, wanted a recipe's name"),
-        ('extends = "vqa3"', "recipe 'vqa3' is not found at .*one of audiocaps-caption"),
+        (
+            'extends = "vqa3"',
+            "there is no recipe 'vqa3'; did you mean vqa2.* known are audiocaps-caption",
+        ),
         ('extends = "vqa2"\nschedule = 7', "schedule is 7, wanted Schedule"),
     ],
 )
@@ -242,7 +245,7 @@ def test_a_block_that_the_store_lacks_is_refused() -> None:
         ("train_fraction=1.5", "train_fraction is 1.5, wanted at most 1"),
         ("train_examples=-1", "train_examples is -1, wanted 0 or more"),
         ("text_step=0", "text_step is 0, wanted more than 0"),
-        ("variant=ada9", "variant 'ada9' is unknown; known are lin"),
+        ("variant=ada9", "variant 'ada9' is unknown; did you mean ada.* known are lin"),
         ("tail=sometimes", "tail is 'sometimes', wanted one of causal, official, drop"),
         ("qa_template='{prompt}'", r"must end in '\{answer\}'"),
         ("epochs", "is no change, wanted key=value"),

@@ -362,7 +362,7 @@ def test_media_that_changed_since_they_were_encoded_are_named_in_one_warning(wor
 
 def test_the_injection_plan_is_printed_with_one_layer_a_line(world: World) -> None:
     result = CliRunner().invoke(app, train_command(world, "--set", "epochs=1", "--limit", "8"))
-    assert [line.split() for line in result.output.splitlines() if "visual row" in line] == [
-        ["0", "no", "visual", "row"]
+    assert [line.split() for line in result.output.splitlines() if "no visual" in line] == [
+        ["0", "no", "visual", "token"]
     ]
     assert "\\n" not in result.output
