@@ -145,7 +145,8 @@ def extract(
     except KeyboardInterrupt as stop:
         left = len({*store.missing(), *(job.shard for job in jobs if job.again)})
         raise Stopped(
-            f"stopped with {left} of {store.spec.shards} shards to do: the same command goes on"
+            f"stopped with {left} of {store.spec.shards} shards to do: run the same command "
+            "again to resume"
         ) from stop
     except torch.OutOfMemoryError as error:
         raise ModelError(

@@ -121,7 +121,7 @@ def status(
         )
         if left:
             numbers = as_ranges(left)
-            say(f"{len(left)} missing (shard {numbers}): the same extraction goes on")
+            say(f"{len(left)} missing (shard {numbers}): run the same extraction again")
     if left:
         raise typer.Exit(INCOMPLETE)
 

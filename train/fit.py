@@ -178,7 +178,7 @@ def train_epoch(
         if stop:
             raise Stopped(
                 f"stopped by a signal after step {run.progress.step}; "
-                "run the same command again to go on"
+                "run the same command again to resume"
             )
 
 

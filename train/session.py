@@ -239,7 +239,7 @@ def _announce_resumed(run: Run) -> None:
     if run.group.leads:
         warn_of_long_warmup(run.recipe, len(run.loader.examples))
     if run.progress.step:
-        logger.info("%s goes on behind step %d", run.folder, run.progress.step)
+        logger.info("resuming %s after step %d", run.folder, run.progress.step)
 
 
 def _finish(request: Request, record: RunRecord, progress: Progress) -> None:

@@ -249,7 +249,9 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise Stopped("stopped; what was finished is kept, the same command goes on") from stop
+        raise Stopped(
+            "stopped; what was finished is kept: run the same command again to resume"
+        ) from stop
 
 
 def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:

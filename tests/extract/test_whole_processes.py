@@ -83,7 +83,7 @@ def test_a_signal_before_the_first_photo_ends_with_75_too(album: Path) -> None:
     time.sleep(3)
     running.send_signal(signal.SIGTERM)
     _, said = running.communicate(timeout=60)
-    assert (running.returncode, "the same command goes on" in said) == (75, True)
+    assert (running.returncode, "run the same command again to resume" in said) == (75, True)
 
 
 def test_nothing_is_left_in_the_folder_for_temporary_files(album: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_signal_ends_the_command_with_75_and_no_process_is_left(
     running.send_signal(number)
     _, said = running.communicate(timeout=30)
     assert running.returncode == 75
-    assert "of 3 shards to do: the same command goes on" in said
+    assert "of 3 shards to do: run the same command again to resume" in said
     deadline = time.monotonic() + 10
     while left := alive(running.pid):
         assert time.monotonic() < deadline, left

@@ -144,7 +144,7 @@ def test_sigterm_leaves_a_checkpoint_and_exit_code_75(tmp_path: Path) -> None:
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=60)
     assert stopped.returncode == 75
-    assert "run the same command again to go on" in errors
+    assert "run the same command again to resume" in errors
     assert (log.parent / "checkpoint.safetensors").is_file()
 
 
