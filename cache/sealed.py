@@ -27,7 +27,7 @@ def unseal(data: bytes, where: str) -> dict[str, Any]:
         wanted = seal({name: value for name, value in fields.items() if name != SEAL})
     except (ValueError, AttributeError, RecursionError):
         fields, wanted = {}, b""
-    if data != wanted:
+    if not data or data != wanted:
         raise CorruptShardError(
             f"{where} is damaged: run `epalm-extract repair` on the store, then extract again"
         )

@@ -329,3 +329,18 @@ def test_a_store_that_is_truncated_while_mapped_ends_with_one_line(store: Store)
     with pytest.raises(CorruptShardError, match=r"shard 0 of .* became shorter while it was read"):
         reader.read(KEYS[:4])
     assert np.isfinite(before).all()
+
+
+@pytest.mark.parametrize("name", ["spec.json", "done/00000.json"])
+@pytest.mark.parametrize("text", [b"", b"null", b"[" * 100_000])
+def test_an_emptied_or_nested_document_is_damage_and_is_repaired(
+    store: Store, name: str, text: bytes
+) -> None:
+    """Empty is what a power cut leaves of a file."""
+    store.place.put(store.name(name), [text])
+    assert store.name(name) in [one.name for one in verify(anew(store))]
+    with pytest.raises(StoreError):
+        open_reader(anew(store), reader="ram")
+    repair(anew(store))
+    fill(create_store(store.location, spec(), KEYS)).finish()
+    assert list(verify_deep(anew(store))) == []
