@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from epalm.extract.preprocess import ImageLoader, ImagePreset, preset_for
 from epalm.extract.processor_config import native_images, preprocessor
 from epalm.extract.video import ClipLoader
 from epalm.file_kinds import check_model_folder, describe_file
-from epalm.hub_config import refuse_kernels
+from epalm.hub_config import loading, refuse_kernels
 from epalm.tasks.records import Modality
 
 PUBLISHED = {
@@ -175,11 +176,9 @@ def _source(name: str, settings: EncoderSettings) -> str:
 
 
 def _config(source: str) -> PreTrainedConfig:
-    try:
+    with loading(partial(_unreachable, source)):
         refuse_kernels(PreTrainedConfig.get_config_dict(source)[0], source)
         config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(_unreachable(source, error)) from error
     return config
 
 
@@ -195,11 +194,10 @@ def _load(source: str, config: PreTrainedConfig, device: str) -> tuple[PreTraine
     before = get_verbosity()
     set_verbosity_error()  # it would list the classifier's weights, which are left out
     try:
-        model, found = family.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(_unreachable(source, error)) from error
+        with loading(partial(_unreachable, source)):
+            model, found = family.from_pretrained(
+                source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            )
     finally:
         set_verbosity(before)
     missing = sorted(found["missing_keys"])

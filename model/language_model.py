@@ -3,7 +3,9 @@
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import torch
@@ -17,11 +19,16 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import (
+    disable_progress_bar,
+    get_verbosity,
+    set_verbosity,
+    set_verbosity_error,
+)
 
 from epalm.errors import ModelError
 from epalm.file_kinds import check_model_folder, describe_file
-from epalm.hub_config import refuse_kernels
+from epalm.hub_config import loading, refuse_kernels
 from epalm.model.attention import ATTENTION, register_attention
 from epalm.model.quantised import QUANTISED, move, quantise
 
@@ -37,6 +44,9 @@ weights that are not quantised."""
 
 HASHED_BYTES = 1 << 24
 """Of a weight that are copied at one time for its digest."""
+
+MOST_LAYERS = 10_000
+"""Of a language model; the largest OPT has 96."""
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]*\w")
 """organisation/name; the hub's few models without an organisation are no OPTs."""
@@ -70,13 +80,7 @@ def load_language_model(
     config = load_config(name, precision)
     logger.info("loading the language model %s, %s", name, precision)
     config.dtype = None  # "auto" is then the dtype of the files, whatever the config claims
-    try:
-        model = OPTForCausalLM.from_pretrained(
-            name, config=config, dtype="auto", trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(_load_message("language model", name, error)) from error
-    freeze(model)
+    model = freeze(_load_complete(name, config))
     dtype, decoder = PRECISIONS[precision], model.model.decoder
     for layer in decoder.layers:
         if precision in QUANTISED:
@@ -89,6 +93,34 @@ def load_language_model(
         model.lm_head,
     ):
         move(part, device, dtype)
+    return model
+
+
+def _load_complete(name: str, config: OPTConfig) -> OPTForCausalLM:
+    """The model with every weight from its files: transformers would draw missing ones at random.
+
+    Raises:
+        ModelError: the files cannot be read, or are not of the model that the configuration names.
+    """
+    before = get_verbosity()
+    set_verbosity_error()  # its table of wrong weights is many lines long
+    try:
+        with loading(partial(_load_message, "language model", name)):
+            loaded: Any = OPTForCausalLM.from_pretrained(
+                name, config=config, dtype="auto", trust_remote_code=False, output_loading_info=True
+            )
+    finally:
+        set_verbosity(before)
+    model: OPTForCausalLM = loaded[0]
+    found: dict[str, Any] = loaded[1]
+    unused = [key for key in found["unexpected_keys"] if ".layers." in key]
+    if wrong := sorted([*found["missing_keys"], *unused]):
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ModelError(
+            f"the weights of {name} are not those of its config.json, which has "
+            f"{config.num_hidden_layers} layers: {wrong[0]}{more} {'is' if not more else 'are'} "
+            "missing or unused: get the files again, or correct config.json"
+        )
     return model
 
 
@@ -113,13 +145,16 @@ def load_config(name: str, precision: str) -> OPTConfig:
             "local folder, or a hub id such as facebook/opt-125m"
         )
     disable_progress_bar()  # it would ignore --quiet
-    try:
+    with loading(partial(_load_message, "language model", name)):
         refuse_kernels(PretrainedConfig.get_config_dict(name)[0], name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)  # None would ask
-    except (OSError, ValueError) as error:
-        raise ModelError(_load_message("language model", name, error)) from error
     if not isinstance(config, OPTConfig):
         raise ModelError(f"{name} is a {config.model_type!r} model, wanted an OPT")
+    if not 0 < config.num_hidden_layers <= MOST_LAYERS:
+        raise ModelError(
+            f"config.json of {name} has num_hidden_layers {config.num_hidden_layers}, wanted 1 to "
+            f"{MOST_LAYERS:,}"
+        )
     return config
 
 
@@ -129,10 +164,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: nothing found under that name, or it lacks OPT's begin, end or pad token.
     """
-    try:
+    with loading(partial(_load_message, "tokenizer", name)):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(_load_message("tokenizer", name, error)) from error
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name} lacks an end or pad token, wanted OPT's")
     if tokenizer("").input_ids != [tokenizer.bos_token_id]:

@@ -1,6 +1,7 @@
 """A file given for weights that holds none is called what it is, and nothing in it is run."""
 
 import io
+import json
 import pickle
 import tarfile
 import zipfile
@@ -16,7 +17,7 @@ from torch import nn
 from epalm.errors import EpalmError, ModelError
 from epalm.extract.encoder import EncoderSettings, make_encoder
 from epalm.file_kinds import check_model_folder, check_weights_file, describe_file
-from epalm.model.language_model import load_config, load_language_model
+from epalm.model.language_model import load_config, load_language_model, load_tokenizer
 from epalm.model.released import read_released
 from tests.extract.helpers import TINY
 from tests.fakes import save_language_model
@@ -194,6 +195,78 @@ def test_a_folder_of_a_language_model_with_a_wrong_file_names_the_file(
     assert message.startswith(f"{folder}: {name} cannot be read: it is ")
     if wrong.stem != "cut":
         assert EVERY[wrong.name][1] in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "[" * 100_000),
+        ("config.json", '{"a":' * 900 + "1" + "}" * 900),
+        ("generation_config.json", "[" * 100_000),
+        ("generation_config.json", "null"),
+    ],
+)
+def test_a_language_model_with_a_hostile_configuration_is_refused_in_one_line(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    folder = save_language_model(tmp_path / "lm", ["a"])
+    (folder / name).write_text(text)
+    with pytest.raises(ModelError, match=r"^no language model could be loaded as .*folder: .*\S"):
+        load_language_model(str(folder), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer_config.json", "[" * 100_000),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer.json", "[" * 100_000),
+        ("tokenizer.json", '{"hidden_size": 5}'),
+        ("tokenizer.json", "{}"),
+    ],
+)
+def test_a_hostile_tokenizer_is_refused_in_one_line(tmp_path: Path, name: str, text: str) -> None:
+    folder = save_language_model(tmp_path / "lm", ["a"])
+    (folder / name).write_text(text)
+    with pytest.raises(ModelError, match=r"^no tokenizer could be loaded as .*folder: .*\S"):
+        load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 900 + "1" + "}" * 900])
+def test_an_encoder_with_a_hostile_configuration_is_refused_in_one_line(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match="neither a folder made by save_pretrained"):
+        make_encoder(f"hf:{tmp_path}", EncoderSettings())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_hidden_layers", 100, "not those of its config.json, which has 100 layers: .* more"),
+        ("num_hidden_layers", 1, "not those of its config.json, which has 1 layers: .* more"),
+        ("num_hidden_layers", 10**9, "num_hidden_layers 1000000000, wanted 1 to 10,000"),
+        ("num_hidden_layers", -1, "num_hidden_layers -1, wanted 1 to 10,000"),
+        ("num_attention_heads", 0, "no language model could be loaded"),
+        ("ffn_dim", 3, "no language model could be loaded"),
+        ("layerdrop", "x", "no language model could be loaded"),
+    ],
+)
+def test_weights_of_another_model_than_the_configuration_are_refused(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    key: str,
+    value: object,
+    words: str,
+) -> None:
+    """Weights that are not in the files would be random numbers without a word."""
+    folder = save_language_model(tmp_path / "lm", ["a"])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ModelError, match=words):
+        load_language_model(str(folder), "fp32")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_language_model_that_is_a_file_is_called_what_it_is(tmp_path: Path) -> None:

@@ -1,9 +1,36 @@
 """What a model's config.json may not say, wherever the model comes from."""
 
-from epalm.errors import ModelError
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from epalm.errors import EpalmError, ModelError
+
+Describe = Callable[[Exception], str]
+"""Makes the message about what a library raised."""
 
 KERNELS = ("attn_implementation", "experts_implementation")
 """Ends of keys that choose functions of transformers; "owner/name" would fetch native code."""
+
+
+@contextmanager
+def loading(describe: Describe) -> Iterator[None]:
+    """Whatever transformers raises while it reads a model's files becomes one `ModelError`.
+
+    For files of a wrong content it raises what happens to fail, down to plain `Exception` from
+    tokenizers.
+
+    Args:
+        describe: see `Describe`.
+
+    Raises:
+        ModelError: with the message; errors of ours and a lack of memory pass as they are.
+    """
+    try:
+        yield
+    except (EpalmError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(describe(error)) from error
 
 
 def refuse_kernels(config: object, source: str) -> None:
