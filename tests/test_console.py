@@ -310,6 +310,11 @@ def test_an_error_is_one_line_on_standard_error_and_its_exit_code(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(("value", "shown"), [(412.26, "412.3"), (1.0, "1.0"), (0.0831, "0.083")])
+def test_a_slow_rate_is_not_rounded_to_zero(value: float, shown: str) -> None:
+    assert console.decimal(value) == shown
+
+
 def test_help_ends_with_the_examples_a_line_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

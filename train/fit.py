@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from epalm.console import decimal
 from epalm.console import progress as show_progress
 from epalm.errors import Stopped, TrainingError
 from epalm.model.batch import Batch
@@ -119,7 +120,9 @@ def fit(run: Run) -> Progress:
     ):
         for epoch in range(run.progress.validated, run.recipe.epochs):
             for window in train_epoch(run, epoch, stopped, step_done=partial(tick, 1)):
-                note = f"loss {window.loss:.4f} · {window.rate:.0f} samples/s · epoch {epoch + 1}"
+                note = (
+                    f"loss {window.loss:.4f} · {decimal(window.rate)} samples/s · epoch {epoch + 1}"
+                )
                 tick(1, note)
             validate_epoch(run, epoch)
     return run.progress

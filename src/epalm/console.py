@@ -159,8 +159,7 @@ class _Pace:
         rate = self.per_second
         if not rate:
             return ""
-        shown = f"{rate:.1f}" if rate >= 1 else f"{rate:.2g}"
-        return f"{byte_size(rate)}/s" if self.unit == BYTES else f"{shown} {self.unit}/s"
+        return f"{byte_size(rate)}/s" if self.unit == BYTES else f"{decimal(rate)} {self.unit}/s"
 
     def time(self) -> str:
         """The time left at this pace; the time since the start where that cannot be known."""
@@ -229,6 +228,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def decimal(value: float) -> str:
+    """A positive rate with one decimal, or two significant digits below 1: `5.3`, `0.083`."""
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
 def byte_size(count: float) -> str:
     """A number of bytes as people write it, in powers of 1000: `1.14 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -259,11 +263,8 @@ def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
 
     So does an error of the file system that is no defect of ours, e.g. a full disk. Every command
     knows --version, which its help names below all options. Typer itself sees to usage errors (2),
-    Ctrl-C (130) and a reader that closes the pipe (1).
-
-    Args:
-        app: the command.
-        examples: command lines that its help ends with, each of at most 78 characters.
+    Ctrl-C (130) and a reader that closes the pipe (1). The help ends
+    with `examples`, command lines.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does by itself
