@@ -263,8 +263,7 @@ def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
 
     So does an error of the file system that is no defect of ours, e.g. a full disk. Every command
     knows --version, which its help names below all options. Typer itself sees to usage errors (2),
-    Ctrl-C (130) and a reader that closes the pipe (1). The help ends
-    with `examples`, command lines.
+    Ctrl-C (130) and a reader that closes the pipe (1). The help ends with `examples`.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does by itself
