@@ -71,7 +71,7 @@ def command(
     device: Annotated[
         str, typer.Option(help="Device: cpu, cuda, cuda:1, mps (untested), or auto.")
     ] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples per batch.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, max=1_000_000, help="Examples per batch.")] = 64,
     beams: Annotated[
         int | None,
         typer.Option(

@@ -119,11 +119,17 @@ def extract_features(
     ] = AUTO,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples per batch; default: 64 images, 8 clips, 16 audio clips."),
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help="Samples per batch; default: 64 images, 8 clips, 16 audio clips.",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Decoding processes; default: chosen from the number of cores."),
+        typer.Option(
+            min=0, max=1024, help="Decoding processes; default: chosen from the number of cores."
+        ),
     ] = None,
     limit: Annotated[
         int | None,

@@ -372,3 +372,11 @@ def test_media_encoded_although_a_part_is_missing_are_said_and_listed(
     assert not {"3.png", "9.png"} & Store.open("a.zarr").failed().keys()
     command("--out", "a.zarr", "--fresh", "--limit", "3")
     assert not listed.exists()
+
+
+@pytest.mark.parametrize("option", ["--workers", "--batch-size"])
+def test_a_million_times_a_million_is_out_of_range(option: str, command: Command) -> None:
+    """A million decoding processes would be started one after the other."""
+    done = command(option, str(10**12))
+    assert done.code == 2
+    assert f"Invalid value for '{option}'" in done.err
