@@ -55,7 +55,7 @@ TRAIN = "epalm-train --features media.zarr"
 EVALUATE = "epalm-eval --split val"
 
 MISTAKES = {
-    "epalm-extract": "which encoder",
+    "epalm-extract": "--encoder and --dataset must be given",
     "epalm-extract --encoder nope --dataset data": "'nope' is no encoder",
     "epalm-extract --encoder vit-b16 --dataset nope": "'nope' is no set of media",
     "epalm-extract --encoder vit-b16 --dataset nope.jsonl": "no file",
@@ -77,7 +77,7 @@ MISTAKES = {
     "epalm-train": "--features must be given",
     "epalm-train --features nope.zarr": "found nothing at nope.zarr",
     f"{TRAIN} --task nope": "'nope' is no task",
-    f"{TRAIN} --recipe nope": "recipe 'nope' is not found",
+    f"{TRAIN} --recipe nope": "there is no recipe 'nope'",
     f"{TRAIN} --set nope=1": "nope",
     f"{TRAIN} --set epochs=-1": "epochs is -1",
     f"{TRAIN} --variant nope": "variant 'nope' is unknown",
@@ -87,7 +87,7 @@ MISTAKES = {
     f"{TRAIN} --val-split nope": "no split 'nope'",
     f"{TRAIN} --source-layers 7": "there is no block 7",
     "epalm-train import nope.pth --features media.zarr --lm opt": "nope.pth is not there",
-    "epalm-eval": "which split",
+    "epalm-eval": "--split must be given",
     "epalm-eval --split nope": "no split 'nope'",
     f"{EVALUATE} --run nope": "holds a run.json",
     f"{EVALUATE} --features nope.zarr": "found nothing at nope.zarr",

@@ -180,7 +180,7 @@ MISTAKES: list[tuple[list[str], type[EpalmError], str]] = [
     (["--set", "variant=huge"], UsageError, "variant 'huge' is unknown; known are lin"),
     (["--set", "encoder=vit-b16"], CacheMismatchError, "encoder is 'tiny-vit'.*wants 'vit-b16'"),
     (["--set", "preprocessing=official"], CacheMismatchError, "preprocessing is 'native'"),
-    (["--recipe", "none"], RecipeError, "recipe 'none' is not found.*vqa2"),
+    (["--recipe", "none"], RecipeError, "there is no recipe 'none'.*vqa2"),
     (["--task", "vqa3"], UsageError, "'vqa3' is no task"),
 ]
 
