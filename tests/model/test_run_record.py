@@ -8,24 +8,8 @@ from typing import Any
 import pytest
 
 from epalm.errors import MalformedFileError
-from epalm.model.model_settings import Decoding, ModelSettings
 from epalm.model.run_record import RECORD_FILE, RunRecord
-
-RECORD = RunRecord(
-    name="run",
-    task="vqa2",
-    recipe="small",
-    model=ModelSettings("opt", "fp32", "full", 8, 2, 2, "auto", "causal", 0.0, "{answer}", "all"),
-    decoding=Decoding(),
-    features="store.zarr",
-    store={"encoder": "tiny", "dataset": "data"},
-    data_root="data",
-    seed=0,
-    blind=False,
-    lm_digest="00000000",
-    trained=1,
-    frozen=2,
-)
+from tests.records import RECORD
 
 
 def load(folder: Path, fields: object) -> RunRecord:

@@ -9,30 +9,15 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import RunFolderError, UsageError
-from epalm.model.model_settings import Decoding, ModelSettings
 from epalm.model.run_record import RunRecord
 from epalm.train import claim as claim_module
 from epalm.train.claim import claimed
 from epalm.train.recipe import load_recipe
 from epalm.train.run_folder import write_card
 from epalm.train.run_lock import LOCK_FILE
+from tests.records import RECORD
 
 RECIPE = load_recipe("small")
-RECORD = RunRecord(
-    name="run",
-    task="vqa2",
-    recipe="small",
-    model=ModelSettings("opt", "fp32", "full", 8, 2, 2, "auto", "causal", 0.0, "{answer}", "all"),
-    decoding=Decoding(),
-    features="store.zarr",
-    store={"encoder": "tiny", "dataset": "data"},
-    data_root="data",
-    seed=0,
-    blind=False,
-    lm_digest="00000000",
-    trained=1,
-    frozen=2,
-)
 
 
 def begin(run: Path, *, fresh: bool = False) -> None:
