@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.repository import ROOT
+from tools import dependencies
 from tools.dependencies import ALWAYS_TRUE, TORCH_RELEASES, _resolution, _shortened
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -74,3 +75,16 @@ def test_conditions_that_always_hold_are_left_out_of_constraints() -> None:
     kept = "python_full_version < '3.12'"
     assert _shortened(f"numpy==2.4.6 ; {kept} and {always}") == f"numpy==2.4.6 ; {kept}\n"
     assert _shortened("numpy==2.4.6") == "numpy==2.4.6\n"
+
+
+def test_arguments_after_dashes_go_to_pytest_also_after_an_option(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[str, str, list[str]]] = []
+    monkeypatch.setattr(dependencies, "run_tests", lambda *given: calls.append(given) or 0)
+    dependencies.main(["test", "newest", "--python", "3.13", "--", "-n", "2", "tests/model"])
+    dependencies.main(["test", "oldest"])
+    assert calls == [
+        ("newest", "3.13", ["-n", "2", "tests/model"]),
+        ("oldest", dependencies.OLDEST_PYTHON, []),
+    ]

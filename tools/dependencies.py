@@ -101,7 +101,15 @@ def _uv(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "uv", *arguments], cwd=ROOT, check=True)
 
 
-def main() -> int:
+def _split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments before and after the first "--"."""
+    if "--" not in arguments:
+        return arguments, []
+    index = arguments.index("--")
+    return arguments[:index], arguments[index + 1 :]
+
+
+def main(arguments: list[str]) -> int:
     """Read the command line and do what it says; the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -111,13 +119,15 @@ def main() -> int:
     test = commands.add_parser("test", help="run pytest with other versions")
     test.add_argument("versions", choices=["oldest", "newest", "constraints", *TORCH_RELEASES])
     test.add_argument("--python", default=OLDEST_PYTHON, help="interpreter: a version or a path")
-    test.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
-    options = parser.parse_args()
+    test.epilog = "Arguments after -- are passed to pytest."
+    # argparse takes no positional arguments after an option, so those of pytest are split off here.
+    own, pytest_arguments = _split_at_dashes(arguments)
+    options = parser.parse_args(own)
     if options.command == "constraints":
         write_constraints()
         return 0
-    return run_tests(options.versions, options.python, options.pytest)
+    return run_tests(options.versions, options.python, pytest_arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
