@@ -145,8 +145,9 @@ def work(descriptor: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     connection = Connection(descriptor)
     sys.path[:], imports = connection.recv()
-    for name in imports:
-        import_module(name)
+    with suppress(Exception):  # the function imports them too, and the program, which reports it
+        for name in imports:
+            import_module(name)
     try:
         handle = connection.recv()
     except (EOFError, OSError):  # the program has ended, or has nothing to decode

@@ -18,6 +18,7 @@ FOUNDATION = {
         "console",
         "devices",
         "entries",
+        "failures",
         "file_kinds",
         "hub_config",
     ),

@@ -3,7 +3,6 @@
 What is printed may come from files that somebody else wrote; see `epalm.terminal`.
 """
 
-import errno
 import io
 import json
 import logging
@@ -19,7 +18,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 import epalm
-from epalm.errors import EpalmError, Stopped
+from epalm.errors import Stopped
+from epalm.failures import explained
 from epalm.terminal import PlainConsole, visible
 
 if TYPE_CHECKING:
@@ -34,17 +34,6 @@ BYTES = "bytes"
 
 _WIDEST_TABLE = 10_000
 """Columns of a table that is written to a file or a pipe, at most."""
-
-_ENVIRONMENT_ERRORS = frozenset(
-    getattr(errno, name)
-    for name in (
-        *("EACCES", "EDQUOT", "EFBIG", "EIO", "EISDIR", "ELOOP", "EMFILE", "ENAMETOOLONG"),
-        *("ENFILE", "ENOSPC", "ENOTDIR", "EPERM", "EROFS", "ESTALE"),
-    )
-    if hasattr(errno, name)
-)
-"""What a file system refuses for reasons that a user can remove, wherever it happens."""
-
 
 err_console = PlainConsole(stderr=True)
 """Progress, notes and errors; standard output is left to results."""
@@ -261,7 +250,7 @@ def stoppable() -> Iterator[None]:
 def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
     """Run a typer command; an `EpalmError` becomes one line and its exit code.
 
-    So does an error of the file system that is no defect of ours, e.g. a full disk. Every command
+    So does every exception that `epalm.failures` explains, e.g. of a full disk. Every command
     knows --version, which its help names below all options. Typer itself sees to usage errors (2),
     Ctrl-C (130) and a reader that closes the pipe (1). The help ends with `examples`.
     """
@@ -277,24 +266,10 @@ def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
     described.epilog = f"{shown}--version: print the version of epalm and exit."
     try:
         app()
-    except EpalmError as error:
-        _end(str(error), error.exit_code)
-    except OSError as error:
-        if error.errno not in _ENVIRONMENT_ERRORS:
+    except Exception as error:
+        found = explained(error)
+        if found is None:
             raise
-        _end(_refused(error), EpalmError.exit_code)
-
-
-def _end(message: str, code: int) -> None:
-    note(f"error: {' '.join(message.split())}")
-    sys.exit(code)
-
-
-def _refused(error: OSError) -> str:
-    """What the operating system said, and of which file if it told."""
-    named = error.filename2 or error.filename
-    where = f"{named}: " if isinstance(named, str | os.PathLike) else ""
-    return (
-        f"{where}{error.strerror}; make room, or change permissions or names, so that the command "
-        "can read and write its files, then run it again"
-    )
+        message, code = found
+        note(f"error: {' '.join(message.split())}")
+        sys.exit(code)

@@ -1,0 +1,90 @@
+"""What a command says of exceptions that are not of `epalm.errors` but that a user can repair."""
+
+import errno
+import os
+from collections.abc import Iterator
+from traceback import walk_tb
+
+from epalm.errors import EpalmError, UsageError
+
+BESIDE_TORCH = ("torchaudio", "torchvision")
+"""Packages whose compiled parts are made for one version of torch, whatever their metadata allows:
+torchaudio 2.11.1 beside torch 2.11.0 has an undefined symbol."""
+
+_SHOWN_CHARACTERS = 200
+
+_ENVIRONMENT_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EDQUOT", "EFBIG", "EIO", "EISDIR", "ELOOP", "EMFILE", "ENAMETOOLONG"),
+        *("ENFILE", "ENOSPC", "ENOTDIR", "EPERM", "EROFS", "ESTALE"),
+    )
+    if hasattr(errno, name)
+)
+"""What a file system refuses for reasons that a user can remove, wherever it happens."""
+
+
+def explained(error: Exception) -> tuple[str, int] | None:
+    """Message and exit code of an exception that a user can repair; None for a defect of ours."""
+    if unloadable := _unloadable(error):
+        return unloadable, UsageError.exit_code
+    if isinstance(error, EpalmError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in _ENVIRONMENT_ERRORS:
+        return _refused(error), EpalmError.exit_code
+    return None
+
+
+def _refused(error: OSError) -> str:
+    """What the operating system said, and of which file if it told."""
+    named = error.filename2 or error.filename
+    where = f"{named}: " if isinstance(named, str | os.PathLike) else ""
+    return (
+        f"{where}{error.strerror}; make room, or change permissions or names, so that the command "
+        "can read and write its files, then run it again"
+    )
+
+
+def _unloadable(error: BaseException) -> str:
+    """What to do where a package that belongs to torch failed to be imported; else ""."""
+    for cause in _causes(error):
+        absent = isinstance(cause, ModuleNotFoundError) and not (cause.name or "").startswith(
+            ("torch.", *BESIDE_TORCH)
+        )
+        if absent or not isinstance(cause, AttributeError | ImportError | OSError | RuntimeError):
+            continue
+        if package := _imported_in(cause):
+            reason = " ".join(str(cause).split())
+            return (
+                f"{package} {_version(package)} does not load with torch {_version('torch')} "
+                f"({reason[:_SHOWN_CHARACTERS]}): install versions that were tested together with "
+                "`pip install -c constraints.txt .` in the source folder (README.md)"
+            )
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those that led to it, the first one last."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _imported_in(error: BaseException) -> str:
+    """The package of `BESIDE_TORCH` whose modules were being imported; "" if none."""
+    for frame, _ in walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package in BESIDE_TORCH and frame.f_code.co_name == "<module>":
+            return package
+    return ""
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(of unknown version)"
