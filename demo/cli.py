@@ -46,7 +46,9 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder for media, features, runs and reports.")] = Path(
         "runs/demo"
     ),
-    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=10**12, help="Random seed of data and training.")
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
 ) -> None:
     """Draw data, cache their features, and train a frozen language model to answer about them.

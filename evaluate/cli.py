@@ -97,7 +97,9 @@ def command(
         float | None,
         typer.Option(help="Nucleus sampling: probability kept, above 0, at most 1."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed of sampling.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=10**12, help="Random seed of sampling.")
+    ] = None,
     answers: Annotated[
         str,
         typer.Option(

@@ -13,6 +13,7 @@ from epalm.evaluate.asked import find_media, transfer
 from epalm.evaluate.costs import Costs, amount, evaluation_cost, extraction_cost, training_cost
 from epalm.evaluate.records import SCORES_FILE, Evaluation, read_evaluation
 from epalm.evaluate.report import ReportData, write_report
+from epalm.evaluate.settings import read_recipe
 from epalm.model.run_record import RunRecord
 from epalm.model.variants import find_variant
 from epalm.tasks.records import MediaItem
@@ -42,7 +43,13 @@ class Shown:
 
     @property
     def record(self) -> RunRecord:
-        """What the run was."""
+        """What the run was.
+
+        Raises:
+            MalformedFileError: its run.json or its recipe.toml is damaged.
+            MissingFileError: it has no run.json.
+        """
+        read_recipe(self.run)
         return RunRecord.load(self.run)
 
     def costs(self) -> Costs:

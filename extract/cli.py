@@ -86,7 +86,9 @@ def extract_features(
         Literal["official", "no-flip"],
         typer.Option(help="Augmentation of all views but the first."),
     ] = "official",
-    seed: Annotated[int, typer.Option(help="Random seed of the augmented views.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=10**12, help="Random seed of the augmented views.")
+    ] = 0,
     dtype: Annotated[
         Literal["float16", "float32"], typer.Option(help="Type of the stored features.")
     ] = "float16",

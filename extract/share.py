@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from epalm.devices import launcher_number
+from epalm.devices import launcher_number, torchrun_place
 from epalm.errors import UsageError
 
 
@@ -65,11 +65,10 @@ class Share:
 
         Raises:
             UsageError: a job array with gaps, whose tasks cannot tell their place, or a variable
-                that holds no number; an empty one counts as absent.
+                that holds no number; outside of a job array an empty one counts as absent.
         """
         if "TORCHELASTIC_RUN_ID" in environment:
-            rank = launcher_number(environment, "RANK")
-            return cls(rank, launcher_number(environment, "WORLD_SIZE", least=1), "torchrun")
+            return cls(*torchrun_place(environment), "torchrun")
         task, tasks = _array_place(environment)
         process, processes = 0, 1
         if "SLURM_STEP_ID" in environment:  # in a batch script itself SLURM_PROCID is always 0
@@ -89,9 +88,9 @@ def _array_place(environment: Mapping[str, str]) -> tuple[int, int]:
     if not environment.get(f"{array}ID", "").strip():
         return 0, 1
     number = launcher_number(environment, f"{array}ID")
-    first, last = (launcher_number(environment, f"{array}{name}", 1) for name in ("MIN", "MAX"))
+    first, last = (launcher_number(environment, f"{array}{name}") for name in ("MIN", "MAX"))
     step, count = (
-        launcher_number(environment, f"{array}{name}", 1, least=1) for name in ("STEP", "COUNT")
+        launcher_number(environment, f"{array}{name}", least=1) for name in ("STEP", "COUNT")
     )
     if (last - first) // step + 1 != count:
         raise UsageError(

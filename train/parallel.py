@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from epalm.cache.order import Pass
-from epalm.devices import launcher_number
+from epalm.devices import launcher_number, torchrun_place
 from epalm.errors import TrainingError, UsageError
 
 Value = TypeVar("Value")
@@ -47,12 +47,14 @@ class Group:
         """As torchrun tells it (manual of torch.distributed.run); one process elsewhere.
 
         Raises:
-            UsageError: a variable that torchrun sets is absent or no number.
+            UsageError: a variable that torchrun sets is absent or no number, or RANK is not below
+                WORLD_SIZE.
         """
         if "TORCHELASTIC_RUN_ID" not in environment:
             return cls()
-        least = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-        return cls(*(launcher_number(environment, name, least=it) for name, it in least.items()))
+        least = {"LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+        local = (launcher_number(environment, name, least=it) for name, it in least.items())
+        return cls(*torchrun_place(environment), *local)
 
     @property
     def leads(self) -> bool:

@@ -89,6 +89,7 @@ def _train(request: Request, claim: Claim | None) -> RunRecord:
             examples=data.val,
             source=data.source,
             group=group,
+            blind=request.blind,
         ),
         seed=request.seed,
         quiet=request.quiet,

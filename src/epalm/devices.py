@@ -79,6 +79,23 @@ def launcher_number(
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
         raise UsageError(
             f"the environment variable {name} is {text!r}, wanted a whole number of at least "
-            f"{least}: unset it, or start the command with torchrun or srun, which set it"
+            f"{least}: start the command with torchrun, srun or sbatch, which set it, or unset "
+            "the variables of that launcher"
         )
     return int(text)
+
+
+def torchrun_place(environment: Mapping[str, str]) -> tuple[int, int]:
+    """The number of this process, and that of all processes, as torchrun set them.
+
+    Raises:
+        UsageError: RANK or WORLD_SIZE is absent or no number, or RANK is not below WORLD_SIZE.
+    """
+    rank = launcher_number(environment, "RANK")
+    world = launcher_number(environment, "WORLD_SIZE", least=1)
+    if rank >= world:
+        raise UsageError(
+            f"the environment variable RANK is {rank}, wanted less than WORLD_SIZE, which is "
+            f"{world}: start the command with torchrun, which sets both"
+        )
+    return rank, world

@@ -22,7 +22,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     run = make_run(root).folder
     record, found = RunRecord.load(run), evaluation("tiny")
-    for name in ("blocked", "damaged", "raw", "nobody", "unrecorded"):
+    for name in ("blocked", "damaged", "raw", "nobody", "unrecorded", "scribbled"):
         shutil.copytree(run, run.with_name(name))
     (run.with_name("blocked") / "eval").touch()
     (run.with_name("damaged") / "run.json").write_text("{")
@@ -30,6 +30,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     without = replace(record.model, lm=str(root / "nowhere"))
     replace(record, model=without).save(run.with_name("nobody"))
     (run.with_name("unrecorded") / "recipe.toml").write_text("= =")
+    (run.with_name("scribbled") / "recipe.toml").write_bytes(b"epochs = 4\nlr = \xff\n")
+    write_evaluation(run.with_name("scribbled") / "eval" / "val", found)
     write_evaluation(run / "eval" / "val", found)
     write_evaluation(run / "eval" / "server", replace(found, scores={}, headline=""))
     write_evaluation(run.with_name("raw") / "eval" / "val", replace(found, task="msvd-qa"))
@@ -56,6 +58,7 @@ WRONG = {
     f"{EVALUATE} --bogus": "No such option",
     f"{EVALUATE} --batch-size 0": "--batch-size",
     f"{EVALUATE} --batch-size few": "--batch-size",
+    f"{EVALUATE} --batch-size 1000001": "is not in the range 1<=x<=1000000",
     f"{EVALUATE} --limit -1": "--limit",
     f"{EVALUATE} --device abacus": "--device abacus cannot be used",
     f"{EVALUATE} --reader gpu": "reader 'gpu' is unknown",
@@ -68,6 +71,7 @@ WRONG = {
     f"{EVALUATE} --max-new-tokens -3": "--max-new-tokens",
     f"{EVALUATE} --temperature 2": "would change sampling only",
     f"{EVALUATE} --seed 3": "seed would change sampling only",
+    f"{EVALUATE} --sample --seed -1": "-1 is not in the range 0<=x<=1000000000000",
     f"{EVALUATE} --sample --temperature 0": "temperature is 0.0",
     f"{EVALUATE} --sample --temperature nan": "temperature is nan, wanted more than 0",
     f"{EVALUATE} --sample --top-p 1.5": "top_p is 1.5, wanted at most 1",
@@ -137,6 +141,9 @@ MISSING = {
     "report blocked": "was not evaluated yet",
     "compare absent": "neither absent nor runs/absent holds a run.json",
     "compare damaged": "is no run record",
+    "report scribbled": "runs/scribbled/recipe.toml is no recipe ('utf-8' codec can't decode",
+    "compare scribbled": "runs/scribbled/recipe.toml is no recipe (",
+    "compare tiny/eval/val scribbled/eval/val": "runs/scribbled/recipe.toml is no recipe (",
     "compare tiny --split nope": "not on nope",
     "compare tiny/eval/server": "tiny has no scores",
     "compare tiny --out folder": "folder is a folder, wanted a file",

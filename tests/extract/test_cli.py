@@ -380,3 +380,10 @@ def test_a_million_times_a_million_is_out_of_range(option: str, command: Command
     done = command(option, str(10**12))
     assert done.code == 2
     assert f"Invalid value for '{option}'" in done.err
+
+
+@pytest.mark.parametrize("seed", ["-1", str(10**12 + 1), str(2**63)])
+def test_a_seed_of_views_has_the_range_of_every_seed(seed: str, command: Command) -> None:
+    done = command("--seed", seed)
+    assert done.code == 2
+    assert f"{seed} is not in the range 0<=x<=1000000000000" in done.err

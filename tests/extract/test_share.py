@@ -87,6 +87,27 @@ def test_a_variable_that_holds_no_number_is_named(name: str, value: str) -> None
         Share.from_environment(environment)
 
 
+@pytest.mark.parametrize("name", ["MIN", "MAX", "STEP", "COUNT"])
+@pytest.mark.parametrize("value", ["", "many", None])
+def test_a_job_array_that_lacks_a_number_names_the_variable(name: str, value: str | None) -> None:
+    environment = array(1, first=1, last=4, count=4)
+    del environment[f"SLURM_ARRAY_TASK_{name}"]
+    if value is not None:
+        environment[f"SLURM_ARRAY_TASK_{name}"] = value
+    shown = f"variable SLURM_ARRAY_TASK_{name} is '{value or ''}', wanted a whole number of at"
+    with pytest.raises(UsageError, match=shown):
+        Share.from_environment(environment)
+
+
+@pytest.mark.parametrize("rank", ["2", "7"])
+def test_a_rank_beyond_the_number_of_processes_is_refused(rank: str) -> None:
+    environment = {"TORCHELASTIC_RUN_ID": "x", "RANK": rank, "WORLD_SIZE": "2"}
+    with pytest.raises(
+        UsageError, match=f"RANK is {rank}, wanted less than WORLD_SIZE, which is 2"
+    ):
+        Share.from_environment(environment)
+
+
 def test_a_slurm_array_with_gaps_asks_for_the_share() -> None:
     with pytest.raises(UsageError, match=r"has gaps \(3 tasks from 3 to 9\).*give --shard"):
         Share.from_environment(array(7, first=3, last=9, count=3))

@@ -43,6 +43,12 @@ def test_a_rank_that_is_no_number_is_named(value: str) -> None:
         Group.from_environment({"TORCHELASTIC_RUN_ID": "x", **names})
 
 
+def test_a_rank_beyond_the_number_of_processes_is_refused() -> None:
+    names = {"RANK": "16", "WORLD_SIZE": "16", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "8"}
+    with pytest.raises(UsageError, match="RANK is 16, wanted less than WORLD_SIZE, which is 16"):
+        Group.from_environment({"TORCHELASTIC_RUN_ID": "x", **names})
+
+
 @pytest.mark.parametrize("picked", ["cuda", "cuda:1"])
 def test_each_process_takes_the_gpu_of_its_number_or_is_refused(
     monkeypatch: pytest.MonkeyPatch, picked: str
