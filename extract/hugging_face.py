@@ -33,7 +33,7 @@ from epalm.extract.preprocess import ImageLoader, ImagePreset, preset_for
 from epalm.extract.processor_config import native_images, preprocessor
 from epalm.extract.video import ClipLoader
 from epalm.file_kinds import check_model_folder, describe_file
-from epalm.hub_config import loading, refuse_kernels
+from epalm.hub_config import loading, mismatch, refuse_kernels
 from epalm.tasks.records import Modality
 
 PUBLISHED = {
@@ -196,17 +196,23 @@ def _load(source: str, config: PreTrainedConfig, device: str) -> tuple[PreTraine
     try:
         with loading(partial(_unreachable, source)):
             model, found = family.from_pretrained(
-                source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+                source,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are refused below, in one line
             )
     finally:
         set_verbosity(before)
     missing = sorted(found["missing_keys"])
-    lacking = [key for key in missing if not key.startswith(UNUSED)]
-    if lacking or found["mismatched_keys"]:
-        wrong = ", ".join(map(str, [*lacking, *found["mismatched_keys"]][:8]))
+    if wrong_shapes := mismatch(found):
         raise ModelError(
-            f"{source} lacks weights of its {config.model_type}, or has others: {wrong}"
+            f"the weights of {source} are not those of its config.json: {wrong_shapes}: get the "
+            "files again, or correct config.json"
         )
+    if lacking := [key for key in missing if not key.startswith(UNUSED)]:
+        wrong = ", ".join(lacking[:8])
+        raise ModelError(f"{source} lacks weights of its {config.model_type}: {wrong}")
     digest = state_digest(model, without=missing)
     return model.to(device), digest
 

@@ -28,8 +28,9 @@ from transformers.utils.logging import (
 
 from epalm.errors import ModelError
 from epalm.file_kinds import check_model_folder, describe_file
-from epalm.hub_config import loading, refuse_kernels
+from epalm.hub_config import loading, mismatch, refuse_kernels
 from epalm.model.attention import ATTENTION, register_attention
+from epalm.model.config_check import check_config
 from epalm.model.quantised import QUANTISED, move, quantise
 
 PRECISIONS = {
@@ -44,9 +45,6 @@ weights that are not quantised."""
 
 HASHED_BYTES = 1 << 24
 """Of a weight that are copied at one time for its digest."""
-
-MOST_LAYERS = 10_000
-"""Of a language model; the largest OPT has 96."""
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]*\w")
 """organisation/name; the hub's few models without an organisation are no OPTs."""
@@ -107,12 +105,22 @@ def _load_complete(name: str, config: OPTConfig) -> OPTForCausalLM:
     try:
         with loading(partial(_load_message, "language model", name)):
             loaded: Any = OPTForCausalLM.from_pretrained(
-                name, config=config, dtype="auto", trust_remote_code=False, output_loading_info=True
+                name,
+                config=config,
+                dtype="auto",
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, in one line
             )
     finally:
         set_verbosity(before)
     model: OPTForCausalLM = loaded[0]
     found: dict[str, Any] = loaded[1]
+    if wrong_shapes := mismatch(found):
+        raise ModelError(
+            f"the weights of {name} are not those of its config.json: {wrong_shapes}: get the "
+            "files again, or correct config.json"
+        )
     unused = [key for key in found["unexpected_keys"] if ".layers." in key]
     if wrong := sorted([*found["missing_keys"], *unused]):
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
@@ -150,11 +158,7 @@ def load_config(name: str, precision: str) -> OPTConfig:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)  # None would ask
     if not isinstance(config, OPTConfig):
         raise ModelError(f"{name} is a {config.model_type!r} model, wanted an OPT")
-    if not 0 < config.num_hidden_layers <= MOST_LAYERS:
-        raise ModelError(
-            f"config.json of {name} has num_hidden_layers {config.num_hidden_layers}, wanted 1 to "
-            f"{MOST_LAYERS:,}"
-        )
+    check_config(config, name)
     return config
 
 

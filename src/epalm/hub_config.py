@@ -1,7 +1,8 @@
 """What a model's config.json may not say, wherever the model comes from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from epalm.errors import EpalmError, ModelError
 
@@ -31,6 +32,21 @@ def loading(describe: Describe) -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelError(describe(error)) from error
+
+
+def mismatch(found: Mapping[str, Any]) -> str:
+    """The weights whose shape is not that of the model, as a phrase; "" if there are none.
+
+    Args:
+        found: the loading info of transformers; without `ignore_mismatched_sizes` it would raise a
+            table of many lines.
+    """
+    wrong = sorted(found["mismatched_keys"])
+    if not wrong:
+        return ""
+    tensor, own, wanted = wrong[0]
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    return f"{tensor} has the shape {tuple(own)}, wanted {tuple(wanted)}{more}"
 
 
 def refuse_kernels(config: object, source: str) -> None:

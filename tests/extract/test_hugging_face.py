@@ -1,6 +1,7 @@
 """Models from Hugging Face: which serve, what is said of those that do not, their own constants."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_with_chance(
     del state["encoder.layer.3.temporal_dense.weight"]
     save_file(state, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks weights.*layer\.3\.temporal_dense"):
+        make_encoder("timesformer-b", EncoderSettings(weights=tmp_path))
+
+
+def test_a_weight_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> None:
+    save(TimesformerModel(TimesformerConfig(**PICTURES)), tmp_path)
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    name = "encoder.layer.3.temporal_dense.bias"
+    width = len(state[name])
+    save_file(state | {name: torch.zeros(width + 1)}, file, metadata={"format": "pt"})
+    shapes = re.escape(f"{name} has the shape ({width + 1},), wanted ({width},): get")
+    with pytest.raises(ModelError, match=shapes):
         make_encoder("timesformer-b", EncoderSettings(weights=tmp_path))
 
 

@@ -1,6 +1,7 @@
 """Loading the frozen language model: its weights, its precision, its memory."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,50 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         load_language_model(str(tmp_path), "fp8")
     with pytest.raises(ModelError, match="from the folder"):
         load_language_model(str(tmp_path), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("quantization_config", {"quant_method": "gptq", "bits": 4}, "floating point"),
+        ("dropout", 5, "has dropout 5, wanted less than 1"),
+        ("attention_dropout", -0.5, "has attention_dropout -0.5, wanted 0 or more"),
+        ("layerdrop", 1.0, "has layerdrop 1.0, wanted less than 1"),
+        ("num_hidden_layers", 0, "has num_hidden_layers 0, wanted 1 or more"),
+        ("num_hidden_layers", 10**9, "wanted at most 10,000"),
+        ("vocab_size", -3, "has vocab_size -3, wanted 1 or more"),
+        ("hidden_size", 10**12, "wanted at most 1,000,000"),
+        ("num_attention_heads", 5, "has hidden_size 16, wanted a multiple of the 5 heads"),
+        ("activation_function", "swoosh", "has activation_function 'swoosh', wanted"),
+        ("pad_token_id", 10**6, "has pad_token_id 1000000, wanted a token below"),
+        ("hidden_size", "wide", "hidden_size"),
+    ],
+)
+def test_a_config_that_no_opt_has_is_refused_with_the_key(
+    tmp_path: Path, key: str, value: object, wanted: str
+) -> None:
+    folder = save(tmp_path / "lm", width=16)
+    file = Path(folder) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(
+        ModelError, match=key if key != "num_attention_heads" else "hidden_size"
+    ) as caught:
+        load_config(folder, "fp32")
+    assert wanted in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_shape_are_named_with_both_shapes(tmp_path: Path) -> None:
+    folder = save(tmp_path / "lm", width=16)
+    file = Path(folder) / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"ffn_dim": config["ffn_dim"] + 8}))
+    with pytest.raises(ModelError) as caught:
+        load_language_model(folder, "fp32")
+    message = str(caught.value)
+    own, other = config["ffn_dim"], config["ffn_dim"] + 8
+    assert f"layers.0.fc1.bias has the shape ({own},), wanted ({other},) (and 8 more)" in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
