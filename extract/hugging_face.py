@@ -30,7 +30,7 @@ from epalm.extract.hidden_states import Entrance, HiddenStatesEncoder
 from epalm.extract.passes import PixelNorm, state_digest
 from epalm.extract.pooling import for_media, refuse_clip_settings, refuse_pool
 from epalm.extract.preprocess import ImageLoader, ImagePreset, preset_for
-from epalm.extract.processor_config import native_images, preprocessor
+from epalm.extract.processor_config import native_audio, native_images
 from epalm.extract.video import ClipLoader
 from epalm.file_kinds import check_model_folder, describe_file
 from epalm.hub_config import loading, mismatch, refuse_kernels
@@ -255,8 +255,8 @@ def _audio_preset(config: PreTrainedConfig, source: str, preprocessing: str) -> 
     official = official_audio(config.num_mel_bins, config.max_length)
     if preprocessing != "native":
         return official
-    found = preprocessor(source)
-    return replace(official, name="native", mean=found["mean"], std=found["std"], channels="mean")
+    mean, std = native_audio(source)
+    return replace(official, name="native", mean=mean, std=std, channels="mean")
 
 
 def _picture(preset: ImagePreset) -> Tensor:

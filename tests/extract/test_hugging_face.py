@@ -34,6 +34,8 @@ from transformers import (
 
 from epalm.errors import MissingFileError, ModelError, UsageError
 from epalm.extract.encoder import EncoderSettings, last_cls_tokens, make_encoder
+from epalm.extract.preprocess import preset_for
+from epalm.extract.processor_config import native_audio, native_images
 from epalm.tasks.records import MediaItem
 from tests.extract.helpers import noise
 from tests.extract.tiny_encoders import PICTURES, SIDE, SIZES, make_tiny, save
@@ -176,6 +178,65 @@ def test_native_preprocessing_without_its_file_names_the_way_out(tmp_path: Path)
     make_tiny("ast", tmp_path)
     with pytest.raises(ModelError, match=r"no preprocessor_config\.json.*--preprocessing official"):
         make_encoder("ast", EncoderSettings(weights=tmp_path, preprocessing="native"))
+
+
+DAMAGED: dict[str, tuple[dict[str, object], str]] = {
+    "an absurd size": ({"size": {"shortest_edge": 10**9}}, "size.shortest_edge .* is 1000000000"),
+    "a size in words": ({"size": "large"}, "size .* is 'large', wanted a whole number from 1 to"),
+    "a negative size": ({"size": {"height": -8, "width": -8}}, "size.height .* is -8, wanted"),
+    "no size": ({"size": {}, "crop_size": None}, "sizes {} and None .* make no squares"),
+    "a crop of nothing": ({"crop_size": 0}, "crop_size .* is 0, wanted a whole number from 1 to"),
+    "a crop without height": ({"crop_size": {"width": 32}}, "'width': 32} .* make no squares"),
+    "an oblong crop": ({"crop_size": {"height": 32, "width": 31}}, "make no squares"),
+    "a crop by halves": ({"crop_size": 32.5}, "crop_size .* is 32.5, wanted a whole number"),
+    "two means": ({"image_mean": [0.5, 0.5]}, "image_mean .* wanted a list of 3 numbers"),
+    "no mean": ({"image_mean": None}, "image_mean .* is None, wanted a list of 3 numbers"),
+    "a mean in words": ({"image_mean": ["a", 0, 0]}, "image_mean .* is 'a', wanted a finite"),
+    "an endless mean": ({"image_mean": [1e999, 0, 0]}, "image_mean .* is inf, wanted a finite"),
+    "a spread of 0": ({"image_std": [1, 1, 0]}, "image_std .* is 0, wanted a number above 0"),
+    "an unknown filter": ({"resample": 9}, "another filter; supported are"),
+    "filters": ({"resample": [3]}, r"resample .* is \[3\], wanted the number of a filter"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_value_that_no_preprocessing_has_is_named(tmp_path: Path, damage: str) -> None:
+    changes, reason = DAMAGED[damage]
+    sound = {
+        "size": {"shortest_edge": 40},
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 32},
+        "resample": 3,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(sound))
+    assert preset_for("native", native_images(str(tmp_path))).resized == 40
+    file.write_text(json.dumps(sound | changes))
+    with pytest.raises(ModelError, match=reason) as caught:
+        preset_for("native", native_images(str(tmp_path)))
+    assert "--preprocessing official" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['{"size": ', "[1, 2]", "7", '{"size": ' + "[" * 100_000, "\xff"])
+def test_a_processor_file_that_is_no_object_is_said_to_be_unreadable(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(
+        ModelError, match=r"preprocessor_config.json (cannot be read|is) .*official"
+    ):
+        native_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("std", [0, "2", None, -1.0, [2.0]])
+def test_constants_of_recordings_are_checked_too(tmp_path: Path, std: object) -> None:
+    text = json.dumps({"mean": -4.2, "std": std})
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"std of .* wanted a number above 0"):
+        native_audio(str(tmp_path))
 
 
 def test_a_processor_that_cuts_another_size_than_the_model_takes_is_refused(tmp_path: Path) -> None:
