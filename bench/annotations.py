@@ -33,7 +33,7 @@ from bench.rounds import (
     ratios,
 )
 from bench.stores import scratch
-from epalm.tasks.registry import load_media, load_task
+from epalm.tasks.task_registry import load_media, load_task
 
 
 @dataclass(frozen=True)

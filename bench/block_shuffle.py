@@ -32,12 +32,12 @@ from bench.rounds import (
     interleave,
 )
 from bench.stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
-from epalm.cache.files import READ_THREADS
-from epalm.cache.layout import layout_of
-from epalm.cache.order import BLOCK_ROWS, Order, Rows, design_effect
-from epalm.cache.plan import LOCAL_READERS, Budget, choose_reader
-from epalm.cache.reader import index_store, select
-from epalm.cache.source import Reader, ReadPlan
+from epalm.cache.formats.store_format import layout_of
+from epalm.cache.readers.disk_readers import READ_THREADS
+from epalm.cache.readers.epoch_order import BLOCK_ROWS, Order, Rows, design_effect
+from epalm.cache.readers.feature_source import Reader, ReadPlan
+from epalm.cache.readers.open_reader import index_store, select
+from epalm.cache.readers.reader_choice import LOCAL_READERS, Budget, choose_reader
 from epalm.cache.store import Store
 from epalm.console import byte_size
 

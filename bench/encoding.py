@@ -11,13 +11,18 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
 from bench.rounds import Sample, Variant, Watch
-from epalm.cache.create import create_store, delete_store
+from epalm.cache.create_store import create_store, delete_store
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.errors import MissingFileError
-from epalm.extract.encoder import Encoder, EncoderSettings, last_cls_tokens, make_encoder
-from epalm.extract.run import Pace, extract
-from epalm.extract.vit import ARCHITECTURES
-from epalm.tasks.records import MediaItem
+from epalm.extract.encoders.encoder_registry import (
+    Encoder,
+    EncoderSettings,
+    last_cls_tokens,
+    make_encoder,
+)
+from epalm.extract.encoders.timm_vit import ARCHITECTURES
+from epalm.extract.run_extraction import Pace, extract
+from epalm.tasks.types import MediaItem
 
 KEEP = 6
 """Blocks whose [CLS] is stored."""

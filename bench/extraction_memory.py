@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from bench.peak import largest_resident, peak_of
 from bench.rounds import Folder, JsonFile, Line, Result, at_most
 from bench.stores import LAYERS, WIDTH, scratch, scratch_keys, scratch_spec
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import fit_shard_rows
-from epalm.extract.encoder import Loader
-from epalm.extract.run import Pace, extract
-from epalm.tasks.records import MediaItem, Modality
+from epalm.extract.encoders.encoder_registry import Loader
+from epalm.extract.run_extraction import Pace, extract
+from epalm.tasks.types import MediaItem, Modality
 
 MOST_BYTES = 2_000_000_000
 

@@ -32,11 +32,11 @@ from bench.rounds import (
     ratios,
 )
 from bench.stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
-from epalm.cache.files import READ_AHEAD
-from epalm.cache.layout import Tokens
-from epalm.cache.order import Rows
-from epalm.cache.reader import open_reader
-from epalm.cache.source import Reader, ReadPlan
+from epalm.cache.formats.store_format import Tokens
+from epalm.cache.readers.disk_readers import READ_AHEAD
+from epalm.cache.readers.epoch_order import Rows
+from epalm.cache.readers.feature_source import Reader, ReadPlan
+from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
 
 REFERENCE = "numpy take in memory"

@@ -32,13 +32,13 @@ from bench.workload import (
     random_lm,
     random_model,
 )
-from epalm.model.batch import Batch
-from epalm.model.blocked import block_weights
-from epalm.model.decode import generate
+from epalm.model.engine.model_batch import Batch
+from epalm.model.engine.onednn_linear import block_weights
 from epalm.model.epalm import EPALM
+from epalm.model.generation.decode import generate
+from epalm.model.generation.prefix_cache import PrefixCache
+from epalm.model.generation.ranking import AnswerList, rank
 from epalm.model.model_settings import Decoding
-from epalm.model.prefix_cache import PrefixCache
-from epalm.model.ranking import AnswerList, rank
 
 REFERENCE = "released code's way"
 

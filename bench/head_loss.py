@@ -25,9 +25,9 @@ from bench.rounds import (
     compare,
     interleave,
 )
-from epalm.model.blocked import block_weights
-from epalm.model.language_model import PRECISIONS
-from epalm.model.loss import head_losses
+from epalm.model.engine.language_model import PRECISIONS
+from epalm.model.engine.losses import head_losses
+from epalm.model.engine.onednn_linear import block_weights
 
 REFERENCE = "plain"
 

@@ -20,14 +20,14 @@ from bench.rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
-from epalm.evaluate.preparation import Request as EvalRequest
-from epalm.evaluate.records import Evaluation, read_evaluation
-from epalm.evaluate.session import evaluate
-from epalm.tasks.records import Example, Task
-from epalm.tasks.registry import load_task, resolve_data_root
-from epalm.train.recipe import load_recipe
-from epalm.train.request import Request
-from epalm.train.session import train
+from epalm.evaluate.eval_preparation import Request as EvalRequest
+from epalm.evaluate.run_evaluation import evaluate
+from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
+from epalm.tasks.task_registry import load_task, resolve_data_root
+from epalm.tasks.types import Example, Task
+from epalm.train.config.recipe import load_recipe
+from epalm.train.config.train_config import Request
+from epalm.train.run_training import train
 
 FRACTIONS = (0.01, 0.1, 1.0)
 """Of the training examples."""

@@ -22,9 +22,9 @@ from bench.extraction_memory import FreeEncoder
 from bench.peak import largest_resident, peak_of
 from bench.rounds import Folder, JsonFile, Line, Result, Rounds, Sample, at_most, interleave
 from bench.stores import scratch
-from epalm.entries import TypedName
-from epalm.extract.encoder import EncoderSettings
-from epalm.tasks.registry import load_media, load_task
+from epalm.extract.encoders.encoder_registry import EncoderSettings
+from epalm.plugins import TypedName
+from epalm.tasks.task_registry import load_media, load_task
 
 FEW = 1_000
 """Images that all lines are about in the first manifest; in the second each has its own."""
@@ -100,10 +100,10 @@ def examples(folder: str) -> dict[str, float]:
 
 def first_batch(folder: str) -> dict[str, float]:
     """All that `epalm-extract` does before its encoder gets the first batch."""
-    from epalm.cache.create import create_store
-    from epalm.extract.options import Settings, read_inputs
-    from epalm.extract.plan import make_plan
-    from epalm.extract.run import extract
+    from epalm.cache.create_store import create_store
+    from epalm.extract.planning.extract_options import Settings, read_inputs
+    from epalm.extract.planning.extraction_plan import make_plan
+    from epalm.extract.run_extraction import extract
 
     encoder = TypedName("bench.manifests:StoppingEncoder")
     out = Path(folder) / f"{time.time_ns()}.zarr"

@@ -25,12 +25,12 @@ from bench.rounds import (
     interleave,
 )
 from bench.stores import scratch
-from epalm.cache import media_check
-from epalm.cache.media_check import MediaCheck
-from epalm.cache.media_record import MediaRecord, describe_files
+from epalm.cache.records import media_check
+from epalm.cache.records.media_check import MediaCheck
+from epalm.cache.records.media_record import MediaRecord, describe_files
 from epalm.cache.spec import SHARD_ROWS
-from epalm.extract.media_files import media_files
-from epalm.tasks.records import MediaItem
+from epalm.extract.decoding.media_files import media_files
+from epalm.tasks.types import MediaItem
 
 REFERENCE = "os.stat"
 

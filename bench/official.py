@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, pad
 from transformers import OPTForCausalLM
 
-from epalm.extract.augment import Views
-from epalm.extract.preprocess import ImageLoader, official_preset
-from epalm.extract.vit import ARCHITECTURES
-from epalm.model.batch import IGNORED, Batch
+from epalm.extract.encoders.timm_vit import ARCHITECTURES
+from epalm.extract.transforms.image_augment import Views
+from epalm.extract.transforms.image_transform import ImageLoader, official_preset
+from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.epalm import EPALM, POSITION_OFFSET
 from epalm.model.prompt import SoftPrompt
-from epalm.tasks.records import MediaItem
+from epalm.tasks.types import MediaItem
 
 
 class OfficialModel(nn.Module):

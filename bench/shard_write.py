@@ -27,8 +27,8 @@ from bench.rounds import (
     interleave,
 )
 from bench.stores import WIDTH, random_tokens, scratch, scratch_keys, scratch_spec
-from epalm.cache.create import create_store
-from epalm.cache.layout import Tokens
+from epalm.cache.create_store import create_store
+from epalm.cache.formats.store_format import Tokens
 from epalm.cache.spec import SHARD_ROWS
 from epalm.cache.store import Store
 from epalm.console import byte_size

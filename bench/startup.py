@@ -21,10 +21,10 @@ import typer
 
 from bench.rounds import Folder, JsonFile, Line, Result, Rounds, at_most
 from bench.stores import scratch
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
+from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.model_settings import Decoding, ModelSettings
-from epalm.model.run_record import RunRecord
 
 MOST_SECONDS = 0.6
 

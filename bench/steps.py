@@ -15,13 +15,13 @@ from transformers import OPTForCausalLM
 from bench.official import OfficialModel, OnlineEncoder
 from bench.rounds import Sample, Variant, Watch
 from bench.workload import Arrangement, Questions, Shape, Step, random_model, stored_vectors
-from epalm.model.batch import Batch
-from epalm.model.blocked import block_weights
+from epalm.model.engine.language_model import freeze
+from epalm.model.engine.model_batch import Batch
+from epalm.model.engine.onednn_linear import block_weights
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.language_model import freeze
-from epalm.tasks.records import MediaItem
-from epalm.train.text_states import TextStates, open_text_states
-from epalm.train.texts import Text
+from epalm.tasks.types import MediaItem
+from epalm.train.data.cached_text_states import TextStates, open_text_states
+from epalm.train.data.tokenized_texts import Text
 
 LOSS_WEIGHT, LR, WEIGHT_DECAY = 0.1, 2e-5, 0.02
 """As published."""

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.cache.create import create_store
-from epalm.cache.layout import Tokens
-from epalm.cache.order import Rows
+from epalm.cache.create_store import create_store
+from epalm.cache.formats.store_format import Tokens
+from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.spec import SHARD_ROWS, StoreSpec
 from epalm.cache.store import Store
 

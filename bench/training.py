@@ -36,7 +36,7 @@ from bench.steps import TOGETHER, Stepper, Way, multiply_variant, photo_variant,
 from bench.stores import scratch
 from bench.workload import PROMPT, SHAPES, Questions, random_lm
 from epalm.errors import UsageError
-from epalm.model.language_model import PRECISIONS
+from epalm.model.engine.language_model import PRECISIONS
 
 PAIRS, EPOCHS = 605_102, 8
 """Questions with answers of VQA v2's Karpathy training split, and the published epochs."""

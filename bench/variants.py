@@ -24,11 +24,11 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.model.variants import VARIANTS, find_variant
-from epalm.tasks.records import Example, Task
-from epalm.tasks.registry import load_task, resolve_data_root
-from epalm.train.recipe import Recipe, load_recipe
-from epalm.train.request import Request
-from epalm.train.session import train
+from epalm.tasks.task_registry import load_task, resolve_data_root
+from epalm.tasks.types import Example, Task
+from epalm.train.config.recipe import Recipe, load_recipe
+from epalm.train.config.train_config import Request
+from epalm.train.run_training import train
 
 REPEATED_CONTROL = "full"
 """The variant whose blind control is trained with every seed; the others' with the first only."""

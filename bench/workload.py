@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
-from epalm.cache.order import Pass
-from epalm.model.assembly import assemble
-from epalm.model.batch import Batch, collate_texts
+from epalm.cache.readers.epoch_order import Pass
+from epalm.model.build import assemble
+from epalm.model.engine.language_model import PRECISIONS, freeze
+from epalm.model.engine.model_batch import Batch, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail
-from epalm.model.language_model import PRECISIONS, freeze
 from epalm.model.model_settings import ModelSettings, Supervision
-from epalm.train.batching import bucket_lengths, group_media
-from epalm.train.texts import Text, picture_numbers
+from epalm.train.data.batching import bucket_lengths, group_media
+from epalm.train.data.tokenized_texts import Text, picture_numbers
 
 VECTORS, ENCODER_WIDTH, PROMPT = 6, 768, 10
 """[CLS] of the last six blocks of a ViT-B, ten soft-prompt vectors: as published."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from epalm.cache.create import create_store
-from epalm.cache.layout import Tokens
-from epalm.cache.media_check import read_media_record
-from epalm.cache.media_record import UNKNOWN, MediaRecord
-from epalm.cache.memory import load_shard
+from epalm.cache.create_store import create_store
+from epalm.cache.formats.store_format import Tokens
+from epalm.cache.readers.memory_reader import load_shard
+from epalm.cache.records.media_check import read_media_record
+from epalm.cache.records.media_record import UNKNOWN, MediaRecord
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
 from epalm.console import Ticker

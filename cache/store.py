@@ -20,14 +20,14 @@ from typing import Self
 
 import numpy as np
 
-from epalm.cache.absent import nothing_at
-from epalm.cache.cast import cast_rows
-from epalm.cache.extent import FileExtent, read_checked
-from epalm.cache.layout import Layout, Tokens, as_bytes, layout_of
-from epalm.cache.media_record import MediaRecord
-from epalm.cache.place import Part, Place, measure, open_place
-from epalm.cache.records import CommitRecord, Head, errors_text
+from epalm.cache.dtype_cast import cast_rows
+from epalm.cache.formats.store_format import Layout, Tokens, as_bytes, layout_of
+from epalm.cache.missing_store import nothing_at
+from epalm.cache.records.commit_record import CommitRecord, Head, errors_text
+from epalm.cache.records.media_record import MediaRecord
 from epalm.cache.spec import StoreSpec
+from epalm.cache.storage.file_extent import FileExtent, read_checked
+from epalm.cache.storage.storage import Part, Place, measure, open_place
 from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnfinishedStoreError
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from epalm.cache.records import CommitRecord, FileSums, errors_text
+from epalm.cache.records.commit_record import CommitRecord, FileSums, errors_text
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError
 

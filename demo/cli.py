@@ -13,7 +13,7 @@ from epalm.console import configure_logging, duration, run_app, say, show_table
 if TYPE_CHECKING:
     from epalm.demo.modalities import Show
     from epalm.demo.stages import Contestant, Place
-    from epalm.evaluate.records import Evaluation
+    from epalm.evaluate.scores.eval_results import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def comparison(
         shares: trained share of all parameters but the encoder's, per row.
         evaluations: scores per row.
     """
-    from epalm.evaluate.tables import interval, label, percent
+    from epalm.evaluate.report.tables import interval, label, percent
 
     headline, *others = show.scores
     count = len(evaluations[0].answered)

@@ -3,24 +3,24 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.cache.create import create_store, delete_store
+from epalm.cache.create_store import create_store, delete_store
+from epalm.cache.records.extraction_log import forget_work
 from epalm.cache.store import Store
-from epalm.cache.worklog import forget_work
-from epalm.demo.dataset import write_dataset
-from epalm.demo.encoder import WEIGHTS
+from epalm.demo.demo_dataset import write_dataset
+from epalm.demo.micro_encoder import WEIGHTS
 from epalm.demo.modalities import Show
-from epalm.evaluate.pages import REPORT_FILE, Shown, write_comparison
-from epalm.evaluate.preparation import Request as EvalRequest
-from epalm.evaluate.records import Evaluation
-from epalm.evaluate.session import evaluate
-from epalm.extract.options import Settings, read_inputs
-from epalm.extract.plan import make_plan
-from epalm.extract.run import extract
-from epalm.extract.summary import note_report
-from epalm.tasks.registry import load_task
-from epalm.train.recipe import load_recipe
-from epalm.train.request import Request as TrainRequest
-from epalm.train.session import train
+from epalm.evaluate.eval_preparation import Request as EvalRequest
+from epalm.evaluate.report.report_files import REPORT_FILE, Shown, write_comparison
+from epalm.evaluate.run_evaluation import evaluate
+from epalm.evaluate.scores.eval_results import Evaluation
+from epalm.extract.extraction_report import note_report
+from epalm.extract.planning.extract_options import Settings, read_inputs
+from epalm.extract.planning.extraction_plan import make_plan
+from epalm.extract.run_extraction import extract
+from epalm.tasks.task_registry import load_task
+from epalm.train.config.recipe import load_recipe
+from epalm.train.config.train_config import Request as TrainRequest
+from epalm.train.run_training import train
 
 LANGUAGE_MODEL = WEIGHTS / "opt-micro"
 

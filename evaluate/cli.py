@@ -16,14 +16,15 @@ from epalm.console import (
     say_json,
     show_table,
 )
-from epalm.entries import TypedName
 from epalm.errors import UsageError
-from epalm.evaluate import report_cli, score_cli
-from epalm.evaluate.report_cli import ALLOW_OUTSIDE, DATASET
+from epalm.evaluate import score_cli
+from epalm.evaluate.report import report_cli
+from epalm.evaluate.report.report_cli import ALLOW_OUTSIDE, DATASET
+from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
-    from epalm.evaluate.records import Evaluation
-    from epalm.evaluate.session import Finished
+    from epalm.evaluate.run_evaluation import Finished
+    from epalm.evaluate.scores.eval_results import Evaluation
 
 EXAMPLES = (
     "epalm-eval --split val",
@@ -128,9 +129,9 @@ def command(
     if not split:
         raise UsageError("--split must be given, e.g. epalm-eval --split val")
     configure_logging(quiet=quiet)
-    from epalm.evaluate.doubts import warn_of
-    from epalm.evaluate.preparation import Request, find_run, prepare
-    from epalm.evaluate.protocol import Protocol
+    from epalm.evaluate.decoding_overrides import Protocol
+    from epalm.evaluate.eval_preparation import Request, find_run, prepare
+    from epalm.evaluate.scores.result_warnings import warn_of
 
     request = Request(
         run=find_run(runs, run),
@@ -158,13 +159,13 @@ def command(
     )
     plan = prepare(request)
 
-    from epalm.evaluate.session import evaluate_prepared  # and torch, which takes seconds
+    from epalm.evaluate.run_evaluation import evaluate_prepared  # and torch, which takes seconds
 
     finished = evaluate_prepared(plan)
     _show(finished, request.run, as_json=as_json)
     warn_of([finished.evaluation])
     if skipped := len(finished.evaluation.skipped):
-        from epalm.evaluate.records import summary_file
+        from epalm.evaluate.scores.eval_results import summary_file
 
         note(
             f"incomplete: {skipped} of {finished.evaluation.asked} examples were left out, their "
@@ -180,7 +181,7 @@ def score_table(evaluation: "Evaluation", moved: tuple[str, str] | None) -> Tabl
         evaluation: of which the scores are.
         moved: what the run learnt from and what it was asked about, where these differ.
     """
-    from epalm.evaluate.tables import asked_words
+    from epalm.evaluate.report.tables import asked_words
 
     blind = ", blind control" if evaluation.blind else ""
     asked = f"{evaluation.task} {evaluation.split}"
@@ -193,21 +194,21 @@ def score_table(evaluation: "Evaluation", moved: tuple[str, str] | None) -> Tabl
 def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:
     evaluation = finished.evaluation
     if as_json:
-        from epalm.evaluate.records import summary_file
+        from epalm.evaluate.scores.eval_results import summary_file
 
         scores = json.loads(summary_file(finished.folder).read_text(encoding="utf-8"))
         say_json(scores | {"folder": str(finished.folder)})
         return
     if not evaluation.scores:
-        from epalm.evaluate.submission import submit_command
+        from epalm.evaluate.scores.submission import submit_command
 
         count = counted(len(evaluation.answered), "prediction")
         note(f"{finished.folder / 'predictions.jsonl'}: {count} without scores")
         if command := submit_command(finished.folder, evaluation):
             note(f"write what the server takes: {command}")
         return
-    from epalm.evaluate.asked import transfer
-    from epalm.model.run_record import RunRecord
+    from epalm.evaluate.eval_target import transfer
+    from epalm.model.checkpoints.run_record import RunRecord
 
     show_table(score_table(evaluation, transfer(RunRecord.load(run), evaluation)))
     note(

@@ -5,15 +5,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from epalm.cache.source import FeatureSource
+from epalm.cache.readers.feature_source import FeatureSource
 from epalm.console import progress
-from epalm.evaluate.groups import answer_types, question_types
-from epalm.evaluate.protocol import Way
-from epalm.evaluate.records import Answered
-from epalm.model.answering import Answer, Answerer, Generator, Questions, answer_all
-from epalm.model.ranking import AnswerList, Ranker
-from epalm.model.saved import LoadedRun
-from epalm.tasks.records import Example
+from epalm.evaluate.decoding_overrides import Way
+from epalm.evaluate.scores.breakdowns import answer_types, question_types
+from epalm.evaluate.scores.eval_results import Answered
+from epalm.model.checkpoints.run_io import LoadedRun
+from epalm.model.generation.batched_generation import (
+    Answer,
+    Answerer,
+    Generator,
+    Questions,
+    answer_all,
+)
+from epalm.model.generation.ranking import AnswerList, Ranker
+from epalm.tasks.types import Example
 
 
 def predict(

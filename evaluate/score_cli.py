@@ -8,13 +8,13 @@ import typer
 from rich.table import Table
 
 from epalm.console import BYTES, configure_logging, counted, note, progress, say_json, show_table
-from epalm.entries import TypedName
 from epalm.errors import UsageError
+from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from epalm.evaluate.records import Score
+    from epalm.evaluate.scores.eval_results import Score
     from epalm.metrics.intervals import GroupMean
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print results, warnings and errors only.")]
@@ -55,9 +55,9 @@ def score(
     Every id must occur exactly once in both files.
     """
     configure_logging(quiet=quiet)
-    from epalm.evaluate import scoring
-    from epalm.evaluate.records import make_place
-    from epalm.metrics.registry import load_final_metric
+    from epalm.evaluate.scores import scoring
+    from epalm.evaluate.scores.eval_results import make_place
+    from epalm.metrics.metric_registry import load_final_metric
 
     if out and out.resolve() in (predictions.resolve(), references.resolve()):
         raise UsageError(f"--out {out} would take the place of what is read: name another file")
@@ -104,7 +104,7 @@ def submit(
     ] = "",
 ) -> None:
     """Write predictions in the format of a benchmark server."""
-    from epalm.evaluate.submission import write_submission
+    from epalm.evaluate.scores.submission import write_submission
 
     form, found = write_submission(evaluation, form, out)
     note(f"{out}: {counted(len(found.answered), 'answer')} of {found.split} for {form}")
@@ -126,7 +126,7 @@ def install_spice(
     It is downloaded once; scoring downloads nothing.
     """
     from epalm.errors import MissingToolError
-    from epalm.metrics import spice
+    from epalm.metrics.captions import spice
 
     source = source or spice.SOURCE
     total = spice.archive_bytes(source)
@@ -142,7 +142,7 @@ def install_spice(
 
 def table_of_scores(values: "Mapping[str, Score]", headline: str, *, title: str) -> Table:
     """Scores times 100, as papers print them, with their intervals; the headline is bold."""
-    from epalm.evaluate.tables import interval, label, percent
+    from epalm.evaluate.report.tables import interval, label, percent
 
     table = Table(title=title)
     table.add_column("score × 100")  # noqa: RUF001 - the sign, not the letter
@@ -155,7 +155,7 @@ def table_of_scores(values: "Mapping[str, Score]", headline: str, *, title: str)
 
 
 def _groups(name: str, groups: "tuple[GroupMean, ...]", *, headline: str) -> Table:
-    from epalm.evaluate.tables import label, percent
+    from epalm.evaluate.report.tables import label, percent
 
     table = Table(title=f"{label(headline)} by {name}")
     table.add_column(name)

@@ -10,13 +10,13 @@ import typer
 
 from epalm.console import configure_logging, note, run_app, say, show_table, stoppable
 from epalm.devices import AUTO
-from epalm.entries import TypedName
 from epalm.errors import UsageError
 from epalm.extract.store_cli import AllowOutside, add_commands
+from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
-    from epalm.extract.loading import DecodePool
-    from epalm.extract.options import Inputs
+    from epalm.extract.decoding.decode_pool import DecodePool
+    from epalm.extract.planning.extract_options import Inputs
 
 logger = logging.getLogger(__name__)
 
@@ -195,8 +195,8 @@ def extract_features(
         raise UsageError("--dry-run or --benchmark, not both at once")
     configure_logging(quiet=quiet)
     with stoppable():
-        from epalm.extract.options import Settings, read_inputs
-        from epalm.extract.share import Share
+        from epalm.extract.planning.extract_options import Settings, read_inputs
+        from epalm.extract.planning.process_shards import Share
 
         settings = Settings(
             encoder=TypedName(encoder),
@@ -236,27 +236,33 @@ def extract_features(
 
 
 def _estimate(inputs: "Inputs", *, as_json: bool) -> None:
-    from epalm.extract import plan, summary
+    from epalm.extract import extraction_report
+    from epalm.extract.planning import extraction_plan
 
-    planned = plan.make_plan(inputs)
-    found = summary.estimate(planned)
-    say(summary.as_json(found, planned) if as_json else summary.describe_estimate(found, planned))
+    planned = extraction_plan.make_plan(inputs)
+    found = extraction_report.estimate(planned)
+    say(
+        extraction_report.as_json(found, planned)
+        if as_json
+        else extraction_report.describe_estimate(found, planned)
+    )
 
 
 def _benchmark(inputs: "Inputs", *, as_json: bool) -> None:
-    from epalm.extract import benchmark, plan
+    from epalm.extract import stage_timing
+    from epalm.extract.planning import extraction_plan
 
-    found = benchmark.measure(plan.make_plan(inputs))
+    found = stage_timing.measure(extraction_plan.make_plan(inputs))
     if as_json:
-        say(benchmark.as_json(found))
+        say(stage_timing.as_json(found))
     else:
-        show_table(benchmark.table(found))
+        show_table(stage_timing.table(found))
 
 
 def _extract(inputs: "Inputs", *, fresh: bool, changed_media: str | None, as_json: bool) -> None:
     """Start the decoding processes before torch is imported and the encoder is loaded."""
-    from epalm.extract.loading import DecodePool
-    from epalm.extract.options import default_workers
+    from epalm.extract.decoding.decode_pool import DecodePool
+    from epalm.extract.planning.extract_options import default_workers
 
     asked = inputs.settings.workers
     workers = default_workers("cpu") if asked is None else asked
@@ -278,13 +284,14 @@ def _fill_store(
     changed_media: str | None,
     as_json: bool,
 ) -> None:
-    from epalm.cache.create import create_store, delete_store
+    from epalm.cache.create_store import create_store, delete_store
+    from epalm.cache.records.extraction_log import forget_work
     from epalm.cache.store import Store
-    from epalm.cache.worklog import forget_work
-    from epalm.extract import changes, plan, run, summary
-    from epalm.extract.incomplete import incomplete_listed
+    from epalm.extract import extraction_report, run_extraction
+    from epalm.extract.incomplete_media import incomplete_listed
+    from epalm.extract.planning import changed_shards, extraction_plan
 
-    planned = plan.make_plan(inputs)
+    planned = extraction_plan.make_plan(inputs)
     if pool:
         pool.grow(planned.pace.workers)  # a GPU is fed by more than are started on a guess
     present = Store.at(planned.out, planned.store_format)
@@ -293,20 +300,24 @@ def _fill_store(
         forget_work(planned.out)
     store = create_store(planned.out, planned.spec, planned.keys, store_format=planned.store_format)
     with incomplete_listed(planned.out):
-        report = run.extract(
+        report = run_extraction.extract(
             planned.encoder,
             planned.items,
             store,
             pace=planned.pace,
             share=planned.share,
             root=planned.root,
-            again=changes.shards_to_make_again(planned, store, changed_media),
+            again=changed_shards.shards_to_make_again(planned, store, changed_media),
             pool=pool,
         )
-    summary.note_report(report, planned, inputs.settings.device)
-    say(summary.as_json(report, planned) if as_json else summary.describe_report(report, planned))
+    extraction_report.note_report(report, planned, inputs.settings.device)
+    say(
+        extraction_report.as_json(report, planned)
+        if as_json
+        else extraction_report.describe_report(report, planned)
+    )
     if report.failed:
-        for line in summary.describe_failures(report, planned, store):
+        for line in extraction_report.describe_failures(report, planned, store):
             note(line)
         if planned.share.count == 1:  # torchrun would end the others when one does not return 0
             raise typer.Exit(INCOMPLETE)

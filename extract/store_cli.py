@@ -19,10 +19,10 @@ from epalm.console import (
     stoppable,
 )
 from epalm.devices import AUTO, check_device_name
-from epalm.entries import TypedName
+from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
-    from epalm.cache.media_check import MediaCheck
+    from epalm.cache.records.media_check import MediaCheck
     from epalm.cache.store import Store
 
 DAMAGED = 1
@@ -157,13 +157,13 @@ def inspect(
 ) -> None:
     """Show settings, counts, records and memory of a store."""
     from epalm.cache.store import Store
-    from epalm.extract import inspection
+    from epalm.extract import store_inspect
 
-    found = inspection.inspect(Store.open(location), rows=rows)
+    found = store_inspect.inspect(Store.open(location), rows=rows)
     if as_json:
         say_json(asdict(found))
     else:
-        for shown in inspection.tables(found):
+        for shown in store_inspect.tables(found):
             show_table(shown)
 
 
@@ -184,7 +184,7 @@ def convert(
     Converts between Zarr and HDF5, keeps fewer layers, or merges the views of several stores.
     """
     from epalm.cache.convert import convert as copy
-    from epalm.cache.layers import parse_layers
+    from epalm.cache.layer_selection import parse_layers
     from epalm.cache.store import Store
 
     configure_logging(quiet=quiet)
@@ -227,11 +227,14 @@ def retry_failed(
     check_device_name(device)
     store = Store.open(location)
 
-    from epalm.extract import retry, summary  # and torch, which takes seconds
-    from epalm.extract.incomplete import incomplete_listed
+    from epalm.extract import (
+        extraction_report,  # and torch, which takes seconds
+        retry_failed,
+    )
+    from epalm.extract.incomplete_media import incomplete_listed
 
     with stoppable(), incomplete_listed(location):
-        report = retry.retry_failed(
+        report = retry_failed.retry_failed(
             store,
             encoder=TypedName(encoder),
             dataset=TypedName(dataset),
@@ -242,7 +245,7 @@ def retry_failed(
             quiet=quiet,
         )
     say(f"{location}: {report.mended} of {report.tried} failed records encoded")
-    for key, reason in list(report.failed.items())[: summary.SHOWN_FAILURES]:
+    for key, reason in list(report.failed.items())[: extraction_report.SHOWN_FAILURES]:
         note(f"  {key}: {reason}")
     if report.failed:
         raise typer.Exit(INCOMPLETE)
@@ -261,7 +264,7 @@ def as_ranges(numbers: list[int]) -> str:
 
 def _present(location: str) -> "Store":
     """A store whose documents may be damaged, but of which something is there."""
-    from epalm.cache.absent import nothing_at
+    from epalm.cache.missing_store import nothing_at
     from epalm.cache.store import Store
 
     store = Store.at(location)
@@ -271,8 +274,8 @@ def _present(location: str) -> "Store":
 
 
 def _media_check(store: "Store", data_root: Path | None) -> "MediaCheck":
-    from epalm.cache.media_check import verify_media
-    from epalm.tasks.registry import resolve_data_root
+    from epalm.cache.records.media_check import verify_media
+    from epalm.tasks.task_registry import resolve_data_root
 
     spec = store.spec
     task = spec.tasks[0] if spec.tasks else ""

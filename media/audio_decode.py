@@ -21,7 +21,7 @@ from av.container import InputContainer
 
 from epalm.errors import MediaError
 from epalm.media.av_container import frames_of, open_container
-from epalm.media.damage import note_damage
+from epalm.media.decode_damage import note_damage
 from epalm.media.image_decode import check_file
 
 SOUND_POLICY = "as stored, damaged packets left out, at least half of what the header promises"

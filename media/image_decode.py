@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from epalm.errors import MediaError
-from epalm.media.damage import note_damage
+from epalm.media.decode_damage import note_damage
 from epalm.media.image_salvage import Salvaged, salvage
 from epalm.media.png_chunks import TEXTS, without_damaged_metadata
 

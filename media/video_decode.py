@@ -25,9 +25,9 @@ from PIL import Image
 
 from epalm.errors import MediaError
 from epalm.media.av_container import frames_of, open_container
-from epalm.media.damage import note_damage
+from epalm.media.decode_damage import note_damage
+from epalm.media.frame_orientation import UPRIGHT, apply_matrix, display_matrix, is_transposed
 from epalm.media.image_decode import check_file, flatten
-from epalm.media.orientation import UPRIGHT, apply_matrix, display_matrix, is_transposed
 from epalm.media.packet_survey import Survey, survey_packets
 
 CLIP_FORMATS = (

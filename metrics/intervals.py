@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from epalm.errors import DataError
-from epalm.metrics.registry import Interval, Scores, Values
+from epalm.metrics.metric_registry import Interval, Scores, Values
 
 _DRAWS_AT_ONCE = 4_000_000
 """Numbers in memory at a time: 32 MB."""

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from epalm.errors import DataError
-from epalm.metrics.exact import equals_any
-from epalm.metrics.normalise import normalise_answer, remove_punctuation, strip_answer
-from epalm.metrics.registry import Scores, scores_from, texts_in_order
-from epalm.tasks.records import Example, Prediction
+from epalm.metrics.answer_normalization import normalise_answer, remove_punctuation, strip_answer
+from epalm.metrics.exact_match import equals_any
+from epalm.metrics.metric_registry import Scores, scores_from, texts_in_order
+from epalm.tasks.types import Example, Prediction
 
 AGREEING_PEOPLE = 3
 """An answer counts in full when this many of the other people gave it (VQA, Antol et al. 2015)."""

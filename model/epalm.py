@@ -9,16 +9,16 @@ from transformers import OPTForCausalLM
 
 from epalm.errors import ModelError
 from epalm.model.adapter import Adapters
-from epalm.model.attention import Carry, Prefix, carry_row
-from epalm.model.batch import IGNORED, Batch
 from epalm.model.connector import Connectors
-from epalm.model.embedding import embed_rows
+from epalm.model.engine.decoder_loop import Injection, Start, run_layers
+from epalm.model.engine.input_embedding import embed_rows
+from epalm.model.engine.losses import TokenLosses, head_losses
+from epalm.model.engine.model_batch import IGNORED, Batch
+from epalm.model.engine.packed_attention import Carry, Prefix, carry_row
+from epalm.model.engine.packing import Sequences
+from epalm.model.engine.quantized import weight_count
 from epalm.model.injection import InjectionPlan
-from epalm.model.layers import Injection, Start, run_layers
-from epalm.model.loss import TokenLosses, head_losses
 from epalm.model.prompt import DeepPrompt, SoftPrompt
-from epalm.model.quantised import weight_count
-from epalm.model.rows import Sequences
 
 CANNOT_GENERATE = (
     "tail 'official' lets a visual row that reads the text into more than the last layer, so that "
@@ -56,7 +56,7 @@ class EPALM(nn.Module):
         """Put the parts together.
 
         Args:
-            language_model: frozen, see `epalm.model.language_model.freeze`.
+            language_model: frozen, see `epalm.model.engine.language_model.freeze`.
             connectors: D to H.
             prompt: soft prompt of the word embedding's width, deep prompt of width H, or none.
             plan: which layer receives which cached vector.

@@ -8,7 +8,7 @@ from typing import Literal
 
 from epalm.errors import UsageError
 from epalm.model.injection import Tail
-from epalm.model.ranges import DECODING_RANGES, MODEL_RANGES, check_ranges
+from epalm.number_ranges import DECODING_RANGES, MODEL_RANGES, check_ranges
 
 Supervision = Literal["all", "answer"]
 
@@ -95,7 +95,7 @@ class ModelSettings:
 
     Attributes:
         lm: hub id or local folder of the OPT.
-        precision: of the frozen weights, a key of `epalm.model.language_model.PRECISIONS`.
+        precision: of the frozen weights, a key of `epalm.model.engine.language_model.PRECISIONS`.
         variant: a name of `epalm.model.variants.VARIANTS`.
         encoder_width: D.
         cached: blocks of the encoder whose vectors are used.

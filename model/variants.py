@@ -7,8 +7,8 @@ the encoder's last vector before the input of the language model.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from epalm.entries import suggestion
 from epalm.errors import UsageError
+from epalm.plugins import suggestion
 
 INPUT_SPAN = (0, 1)
 """(first, stop) of a plain prefix: inserted before layer 0 and carried through all others."""

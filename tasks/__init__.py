@@ -1,5 +1,5 @@
 """What is asked: media to encode, examples to answer, and the tasks that pose them."""
 
-from epalm.tasks.records import Example, MediaItem, MediaSet, Prediction, Task
+from epalm.tasks.types import Example, MediaItem, MediaSet, Prediction, Task
 
 __all__ = ["Example", "MediaItem", "MediaSet", "Prediction", "Task"]

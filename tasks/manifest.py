@@ -12,9 +12,9 @@ from pathlib import Path
 from sys import intern
 
 from epalm.errors import MalformedFileError, MissingFileError
-from epalm.tasks.files import check_split
-from epalm.tasks.lines import Line, read_lines
-from epalm.tasks.records import Example, Kind, MediaItem, MediaSet, Modality, Task
+from epalm.tasks.readers.data_files import check_split
+from epalm.tasks.readers.manifest_rows import Line, read_lines
+from epalm.tasks.types import Example, Kind, MediaItem, MediaSet, Modality, Task
 
 TASK = "manifest"
 """Name of the task over any manifest's media."""

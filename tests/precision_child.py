@@ -11,11 +11,11 @@ import numpy as np
 import typer
 from typer.testing import CliRunner
 
-from epalm.cache.reader import open_store
+from epalm.cache.readers.open_reader import open_store
 from epalm.cache.store import Store
 from epalm.evaluate.cli import app as evaluate_app
 from epalm.extract.cli import app as extract_app
-from epalm.model.run_record import RunRecord
+from epalm.model.checkpoints.run_record import RunRecord
 from epalm.precision import cpu_has_bf16
 from epalm.train.cli import app as train_app
 from tests.extract.helpers import TINY, random_model, save_photo, save_weights

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.evaluate import cli as evaluate_cli
 from epalm.extract import cli as extract_cli
 from epalm.train import cli as train_cli

@@ -20,8 +20,8 @@ from bench import (
 from bench.peak import peak_of
 from bench.rounds import Line, Result, Sample, Variant, at_most, compare, interleave
 from bench.stores import make_store, row_numbers, scratch_keys, scratch_spec
-from epalm.cache.order import Order, design_effect
-from epalm.cache.reader import open_reader
+from epalm.cache.readers.epoch_order import Order, design_effect
+from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
 from epalm.errors import MissingFileError
 

@@ -3,8 +3,8 @@
 import timm
 import torch
 
-from bench.ast_from_vit import convert
 from tests.extract.helpers import TINY, random_model
+from tools.ast_from_vit import convert
 
 
 def test_the_blocks_and_the_norm_of_the_ast_are_those_of_the_vit() -> None:

@@ -10,10 +10,10 @@ from torch import Tensor
 from bench import generation
 from bench.generation import Asked, cached, draw_answers, make_model, make_sure, ranked, recompute
 from bench.workload import SHAPES, Shape, random_lm, random_model
-from epalm.model import ranking
 from epalm.model.epalm import EPALM
+from epalm.model.generation import ranking
+from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.model_settings import Decoding
-from epalm.model.prefix_cache import PrefixCache
 
 pytestmark = pytest.mark.filterwarnings("ignore:A decoder-only architecture")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.low_data import part_of
-from epalm.tasks.records import Example, Task
+from epalm.tasks.types import Example, Task
 
 
 def numbered(split: str, root: Path) -> list[Example]:

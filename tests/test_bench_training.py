@@ -10,7 +10,7 @@ from bench import steps, training, workload
 from bench.official import OfficialModel
 from bench.rounds import Sample
 from epalm.errors import UsageError
-from epalm.model.batch import Batch, collate_texts
+from epalm.model.engine.model_batch import Batch, collate_texts
 from epalm.model.epalm import EPALM, trainable
 from tests.model.helpers import tiny_opt, tiny_variant
 

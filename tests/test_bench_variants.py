@@ -8,7 +8,7 @@ import pytest
 
 from bench import variants
 from bench.stores import scratch_spec
-from epalm.tasks.registry import load_task
+from epalm.tasks.task_registry import load_task
 from tests.train.helpers import make_world
 
 

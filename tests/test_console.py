@@ -295,8 +295,8 @@ def test_quiet_silences_notes_but_not_warnings(
 ) -> None:
     for quiet in (False, True):
         console.configure_logging(quiet=quiet)
-        logging.getLogger("epalm.extract.run").info("a note")
-        logging.getLogger("epalm.extract.run").warning("a warning")
+        logging.getLogger("epalm.extract.run_extraction").info("a note")
+        logging.getLogger("epalm.extract.run_extraction").warning("a warning")
     told = [line.rstrip() for line in lines.getvalue().splitlines()]
     assert told == ["a note", "a warning", "a warning"]
 

@@ -101,11 +101,11 @@ def test_the_table_covers_every_package() -> None:
 @pytest.mark.parametrize(
     ("package", "source"),
     [
-        ("train", "import epalm.extract.run"),
+        ("train", "import epalm.extract.run_extraction"),
         ("train", "from epalm import evaluate"),
-        ("train", "def later():\n    from epalm.extract.vit import Vit"),
-        ("extract", "from epalm.train.recipe import Recipe"),
-        ("metrics", "from epalm.model.batch import Batch"),
+        ("train", "def later():\n    from epalm.extract.encoders.timm_vit import Vit"),
+        ("extract", "from epalm.train.config.recipe import Recipe"),
+        ("metrics", "from epalm.model.engine.model_batch import Batch"),
         ("tasks", "from epalm.cache.spec import StoreSpec"),
         ("tasks", "import numpy as np"),
         ("tasks", "from . import records"),
@@ -113,12 +113,12 @@ def test_the_table_covers_every_package() -> None:
         ("evaluate", "import evaluate"),
         ("evaluate", "from metrics.registry import METRICS"),
         ("cache", "from torch import Tensor"),
-        ("media", "from epalm.tasks.records import Part"),
+        ("media", "from epalm.tasks.types import Part"),
         ("model", "import h5py"),
         ("evaluate", "import torchaudio.functional"),
-        ("train", "import_module('epalm.extract.encoder')"),
-        ("model", "ENTRIES = {'vit': 'epalm.extract.vit:Vit'}"),
-        ("epalm", "from epalm.tasks.records import Example"),
+        ("train", "import_module('epalm.extract.encoders.encoder_registry')"),
+        ("model", "ENTRIES = {'vit': 'epalm.extract.encoders.timm_vit:Vit'}"),
+        ("epalm", "from epalm.tasks.types import Example"),
     ],
 )
 def test_a_forbidden_import_is_noticed(package: str, source: str) -> None:
@@ -129,10 +129,10 @@ def test_a_forbidden_import_is_noticed(package: str, source: str) -> None:
     ("package", "source"),
     [
         ("train", "from epalm.cache.store import open_store\nimport torch"),
-        ("tasks", "import json\nfrom epalm.tasks.records import Example"),
+        ("tasks", "import json\nfrom epalm.tasks.types import Example"),
         ("cache", "from epalm.errors import StoreError\nfrom epalm import __version__"),
         ("demo", "from epalm.extract.cli import main"),
-        ("model", '"""Read by epalm.train.fit."""'),
+        ("model", '"""Read by epalm.train.trainer."""'),
     ],
 )
 def test_a_permitted_import_is_not_complained_about(package: str, source: str) -> None:

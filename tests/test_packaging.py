@@ -1,4 +1,4 @@
-"""The hand-kept lists in pyproject.toml against the folders on disk."""
+"""What pyproject.toml says against the folders on disk."""
 
 import re
 import subprocess
@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from setuptools import find_packages
 
-from epalm.metrics.registry import METRICS
-from epalm.tasks.registry import DATASETS, TASKS
-from tests.repository import PACKAGES, ROOT, sources
+from epalm.metrics.metric_registry import METRICS
+from epalm.tasks.task_registry import DATASETS, TASKS
+from tests.repository import PACKAGES, ROOT, module_name, sources
 
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 FOLDERS = {
-    "epalm" if name == "epalm" else f"epalm.{name}": folder for name, folder in PACKAGES.items()
+    module_name(name, file): file.parent
+    for name in PACKAGES
+    for file in sources(name)
+    if file.name == "__init__.py"
 }
-"""Package -> folder, as found on disk."""
+"""Package -> folder, as found on disk, sub-packages included."""
 
 
 ENTRIES = {
@@ -35,23 +39,14 @@ def matching(pattern: str, folder: Path) -> list[Path]:
     return [path for path in folder.glob(pattern) if path.is_file()]
 
 
-def test_the_list_of_packages_names_every_folder_of_sources() -> None:
-    assert sorted(SETUPTOOLS["packages"]) == sorted(FOLDERS)
+def test_the_build_finds_every_package_on_disk() -> None:
+    found = find_packages(str(ROOT / SETUPTOOLS["packages"]["find"]["where"][0]))
+    assert sorted(found) == sorted(FOLDERS)
 
 
-def test_no_package_has_a_package_below_it_that_the_list_would_have_to_name() -> None:
-    nested = [
-        path
-        for name, folder in PACKAGES.items()
-        if name != "epalm"
-        for path in folder.glob("*/**/*.py")
-    ]
-    assert nested == []
-
-
-def test_the_mapping_of_packages_to_folders_is_the_one_on_disk() -> None:
-    mapped = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
-    assert mapped == FOLDERS
+def test_every_folder_of_sources_is_a_package() -> None:
+    folders = {file.parent for name in PACKAGES for file in sources(name)}
+    assert folders == set(FOLDERS.values())
 
 
 def test_src_epalm_links_every_package_for_type_checkers() -> None:
@@ -93,11 +88,10 @@ def test_every_tracked_file_that_is_no_source_is_package_data() -> None:
         for pattern in patterns
         for path in matching(pattern, FOLDERS[package])
     }
-    folders = FOLDERS.values()
     data = {
         path
         for path in tracked
-        if any(path.is_relative_to(folder) for folder in folders)
+        if any(path.is_relative_to(folder) for folder in PACKAGES.values())
         and path.suffix != ".py"
         and path.is_file()
     }

@@ -10,7 +10,7 @@ import torch
 from epalm import precision
 from epalm.devices import pick_device
 from epalm.errors import UsageError
-from epalm.model.language_model import PRECISIONS
+from epalm.model.engine.language_model import PRECISIONS
 from epalm.precision import DTYPES, best_precision, choose_precision, cpu_has_bf16
 
 

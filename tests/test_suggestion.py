@@ -1,4 +1,4 @@
-from epalm.entries import suggestion
+from epalm.plugins import suggestion
 
 
 def test_a_near_name_is_suggested_before_all_known_ones() -> None:

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from epalm.evaluate.cli import app as evaluate_app
 from epalm.extract.cli import app as extract_app
-from epalm.metrics.registry import FINAL
-from epalm.tasks.records import Modality
-from epalm.tasks.registry import load_media, load_task
+from epalm.metrics.metric_registry import FINAL
+from epalm.tasks.task_registry import load_media, load_task
+from epalm.tasks.types import Modality
 from epalm.train.cli import app as train_app
 from tests.extract import containers
 from tests.extract.helpers import run_command

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import MalformedFileError
 from epalm.evaluate import cli as evaluate_cli
-from epalm.evaluate.records import write_evaluation
+from epalm.evaluate.scores.eval_results import write_evaluation
 from epalm.extract import cli as extract_cli
-from epalm.model.released import read_released
+from epalm.model.checkpoints.official_checkpoint import read_released
 from epalm.train import cli as train_cli
 from tests.evaluate.helpers import BROKEN, COLOURS, TinyRun, evaluation, make_run, store_spec
 

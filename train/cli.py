@@ -8,8 +8,8 @@ import typer
 
 from epalm.console import configure_logging, run_app
 from epalm.devices import AUTO, pick_device
-from epalm.entries import TypedName
 from epalm.errors import UsageError
+from epalm.plugins import TypedName
 from epalm.train.import_cli import import_released
 
 EXAMPLES = (
@@ -138,14 +138,14 @@ def command(
         raise UsageError(
             "--features must be given, e.g. epalm-train --features cache/coco_vitb16.zarr"
         )
-    from epalm.cache.place import absolute
+    from epalm.cache.storage.storage import absolute
     from epalm.cache.store import Store
-    from epalm.train.asked import asked_task
-    from epalm.train.checks import check_names
-    from epalm.train.launchers import check_launcher
-    from epalm.train.ranges import check_options
-    from epalm.train.recipe import amount_of_data, default_recipe, load_recipe
-    from epalm.train.run_folder import default_name
+    from epalm.train.config.preflight_checks import check_names
+    from epalm.train.config.recipe import amount_of_data, default_recipe, load_recipe
+    from epalm.train.config.recipe_ranges import check_options
+    from epalm.train.config.task_choice import asked_task
+    from epalm.train.parallel.launchers import check_launcher
+    from epalm.train.run_files.run_folder import default_name
 
     check_launcher(os.environ)
     check_options(seed=seed, limit=limit)
@@ -171,10 +171,10 @@ def command(
 
     # torch and transformers take seconds to import: every mistake that can be found without them
     # has been found above.
-    from epalm.train.dry_run import show_plan
-    from epalm.train.parallel import joined, own_group
-    from epalm.train.request import Request
-    from epalm.train.session import train
+    from epalm.train.config.train_config import Request
+    from epalm.train.estimate.dry_run import show_plan
+    from epalm.train.parallel.distributed import joined, own_group
+    from epalm.train.run_training import train
 
     group = own_group()
     configure_logging(quiet=quiet or not group.leads)

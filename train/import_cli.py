@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from epalm.console import configure_logging
-from epalm.entries import TypedName
 from epalm.errors import MissingFileError
+from epalm.plugins import TypedName
 
 
 def import_released(
@@ -56,13 +56,16 @@ def import_released(
     configure_logging(quiet=quiet)
     if not checkpoint.is_file():
         raise MissingFileError(f"{checkpoint} is not there: name a checkpoint of the released code")
-    from epalm.cache.place import absolute
+    from epalm.cache.storage.storage import absolute
     from epalm.cache.store import Store
-    from epalm.train.asked import asked_task
+    from epalm.train.config.task_choice import asked_task
 
     chosen, root = asked_task(TypedName(task), Store.open(features).spec, data_root)
 
-    from epalm.train.imported import Import, import_checkpoint  # and torch, which takes seconds
+    from epalm.train.official_import import (  # and torch, which takes seconds
+        Import,
+        import_checkpoint,
+    )
 
     import_checkpoint(
         Import(

@@ -8,15 +8,15 @@ from torch import Tensor
 from torch.compiler import set_stance
 from transformers import PreTrainedTokenizerBase
 
-from epalm.metrics.registry import Metric
-from epalm.metrics.variety import little_variety
-from epalm.model.answering import Generator, Questions, answer_all
+from epalm.metrics.answer_variety import little_variety
+from epalm.metrics.metric_registry import Metric
 from epalm.model.epalm import EPALM
+from epalm.model.generation.batched_generation import Generator, Questions, answer_all
 from epalm.model.model_settings import Template
-from epalm.tasks.records import Example, Prediction
-from epalm.train.loader import AnySource, read_tokens
-from epalm.train.parallel import ALONE, Group
-from epalm.train.recipe import Recipe
+from epalm.tasks.types import Example, Prediction
+from epalm.train.config.recipe import Recipe
+from epalm.train.data.batch_loader import AnySource, read_tokens
+from epalm.train.parallel.distributed import ALONE, Group
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from epalm.cache.create import create_store
-from epalm.cache.media_record import MediaFile, describe_files
+from epalm.cache.create_store import create_store
+from epalm.cache.records.media_record import MediaFile, describe_files
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 

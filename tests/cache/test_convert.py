@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from epalm.cache.convert import convert
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import fit_shard_rows
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, StoreError, UnfinishedStoreError

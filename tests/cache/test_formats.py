@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import fit_shard_rows
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify, verify_deep

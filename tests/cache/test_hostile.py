@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from epalm.cache.create import create_store, delete_store
-from epalm.cache.place import measure
-from epalm.cache.reader import open_reader
-from epalm.cache.records import Head
-from epalm.cache.sealed import seal, unseal
+from epalm.cache.create_store import create_store, delete_store
+from epalm.cache.readers.open_reader import open_reader
+from epalm.cache.records.commit_record import Head
+from epalm.cache.storage.checksummed_json import seal, unseal
+from epalm.cache.storage.storage import measure
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify, verify_deep
 from epalm.errors import CorruptShardError, StoreError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epalm.cache.create import create_store, delete_store
+from epalm.cache.create_store import create_store, delete_store
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, StoreError, UnfinishedStoreError
 from tests.cache.helpers import (

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from epalm.demo.clips import FRAMES, SLOT_FRAMES, draw_clip, make_clip
 from epalm.demo.modalities import SHOWS, Show
-from epalm.demo.pretrain_ast import sound_batch, spectrogram
-from epalm.demo.pretrain_timesformer import labels as clip_labels
-from epalm.demo.pretrain_timesformer import normalised
-from epalm.demo.pretrain_vit import labels, scene_batch
-from epalm.demo.scenes import draw_scene, make_scene
-from epalm.demo.sounds import make_sound
-from epalm.extract.encoder import last_cls_tokens, make_encoder
-from epalm.tasks.records import MediaItem, Modality
+from epalm.demo.worlds.clips import FRAMES, SLOT_FRAMES, draw_clip, make_clip
+from epalm.demo.worlds.scenes import draw_scene, make_scene
+from epalm.demo.worlds.sounds import make_sound
+from epalm.extract.encoders.encoder_registry import last_cls_tokens, make_encoder
+from epalm.tasks.types import MediaItem, Modality
+from tools.pretraining.pretrain_ast import sound_batch, spectrogram
+from tools.pretraining.pretrain_timesformer import labels as clip_labels
+from tools.pretraining.pretrain_timesformer import normalised
+from tools.pretraining.pretrain_vit import labels, scene_batch
 
 SHOWN_FRAMES = tuple(range(0, FRAMES, SLOT_FRAMES))
 """What extraction takes of 16 frames: the earlier one of the two in the middle of each segment."""

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from transformers import OPTForCausalLM, PreTrainedTokenizerFast
 
-from epalm.demo.clip_questions import ask_all_about
-from epalm.demo.clips import make_clip
-from epalm.demo.dataset import medium_name, without_name
-from epalm.demo.encoder import WEIGHTS
+from epalm.demo.demo_dataset import medium_name, without_name
+from epalm.demo.micro_encoder import WEIGHTS
 from epalm.demo.modalities import SHOWS
-from epalm.demo.pretrain_opt import answer_accuracy, collate_texts, encode_text
-from epalm.demo.pretrain_vit import BATCH, STEPS
-from epalm.demo.questions import ask_all
-from epalm.demo.scenes import make_scene
 from epalm.demo.stages import LANGUAGE_MODEL
-from epalm.demo.texts import WORLDS, Text, make_text, make_text_about
-from epalm.model.language_model import load_language_model, load_tokenizer
+from epalm.demo.worlds.clip_questions import ask_all_about
+from epalm.demo.worlds.clips import make_clip
+from epalm.demo.worlds.scene_questions import ask_all
+from epalm.demo.worlds.scenes import make_scene
+from epalm.model.engine.language_model import load_language_model, load_tokenizer
+from tools.pretraining.pretrain_opt import answer_accuracy, collate_texts, encode_text
+from tools.pretraining.pretrain_vit import BATCH, STEPS
+from tools.pretraining.pretraining_texts import WORLDS, Text, make_text, make_text_about
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.evaluate import cli
-from epalm.evaluate.records import Answered, Evaluation, Score
+from epalm.evaluate.scores.eval_results import Answered, Evaluation, Score
 from epalm.metrics.intervals import GroupMean
-from epalm.model.assembly import build_model
-from epalm.model.language_model import weights_digest
+from epalm.model.build import build_model
+from epalm.model.checkpoints.run_io import save_adapter
+from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
+from epalm.model.engine.language_model import weights_digest
 from epalm.model.model_settings import Decoding, ModelSettings
-from epalm.model.run_record import ADAPTER_FILE, RunRecord
-from epalm.model.saved import save_adapter
 from tests.fakes import save_language_model
 
 WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")

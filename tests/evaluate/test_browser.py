@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from epalm.evaluate.records import Evaluation, Score
-from epalm.evaluate.report import ReportData, write_report
-from epalm.tasks.records import MediaItem
+from epalm.evaluate.report.run_report import ReportData, write_report
+from epalm.evaluate.scores.eval_results import Evaluation, Score
+from epalm.tasks.types import MediaItem
 from tests.evaluate.browser import Browser, find_browser, running_browser
 from tests.evaluate.helpers import COLOURS, evaluation
-from tests.evaluate.test_media import write_clip, write_sound
+from tests.evaluate.report.test_embedded_media import write_clip, write_sound
 
 PROGRAM = find_browser()
 

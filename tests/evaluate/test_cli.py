@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from epalm.evaluate import cli
-from epalm.evaluate.submission import SERVERS
-from epalm.model.run_record import RunRecord
+from epalm.evaluate.scores.submission import SERVERS
+from epalm.model.checkpoints.run_record import RunRecord
 from tests.evaluate.helpers import TinyRun, call, evaluation, make_run
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from epalm.evaluate.records import write_evaluation
-from epalm.model.run_record import RunRecord
+from epalm.evaluate.scores.eval_results import write_evaluation
+from epalm.model.checkpoints.run_record import RunRecord
 from tests.evaluate.helpers import call, evaluation, make_run
 
 EVALUATE = "--split val --run tiny --quiet"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epalm.evaluate.records import write_evaluation
+from epalm.evaluate.scores.eval_results import write_evaluation
 from tests.evaluate.helpers import call, evaluation, make_run
 
 HUGE = "1" + "0" * 400

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from epalm.metrics import spice
+from epalm.metrics.captions import spice
 from tests.evaluate.helpers import call
 
 FOLDER = "stanford-corenlp-full-2015-12-09"

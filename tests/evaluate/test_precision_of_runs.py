@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from epalm import precision
-from epalm.evaluate.session import Request, evaluate
-from epalm.model import saved
-from epalm.model.saved import load_run
+from epalm.evaluate.run_evaluation import Request, evaluate
+from epalm.model.checkpoints import run_io
+from epalm.model.checkpoints.run_io import load_run
 from tests.evaluate.helpers import TinyRun, make_run
 
 
@@ -42,7 +42,7 @@ def test_where_bf16_cannot_run_the_same_weights_are_used_in_fp32(
     assert as_trained.dtype == torch.bfloat16
     caplog.clear()
     monkeypatch.setattr(
-        saved, "computes_in", lambda name, device: (name, device) == ("fp32", "cpu")
+        run_io, "computes_in", lambda name, device: (name, device) == ("fp32", "cpu")
     )
     weight = head(run.folder)
     assert weight.dtype == torch.float32

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.errors import ModelError, UnknownKeyError
-from epalm.evaluate.preparation import Request
-from epalm.evaluate.protocol import Protocol
-from epalm.evaluate.session import evaluate
+from epalm.evaluate.decoding_overrides import Protocol
+from epalm.evaluate.eval_preparation import Request
+from epalm.evaluate.run_evaluation import evaluate
 from tests.evaluate.helpers import TinyRun, make_run, store_spec
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from epalm.evaluate.records import Score, write_evaluation
-from epalm.evaluate.scoring import corpus_scores, read_predictions, read_references
+from epalm.evaluate.scores.eval_results import Score, write_evaluation
+from epalm.evaluate.scores.scoring import corpus_scores, read_predictions, read_references
 from epalm.metrics.intervals import bootstrap_interval
-from epalm.metrics.registry import METRICS, load_metric
+from epalm.metrics.metric_registry import METRICS, load_metric
 from tests.evaluate.helpers import call, evaluation
 
 PEOPLE = ["yes"] * 10

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from epalm.errors import MalformedFileError
-from epalm.evaluate.scoring import read_predictions, read_references
-from epalm.evaluate.submission import FORMATS
-from epalm.metrics.registry import load_metric
+from epalm.evaluate.scores.scoring import read_predictions, read_references
+from epalm.evaluate.scores.submission import FORMATS
+from epalm.metrics.metric_registry import load_metric
 from tests.evaluate.helpers import call, evaluation
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.errors import MediaError
-from epalm.extract.loading import Request, load_batches
-from epalm.tasks.records import MediaItem
+from epalm.extract.decoding.decode_pool import Request, load_batches
+from epalm.tasks.types import MediaItem
 
 
 def die(number: int) -> None:

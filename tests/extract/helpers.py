@@ -14,13 +14,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import MediaError
 from epalm.extract import cli
-from epalm.extract.encoder import Loader
-from epalm.tasks.records import MediaItem, Modality
+from epalm.extract.encoders.encoder_registry import Loader
+from epalm.tasks.types import MediaItem, Modality
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 REAL_WEIGHTS = SHARED / "models/vit-ti16-tinyimagenet/model.safetensors"

@@ -11,10 +11,10 @@ import zarr
 from PIL import Image
 from torchvision.transforms.functional import normalize, to_tensor
 
-from epalm.cache.reader import open_reader
+from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
-from epalm.extract import plan
-from epalm.extract.run import Pace, extract
+from epalm.extract.planning import extraction_plan
+from epalm.extract.run_extraction import Pace, extract
 from tests.extract.helpers import (
     TINY,
     Command,
@@ -43,7 +43,7 @@ def command(
     """Runs epalm-extract over five photos in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EPALM_DATA_ROOT", raising=False)
-    monkeypatch.setattr(plan, "default_workers", lambda device: 0)
+    monkeypatch.setattr(extraction_plan, "default_workers", lambda device: 0)
     save_weights(random_model("test_vit"), tmp_path / "w.safetensors")
     folder = tmp_path / "album"
     folder.mkdir()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from epalm.extract import augment
-from epalm.extract.augment import OPERATIONS
+from epalm.extract.transforms import image_augment
+from epalm.extract.transforms.image_augment import OPERATIONS
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 TEN = {one.__name__.removeprefix("_"): one for one in OPERATIONS}
@@ -22,8 +22,13 @@ def test_the_ten_are_the_published_ones_with_the_published_magnitudes() -> None:
         *("identity", "autocontrast", "equalize", "brightness", "sharpness"),
         *("shear_across", "shear_down", "shift_across", "shift_down", "turn"),
     ]
-    shift_pixels = 224 * augment.SHIFT_SHARE
-    found = [augment.ENHANCEMENT, augment.SHEAR, augment.TURN_DEGREES, shift_pixels]
+    shift_pixels = 224 * image_augment.SHIFT_SHARE
+    found = [
+        image_augment.ENHANCEMENT,
+        image_augment.SHEAR,
+        image_augment.TURN_DEGREES,
+        shift_pixels,
+    ]
     assert found == pytest.approx([1.36, 0.21, 21, 7])
 
 

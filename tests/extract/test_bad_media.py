@@ -16,7 +16,7 @@ from PIL import Image
 from epalm.errors import MediaError
 from epalm.media import image_decode
 from epalm.media.image_decode import MAX_FILE_BYTES, MAX_PIXELS, decode_photo
-from epalm.tasks.records import Part
+from epalm.tasks.types import Part
 
 FORMATS = ("jpg", "png", "webp", "gif", "bmp", "tiff", "ppm", "jp2", "avif")
 

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from epalm.cache.create import create_store
-from epalm.cache.media_check import read_media_record, verify_media
+from epalm.cache.create_store import create_store
+from epalm.cache.records.media_check import read_media_record, verify_media
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify_deep
 from epalm.errors import CacheMismatchError, MediaError, Stopped, StoreError
-from epalm.extract.changes import shards_to_make_again
-from epalm.extract.plan import Plan
-from epalm.extract.run import Pace, Report, extract
-from epalm.extract.share import ALL, Share
-from epalm.tasks.records import MediaItem, Part
+from epalm.extract.planning.changed_shards import shards_to_make_again
+from epalm.extract.planning.extraction_plan import Plan
+from epalm.extract.planning.process_shards import ALL, Share
+from epalm.extract.run_extraction import Pace, Report, extract
+from epalm.tasks.types import MediaItem, Part
 from tests.cache.helpers import contents
 from tests.extract.helpers import (
     TINY,

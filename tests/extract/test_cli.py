@@ -12,10 +12,10 @@ import zarr
 from PIL import Image
 
 from epalm import precision
+from epalm.cache.records.extraction_log import read_work
 from epalm.cache.store import Store
-from epalm.cache.worklog import read_work
-from epalm.extract import plan
-from epalm.extract.encoder import EncoderSettings, last_cls_tokens, make_encoder
+from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_tokens, make_encoder
+from epalm.extract.planning import extraction_plan
 from tests.extract.helpers import (
     TINY,
     Command,
@@ -37,7 +37,7 @@ GOOD, BROKEN = (
 def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EPALM_DATA_ROOT", raising=False)
-    monkeypatch.setattr(plan, "fit_shard_rows", lambda count, row_bytes: 64)
+    monkeypatch.setattr(extraction_plan, "fit_shard_rows", lambda count, row_bytes: 64)
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_a_termination_signal_stops_with_exit_code_75(
     def terminate(*_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("epalm.extract.run.encode", terminate)
+    monkeypatch.setattr("epalm.extract.run_extraction.encode", terminate)
     done = command("--out", "a.zarr")
     assert done.code == 75
     assert "stopped with 2 of 2 shards to do" in done.err
@@ -296,7 +296,7 @@ def test_two_shares_make_the_store_of_one_process(command: Command) -> None:
 def test_a_benchmark_times_each_stage_and_leaves_nothing(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("epalm.extract.benchmark.SECONDS", 0.2)
+    monkeypatch.setattr("epalm.extract.stage_timing.SECONDS", 0.2)
     done = command("--benchmark", "--json", "--quiet")
     stages = {stage["name"]: stage for stage in json.loads(done.out)}
     assert list(stages) == ["decode", "transform", "encode", "write"]

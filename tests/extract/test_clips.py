@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.extract import video
-from epalm.extract.augment import Views, generator_for
-from epalm.extract.preprocess import official_preset
-from epalm.extract.video import ClipLoader, drawn_frames, middle_frames, segments
+from epalm.extract.transforms import video_loader
+from epalm.extract.transforms.image_augment import Views, generator_for
+from epalm.extract.transforms.image_transform import official_preset
+from epalm.extract.transforms.video_loader import ClipLoader, drawn_frames, middle_frames, segments
 from epalm.media import video_decode
 from epalm.media.video_decode import decode_clip
 from epalm.tasks.manifest import MODALITIES
-from epalm.tasks.records import MediaItem
+from epalm.tasks.types import MediaItem
 from tests.extract.broken_media import turned_clip
 from tests.extract.containers import noise, pictures, write
 from tests.extract.helpers import SHARED
@@ -190,7 +190,7 @@ def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
     few, many = (ClipLoader(official_preset(32), 4, Views(count, 3)) for count in (2, 5))
     decoded = []
     monkeypatch.setattr(
-        video, "decode_clip", lambda *args: decoded.append(args) or decode_clip(*args)
+        video_loader, "decode_clip", lambda *args: decoded.append(args) or decode_clip(*args)
     )
     assert all((few(item(path), view) == many(item(path), view)).all() for view in range(2))
     assert len({many(item(path), view).tobytes() for view in range(5)}) == 5

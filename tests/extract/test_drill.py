@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from epalm.cache.place import PUT_FOLDER
+from epalm.cache.storage.storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import EpalmError
-from epalm.extract.run import Pace, extract
-from epalm.extract.share import Share
+from epalm.extract.planning.process_shards import Share
+from epalm.extract.run_extraction import Pace, extract
 from tests.cache.helpers import contents
 from tests.extract.helpers import CountingEncoder, counting_store, numbered
 

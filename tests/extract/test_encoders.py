@@ -9,15 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from epalm.cache.create import create_store
-from epalm.cache.reader import open_store
+from epalm.cache.create_store import create_store
+from epalm.cache.readers.open_reader import open_store
 from epalm.cache.spec import StoreSpec
-from epalm.extract.augment import Views
-from epalm.extract.encoder import Encoder, EncoderSettings, last_cls_tokens, make_encoder
-from epalm.extract.encoder_names import ENCODERS
-from epalm.extract.loading import load_batches
-from epalm.extract.run import Pace, batch_requests, extract
-from epalm.tasks.records import MediaItem
+from epalm.extract.decoding.decode_pool import load_batches
+from epalm.extract.encoders.encoder_names import ENCODERS
+from epalm.extract.encoders.encoder_registry import (
+    Encoder,
+    EncoderSettings,
+    last_cls_tokens,
+    make_encoder,
+)
+from epalm.extract.run_extraction import Pace, batch_requests, extract
+from epalm.extract.transforms.image_augment import Views
+from epalm.tasks.types import MediaItem
 from tests.extract.tiny_encoders import MAKERS, Tiny, covered, make_tiny, save_media
 
 MEDIA = 5

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from epalm.cache.place import PUT_FOLDER
+from epalm.cache.storage.storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import StoreError
-from epalm.extract.run import Pace, extract
+from epalm.extract.run_extraction import Pace, extract
 from tests.cache.helpers import contents
 from tests.extract.helpers import CountingEncoder, counting_store, numbered
 

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
-from epalm.extract.encoder import EncoderSettings, make_encoder
-from epalm.extract.run import Pace, extract
-from epalm.tasks.records import MediaItem
+from epalm.extract.encoders.encoder_registry import EncoderSettings, make_encoder
+from epalm.extract.run_extraction import Pace, extract
+from epalm.tasks.types import MediaItem
 from tests.extract.helpers import REAL_PHOTOS, REAL_WEIGHTS
 
 pytestmark = pytest.mark.skipif(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from epalm.extract.filter_bank import FilterBankLoader, official_audio
+from epalm.extract.transforms.filter_bank import FilterBankLoader, official_audio
 from epalm.media import audio_decode
 from epalm.media.audio_decode import Sound, decode_sound
-from epalm.tasks.records import MediaItem
+from epalm.tasks.types import MediaItem
 from tests.extract.containers import noise, pictures, write
 from tests.extract.helpers import SHARED
 from tests.media.mp4_boxes import set_edits

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from epalm.cache.store import Store
-from epalm.extract import plan
+from epalm.extract.planning import extraction_plan
 from epalm.extract.store_cli import as_ranges
 from tests.cache.helpers import BROKEN, KEYS, contents, finished
 from tests.extract.helpers import TINY, Command, random_model, run_command, save_photo, save_weights
@@ -116,7 +116,7 @@ def test_nothing_there_is_one_line(name: str, command: Command, tmp_path: Path) 
 def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """70 photos in two shards, two of them broken, one in each."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "fit_shard_rows", lambda count, row_bytes: 64)
+    monkeypatch.setattr(extraction_plan, "fit_shard_rows", lambda count, row_bytes: 64)
     folder = tmp_path / "album"
     folder.mkdir()
     names = [f"{number}.png" for number in range(70)]

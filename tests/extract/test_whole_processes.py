@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from epalm.cache.create import delete_store
+from epalm.cache.create_store import delete_store
 from epalm.cache.store import Store
 from tests.cache.helpers import contents
 from tests.extract.helpers import TINY, random_model, save_photo, save_weights

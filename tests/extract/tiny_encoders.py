@@ -32,9 +32,9 @@ from transformers import (
     ViTModel,
 )
 
-from epalm.extract import vit
-from epalm.extract.encoder import EncoderSettings
-from epalm.tasks.records import MediaItem, Modality
+from epalm.extract.encoders import timm_vit
+from epalm.extract.encoders.encoder_registry import EncoderSettings
+from epalm.tasks.types import MediaItem, Modality
 from tests.extract.helpers import TINY, noise, random_model, save_weights
 
 SIDE = 32
@@ -181,7 +181,7 @@ def make_tiny(case: str, folder: Path) -> Tiny:
 
 def covered() -> set[str]:
     """The names of ENCODERS that a case stands for."""
-    return {name for name, _ in MAKERS.values()} | set(vit.ARCHITECTURES)
+    return {name for name, _ in MAKERS.values()} | set(timm_vit.ARCHITECTURES)
 
 
 def save(model: PreTrainedModel, folder: Path) -> Path:

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from epalm.errors import MediaError
-from epalm.media.damage import collect_damage
+from epalm.media.decode_damage import collect_damage
 from epalm.media.image_decode import decode_photo
 from tests.extract.containers import pictures
 

@@ -9,7 +9,7 @@ import pytest
 
 from epalm.errors import MediaError
 from epalm.media import video_decode
-from epalm.media.damage import collect_damage
+from epalm.media.decode_damage import collect_damage
 from epalm.media.video_decode import decode_clip
 from tests.extract.containers import pictures, write
 from tests.media.mp4_boxes import set_edits

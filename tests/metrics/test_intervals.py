@@ -14,7 +14,7 @@ from epalm.metrics.intervals import (
     bootstrap_intervals,
     group_means,
 )
-from epalm.metrics.registry import Scores
+from epalm.metrics.metric_registry import Scores
 
 
 def test_the_interval_of_many_values_is_close_to_the_normal_approximation() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from epalm.metrics.captioning import tokenise, tokenised
-from epalm.metrics.java import find_java, run_java
-from epalm.metrics.meteor import score_meteor
+from epalm.metrics.captions.caption_metrics import tokenise, tokenised
+from epalm.metrics.captions.java import find_java, run_java
+from epalm.metrics.captions.meteor import score_meteor
 from tests.metrics.toolkit import captioned, needs_java, said
 
 PRINTED = """

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import DataError
-from epalm.metrics.normalise import normalise_answer
+from epalm.metrics.answer_normalization import normalise_answer
 from epalm.metrics.vqa_accuracy import (
     normalised_accuracy,
     released_accuracy,
     score_vqa,
     vqa_accuracy,
 )
-from epalm.tasks.records import Example, Prediction
+from epalm.tasks.types import Example, Prediction
 
 DATA = Path(__file__).parent / "data"
 

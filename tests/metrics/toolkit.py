@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from epalm.tasks.records import Example, Prediction
+from epalm.tasks.types import Example, Prediction
 
 CHECK = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "coco_caption_check"
 

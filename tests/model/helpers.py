@@ -11,11 +11,11 @@ from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.model.adapter import Adapters
-from epalm.model.assembly import assemble
+from epalm.model.build import assemble
 from epalm.model.connector import Connectors
+from epalm.model.engine.language_model import freeze
 from epalm.model.epalm import EPALM
 from epalm.model.injection import Tail, plan_injection
-from epalm.model.language_model import freeze
 from epalm.model.model_settings import ModelSettings
 from epalm.model.prompt import SoftPrompt
 

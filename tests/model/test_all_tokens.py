@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epalm.model.attention import ATTENTION
+from epalm.model.engine.packed_attention import ATTENTION
 from tests.model.helpers import text_logits, tiny_opt, tiny_variant
 
 THREE_OF_TWO = {"cached": 2, "positions": 3}

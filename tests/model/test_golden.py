@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from epalm.model.batch import Batch
-from epalm.model.decode import generate
+from epalm.model.engine.model_batch import Batch
+from epalm.model.generation.decode import generate
 from epalm.model.model_settings import Decoding
 from tests.model.helpers import GoldenCase, golden_name, load_golden
 

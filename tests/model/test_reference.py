@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import OPTForCausalLM
 
-from epalm.model.decode import generate
 from epalm.model.epalm import EPALM
+from epalm.model.generation.decode import generate
 from epalm.model.injection import Tail
 from epalm.model.model_settings import Decoding
 from epalm.model.prompt import DeepPrompt, SoftPrompt

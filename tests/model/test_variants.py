@@ -8,11 +8,11 @@ from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.errors import ModelError, UsageError
-from epalm.model.assembly import assemble
-from epalm.model.batch import Batch
-from epalm.model.decode import generate
+from epalm.model.build import assemble
+from epalm.model.engine.language_model import freeze, weights_digest
+from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import trainable
-from epalm.model.language_model import freeze, weights_digest
+from epalm.model.generation.decode import generate
 from epalm.model.model_settings import Decoding
 from epalm.model.prompt import DeepPrompt
 from epalm.model.variants import VARIANTS, find_variant

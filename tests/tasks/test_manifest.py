@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import MalformedFileError, MissingFileError, UnknownSplitError
-from epalm.tasks.records import Example
-from epalm.tasks.registry import load_media, load_task
+from epalm.tasks.task_registry import load_media, load_task
+from epalm.tasks.types import Example
 from tests.tasks.published import shared_data
 
 QUESTION: dict[str, object] = {

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import MalformedFileError
-from epalm.tasks import lines
-from epalm.tasks.lines import read_lines
-from epalm.tasks.records import Example
-from epalm.tasks.registry import load_media, load_task
+from epalm.tasks.readers import manifest_rows
+from epalm.tasks.readers.manifest_rows import read_lines
+from epalm.tasks.task_registry import load_media, load_task
+from epalm.tasks.types import Example
 
 ROWS = (
     Example("a.jpg", "1", "what?", ("yes",), ("yes",)),
@@ -133,7 +133,7 @@ def test_a_pair_of_escapes_is_one_character(tmp_path: Path) -> None:
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(manifest_rows, "LONGEST_LINE", 1000)
     (tmp_path / "val.jsonl").write_text('[{"id": 1}, ' * 1000)
     with pytest.raises(MalformedFileError, match="line 1: longer than 1000 characters"):
         load_media(str(tmp_path))

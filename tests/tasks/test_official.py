@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from epalm.errors import EpalmError, MalformedFileError, MissingFileError, UnknownSplitError
-from epalm.tasks.records import Example
-from epalm.tasks.registry import DATASETS, TASKS, load_media, load_task
+from epalm.tasks.task_registry import DATASETS, TASKS, load_media, load_task
+from epalm.tasks.types import Example
 from tests.tasks.official import LAYOUTS, Member, Official
 from tests.tasks.writers import write_released
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from tests.fakes import save_language_model
 

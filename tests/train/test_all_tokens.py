@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.store import Store
 from epalm.errors import UsageError
 from epalm.train.cli import app

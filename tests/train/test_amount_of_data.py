@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from epalm.errors import UnknownSplitError, UsageError
-from epalm.tasks.records import Example
+from epalm.tasks.types import Example
 from epalm.train.cli import app
-from epalm.train.data import draw_training
-from epalm.train.recipe import load_recipe
+from epalm.train.config.recipe import load_recipe
+from epalm.train.data.datasets import draw_training
 from tests.train.helpers import World, logged, make_world, train_command
 
 EXAMPLES = [

@@ -14,7 +14,7 @@ from tests.train.helpers import logged, make_world, train_command
 
 ZYGOTE = """
 import json, os, signal, sys, time
-import epalm.train.cli, epalm.train.session, transformers
+import epalm.train.cli, epalm.train.run_training, transformers
 from typer.testing import CliRunner
 for line in sys.stdin:
     arguments, seconds = json.loads(line)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 from typer.testing import CliRunner
 
-from epalm.cache.create import create_store
+from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import (
     CacheMismatchError,
@@ -24,9 +24,9 @@ from epalm.errors import (
     UsageError,
 )
 from epalm.evaluate import cli as evaluate_cli
-from epalm.model.decode import generate
+from epalm.model.checkpoints.run_io import LoadedRun, load_run
+from epalm.model.generation.decode import generate
 from epalm.model.model_settings import Decoding
-from epalm.model.saved import LoadedRun, load_run
 from epalm.train.cli import app
 from tests.fakes import save_language_model
 from tests.model.helpers import GOLDEN

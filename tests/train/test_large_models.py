@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from epalm.model.quantised import QuantisedLinear
-from epalm.model.run_record import RunRecord
-from epalm.model.saved import load_run
+from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.engine.quantized import QuantisedLinear
 from epalm.train.cli import app
 from tests.train.helpers import World, logged, make_world, train_command
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import MalformedFileError, RecipeError
-from epalm.evaluate.settings import read_recipe
-from epalm.train.recipe import load_recipe
-from epalm.train.run_folder import RECIPE_FILE
+from epalm.evaluate.report.run_settings import read_recipe
+from epalm.train.config.recipe import load_recipe
+from epalm.train.run_files.run_folder import RECIPE_FILE
 
 STRANGE = [
     'Question: {prompt}\nAnswer: "',

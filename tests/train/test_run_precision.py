@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from epalm import precision
 from epalm.errors import UsageError
-from epalm.model.run_record import RunRecord
+from epalm.model.checkpoints.run_record import RunRecord
 from epalm.train.cli import app
-from epalm.train.parallel import Group
-from epalm.train.recipe import load_recipe
-from epalm.train.recipe_file import known_recipes
+from epalm.train.config.recipe import load_recipe
+from epalm.train.config.recipe_file import known_recipes
+from epalm.train.parallel.distributed import Group
 from tests.train.helpers import World, make_world, train_command
 
 SHORT = ["--set", "epochs=1", "--limit", "8"]

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from epalm.errors import EpalmError, RunFolderError, Stopped, TrainingError
+from epalm.model.checkpoints.run_io import load_run
 from epalm.model.epalm import trainable
-from epalm.model.saved import load_run
-from epalm.train import fit
+from epalm.train import trainer
 from tests.train.helpers import World, logged, make_world
-from tests.train.test_session import run, stop_after
+from tests.train.test_run_training import run, stop_after
 
 
 @pytest.fixture
@@ -24,16 +24,16 @@ def world(tmp_path: Path) -> World:
 
 def spoil_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let one step write NaN into a weight, after its loss was computed."""
-    plain = fit.train_step
+    plain = trainer.train_step
 
-    def spoiled(one: fit.Run, batch: object) -> torch.Tensor:
+    def spoiled(one: trainer.Run, batch: object) -> torch.Tensor:
         loss = plain(one, batch)  # type: ignore[arg-type]
         if one.progress.step == step:
             with torch.no_grad():
                 list(trainable(one.model))[-1][1].fill_(float("nan"))
         return loss
 
-    monkeypatch.setattr(fit, "train_step", spoiled)
+    monkeypatch.setattr(trainer, "train_step", spoiled)
 
 
 def test_weights_that_the_last_step_of_a_run_spoils_are_not_saved(
@@ -85,7 +85,7 @@ def test_a_refused_write_keeps_the_last_checkpoint(
 
     with monkeypatch.context() as changes:
         changes.setattr(Path, "replace", refuse)
-        changes.setattr(fit, "SAVE_STEPS", 10)
+        changes.setattr(trainer, "SAVE_STEPS", 10)
         words = r"runs/run could not be written \(No space left on device\): make room"
         with pytest.raises(RunFolderError, match=words):
             run(world, "--set", "lr=0.02", "--set", "epochs=2")

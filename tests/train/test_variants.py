@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from epalm.errors import UsageError
+from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.epalm import trainable
-from epalm.model.run_record import RunRecord
-from epalm.model.saved import load_run
 from epalm.train.cli import app
-from epalm.train.fit import make_optimizer
-from epalm.train.recipe import Recipe, load_recipe
+from epalm.train.config.recipe import Recipe, load_recipe
+from epalm.train.trainer import make_optimizer
 from tests.model.helpers import tiny_opt, tiny_variant
 from tests.train.helpers import World, logged, make_world, train_command
 
@@ -54,7 +54,7 @@ def test_a_run_with_adapters_goes_on_to_the_same_losses(
     run(world, "--variant", "ada", "--name", "whole")
     wanted = logged(world, "train", "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("epalm.train.fit.validate_epoch", _interrupt)
+        patch.setattr("epalm.train.trainer.validate_epoch", _interrupt)
         with pytest.raises(InterruptedError):
             run(world, "--variant", "ada")
     run(world, "--variant", "ada")

@@ -6,12 +6,12 @@ from tempfile import mkdtemp
 
 import torch
 
-from epalm.model.assembly import assemble
+from epalm.model.build import assemble
+from epalm.model.engine.language_model import load_language_model
 from epalm.model.epalm import EPALM
-from epalm.model.language_model import load_language_model
 from epalm.model.model_settings import ModelSettings
-from epalm.train.fit import make_optimizer
-from epalm.train.recipe import Recipe, load_recipe
+from epalm.train.config.recipe import Recipe, load_recipe
+from epalm.train.trainer import make_optimizer
 from tests.fakes import save_language_model
 
 RECIPE: Recipe = load_recipe("small", ["prompt_lr=0.01"])

@@ -1,0 +1,166 @@
+"""Scores, differences, groups, costs and settings as text in rows and columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from epalm.console import byte_size, duration
+from epalm.evaluate.compare_runs import Difference, best_of, difference
+from epalm.evaluate.report.resource_use import Cost, Costs, amount
+from epalm.evaluate.scores.eval_results import Evaluation, Score
+from epalm.metrics.intervals import known_interval
+
+GROUPS_AT_MOST = 24
+"""Rows of a break-down; VQA v2 has 65 question types."""
+
+UNKNOWN = "not recorded"
+
+
+def label(name: str) -> str:
+    """A metric's name as people read it: "exact match"."""
+    return name.replace("_", " ")
+
+
+def percent(value: float) -> str:
+    """A score as papers print it, times 100 with two decimals."""
+    return f"{100 * value:.2f}"
+
+
+def interval(score: Score) -> str:
+    """The score's interval as text; empty if it has none.
+
+    Files of earlier versions hold intervals without width.
+    """
+    if score.low is None or score.high is None or not known_interval(score.low, score.high):
+        return ""
+    return f"{percent(score.low)} to {percent(score.high)}"
+
+
+def signed(value: float) -> str:
+    """A difference of scores, times 100 with two decimals and its sign."""
+    return f"{100 * value:+.2f}"
+
+
+def probability(p: float) -> str:
+    """A p-value, not more precise than it is."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def asked_words(evaluation: Evaluation) -> str:
+    """How many examples were asked: "150 questions", "first 40 of 150 questions"."""
+    noun = "caption" if evaluation.kind == "caption" else "question"
+    asked, size = evaluation.asked, evaluation.split_size
+    return f"first {asked:,} of {amount(size, noun)}" if asked < size else amount(asked, noun)
+
+
+def score_cells(score: Score, *, full: float) -> dict[str, Any]:
+    """A headline's figure and the places of its bar, in per cent of `full`."""
+    low, high = (score.low or 0.0), (score.high or 0.0)
+    return {
+        "value": percent(score.value),
+        "range": interval(score),
+        "width": f"{100 * score.value / full:.2f}",
+        "left": f"{100 * low / full:.2f}",
+        "span": f"{100 * (high - low) / full:.2f}",
+    }
+
+
+def score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Every score of the last evaluation, with the others' beside it; see `best_of`."""
+    rows, best = [], best_of(evaluations)
+    headline = evaluations[-1].headline
+    for name in evaluations[-1].scores:
+        found = [one.scores.get(name) for one in evaluations]
+        cells = [
+            {
+                "value": percent(score.value) if score else "-",
+                "range": interval(score) if score else "",
+                "best": name == headline and place == best,
+            }
+            for place, score in enumerate(found)
+        ]
+        rows.append({"name": label(name), "cells": cells})
+    return rows
+
+
+def difference_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
+    """Each other evaluation's headline less that of the first."""
+    first, *others = evaluations
+    return [{"run": one.run} | difference_cells(difference(one, first)) for one in others]
+
+
+def difference_cells(found: Difference | None) -> dict[str, str]:
+    """A difference in words; says so where there is none to be had."""
+    if found is None:
+        return {"value": "-", "range": "other questions", "p": "-"}
+    ends = [signed(end) for end in (found.low, found.high) if end is not None]
+    return {
+        "value": signed(found.value),
+        "range": " to ".join(ends) or "-",
+        "p": probability(found.p),
+    }
+
+
+def breakdown_tables(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """The headline's mean per group, largest groups first; bars are of the last evaluation."""
+    tables = []
+    for name, groups in evaluations[-1].breakdowns.items():
+        means = [
+            {group.name: group.mean for group in one.breakdowns.get(name, ())}
+            for one in evaluations
+        ]
+        rows = [
+            {
+                "name": group.name,
+                "count": f"{group.count:,}",
+                "width": f"{100 * min(group.mean, 1.0):.1f}",
+                "cells": [
+                    percent(known[group.name]) if group.name in known else "-" for known in means
+                ],
+            }
+            for group in groups[:GROUPS_AT_MOST]
+        ]
+        tables.append({"name": name, "rows": rows, "left_out": len(groups[GROUPS_AT_MOST:])})
+    return tables
+
+
+def cost_rows(costs: Sequence[Costs]) -> list[dict[str, Any]]:
+    """Trained parameters, then time and memory of each stage, a cell per run."""
+    if not costs:
+        return []
+    stages: dict[str, list[Cost | None]] = {
+        "extraction": [one.extraction for one in costs],
+        "training": [one.training for one in costs],
+        "evaluation": [one.evaluation for one in costs],
+    }
+    trained = [
+        {
+            "main": f"{one.trained:,}",
+            "more": f"{100 * one.trained / (one.trained + one.frozen):.4f} % of all but the "
+            "encoder's",
+        }
+        for one in costs
+    ]
+    times = [
+        {"name": name, "cells": [cost_cell(cost) for cost in found]}
+        for name, found in stages.items()
+    ]
+    return [{"name": "trained parameters", "cells": trained}, *times]
+
+
+def cost_cell(cost: Cost | None) -> dict[str, str]:
+    """A stage's time, and what else is known of it."""
+    if cost is None:
+        return {"main": UNKNOWN, "more": ""}
+    known = [
+        cost.note,
+        f"{byte_size(cost.memory)} of main memory" if cost.memory else "",
+        f"{byte_size(cost.device_memory)} on the GPU" if cost.device_memory else "",
+        f"on {cost.device}" if cost.device else "",
+    ]
+    return {"main": duration(cost.seconds), "more": ", ".join(part for part in known if part)}
+
+
+def setting_rows(settings: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Every setting that some run has."""
+    names = list(dict.fromkeys(name for one in settings for name in one))
+    return [{"name": name, "cells": [one.get(name, "-") for one in settings]} for name in names]

@@ -1,0 +1,1 @@
+"""Scores of predictions: metrics by group, calibration, result files and submissions."""

@@ -1,0 +1,1 @@
+"""Decoding in worker processes that may crash without taking the extraction with them."""

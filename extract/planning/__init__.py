@@ -1,0 +1,1 @@
+"""From the options of `epalm-extract` to the list of shards that this process encodes."""

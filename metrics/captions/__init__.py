@@ -1,0 +1,1 @@
+"""Caption metrics of the COCO toolkit, with and without Java."""

@@ -1,0 +1,126 @@
+"""The model from its settings: frozen language model, trained parts, injection plan."""
+
+from collections.abc import Callable
+
+from torch import nn
+from transformers import OPTForCausalLM, PreTrainedTokenizerBase
+
+from epalm.errors import UsageError
+from epalm.model.adapter import Adapters
+from epalm.model.connector import Connectors
+from epalm.model.engine.language_model import load_language_model, load_tokenizer
+from epalm.model.engine.model_batch import add_separator
+from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
+from epalm.model.injection import InjectionPlan, parse_span, plan_injection
+from epalm.model.model_settings import ModelSettings
+from epalm.model.prompt import DeepPrompt, SoftPrompt
+from epalm.model.variants import INPUT_SPAN, Variant, find_variant
+
+
+def build_model(
+    settings: ModelSettings,
+    device: str = "cpu",
+    *,
+    shard: Callable[[nn.Module], object] | None = None,
+) -> tuple[EPALM, PreTrainedTokenizerBase]:
+    """The model with freshly initialised trained parts, and its tokenizer.
+
+    Args:
+        settings: how to build it.
+        device: where it is to lie.
+        shard: see `load_language_model`.
+
+    Raises:
+        UsageError: a setting that does not fit the language model.
+        ModelError: the language model or its tokenizer cannot be used.
+    """
+    lm = load_language_model(settings.lm, settings.precision, device, shard=shard)
+    tokenizer = load_tokenizer(settings.lm)
+    add_separator(tokenizer, settings.text_template(), lm.config.vocab_size)
+    model = assemble(lm, settings)
+    if not model.plan.can_generate:
+        raise UsageError(CANNOT_GENERATE)
+    return model.to(device), tokenizer
+
+
+def assemble(lm: OPTForCausalLM, settings: ModelSettings) -> EPALM:
+    """The model around a frozen language model, with freshly initialised trained parts.
+
+    Raises:
+        UsageError: a setting that does not fit the language model.
+    """
+    variant = find_variant(settings.variant)
+    _check_trainable(variant, settings)
+    layers, width = lm.config.num_hidden_layers, lm.config.hidden_size
+    places, visual = _places(variant, settings)
+    used = len(places) // visual
+    count = used if variant.connectors == "each" else 1
+    connectors = Connectors(settings.encoder_width, width, count)
+    prompt = _make_prompt(lm, variant, settings.prompt_length)
+    factor = variant.adapter_factor
+    return EPALM(
+        lm,
+        connectors,
+        prompt,
+        _make_plan(layers, variant, settings, used),
+        adapters=Adapters(layers, width, factor) if factor else None,
+        lm_dropout=settings.lm_dropout,
+        places=places,
+        visual=visual,
+        trained=(*TRAINED, "language_model") if variant.language_model == "trained" else TRAINED,
+    )
+
+
+def _places(variant: Variant, settings: ModelSettings) -> tuple[list[int], int]:
+    """Which of a record's vectors are used, and how many of them meet in a layer.
+
+    Raises:
+        UsageError: the variant needs vectors that the store does not keep.
+    """
+    blocks = settings.blocks or tuple(range(settings.cached))
+    first = [block * settings.positions for block in blocks]
+    if variant.vectors == "all":
+        return first, 1
+    if variant.vectors == "last":
+        return first[-1:], 1
+    if settings.positions == 1:
+        raise UsageError(
+            f"variant {settings.variant!r} reads all tokens of the encoder, the store keeps [CLS] "
+            "alone: extract with `epalm-extract --tokens all`"
+        )
+    if settings.tail == "official":
+        raise UsageError("tail 'official' is defined for one visual row: use tail 'causal'")
+    return [*range(first[-1], first[-1] + settings.positions)], settings.positions
+
+
+def _check_trainable(variant: Variant, settings: ModelSettings) -> None:
+    if variant.language_model == "trained" and settings.precision != "fp32":
+        raise UsageError(
+            f"variant {settings.variant!r} trains the language model, in {settings.precision} its "
+            "small steps would be rounded away: use --precision fp32"
+        )
+
+
+def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int) -> InjectionPlan:
+    """The plan for the last `used` of the cached vectors."""
+    at_input = variant.span == "input" and settings.inject == "auto"
+    span = INPUT_SPAN if at_input else parse_span(settings.inject, layers, settings.cached)
+    return plan_injection(
+        layers,
+        used,
+        first=span[0],
+        stop=span[1],
+        tail=settings.tail,
+        text_step=settings.text_step,
+    )
+
+
+def _make_prompt(
+    lm: OPTForCausalLM, variant: Variant, length: int
+) -> SoftPrompt | DeepPrompt | None:
+    if variant.prompt == "none" or not length:
+        return None
+    if variant.prompt == "deep":
+        return DeepPrompt(lm.config.num_hidden_layers, length, lm.config.hidden_size)
+    width = lm.model.decoder.embed_tokens.embedding_dim
+    return SoftPrompt(length, width, hidden=width if variant.prompt == "mlp" else 0)

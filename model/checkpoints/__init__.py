@@ -1,0 +1,1 @@
+"""Reading and writing of trained tensors: adapters, run records, official checkpoints."""

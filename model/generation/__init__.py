@@ -1,0 +1,1 @@
+"""Text generation from image prefixes: decoding, cached prefixes, closed-vocabulary ranking."""

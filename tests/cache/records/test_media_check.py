@@ -1,0 +1,292 @@
+"""What a store records of its media files, and what a later look at them finds."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epalm.cache.convert import convert
+from epalm.cache.create_store import create_store
+from epalm.cache.records import media_check, media_record
+from epalm.cache.records.media_check import (
+    CHANGED,
+    SAME,
+    TOUCHED,
+    VANISHED,
+    compare,
+    read_media_record,
+    verify_media,
+    warn_of_changes,
+)
+from epalm.cache.records.media_record import MediaFile, MediaRecord, describe_files
+from epalm.cache.storage.checksummed_json import seal, unseal
+from epalm.cache.store import Store
+from epalm.cache.verify import repair, verify, verify_deep
+from epalm.errors import CorruptShardError
+from tests.cache.helpers import COUNT, KEYS, contents, finished, spec, tokens
+
+NAMES = [f"{row}.jpg" for row in range(COUNT)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for row, name in enumerate(NAMES):
+        (folder / name).write_bytes(b"photo %d" % row)
+        os.utime(folder / name, ns=(0, 1_000_000_000 * row + 7))
+    return folder
+
+
+def files(root: Path) -> list[MediaFile]:
+    return [MediaFile(str(root / name), name) for name in NAMES]
+
+
+def silent(count: int, note: str = "") -> None:
+    """A ticker that shows nothing."""
+
+
+def filled(
+    location: str | Path, root: Path, *, content_hash: bool = False, **changes: object
+) -> Store:
+    store = create_store(location, spec(content_hash=content_hash, **changes), KEYS)
+    values = tokens(**changes)
+    described = describe_files(files(root), hashed=content_hash)
+    for shard in store.missing():
+        rows = store.spec.rows_of(shard)
+        own = described.take(list(rows))
+        store.write(shard, values[rows.start : rows.stop], {}, media=own)
+    store.finish()
+    return store
+
+
+def replaced(file: Path, content: bytes, *, seconds: int = 5000) -> None:
+    file.write_bytes(content)
+    os.utime(file, ns=(0, seconds * 1_000_000_000))
+
+
+@pytest.mark.parametrize("name", ["a.zarr", "a.h5"])
+@pytest.mark.parametrize("content_hash", [False, True])
+def test_a_store_keeps_what_its_files_were(root: Path, name: str, *, content_hash: bool) -> None:
+    store = Store.open(filled(root.parent / name, root, content_hash=content_hash).location)
+    record = read_media_record(store, 1)
+    assert record is not None
+    assert store.spec.content_hash == content_hash
+    assert record.names.tolist() == NAMES[64:128]
+    assert record.numbers[3].tolist() == [8, 67_000_000_007, 0, -1]
+    assert (record.hashes is not None) == content_hash
+    assert list(verify_deep(store)) == []
+
+
+def test_a_media_record_is_a_plain_numpy_file(root: Path) -> None:
+    filled(root.parent / "a.zarr", root, content_hash=True)
+    table = np.load(root.parent / "a.zarr/epalm/media/00000.npy")
+    assert table["path"][5] == b"5.jpg"
+    assert table["mtime_ns"][5] == 5_000_000_007
+    assert table["sha256"][5].tobytes() == hashlib.sha256(b"photo 5").digest()
+
+
+def test_equal_files_give_equal_stores(root: Path) -> None:
+    first = filled(root.parent / "a.zarr", root, content_hash=True)
+    again = filled(root.parent / "b.zarr", root, content_hash=True)
+    assert contents(first) == contents(again)
+
+
+def test_a_damaged_media_record_is_found_and_repaired(root: Path) -> None:
+    store = filled(root.parent / "a.zarr", root)
+    data = bytearray(store.place.read(store.media_name(1)))
+    data[-3] ^= 1
+    store.place.put(store.media_name(1), [bytes(data)])
+    with pytest.raises(CorruptShardError, match="epalm-extract repair"):
+        read_media_record(store, 1)
+    assert list(verify(store)) == []
+    assert [problem.name for problem in verify_deep(store)] == [store.media_name(1)]
+    repair(store)
+    assert store.missing() == [1]
+
+
+def test_a_store_that_lost_its_spec_is_made_again_over_its_media_records(root: Path) -> None:
+    store = filled(root.parent / "a.zarr", root)
+    before = contents(store)
+    store.place.delete([store.name("spec.json"), *store.layout.first_files])
+    store.place.delete([store.name("errors.jsonl")])
+    assert contents(filled(root.parent / "a.zarr", root)) == before
+
+
+@pytest.mark.parametrize("content_hash", [False, True])
+def test_every_kind_of_change_is_told_apart(root: Path, *, content_hash: bool) -> None:
+    described = describe_files(files(root), hashed=content_hash)
+    replaced(root / "0.jpg", b"PHOTO 0")
+    replaced(root / "1.jpg", b"a longer photo")
+    replaced(root / "2.jpg", b"photo 2")
+    (root / "3.jpg").unlink()
+    compared = compare(described, files(root))
+    touched = TOUCHED if content_hash else CHANGED
+    assert compared.verdicts[:5].tolist() == [CHANGED, CHANGED, touched, VANISHED, SAME]
+    assert compared.by_time[:5].tolist() == [
+        not content_hash,
+        False,
+        not content_hash,
+        False,
+        False,
+    ]
+
+
+def test_a_slow_file_system_changes_no_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = describe_files(files(root), hashed=False).to_bytes()
+    monkeypatch.setattr(media_record, "SLOW_SECONDS", 0.0)
+    assert describe_files(files(root), hashed=False).to_bytes() == before
+
+
+def test_the_same_time_hides_nothing_where_all_content_is_read(root: Path) -> None:
+    described = describe_files(files(root), hashed=True)
+    before = (root / "4.jpg").stat().st_mtime_ns
+    (root / "4.jpg").write_bytes(b"PHOTO 4")
+    os.utime(root / "4.jpg", ns=(0, before))
+    assert compare(described, files(root)).verdicts[4] == SAME
+    assert compare(described, files(root), read_all=True).verdicts[4] == CHANGED
+
+
+def test_a_file_that_appears_is_a_change_and_one_that_never_was_is_none(root: Path) -> None:
+    (root / "0.jpg").unlink()
+    (root / "1.jpg").unlink()
+    (root / "1.jpg").mkdir()
+    described = describe_files(files(root), hashed=True)
+    assert compare(described, files(root)).verdicts[:2].tolist() == [SAME, SAME]
+    replaced(root / "0.jpg", b"new")
+    assert compare(described, files(root)).verdicts[:2].tolist() == [CHANGED, SAME]
+
+
+def test_a_part_of_a_tar_file_changes_with_it_unless_its_own_bytes_are_known(root: Path) -> None:
+    tar = root / "0.tar"
+    tar.write_bytes(b"headAAAAheadBBBB")
+    parts = [MediaFile(str(tar), "0.tar", 4, 4), MediaFile(str(tar), "0.tar", 12, 4)]
+    plain, hashed = (describe_files(parts, hashed=wanted) for wanted in (False, True))
+    replaced(tar, b"headAAAAheadCCCC")
+    assert compare(plain, parts).verdicts.tolist() == [CHANGED, CHANGED]
+    assert compare(hashed, parts).verdicts.tolist() == [TOUCHED, CHANGED]
+    moved = [part._replace(offset=part.offset + 4) for part in parts]
+    replaced(tar, b"moreheadAAAAheadBBBB")
+    assert compare(plain, moved).verdicts.tolist() == [CHANGED, CHANGED]
+    assert compare(hashed, moved).verdicts.tolist() == [TOUCHED, TOUCHED]
+
+
+def test_a_name_that_is_no_utf_8_survives(root: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 .jpg")
+    described = describe_files([MediaFile(str(root / name), name)], hashed=False)
+    again = MediaRecord.from_bytes(described.to_bytes(), rows=1, where="here")
+    assert again.names.tolist() == [name]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"\x93NUMPY\x01\x00", MediaRecord.unknown(2, hashed=False).to_bytes()]
+)
+def test_what_is_no_media_record_is_refused(data: bytes) -> None:
+    with pytest.raises(CorruptShardError, match="no media record"):
+        MediaRecord.from_bytes(data, rows=3, where="here")
+
+
+def test_verification_counts_what_differs_and_what_is_unknown(root: Path) -> None:
+    store = filled(root.parent / "a.zarr", root, content_hash=True)
+    replaced(root / "0.jpg", b"PHOTO 0")
+    replaced(root / "100.jpg", b"photo 100")
+    (root / "149.jpg").unlink()
+    found = verify_media(store, str(root))
+    assert (found.checked, found.touched, found.not_recorded) == (150, 1, 0)
+    assert (found.changed, found.vanished) == ([KEYS[0]], [KEYS[149]])
+
+
+def test_of_an_older_store_nothing_is_known(root: Path) -> None:
+    store = finished(root.parent / "old.zarr")
+    fields = unseal(store.place.read(store.name("spec.json")), "spec.json")
+    del fields["spec"]["content_hash"]  # as versions before wrote it
+    store.place.put(store.name("spec.json"), [seal(fields)])
+    found = verify_media(Store.open(store.location), str(root))
+    assert (found.checked, found.not_recorded, found.changed) == (0, COUNT, [])
+
+
+def test_copies_of_a_store_keep_what_is_known(root: Path) -> None:
+    hashed = filled(root.parent / "a.zarr", root, content_hash=True)
+    copy = convert([hashed], root.parent / "b.h5", tick=silent)
+    assert copy.spec.shards == 1
+    assert copy.spec.content_hash
+    record, before = (read_media_record(store, 0) for store in (copy, hashed))
+    assert record is not None
+    assert before is not None
+    assert record.take(range(64)).to_bytes() == before.to_bytes()
+    assert verify_media(copy, str(root)).checked == COUNT
+    old = convert([finished(root.parent / "old.zarr")], root.parent / "c.h5", tick=silent)
+    assert read_media_record(old, 0) is None
+
+
+def test_merged_views_know_what_both_stores_agree_on(root: Path) -> None:
+    parts = []
+    for seed in (1, 2):
+        replaced(root / "7.jpg", b"photo 7", seconds=seed)
+        location = root.parent / f"{seed}.zarr"
+        parts.append(filled(location, root, views=2, fingerprint={"views.seed": str(seed)}))
+    merged = convert(parts, root.parent / "m.zarr", tick=silent)
+    found = verify_media(merged, str(root))
+    assert (found.checked, found.not_recorded, found.changed) == (COUNT - 1, 1, [])
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Messages of the warnings, as they come."""
+    messages: list[str] = []
+    monkeypatch.setattr(
+        media_check.logger, "warning", lambda text, *values: messages.append(text % values)
+    )
+    return messages
+
+
+def test_a_user_of_the_features_is_warned_once_of_changed_files(
+    root: Path, warned: list[str]
+) -> None:
+    store = filled(root.parent / "a.zarr", root)
+    rows = np.arange(COUNT)
+    warn_of_changes(store, rows, root=str(root), seed=0)
+    assert warned == []
+    for name in ("3.jpg", "5.jpg"):
+        replaced(root / name, b"PHOTO x")
+    (root / "6.jpg").unlink()
+    warn_of_changes(store, rows, root=str(root), seed=0)
+    assert len(warned) == 1
+    assert "2 of 150 media files checked changed" in warned[0]
+    assert f"epalm-extract verify --media {store.location}" in warned[0]
+    warn_of_changes(store, rows[10:], root=str(root), seed=0)
+    assert len(warned) == 1
+
+
+def test_absent_media_are_no_reason_to_warn(root: Path, warned: list[str]) -> None:
+    store = filled(root.parent / "a.zarr", root)
+    for name in NAMES:
+        (root / name).unlink()
+    warn_of_changes(store, np.arange(COUNT), root=str(root), seed=0)
+    warn_of_changes(store, np.arange(COUNT), root=str(root / "nowhere"), seed=0)
+    warn_of_changes(finished(root.parent / "old.zarr"), np.arange(COUNT), root=str(root), seed=0)
+    assert warned == []
+
+
+def test_touched_files_with_their_content_are_no_reason_to_warn(
+    root: Path, warned: list[str]
+) -> None:
+    store = filled(root.parent / "a.zarr", root, content_hash=True)
+    for row, name in enumerate(NAMES):
+        replaced(root / name, b"photo %d" % row)
+    warn_of_changes(store, np.arange(COUNT), root=str(root), seed=0)
+    assert warned == []
+
+
+def test_no_more_files_are_looked_at_than_the_limit(
+    root: Path, warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(root.parent / "a.zarr", root)
+    for name in NAMES:
+        replaced(root / name, b"PHOTO x")
+    monkeypatch.setattr(media_check, "SAMPLED_FILES", 20)
+    monkeypatch.setattr(media_check, "SAMPLED_SHARDS", 2)
+    warn_of_changes(store, np.arange(COUNT), root=str(root), seed=0)
+    assert "20 of 20 media files checked changed" in warned[0]

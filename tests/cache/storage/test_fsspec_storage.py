@@ -1,0 +1,125 @@
+"""Stores behind the S3 protocol, on a server that runs here."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from epalm.cache.create_store import create_store
+from epalm.cache.readers.open_reader import open_store
+from epalm.cache.store import Store
+from epalm.cache.verify import repair, verify_deep
+from epalm.errors import (
+    CacheMismatchError,
+    CorruptShardError,
+    MissingToolError,
+    StoreError,
+    UsageError,
+)
+from tests.cache.helpers import BROKEN, KEYS, contents, fill, finished, spec, tokens
+
+pytest.importorskip("s3fs", reason="stores on S3 need the extra `s3`")
+moto_server = pytest.importorskip("moto.server", reason="the S3 server of these tests is moto's")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = moto_server.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("EPALM_COPIES", str(tmp_path / "copies"))
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(tmp_path.name.replace("_", "-"))
+    return f"s3://{tmp_path.name.replace('_', '-')}"
+
+
+@pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
+def test_a_store_on_s3_is_written_resumed_verified_repaired_and_read(
+    bucket: str, tmp_path: Path, name: str
+) -> None:
+    location = f"{bucket}/deep/er/{name}"
+    fill(create_store(location, spec(), KEYS), [1])
+    store = finished(location)
+    assert contents(store) == contents(finished(tmp_path / name))
+    assert list(verify_deep(Store.open(location))) == []
+    damaged = store.layout.extent(store.spec, 2).name
+    store.place.put(damaged, [b"short"])
+    assert [problem.name for problem in repair(Store.open(location))] == [damaged]
+    finished(location)
+    source = open_store(location)
+    assert source.valid([BROKEN, KEYS[0]]).tolist() == [False, True]
+    found = source.read([KEYS[149], KEYS[3]])
+    assert np.array_equal(found, tokens()[[149, 3], 0].astype(np.float16))
+
+
+def test_each_file_is_one_put_and_the_record_comes_last(
+    bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = create_store(f"{bucket}/s.h5", spec(), KEYS)
+    with caplog.at_level(logging.DEBUG, "s3fs"):
+        fill(store, [1])
+    puts = [
+        record.getMessage()
+        for record in caplog.records
+        if "put_object" in record.getMessage() or "multipart" in record.getMessage()
+    ]
+    assert ["00001.h5" in puts[0], "done/00001.json" in puts[1], len(puts)] == [True, True, 2]
+
+
+def test_the_first_of_two_creators_wins_on_s3(bucket: str) -> None:
+    store = create_store(f"{bucket}/s.zarr", spec(), KEYS)
+    late = Store.at(store.location)
+    assert not late.place.put_new(late.name("spec.json"), [b"another"])
+    with pytest.raises(CacheMismatchError, match="width is 4, wanted 8"):
+        create_store(store.location, spec(width=8), KEYS)
+
+
+def test_a_shard_is_fetched_once_and_a_damaged_copy_again(bucket: str, tmp_path: Path) -> None:
+    store = finished(f"{bucket}/s.zarr")
+    store.check(0)
+    copies = list((tmp_path / "copies").rglob("*cls_c_0*"))
+    assert len(copies) == 1
+    copies[0].write_bytes(b"damaged")
+    Store.open(store.location).check(0)
+    assert copies[0].read_bytes() == store.place.read("cls/c/0/0/0/0")
+    store.place.put("cls/c/0/0/0/0", [b"damaged too"])
+    Store.open(store.location).check(0)  # the good copy still serves
+    copies[0].unlink()
+    with pytest.raises(CorruptShardError, match=r"cls/c/0/0/0/0 of s3://.*has 11 bytes"):
+        Store.open(store.location).check(0)
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_error(bucket: str) -> None:
+    with pytest.raises(StoreError, match=r"found nothing at s3://no-such-bucket/s.zarr"):
+        Store.open("s3://no-such-bucket/s.zarr")
+    with pytest.raises(StoreError, match=r"s3://no-such-bucket/s.zarr .*bucket does not exist"):
+        create_store("s3://no-such-bucket/s.zarr", spec(), KEYS)
+
+
+def test_missing_credentials_are_one_clear_error(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    fsspec.filesystem("s3").clear_instance_cache()
+    with pytest.raises(StoreError, match=r"cannot be reached.*credentials"):
+        Store.open("s3://bucket/s.zarr")
+
+
+def test_an_url_that_nothing_understands_is_an_error_that_says_so() -> None:
+    with pytest.raises(UsageError, match=r"nope://x/s.zarr is no place for a store: wanted"):
+        Store.at("nope://x/s.zarr")
+    with pytest.raises(MissingToolError, match=r"gs://x/s.zarr cannot be reached.*gcsfs"):
+        Store.at("gs://x/s.zarr")

@@ -1,0 +1,56 @@
+"""Groups of questions: from the data, or else from the words."""
+
+import numpy as np
+
+from epalm.evaluate.scores.breakdowns import breakdowns
+from epalm.metrics.metric_registry import Scores
+from epalm.tasks.types import Example
+
+
+def question(prompt: str, *references: str, question_type: str = "") -> Example:
+    return Example("k", prompt, prompt, (), references, question_type=question_type)
+
+
+def scores(*values: float) -> Scores:
+    return Scores({"accuracy": 0.5}, {"accuracy": np.array(values)}, "accuracy")
+
+
+ASKED = [
+    question("How many cups are there?", "2", "2", "3"),
+    question("how many lamps", "none"),
+    question("Is it red?", "yes", "no", "Yes", "yes"),
+]
+
+
+def test_without_types_questions_are_sorted_by_their_first_words_and_answers_by_form() -> None:
+    found = breakdowns(scores(1.0, 0.0, 1.0), ASKED)
+    assert {
+        name: {one.name: (one.mean, one.count) for one in groups} for name, groups in found.items()
+    } == {
+        "first words": {"how many": (0.5, 2), "is it": (1.0, 1)},
+        "form of answer": {"number": (1.0, 1), "other": (0.0, 1), "yes/no": (1.0, 1)},
+    }
+
+
+def test_rare_beginnings_stand_together() -> None:
+    asked = [question("what is it?", "cup")] * 198 + [question("why so?", "cup"), ASKED[2]]
+    found = breakdowns(scores(*[1.0] * 199, 0.0), asked)
+    assert [(one.name, one.mean, one.count) for one in found["first words"]] == [
+        ("what is", 1.0, 198),
+        ("rarer words", 0.5, 2),
+    ]
+
+
+def test_types_of_the_data_stand_in_place_of_first_words() -> None:
+    found = breakdowns(scores(1.0, 0.0), [question("a b", "1", question_type="count"), ASKED[1]])
+    assert [one.name for one in found["question type"]] == ["count"]
+    assert "first words" not in found
+
+
+def test_captions_have_the_groups_of_the_data_only() -> None:
+    assert breakdowns(scores(1.0), [question("", "a dog")]) == {}
+    photos = [question("", "a dog", question_type="near-domain"), question("", "a cat")]
+    found = breakdowns(scores(1.0, 0.0), photos)
+    assert {name: [(one.name, one.mean) for one in groups] for name, groups in found.items()} == {
+        "group": [("near-domain", 1.0)]
+    }

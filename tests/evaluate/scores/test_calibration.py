@@ -1,0 +1,37 @@
+"""Confidence against score."""
+
+from dataclasses import replace
+
+import pytest
+
+from epalm.evaluate.scores.calibration import calibrate, calibration_of
+from tests.evaluate.helpers import evaluation
+
+
+def test_the_error_is_the_mean_distance_weighted_by_answers() -> None:
+    found = calibration_of([0.05, 0.15, 0.15, 0.15, 1.0], [0.0, 1.0, 0.0, 0.5, 1.0])
+    assert [(one.count, one.confidence, one.score) for one in found.bins] == [
+        (1, pytest.approx(0.05), 0.0),
+        (3, pytest.approx(0.15), 0.5),
+        (1, 1.0, 1.0),
+    ]
+    assert found.error == pytest.approx((0.05 + 3 * 0.35 + 0) / 5)
+
+
+def test_answers_as_often_right_as_sure_have_no_error() -> None:
+    assert calibration_of([0.75] * 4, [1.0, 1.0, 1.0, 0.0]).error == pytest.approx(0)
+
+
+def test_an_evaluation_is_judged_by_the_probability_of_its_answers() -> None:
+    found = calibrate(evaluation())
+    assert found is not None
+    (only,) = found.bins
+    assert (only.count, only.score) == (6, 0.5)
+    assert only.confidence == pytest.approx(0.6065, abs=1e-4)  # exp(-0.5)
+
+
+def test_captions_and_unknown_probabilities_have_no_calibration() -> None:
+    found = evaluation()
+    assert calibrate(replace(found, kind="caption")) is None
+    last = replace(found.answered[-1], log_probability=None)
+    assert calibrate(replace(found, answered=(*found.answered[:-1], last))) is None

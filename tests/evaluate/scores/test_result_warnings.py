@@ -1,0 +1,54 @@
+"""Figures that contradict each other, and answers that are all alike."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epalm.evaluate.cli import app
+from epalm.evaluate.scores.eval_results import Score, write_evaluation
+from epalm.evaluate.scores.result_warnings import doubts
+from tests.evaluate.helpers import evaluation, make_run
+from tests.evaluate.report.test_report_cli import RUNNER
+
+
+def test_scores_that_agree_up_to_rounding_are_not_doubted() -> None:
+    found = evaluation(answers=6)
+    assert doubts(replace(found, scores={"exact_match": Score(0.50004)})) == []
+
+
+def test_scores_of_sets_are_no_means_of_their_examples() -> None:
+    found = evaluation(answers=6)
+    answered = tuple(replace(one, scores={"BLEU-4": 0.0, "METEOR": 0.5}) for one in found.answered)
+    scores = {"BLEU-4": Score(0.3), "METEOR": Score(0.2)}
+    assert doubts(replace(found, answered=answered, scores=scores, headline="METEOR")) == []
+
+
+def test_one_answer_to_all_is_said_but_not_of_a_blind_control() -> None:
+    found = evaluation(answers=60)
+    assert doubts(found) == [
+        'only 1 of 60 answers differ, 100 % are "lamp": the model may not use what it is shown'
+    ]
+    assert doubts(replace(found, blind=True)) == []
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_edited_scores_are_said_in_the_terminal_and_on_the_page(
+    tmp_path: Path, command: str
+) -> None:
+    run = make_run(tmp_path)
+    folder = run.folder / "eval" / "val"
+    write_evaluation(folder, evaluation("tiny"))
+    summary = json.loads((folder / "scores.json").read_text())
+    summary["scores"]["exact_match"]["value"] = 0.75
+    (folder / "scores.json").write_text(json.dumps(summary))
+    page = folder / "report.html" if command == "report" else tmp_path / "page.html"
+    out = [] if command == "report" else ["--out", str(page)]
+    done = RUNNER.invoke(app, [command, str(run.folder), *out], catch_exceptions=False)
+    assert done.exit_code == 0
+    words = (
+        "gives exact_match as 75.00, the scores of the examples in predictions.jsonl have a mean"
+    )
+    assert words in done.stderr.replace("\n", " ")
+    assert words in page.read_text(encoding="utf-8")

@@ -1,0 +1,194 @@
+"""Answering otherwise than the run does: other decodings and closed lists."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epalm.errors import (
+    DataError,
+    MalformedFileError,
+    MissingFileError,
+    UnknownSplitError,
+    UsageError,
+)
+from epalm.evaluate.decoding_overrides import (
+    Protocol,
+    Way,
+    describe,
+    frequent_answers,
+    read_answers,
+)
+from epalm.evaluate.eval_preparation import Request
+from epalm.evaluate.run_evaluation import evaluate
+from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation
+from epalm.model.model_settings import Decoding
+from epalm.tasks.types import Example, Task
+from tests.evaluate.helpers import TinyRun, make_run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return make_run(tmp_path_factory.mktemp("protocol"))
+
+
+def taught(*answers: str, weights: tuple[float, ...] = ()) -> Example:
+    return Example("k", "q", "what", answers, answers, weights)
+
+
+def some_task(*examples: Example) -> Task:
+    return Task(
+        "t", "qa", "exact", ("train", "val"), lambda split, _: [*examples][: split == "train" and 9]
+    )
+
+
+def settled(own: Decoding, **changes: object) -> Way:
+    asked = Protocol(**changes)  # type: ignore[arg-type]
+    return asked.settle(own, some_task(), root=Path(), taught="train")
+
+
+@pytest.mark.parametrize(
+    ("own", "changes", "wanted", "suffix"),
+    [
+        (Decoding(5, 3), {}, Decoding(5, 3), ""),
+        (Decoding(5, 3), {"num_beams": 3}, Decoding(5, 3), ""),
+        (Decoding(5, 3), {"num_beams": 1, "max_new_tokens": 9}, Decoding(9), "-beams1-new9"),
+        (Decoding(5, 3), {"do_sample": True}, Decoding(5, do_sample=True), "-sample-beams1"),
+        (
+            Decoding(5),
+            {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "seed": 2},
+            Decoding(5, do_sample=True, temperature=0.7, top_p=0.9, seed=2),
+            "-sample-t0.7-p0.9-seed2",
+        ),
+        (
+            Decoding(5, do_sample=True, temperature=0.7),
+            {"do_sample": False},
+            Decoding(5),
+            "-greedy-t1",
+        ),
+    ],
+)
+def test_a_protocol_changes_the_runs_decoding_and_names_what_differs(
+    own: Decoding, changes: dict[str, object], wanted: Decoding, suffix: str
+) -> None:
+    way = settled(own, **changes)
+    assert (way.decoding, way.suffix, way.answers) == (wanted, suffix, ())
+    assert way.words == describe(wanted)
+
+
+def test_a_decoding_is_described_in_words() -> None:
+    assert describe(Decoding(5)) == "greedy, at most 5 new tokens"
+    assert describe(Decoding(5, 3)) == "3 beams, at most 5 new tokens"
+    sampling = Decoding(5, do_sample=True, temperature=0.5, seed=4)
+    words = "sampling (temperature 0.5, top-p 1, seed 4), at most 5 new tokens"
+    assert describe(sampling) == words
+
+
+def test_the_most_frequent_answers_are_those_that_training_draws_most_often() -> None:
+    examples = [
+        taught("red", "blue", weights=(3.0, 1.0)),
+        taught("green"),
+        taught("blue"),
+        taught("red", "two"),
+        taught("never", weights=(0.0,)),
+    ]
+    assert frequent_answers(examples, 3) == ["blue", "red", "green"]
+    assert frequent_answers(examples, 9) == ["blue", "red", "green", "two"]
+    with pytest.raises(DataError, match="no answers to rank"):
+        frequent_answers(examples[-1:], 3)
+
+
+def test_a_file_of_answers_has_one_on_each_line(tmp_path: Path) -> None:
+    file = tmp_path / "answers.txt"
+    file.write_text(" red lamp \n\ntwo\n")
+    assert read_answers(file) == ["red lamp", "two"]
+    file.write_text("\n")
+    with pytest.raises(MalformedFileError, match="holds no answer"):
+        read_answers(file)
+    file.write_bytes("café".encode("latin-1"))
+    with pytest.raises(MalformedFileError, match="is not UTF-8"):
+        read_answers(file)
+    with pytest.raises(MissingFileError, match="top-N"):
+        read_answers(tmp_path / "absent.txt")
+
+
+def test_lists_have_folders_of_their_own_by_their_contents(tmp_path: Path) -> None:
+    suffixes = set()
+    for folder, text in (("a", "red\n"), ("b", "blue\n")):
+        file = tmp_path / folder / "colours.txt"
+        file.parent.mkdir()
+        file.write_text(text)
+        suffixes.add(settled(Decoding(), answers=str(file)).suffix)
+    assert len(suffixes) == 2
+    assert all(suffix.startswith("-answers-colours-") for suffix in suffixes)
+    task = some_task(taught("red"), taught("two"))
+    way = Protocol(answers="top-1").settle(Decoding(), task, root=Path(), taught="train")
+    assert (way.answers, way.suffix) == (("red",), "-top1")
+
+
+def test_a_list_of_a_split_that_there_is_not_is_refused() -> None:
+    top, task = Protocol(answers="top-5"), some_task(taught("red"))
+    with pytest.raises(
+        UnknownSplitError, match=r"no t learn, .*top-5 would rank: give a text file"
+    ):
+        top.settle(Decoding(), task, root=Path(), taught="learn")
+
+
+def test_seeds_that_differ_have_folders_that_differ() -> None:
+    suffixes = [settled(Decoding(), do_sample=True, seed=10**7 + row).suffix for row in range(2)]
+    assert suffixes == ["-sample-seed10000000", "-sample-seed10000001"]
+
+
+def test_a_closed_list_goes_with_no_setting_of_generation() -> None:
+    with pytest.raises(UsageError, match="ranks a closed list"):
+        settled(Decoding(), answers="top-3", num_beams=3)
+
+
+def test_an_evaluation_with_other_beams_says_so_and_leaves_the_runs_own(tiny: TinyRun) -> None:
+    own = evaluate(Request(tiny.folder, "val", quiet=True))
+    other = evaluate(
+        Request(tiny.folder, "val", quiet=True, protocol=Protocol(num_beams=2, max_new_tokens=2))
+    )
+    assert (own.folder.name, other.folder.name) == ("val", "val-beams2-new2")
+    for finished, words in (
+        (own, "greedy, at most 3 new tokens"),
+        (other, "2 beams, at most 2 new tokens"),
+    ):
+        scores = json.loads((finished.folder / SCORES_FILE).read_text())
+        assert scores["settings"]["decoding"] == words
+    longest = max(len(one.prediction.split()) for one in other.evaluation.answered)
+    assert longest <= 2 < max(len(one.prediction.split()) for one in own.evaluation.answered)
+
+
+def said(evaluation: Evaluation) -> list[str]:
+    return [one.prediction for one in evaluation.answered]
+
+
+def test_a_sampled_evaluation_is_the_same_again_and_in_other_batches(tiny: TinyRun) -> None:
+    protocol = Protocol(do_sample=True, seed=1)
+    first, again = (
+        evaluate(Request(tiny.folder, "val", quiet=True, batch_size=size, protocol=protocol))
+        for size in (64, 2)
+    )
+    assert said(first.evaluation) == said(again.evaluation)
+    other = replace(protocol, seed=2)
+    drawn = evaluate(Request(tiny.folder, "val", quiet=True, protocol=other))
+    assert said(drawn.evaluation) != said(first.evaluation)
+    assert (first.folder.name, drawn.folder.name) == ("val-sample-seed1", "val-sample-seed2")
+
+
+def test_a_closed_list_gives_its_answers_only(tiny: TinyRun, tmp_path: Path) -> None:
+    file = tmp_path / "answers.txt"
+    file.write_text("lamp\nred cup\ntwo\n")
+    finished = evaluate(
+        Request(tiny.folder, "val", quiet=True, protocol=Protocol(answers=str(file)))
+    )
+    answered = finished.evaluation.answered
+    assert {one.prediction for one in answered} <= {"lamp", "red cup", "two"}
+    assert len(answered) == 5
+    assert "3 answers of answers.txt" in finished.evaluation.settings["decoding"]
+    top = evaluate(Request(tiny.folder, "val", quiet=True, protocol=Protocol(answers="top-1000")))
+    assert {one.prediction for one in top.evaluation.answered} == {"lamp"}
+    assert top.evaluation.headline == "exact_match"
+    assert top.folder.name == "val-top1000"

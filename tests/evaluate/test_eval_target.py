@@ -1,0 +1,292 @@
+"""A run asked about another task and other media than it learnt from."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from epalm.cache.create_store import create_store
+from epalm.cache.spec import StoreSpec
+from epalm.errors import CacheMismatchError, MalformedFileError, UsageError
+from epalm.evaluate.decoding_overrides import Protocol
+from epalm.evaluate.eval_preparation import Request
+from epalm.evaluate.eval_target import (
+    about,
+    asked_task,
+    check_store,
+    find_media,
+    taught_split,
+    transfer,
+)
+from epalm.evaluate.run_evaluation import evaluate
+from epalm.model.checkpoints.run_record import RunRecord
+from epalm.tasks.task_registry import load_task
+from tests.evaluate.helpers import TinyRun, evaluation, make_run, store_spec
+
+CLIPS = ("b.gif", "a.gif")
+
+OF_CLIPS = {"media": "video", "frames": "8", "frame_choice": "middle", "decode": "upright"}
+
+
+def clip_spec(**changes: str) -> StoreSpec:
+    spec = store_spec()
+    fingerprint = spec.fingerprint | OF_CLIPS | changes
+    tasks = ("msvd-qa",)
+    return replace(spec, dataset="msvd", fingerprint=fingerprint, count=len(CLIPS), tasks=tasks)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def msvd(tmp_path: Path) -> Path:
+    """Two clips, a question about each, and a store; returns the store's path."""
+    (tmp_path / "annotation").mkdir()
+    (tmp_path / "videos" / "all").mkdir(parents=True)
+    for name in CLIPS:
+        Image.new("RGB", (32, 24), "red").save(tmp_path / "videos" / "all" / name)
+    questions = [
+        {"video": name, "question": "what is on", "question_id": row, "label": {"lamp": 1.0}}
+        for row, name in enumerate(CLIPS)
+    ]
+    (tmp_path / "annotation" / "msvd_vqa_test.json").write_text(json.dumps(questions))
+    spec = replace(clip_spec(), data_root=str(tmp_path))
+    sink = create_store(tmp_path / "msvd.zarr", spec, list(CLIPS))
+    sink.write(0, np.ones(sink.spec.shape, np.float16), {})
+    sink.finish()
+    return tmp_path / "msvd.zarr"
+
+
+def test_a_run_that_learnt_from_photos_answers_questions_about_clips(
+    tiny: TinyRun, msvd: Path
+) -> None:
+    asked = Request(tiny.folder, "test", task="msvd-qa", features=str(msvd), quiet=True)
+    finished = evaluate(asked)
+    assert finished.folder == tiny.folder / "eval" / "msvd-qa-test"
+    found = finished.evaluation
+    assert (found.task, found.headline) == ("msvd-qa", "accuracy")
+    assert [one.key for one in found.answered] == list(CLIPS)
+    assert all(one.prediction for one in found.answered)
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/gif') == len(CLIPS)
+    assert "<h1>tiny asked about msvd-qa, test</h1>" in page
+    assert "<li>learnt from <b>data</b></li>" in page
+    assert "<li>asked about <b>msvd-qa</b></li>" in page
+    assert found.settings["trained on"] == f"data, task manifest, features {tiny.store}"
+    assert found.settings["evaluated on"] == f"msvd, task msvd-qa, features {msvd}"
+
+
+def test_data_are_told_apart_by_task_else_by_name(tiny: TinyRun) -> None:
+    record, found = RunRecord.load(tiny.folder), evaluation()
+    clips = replace(found, fingerprint=clip_spec().comparable())
+    assert transfer(record, found) is None
+    assert transfer(record, clips) == ("data", "msvd")
+    assert transfer(record, replace(clips, task="msvd-qa")) == ("data", "msvd-qa")
+
+
+def test_stores_of_one_manifest_have_folders_of_their_own(tiny: TinyRun, tmp_path: Path) -> None:
+    other = make_run(tmp_path)
+    folders = []
+    for name in ("data_tinyvit.zarr", "cut.zarr", "short.zarr"):
+        shutil.copytree(other.store, tmp_path / name)
+        asked = Request(tiny.folder, "val", task="manifest", features=str(tmp_path / name))
+        folders.append(evaluate(replace(asked, data_root=other.data, limit=1, quiet=True)).folder)
+    names = [folder.name for folder in folders]
+    assert names == ["data-val-first1", "data-cut-val-first1", "data-short-val-first1"]
+
+
+def test_the_answers_to_rank_are_those_of_the_split_that_the_run_learnt_from(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path)
+    lines = [
+        {"id": str(row), "media": "a.png", "prompt": "what is on", "answers": [answer]}
+        for row, answer in enumerate(("cup", "red", "cup"))
+    ]
+    (run.data / "learn.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = run.folder / "recipe.toml"
+    recipe.write_text('train_split = "learn"\ntrain_examples = 1\n')
+    asked = Request(run.folder, "val", limit=2, quiet=True, protocol=Protocol(answers="top-9"))
+    found = evaluate(asked).evaluation
+    assert {one.prediction for one in found.answered} <= {"cup", "red"}
+    words = "the most probable of the 2 most frequent answers of manifest learn"
+    assert found.settings["decoding"] == words
+    record, task = RunRecord.load(run.folder), load_task("manifest", run.data)
+    assert taught_split(run.folder, record, load_task("vqa2", run.data)) == "karpathy_train"
+    recipe.write_text('train_split = ""\n')
+    assert taught_split(run.folder, record, task) == "train"
+    recipe.write_text("= =")
+    with pytest.raises(MalformedFileError, match=r"recipe\.toml is no recipe"):
+        taught_split(run.folder, record, task)
+
+
+def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: Path) -> None:
+    asked = Request(tiny.folder, "test", task="msvd-qa", features=str(msvd), limit=1, quiet=True)
+    folder = evaluate(asked).folder
+    moved = shutil.copytree(msvd, msvd.parent / "moved" / "msvd.zarr")
+    assert evaluate(replace(asked, features=str(moved))).folder == folder
+    sink = create_store(
+        msvd.parent / "sparse" / "msvd.zarr",
+        replace(clip_spec(frames="4"), data_root=str(msvd.parent)),
+        list(CLIPS),
+    )
+    sink.write(0, np.ones(sink.spec.shape, np.float16), {})
+    sink.finish()
+    before = (folder / "scores.json").read_bytes()
+    with pytest.raises(UsageError, match=r"msvd-qa-test-first1 holds .* another store, .*moved"):
+        evaluate(replace(asked, features=str(msvd.parent / "sparse" / "msvd.zarr")))
+    assert (folder / "scores.json").read_bytes() == before
+
+
+def test_the_runs_own_vectors_keep_the_splits_name_wherever_they_lie(tiny: TinyRun) -> None:
+    record, task = RunRecord.load(tiny.folder), load_task("manifest", tiny.data)
+    assert about("", task, record, store_spec(), record.features) == ""
+    assert about("", task, record, store_spec(), "https://host/copy.zarr/") == ""
+    assert about("", task, record, clip_spec(), "cache/msvd_8.zarr") == "msvd_8"
+
+
+@pytest.mark.parametrize(
+    ("features", "name"),
+    [
+        ("cache/coco-test2015_tinyvit.zarr", ""),
+        ("s3://bucket/coco-test2015.zarr", ""),
+        ("cache/half.zarr", "half"),
+    ],
+)
+def test_a_folder_is_called_the_same_whether_the_runs_own_task_is_named_or_not(
+    tiny: TinyRun, features: str, name: str
+) -> None:
+    record = RunRecord.load(tiny.folder)
+    record = replace(record, task="vqa2", store=record.store | {"dataset": "coco"})
+    photos, task = replace(store_spec(), dataset="coco-test2015"), load_task("vqa2", tiny.data)
+    for named in ("", "vqa2"):
+        assert about(named, task, record, photos, features) == name
+    assert about("okvqa", load_task("okvqa"), record, photos, "cache/half.zarr") == "okvqa-half"
+    sparse = replace(clip_spec(), dataset="coco")
+    assert about("vqa2", task, record, sparse, "cache/coco_tinyvit.zarr") == "coco_tinyvit"
+
+
+@pytest.mark.parametrize(("tasks", "told"), [(("manifest",), True), (("msvd-qa",), False)])
+def test_a_name_that_is_no_task_is_told_how_a_manifest_is_named(
+    tiny: TinyRun, *, tasks: tuple[str, ...], told: bool
+) -> None:
+    record, spec = RunRecord.load(tiny.folder), replace(store_spec(), tasks=tasks)
+    with pytest.raises(UsageError, match="'my-birds' is no task") as caught:
+        asked_task("my-birds", record, spec, tiny.data)
+    assert str(caught.value).endswith("are --task manifest") == told
+
+
+def test_what_was_not_compared_is_said(tiny: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        check_store(RunRecord.load(tiny.folder), clip_spec(), "clips.zarr")
+    (line,) = caplog.messages
+    assert "not compared: " in line
+    assert "fingerprint.frames is 8, in training absent" in line
+
+
+@pytest.mark.parametrize("field", ["weights", "preprocessing"])
+def test_other_media_do_not_excuse_another_encoder(tiny: TinyRun, field: str) -> None:
+    with pytest.raises(CacheMismatchError, match=f"fingerprint.{field} is other, in training"):
+        check_store(RunRecord.load(tiny.folder), clip_spec(**{field: "other"}), "clips.zarr")
+
+
+def test_a_run_that_answers_is_not_asked_for_captions(tiny: TinyRun, msvd: Path) -> None:
+    asked = Request(tiny.folder, "test", task="msrvtt-caption", features=str(msvd))
+    with pytest.raises(UsageError, match="tiny learnt to answer questions, msrvtt-caption asks"):
+        evaluate(asked)
+
+
+def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyRun) -> None:
+    record = RunRecord.load(tiny.folder)
+    other = replace(
+        store_spec(), width=9, fingerprint={"weights": "87654321", "preprocessing": "native"}
+    )
+    with pytest.raises(CacheMismatchError) as caught:
+        check_store(record, other, "other.zarr")
+    assert "fingerprint.weights is 87654321, in training 12345678" in str(caught.value)
+    assert "width is 9, in training 8" in str(caught.value)
+    assert "preprocessing" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"encoder": "vit-l16"}, "encoder is vit-l16, in training tiny-vit"),
+        ({"layers": (1, 2)}, r"layers is \(1, 2\), in training \(0, 1\)"),
+        ({"width": 9}, "width is 9, in training 8"),
+        ({"dtype": "float32"}, "dtype is float32, in training float16"),
+        (
+            {"fingerprint": {"weights": "8765", "preprocessing": "native"}},
+            "fingerprint.weights is 8765, in training 12345678",
+        ),
+        (
+            {"fingerprint": {"weights": "12345678", "preprocessing": "official"}},
+            "fingerprint.preprocessing is official, in training native",
+        ),
+        (
+            {"fingerprint": {"weights": "12345678"}},
+            "fingerprint.preprocessing is absent, in training native",
+        ),
+        (
+            {"fingerprint": store_spec().fingerprint | {"frames": "8"}},
+            "fingerprint.frames is 8, in training absent",
+        ),
+    ],
+)
+def test_each_field_that_decides_a_vector_is_compared(
+    tiny: TinyRun, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CacheMismatchError, match=words) as caught:
+        check_store(RunRecord.load(tiny.folder), replace(store_spec(), **change), "o.zarr")
+    assert caught.value.exit_code == 4
+
+
+def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) -> None:
+    seeded = store_spec().fingerprint | {"views.seed": "3"}
+    check_store(
+        RunRecord.load(tiny.folder),
+        replace(store_spec(), views=4, fingerprint=seeded),
+        "augmented.zarr",
+    )
+
+
+def test_a_store_over_other_media_is_accepted(tiny: TinyRun) -> None:
+    record = RunRecord.load(tiny.folder)
+    check_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), "gqa.zarr")
+
+
+def test_the_media_of_a_single_file_are_found_where_its_folder_has_moved(tmp_path: Path) -> None:
+    data = make_run(tmp_path).data
+    (data / "train.jsonl").unlink()
+    data.joinpath("val.jsonl").rename(data / "desk.jsonl")
+    then = replace(store_spec(), media="/then/data/desk.jsonl")
+    assert set(find_media(then, data)) == {"a.png", "b.png", "c.png", "d.png"}
+
+
+def test_media_that_cannot_be_found_are_named_as_extraction_named_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert find_media(replace(store_spec(), media="/then/data/desk.jsonl"), tmp_path) == {}
+    (line,) = caplog.messages
+    assert line.endswith("there is no folder and no file /then/data/desk.jsonl")
+
+
+def test_media_outside_the_data_are_shown_only_if_that_is_allowed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "val.jsonl").write_text('{"id": "1", "media": "../private.png"}')
+    spec = replace(store_spec(), media=str(folder))
+    assert find_media(spec, folder) == {}
+    assert "private.png" in caplog.text
+    assert "--allow-outside" in caplog.text
+    assert set(find_media(spec, folder, allow_outside=True)) == {"../private.png"}

@@ -1,0 +1,274 @@
+"""From a run's folder to an evaluation, on a tiny run."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from epalm.cache.readers.open_reader import open_store
+from epalm.errors import DataError, MissingFileError, UnknownSplitError, UsageError
+from epalm.evaluate import run_evaluation
+from epalm.evaluate.eval_preparation import Request, find_run, prepare
+from epalm.evaluate.report.report_files import evaluated
+from epalm.evaluate.run_evaluation import Finished, evaluate
+from epalm.evaluate.scores.eval_results import read_evaluation
+from epalm.evaluate.scores.submission import write_submission
+from epalm.metrics import exact_match
+from epalm.metrics.metric_registry import load_metric
+from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.engine.model_batch import collate_prompts
+from epalm.model.generation.decode import generate
+from epalm.model.model_settings import Decoding
+from epalm.tasks.task_registry import load_task
+from epalm.tasks.types import Prediction
+from tests.cache.helpers import describe_media
+from tests.evaluate.helpers import BROKEN, TinyRun, make_run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    return make_run(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: TinyRun) -> Finished:
+    return evaluate(Request(tiny.folder, "val", batch_size=3, quiet=True))
+
+
+class Witness:
+    """Answers one question at a time, without any of the evaluation's code."""
+
+    def __init__(self, run: TinyRun) -> None:
+        self.run = load_run(run.folder)
+        self.source = open_store(run.store)
+
+    def says(self, prompt: str, key: str, decoding: Decoding | None = None) -> str:
+        tokens = torch.from_numpy(self.source.read([key]))
+        record = self.run.record
+        ids, mask = collate_prompts(self.run.tokenizer, record.model.text_template(), [prompt])
+        new = generate(self.run.model, tokens, ids, mask, decoding or record.decoding)
+        text: str = self.run.tokenizer.decode(new[0], skip_special_tokens=True)
+        return text.strip()
+
+
+@pytest.fixture(scope="module")
+def witness(tiny: TinyRun) -> Witness:
+    return Witness(tiny)
+
+
+def test_batched_predictions_are_what_single_questions_give(
+    finished: Finished, witness: Witness
+) -> None:
+    found = finished.evaluation
+    assert [one.id for one in found.answered] == ["q1", "q2", "q3", "q5", "q6"]
+    for one in found.answered:
+        assert one.prediction == witness.says(one.prompt, one.key)
+    assert len({one.prediction for one in found.answered}) > 1
+
+
+def test_the_files_hold_the_evaluation_and_a_report(tiny: TinyRun, finished: Finished) -> None:
+    assert finished.folder == tiny.folder / "eval" / "val"
+    assert read_evaluation(finished.folder) == finished.evaluation
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert "tiny, val" in page
+    assert page.count("data:image/png;base64,") == 5
+    assert page.count("<svg") == 3
+    assert sorted(file.name for file in finished.folder.glob("*.png")) == [
+        "report-calibration.png",
+        "report-loss.png",
+        "report-validation.png",
+    ]
+
+
+def test_what_an_evaluation_took_and_read_is_noted(tiny: TinyRun, finished: Finished) -> None:
+    found = finished.evaluation
+    assert (found.features, found.data_root) == (str(tiny.store), str(tiny.data))
+    assert found.device == "cpu"
+    assert found.seconds > 0
+    assert 10_000_000 < found.memory < 100_000_000_000
+    assert all(one.log_probability is not None for one in found.answered)
+
+
+def test_a_medium_that_could_not_be_encoded_is_left_out_and_listed(finished: Finished) -> None:
+    assert finished.evaluation.skipped == ("q4",)
+    assert BROKEN not in {one.key for one in finished.evaluation.answered}
+
+
+def test_the_scores_are_the_metrics_with_intervals_and_groups(
+    tiny: TinyRun, finished: Finished
+) -> None:
+    found = finished.evaluation
+    examples = [
+        example
+        for example in load_task("manifest", tiny.data).examples("val", tiny.data)
+        if example.question_id not in found.skipped
+    ]
+    predictions = [Prediction(one.id, one.key, one.prediction) for one in found.answered]
+    scores = load_metric("exact")(predictions, examples)
+    assert {name: score.value for name, score in found.scores.items()} == scores.values
+    intervals = {name: (one.low, one.high) for name, one in found.scores.items()}
+    assert intervals == {name: (None, None) for name in scores.values}  # all five are wrong
+    assert {group.name: group.count for group in found.breakdowns["question type"]} == {
+        "what": 3,
+        "how many": 1,
+    }
+
+
+def test_the_blind_control_answers_from_another_medium_of_the_split(
+    tiny: TinyRun, finished: Finished, witness: Witness
+) -> None:
+    true = finished.evaluation.answered
+    control = evaluate(Request(tiny.folder, "val", blind=True, quiet=True))
+    blind = control.evaluation.answered
+    assert control.folder == tiny.folder / "eval" / "val-blind"
+    assert control.evaluation.blind
+    for one in blind:
+        others = {other.key for other in blind} - {one.key}
+        assert one.prediction in {witness.says(one.prompt, key) for key in others}
+    assert [one.prediction for one in blind] != [one.prediction for one in true]
+
+
+def test_a_run_that_was_trained_blind_is_evaluated_blind(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    replace(RunRecord.load(run.folder), blind=True).save(run.folder)
+    finished = evaluate(Request(run.folder, "val", quiet=True))
+    assert finished.evaluation.blind
+    assert finished.folder.name == "val-blind"
+
+
+def test_a_limited_evaluation_has_a_folder_of_its_own(tiny: TinyRun) -> None:
+    finished = evaluate(Request(tiny.folder, "val", limit=2, quiet=True))
+    assert finished.folder.name == "val-first2"
+    assert [one.id for one in finished.evaluation.answered] == ["q1", "q2"]
+    assert finished.evaluation.split_size == 6
+    with pytest.raises(DataError, match="the first 2 of 6 questions"):
+        write_submission(finished.folder, "gqa", finished.folder / "answers.json")
+
+
+def test_an_unknown_split_is_refused_before_a_model_is_loaded(
+    tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_evaluation, "load_run", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(UnknownSplitError, match=r"no split 'karpathy_test'.*train, val"):
+        evaluate(Request(tiny.folder, "karpathy_test"))
+
+
+def test_a_question_without_answers_among_others_is_refused_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    monkeypatch.setattr(run_evaluation, "load_run", lambda *_: pytest.fail("a model was loaded"))
+    line = {"id": "q8", "media": "a.png", "prompt": "what", "answers": ["lamp"]}
+    bare = line | {"id": "q9", "answers": []}
+    (run.data / "test.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(bare)}\n")
+    with pytest.raises(DataError, match="q9 has no reference"):
+        evaluate(Request(run.folder, "test"))
+
+
+def test_a_split_without_answers_is_predicted_and_ready_for_a_server(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    names = {"q1": "11", "q2": "12"}
+    lines = [json.loads(line) for line in (run.data / "val.jsonl").read_text().splitlines()]
+    bare = [
+        {"id": names[line["id"]], "media": line["media"], "prompt": line["prompt"]}
+        for line in lines
+        if line["id"] in names
+    ]
+    (run.data / "server.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))
+    done = evaluate(Request(run.folder, "server", quiet=True))
+    scored = evaluate(Request(run.folder, "val", quiet=True)).evaluation
+    assert done.evaluation.scores == {}
+    assert {path.name for path in done.folder.iterdir()} == {"predictions.jsonl", "unscored.json"}
+    assert read_evaluation(done.folder) == done.evaluation
+    said = {one.id: one.prediction for one in scored.answered}
+    write_submission(done.folder, "vqa", tmp_path / "vqa.json")
+    assert json.loads((tmp_path / "vqa.json").read_text()) == [
+        {"question_id": int(new), "answer": said[old]} for old, new in names.items()
+    ]
+    assert [folder.name for folder in evaluated(run.folder)] == ["val"]
+
+
+def test_predictions_are_on_the_disk_before_they_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path)
+    first = evaluate(Request(run.folder, "val", quiet=True))
+    said = (first.folder / "predictions.jsonl").read_text()
+    (first.folder / "predictions.jsonl").unlink()
+    monkeypatch.setattr(exact_match, "equals_any", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(Request(run.folder, "val", quiet=True))
+    text = (first.folder / "predictions.jsonl").read_text(encoding="utf-8")
+    found = [json.loads(line) for line in text.splitlines()]
+    wanted = [json.loads(line) | {"scores": {}} for line in said.splitlines()]
+    assert found == wanted
+    assert not (first.folder / "scores.json").exists()
+
+
+@pytest.mark.parametrize("reader", ["mapped", "pread"])
+def test_every_reader_leads_to_the_same_answers(
+    tiny: TinyRun, finished: Finished, reader: str
+) -> None:
+    again = evaluate(Request(tiny.folder, "val", batch_size=3, reader=reader, quiet=True))
+    assert again.evaluation.answered == finished.evaluation.answered
+
+
+def test_an_unknown_reader_is_named(tiny: TinyRun) -> None:
+    with pytest.raises(UsageError, match="reader 'gpu' is unknown; known are auto, ram"):
+        evaluate(Request(tiny.folder, "val", reader="gpu", quiet=True))
+
+
+def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for picture in run.data.glob("*.png"):
+        picture.unlink()
+    finished = evaluate(Request(run.folder, "val", quiet=True))
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert len(finished.evaluation.answered) == 5
+    assert "data:image" not in page
+
+
+def test_the_newest_run_that_has_learnt_is_taken_unless_one_is_named(tmp_path: Path) -> None:
+    for age, name in enumerate(("refused", "newest", "older", "oldest")):
+        record = tmp_path / name / "run.json"
+        record.parent.mkdir()
+        record.write_text("{}")
+        os.utime(record, (1_000_000 - age, 1_000_000 - age))
+        if name != "refused":
+            (record.parent / "adapter.safetensors").touch()
+    assert find_run(tmp_path).name == "newest"
+    assert find_run(tmp_path, "older") == tmp_path / "older"
+    assert find_run(tmp_path, str(tmp_path / "oldest")) == tmp_path / "oldest"
+
+
+def test_no_run_and_an_unknown_run_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"there is no run in .* train one with"):
+        find_run(tmp_path)
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused" / "run.json").write_text("{}")
+    with pytest.raises(MissingFileError, match="no run among 1 that has finished an epoch"):
+        find_run(tmp_path)
+    with pytest.raises(MissingFileError, match=r"neither x nor .*holds a run\.json"):
+        find_run(tmp_path, "x")
+
+
+def test_a_photo_that_changed_since_it_was_encoded_is_named_in_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tmp_path)
+    describe_media(run.store, run.data)
+    prepare(Request(run.folder, "val", quiet=True))
+    assert "changed" not in caplog.text
+    os.utime(run.data / "a.png", ns=(0, 5))
+    prepare(Request(run.folder, "val", quiet=True))
+    assert "1 of 3 media files checked changed" in caplog.text
+    assert "(a.png)" in caplog.text
+    caplog.clear()
+    for photo in run.data.glob("*.png"):
+        photo.unlink()
+    prepare(Request(run.folder, "val", quiet=True))
+    assert "changed" not in caplog.text

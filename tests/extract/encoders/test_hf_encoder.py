@@ -1,0 +1,288 @@
+"""Models from Hugging Face: which serve, what is said of those that do not, their own constants."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import (
+    ASTFeatureExtractor,
+    BeitConfig,
+    BeitModel,
+    BertConfig,
+    BertModel,
+    CLIPImageProcessor,
+    PreTrainedModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    SwinConfig,
+    SwinModel,
+    TimesformerConfig,
+    TimesformerModel,
+    ViTConfig,
+    ViTMAEConfig,
+    ViTMAEModel,
+    ViTModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+)
+
+from epalm.errors import MissingFileError, ModelError, UsageError
+from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_tokens, make_encoder
+from epalm.extract.encoders.processor_config import native_audio, native_images
+from epalm.extract.transforms.image_transform import preset_for
+from epalm.tasks.types import MediaItem
+from tests.extract.helpers import noise
+from tests.extract.tiny_encoders import PICTURES, SIDE, SIZES, make_tiny, save
+
+SOUNDS = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (5, 4)}
+
+DECODER = {"decoder_hidden_size": 32, "decoder_num_attention_heads": 4}
+
+
+def swin() -> PreTrainedModel:
+    sizes = {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 1], "window_size": 4}
+    return SwinModel(SwinConfig(image_size=32, patch_size=4, **sizes))
+
+
+def wav2vec2() -> PreTrainedModel:
+    return Wav2Vec2Model(Wav2Vec2Config(**SIZES, **SOUNDS, num_feat_extract_layers=2))
+
+
+UNFIT: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
+    "swin": (swin, "has no class token"),
+    "siglip": (
+        lambda: SiglipVisionModel(SiglipVisionConfig(**PICTURES)),
+        "has no class token.*choose another --encoder, for example a ViT",
+    ),
+    "beit": (lambda: BeitModel(BeitConfig(**PICTURES)), "has no final norm that makes its"),
+    "vitmae": (
+        lambda: ViTMAEModel(ViTMAEConfig(**PICTURES | {"patch_size": 4}, **DECODER)),
+        "gives other tokens at each run",
+    ),
+    "wav2vec2": (wav2vec2, "is a wav2vec2, which takes no square pictures"),
+    "bert": (lambda: BertModel(BertConfig(**SIZES, vocab_size=9)), "is a bert, which takes no"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_a_model_without_cls_in_every_block_is_refused_with_the_reason(
+    kind: str, tmp_path: Path
+) -> None:
+    make, reason = UNFIT[kind]
+    save(make(), tmp_path)
+    with pytest.raises(ModelError, match=reason):
+        make_encoder(f"hf:{tmp_path}")
+
+
+def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    save(ViTModel(ViTConfig(**PICTURES)), tmp_path)
+    with pytest.raises(ModelError, match="holds a vit, timesformer-b wants a timesformer"):
+        make_encoder("timesformer-b", EncoderSettings(weights=tmp_path))
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_with_chance(
+    tmp_path: Path,
+) -> None:
+    save(TimesformerModel(TimesformerConfig(**PICTURES)), tmp_path)
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    del state["encoder.layer.3.temporal_dense.weight"]
+    save_file(state, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks weights.*layer\.3\.temporal_dense"):
+        make_encoder("timesformer-b", EncoderSettings(weights=tmp_path))
+
+
+def test_a_weight_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> None:
+    save(TimesformerModel(TimesformerConfig(**PICTURES)), tmp_path)
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    name = "encoder.layer.3.temporal_dense.bias"
+    width = len(state[name])
+    save_file(state | {name: torch.zeros(width + 1)}, file, metadata={"format": "pt"})
+    shapes = re.escape(f"{name} has the shape ({width + 1},), wanted ({width},): get")
+    with pytest.raises(ModelError, match=shapes):
+        make_encoder("timesformer-b", EncoderSettings(weights=tmp_path))
+
+
+def test_weights_that_are_not_there_are_named_with_what_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"no such folder; ast wants a folder with config"):
+        make_encoder("ast", EncoderSettings(weights=tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="neither a folder made by save_pretrained"):
+        make_encoder(f"hf:{tmp_path / 'empty'}")
+    with pytest.raises(UsageError, match="hf: wants an id on the hub or a folder"):
+        make_encoder("hf:")
+    with pytest.raises(UsageError, match="names its weights: leave out --weights"):
+        make_encoder("hf:a/b", EncoderSettings(weights=tmp_path))
+
+
+def test_settings_of_clips_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    video = make_tiny("timesformer-b", tmp_path / "v").settings.weights
+    audio = make_tiny("ast", tmp_path / "a").settings.weights
+    with pytest.raises(UsageError, match="encodes clips whole: leave out --frames-pool"):
+        make_encoder("timesformer-b", EncoderSettings(weights=video, frames_pool="mean"))
+    with pytest.raises(UsageError, match="--frames and --frames-pool are for the pictures"):
+        make_encoder("timesformer-b", EncoderSettings(weights=video, media="image", frames=4))
+    with pytest.raises(UsageError, match="--frames and --frames-pool are for the pictures"):
+        make_encoder("ast", EncoderSettings(weights=audio, frames=4))
+
+
+def test_sixteen_frames_differ_from_a_model_that_thinks_there_are_eight(tmp_path: Path) -> None:
+    """The silent trap: blocks that take T from the configuration run over any number of frames."""
+    tiny = make_tiny("timesformer-b", tmp_path)
+    encoder = make_encoder(
+        "timesformer-b", EncoderSettings(weights=tmp_path, frames=16, media="video")
+    )
+    clips = torch.randint(0, 256, (2, 16, 3, SIDE, SIDE), dtype=torch.uint8)
+    with torch.inference_mode():
+        right = last_cls_tokens(encoder.blocks(clips), encoder.norm)[:, -1]
+        assert tiny.stock.config.num_frames == 8
+        trapped = tiny.stock(tiny.arguments(clips)).last_hidden_state[:, 0]
+        tiny.stock.config.num_frames = 16
+        stock = tiny.stock(tiny.arguments(clips)).last_hidden_state[:, 0]
+    torch.testing.assert_close(right, stock, rtol=0, atol=1e-5)
+    assert (trapped - stock).abs().max() > 1e-2
+
+
+def test_native_preprocessing_of_photos_equals_the_models_own_processor(tmp_path: Path) -> None:
+    make_tiny("clip-vit-l14", tmp_path)
+    size, crop = {"shortest_edge": 40}, {"height": SIDE, "width": SIDE}
+    own = CLIPImageProcessor(size=size, crop_size=crop, image_mean=[0.4] * 3, image_std=[0.3] * 3)
+    own.save_pretrained(tmp_path)
+    settings = EncoderSettings(weights=tmp_path, preprocessing="native")
+    encoder = make_encoder("clip-vit-l14", settings)
+    photo = Image.fromarray(noise(96, 80))
+    photo.save(tmp_path / "a.png")
+    found = torch.as_tensor(encoder.load(MediaItem("a", tmp_path, "a.png"), 0))
+    expected = own(photo, return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close((found / 255 - 0.4) / 0.3, expected, rtol=0, atol=0.02)
+    assert encoder.fingerprint()["preprocessing.mean"] == "(0.4, 0.4, 0.4)"
+
+
+def test_native_preprocessing_of_recordings_takes_the_folders_constants(tmp_path: Path) -> None:
+    make_tiny("ast", tmp_path)
+    ASTFeatureExtractor(mean=-3.0, std=2.0).save_pretrained(tmp_path)
+    settings = EncoderSettings(weights=tmp_path, preprocessing="native")
+    constants = make_encoder("ast", settings).fingerprint()
+    assert (constants["preprocessing.mean"], constants["preprocessing.std"]) == ("-3.0", "2.0")
+    assert constants["preprocessing.channels"] == "mean"
+
+
+def test_native_preprocessing_without_its_file_names_the_way_out(tmp_path: Path) -> None:
+    make_tiny("ast", tmp_path)
+    with pytest.raises(ModelError, match=r"no preprocessor_config\.json.*--preprocessing official"):
+        make_encoder("ast", EncoderSettings(weights=tmp_path, preprocessing="native"))
+
+
+DAMAGED: dict[str, tuple[dict[str, object], str]] = {
+    "an absurd size": ({"size": {"shortest_edge": 10**9}}, "size.shortest_edge .* is 1000000000"),
+    "a size in words": ({"size": "large"}, "size .* is 'large', wanted a whole number from 1 to"),
+    "a negative size": ({"size": {"height": -8, "width": -8}}, "size.height .* is -8, wanted"),
+    "no size": ({"size": {}, "crop_size": None}, "sizes {} and None .* make no squares"),
+    "a crop of nothing": ({"crop_size": 0}, "crop_size .* is 0, wanted a whole number from 1 to"),
+    "a crop without height": ({"crop_size": {"width": 32}}, "'width': 32} .* make no squares"),
+    "an oblong crop": ({"crop_size": {"height": 32, "width": 31}}, "make no squares"),
+    "a crop by halves": ({"crop_size": 32.5}, "crop_size .* is 32.5, wanted a whole number"),
+    "two means": ({"image_mean": [0.5, 0.5]}, "image_mean .* wanted a list of 3 numbers"),
+    "no mean": ({"image_mean": None}, "image_mean .* is None, wanted a list of 3 numbers"),
+    "a mean in words": ({"image_mean": ["a", 0, 0]}, "image_mean .* is 'a', wanted a finite"),
+    "an endless mean": ({"image_mean": [1e999, 0, 0]}, "image_mean .* is inf, wanted a finite"),
+    "a spread of 0": ({"image_std": [1, 1, 0]}, "image_std .* is 0, wanted a number above 0"),
+    "an unknown filter": ({"resample": 9}, "another filter; supported are"),
+    "filters": ({"resample": [3]}, r"resample .* is \[3\], wanted the number of a filter"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_value_that_no_preprocessing_has_is_named(tmp_path: Path, damage: str) -> None:
+    changes, reason = DAMAGED[damage]
+    sound = {
+        "size": {"shortest_edge": 40},
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 32},
+        "resample": 3,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(sound))
+    assert preset_for("native", native_images(str(tmp_path))).resized == 40
+    file.write_text(json.dumps(sound | changes))
+    with pytest.raises(ModelError, match=reason) as caught:
+        preset_for("native", native_images(str(tmp_path)))
+    assert "--preprocessing official" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['{"size": ', "[1, 2]", "7", '{"size": ' + "[" * 100_000, "\xff"])
+def test_a_processor_file_that_is_no_object_is_said_to_be_unreadable(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(
+        ModelError, match=r"preprocessor_config.json (cannot be read|is) .*official"
+    ):
+        native_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("std", [0, "2", None, -1.0, [2.0]])
+def test_constants_of_recordings_are_checked_too(tmp_path: Path, std: object) -> None:
+    text = json.dumps({"mean": -4.2, "std": std})
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"std of .* wanted a number above 0"):
+        native_audio(str(tmp_path))
+
+
+def test_a_processor_that_cuts_another_size_than_the_model_takes_is_refused(tmp_path: Path) -> None:
+    make_tiny("clip-vit-l14", tmp_path)
+    CLIPImageProcessor().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=f"cuts 224 pixels, the model takes {SIDE}"):
+        make_encoder("clip-vit-l14", EncoderSettings(weights=tmp_path, preprocessing="native"))
+
+
+def test_sound_tracks_of_clips_are_encoded_as_recordings_are(tmp_path: Path) -> None:
+    tiny = make_tiny("ast", tmp_path)
+    weights = tiny.settings.weights
+    of_clips = make_encoder("ast", EncoderSettings(weights=weights, media="video"))
+    of_sounds = make_encoder("ast", EncoderSettings(weights=weights))
+    assert (of_clips.modality, of_sounds.modality) == ("video", "audio")
+    assert of_clips.fingerprint() == of_sounds.fingerprint()
+
+
+def test_another_weight_is_another_fingerprint_and_a_pooling_layer_by_chance_is_none(
+    tmp_path: Path,
+) -> None:
+    make_tiny("hf: ViT", tmp_path)
+    name = f"hf:{tmp_path}"
+    one, again = (make_encoder(name).fingerprint() for _ in range(2))
+    assert one == again
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    changed = next(key for key in sorted(state) if "layer" in key and key.endswith("weight"))
+    state[changed] = state[changed] + 1e-3
+    save_file(state, file, metadata={"format": "pt"})
+    other = make_encoder(name).fingerprint()
+    assert {key for key in one if one[key] != other[key]} == {"weights_sha256"}
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "vit"
+
+
+def test_bf16_products_stay_near_float32(tmp_path: Path) -> None:
+    weights = make_tiny("timesformer-b", tmp_path).settings.weights
+    clips = torch.from_numpy(np.stack([noise(SIDE, SIDE, seed=n) for n in range(8)]))
+    batch = clips.permute(0, 3, 1, 2)[None]
+    tokens = []
+    for precision in ("fp32", "bf16"):
+        encoder = make_encoder(
+            "timesformer-b", EncoderSettings(weights=weights, precision=precision, media="video")
+        )
+        with torch.inference_mode():
+            tokens.append(last_cls_tokens(encoder.blocks(batch), encoder.norm))
+    assert tokens[1].dtype == torch.float32
+    difference = (tokens[0] - tokens[1]).abs().max()
+    assert 0 < difference < 0.1

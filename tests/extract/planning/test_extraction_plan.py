@@ -1,0 +1,35 @@
+"""What `epalm-extract` decides before it begins."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epalm.extract.planning.extract_options import Settings, default_out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "name"),
+    [
+        ("coco", {"encoder": "vit-b16"}, "coco_vitb16.zarr"),
+        ("coco", {"encoder": "vit-b16", "store_format": "hdf5"}, "coco_vitb16.h5"),
+        (
+            "coco",
+            {"encoder": "timm:deit3_small_patch16_224", "limit": 100},
+            "coco_timmdeit3smallpatch16224_first100.zarr",
+        ),
+        ("msvd", {"encoder": "timesformer-b"}, "msvd_timesformerb.zarr"),
+        (
+            "msvd",
+            {"encoder": "timesformer-b", "frames": 16, "tokens": "all"},
+            "msvd_timesformerb_all_16frames.zarr",
+        ),
+        ("coco", {"encoder": "hf:facebook/dinov2-base"}, "coco_dinov2base.zarr"),
+        ("coco", {"encoder": "hf:/models/my ViT/"}, "coco_myvit.zarr"),
+    ],
+)
+def test_the_default_store_is_named_after_media_and_encoder(
+    dataset: str, options: dict[str, Any], name: str
+) -> None:
+    settings = Settings(dataset=dataset, **options)
+    assert default_out(dataset, settings) == Path("cache") / name

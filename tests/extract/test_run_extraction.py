@@ -1,0 +1,137 @@
+"""Every medium is encoded once, lands in its own row, and a stopped run goes on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from epalm.cache.store import Store
+from epalm.errors import ModelError, Stopped, StoreError
+from epalm.extract.run_extraction import Pace, extract
+from tests.extract.helpers import CountingEncoder, counting_store, numbered, tree_bytes
+
+PACE = Pace(batch_size=10, workers=0, quiet=True)
+
+
+def stored(path: Path, name: str = "cls") -> np.ndarray:
+    array = zarr.open_group(path, mode="r")[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
+
+
+def finished(path: Path, items: list, **options: int) -> Path:
+    extract(CountingEncoder(), items, counting_store(path, items, **options), pace=PACE)
+    return path
+
+
+def test_every_medium_lands_in_its_row_oldest_block_first(tmp_path: Path) -> None:
+    rows = stored(finished(tmp_path / "a.zarr", numbered(130)))
+    expected = 100.0 * np.arange(130)[:, None] + np.arange(1, 7)
+    assert rows.shape == (130, 1, 6, 4)
+    assert np.array_equal(rows[:, 0, :, 2], expected.astype(np.float16))
+
+
+def test_every_view_lands_in_its_place(tmp_path: Path) -> None:
+    rows = stored(finished(tmp_path / "a.zarr", numbered(7), views=3))
+    expected = 100.0 * np.arange(7)[:, None] + 10 * np.arange(3) + 6
+    assert np.array_equal(rows[:, :, -1, 0], expected)
+
+
+def test_a_failed_medium_is_nan_not_valid_and_listed(tmp_path: Path) -> None:
+    items = numbered(70, broken=[3, 66])
+    sink = counting_store(tmp_path / "a.zarr", items)
+    report = extract(CountingEncoder(), items, sink, pace=PACE)
+    rows, valid = stored(tmp_path / "a.zarr"), stored(tmp_path / "a.zarr", "valid")
+    assert np.flatnonzero(~valid).tolist() == [3, 66]
+    assert np.isnan(rows[[3, 66]]).all()
+    assert np.isfinite(rows[valid]).all()
+    lines = (tmp_path / "a.zarr/epalm/errors.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == ["k3", "k66"]
+    assert (report.records, report.encoded, report.failed) == (70, 70, 2)
+
+
+def test_a_batch_without_a_single_good_medium_is_passed_over(tmp_path: Path) -> None:
+    rows = stored(finished(tmp_path / "a.zarr", numbered(30, broken=range(10, 20))))
+    assert np.isnan(rows[10:20]).all()
+    assert np.isfinite(rows[20:]).all()
+
+
+def test_batches_fill_a_shard_and_end_with_it(tmp_path: Path) -> None:
+    items, encoder = numbered(70), CountingEncoder()
+    extract(encoder, items, counting_store(tmp_path / "a.zarr", items), pace=PACE)
+    assert encoder.batch_sizes == [10] * 6 + [4, 6]
+
+
+def test_a_run_that_is_stopped_goes_on_and_ends_with_identical_bytes(tmp_path: Path) -> None:
+    items = numbered(200, broken=[5, 150])
+    whole = finished(tmp_path / "whole.zarr", items)
+    path = tmp_path / "a.zarr"
+    with pytest.raises(Stopped, match="stopped with 2 of 4 shards to do"):
+        extract(CountingEncoder(interrupt_after=17), items, counting_store(path, items), pace=PACE)
+    encoder = CountingEncoder()
+    report = extract(encoder, items, counting_store(path, items), pace=PACE)
+    assert report.encoded == sum(encoder.batch_sizes) + 1 == 72
+    assert tree_bytes(path) == tree_bytes(whole)
+
+
+def test_a_lost_commit_record_is_made_again_with_identical_bytes(tmp_path: Path) -> None:
+    items = numbered(200)
+    path = finished(tmp_path / "a.zarr", items)
+    before = tree_bytes(path)
+    (path / "epalm/done/00001.json").unlink()
+    encoder = CountingEncoder()
+    extract(encoder, items, counting_store(path, items), pace=PACE)
+    assert sum(encoder.batch_sizes) == 64
+    assert tree_bytes(path) == before
+
+
+def test_a_finished_store_is_not_encoded_again(tmp_path: Path) -> None:
+    items = numbered(10, broken=[2])
+    path = finished(tmp_path / "a.zarr", items)
+    encoder = CountingEncoder()
+    report = extract(encoder, items, counting_store(path, items), pace=PACE)
+    assert encoder.batch_sizes == []
+    assert (report.encoded, report.failed) == (0, 1)
+
+
+@pytest.mark.slow
+def test_workers_change_no_byte(tmp_path: Path) -> None:
+    items = numbered(130, broken=[64])
+    path = tmp_path / "workers.zarr"
+    pace = Pace(batch_size=10, workers=2, quiet=True)
+    extract(CountingEncoder(), items, counting_store(path, items), pace=pace)
+    assert tree_bytes(path) == tree_bytes(finished(tmp_path / "alone.zarr", items))
+
+
+def test_a_value_that_float16_cannot_hold_ends_the_run_with_advice(tmp_path: Path) -> None:
+    items = numbered(700)[-10:]
+    with pytest.raises(StoreError, match=r"float16 holds up to 65504.*--dtype float32"):
+        finished(tmp_path / "a.zarr", items)
+
+
+def test_a_full_disk_ends_the_run_instead_of_losing_a_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = numbered(200)
+    sink = counting_store(tmp_path / "a.zarr", items)
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("no space left on device")
+
+    monkeypatch.setattr(sink, "write", full)
+    with pytest.raises(StoreError, match="no space left"):
+        extract(CountingEncoder(), items, sink, pace=PACE)
+
+
+def test_a_device_out_of_memory_is_one_error_with_advice(tmp_path: Path) -> None:
+    class Hungry(CountingEncoder):
+        def blocks(self, batch: torch.Tensor, **_: object) -> list[torch.Tensor]:
+            raise torch.OutOfMemoryError("tried to allocate 40 GiB")
+
+    items = numbered(10)
+    sink: Store = counting_store(tmp_path / "a.zarr", items)
+    with pytest.raises(ModelError, match=r"40 GiB.*use a smaller --batch-size"):
+        extract(Hungry(), items, sink, pace=PACE)

@@ -1,0 +1,73 @@
+"""run.json is data from anywhere: what is wrong with it is said in one error."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epalm.errors import MalformedFileError
+from epalm.model.checkpoints.run_record import RECORD_FILE, RunRecord
+from tests.records import RECORD
+
+
+def load(folder: Path, fields: object) -> RunRecord:
+    (folder / RECORD_FILE).write_text(json.dumps(fields))
+    return RunRecord.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ((), 5, "run.json is 5, wanted an object"),
+        ((), [], r"run.json is \[\], wanted an object"),
+        (("model",), 5, "model is 5, wanted an object"),
+        (("model",), None, "model is null, wanted an object"),
+        (("decoding",), "greedy", "decoding is .greedy., wanted an object"),
+        (("decoding", "num_beams"), "3", "num_beams is .3., wanted a whole number"),
+        (("decoding", "num_beams"), True, "num_beams is true, wanted a whole number"),
+        (("decoding", "num_beams"), 10**6, "num_beams is 1000000, wanted at most 1,000"),
+        (("model", "encoder_width"), -8, "encoder_width is -8, wanted 1 or more"),
+        (("model", "prompt_length"), 10**12, "prompt_length is 10+, wanted at most 65,536"),
+        (("model", "blocks"), 5, r"blocks is 5, wanted a list"),
+        (("model", "blocks"), ["0"], r"blocks\[0\] is .0., wanted a whole number"),
+        (("model", "tail"), "other", "tail is .other., wanted 'causal' or 'official'"),
+        (("model", "tail"), ["causal"], r"tail is \[.causal.\], wanted 'causal'"),
+        (("model", "lm"), {"a": 1}, "lm is {.a.: 1}, wanted a text"),
+        (("store",), [], r"store is \[\], wanted an object"),
+        (("store", "encoder"), 3, "store.encoder is 3, wanted a text"),
+        (("seed",), "0" * 500, "seed is .0+ \\.\\.\\., wanted a whole number"),
+        (("blind",), 1, "blind is 1, wanted true or false"),
+        (("order",), "none", "order is .none., wanted 'uniform' or 'blocks'"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    tmp_path: Path, place: tuple[str, ...], value: object, words: str
+) -> None:
+    fields: Any = asdict(RECORD)
+    if place:
+        inner = fields
+        for name in place[:-1]:
+            inner = inner[name]
+        inner[place[-1]] = value
+    with pytest.raises(MalformedFileError, match=f"run.json is no run record .*{words}"):
+        load(tmp_path, fields if place else value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "\x00", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}", '"\ud800"']
+)
+def test_text_that_is_no_json_is_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / RECORD_FILE).write_text(text, errors="surrogatepass")
+    with pytest.raises(MalformedFileError, match=r"run\.json is no run record"):
+        RunRecord.load(tmp_path)
+
+
+@pytest.mark.parametrize("absent", ["order", "pool_blocks", "examples"])
+def test_a_record_of_an_earlier_version_loads(tmp_path: Path, absent: str) -> None:
+    fields: Any = asdict(RECORD)
+    del fields[absent], fields["model"]["blocks"], fields["decoding"]["seed"]
+    fields["model"]["lm_dropout"] = 0
+    fields["of a later version"] = 1
+    assert load(tmp_path, fields) == RECORD

@@ -1,0 +1,122 @@
+import copy
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from epalm.model.adapter import Adapters
+from epalm.model.engine import onednn_linear
+from epalm.model.engine.language_model import weights_digest
+from epalm.model.engine.model_batch import Batch
+from epalm.model.engine.onednn_linear import BlockedLinear, block_weights, can_reorder_weights
+from epalm.model.epalm import trainable
+from epalm.model.generation.decode import generate
+from epalm.model.model_settings import Decoding
+from tests.model.helpers import tiny_opt, tiny_variant
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", ["with bias", "without"])
+@pytest.mark.parametrize("shape", [(1, 24), (3, 5, 24)])
+def test_a_rearranged_map_computes_what_the_plain_one_does(
+    shape: tuple[int, ...], bias: str, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Linear(24, 40, bias=bias == "with bias", dtype=dtype)
+    plain.requires_grad_(requires_grad=False)
+    fast = copy.deepcopy(plain)
+    assert block_weights(fast) == (1 if can_reorder_weights(dtype) else 0)
+    given = torch.randn(shape, dtype=dtype, requires_grad=True)
+    upstream = torch.randn(*shape[:-1], 40, dtype=dtype)
+    tolerance = {torch.float32: 1e-6, torch.bfloat16: 2e-2}[dtype]
+    found, wanted = fast(given), plain(given)
+    assert found.dtype == dtype
+    assert torch.allclose(found, wanted, rtol=tolerance, atol=tolerance)
+    (gradient,) = torch.autograd.grad(found, given, upstream)
+    (truth,) = torch.autograd.grad(wanted, given, upstream)
+    assert torch.allclose(gradient, truth, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("norm", ["pre-LN", "post-LN"])
+@pytest.mark.parametrize("variant", ["full", "ada"])
+def test_a_model_with_rearranged_weights_learns_and_generates_the_same(
+    variant: str, norm: str
+) -> None:
+    lm = tiny_opt(pre_norm=norm == "pre-LN", projected=norm == "post-LN")
+    model = tiny_variant(lm, variant)
+    ids = torch.randint(4, 60, (3, 7), generator=torch.Generator().manual_seed(1))
+    batch = Batch(torch.randn(3, 2, 8), ids, torch.ones_like(ids), ids, torch.arange(3))
+
+    def outcome() -> tuple[Tensor, dict[str, Tensor], list[list[int]]]:
+        model.zero_grad()
+        losses = model(batch).per_sample()
+        losses.mean().backward()
+        gradients = {name: weight.grad.clone() for name, weight in trainable(model)}
+        made = generate(model, batch.tokens, ids, batch.attention_mask, Decoding(5))
+        return losses.detach(), gradients, made.tolist()
+
+    losses, gradients, made = outcome()
+    digest = weights_digest(lm)
+    assert block_weights(lm) == 4 * 6 + (1 if norm == "pre-LN" else 3)
+    fast_losses, fast_gradients, fast_made = outcome()
+    assert torch.allclose(fast_losses, losses, atol=1e-5)
+    for name, gradient in gradients.items():
+        assert torch.allclose(fast_gradients[name], gradient, rtol=1e-4, atol=1e-6), name
+    assert fast_made == made
+    assert weights_digest(lm) == digest
+
+
+def test_maps_that_are_trained_stay_as_they_are() -> None:
+    adapters = Adapters(1, 24, 8)
+    assert block_weights(adapters) == 0
+
+
+def test_without_the_memory_for_them_weights_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
+    monkeypatch.setattr(onednn_linear, "free_memory", lambda: 2 * plain.weight.nbytes)
+    assert block_weights(plain) == 0
+    assert not isinstance(plain, BlockedLinear)
+
+
+@pytest.mark.parametrize("operation", ["_reorder_linear_weight", "_linear_pointwise"])
+@pytest.mark.parametrize("failure", [RuntimeError, AttributeError])
+def test_where_the_library_cannot_multiply_by_them_weights_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+    failure: type[Exception],
+) -> None:
+    def fail(*_: object) -> Tensor:
+        raise failure("no such operation on this machine")
+
+    plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
+    can_reorder_weights.cache_clear()
+    monkeypatch.setattr(torch.ops.mkldnn, operation, fail)
+    try:
+        with caplog.at_level(logging.INFO, logger="epalm"):
+            assert block_weights(plain) == 0
+    finally:
+        can_reorder_weights.cache_clear()
+    assert not isinstance(plain, BlockedLinear)
+    assert [record.getMessage() for record in caplog.records] == [
+        "oneDNN has no kernel for float32 weights here: plain products are used"
+    ]
+
+
+def test_weights_whose_rearranged_products_are_wrong_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
+    can_reorder_weights.cache_clear()
+    monkeypatch.setattr(onednn_linear, "_reordered_product", lambda rows, weight, bias: rows + 1)
+    try:
+        assert block_weights(plain) == 0
+    finally:
+        can_reorder_weights.cache_clear()
+
+
+def test_float32_weights_can_be_rearranged_wherever_there_is_onednn() -> None:
+    assert can_reorder_weights(torch.float32) == torch.backends.mkldnn.is_available()

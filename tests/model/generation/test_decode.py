@@ -1,0 +1,242 @@
+"""Sampling, and generation for many questions at a time."""
+
+import math
+import zlib
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import TopPLogitsWarper, tokenization_utils_base
+
+from epalm.errors import ModelError, UsageError
+from epalm.model.engine.language_model import load_language_model, load_tokenizer
+from epalm.model.engine.model_batch import collate_prompts, prompt_ids
+from epalm.model.engine.packed_attention import Prefix
+from epalm.model.epalm import EPALM
+from epalm.model.generation import batched_generation
+from epalm.model.generation.batched_generation import Answer, Generator, Questions, answer_all
+from epalm.model.generation.decode import RowNoise, generate
+from epalm.model.injection import Tail
+from epalm.model.model_settings import Decoding, Template
+from tests.fakes import save_language_model
+from tests.model.helpers import tiny_epalm, tiny_opt
+
+WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")
+SAMPLING = Decoding(3, do_sample=True, temperature=0.8, top_p=0.9)
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    return torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def ids() -> Tensor:
+    drawn = torch.randint(4, 60, (3, 7), generator=torch.Generator().manual_seed(6))
+    drawn[:, 0] = 2
+    return drawn
+
+
+def next_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
+    """(B, vocabulary) by full recomputation."""
+    with torch.inference_mode():
+        states = model.text_states(tokens, ids, torch.ones_like(ids))
+        return model.logits(states).view(*ids.shape, -1)[:, -1]
+
+
+@pytest.mark.parametrize("tail", ["causal", "drop", "official"])
+def test_cached_sampling_equals_uncached_sampling_with_the_same_seeds(
+    tokens: Tensor, ids: Tensor, tail: Tail
+) -> None:
+    lm = tiny_opt()
+    lm.config.eos_token_id = None
+    model = tiny_epalm(lm, tail=tail)
+    seeds = [11, 12, 13]
+    noise = RowNoise(seeds, ids.device)
+    text = ids
+    for _ in range(4):
+        scores = TopPLogitsWarper(0.9)(text, next_logits(model, tokens, text) / 0.8)
+        text = torch.cat([text, noise(text, scores).argmax(-1, keepdim=True)], dim=1)
+    decoding = replace(SAMPLING, max_new_tokens=4)
+    found = generate(model, tokens, ids, torch.ones_like(ids), decoding, seeds=seeds)
+    assert found.tolist() == text[:, -4:].tolist()
+    greedy = generate(model, tokens, ids, torch.ones_like(ids), Decoding(4))
+    assert found.tolist() != greedy.tolist()
+
+
+def test_tokens_are_drawn_as_often_as_the_language_model_says(tokens: Tensor, ids: Tensor) -> None:
+    model = tiny_epalm(tiny_opt())
+    draws, warmth = 2000, 0.7
+    one, text = tokens[:1].expand(draws, -1, -1), ids[:1].expand(draws, -1)
+    decoding = Decoding(1, do_sample=True, temperature=warmth)
+    found = generate(model, one, text, torch.ones_like(text), decoding, seeds=range(draws))
+    counts = Counter(found[:, 0].tolist())
+    wanted = (next_logits(model, tokens[:1], ids[:1])[0] / warmth).softmax(-1)
+    likely = [token for token in range(len(wanted)) if float(wanted[token]) * draws > 5]
+    assert len(likely) > 5
+    for token in likely:
+        share = float(wanted[token])
+        assert abs(counts[token] - draws * share) < 5 * math.sqrt(draws * share * (1 - share))
+
+
+def test_top_p_leaves_the_most_probable_tokens_only(tokens: Tensor, ids: Tensor) -> None:
+    model = tiny_epalm(tiny_opt())
+    one, text = tokens[:1].expand(50, -1, -1), ids[:1].expand(50, -1)
+    decoding = Decoding(1, do_sample=True, top_p=1e-6)
+    found = generate(model, one, text, torch.ones_like(text), decoding, seeds=range(50))
+    best = int(next_logits(model, tokens[:1], ids[:1])[0].argmax())
+    assert set(found.flatten().tolist()) == {best}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0, wanted more than 0"),
+        ({"num_beams": 0}, "num_beams is 0"),
+        ({"do_sample": True, "num_beams": 3}, "sampling keeps one text, found num_beams 3"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature is 0"),
+        ({"do_sample": True, "temperature": float("nan")}, "temperature is nan"),
+        ({"do_sample": True, "top_p": 1.5}, "top_p is 1.5, wanted at most 1"),
+        ({"temperature": 0.5}, "temperature would change sampling only"),
+    ],
+)
+def test_settings_that_cannot_be_generated_with_are_refused(
+    settings: dict[str, float], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        Decoding(**settings)  # type: ignore[arg-type]
+
+
+class World:
+    """A model and 24 questions of many lengths about five pictures."""
+
+    def __init__(self, folder: str) -> None:
+        self.tokenizer = load_tokenizer(folder)
+        self.model = tiny_epalm(load_language_model(folder, "fp32"))
+        with torch.no_grad():
+            for weight in self.model.connectors.parameters():
+                weight.mul_(20)  # so that what was seen changes what is said
+        drawn = torch.Generator().manual_seed(8)
+        self.vectors = torch.randn(5, 2, 8, generator=drawn)
+        lengths = torch.randint(1, 9, (24,), generator=drawn).tolist()
+        self.prompts = [
+            " ".join(WORDS[place] for place in torch.randint(12, (n,), generator=drawn).tolist())
+            for n in lengths
+        ]
+        self.keys = [f"k{3 * place % 5}" for place in range(24)]
+        self.template = Template("{prompt} {answer}")
+
+    def answer(self, decoding: Decoding, batch_size: int, places: list[int]) -> list[str]:
+        return [answer.text for answer in self.answers(decoding, batch_size, places)]
+
+    def answers(self, decoding: Decoding, batch_size: int, places: list[int]) -> list[Answer]:
+        questions = Questions(
+            [self.prompts[place] for place in places],
+            [f"q{place}" for place in places],
+            [self.keys[place] for place in places],
+            lambda asked: self.vectors[[int(self.keys[places[one]][1:]) for one in asked]],
+        )
+        return answer_all(
+            self.model,
+            self.tokenizer,
+            self.template,
+            questions,
+            Generator(self.tokenizer, decoding),
+            batch_size=batch_size,
+            tick=lambda _: None,
+        )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("model") / "lm"
+    return World(str(save_language_model(folder, WORDS, layers=4)))
+
+
+EVERYTHING = list(range(24))
+
+
+def test_long_texts_are_left_to_the_check_that_names_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.tokenizer, "model_max_length", 4)
+    monkeypatch.setattr(tokenization_utils_base.logger, "warning", pytest.fail)
+    assert len(prompt_ids(world.tokenizer, world.template, [f"{WORDS[0]} " * 9])[0]) == 10
+
+
+def test_a_prompt_that_leaves_no_room_is_named_before_anything_is_answered(world: World) -> None:
+    longest = max(EVERYTHING, key=lambda place: len(world.prompts[place].split()))
+    tokens = 1 + len(world.prompts[longest].split())
+    others = [place for place in EVERYTHING if len(world.prompts[place].split()) < tokens - 1]
+    world.answers(Decoding(32 - tokens), 8, [longest])
+    with pytest.raises(ModelError, match=rf"'q{longest}' has {tokens} tokens.*\(max_new_tokens\)"):
+        world.answers(Decoding(33 - tokens), 8, [*others[:3], longest])
+
+
+@pytest.mark.parametrize("decoding", [Decoding(3), Decoding(3, 3), SAMPLING])
+def test_texts_do_not_depend_on_the_batch_or_on_the_order(world: World, decoding: Decoding) -> None:
+    texts = [world.answer(decoding, batch_size, EVERYTHING) for batch_size in (1, 3, 64)]
+    assert texts[0] == texts[1] == texts[2]
+    assert world.answer(decoding, 5, EVERYTHING[::-1]) == texts[0][::-1]
+    assert len(set(texts[0])) > 5
+
+
+def test_texts_are_those_of_single_questions(world: World) -> None:
+    found = world.answer(Decoding(3), 8, EVERYTHING)
+    for place in range(0, 24, 3):
+        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[place]])
+        vectors = world.vectors[int(world.keys[place][1:])][None]
+        new = generate(world.model, vectors, ids, mask, Decoding(3))
+        assert found[place] == world.tokenizer.decode(new[0], skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize(
+    "decoding", [Decoding(6), replace(SAMPLING, max_new_tokens=6), Decoding(6, 2), Decoding(6, 4)]
+)
+def test_an_answers_probability_is_the_models_own_of_its_tokens_up_to_the_end(
+    world: World, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = Counter(text.split()[1] for text in world.answer(decoding, 8, EVERYTHING))
+    end = world.tokenizer.convert_tokens_to_ids(max(words, key=words.__getitem__))
+    monkeypatch.setattr(world.model.language_model.config, "eos_token_id", end)
+    found = world.answers(decoding, 8, EVERYTHING)
+    for place in range(0, 24, 3):
+        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[place]])
+        vectors = world.vectors[int(world.keys[place][1:])][None]
+        name = f"{world.keys[place]}\n{world.prompts[place]}"
+        seeds = [zlib.crc32(name.encode(), decoding.seed)]
+        new = generate(world.model, vectors, ids, mask, decoding, seeds=seeds)[0].tolist()
+        tokens = new[: new.index(end) + 1] if end in new else new
+        total = 0.0
+        for token in tokens:
+            total += float(next_logits(world.model, vectors, ids).log_softmax(-1)[0, token])
+            ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
+        assert found[place].log_probability == pytest.approx(total, abs=1e-4)
+        assert found[place].tokens == len(tokens)
+    assert len({answer.tokens for answer in found}) > 1  # some texts end early
+
+
+def test_another_seed_draws_other_texts_and_the_same_seed_the_same(world: World) -> None:
+    first = world.answer(SAMPLING, 8, EVERYTHING)
+    assert world.answer(SAMPLING, 8, EVERYTHING) == first
+    assert world.answer(replace(SAMPLING, seed=1), 8, EVERYTHING) != first
+
+
+def test_the_prefix_of_a_picture_is_made_once_for_questions_that_stay_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counted(tokens: Tensor) -> Prefix:
+        made.append(len(tokens))
+        return prefix(tokens)
+
+    prefix = world.model.prefix
+    monkeypatch.setattr(world.model, "prefix", counted)
+    texts = world.answer(Decoding(3), 4, EVERYTHING)
+    assert made == [4, 2]  # 16 questions about k0, k3, k1 and k4, 8 about k4 and k2
+    monkeypatch.setattr(batched_generation, "WINDOW", 24)
+    assert world.answer(Decoding(3), 1, EVERYTHING) == texts
+    assert made[2:] == [5]

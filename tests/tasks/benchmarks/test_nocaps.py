@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from epalm.errors import MalformedFileError, UnknownSplitError
+from epalm.tasks.task_registry import load_media, load_task
+from tests.tasks.writers import write_nocaps
+
+VAL = "nocaps/nocaps_val_4500_captions.json"
+
+
+def test_each_photo_is_an_example_with_its_captions_and_its_domain(tmp_path: Path) -> None:
+    write_nocaps(tmp_path)
+    examples = load_task("nocaps-caption").examples("val", tmp_path)
+    assert [(one.question_id, one.key, one.question_type) for one in examples] == [
+        ("0", "000ea.jpg", "in-domain"),
+        ("1", "001ea.jpg", "near-domain"),
+        ("2", "002ea.jpg", "out-domain"),
+    ]
+    assert {one.references for one in examples} == {("A baby is standing.", "Un bébé.")}
+    assert {one.prompt for one in examples} == {""}
+
+
+def test_photos_of_the_test_have_neither_captions_nor_a_domain(tmp_path: Path) -> None:
+    write_nocaps(tmp_path)
+    (example,) = load_task("nocaps-caption").examples("test", tmp_path)
+    assert (example.key, example.references, example.question_type) == ("00ff.jpg", (), "")
+
+
+def test_photos_of_val_and_test_may_lie_in_folders_of_their_own(tmp_path: Path) -> None:
+    write_nocaps(tmp_path)
+    images = tmp_path / "nocaps" / "images"
+    for split, name in {"val": "001ea.jpg", "test": "00ff.jpg"}.items():
+        (images / split).mkdir()
+        (images / split / name).write_bytes(b"")
+    places = {item.key: item.path for item in load_media("nocaps", tmp_path).items}
+    assert places["001ea.jpg"] == images / "val" / "001ea.jpg"
+    assert places["00ff.jpg"] == images / "test" / "00ff.jpg"
+    assert len(places) == 4
+
+
+def test_there_is_nothing_to_learn(tmp_path: Path) -> None:
+    write_nocaps(tmp_path)
+    with pytest.raises(UnknownSplitError, match="is for evaluation, has no split 'train'"):
+        load_task("nocaps-caption").examples("train", tmp_path)
+
+
+def test_a_photo_of_val_without_caption_is_refused(tmp_path: Path) -> None:
+    write_nocaps(tmp_path)
+    whole = json.loads((tmp_path / VAL).read_text())
+    whole["annotations"] = whole["annotations"][:2]
+    (tmp_path / VAL).write_text(json.dumps(whole))
+    with pytest.raises(MalformedFileError, match="has no caption of photo 0"):
+        load_task("nocaps-caption").examples("val", tmp_path)

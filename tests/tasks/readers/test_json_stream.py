@@ -1,0 +1,161 @@
+import itertools
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from epalm.errors import MalformedFileError
+from epalm.tasks.readers import json_stream
+from epalm.tasks.readers.data_files import JsonRecord
+from epalm.tasks.readers.json_stream import stream_list, stream_member, stream_object
+
+RECORDS = [
+    {"id": 12, "text": "Où est-il ?", "nested": {"a": [1, -2.5e-3, None, True]}},
+    {"id": -7, "text": 'a "quoted" \\ \n one', "empty": [], "none": {}},
+    {"id": 123456789012345678901234567890, "text": "\U0001f600 ] } , :"},
+]
+
+
+@pytest.fixture(params=[1, 2, 3, 7, 64, 1 << 20])
+def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Every value is cut somewhere: within names, numbers, escapes and bytes of one character."""
+    monkeypatch.setattr(json_stream, "CHUNK_BYTES", request.param)
+    return int(request.param)
+
+
+def write(tmp_path: Path, text: str | bytes) -> Path:
+    file = tmp_path / "file.json"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def ids(records: Iterator[JsonRecord]) -> list[str]:
+    return [record.identifier("id") for record in records]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.usefixtures("chunk")
+def test_records_are_those_that_json_reads_wherever_chunks_end(
+    tmp_path: Path, *, indent: int | None, ascii_only: bool
+) -> None:
+    values = {"head": 12, "other": [1, [2], {"questions": 3}], "questions": RECORDS, "tail": -1.5}
+    text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
+    found = stream_member(write(tmp_path, "\ufeff" + text + " \r\n"), "questions")
+    assert [record._members for record in found] == RECORDS
+    listed = json.dumps(RECORDS, indent=indent, ensure_ascii=ascii_only)
+    assert [record._members for record in stream_list(write(tmp_path, listed))] == RECORDS
+    named = json.dumps(dict(zip("äbc", RECORDS, strict=True)), ensure_ascii=ascii_only)
+    pairs = [(name, one._members) for name, one in stream_object(write(tmp_path, named))]
+    assert pairs == list(zip("äbc", RECORDS, strict=True))
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1, column 1 on .the file ends here"),
+        ('{"q": [{"id": 1}', "line 1, column 17 on .'\\]' is missing"),
+        ('{"q": [{"id": 1}]', "line 1, column 18 on .'}' is missing"),
+        ('{"q": [{"id": 1},\n {"id"', r"line 2, column \d on "),
+        ('{"q": [{"id": 1},\n {"id": tru]}', "line 2, column 9 on .Expecting value"),
+        ('{"q": [{"id": 1} {"id": 2}]}', "line 1, column 18 on .'\\]' is missing"),
+        ('{"q" [1]}', "line 1, column 6 on .':' is missing"),
+        ("{q: 1}", "line 1, column 2 on .a name in quotes is missing"),
+        ('{"q": [{"id": 1}]} x', "line 1, column 20 on .more behind the end"),
+        ('{"q": [{"id": 1}],\n "r": "unended', r"line 2, column 7 on .Unterminated string"),
+        ('{"q": {"id": 1}}', r'file.json: q is \{"id": 1\}\}, wanted a list'),
+        ('{"q": [7]}', r"file.json: q\[0\] is 7, wanted an object"),
+        ('{"r": []}', "file.json: q is missing, wanted a list"),
+        ("[]", r"file.json is \[\], wanted an object"),
+        (b'{"q": [{"id": "\xff"}]}', "byte 15 is not UTF-8"),
+        (b'{"q": [{"id": "\xc3', "byte 15 is not UTF-8"),
+        ('{"q": ' + "[" * 100_000, "line 1, column 8 on .*nested too deeply"),
+        ('{"q": [\n{"id": ' + '{"a":' * 100_000, "line 2, column 1 on .*nested too deeply"),
+        ('{"q": [{"id": ' + "7" * 5000 + "}]}", "column 8 on .a whole number has too many digits"),
+        ('{"q": [{"id": 1e400}]}', r"q\[0\].id is Infinity, wanted a whole number or a string"),
+        ('{"q": [{"id": NaN}]}', r"q\[0\].id is NaN, wanted"),
+        ('{"q": [{"id": "a\\u0000"}]}', r"q\[0\].id is .*, wanted a string without NUL"),
+        ('{"q": [{"id": "\\ud83d\\u0041"}]}', r"line 1, column 8 holds U\+D83D, half of a surr"),
+        ('{"q": [{"id": 1, "\\uDE00": 2}]}', r"line 1, column 8 holds U\+DE00, half of a surr"),
+        ('{"q\\ud83d": 1}', r"line 1, column 2 holds U\+D83D, half of a surrogate pair"),
+    ],
+)
+def test_what_is_broken_is_named_with_its_place(
+    tmp_path: Path, text: str | bytes, message: str
+) -> None:
+    with pytest.raises(MalformedFileError, match=message):
+        ids(stream_member(write(tmp_path, text), "q"))
+
+
+@pytest.mark.parametrize(
+    ("read", "empty", "wanted"),
+    [(stream_list, "[]", "a list of objects"), (stream_object, "{}", "an object of objects")],
+)
+def test_an_empty_file_or_one_of_another_kind_is_refused(
+    tmp_path: Path, read: Callable[[Path], Iterator[object]], empty: str, wanted: str
+) -> None:
+    for text in (empty, "7"):
+        with pytest.raises(MalformedFileError, match=f"wanted {wanted}"):
+            list(read(write(tmp_path, text)))
+
+
+def test_a_damaged_record_is_noticed_without_reading_the_rest_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    with file.open("w") as stream:
+        stream.write('[{"id": 1}, {"id": nope},')
+        stream.writelines(itertools.repeat('{"id": 1},', 1_000_000))
+    tracemalloc.start()
+    with pytest.raises(MalformedFileError, match="line 1, column 20"):
+        ids(stream_list(file))
+    assert tracemalloc.get_traced_memory()[1] < 4 * json_stream.CHUNK_BYTES
+    tracemalloc.stop()
+
+
+def test_memory_is_for_a_record_and_not_for_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    record = '{"id": 1, "text": "' + 5000 * "x" + '"}'
+    with file.open("w") as stream:
+        stream.write('{"skipped": [' + record)
+        stream.writelines(itertools.repeat("," + record, 4000))
+        stream.write('], "q": [' + record)
+        stream.writelines(itertools.repeat("," + record, 4000))
+        stream.write("]}")
+    assert file.stat().st_size > 40_000_000
+    tracemalloc.start()
+    assert sum(1 for _ in stream_member(file, "q")) == 4001
+    assert tracemalloc.get_traced_memory()[1] < 5 * json_stream.CHUNK_BYTES
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("chunk")
+def test_a_record_larger_than_a_chunk_is_read_whole(tmp_path: Path) -> None:
+    long = {"id": 1, "text": 3000 * "é"}
+    (record,) = stream_list(write(tmp_path, json.dumps([long], ensure_ascii=False)))
+    assert record._members == long
+
+
+def test_a_value_without_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_stream, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(json_stream, "LONGEST_VALUE", 1000)
+    with pytest.raises(MalformedFileError, match=r"line 1, column 3 on .a value of more than 1000"):
+        ids(stream_list(write(tmp_path, '[ {"id": "' + 5000 * "x" + '"}]')))
+
+
+@pytest.mark.parametrize("digits", ["9" * 19, "9" * 5000, "-1", "1.5"])
+def test_a_number_of_an_image_has_at_most_eighteen_digits(digits: str) -> None:
+    record = JsonRecord({"image_id": digits}, Path("f.json"))
+    with pytest.raises(MalformedFileError, match=r"image_id is .*, wanted a number of at most 18"):
+        record.number("image_id")
+
+
+def test_a_file_name_is_used_as_written() -> None:
+    record = JsonRecord({"file": " a.jpg ", "blank": "  ", "number": 7}, Path("f.json"))
+    assert record.file_name("file") == " a.jpg "
+    for name in ("blank", "number"):
+        with pytest.raises(MalformedFileError, match=f"{name} is .*, wanted a string"):
+            record.file_name(name)

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import pytest
+
+from epalm.errors import MissingFileError, UsageError
+from epalm.plugins import TypedName
+from epalm.tasks.task_registry import DATASETS, TASKS, load_media, load_task, resolve_data_root
+from epalm.tasks.types import MediaItem, MediaSet, Task
+from tests.tasks.published import photo, write_karpathy
+
+
+def two_photos(root: Path) -> MediaSet:
+    items = (MediaItem("a", root, "a.jpg"), MediaItem("b", root, "b.jpg"))
+    return MediaSet("two", items, ("nothing",), root)
+
+
+def nothing(root: Path) -> Task:
+    return Task("nothing", "qa", "exact", ("train",), lambda split, root: [])
+
+
+@pytest.fixture(autouse=True)
+def no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EPALM_DATA_ROOT", raising=False)
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"manifest"}))
+def test_every_task_knows_its_name_and_validates_on_a_split_that_it_has(name: str) -> None:
+    task = load_task(name)
+    assert task.name == name
+    assert task.val_split in task.splits
+
+
+@pytest.mark.parametrize("name", sorted(n for n in DATASETS if "karpathy" in DATASETS[n]))
+def test_every_set_in_karpathys_layout_names_tasks_that_exist(name: str, tmp_path: Path) -> None:
+    write_karpathy(tmp_path, name, [photo("7.jpg", "train", "A dog.", filepath="train2014")])
+    (tmp_path / "images" / "train2014").mkdir(parents=True)
+    media = load_media(name, tmp_path)
+    assert media.name == name
+    assert set(media.tasks) <= set(TASKS)
+
+
+def test_a_factory_of_ones_own_is_called_with_the_data_root(tmp_path: Path) -> None:
+    media = load_media(TypedName(f"{__name__}:two_photos"), tmp_path)
+    assert [item.path for item in media.items] == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    assert load_task(TypedName(f"{__name__}:nothing"), tmp_path).name == "nothing"
+
+
+def test_a_factory_that_gives_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="gave a Task, wanted a MediaSet"):
+        load_media(TypedName(f"{__name__}:nothing"), tmp_path)
+    with pytest.raises(UsageError, match="gave a MediaSet, wanted a Task"):
+        load_task(TypedName(f"{__name__}:two_photos"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cocoa", "no.such:thing", f"{__name__}:absent", ":", ""])
+def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(UsageError, match="coco-caption"):
+        load_task(TypedName(name))
+
+
+def test_an_unknown_set_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="coco, coco-test2015, flickr8k, flickr30k"):
+        load_media("cocoa")
+
+
+@pytest.mark.parametrize("name", ["data/desk", "train.jsonl"])
+def test_a_path_that_is_not_there_is_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingFileError, match=str(tmp_path / name)):
+        load_media(name)
+
+
+def test_a_known_name_wins_over_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "coco").mkdir()
+    with pytest.raises(MissingFileError, match=r"dataset_coco\.json"):
+        load_media("coco", tmp_path)
+    with pytest.raises(MissingFileError, match="holds no manifest"):
+        load_media("./coco", tmp_path)
+
+
+def test_the_data_root_is_the_option_then_the_environment_then_the_record_then_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve_data_root(None) == tmp_path / "data"
+    assert resolve_data_root(None, recorded="/then") == Path("/then")
+    monkeypatch.setenv("EPALM_DATA_ROOT", "/now")
+    assert resolve_data_root(None, recorded="/then") == Path("/now")
+    assert resolve_data_root(Path("here"), recorded="/then") == tmp_path / "here"
+
+
+def test_a_manifest_stays_where_it_was_recorded_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EPALM_DATA_ROOT", "/photos")
+    assert resolve_data_root(None, recorded="/desk", task="manifest") == Path("/desk")
+    assert resolve_data_root(Path("/moved"), recorded="/desk", task="manifest") == Path("/moved")
+
+
+def test_media_are_looked_for_in_the_data_root_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_karpathy(tmp_path, "flickr8k", [photo("7.jpg", "train", "A dog.")])
+    (tmp_path / "images").mkdir()
+    monkeypatch.setenv("EPALM_DATA_ROOT", str(tmp_path))
+    assert load_media("flickr8k").root == tmp_path
+
+
+def test_a_data_root_in_the_home_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPALM_DATA_ROOT", "~nobody-of-this-name/data")
+    with pytest.raises(UsageError, match=r"unknown user.*EPALM_DATA_ROOT"):
+        resolve_data_root(None)
+    monkeypatch.setenv("EPALM_DATA_ROOT", "")
+    assert resolve_data_root(None, recorded="/then") == Path("/then")

@@ -1,0 +1,165 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from epalm.cache.readers.epoch_order import Order, pick_views
+from epalm.cache.readers.memory_reader import memory_reader
+from epalm.cache.spec import StoreSpec
+from epalm.errors import TrainingError
+from epalm.model.engine.language_model import load_tokenizer
+from epalm.model.engine.model_batch import Batch
+from epalm.model.model_settings import Template
+from epalm.tasks.types import Example
+from epalm.train.data.batch_loader import Loader, encodable
+from epalm.train.data.tokenized_texts import Texts, draw_answer
+from epalm.train.parallel.distributed import Group
+from tests.fakes import save_language_model
+
+COUNT, VIEWS = 50, 3
+KEYS = [f"{row}.png" for row in range(COUNT)]
+
+
+def example(answers: tuple[str, ...], weights: tuple[float, ...] = ()) -> Example:
+    return Example("k", "q", "why", answers, answers, weights)
+
+
+def test_answers_are_drawn_in_proportion_to_their_weights() -> None:
+    asked = example(("a", "b", "c"), (0.6, 1.0, 0.4))
+    drawn = [draw_answer(asked, step / 1000) for step in range(1000)]
+    assert [drawn.count(answer) for answer in "abc"] == [300, 500, 200]
+
+
+def test_answers_without_weights_have_equal_chances() -> None:
+    drawn = [draw_answer(example(("a", "b")), step / 1000) for step in range(1000)]
+    assert drawn.count("a") == 500
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999999])
+def test_an_example_nobody_agrees_on_teaches_the_empty_text(chance: float) -> None:
+    assert draw_answer(example(("a", "b"), (0.0, 0.0)), chance) == ""
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    folder: Path = tmp_path_factory.mktemp("words") / "lm"
+    return load_tokenizer(str(save_language_model(folder, ["why", "yes", "no"])))
+
+
+def loader(tokenizer: PreTrainedTokenizerBase, order: Order, *, views: int = VIEWS) -> Loader:
+    """Two questions about each picture; a vector tells row and view."""
+    spec = StoreSpec("d", "v", {}, layers=(0,), width=2, count=COUNT, views=views, dtype="float32")
+    values = np.zeros(spec.shape, np.float32)
+    values[..., 0] = np.arange(COUNT)[:, None, None]
+    values[..., 1] = np.arange(views)[:, None]
+    asked = [Example(key, f"q{key}", "why", ("yes", "no"), ()) for key in KEYS * 2]
+    source = memory_reader(spec, KEYS, values)
+    texts = Texts(tokenizer, Template("{prompt} {answer}"), asked)
+    return Loader(asked, source, texts, 8, seed=4, order=order)
+
+
+def seen(batches: list[Batch]) -> np.ndarray:
+    """(M, 2) row and view of every example served."""
+    rows = [batch.tokens[batch.pictures, 0].numpy() for batch in batches]
+    return np.concatenate(rows).astype(int)
+
+
+def kept(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
+    """All batches; their vectors copied, as the next batch takes their memory."""
+    batches = loader.batches(epoch, start)
+    return [replace(batch, tokens=batch.tokens.clone()) for batch in batches]
+
+
+def test_the_examples_of_batches_are_counted_as_they_are_served(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    found = loader(tokenizer, Order())
+    sizes = [len(batch.pictures) for batch in kept(found, 0)]
+    assert sizes[-1] < sizes[0]
+    assert [found.samples(one, one + 1) for one in range(len(found))] == sizes
+    assert found.samples(1, len(found)) == sum(sizes[1:])
+
+
+def test_the_uniform_order_and_its_answers_are_those_of_published_runs(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    random = np.random.default_rng([4, 1])
+    order, chances = random.permutation(2 * COUNT), random.random(2 * COUNT)
+    batches = kept(loader(tokenizer, Order()), epoch=1)
+    assert seen(batches)[:, 0].tolist() == (order % COUNT).tolist()
+    answers = [int(row[row != 1][-2]) for batch in batches for row in batch.input_ids]
+    yes = tokenizer.convert_tokens_to_ids("yes")
+    assert [answer == yes for answer in answers] == [chances[place] < 0.5 for place in order]
+
+
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
+    tokenizer: PreTrainedTokenizerBase, order: Order
+) -> None:
+    whole, rest = (kept(loader(tokenizer, order), epoch=2, start=start) for start in (0, 5))
+    assert len(whole) == 13
+    assert len(rest) == 8
+    for left, right in zip(whole[5:], rest, strict=True):
+        assert torch.equal(left.tokens[left.pictures], right.tokens[right.pictures])
+        assert torch.equal(left.labels, right.labels)
+
+
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_processes_share_each_batch_of_one_process(
+    tokenizer: PreTrainedTokenizerBase, order: Order, world: int
+) -> None:
+    alone = loader(tokenizer, order)
+    groups = [Group(rank, world) for rank in range(world)]
+    shares = [kept(replace(alone, group=group), epoch=1, start=2) for group in groups]
+    for number, whole in enumerate(kept(alone, epoch=1, start=2)):
+        for rank, share in enumerate(shares):
+            together = whole.tokens[whole.pictures]
+            count = len(together)
+            mine = [place for place in range(count) if place * world // count == rank]
+            found = [share[number].tokens[share[number].pictures]] if number < len(share) else []
+            assert torch.equal(torch.cat([*found, together[:0]]), together[mine])
+    assert [len(share) for share in shares] == [11, 11, 11, 11, 10][:world]
+
+
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+def test_every_question_about_a_picture_sees_the_view_picked_for_the_epoch(
+    tokenizer: PreTrainedTokenizerBase, order: Order
+) -> None:
+    made = loader(tokenizer, order)
+    for epoch in (0, 1):
+        pairs = seen(kept(made, epoch))
+        views = pick_views(4, epoch, KEYS, VIEWS)
+        assert sorted(pairs[:, 0].tolist()) == sorted([*range(COUNT), *range(COUNT)])
+        assert pairs[:, 1].tolist() == views[pairs[:, 0]].tolist()
+    assert len(set(views.tolist())) == VIEWS
+
+
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+def test_a_picture_that_is_asked_twice_in_a_batch_is_in_it_once(
+    tokenizer: PreTrainedTokenizerBase, order: Order
+) -> None:
+    plain = loader(tokenizer, order)
+    grouped = replace(plain, together=2, window=3)
+    pictures = {False: 0, True: 0}
+    for made in (plain, grouped):
+        for batch in kept(made, epoch=1):
+            distinct = {tuple(vector) for vector in batch.tokens[:, 0].tolist()}
+            assert len(distinct) == len(batch.tokens)
+            pictures[made is grouped] += len(batch.tokens)
+    assert COUNT <= pictures[True] <= COUNT + 3  # a pair may lie across the end of a batch
+    assert pictures[False] > 1.5 * COUNT
+    assert sorted(map(tuple, seen(kept(grouped, 1)))) == sorted(map(tuple, seen(kept(plain, 1))))
+
+
+def test_examples_without_any_readable_medium_cannot_be_trained_on() -> None:
+    spec = StoreSpec("d", "v", {}, layers=(0,), width=1, count=2, dtype="float32")
+    values = np.array([1.0, np.nan], np.float32).reshape(2, 1, 1, 1)
+    index = memory_reader(spec, ["a", "b"], values).index
+    good, bad = (Example(key, key, "why", ("x",), ()) for key in ("a", "b"))
+    assert encodable([bad, good, bad], index) == [good]
+    with pytest.raises(TrainingError, match="none of 1 examples has a medium"):
+        encodable([bad], index)

@@ -1,0 +1,61 @@
+"""Descriptions of still scenes and questions about them, for the language model's texts."""
+
+import random
+
+from epalm.demo.worlds.scene_questions import QUESTION_KINDS, Question, describe, noun_phrase
+from epalm.demo.worlds.scenes import Scene, make_scene
+
+FACTS = 0.5
+"""Share of descriptions that list the facts one by one; the others are phrases."""
+
+REPHRASED_SHARE = 0.25
+
+REPHRASED = {
+    "color": ("what is the color of the {s}s?", "the {s}s have which color?"),
+    "shape": ("what is {c}?", "what {c} things are there?"),
+    "count": ("what is the number of {s}s?", "count the {s}s?"),
+    "size": ("how big are the {s}s?", "what size are the {s}s?"),
+    "side": ("where are the {s}s?", "on which side are the {s}s?"),
+}
+"""Other ways to ask, by kind; {s} is the shape and {c} the colour of the group asked about."""
+
+
+def still_text(name: str, rng: random.Random, questions: int) -> tuple[str, list[Question]]:
+    """A description of the scene of this name, and so many questions about it."""
+    scene = make_scene(f"text-scene/{name}")
+    kinds = rng.sample(tuple(QUESTION_KINDS), questions)
+    return _open(scene, rng), [_ask(scene, kind, rng) for kind in kinds]
+
+
+def _ask(scene: Scene, kind: str, rng: random.Random) -> Question:
+    """A question of this kind about either group; now and then in other words."""
+    group = rng.choice(scene.groups)
+    question = QUESTION_KINDS[kind](scene, group, rng)
+    if kind in REPHRASED and rng.random() < REPHRASED_SHARE:
+        text = rng.choice(REPHRASED[kind]).format(s=group.shape, c=group.colour)
+        return Question(kind, text, question.answer)
+    return question
+
+
+def _open(scene: Scene, rng: random.Random) -> str:
+    if rng.random() < FACTS:
+        return _facts(scene, rng)
+    groups = rng.sample(scene.groups, 2)
+    phrases = [noun_phrase(group) for group in groups]
+    sides = [group.side for group in groups]
+    placed = [f"{phrase} on the {side}" for phrase, side in zip(phrases, sides, strict=True)]
+    listed = [f"{phrase} {side}" for phrase, side in zip(phrases, sides, strict=True)]
+    return rng.choice(
+        (describe(scene), " and ".join(placed), "there are " + ", ".join(listed)),
+    )
+
+
+def _facts(scene: Scene, rng: random.Random) -> str:
+    """Every fact of every group with its shape, in any order: `red circles, left circles, ...`."""
+    facts = [
+        f"{word} {group.shape}s"
+        for group in scene.groups
+        for word in (group.colour, str(group.count), group.size, group.side)
+    ]
+    rng.shuffle(facts)
+    return ", ".join(facts)

@@ -1,0 +1,1 @@
+"""Training configuration: recipes, their files and ranges, and checks before training."""

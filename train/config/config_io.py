@@ -1,0 +1,102 @@
+"""Dataclasses from TOML tables; values of the wrong type and unknown keys are refused."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, TypeAlias, get_args, get_type_hints
+
+from epalm.errors import RecipeError
+from epalm.untrusted.checked_toml import parse_toml, shown
+
+Change: TypeAlias = str | tuple[str, object]
+"""A key and its new value: "key=value" as typed after --set, or the pair (key, value)."""
+
+
+def apply_change(table: dict[str, Any], change: Change) -> None:
+    """Set the value of a key, such as "epochs" or "schedule.min_lr".
+
+    Args:
+        table: the recipe's keys, changed in place.
+        change: see `Change`; the value after "=" is TOML, or plain text if it is no TOML.
+
+    Raises:
+        RecipeError: the text is no such change, or a part of the key is no table.
+    """
+    key, value = _parse_change(change) if isinstance(change, str) else change
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = table.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"{key} cannot be set: {parent} is {shown(inner)}, not a table")
+        table = inner
+    table[last] = value
+
+
+def _parse_change(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {shown(text)} is no change, wanted key=value")
+    return key.strip(), _parse_value(value.strip())
+
+
+def _parse_value(text: str) -> object:
+    try:
+        parsed = parse_toml(f"value = {text}")
+    except ValueError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def build(kind: type[Any], table: Mapping[str, Any], *, where: str) -> Any:  # noqa: ANN401
+    """The dataclass `kind` from a table of its fields.
+
+    Raises:
+        RecipeError: an unknown or missing key, or a value of the wrong type.
+    """
+    known = {field.name: field for field in fields(kind)}
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+            raise RecipeError(f"recipe {where} has an unknown key {shown(key)}{hint}")
+    missing = [name for name, field in known.items() if name not in table and _required(field)]
+    if missing:
+        raise RecipeError(f"recipe {where} lacks {', '.join(missing)}")
+    hints = get_type_hints(kind)
+    return kind(**{key: _value(key, hints[key], table[key], where=where) for key in table})
+
+
+def _required(field: "Field[Any]") -> bool:
+    return field.default is MISSING
+
+
+def _value(key: str, wanted: Any, found: Any, *, where: str) -> Any:  # noqa: ANN401
+    if is_dataclass(wanted) and isinstance(found, dict):
+        return build(wanted, found, where=f"{where} [{key}]")  # type: ignore[arg-type]
+    if choices := get_args(wanted):
+        if found in choices:
+            return found
+        raise RecipeError(
+            f"recipe {where}: {key} is {shown(found)}, wanted one of {', '.join(choices)}"
+        )
+    if wanted is float and type(found) is int:
+        return _as_float(key, found, where=where)
+    if type(found) is not wanted:
+        raise RecipeError(f"recipe {where}: {key} is {shown(found)}, wanted {wanted.__name__}")
+    if wanted is str and not _encodable(found):
+        raise RecipeError(
+            f"recipe {where}: {key} is {shown(found)}, which is no valid Unicode text"
+        )
+    return found
+
+
+def _as_float(key: str, found: int, *, where: str) -> float:
+    try:
+        return float(found)
+    except OverflowError:
+        raise RecipeError(f"recipe {where}: {key} has too many digits for a number") from None
+
+
+def _encodable(text: str) -> bool:
+    """Whether a text can be written to a file; half a surrogate pair cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,256 @@
+"""Recipes: every setting of a training run, read from a TOML file.
+
+A recipe is found by name among the files beside this module, or by path. Unknown keys are refused.
+`extends = "vqa2"` takes another recipe's settings but for those that the file gives itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import tomli_w
+
+from epalm.cache.layer_selection import parse_layers
+from epalm.cache.spec import StoreSpec
+from epalm.errors import RecipeError
+from epalm.model.injection import Tail
+from epalm.model.model_settings import Decoding, ModelSettings, Supervision, Template
+from epalm.model.variants import find_variant
+from epalm.number_ranges import check_ranges
+from epalm.tasks.types import Kind
+from epalm.train.config.config_io import Change, apply_change, build
+from epalm.train.config.recipe_file import known_recipes, read_recipe_file
+from epalm.train.config.recipe_ranges import RECIPE_RANGES, SCHEDULE_RANGES
+
+PUBLISHED_BLOCKS = 6
+"""Blocks of the encoder whose [CLS] is injected (section 3.2 of the paper)."""
+
+FALLBACK_RECIPE = "small"
+"""The recipe of tasks without a published one."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of every step, of all groups but those with their own rate.
+
+    Attributes:
+        kind: "published" is the released code's: stairs in the first epoch, then one value per
+            epoch on a cosine; "cosine" is linear warm-up and a cosine per step.
+        min_lr: where the cosine ends.
+        warmup_lr: where warm-up starts.
+        warmup_steps: published: number of stairs; cosine: number of steps.
+        stair_steps: published: optimiser steps per stair.
+        warmup_fraction: cosine: more than 0 gives the length of warm-up as a fraction of the run's
+            steps, in place of `warmup_steps`.
+    """
+
+    kind: Literal["published", "cosine"]
+    min_lr: float
+    warmup_lr: float
+    warmup_steps: int
+    stair_steps: int = 1
+    warmup_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside their range, and a fraction where warm-up is stairs.
+
+        Raises:
+            RecipeError: names the key, what was found and what was wanted.
+        """
+        check_ranges(self, SCHEDULE_RANGES, RecipeError)
+        if self.warmup_fraction and self.kind != "cosine":
+            raise RecipeError(
+                f"warmup_fraction is {self.warmup_fraction}, but a schedule of kind {self.kind} "
+                'has stairs: set warmup_steps and stair_steps, or kind = "cosine"'
+            )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run's settings.
+
+    Attributes:
+        lm: hub id or local folder of the OPT.
+        lm_precision: of the frozen weights: "fp32", "bf16", "fp16", "int8", "int4", or "auto", see
+            `epalm.train.run_training.settle_precision`.
+        encoder: the encoder whose store the recipe wants; empty for any.
+        preprocessing: likewise, "official" or "native"; empty for any.
+        variant: what is trained, see `epalm.model.variants`.
+        prompt_length: soft prompt vectors, of each layer if the prompt is deep.
+        source_layers: which of the encoder's blocks in the store are used: "all", "last-6", or
+            numbers such as "0,5,11"; "auto" for the last six (section 3.2 of the paper) or fewer.
+        inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
+        tail: see `epalm.model.injection.Tail`.
+        text_step: see `epalm.model.injection.plan_injection`.
+        lm_dropout: hidden dropout of the frozen OPT while training.
+        recompute_layers: so many of the OPT's last layers compute their inner tensors again in the
+            backward pass in place of keeping them: less memory, more time, the same results.
+        qa_template: how a question and its answer become text.
+        caption_template: how a caption becomes text.
+        supervise: "all" text tokens or the "answer" only.
+        epochs: passes over the training examples.
+        batch_size: examples per step.
+        group_questions: so many questions of one picture come together in a batch, which makes
+            a step cheaper and its examples more alike; 1 leaves the order.
+        bucket_batches: texts of like length come together within windows of so many batches; 0
+            leaves the order.
+        lr: learning rate of connectors, and of prompt and adapters unless they have their own.
+        prompt_lr: constant learning rate of the prompt; 0 to let it follow `lr`.
+        adapter_lr: likewise of adapters.
+        lm_lr: likewise of the language model, where the variant trains it.
+        weight_decay: AdamW's, on every trained tensor.
+        schedule: see `Schedule`.
+        loss_weight: factor on the loss.
+        normalise: "sample" sums a sample's tokens and averages over the batch, as published;
+            "token" averages over all supervised tokens.
+        label_smoothing: mass spread over the vocabulary.
+        clip_norm: largest norm of the gradient; 0 leaves it.
+        max_new_tokens: length of generated text.
+        num_beams: 1 is greedy.
+        do_sample: see `epalm.model.model_settings.Decoding`.
+        temperature: likewise.
+        top_p: likewise.
+        compiled: "layers" compiles the decoder layers for training, which takes minutes and saves
+            launches on a GPU; "nothing" is faster on a CPU.
+        val_examples: examples per validation, drawn with the run's seed; 0 for all.
+        train_split: of the task, to learn; empty for the task's own.
+        val_split: of the task, to choose the best epoch by; empty for the task's own.
+        train_examples: so many examples of the split are learnt, drawn with the run's seed; 0 for
+            all. A smaller number or fraction draws a part of what a larger one does.
+        train_fraction: likewise this part of them, more than 0 and at most 1.
+    """
+
+    lm: str
+    lm_precision: str
+    variant: str
+    epochs: int
+    batch_size: int
+    lr: float
+    schedule: Schedule
+    qa_template: str
+    caption_template: str
+    supervise: Supervision
+    normalise: Literal["sample", "token"]
+    encoder: str = ""
+    preprocessing: str = ""
+    prompt_length: int = 10
+    source_layers: str = "auto"
+    inject: str = "auto"
+    tail: Tail = "causal"
+    text_step: int = 1
+    lm_dropout: float = 0.0
+    recompute_layers: int = 0
+    prompt_lr: float = 0.0
+    adapter_lr: float = 0.0
+    lm_lr: float = 1e-7
+    weight_decay: float = 0.0
+    loss_weight: float = 1.0
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    max_new_tokens: int = 20
+    num_beams: int = 1
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    compiled: Literal["nothing", "layers"] = "nothing"
+    val_examples: int = 0
+    group_questions: int = 1
+    bucket_batches: int = 0
+    train_split: str = ""
+    val_split: str = ""
+    train_examples: int = 0
+    train_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with.
+
+        Raises:
+            RecipeError: names the key, what was found and what was wanted.
+        """
+        check_ranges(self, RECIPE_RANGES, RecipeError)
+        if self.train_examples and self.train_fraction < 1:
+            raise RecipeError("train_examples and train_fraction exclude each other: set one")
+        self.decoding()
+        find_variant(self.variant)
+        Template(self.qa_template, self.supervise)
+        Template(self.caption_template, self.supervise)
+
+    def decoding(self) -> Decoding:
+        """How the run generates."""
+        return Decoding(
+            self.max_new_tokens,
+            self.num_beams,
+            do_sample=self.do_sample,
+            temperature=self.temperature,
+            top_p=self.top_p,
+        )
+
+    def model_settings(self, kind: Kind, spec: StoreSpec) -> ModelSettings:
+        """How to build the model for a task of `kind` and a store's vectors.
+
+        Raises:
+            UsageError: the store lacks a block of `source_layers`.
+        """
+        auto = f"last-{min(PUBLISHED_BLOCKS, len(spec.layers))}"
+        asked = auto if self.source_layers == "auto" else self.source_layers
+        blocks = tuple(spec.layers.index(layer) for layer in parse_layers(asked, spec.layers))
+        return ModelSettings(
+            lm=self.lm,
+            precision=self.lm_precision,
+            variant=self.variant,
+            encoder_width=spec.width,
+            cached=len(blocks),
+            prompt_length=self.prompt_length,
+            inject=self.inject,
+            tail=self.tail,
+            lm_dropout=self.lm_dropout,
+            template=self.qa_template if kind == "qa" else self.caption_template,
+            supervise=self.supervise,
+            text_step=self.text_step,
+            blocks=blocks,
+            positions=spec.positions,
+        )
+
+    def to_toml(self) -> str:
+        """The recipe as a TOML file that loads to the same recipe."""
+        return tomli_w.dumps(asdict(self))
+
+
+def default_recipe(task: str) -> str:
+    """The published recipe of a task if there is one, else `FALLBACK_RECIPE`."""
+    return task if task in known_recipes() else FALLBACK_RECIPE
+
+
+def load_recipe(name: str, changes: Sequence[Change] = ()) -> Recipe:
+    """The recipe of that name or path, with changes applied in their order.
+
+    Args:
+        name: an entry of `known_recipes`, or the path of a TOML file.
+        changes: e.g. "epochs=3", "schedule.min_lr=1e-6" (the value is TOML, or plain text), or
+            pairs of a key and its value.
+
+    Raises:
+        RecipeError: no such recipe, an unknown key, a value of the wrong type.
+    """
+    table = read_recipe_file(name)
+    for change in changes:
+        apply_change(table, change)
+    recipe: Recipe = build(Recipe, table, where=str(name))
+    return recipe
+
+
+def amount_of_data(train_examples: int, train_fraction: float) -> list[Change]:
+    """Changes of a recipe that set the number, or the fraction, of training examples.
+
+    Args:
+        train_examples: 0 to leave it.
+        train_fraction: 0 to leave it.
+
+    Raises:
+        RecipeError: both are given.
+    """
+    if train_examples and train_fraction:
+        raise RecipeError("--train-examples and --train-fraction exclude each other: give one")
+    if train_examples:
+        return [("train_examples", train_examples), ("train_fraction", 1.0)]
+    return [("train_fraction", train_fraction), ("train_examples", 0)] if train_fraction else []

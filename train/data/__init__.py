@@ -1,0 +1,1 @@
+"""Training data: examples joined with features, tokenized, batched and loaded."""

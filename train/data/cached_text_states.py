@@ -1,0 +1,200 @@
+"""The states of texts below the first picture, computed once: a second feature store.
+
+Where nothing is trained below the first injected layer, what a text is there depends on the text
+alone. Each distinct text is then a record of an ordinary store, by its ids; texts of one length
+share a store, whose records hold one vector per token.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epalm.cache.create_store import create_store
+from epalm.cache.dtype_cast import cast_rows
+from epalm.cache.formats.store_format import Tokens
+from epalm.cache.readers.feature_source import Reader
+from epalm.cache.readers.open_reader import index_store, select
+from epalm.cache.readers.reader_choice import ram_budget
+from epalm.cache.spec import StoreSpec, fit_shard_rows
+from epalm.cache.store import Store
+from epalm.console import byte_size, progress
+from epalm.errors import UsageError
+from epalm.model.epalm import EPALM
+from epalm.train.data.tokenized_texts import Text
+from epalm.train.parallel.distributed import ALONE, Group
+
+BATCH_TOKENS = 4096
+"""Tokens computed together."""
+
+logger = logging.getLogger(__name__)
+
+
+class TextStates:
+    """Reads the states of texts.
+
+    One more row than the text has tokens is stored where padding is read (the official tail): all
+    padding behind a text has the same state.
+    """
+
+    def __init__(self, readers: dict[int, Reader], padding: int) -> None:
+        """Take the stores as they are.
+
+        Args:
+            readers: length of a text -> the texts of that length.
+            padding: rows stored behind each text, 0 or 1.
+        """
+        self._readers = readers
+        self._padding = padding
+
+    def read(self, texts: Sequence[Text]) -> Tensor:
+        """(rows, H): what `EPALM.lower_states` gives for a right-padded batch of these texts."""
+        lengths = np.array([len(head) + len(tail) for head, tail in texts])
+        longest = int(lengths.max())
+        rows = np.full(len(texts), longest) if self._padding else lengths
+        first = np.cumsum(rows) - rows
+        spec = self._readers[longest].spec
+        out = np.empty((int(rows.sum()), spec.width), spec.dtype)
+        for length in np.unique(lengths).tolist():
+            places = np.flatnonzero(lengths == length)
+            keys = [text_key(texts[place]) for place in places.tolist()]
+            found = self._readers[length].read(keys)
+            columns = np.arange(rows[places[0]])
+            out[first[places, None] + columns] = found[:, np.minimum(columns, length)]
+        return torch.from_numpy(out)
+
+
+def text_key(text: Text) -> str:
+    """The ids of begin token, prompt, answer and end token, with blanks between."""
+    return " ".join(map(str, (*text[0], *text[1])))
+
+
+def open_text_states(
+    folder: Path,
+    model: EPALM,
+    texts: Sequence[Text],
+    *,
+    digest: str,
+    group: Group = ALONE,
+    quiet: bool = False,
+) -> TextStates:
+    """Compute what the folder still lacks, and open it.
+
+    Args:
+        folder: of all such stores; each set of texts has a folder of its own in it.
+        model: computes on its device.
+        texts: all that will be asked for.
+        digest: of the language model's weights.
+        group: who trains together; the first process computes, while the others wait.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: the states depend on what is trained.
+        StoreError: a store cannot be written or read.
+    """
+    if group.leads:
+        make_stores(folder, model, texts, digest=digest, quiet=quiet)
+    group.gather(None)
+    stores = make_stores(folder, model, texts, digest=digest, quiet=True)
+    budget = ram_budget("auto")
+    needed = sum(store.spec.nbytes for store in stores.values())
+    reader = "ram" if needed <= budget else "pread"
+    count = sum(store.spec.count for store in stores.values())
+    logger.info(
+        "states of %d texts in %s, %s, read by %s", count, folder, byte_size(needed), reader
+    )
+    readers = {
+        length: select(store, index_store(store)).open(reader, budget)
+        for length, store in stores.items()
+    }
+    return TextStates(readers, padding=int(model.plan.visual_sees_all))
+
+
+def check_apart(model: EPALM) -> None:
+    """Refuse a model in which texts depend on what is trained.
+
+    Raises:
+        UsageError: says what is needed.
+    """
+    if not model.text_is_apart:
+        raise UsageError(
+            "--text-states needs a variant that trains nothing below the injection (lin, "
+            "6-connectors), lm_dropout 0, and a first injected layer above 0"
+        )
+
+
+def make_stores(
+    folder: Path, model: EPALM, texts: Sequence[Text], *, digest: str, quiet: bool
+) -> dict[int, Store]:
+    """The finished store of each length."""
+    check_apart(model)
+    keys: dict[int, list[str]] = {}
+    for key in sorted({text_key(text) for text in texts}):
+        keys.setdefault(key.count(" ") + 1, []).append(key)
+    specs = {length: _spec(model, length, len(keys[length]), digest) for length in sorted(keys)}
+    own_folder = folder / _folder_name(specs, keys)
+    stores = {
+        length: create_store(own_folder / f"{length:03d}.zarr", spec, keys[length])
+        for length, spec in specs.items()
+    }
+    left = [(store, shard) for store in stores.values() for shard in store.missing()]
+    count = sum(len(store.spec.rows_of(shard)) for store, shard in left)
+    with progress("texts", total=count, unit="texts", quiet=quiet or not left) as tick:
+        for store, shard in left:
+            rows = store.spec.rows_of(shard)
+            own = store.keys[rows.start : rows.stop]
+            store.write(shard, _compute(model, own, store.spec), {})
+            tick(len(rows))
+    for store in stores.values():
+        store.finish()
+    return stores
+
+
+def _compute(model: EPALM, keys: Sequence[str], spec: StoreSpec) -> Tokens:
+    """(rows, 1, rows of a text, H) of a shard."""
+    device = next(model.parameters()).device
+    padding = int(model.plan.visual_sees_all)
+    pad = int(model.language_model.config.pad_token_id or 0)
+    size = max(BATCH_TOKENS // spec.positions, 1)
+    out = np.empty((len(keys), *spec.row_shape), spec.dtype)
+    for start in range(0, len(keys), size):
+        lists = [[*map(int, key.split()), *[pad] * padding] for key in keys[start : start + size]]
+        ids = torch.tensor(lists, device=device)
+        mask = torch.ones_like(ids)
+        if padding:
+            mask[:, -1] = 0
+        states = model.lower_states(ids, mask).float().view(*ids.shape, -1).cpu().numpy()
+        valid = np.ones(len(ids), np.bool_)
+        names = keys[start : start + size]
+        out[start : start + size, 0] = cast_rows(states, spec.dtype, keys=names, valid=valid)
+    return out
+
+
+def _spec(model: EPALM, length: int, count: int, digest: str) -> StoreSpec:
+    config = model.language_model.config
+    padding = int(model.plan.visual_sees_all)
+    dtype = str(next(model.language_model.parameters()).dtype).removeprefix("torch.")
+    width = int(config.hidden_size)
+    stored = "float32" if dtype == "float32" else "float16"
+    row_bytes = (length + padding) * width * (4 if stored == "float32" else 2)
+    return StoreSpec(
+        dataset=f"texts of {length} tokens",
+        encoder="opt",
+        fingerprint={"lm": digest, "precision": dtype, "padding": str(padding)},
+        layers=(model.plan.first - 1,),
+        width=width,
+        count=count,
+        positions=length + padding,
+        dtype=stored,
+        shard_rows=fit_shard_rows(count, row_bytes),
+    )
+
+
+def _folder_name(specs: dict[int, StoreSpec], keys: dict[int, list[str]]) -> str:
+    """Of all stores over these texts below this layer of this language model."""
+    digests = [spec.digest(keys[length]) for length, spec in specs.items()]
+    return hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,90 @@
+"""All vectors on the training device: a batch costs one gather there, and no transfer."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epalm.cache.readers.epoch_order import Rows
+from epalm.cache.readers.feature_source import KeyIndex, ReadPlan, batches_of
+from epalm.cache.readers.memory_reader import ShardMap
+from epalm.cache.readers.open_reader import Selection
+from epalm.errors import StoreError
+
+FREE_SHARE = 0.25
+"""Part of the device's free memory that vectors take unasked; the rest is the model's."""
+
+FORCED_SHARE = 0.9
+"""The same when the user asks for the GPU by name."""
+
+
+class ResidentSource:
+    """A `Source` of tensors that all lie on one device."""
+
+    def __init__(self, index: KeyIndex, tokens: Tensor, shards: ShardMap) -> None:
+        """Take the vectors as they are.
+
+        Args:
+            index: key -> row.
+            tokens: (rows of the shards, V, L, D) on its device.
+            shards: where each row lies.
+        """
+        self.spec = index.spec
+        self._index = index
+        self._flat = tokens.flatten(0, 1)
+        self._shards = shards
+
+    def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
+        """(B,) whether each record could be encoded."""
+        return self._index.valid(keys)
+
+    def rows(self, keys: Sequence[str]) -> Rows:
+        """(B,) the row of each record; see `Source.rows`."""
+        return self._index.rows(keys)
+
+    def read(self, keys: Sequence[str], view: int = 0) -> Tensor:
+        """(B, L, D) on the device, in the order asked; see `Source.read`."""
+        if not 0 <= view < self.spec.views:
+            raise StoreError(f"view {view} was asked, the store has views 0..{self.spec.views - 1}")
+        rows = self.rows(keys)
+        return self._flat[self._places(rows, np.full(len(rows), view))]
+
+    def take(self, rows: Rows, views: Rows, out: Tensor) -> None:
+        """Fill `out` (B, L, D) on the device; see `feature_source.Vectors.take`."""
+        torch.index_select(self._flat, 0, self._places(rows, views), out=out)
+
+    def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Tensor]:
+        """Batches of a plan, each in memory of its own."""
+        for rows, views in batches_of(plan, batch_size):
+            yield self._flat.index_select(0, self._places(rows, views))
+
+    def _places(self, rows: Rows, views: Rows) -> Tensor:
+        places = self._shards.places(rows) * self.spec.views + views
+        return torch.from_numpy(places).to(self._flat.device, non_blocking=True)
+
+
+def load_resident(selection: Selection, device: str) -> ResidentSource:
+    """Copy shards to a device one after the other, checking every byte.
+
+    Raises:
+        CorruptShardError: a shard does not match its commit record.
+    """
+    spec = selection.store.spec
+    shards = ShardMap(spec, selection.shards)
+    dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
+    tokens = torch.empty((shards.rows, *spec.row_shape), dtype=dtype, device=device)
+    for shard, place in shards:
+        block = np.empty((place.stop - place.start, *spec.row_shape), spec.dtype)
+        selection.store.read_shard(shard, block)
+        tokens[place] = torch.from_numpy(block).to(device)
+    return ResidentSource(selection.index, tokens, shards)
+
+
+def gpu_budget(device: str, asked: str) -> int | None:
+    """Bytes of the device that vectors may take; None if it is no GPU."""
+    if torch.device(device).type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(torch.device(device))
+    return int(free * (FORCED_SHARE if asked == "gpu" else FREE_SHARE))

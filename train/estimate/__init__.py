@@ -1,0 +1,1 @@
+"""Estimates before training: memory, and a dry run."""

@@ -1,0 +1,171 @@
+"""What a run will take of its device, known before anything is loaded, and what would take less."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from epalm.console import byte_size
+from epalm.model.engine.quantized import QUANTISED
+from epalm.model.epalm import EPALM
+from epalm.model.model_settings import ModelSettings
+from epalm.system_memory import free_memory
+from epalm.tasks.types import Example
+from epalm.train.config.train_config import Request
+from epalm.train.data.tokenized_texts import Texts
+from epalm.train.estimate.memory_estimate import Load, MemoryPlan, Placing, plan_memory, shape_model
+from epalm.train.parallel.distributed import Group
+
+SAMPLED = 2000
+"""Examples whose texts are measured."""
+
+DEVIATIONS = 3
+"""By how many standard deviations the planned step has more text than the mean one."""
+
+NODE = 8
+"""GPUs of the machine that sharding is suggested for."""
+
+FEWER = 4
+"""What the suggested smaller batch is a fraction of."""
+
+SMALLER = ("bf16", "int8", "int4")
+"""Precisions that are suggested, each with smaller weights than the one before."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a plan is made of.
+
+    Attributes:
+        model: shapes only, see `epalm.train.estimate.memory_estimate.shape_model`.
+        placing: of the frozen weights.
+        load: of one process in a step.
+        free: bytes that are free on the device.
+    """
+
+    model: EPALM
+    placing: Placing
+    load: Load
+    free: int
+
+    def plan(self, store: int = 0) -> MemoryPlan:
+        """The plan, with the bytes of vectors that lie on the device."""
+        return plan_memory(self.model, self.placing, self.load, store=store, free=self.free)
+
+
+def make_setup(
+    request: Request, settings: ModelSettings, texts: Texts, examples: Sequence[Example]
+) -> Setup:
+    """Look at the configuration, the texts and the device; no weights are read.
+
+    Args:
+        request: what is to be trained.
+        settings: of the model.
+        texts: of the examples.
+        examples: to train on.
+    """
+    model, group = shape_model(settings), request.group
+    placing = Placing(
+        precision=settings.precision,
+        shards=group.world if request.shard else 1,
+        recomputed=request.recipe.recompute_layers,
+        cpu=torch.device(request.device).type == "cpu",
+    )
+    load = _measure_load(request, model, texts, examples)
+    return Setup(model, placing, load, free_on(request.device, group))
+
+
+def free_on(device: str, group: Group) -> int:
+    """Bytes that one process may still take; processes share a machine's main memory."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return free_memory() // group.local_world
+
+
+def suggestions(setup: Setup, batch_size: int, store: int = 0) -> list[tuple[str, MemoryPlan]]:
+    """The changes that make a plan fit, each alone; where none does, two or three together."""
+    options = _options(setup, batch_size)
+    for count in (1, 2, 3):
+        found = []
+        for chosen in combinations(options, count):
+            changed = setup
+            for option in chosen:
+                changed = options[option](changed)
+            plan = changed.plan(store)
+            if plan.fits and _possible(changed, chosen):
+                found.append((" ".join(chosen), plan))
+        if found:
+            return found
+    return []
+
+
+def _options(setup: Setup, batch_size: int) -> dict[str, Callable[[Setup], Setup]]:
+    """What to write on the command line -> what it does."""
+    layers, placing, load = len(setup.model.plan.source), setup.placing, setup.load
+    options: dict[str, Callable[[Setup], Setup]] = {}
+    if "language_model" not in setup.model.trained and placing.shards == 1:
+        bits = _layer_bits(placing.precision)
+        smaller = [name for name in SMALLER if _layer_bits(name) < bits]
+        options |= {f"--precision {name}": partial(_quantise, name) for name in smaller}
+        options[f"--shard-weights with torchrun --nproc-per-node {NODE}"] = _shard
+    if placing.recomputed < layers:
+        options[f"--set recompute_layers={layers}"] = partial(_recompute, layers)
+    if batch_size >= FEWER and load.samples >= FEWER:
+        options[f"--set batch_size={batch_size // FEWER}"] = partial(_divide, FEWER)
+    return options
+
+
+def _layer_bits(precision: str) -> int:
+    return int(re.sub(r"\D", "", precision))
+
+
+def _quantise(precision: str, setup: Setup) -> Setup:
+    return replace(setup, placing=replace(setup.placing, precision=precision))
+
+
+def _recompute(layers: int, setup: Setup) -> Setup:
+    return replace(setup, placing=replace(setup.placing, recomputed=layers))
+
+
+def _shard(setup: Setup) -> Setup:
+    return replace(_divide(NODE, setup), placing=replace(setup.placing, shards=NODE))
+
+
+def _divide(parts: int, setup: Setup) -> Setup:
+    load = setup.load
+    samples, pictures, rows = (
+        -(-count // parts) for count in (load.samples, load.pictures, load.text_rows)
+    )
+    return replace(setup, load=Load(samples, pictures, rows, load.longest))
+
+
+def _possible(setup: Setup, options: Sequence[str]) -> bool:
+    precisions = [option for option in options if option.startswith("--precision")]
+    quantised = setup.placing.precision in QUANTISED
+    return len(precisions) < 2 and not (quantised and setup.placing.shards > 1)
+
+
+def _measure_load(
+    request: Request, model: EPALM, texts: Texts, examples: Sequence[Example]
+) -> Load:
+    recipe = request.recipe
+    random = np.random.default_rng(request.seed)
+    places = random.permutation(len(examples))[:SAMPLED]
+    lengths = texts.lengths(places, random.random(len(places)))
+    samples, longest = request.group.size(min(recipe.batch_size, len(examples))), int(lengths.max())
+    alike = recipe.bucket_batches > 0 or model.plan.visual_sees_all
+    rows = samples * lengths.mean() + DEVIATIONS * lengths.std() * samples**0.5
+    text_rows = samples * longest if alike else min(int(np.ceil(rows)), samples * longest)
+    per_picture = len(examples) / len({example.key for example in examples})
+    pictures = int(np.ceil(samples / min(recipe.group_questions, per_picture)))
+    return Load(samples, pictures, text_rows, longest)
+
+
+def describe(plan: MemoryPlan, device: str) -> str:
+    """The plan in one line."""
+    parts = "; ".join(f"{label} {byte_size(count)}" for label, count in plan.parts.items())
+    return f"memory of {device}: {byte_size(plan.total)} of {byte_size(plan.free)} free ({parts})"

@@ -1,0 +1,1 @@
+"""Files of a run folder: lock, metrics log, checkpoints."""

@@ -1,0 +1,76 @@
+"""metrics.jsonl of a run: one line per logged step and per validation."""
+
+import json
+from pathlib import Path
+
+from epalm.cache.storage.atomic_write import write_file
+from epalm.devices import peak_device_memory
+from epalm.errors import RunFolderError
+from epalm.system_memory import peak_memory
+from epalm.train.run_files.run_folder import writes_named
+from epalm.train.run_files.training_checkpoint import Progress
+
+METRICS_FILE = "metrics.jsonl"
+
+SHOWN_CHARACTERS = 60
+"""Of a wrong line in a message."""
+
+
+class MetricsLog:
+    """The log of a run that is being trained."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        """Open the log and drop what was written after the checkpoint a run resumes from.
+
+        Raises:
+            RunFolderError: a line is no record of ours, or the file cannot be written.
+        """
+        self.file = folder / METRICS_FILE
+        if self.file.is_file():
+            text = "".join(line + "\n" for line in _kept_lines(self.file, progress))
+            with writes_named(folder):
+                write_file(self.file, text)
+
+    def append(self, **fields: str | float) -> None:
+        """Add a line.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        with writes_named(self.file.parent), self.file.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(fields) + "\n")
+
+
+def spent(progress: Progress) -> dict[str, float]:
+    """A run's wall time so far, in seconds, and this process's memory at its peak, in bytes."""
+    return {
+        "seconds": round(progress.seconds, 1),
+        "memory": peak_memory(),
+        "device_memory": peak_device_memory(),
+    }
+
+
+def _kept_lines(file: Path, progress: Progress) -> list[str]:
+    try:
+        *lines, last = file.read_text(encoding="utf-8").split("\n")
+    except ValueError as error:
+        raise _damaged(file, 1, str(error)) from error
+    del last  # empty, or the line that was being written when the run was killed
+    return [line for number, line in enumerate(lines, 1) if _before(file, number, line, progress)]
+
+
+def _before(file: Path, number: int, line: str, progress: Progress) -> bool:
+    try:
+        fields = json.loads(line)
+        if fields["kind"] == "val":
+            return bool(fields["epoch"] <= progress.validated)
+        return bool(fields["step"] <= progress.step)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(file, number, f"found {line[:SHOWN_CHARACTERS]!r}") from error
+
+
+def _damaged(file: Path, number: int, what: str) -> RunFolderError:
+    return RunFolderError(
+        f"{file}, line {number}: {what}, wanted a record of training: remove the line to resume, "
+        "or start over with --fresh"
+    )

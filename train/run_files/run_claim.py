@@ -1,0 +1,177 @@
+"""A run folder from the first moment of a training to its last: one writer, whole or not there.
+
+A new folder is filled beside its place, under a name that begins with a dot, and renamed. Whoever
+is killed before leaves nothing that the next command cannot take over.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from epalm.cache.storage.atomic_write import sync
+from epalm.errors import RunFolderError, UsageError
+from epalm.model.checkpoints.run_record import RECORD_FILE, RunRecord
+from epalm.train.config.recipe import Recipe, load_recipe
+from epalm.train.run_files.run_folder import (
+    KEPT_CHARACTERS,
+    RECIPE_FILE,
+    VERSIONS_FILE,
+    check_name,
+    recorded_run,
+    writes_named,
+)
+from epalm.train.run_files.run_lock import LOCK_FILE, locked
+
+RECORDED_PACKAGES = ("epalm", "torch", "transformers", "numpy", "zarr")
+"""Packages whose versions a run records."""
+
+BEGUN = {VERSIONS_FILE, RECORD_FILE, LOCK_FILE}
+"""What version 0.0 left of a run that was killed while its folder was made."""
+
+AGAIN = "run the same command again to resume it, or choose another --name"
+
+
+@dataclass
+class Claim:
+    """The right to write in a run folder.
+
+    Attributes:
+        run: the folder as it was named.
+        place: the same without symbolic links.
+        staging: where a new run's folder is filled; None if a run is resumed.
+    """
+
+    run: Path
+    place: Path
+    staging: Path | None
+
+    def open(self, record: RunRecord, recipe: Recipe) -> None:
+        """Put the new run in place, or check that the one to resume is the same.
+
+        Raises:
+            UsageError: the run to resume has other settings.
+            RunFolderError: the folder cannot be written.
+        """
+        if self.staging is None:
+            _check_same(self.run, record, recipe)
+            return
+        with writes_named(self.run):
+            _fill(self.staging, record, recipe)
+            _swap(self.staging, self.place)
+        self.staging = None
+
+
+@contextmanager
+def claimed(run: Path, *, fresh: bool) -> Iterator[Claim]:
+    """Lock a run folder, which need not exist yet; a folder that was not opened leaves no trace.
+
+    Whoever puts a new run in place holds the lock of its staging folder, and that of the run which
+    it replaces.
+
+    Args:
+        run: runs/<name>; symbolic links are followed.
+        fresh: begin a new run even if there is one, which `Claim.open` then deletes.
+
+    Raises:
+        UsageError: the name is impossible, or the folder has other contents than a run.
+        RunFolderError: another process trains in it, or it cannot be written.
+    """
+    place = Path(os.path.realpath(run))
+    check_name(run.name)
+    claim = Claim(run, place, None)
+    with ExitStack() as held:
+        with writes_named(run):
+            there = _holds_run(run)
+            if there:
+                held.enter_context(locked(place, run=run))
+            if fresh or not there:
+                claim.staging = _beside(place, "new")
+                made = [folder for folder in place.parents if not folder.exists()]
+                claim.staging.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(claim.staging, run=run))
+                held.callback(_discard, claim, made)
+            if _holds_run(run) != there:
+                raise RunFolderError(f"{run} was made by another process just now: {AGAIN}")
+        yield claim
+
+
+def _discard(claim: Claim, made: Sequence[Path]) -> None:
+    """Remove a staging folder that was not used, and the folders that were made for it."""
+    if claim.staging is None:
+        return
+    with suppress(OSError):
+        shutil.rmtree(claim.staging)
+    for folder in made:
+        with suppress(OSError):  # another run is in it
+            folder.rmdir()
+
+
+def _holds_run(run: Path) -> bool:
+    """Whether there is a run; False if there is nothing, or only the beginning of one.
+
+    Raises:
+        UsageError: there is something else.
+    """
+    if (run / RECIPE_FILE).is_file():
+        return True
+    if run.exists() and not (run.is_dir() and {file.name for file in run.iterdir()} <= BEGUN):
+        raise UsageError(f"{run} exists and holds no run: choose another --name")
+    return False
+
+
+def _fill(staging: Path, record: RunRecord, recipe: Recipe) -> None:
+    """Write what a run records; what a killed process left there is deleted."""
+    for left in staging.iterdir():
+        if left.name != LOCK_FILE:
+            left.unlink()
+    versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+    (staging / VERSIONS_FILE).write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
+    (staging / RECIPE_FILE).write_text(recipe.to_toml(), encoding="utf-8")
+    record.save(staging)
+    for name in (VERSIONS_FILE, RECIPE_FILE, RECORD_FILE):
+        sync(staging / name)
+    sync(staging)
+
+
+def _swap(staging: Path, place: Path) -> None:
+    """Rename the filled folder into its place; a run that is there is deleted afterwards."""
+    old = _beside(place, "old")
+    if old.exists():
+        shutil.rmtree(old)
+    if place.exists():
+        place.replace(old)
+    staging.replace(place)
+    sync(place.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _beside(place: Path, ending: str) -> Path:
+    return place.with_name(f".{place.name[:KEPT_CHARACTERS]}.{ending}")
+
+
+def _check_same(run: Path, record: RunRecord, recipe: Recipe) -> None:
+    found, earlier = recorded_run(run), asdict(_recorded_recipe(run))
+    differing = [name for name, value in vars(record).items() if vars(found)[name] != value]
+    keys = [key for key, value in asdict(recipe).items() if earlier[key] != value]
+    if keys:
+        differing.append(f"{', '.join(keys)} in {RECIPE_FILE}")
+    if differing:
+        raise UsageError(
+            f"{run} holds a run with other settings ({', '.join(differing)} differ): "
+            "choose another --name, or start over with --fresh"
+        )
+
+
+def _recorded_recipe(run: Path) -> Recipe:
+    try:
+        return load_recipe(str(run / RECIPE_FILE))
+    except UsageError as error:
+        raise RunFolderError(
+            f"{run} cannot be resumed ({error}): start over with --fresh"
+        ) from error

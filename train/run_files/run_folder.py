@@ -1,0 +1,130 @@
+"""Run folders: their names, what they record, and on which store one is resumed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unicodedata import category
+
+from epalm.cache.spec import StoreSpec
+from epalm.cache.storage.atomic_write import write_file
+from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
+from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.variants import find_variant
+
+RECIPE_FILE = "recipe.toml"
+VERSIONS_FILE = "versions.json"
+CARD_FILE = "README.md"
+
+NAME_BYTES = 255
+"""Longest name of a file on Linux and macOS."""
+
+KEPT_CHARACTERS = 60
+"""Of the run's name in the names of temporary folders, at most 4 bytes each."""
+
+
+def default_name(task: str, spec: StoreSpec, lm: str, variant: str, *, blind: bool) -> str:
+    """A folder name that tells runs apart, e.g. "coco-vqa2_vit-b16_opt-2.7b_full"."""
+    named = task if spec.dataset in task else f"{spec.dataset}-{task}"
+    parts = [Path(named).name, spec.encoder, Path(lm).name, variant]
+    return "_".join(parts + ["blind"] * blind).replace("/", "-").replace(":", "-")
+
+
+def check_name(name: str) -> None:
+    """Refuse a run's name that no folder can have.
+
+    Raises:
+        UsageError: it is too long or has control characters.
+    """
+    size = len(os.fsencode(name))
+    if size > NAME_BYTES:
+        raise UsageError(
+            f"the run's name has {size} bytes, a folder's may have {NAME_BYTES}: give a shorter "
+            f"--name (found {name[:KEPT_CHARACTERS]!r}...)"
+        )
+    if name in ("", ".", "..") or any(category(letter) in ("Cc", "Cs") for letter in name):
+        raise UsageError(f"{name!r} cannot be a run's name: give another --name")
+
+
+def earlier_run(folder: Path, spec: StoreSpec, *, fresh: bool) -> RunRecord | None:
+    """The run that is to go on in a folder, or none if one begins.
+
+    Args:
+        folder: runs/<name>.
+        spec: of the store given now.
+        fresh: whether what is there is to be deleted.
+
+    Raises:
+        CacheMismatchError: the run was trained on a store of other settings or records.
+    """
+    if fresh or not (folder / RECIPE_FILE).is_file():
+        return None
+    record = recorded_run(folder)
+    found = spec.comparable()
+    differing = record.differing(found, found.keys() | record.store.keys())
+    if differing:
+        raise CacheMismatchError(
+            f"the store is not the one that {folder} was trained on: {'; '.join(differing)}. Name "
+            "that one with --features, choose another --name, or start over with --fresh"
+        )
+    return record
+
+
+def recorded_run(folder: Path) -> RunRecord:
+    """What a run that is to be resumed has recorded.
+
+    Raises:
+        RunFolderError: its run.json is missing or damaged.
+    """
+    try:
+        return RunRecord.load(folder)
+    except DataError as error:
+        raise RunFolderError(
+            f"{folder} cannot be resumed ({error}): start over with --fresh"
+        ) from error
+
+
+@contextmanager
+def writes_named(folder: Path) -> Iterator[None]:
+    """Turn the file system's refusal to write a run's files into one error.
+
+    Raises:
+        RunFolderError: names the folder and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunFolderError(
+            f"{folder} could not be written ({reason}): make room or give an --out that can be "
+            "written, and run the same command again; the last whole checkpoint is kept"
+        ) from error
+
+
+def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
+    """Write the model card: what was trained, on what, and the best validation score.
+
+    Args:
+        folder: the run.
+        record: what the run is.
+        best: lines of the result table, name -> value.
+    """
+    share = record.trained / (record.trained + record.frozen)
+    state = find_variant(record.model.variant).language_model
+    rows = {
+        "task": record.task,
+        "language model": f"{record.model.lm} ({state}, {record.model.precision})",
+        "encoder": f"{record.store['encoder']}, {record.store['dataset']}",
+        "variant": record.model.variant + (", blind control" if record.blind else ""),
+        "trained parameters": f"{record.trained:,} ({100 * share:.4f} % of all but the encoder)",
+        "seed": str(record.seed),
+    } | best
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    table = "\n".join(["| | |", "|---|---|", *lines])
+    text = (
+        f"# {record.name}\n\neP-ALM: what was trained around a language model.\n\n"
+        f"{table}\n\n`adapter.safetensors` holds the trained tensors, `recipe.toml` "
+        "every setting, `run.json` what evaluation needs to build the model again.\n"
+    )
+    with writes_named(folder):
+        write_file(folder / CARD_FILE, text)

@@ -1,0 +1,289 @@
+"""The training loop."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from epalm.console import decimal
+from epalm.console import progress as show_progress
+from epalm.errors import Stopped, TrainingError
+from epalm.model.checkpoints.run_io import save_adapter
+from epalm.model.checkpoints.run_record import ADAPTER_FILE
+from epalm.model.engine.losses import TokenLosses
+from epalm.model.engine.model_batch import Batch
+from epalm.model.epalm import EPALM, trainable
+from epalm.train.config.recipe import Recipe
+from epalm.train.data.batch_loader import Loader
+from epalm.train.lr_schedule import learning_rate
+from epalm.train.parallel.distributed import ALONE, Group
+from epalm.train.run_files.metrics_log import MetricsLog, spent
+from epalm.train.run_files.run_folder import writes_named
+from epalm.train.run_files.stop_signal import stop_signal
+from epalm.train.run_files.training_checkpoint import Progress, check_finite, load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""AdamW's constants in the released code, which are also PyTorch's."""
+
+LOG_STEPS = 10
+"""Steps per line of metrics.jsonl; the line holds their mean loss."""
+
+SAVE_STEPS = 500
+"""Steps between checkpoints within an epoch, a multiple of `LOG_STEPS`."""
+
+
+RANK_SEEDS = 1 << 40
+"""Between the dropout seeds of two processes; larger than what seeds to a million add up to."""
+
+
+@dataclass
+class Run:
+    """Everything a training run works on.
+
+    Attributes:
+        folder: where checkpoints and metrics go.
+        model: on its device.
+        loader: training batches.
+        recipe: settings.
+        validate: scores of the present weights; the first entry selects the best checkpoint.
+        seed: of dropout.
+        quiet: show no progress.
+        group: who trains together; its first process writes.
+        idle: what a process without a share of a batch computes; None for nothing.
+        log: of that process only.
+    """
+
+    folder: Path
+    model: EPALM
+    loader: Loader
+    recipe: Recipe
+    validate: Callable[[], dict[str, float]]
+    seed: int
+    quiet: bool = False
+    group: Group = ALONE
+    idle: Batch | None = None
+    optimizer: torch.optim.Optimizer = field(init=False)
+    progress: Progress = field(init=False)
+    log: MetricsLog | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Build the optimiser and pick up the last checkpoint."""
+        self.optimizer = make_optimizer(self.model, self.recipe)
+        self.progress = load_state(self.folder, self.model, self.optimizer)
+        check_together(self.group, self.progress)
+        self.log = MetricsLog(self.folder, self.progress) if self.group.leads else None
+
+
+def check_together(group: Group, progress: Progress) -> None:
+    """Refuse to train if not all processes go on from the same step.
+
+    Raises:
+        TrainingError: some see another checkpoint.
+    """
+    steps = group.gather(progress.step)
+    if len(set(steps)) > 1:
+        raise TrainingError(
+            f"the processes go on from steps {steps}: give an --out that all machines share"
+        )
+
+
+def fit(run: Run) -> Progress:
+    """Train to the recipe's end, validating behind every epoch; goes on from a checkpoint.
+
+    Returns:
+        The finished progress; the best weights lie in the folder's adapter.safetensors.
+
+    Raises:
+        TrainingError: the loss, a weight or the score became non-finite.
+        RunFolderError: the run's folder cannot be written.
+        Stopped: SIGTERM or SIGINT came; a checkpoint was written.
+    """
+    steps = len(run.loader)
+    with (
+        stop_signal() as stopped,
+        show_progress(
+            "training",
+            total=steps * run.recipe.epochs,
+            unit="steps",
+            done=run.progress.step,
+            quiet=run.quiet or not run.group.leads,
+        ) as tick,
+    ):
+        for epoch in range(run.progress.validated, run.recipe.epochs):
+            for window in train_epoch(run, epoch, stopped, step_done=partial(tick, 1)):
+                note = (
+                    f"loss {window.loss:.4f} · {decimal(window.rate)} samples/s · epoch {epoch + 1}"
+                )
+                tick(1, note)
+            validate_epoch(run, epoch)
+    return run.progress
+
+
+def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW over the trained tensors; group 0 follows the schedule, the others keep their rate."""
+    own_rates = {
+        "prompt": recipe.prompt_lr,
+        "adapters": recipe.adapter_lr,
+        "language_model": recipe.lm_lr,
+    }
+    grouped: dict[str, list[nn.Parameter]] = {"": []}
+    for name, weight in trainable(model):
+        part = name.split(".")[0]
+        grouped.setdefault(part if own_rates.get(part, 0) > 0 else "", []).append(weight)
+    groups = [
+        {"params": weights, "lr": own_rates.get(part, recipe.lr)}
+        for part, weights in grouped.items()
+    ]
+    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some steps in a row: their mean loss, and samples/s."""
+
+    loss: float
+    rate: float
+
+
+def train_epoch(
+    run: Run, epoch: int, stopped: threading.Event, *, step_done: Callable[[], None]
+) -> Iterator[Window]:
+    """Train the rest of an epoch, one logged window after the other.
+
+    `step_done` is called after each step but the last of a window, which is yielded then: a step
+    may take a minute. A checkpoint is only written between windows, so a resumed run logs the same
+    windows.
+    """
+    steps = len(run.loader)
+    first = run.progress.step - epoch * steps
+    losses: list[Tensor] = []
+    started = time.monotonic()
+    batches = run.loader.batches(epoch, start=first)
+    for number in range(first + 1, steps + 1):
+        losses.append(train_step(run, next(batches, None)))
+        if number % LOG_STEPS and number != steps:
+            step_done()
+            continue
+        yield _log_window(run, epoch, losses, seconds=time.monotonic() - started)
+        losses, started = [], time.monotonic()
+        stop = any(run.group.gather(stopped.is_set()))
+        if stop or number % SAVE_STEPS == 0 or number == steps:
+            save(run)
+        if stop:
+            raise Stopped(
+                f"stopped by a signal after step {run.progress.step}; "
+                "run the same command again to resume"
+            )
+
+
+def train_step(run: Run, batch: Batch | None) -> Tensor:
+    """One optimiser step; the loss of all processes as a detached scalar.
+
+    Args:
+        run: advanced by the step.
+        batch: this process's share; None if others have all of it.
+    """
+    model, recipe = run.model, run.recipe
+    device = next(model.parameters()).device
+    seed = run.seed * 1_000_003 + run.progress.step  # dropout, the same when resumed
+    torch.manual_seed(seed + RANK_SEEDS * run.group.rank)
+    rate = learning_rate(
+        recipe.schedule,
+        recipe.lr,
+        step=run.progress.step,
+        steps_per_epoch=len(run.loader),
+        epochs=recipe.epochs,
+    )
+    run.optimizer.param_groups[0]["lr"] = rate
+    model.train()
+    run.optimizer.zero_grad(set_to_none=True)
+    loss, terms = torch.zeros((), device=device), 0
+    if batch is not None:
+        losses = model(batch.to(device), label_smoothing=recipe.label_smoothing)
+        loss, terms = reduce_loss(losses, recipe)
+        loss = recipe.loss_weight * loss
+        loss.backward()
+    elif run.idle is not None:
+        model(run.idle.to(device)).values.sum().backward()
+    weights = [weight for _, weight in trainable(model)]
+    loss = run.group.average(loss.detach(), weights, terms)
+    if recipe.clip_norm:
+        nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
+    run.optimizer.step()
+    run.progress.step += 1
+    return loss
+
+
+def reduce_loss(losses: TokenLosses, recipe: Recipe) -> tuple[Tensor, int]:
+    """The scalar to minimise, before `loss_weight`, and of how many terms it is the mean."""
+    terms = losses.values if recipe.normalise == "token" else losses.per_sample()
+    return terms.mean(), len(terms)
+
+
+def validate_epoch(run: Run, epoch: int) -> None:
+    """Score the weights, keep them if they are the best so far, and write a checkpoint.
+
+    Raises:
+        TrainingError: a weight or the score is not finite.
+        RunFolderError: the run's folder cannot be written.
+    """
+    started = time.monotonic()
+    check_finite(run.model, run.optimizer, step=run.progress.step)
+    scores = run.validate()
+    name, score = next(iter(scores.items()))
+    if not math.isfinite(score):
+        raise TrainingError(f"the validation score {name} is {score}: nothing can be chosen by it")
+    if run.log:
+        run.log.append(kind="val", step=run.progress.step, epoch=epoch + 1, **scores)
+    if score > run.progress.best_score:
+        run.progress.best_score, run.progress.best_epoch = score, epoch + 1
+        if run.group.leads:
+            with writes_named(run.folder):
+                save_adapter(run.model, run.folder / ADAPTER_FILE)
+    run.progress.validated = epoch + 1
+    run.progress.seconds += time.monotonic() - started
+    if run.log:
+        run.log.append(kind="spent", step=run.progress.step, epoch=epoch + 1, **spent(run.progress))
+    save(run)
+    shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in scores.items())
+    logger.info("epoch %d: %s (best %d)", epoch + 1, shown, run.progress.best_epoch)
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint; no process goes on before it is whole."""
+    check_finite(run.model, run.optimizer, step=run.progress.step)
+    if run.group.leads:
+        with writes_named(run.folder):
+            save_state(run.folder, run.model, run.optimizer, run.progress)
+    run.group.gather(None)
+
+
+def _log_window(run: Run, epoch: int, losses: list[Tensor], *, seconds: float) -> Window:
+    mean_loss = float(torch.stack(losses).mean())
+    if not math.isfinite(mean_loss):
+        raise TrainingError(
+            f"the loss became {mean_loss} near step {run.progress.step}: lower lr, set "
+            "clip_norm, or use --set lm_precision=bf16 or fp32 instead of fp16"
+        )
+    done = run.progress.step - epoch * len(run.loader)
+    rate = run.loader.samples(done - len(losses), done) / max(seconds, 1e-9)
+    run.progress.seconds += seconds
+    if run.log:
+        run.log.append(
+            kind="train",
+            step=run.progress.step,
+            epoch=epoch + 1,
+            loss=mean_loss,
+            lr=run.optimizer.param_groups[0]["lr"],
+            samples_per_s=round(rate, 1),
+        )
+    return Window(mean_loss, rate)
