@@ -125,7 +125,7 @@ def _constant(value: Any, key: str, source: str) -> float:  # noqa: ANN401 - of 
     positive = key.endswith("std")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and abs(value) <= LARGEST and (value > 0 or not positive):  # NaN is not
-        return value
+        return float(value)
     raise _wrong(source, key, value, "a number above 0" if positive else "a finite number")
 
 
