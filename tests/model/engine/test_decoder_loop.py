@@ -31,6 +31,7 @@ def outcome(model: EPALM, given: Batch) -> dict[str, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore::DeprecationWarning")  # dynamo's
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.parametrize(
     ("backend", "variant"),
     [
