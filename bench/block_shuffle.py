@@ -34,7 +34,7 @@ from bench.rounds import (
 from bench.stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
 from epalm.cache.formats.store_format import layout_of
 from epalm.cache.readers.disk_readers import READ_THREADS
-from epalm.cache.readers.epoch_order import BLOCK_ROWS, Order, Rows, design_effect
+from epalm.cache.readers.epoch_order import BLOCK_ROWS, Rows, ShuffleSpec, design_effect
 from epalm.cache.readers.feature_source import Reader, ReadPlan
 from epalm.cache.readers.open_reader import index_store, select
 from epalm.cache.readers.reader_choice import LOCAL_READERS, Budget, choose_reader
@@ -58,7 +58,7 @@ class Streaming:
 
     store: Store
     reader: Reader
-    order: Order
+    order: ShuffleSpec
 
     @classmethod
     def open(cls, location: str, budget: int, batch_size: int) -> "Streaming":

@@ -21,7 +21,7 @@ from epalm.extract.encoders.encoder_registry import (
     make_encoder,
 )
 from epalm.extract.encoders.timm_vit import ARCHITECTURES
-from epalm.extract.run_extraction import Pace, extract
+from epalm.extract.run_extraction import RunOptions, extract
 from epalm.tasks.types import MediaItem
 
 KEEP = 6
@@ -102,7 +102,7 @@ class Bench:
 
     def whole(self, batch_size: int, threads: int, workers: int) -> Variant:
         """From files to a finished store, made anew each time."""
-        pace = Pace(batch_size, workers, quiet=True)
+        pace = RunOptions(batch_size, workers, quiet=True)
 
         def run(_number: int) -> Sample:
             torch.set_num_threads(threads)

@@ -20,13 +20,13 @@ from bench.rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
-from epalm.evaluate.eval_preparation import Request as EvalRequest
+from epalm.evaluate.eval_preparation import EvalConfig as EvalRequest
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.tasks.task_registry import load_task, resolve_data_root
 from epalm.tasks.types import Example, Task
 from epalm.train.config.recipe import load_recipe
-from epalm.train.config.train_config import Request
+from epalm.train.config.train_config import TrainConfig
 from epalm.train.run_training import train
 
 FRACTIONS = (0.01, 0.1, 1.0)
@@ -102,7 +102,7 @@ def run(job: Job, alike: Alike, folder: Path) -> Evaluation:
     recipe = load_recipe(alike.recipe, [*alike.changes, "epochs=1", f"val_examples={VALIDATED}"])
     drawn = alike.steps * recipe.batch_size
     train(
-        Request(
+        TrainConfig(
             folder=folder,
             task=part_of(task, job.fraction, drawn=drawn, seed=job.seed),
             data_root=root,

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, embedding, pad
 from transformers import OPTForCausalLM
 
 from epalm.extract.encoders.timm_vit import ARCHITECTURES
-from epalm.extract.transforms.image_augment import Views
+from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.extract.transforms.image_transform import ImageLoader, official_preset
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.epalm import EPALM, POSITION_OFFSET
@@ -117,7 +117,7 @@ class OnlineEncoder:
         self._layers: Callable[..., list[tuple[Tensor, Tensor]]] = model.get_intermediate_layers  # type: ignore[assignment]
         model.to(device, dtype).eval().requires_grad_(requires_grad=False)
         preset = official_preset(resolve_model_data_config(model)["input_size"][-1])
-        self._load = ImageLoader(preset, Views(count=2))
+        self._load = ImageLoader(preset, AugmentedViews(count=2))
         self._dtype = dtype
         self._mean = torch.tensor(preset.mean, device=device).reshape(3, 1, 1)
         self._std = torch.tensor(preset.std, device=device).reshape(3, 1, 1)

@@ -20,7 +20,7 @@ from epalm.model.engine.model_batch import Batch
 from epalm.model.engine.onednn_linear import block_weights
 from epalm.model.epalm import EPALM, trainable
 from epalm.tasks.types import MediaItem
-from epalm.train.data.cached_text_states import TextStates, open_text_states
+from epalm.train.data.cached_text_states import CachedTextStates, open_text_states
 from epalm.train.data.tokenized_texts import Text
 
 LOSS_WEIGHT, LR, WEIGHT_DECAY = 0.1, 2e-5, 0.02
@@ -48,7 +48,7 @@ class Way:
     loss: Callable[[Batch], Tensor]
     weights: Sequence[nn.Parameter]
     arrangement: Arrangement = field(default_factory=Arrangement)
-    lower: Callable[[], TextStates] | None = None
+    lower: Callable[[], CachedTextStates] | None = None
 
 
 def ways(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> list[Way]:
@@ -125,7 +125,7 @@ class Stepper:
 
     def __init__(self, questions: Questions) -> None:
         """Prepare the stored vectors."""
-        self._lower: dict[Callable[[], TextStates], TextStates] = {}
+        self._lower: dict[Callable[[], CachedTextStates], CachedTextStates] = {}
         self._questions = questions
         self._device = questions.device
         self._vectors = stored_vectors(questions.device)

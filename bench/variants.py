@@ -27,7 +27,7 @@ from epalm.model.variants import VARIANTS, find_variant
 from epalm.tasks.task_registry import load_task, resolve_data_root
 from epalm.tasks.types import Example, Task
 from epalm.train.config.recipe import Recipe, load_recipe
-from epalm.train.config.train_config import Request
+from epalm.train.config.train_config import TrainConfig
 from epalm.train.run_training import train
 
 REPEATED_CONTROL = "full"
@@ -173,7 +173,7 @@ def run(job: Job, alike: Alike, folder: Path) -> Finished:
     task = load_task(spec.tasks[0], root)
     drawn = alike.steps * recipe.batch_size
     record = train(
-        Request(
+        TrainConfig(
             folder=folder,
             task=sampled(task, train=drawn, val=alike.asked, seed=job.seed),
             data_root=root,

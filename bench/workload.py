@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
-from epalm.cache.readers.epoch_order import Pass
+from epalm.cache.readers.epoch_order import EpochOrder
 from epalm.model.build import assemble
 from epalm.model.engine.language_model import PRECISIONS, freeze
 from epalm.model.engine.model_batch import Batch, collate_texts
@@ -143,7 +143,7 @@ class Questions:
         media = random.permutation(STORED)[: len(texts)]
         if arrangement.together > 1:
             media = media[np.arange(len(texts)) // arrangement.together]
-        order = Pass(random.permutation(len(texts)), np.array([len(texts)]))
+        order = EpochOrder(random.permutation(len(texts)), np.array([len(texts)]))
         order, units = group_media(order, media, arrangement.together)
         if arrangement.buckets:
             order = bucket_lengths(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from epalm.cache.records.commit_record import Head
+from epalm.cache.records.commit_record import StoreHeader
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, StoreError
@@ -36,7 +36,7 @@ def create_store(
         raise StoreError(f"{len(keys)} keys ({len(set(keys))} distinct) for {spec.count} records")
     store = Store.at(location, store_format)
     skeleton = store.layout.skeleton(spec, keys)
-    head = Head.make(spec, keys, skeleton)
+    head = StoreHeader.make(spec, keys, skeleton)
     try:
         if not store.exists():
             _check_free(store, spec, skeleton)
@@ -90,7 +90,7 @@ def _check_free(store: Store, spec: StoreSpec, skeleton: Mapping[str, bytes]) ->
         )
 
 
-def _check_same(store: Store, wanted: Head, mend: str) -> None:
+def _check_same(store: Store, wanted: StoreHeader, mend: str) -> None:
     store.spec.check_same(wanted.spec, where=store.location, mend=mend)
     if store.head.store != wanted.store:
         raise CacheMismatchError(f"{store.location} holds other records than the data set. {mend}")

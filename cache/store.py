@@ -21,20 +21,20 @@ from typing import Self
 import numpy as np
 
 from epalm.cache.dtype_cast import cast_rows
-from epalm.cache.formats.store_format import Layout, Tokens, as_bytes, layout_of
+from epalm.cache.formats.store_format import StoreFormat, Tokens, as_bytes, layout_of
 from epalm.cache.missing_store import nothing_at
-from epalm.cache.records.commit_record import CommitRecord, Head, errors_text
+from epalm.cache.records.commit_record import CommitRecord, StoreHeader, errors_text
 from epalm.cache.records.media_record import MediaRecord
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.file_extent import FileExtent, read_checked
-from epalm.cache.storage.storage import Part, Place, measure, open_place
+from epalm.cache.storage.storage import Part, Storage, measure, open_place
 from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnfinishedStoreError
 
 
 class Store:
     """A store of any format on any place, finished or not; see the module's head."""
 
-    def __init__(self, location: str, place: Place, layout: Layout) -> None:
+    def __init__(self, location: str, place: Storage, layout: StoreFormat) -> None:
         self.location = location
         self.place = place
         self.layout = layout
@@ -75,14 +75,14 @@ class Store:
         return self.place.size(self.name("spec.json")) is not None
 
     @cached_property
-    def head(self) -> Head:
+    def head(self) -> StoreHeader:
         """Content of spec.json."""
         name = self.name("spec.json")
         try:
             data = self.place.read(name)
         except PermissionError as error:
             raise StoreError(f"{self.location} cannot be read ({error}): give access") from error
-        head = Head.from_bytes(data, f"{self.location}: {name}")
+        head = StoreHeader.from_bytes(data, f"{self.location}: {name}")
         if set(head.files) != set(self.layout.first_files):
             made = ", ".join(sorted(set(head.files) - set(self.layout.first_files)))
             raise StoreError(

@@ -12,7 +12,7 @@ LOST = "is lost"
 
 
 @dataclass(frozen=True)
-class Problem:
+class VerifyIssue:
     """One file of a store that is not what it should be.
 
     Attributes:
@@ -26,7 +26,7 @@ class Problem:
     remove: tuple[str, ...]
 
 
-def verify(store: Store) -> Iterator[Problem]:
+def verify(store: Store) -> Iterator[VerifyIssue]:
     """Compare presence and size of every file with what the store's documents say.
 
     Shards that are missing are no problem: see `Store.missing`.
@@ -34,12 +34,12 @@ def verify(store: Store) -> Iterator[Problem]:
     return _verify(_Sizes(store))
 
 
-def verify_deep(store: Store) -> Iterator[Problem]:
+def verify_deep(store: Store) -> Iterator[VerifyIssue]:
     """As `verify`, and compute the checksum of every byte of every file."""
     return _verify(_Checksums(store))
 
 
-def repair(store: Store) -> list[Problem]:
+def repair(store: Store) -> list[VerifyIssue]:
     """Find damage by every byte and delete what is damaged; the problems that were there.
 
     The same extraction then makes exactly that again. Documents that follow from others
@@ -81,14 +81,14 @@ class _Checksums(_Sizes):
         return "" if found == checksum else f"has CRC-32C {found}, wanted {checksum}"
 
 
-def _verify(compare: _Sizes) -> Iterator[Problem]:
+def _verify(compare: _Sizes) -> Iterator[VerifyIssue]:
     store = compare.store
     head = _head_problem(store)
     if head:
         yield head
     else:
         for name, found in _differing(compare, store.head.files):
-            yield Problem(name, found, (name,))
+            yield VerifyIssue(name, found, (name,))
     problems = False
     for record in store.place.names(store.name("done")):
         for problem in _shard_problems(compare, record, known=not head):
@@ -98,7 +98,7 @@ def _verify(compare: _Sizes) -> Iterator[Problem]:
         yield from _list_problems(store)
 
 
-def _head_problem(store: Store) -> Problem | None:
+def _head_problem(store: Store) -> VerifyIssue | None:
     """Without a sound spec.json all but the shards is unknown, and made again with it."""
     name = store.name("spec.json")
     try:
@@ -109,27 +109,27 @@ def _head_problem(store: Store) -> Problem | None:
         found = LOST
     else:
         return None
-    return Problem(name, found, (name, *store.layout.first_files))
+    return VerifyIssue(name, found, (name, *store.layout.first_files))
 
 
-def _shard_problems(compare: _Sizes, name: str, *, known: bool) -> Iterator[Problem]:
+def _shard_problems(compare: _Sizes, name: str, *, known: bool) -> Iterator[VerifyIssue]:
     store = compare.store
     shard = _shard_of(name, store)
     if shard is None or (known and shard >= store.spec.shards):
-        yield Problem(name, "is no commit record of this store", (name,))
+        yield VerifyIssue(name, "is no commit record of this store", (name,))
         return
     try:
         record = CommitRecord.from_bytes(store.place.read(name), name)
     except CorruptShardError:
-        yield Problem(name, "has changed bytes", (name,))
+        yield VerifyIssue(name, "has changed bytes", (name,))
         return
     if not record.is_of(shard, store.layout.shard_files(shard), store.media_name(shard)):
-        yield Problem(name, "is the record of another shard", (name,))
+        yield VerifyIssue(name, "is the record of another shard", (name,))
         return
     if known and record.store != store.head.store:
-        yield Problem(name, "was written for other settings or records", (name,))
+        yield VerifyIssue(name, "was written for other settings or records", (name,))
     for file, found in _differing(compare, record.files):
-        yield Problem(file, found, (file, name))
+        yield VerifyIssue(file, found, (file, name))
 
 
 def _shard_of(record_name: str, store: Store) -> int | None:
@@ -140,17 +140,17 @@ def _shard_of(record_name: str, store: Store) -> int | None:
     return int(number) if store.record_name(int(number)) == record_name else None
 
 
-def _list_problems(store: Store) -> Iterator[Problem]:
+def _list_problems(store: Store) -> Iterator[VerifyIssue]:
     """errors.jsonl is written last and follows from the commit records."""
     name = store.name("errors.jsonl")
     missing = store.missing()
     if missing and store.place.size(name) is not None:
         for shard in missing:
-            yield Problem(store.record_name(shard), LOST, (name,))
+            yield VerifyIssue(store.record_name(shard), LOST, (name,))
     elif not missing and store.place.size(name) is None:
-        yield Problem(name, LOST, ())
+        yield VerifyIssue(name, LOST, ())
     elif not missing and store.place.read(name) != errors_text(store.failed()):
-        yield Problem(name, "has changed bytes", (name,))
+        yield VerifyIssue(name, "has changed bytes", (name,))
 
 
 def _differing(compare: _Sizes, files: FileSums) -> Iterator[tuple[str, str]]:

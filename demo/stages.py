@@ -9,8 +9,8 @@ from epalm.cache.store import Store
 from epalm.demo.demo_dataset import write_dataset
 from epalm.demo.micro_encoder import WEIGHTS
 from epalm.demo.modalities import Show
-from epalm.evaluate.eval_preparation import Request as EvalRequest
-from epalm.evaluate.report.report_files import REPORT_FILE, Shown, write_comparison
+from epalm.evaluate.eval_preparation import EvalConfig as EvalRequest
+from epalm.evaluate.report.report_files import REPORT_FILE, ReportColumn, write_comparison
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation
 from epalm.extract.extraction_report import note_report
@@ -19,7 +19,7 @@ from epalm.extract.planning.extraction_plan import make_plan
 from epalm.extract.run_extraction import extract
 from epalm.tasks.task_registry import load_task
 from epalm.train.config.recipe import load_recipe
-from epalm.train.config.train_config import Request as TrainRequest
+from epalm.train.config.train_config import TrainConfig as TrainRequest
 from epalm.train.run_training import train
 
 LANGUAGE_MODEL = WEIGHTS / "opt-micro"
@@ -168,5 +168,5 @@ def evaluate_run(place: Place, contestant: Contestant) -> Evaluation:
 def write_page(place: Place, evaluations: tuple[Evaluation, ...]) -> None:
     """One HTML page about all runs."""
     runs = map(place.run, CONTESTANTS)
-    shown = [Shown(run, found) for run, found in zip(runs, evaluations, strict=True)]
+    shown = [ReportColumn(run, found) for run, found in zip(runs, evaluations, strict=True)]
     write_comparison(place.page, shown, title=place.show.title, lead=LEAD)

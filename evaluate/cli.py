@@ -23,7 +23,7 @@ from epalm.evaluate.report.report_cli import ALLOW_OUTSIDE, DATASET
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
-    from epalm.evaluate.run_evaluation import Finished
+    from epalm.evaluate.run_evaluation import EvaluationResult
     from epalm.evaluate.scores.eval_results import Evaluation
 
 EXAMPLES = (
@@ -129,11 +129,11 @@ def command(
     if not split:
         raise UsageError("--split must be given, e.g. epalm-eval --split val")
     configure_logging(quiet=quiet)
-    from epalm.evaluate.decoding_overrides import Protocol
-    from epalm.evaluate.eval_preparation import Request, find_run, prepare
+    from epalm.evaluate.decoding_overrides import DecodingOverrides
+    from epalm.evaluate.eval_preparation import EvalConfig, find_run, prepare
     from epalm.evaluate.scores.result_warnings import warn_of
 
-    request = Request(
+    request = EvalConfig(
         run=find_run(runs, run),
         split=split,
         task=TypedName(task),
@@ -147,7 +147,7 @@ def command(
         limit=limit,
         reader=reader,
         quiet=quiet,
-        protocol=Protocol(
+        protocol=DecodingOverrides(
             num_beams=beams,
             max_new_tokens=max_new_tokens,
             do_sample=sample,
@@ -191,7 +191,7 @@ def score_table(evaluation: "Evaluation", moved: tuple[str, str] | None) -> Tabl
     return score_cli.table_of_scores(evaluation.scores, evaluation.headline, title=title)
 
 
-def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:
+def _show(finished: "EvaluationResult", run: Path, *, as_json: bool) -> None:
     evaluation = finished.evaluation
     if as_json:
         from epalm.evaluate.scores.eval_results import summary_file
@@ -207,10 +207,10 @@ def _show(finished: "Finished", run: Path, *, as_json: bool) -> None:
         if command := submit_command(finished.folder, evaluation):
             note(f"write what the server takes: {command}")
         return
-    from epalm.evaluate.eval_target import transfer
+    from epalm.evaluate.eval_target import transfer_labels
     from epalm.model.checkpoints.run_record import RunRecord
 
-    show_table(score_table(evaluation, transfer(RunRecord.load(run), evaluation)))
+    show_table(score_table(evaluation, transfer_labels(RunRecord.load(run), evaluation)))
     note(
         f"{len(evaluation.answered)} examples in {duration(evaluation.seconds)}; "
         f"report: {finished.folder / 'report.html'}"

@@ -27,7 +27,7 @@ SHORT_NAMES = {
 
 
 @dataclass(frozen=True)
-class Protocol:
+class DecodingOverrides:
     """What is to differ from the run's own way; None and empty for what is not.
 
     Attributes:
@@ -68,7 +68,7 @@ class Protocol:
             changes = {"temperature": 1.0, "top_p": 1.0, "seed": 0} | changes
         return replace(own, **changes)
 
-    def settle(self, own: Decoding, task: Task, *, root: Path, taught: str) -> "Way":
+    def settle(self, own: Decoding, task: Task, *, root: Path, taught: str) -> "AnswerMethod":
         """The way to answer.
 
         Args:
@@ -85,8 +85,10 @@ class Protocol:
         """
         if not self.answers:
             decoding = self.decoding(own)
-            return Way(decoding, words=describe(decoding), suffix=_difference(own, decoding))
-        if replace(self, answers="") != Protocol():
+            return AnswerMethod(
+                decoding, words=describe(decoding), suffix=_difference(own, decoding)
+            )
+        if replace(self, answers="") != DecodingOverrides():
             raise UsageError(
                 "--answers ranks a closed list, which generates nothing: leave out --beams, "
                 "--max-new-tokens, --sample, --temperature, --top-p and --seed"
@@ -95,15 +97,17 @@ class Protocol:
             count, of = int(number[1]), f"{task.name} {taught}"
             answers = _top_answers(count, task, root=root, taught=taught)
             words = f"the most probable of the {len(answers):,} most frequent answers of {of}"
-            return Way(own, tuple(answers), words=words, suffix=f"-top{count}")
+            return AnswerMethod(own, tuple(answers), words=words, suffix=f"-top{count}")
         answers = read_answers(Path(self.answers))
         name, digest = Path(self.answers).stem, zlib.crc32("\n".join(answers).encode())
         words = f"the most probable of {len(answers):,} answers of {Path(self.answers).name}"
-        return Way(own, tuple(answers), words=words, suffix=f"-answers-{name}-{digest:08x}")
+        return AnswerMethod(
+            own, tuple(answers), words=words, suffix=f"-answers-{name}-{digest:08x}"
+        )
 
 
 @dataclass(frozen=True)
-class Way:
+class AnswerMethod:
     """A way to answer.
 
     Attributes:

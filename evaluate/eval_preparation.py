@@ -12,8 +12,14 @@ from epalm.cache.records.media_check import warn_of_changes
 from epalm.cache.store import Store
 from epalm.devices import check_device_name
 from epalm.errors import DataError, MissingFileError
-from epalm.evaluate.decoding_overrides import Protocol, Way
-from epalm.evaluate.eval_target import about, asked_task, check_folder, check_store, taught_split
+from epalm.evaluate.decoding_overrides import AnswerMethod, DecodingOverrides
+from epalm.evaluate.eval_target import (
+    asked_task,
+    check_folder,
+    check_store,
+    evaluation_label,
+    training_split,
+)
 from epalm.evaluate.scores.eval_results import summary_file
 from epalm.metrics.metric_registry import Metric, Scores, check_scorable, load_final_metric
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RECORD_FILE, RunRecord
@@ -30,7 +36,7 @@ Named = tuple[Path, Path | None]
 
 
 @dataclass(frozen=True)
-class Request:
+class EvalConfig:
     """What to evaluate.
 
     Attributes:
@@ -64,11 +70,11 @@ class Request:
     limit: int = 0
     reader: str = AUTO
     quiet: bool = False
-    protocol: Protocol = field(default_factory=Protocol)
+    protocol: DecodingOverrides = field(default_factory=DecodingOverrides)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedEvaluation:
     """A request, checked, and all that is known of it without a model.
 
     Attributes:
@@ -86,7 +92,7 @@ class Prepared:
         folder: for the results.
     """
 
-    request: Request
+    request: EvalConfig
     features: str
     task: Task
     root: Path
@@ -95,7 +101,7 @@ class Prepared:
     asked: Sequence[Example]
     examples: Sequence[Example]
     metric: Metric
-    way: Way
+    way: AnswerMethod
     blind: bool
     folder: Path
 
@@ -148,7 +154,7 @@ def named_on_the_command_line(runs: Path, name: str) -> Named:
     return find_run(runs, name), None
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: EvalConfig) -> PreparedEvaluation:
     """Check a request, cheap checks first, and read the examples; nothing here imports torch.
 
     Raises:
@@ -172,7 +178,7 @@ def prepare(request: Request) -> Prepared:
     whole = task.examples(request.split, root)
     asked = whole[: request.limit or None]
     metric = _metric(task, request.split, asked)
-    taught = taught_split(request.run, record, task)
+    taught = training_split(request.run, record, task)
     way = request.protocol.settle(record.decoding, task, root=root, taught=taught)
     keys = [example.key for example in asked]
     source = open_reader(store, reader=request.reader, keys=keys, views=1, task=task.name)
@@ -180,10 +186,10 @@ def prepare(request: Request) -> Prepared:
     rows = source.rows([example.key for example in examples])
     warn_of_changes(store, rows, root=str(root), seed=record.seed)
     blind = request.blind or record.blind
-    named = about(request.task, task, record, store.spec, features)
+    named = evaluation_label(request.task, task, record, store.spec, features)
     folder = request.run / "eval" / folder_name(request, way, about=named, blind=blind)
     check_folder(folder, store.spec, features, root)
-    return Prepared(
+    return PreparedEvaluation(
         request=request,
         features=features,
         task=task,
@@ -199,7 +205,7 @@ def prepare(request: Request) -> Prepared:
     )
 
 
-def folder_name(request: Request, way: Way, *, about: str, blind: bool) -> str:
+def folder_name(request: EvalConfig, way: AnswerMethod, *, about: str, blind: bool) -> str:
     """The evaluation's folder under RUN/eval: `val`, `val-blind`, `msvd-qa-val-first100-beams3`."""
     asked = f"{about}-{request.split}" if about else request.split
     limited = f"-first{request.limit}" if request.limit else ""

@@ -77,7 +77,7 @@ def asked_task(
     return found, root
 
 
-def taught_split(folder: Path, record: RunRecord, task: Task) -> str:
+def training_split(folder: Path, record: RunRecord, task: Task) -> str:
     """The split that teaches a task: to the run if it is the run's own, else to a run that would.
 
     Args:
@@ -97,7 +97,9 @@ def title_of(task: Task, spec: StoreSpec) -> str:
     return spec.dataset if task.name == MANIFEST else task.name
 
 
-def about(named: str, task: Task, record: RunRecord, spec: StoreSpec, features: str) -> str:
+def evaluation_label(
+    named: str, task: Task, record: RunRecord, spec: StoreSpec, features: str
+) -> str:
     """What the name of an evaluation's folder says of task and store, e.g. "msvd-qa".
 
     Args:
@@ -128,7 +130,7 @@ def about(named: str, task: Task, record: RunRecord, spec: StoreSpec, features: 
     return re.sub(r"[/\\]", "-", "-".join(part for part in parts if part))
 
 
-def transfer(record: RunRecord, evaluation: Evaluation) -> tuple[str, str] | None:
+def transfer_labels(record: RunRecord, evaluation: Evaluation) -> tuple[str, str] | None:
     """What a run learnt from and what it was asked about, where these differ.
 
     Returns:

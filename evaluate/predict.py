@@ -7,13 +7,13 @@ from torch import Tensor
 
 from epalm.cache.readers.feature_source import FeatureSource
 from epalm.console import progress
-from epalm.evaluate.decoding_overrides import Way
+from epalm.evaluate.decoding_overrides import AnswerMethod
 from epalm.evaluate.scores.breakdowns import answer_types, question_types
-from epalm.evaluate.scores.eval_results import Answered
+from epalm.evaluate.scores.eval_results import PredictionRecord
 from epalm.model.checkpoints.run_io import LoadedRun
 from epalm.model.generation.batched_generation import (
     Answer,
-    Answerer,
+    AnswerStrategy,
     Generator,
     Questions,
     answer_all,
@@ -26,11 +26,11 @@ def predict(
     run: LoadedRun,
     examples: Sequence[Example],
     source: FeatureSource,
-    answer: Answerer,
+    answer: AnswerStrategy,
     *,
     batch_size: int,
     quiet: bool = False,
-) -> tuple[Answered, ...]:
+) -> tuple[PredictionRecord, ...]:
     """Answer every example.
 
     Args:
@@ -64,10 +64,12 @@ def predict(
     return _answered(examples, answers)
 
 
-def _answered(examples: Sequence[Example], answers: Sequence[Answer]) -> tuple[Answered, ...]:
+def _answered(
+    examples: Sequence[Example], answers: Sequence[Answer]
+) -> tuple[PredictionRecord, ...]:
     (_, kinds), (_, forms) = question_types(examples), answer_types(examples)
     return tuple(
-        Answered(
+        PredictionRecord(
             id=example.question_id,
             key=example.key,
             prompt=example.prompt,
@@ -83,7 +85,7 @@ def _answered(examples: Sequence[Example], answers: Sequence[Answer]) -> tuple[A
     )
 
 
-def answerer(way: Way, run: LoadedRun) -> Answerer:
+def answerer(way: AnswerMethod, run: LoadedRun) -> AnswerStrategy:
     """What answers that way."""
     if not way.answers:
         return Generator(run.tokenizer, way.decoding)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epalm.cache.readers.shuffled_control import BlindSource
+from epalm.cache.readers.shuffled_control import ShuffledSource
 from epalm.devices import peak_device_memory, pick_device
-from epalm.evaluate.eval_preparation import Prepared, Request, prepare
+from epalm.evaluate.eval_preparation import EvalConfig, PreparedEvaluation, prepare
 from epalm.evaluate.predict import answerer, predict
 from epalm.evaluate.report.report_files import write_page
 from epalm.evaluate.report.run_settings import data_words, readable_settings
 from epalm.evaluate.scores.breakdowns import breakdowns
 from epalm.evaluate.scores.eval_results import (
-    Answered,
     Evaluation,
+    PredictionRecord,
     make_folder,
     remove_empty,
     write_answers,
@@ -31,19 +31,19 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Finished:
+class EvaluationResult:
     """An evaluation and the folder that holds its files."""
 
     evaluation: Evaluation
     folder: Path
 
 
-def evaluate(request: Request) -> Finished:
+def evaluate(request: EvalConfig) -> EvaluationResult:
     """Generate, score and write RUN/eval/<split>/; see `prepare` and `evaluate_prepared`."""
     return evaluate_prepared(prepare(request))
 
 
-def evaluate_prepared(plan: Prepared) -> Finished:
+def evaluate_prepared(plan: PreparedEvaluation) -> EvaluationResult:
     """Generate, score and write RUN/eval/<split>/.
 
     Raises:
@@ -69,10 +69,10 @@ def evaluate_prepared(plan: Prepared) -> Finished:
             )
     finally:
         remove_empty(plan.folder)
-    return Finished(evaluation, plan.folder)
+    return EvaluationResult(evaluation, plan.folder)
 
 
-def _evaluation(plan: Prepared) -> Evaluation:
+def _evaluation(plan: PreparedEvaluation) -> Evaluation:
     request, examples = plan.request, plan.examples
     run = load_run(request.run, request.device)
     started = time.monotonic()
@@ -112,20 +112,20 @@ def _evaluation(plan: Prepared) -> Evaluation:
     )
 
 
-def _answered(plan: Prepared, run: LoadedRun) -> tuple[Answered, ...]:
+def _answered(plan: PreparedEvaluation, run: LoadedRun) -> tuple[PredictionRecord, ...]:
     """Not scored yet; of a blind control, answers to the vectors of other media of the split."""
     keys = [example.key for example in plan.examples]
     return predict(
         run,
         plan.examples,
-        BlindSource(plan.source, [keys], run.record.seed) if plan.blind else plan.source,
+        ShuffledSource(plan.source, [keys], run.record.seed) if plan.blind else plan.source,
         answerer(plan.way, run),
         batch_size=plan.request.batch_size,
         quiet=plan.request.quiet,
     )
 
 
-def _scored(answered: Sequence[Answered], scores: Scores) -> tuple[Answered, ...]:
+def _scored(answered: Sequence[PredictionRecord], scores: Scores) -> tuple[PredictionRecord, ...]:
     columns = scores.per_example.items()
     return tuple(
         replace(one, scores={name: float(column[row]) for name, column in columns})

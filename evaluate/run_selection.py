@@ -6,12 +6,12 @@ from pathlib import Path
 
 from epalm.errors import MissingFileError
 from epalm.evaluate.eval_preparation import Named
-from epalm.evaluate.report.report_files import BLIND, Shown, evaluated, manner
+from epalm.evaluate.report.report_files import BLIND, ReportColumn, evaluated, evaluation_suffix
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.model.checkpoints.run_record import RunRecord
 
 
-def select(named: Sequence[Named], split: str) -> list[Shown]:
+def select(named: Sequence[Named], split: str) -> list[ReportColumn]:
     """The evaluation of each run, with names that differ.
 
     Args:
@@ -32,11 +32,11 @@ def select(named: Sequence[Named], split: str) -> list[Shown]:
     shown = []
     for (run, _), folder in zip(named, found, strict=True):
         evaluation = read_evaluation(folder)
-        shown.append(Shown(run, evaluation, manner(folder, evaluation)))
+        shown.append(ReportColumn(run, evaluation, evaluation_suffix(folder, evaluation)))
     return _told_apart(shown, found)
 
 
-def _told_apart(shown: Sequence[Shown], folders: Sequence[Path]) -> list[Shown]:
+def _told_apart(shown: Sequence[ReportColumn], folders: Sequence[Path]) -> list[ReportColumn]:
     short = [one.evaluation.run for one in shown]
     long = [
         f"{one.run.resolve().parent.name}/{name}" for one, name in zip(shown, short, strict=True)
@@ -71,7 +71,10 @@ def _common(runs: Sequence[Path], like: Evaluation | None) -> str:
         folder, evaluation = found[0][name]
         asked = (evaluation.task, evaluation.split)
         fits = like is None or asked == (like.task, like.split)
-        if fits and manner(folder, evaluation) in ("", BLIND[1:] * (folder.name != name)):
+        if fits and evaluation_suffix(folder, evaluation) in (
+            "",
+            BLIND[1:] * (folder.name != name),
+        ):
             whole.append(name)
     if whole:
         return whole[-1]

@@ -56,7 +56,7 @@ def score(
     """
     configure_logging(quiet=quiet)
     from epalm.evaluate.scores import scoring
-    from epalm.evaluate.scores.eval_results import make_place
+    from epalm.evaluate.scores.eval_results import ensure_writable
     from epalm.metrics.metric_registry import load_final_metric
 
     if out and out.resolve() in (predictions.resolve(), references.resolve()):
@@ -65,7 +65,7 @@ def score(
     examples = scoring.read_references(references)
     given = scoring.read_predictions(predictions)
     if out:
-        make_place(out)
+        ensure_writable(out)
     found = metric(given, examples)
     if out:
         scoring.write_scored(out, given, examples, found)

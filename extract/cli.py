@@ -196,7 +196,7 @@ def extract_features(
     configure_logging(quiet=quiet)
     with stoppable():
         from epalm.extract.planning.extract_options import Settings, read_inputs
-        from epalm.extract.planning.process_shards import Share
+        from epalm.extract.planning.process_shards import ProcessShard
 
         settings = Settings(
             encoder=TypedName(encoder),
@@ -220,7 +220,7 @@ def extract_features(
             batch_size=batch_size,
             workers=workers,
             limit=limit,
-            share=Share.parse(shard) if shard else Share.from_environment(os.environ),
+            share=ProcessShard.parse(shard) if shard else ProcessShard.from_environment(os.environ),
             quiet=quiet,
             content_hash=content_hash,
             allow_outside=allow_outside,

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from epalm.cache.records.extraction_log import Work, note_work
+from epalm.cache.records.extraction_log import ExtractionLogEntry, log_extraction
 from epalm.cache.store import Store
 from epalm.console import byte_size, counted, duration
 from epalm.devices import peak_device_memory, pick_device
 from epalm.errors import EpalmError
-from epalm.extract.decoding.decode_pool import Request, load_batches
+from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
 from epalm.extract.planning.extraction_plan import Plan
-from epalm.extract.run_extraction import Report, encode
+from epalm.extract.run_extraction import ExtractionReport, encode
 from epalm.system_memory import peak_memory
 from epalm.tasks.task_registry import load_task
 
@@ -58,7 +58,7 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Encode the first few media, store nothing, and scale the time up to all of them."""
-    requests = [Request(0, 0, item) for item in plan.items[:TIMED_MEDIA]]
+    requests = [DecodeRequest(0, 0, item) for item in plan.items[:TIMED_MEDIA]]
     encoded = 0
     started = time.monotonic()
     for batch in load_batches([requests], plan.encoder.load, workers=0):
@@ -119,7 +119,7 @@ def _media(count: int, plan: Plan) -> str:
     return counted(count, plan.unit.removesuffix("s"))
 
 
-def describe_report(report: Report, plan: Plan) -> str:
+def describe_report(report: ExtractionReport, plan: Plan) -> str:
     """A finished run in one line."""
     what = f"{plan.out}: {_media(report.records, plan)}, {byte_size(plan.spec.nbytes)}"
     if not report.encoded and not report.missing:
@@ -136,7 +136,7 @@ def describe_report(report: Report, plan: Plan) -> str:
     )
 
 
-def describe_failures(report: Report, plan: Plan, store: Store) -> Iterator[str]:
+def describe_failures(report: ExtractionReport, plan: Plan, store: Store) -> Iterator[str]:
     """How many records failed, the first few of them, and where all of them are listed."""
     yield f"{report.failed} of {report.records} {plan.unit} could not be encoded, e.g."
     for key, reason in islice(store.failed().items(), SHOWN_FAILURES):
@@ -147,12 +147,12 @@ def describe_failures(report: Report, plan: Plan, store: Store) -> Iterator[str]
     )
 
 
-def as_json(result: Estimate | Report, plan: Plan) -> str:
+def as_json(result: Estimate | ExtractionReport, plan: Plan) -> str:
     """An estimate or a report for programs."""
     return json.dumps({"store": plan.out, **asdict(result)})
 
 
-def note_report(report: Report, plan: Plan, device: str) -> None:
+def note_report(report: ExtractionReport, plan: Plan, device: str) -> None:
     """Leave what a run took beside its store, for the reports.
 
     Args:
@@ -160,11 +160,11 @@ def note_report(report: Report, plan: Plan, device: str) -> None:
         plan: of the run.
         device: as for `epalm.devices.pick_device`.
     """
-    work = Work(
+    work = ExtractionLogEntry(
         encoded=report.encoded,
         seconds=round(report.seconds, 1),
         memory=peak_memory(),
         device=pick_device(device),
         device_memory=peak_device_memory(),
     )
-    note_work(plan.out, work)
+    log_extraction(plan.out, work)

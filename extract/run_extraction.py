@@ -23,10 +23,10 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
-from epalm.extract.decoding.decode_pool import DecodePool, LoadedBatch, Request, load_batches
+from epalm.extract.decoding.decode_pool import DecodePool, DecodeRequest, LoadedBatch, load_batches
 from epalm.extract.decoding.media_files import described
 from epalm.extract.encoders.encoder_registry import Encoder, normed_tokens
-from epalm.extract.planning.process_shards import ALL, Share
+from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.tasks.types import MediaItem
 
 UNITS = {"image": "photos", "video": "clips", "audio": "recordings"}
@@ -34,7 +34,7 @@ UNITS = {"image": "photos", "video": "clips", "audio": "recordings"}
 
 
 @dataclass(frozen=True)
-class Pace:
+class RunOptions:
     """Settings of a run that change its speed, not its vectors.
 
     Attributes:
@@ -49,7 +49,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Report:
+class ExtractionReport:
     """What a run did.
 
     Attributes:
@@ -103,12 +103,12 @@ def extract(
     items: Sequence[MediaItem],
     store: Store,
     *,
-    pace: Pace,
-    share: Share = ALL,
+    pace: RunOptions,
+    share: ProcessShard = ALL,
     root: Path = Path(),
     again: Mapping[int, Sequence[int]] | None = None,
     pool: DecodePool | None = None,
-) -> Report:
+) -> ExtractionReport:
     """Fill the shards that the store misses, and finish it if no other process has to.
 
     A finished shard that is made again is withdrawn before it is written: should this be killed,
@@ -152,7 +152,7 @@ def extract(
         raise ModelError(
             f"{error}; finished shards are kept: use a smaller --batch-size"
         ) from error
-    return Report(
+    return ExtractionReport(
         records=store.spec.count,
         encoded=encoded,
         failed=failed,
@@ -178,7 +178,7 @@ def _fill(
     store: Store,
     *,
     jobs: list[Job],
-    pace: Pace,
+    pace: RunOptions,
     root: Path,
     tick: Ticker,
     pool: DecodePool | None,
@@ -190,7 +190,7 @@ def _fill(
     spec, every = store.spec, tuple(jobs)
     media: dict[int, MediaRecord] = {}
 
-    def requests() -> Iterator[Sequence[Request]]:
+    def requests() -> Iterator[Sequence[DecodeRequest]]:
         for job in every:
             media[job.shard] = _media_before(store, job)
             own = _requests(items, store, job, batch_size=pace.batch_size)
@@ -239,7 +239,7 @@ def _tokens_before(store: Store, job: Job) -> Tokens:
 
 def _requests(
     items: Sequence[MediaItem], store: Store, job: Job, *, batch_size: int
-) -> Iterator[list[Request]]:
+) -> Iterator[list[DecodeRequest]]:
     first = store.spec.rows_of(job.shard).start
     own = ((row, items[first + row]) for row in job.rows)
     return batch_requests(own, store.spec.views, batch_size=batch_size)
@@ -256,7 +256,7 @@ def _write(store: Store, job: Job, *, made: Made, jobs: list[Job]) -> None:
 
 def batch_requests(
     items: Iterable[tuple[int, MediaItem]], views: int, *, batch_size: int
-) -> Iterator[list[Request]]:
+) -> Iterator[list[DecodeRequest]]:
     """Every view of every medium, in batches.
 
     Args:
@@ -264,7 +264,7 @@ def batch_requests(
         views: V.
         batch_size: requests per batch; the last one may have fewer.
     """
-    every = (Request(row, view, item) for row, item in items for view in range(views))
+    every = (DecodeRequest(row, view, item) for row, item in items for view in range(views))
     while batch := list(islice(every, batch_size)):
         yield batch
 

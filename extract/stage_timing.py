@@ -17,7 +17,7 @@ from epalm.cache.create_store import create_store
 from epalm.cache.spec import fit_shard_rows
 from epalm.console import byte_size
 from epalm.errors import MediaError, UsageError
-from epalm.extract.encoders.encoder_registry import SteppedLoader
+from epalm.extract.encoders.encoder_registry import TwoStageLoader
 from epalm.extract.planning.extraction_plan import Plan
 from epalm.extract.run_extraction import encode
 
@@ -78,7 +78,7 @@ def as_json(stages: Sequence[Stage]) -> str:
 
 def _load(plan: Plan) -> tuple[Stage, Stage, list[NDArray[Any]]]:
     load = plan.encoder.load
-    if not isinstance(load, SteppedLoader):
+    if not isinstance(load, TwoStageLoader):
         raise UsageError(f"--benchmark cannot tell decoding from transforming in {load!r}")
     inputs: list[NDArray[Any]] = []
     decoding = transforming = 0.0

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from epalm.cache.readers.epoch_order import BLOCK_ROWS
 from epalm.cache.readers.memory_reader import load_shard
-from epalm.cache.readers.reader_choice import Need, fit_pool, pool_bytes
+from epalm.cache.readers.reader_choice import ReadRequirements, fit_pool, pool_bytes
 from epalm.cache.store import Store
 from epalm.console import byte_size
 
@@ -72,7 +72,7 @@ def inspect(store: Store, *, rows: int) -> Inspection:
     """
     spec = store.spec
     missing = store.missing()
-    need = Need(
+    need = ReadRequirements(
         nbytes=spec.nbytes,
         vector_bytes=spec.row_bytes // spec.views,
         blocks=-(-spec.count // BLOCK_ROWS),

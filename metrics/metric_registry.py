@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.errors import DataError
-from epalm.plugins import find_entry
+from epalm.plugins import load_plugin
 from epalm.tasks.types import Example, Prediction
 
 Values = NDArray[np.float64]
@@ -78,7 +78,7 @@ def load_final_metric(name: str) -> Metric:
 
 
 def _load(name: str, known: Mapping[str, str]) -> Metric:
-    metric: Metric = find_entry(name, known, what="metric", option="--metrics")
+    metric: Metric = load_plugin(name, known, what="metric", option="--metrics")
     module = sys.modules[metric.__module__]
     getattr(module, "require_tools", lambda: None)()
     return metric

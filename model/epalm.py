@@ -10,12 +10,12 @@ from transformers import OPTForCausalLM
 from epalm.errors import ModelError
 from epalm.model.adapter import Adapters
 from epalm.model.connector import Connectors
-from epalm.model.engine.decoder_loop import Injection, Start, run_layers
+from epalm.model.engine.decoder_loop import Injection, LayerInput, run_layers
 from epalm.model.engine.input_embedding import embed_rows
 from epalm.model.engine.losses import TokenLosses, head_losses
 from epalm.model.engine.model_batch import IGNORED, Batch
-from epalm.model.engine.packed_attention import Carry, Prefix, carry_row
-from epalm.model.engine.packing import Sequences
+from epalm.model.engine.packed_attention import Prefix, TextDependentToken, text_dependent_token
+from epalm.model.engine.packing import PackedBatch
 from epalm.model.engine.quantized import weight_count
 from epalm.model.injection import InjectionPlan
 from epalm.model.prompt import DeepPrompt, SoftPrompt
@@ -164,11 +164,11 @@ class EPALM(nn.Module):
             pictures = torch.arange(len(tokens), device=tokens.device)
         elif self.plan.visual_sees_all:  # a visual row that reads a text serves no other
             tokens, pictures = tokens[pictures], torch.arange(len(pictures), device=tokens.device)
-        sequences = Sequences(present, attention_mask.bool(), pictures)
+        sequences = PackedBatch(present, attention_mask.bool(), pictures)
         if lower is None:
-            start = Start(*self._embed(input_ids, attention_mask))
+            start = LayerInput(*self._embed(input_ids, attention_mask))
         else:
-            start = Start(lower.to(self._dtype), 0, self.plan.first)
+            start = LayerInput(lower.to(self._dtype), 0, self.plan.first)
         return self._run(self._visual_states(tokens), start, sequences)
 
     @property
@@ -194,8 +194,8 @@ class EPALM(nn.Module):
             raise ModelError("the states of texts below the injection depend on what is trained")
         present = self._present(attention_mask)
         pictures = torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
-        start = Start(*self._embed(input_ids, attention_mask))
-        sequences = Sequences(present, attention_mask.bool(), pictures)
+        start = LayerInput(*self._embed(input_ids, attention_mask))
+        sequences = PackedBatch(present, attention_mask.bool(), pictures)
         with torch.no_grad():
             return self._run([], start, sequences, stop=self.plan.first)
 
@@ -214,18 +214,18 @@ class EPALM(nn.Module):
         recorded: dict[int, tuple[Tensor, Tensor]] = {}
         none = torch.zeros(len(tokens), 0, dtype=torch.bool, device=tokens.device)
         pictures = torch.arange(len(tokens), device=tokens.device)
-        start = Start(*self._embed(none.long(), none.long()))
+        start = LayerInput(*self._embed(none.long(), none.long()))
         visual = self._visual_states(tokens)
-        self._run(visual, start, Sequences(none, none, pictures), recorded=recorded)
+        self._run(visual, start, PackedBatch(none, none, pictures), recorded=recorded)
         layers = tuple(recorded.get(layer) for layer in range(len(self.plan.source)))
         carry = self._carry(tokens) if self.plan.visual_sees_all else None
         return Prefix(layers, carry)
 
-    def _carry(self, tokens: Tensor) -> Carry:
-        """The visual row that reads the text, see `Carry`."""
+    def _carry(self, tokens: Tensor) -> TextDependentToken:
+        """The visual row that reads the text, see `TextDependentToken`."""
         decoder = self.language_model.model.decoder
         rows = self._visual_states(tokens)[self.plan.source[-2] or 0]
-        return carry_row(decoder.layers, rows)
+        return text_dependent_token(decoder.layers, rows)
 
     def _visual_states(self, tokens: Tensor) -> list[Tensor]:
         """(G, L, D) stored vectors to what each connector makes of them, (G * V, H)."""
@@ -246,8 +246,8 @@ class EPALM(nn.Module):
     def _run(
         self,
         visual: Sequence[Tensor],
-        start: Start,
-        sequences: Sequences,
+        start: LayerInput,
+        sequences: PackedBatch,
         *,
         stop: int | None = None,
         recorded: dict[int, tuple[Tensor, Tensor]] | None = None,

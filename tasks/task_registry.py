@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from epalm.errors import MissingFileError, UsageError
-from epalm.plugins import TypedName, find_entry
+from epalm.plugins import TypedName, load_plugin
 from epalm.tasks import manifest
 from epalm.tasks.readers.folder_check import check_inside
 from epalm.tasks.types import MediaSet, Task
@@ -106,7 +106,7 @@ def _named_media(name: str, data_root: Path | None) -> MediaSet:
         return manifest.media(Path(name))
     if name not in DATASETS and _is_path(name):
         raise MissingFileError(f"there is no folder and no file {Path(name).absolute()}")
-    factory = find_entry(
+    factory = load_plugin(
         name, DATASETS, what="set of media, no path of a manifest", option="--dataset"
     )
     found = cast(MediaSet, _made(factory(resolve_data_root(data_root)), MediaSet, name))
@@ -129,7 +129,7 @@ def load_task(name: str, data_root: Path | None = None) -> Task:
         MissingFileError: the task is "manifest" and `data_root` holds none.
         MalformedFileError: the task is "manifest" and its first file has another layout.
     """
-    factory = find_entry(name, TASKS, what="task", option="--task")
+    factory = load_plugin(name, TASKS, what="task", option="--task")
     root = resolve_data_root(data_root, task=name)
     found = cast(Task, _made(factory(root), Task, name))
     return replace(found, metric=TypedName(found.metric)) if isinstance(name, TypedName) else found

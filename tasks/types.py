@@ -9,7 +9,7 @@ Modality = Literal["image", "video", "audio"]
 Kind = Literal["qa", "caption"]
 
 
-class Part(NamedTuple):
+class ByteRange(NamedTuple):
     """Some bytes of a file: one photo of a tar file.
 
     Attributes:
@@ -52,7 +52,7 @@ class MediaItem(NamedTuple):
     folder: Path
     name: str
     modality: Modality = "image"
-    part: Part | None = None
+    part: ByteRange | None = None
 
     @classmethod
     def at(cls, path: Path, key: str, modality: Modality = "image") -> Self:

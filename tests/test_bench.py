@@ -20,7 +20,7 @@ from bench import (
 from bench.peak import peak_of
 from bench.rounds import Line, Result, Sample, Variant, at_most, compare, interleave
 from bench.stores import make_store, row_numbers, scratch_keys, scratch_spec
-from epalm.cache.readers.epoch_order import Order, design_effect
+from epalm.cache.readers.epoch_order import ShuffleSpec, design_effect
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
 from epalm.errors import MissingFileError
@@ -139,7 +139,7 @@ def test_rows_out_of_order_are_no_epoch(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("pool_blocks", [64, 256])
 def test_the_variance_of_a_batch_is_measured_as_its_closed_form_says(pool_blocks: int) -> None:
     rows = np.arange(16 * 256 * 16)
-    order = Order("blocks", pool_blocks)
+    order = ShuffleSpec("blocks", pool_blocks)
     plans = (order.draw(rows, np.random.default_rng(seed)).places for seed in range(6))
     batches = (part for places in plans for part in np.split(places, len(places) // 64))
     found = block_shuffle.measured_effect(batches, count=len(rows), batch_size=64)

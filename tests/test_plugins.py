@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import UsageError
-from epalm.plugins import TypedName, find_entry
+from epalm.plugins import TypedName, load_plugin
 from tests.repository import PACKAGES, ROOT, sources
 
 KNOWN = {"join": "os.path:join"}
@@ -25,11 +25,11 @@ MAKERS_OF_TYPED_NAMES = {
 
 
 def find(name: str) -> object:
-    return find_entry(name, KNOWN, what="function", option="--function")
+    return load_plugin(name, KNOWN, what="function", option="--function")
 
 
 def test_a_known_name_is_imported() -> None:
-    assert find_entry("join", KNOWN, what="function", option="--function")("a", "b") == "a/b"
+    assert load_plugin("join", KNOWN, what="function", option="--function")("a", "b") == "a/b"
 
 
 def test_a_module_of_the_current_folder_is_found_by_a_typed_name(
@@ -48,7 +48,7 @@ def test_a_known_name_is_not_imported_from_the_current_folder(
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".")])
     known = {"good": "optional_package:thing"}
     with pytest.raises(ImportError):
-        find_entry("good", known, what="function", option="--function")
+        load_plugin("good", known, what="function", option="--function")
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from epalm.system_memory import group_rooms, peak_memory
+from epalm.system_memory import cgroup_free_bytes, peak_memory
 
 
 def group(folder: Path, **files: str) -> None:
@@ -15,7 +15,7 @@ def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
     outer, inner = tmp_path / "job", tmp_path / "job" / "step"
     group(outer, memory__max="1000", memory__current="700", memory__stat="inactive_file 50")
     group(inner, memory__max="max", memory__current="100", memory__stat="inactive_file 0")
-    assert group_rooms("0::/job/step\n", tmp_path) == [350]
+    assert cgroup_free_bytes("0::/job/step\n", tmp_path) == [350]
 
 
 def test_control_groups_of_the_first_version_count(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_control_groups_of_the_first_version_count(tmp_path: Path) -> None:
         memory__usage_in_bytes="1000",
         memory__stat="inactive_file 1\ntotal_inactive_file 20",
     )
-    assert group_rooms("3:cpu:/\n2:memory:/job\n0::/\n", tmp_path) == [0]
+    assert cgroup_free_bytes("3:cpu:/\n2:memory:/job\n0::/\n", tmp_path) == [0]
 
 
 def test_the_peak_grows_with_what_is_held_and_stays_when_it_is_freed() -> None:

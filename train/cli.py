@@ -171,7 +171,7 @@ def command(
 
     # torch and transformers take seconds to import: every mistake that can be found without them
     # has been found above.
-    from epalm.train.config.train_config import Request
+    from epalm.train.config.train_config import TrainConfig
     from epalm.train.estimate.dry_run import show_plan
     from epalm.train.parallel.distributed import joined, own_group
     from epalm.train.run_training import train
@@ -181,7 +181,7 @@ def command(
     own_device = group.device(pick_device(device))
     with joined(group, own_device):
         (show_plan if dry_run else train)(
-            Request(
+            TrainConfig(
                 folder=out / folder,
                 task=wanted,
                 data_root=root,

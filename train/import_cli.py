@@ -63,12 +63,12 @@ def import_released(
     chosen, root = asked_task(TypedName(task), Store.open(features).spec, data_root)
 
     from epalm.train.official_import import (  # and torch, which takes seconds
-        Import,
+        ImportConfig,
         import_checkpoint,
     )
 
     import_checkpoint(
-        Import(
+        ImportConfig(
             checkpoint=checkpoint,
             runs=out,
             name=name,

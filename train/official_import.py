@@ -8,7 +8,7 @@ from typing import Any
 
 from epalm.cache.store import Store
 from epalm.model.build import build_model
-from epalm.model.checkpoints.official_checkpoint import Released, read_released
+from epalm.model.checkpoints.official_checkpoint import OfficialCheckpoint, read_released
 from epalm.model.checkpoints.run_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.engine.language_model import weights_digest
@@ -49,7 +49,7 @@ CONFIG_KEYS = {
 
 
 @dataclass(frozen=True)
-class Import:
+class ImportConfig:
     """What to import.
 
     Attributes:
@@ -77,7 +77,7 @@ class Import:
     fresh: bool
 
 
-def import_checkpoint(request: Import) -> RunRecord:
+def import_checkpoint(request: ImportConfig) -> RunRecord:
     """Write a run folder that `epalm-eval` evaluates.
 
     Raises:
@@ -123,7 +123,7 @@ def import_checkpoint(request: Import) -> RunRecord:
     return record
 
 
-def released_recipe(released: Released, request: Import) -> Recipe:
+def released_recipe(released: OfficialCheckpoint, request: ImportConfig) -> Recipe:
     """The published recipe with the released tail and what the checkpoint says of itself.
 
     Raises:

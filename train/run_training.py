@@ -21,26 +21,26 @@ from epalm.model.model_settings import ModelSettings
 from epalm.model.variants import find_variant
 from epalm.precision import AUTO, choose_precision
 from epalm.train.config.preflight_checks import check_store
-from epalm.train.config.train_config import Request
+from epalm.train.config.train_config import TrainConfig
 from epalm.train.data.batch_loader import Loader
 from epalm.train.data.cached_text_states import check_apart, open_text_states
 from epalm.train.data.datasets import Data, open_data
 from epalm.train.data.text_encoding import fitting_texts
-from epalm.train.data.tokenized_texts import Texts
+from epalm.train.data.tokenized_texts import TokenizedTexts
 from epalm.train.estimate.memory_advice import describe, make_setup
 from epalm.train.lr_schedule import warn_of_long_warmup
-from epalm.train.parallel.distributed import lost_processes_named
-from epalm.train.parallel.weight_sharding import check_share, idle_batch, layer_sharder
-from epalm.train.run_files.run_claim import Claim, claimed
+from epalm.train.parallel.distributed import translate_peer_failure
+from epalm.train.parallel.weight_sharding import check_share, dummy_batch, layer_sharder
+from epalm.train.run_files.run_claim import RunClaim, claimed
 from epalm.train.run_files.run_folder import earlier_run, write_card
 from epalm.train.run_files.training_checkpoint import Progress
-from epalm.train.trainer import Run, fit
+from epalm.train.trainer import Trainer, fit
 from epalm.train.validation import Validation
 
 logger = logging.getLogger(__name__)
 
 
-def train(request: Request) -> RunRecord:
+def train(request: TrainConfig) -> RunRecord:
     """Train a run, or resume it.
 
     Raises:
@@ -53,7 +53,7 @@ def train(request: Request) -> RunRecord:
         return _train(request, claim)
 
 
-def _train(request: Request, claim: Claim | None) -> RunRecord:
+def _train(request: TrainConfig, claim: RunClaim | None) -> RunRecord:
     """Train; `claim` is that of the process which writes the run's folder."""
     group = request.group
     store = Store.open(request.features)
@@ -75,7 +75,7 @@ def _train(request: Request, claim: Claim | None) -> RunRecord:
         claim.open(record, request.recipe)
     group.gather(None)
     _announce(record, model, len(data.train), len(data.val))
-    run = Run(
+    run = Trainer(
         folder=request.folder,
         model=model,
         loader=_loader(request, data, texts, model, record.lm_digest),
@@ -94,10 +94,10 @@ def _train(request: Request, claim: Claim | None) -> RunRecord:
         seed=request.seed,
         quiet=request.quiet,
         group=group,
-        idle=idle_batch(*spec.row_shape[-2:]) if shard else None,
+        idle=dummy_batch(*spec.row_shape[-2:]) if shard else None,
     )
     _announce_resumed(run)
-    with lost_processes_named():
+    with translate_peer_failure():
         progress = fit(run)
     frozen = "language_model" not in model.trained
     if frozen and weights_digest(model.language_model) != record.lm_digest:
@@ -107,7 +107,7 @@ def _train(request: Request, claim: Claim | None) -> RunRecord:
     return record
 
 
-def settle_precision(request: Request, spec: StoreSpec) -> Request:
+def settle_precision(request: TrainConfig, spec: StoreSpec) -> TrainConfig:
     """The same request with a recipe that names the precision of the language model.
 
     With "auto" a run that is resumed keeps its precision, and a language model that is trained has
@@ -122,7 +122,7 @@ def settle_precision(request: Request, spec: StoreSpec) -> Request:
     return replace(request, recipe=replace(request.recipe, lm_precision=chosen))
 
 
-def _own_precision(request: Request, spec: StoreSpec) -> str:
+def _own_precision(request: TrainConfig, spec: StoreSpec) -> str:
     asked = request.recipe.lm_precision
     if asked == AUTO and find_variant(request.recipe.variant).language_model == "trained":
         asked = "fp32"
@@ -131,7 +131,7 @@ def _own_precision(request: Request, spec: StoreSpec) -> str:
     return choose_precision(asked, request.device, recorded=recorded, where=request.folder)
 
 
-def check_request(request: Request, spec: StoreSpec) -> None:
+def check_request(request: TrainConfig, spec: StoreSpec) -> None:
     """Refuse what cannot be trained on that store, before anything is loaded.
 
     Raises:
@@ -148,7 +148,7 @@ def check_request(request: Request, spec: StoreSpec) -> None:
         )
 
 
-def _prepare_layers(model: EPALM, request: Request) -> None:
+def _prepare_layers(model: EPALM, request: TrainConfig) -> None:
     """Make the language model's layers fit for training; rearranged weights cannot be compiled."""
     if request.text_states:
         check_apart(model)
@@ -160,7 +160,9 @@ def _prepare_layers(model: EPALM, request: Request) -> None:
         block_weights(model.language_model)
 
 
-def _loader(request: Request, data: Data, texts: Texts, model: EPALM, lm_digest: str) -> Loader:
+def _loader(
+    request: TrainConfig, data: Data, texts: TokenizedTexts, model: EPALM, lm_digest: str
+) -> Loader:
     recipe, folder = request.recipe, request.text_states
     lower = (
         open_text_states(
@@ -189,7 +191,7 @@ def _loader(request: Request, data: Data, texts: Texts, model: EPALM, lm_digest:
 
 
 def _record(
-    request: Request, settings: ModelSettings, model: EPALM, *, spec: StoreSpec, data: Data
+    request: TrainConfig, settings: ModelSettings, model: EPALM, *, spec: StoreSpec, data: Data
 ) -> RunRecord:
     trained, frozen = parameter_counts(model)
     return RunRecord(
@@ -233,7 +235,7 @@ def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int)
         logger.info("%s", line)
 
 
-def _announce_resumed(run: Run) -> None:
+def _announce_resumed(run: Trainer) -> None:
     if run.progress.validated == run.recipe.epochs:
         logger.info("%s was finished before: nothing is trained; --fresh starts over", run.folder)
         return
@@ -243,7 +245,7 @@ def _announce_resumed(run: Run) -> None:
         logger.info("resuming %s after step %d", run.folder, run.progress.step)
 
 
-def _finish(request: Request, record: RunRecord, progress: Progress) -> None:
+def _finish(request: TrainConfig, record: RunRecord, progress: Progress) -> None:
     best = {
         "best validation score": f"{100 * progress.best_score:.2f} (epoch {progress.best_epoch})",
         "time": duration(progress.seconds),

@@ -24,7 +24,7 @@ from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import Loader
 from epalm.train.lr_schedule import learning_rate
 from epalm.train.parallel.distributed import ALONE, Group
-from epalm.train.run_files.metrics_log import MetricsLog, spent
+from epalm.train.run_files.metrics_log import MetricsLog, resource_usage
 from epalm.train.run_files.run_folder import writes_named
 from epalm.train.run_files.stop_signal import stop_signal
 from epalm.train.run_files.training_checkpoint import Progress, check_finite, load_state, save_state
@@ -46,7 +46,7 @@ RANK_SEEDS = 1 << 40
 
 
 @dataclass
-class Run:
+class Trainer:
     """Everything a training run works on.
 
     Attributes:
@@ -96,7 +96,7 @@ def check_together(group: Group, progress: Progress) -> None:
         )
 
 
-def fit(run: Run) -> Progress:
+def fit(run: Trainer) -> Progress:
     """Train to the recipe's end, validating behind every epoch; goes on from a checkpoint.
 
     Returns:
@@ -147,7 +147,7 @@ def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
 
 
 @dataclass(frozen=True)
-class Window:
+class LogWindow:
     """Some steps in a row: their mean loss, and samples/s."""
 
     loss: float
@@ -155,8 +155,8 @@ class Window:
 
 
 def train_epoch(
-    run: Run, epoch: int, stopped: threading.Event, *, step_done: Callable[[], None]
-) -> Iterator[Window]:
+    run: Trainer, epoch: int, stopped: threading.Event, *, step_done: Callable[[], None]
+) -> Iterator[LogWindow]:
     """Train the rest of an epoch, one logged window after the other.
 
     `step_done` is called after each step but the last of a window, which is yielded then: a step
@@ -185,7 +185,7 @@ def train_epoch(
             )
 
 
-def train_step(run: Run, batch: Batch | None) -> Tensor:
+def train_step(run: Trainer, batch: Batch | None) -> Tensor:
     """One optimiser step; the loss of all processes as a detached scalar.
 
     Args:
@@ -229,7 +229,7 @@ def reduce_loss(losses: TokenLosses, recipe: Recipe) -> tuple[Tensor, int]:
     return terms.mean(), len(terms)
 
 
-def validate_epoch(run: Run, epoch: int) -> None:
+def validate_epoch(run: Trainer, epoch: int) -> None:
     """Score the weights, keep them if they are the best so far, and write a checkpoint.
 
     Raises:
@@ -252,13 +252,15 @@ def validate_epoch(run: Run, epoch: int) -> None:
     run.progress.validated = epoch + 1
     run.progress.seconds += time.monotonic() - started
     if run.log:
-        run.log.append(kind="spent", step=run.progress.step, epoch=epoch + 1, **spent(run.progress))
+        run.log.append(
+            kind="spent", step=run.progress.step, epoch=epoch + 1, **resource_usage(run.progress)
+        )
     save(run)
     shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in scores.items())
     logger.info("epoch %d: %s (best %d)", epoch + 1, shown, run.progress.best_epoch)
 
 
-def save(run: Run) -> None:
+def save(run: Trainer) -> None:
     """Write a checkpoint; no process goes on before it is whole."""
     check_finite(run.model, run.optimizer, step=run.progress.step)
     if run.group.leads:
@@ -267,7 +269,7 @@ def save(run: Run) -> None:
     run.group.gather(None)
 
 
-def _log_window(run: Run, epoch: int, losses: list[Tensor], *, seconds: float) -> Window:
+def _log_window(run: Trainer, epoch: int, losses: list[Tensor], *, seconds: float) -> LogWindow:
     mean_loss = float(torch.stack(losses).mean())
     if not math.isfinite(mean_loss):
         raise TrainingError(
@@ -286,4 +288,4 @@ def _log_window(run: Run, epoch: int, losses: list[Tensor], *, seconds: float) -
             lr=run.optimizer.param_groups[0]["lr"],
             samples_per_s=round(rate, 1),
         )
-    return Window(mean_loss, rate)
+    return LogWindow(mean_loss, rate)

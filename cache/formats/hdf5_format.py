@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from epalm.cache.formats.store_format import Extent, Tokens, Valid, as_bytes
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.storage import Part, Place
+from epalm.cache.storage.storage import Part, Storage
 
 
 class Hdf5Layout:
@@ -66,7 +66,7 @@ class Hdf5Layout:
         head = shard_head(len(spec.rows_of(shard)), spec.row_shape, spec.dtype)
         return Extent(_shard_file(shard), len(head.data))
 
-    def keys(self, place: Place, count: int) -> list[str]:
+    def keys(self, place: Storage, count: int) -> list[str]:
         """Read with h5py from the file in front."""
         from epalm.cache.formats.hdf5_files import stored_keys
 

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.storage import Part, Place
+from epalm.cache.storage.storage import Part, Storage
 from epalm.errors import UsageError
-from epalm.plugins import find_entry
+from epalm.plugins import load_plugin
 
 Tokens = NDArray[np.floating]
 Valid = NDArray[np.bool_]
 
 LAYOUTS = {
-    "zarr": "epalm.cache.formats.zarr_format:ZarrLayout",
+    "zarr": "epalm.cache.formats.zarr_format:ZarrFormat",
     "hdf5": "epalm.cache.formats.hdf5_format:Hdf5Layout",
 }
 """Name of a format -> its layout, called with the last part of the store's path."""
@@ -39,7 +39,7 @@ class Extent:
     offset: int
 
 
-class Layout(Protocol):
+class StoreFormat(Protocol):
     """The files of a format.
 
     Attributes:
@@ -79,7 +79,7 @@ class Layout(Protocol):
     def extent(self, spec: StoreSpec, shard: int) -> Extent:
         """Where a shard's vectors lie."""
 
-    def keys(self, place: Place, count: int) -> list[str]:
+    def keys(self, place: Storage, count: int) -> list[str]:
         """The key of every row.
 
         Raises:
@@ -88,7 +88,7 @@ class Layout(Protocol):
         """
 
 
-def layout_of(location: str, store_format: str | None = None) -> Layout:
+def layout_of(location: str, store_format: str | None = None) -> StoreFormat:
     """The layout of the store at `location`.
 
     Args:
@@ -105,7 +105,7 @@ def layout_of(location: str, store_format: str | None = None) -> Layout:
         raise UsageError(f"{location} ends in none of {', '.join(SUFFIXES)}: name its format so")
     if store_format and by_suffix and by_suffix != store_format:
         raise UsageError(f"--format {store_format} does not go with a store that ends in {suffix}")
-    make: Callable[[str], Layout] = find_entry(
+    make: Callable[[str], StoreFormat] = load_plugin(
         store_format or by_suffix or "", LAYOUTS, what="store format", option="--format"
     )
     return make(name)

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from epalm.cache.formats.store_format import Extent, Tokens, Valid, as_bytes
 from epalm.cache.spec import CHUNK_ROWS, StoreSpec
-from epalm.cache.storage.storage import Part, Place, measure
+from epalm.cache.storage.storage import Part, Storage, measure
 
 
-class ZarrLayout:
+class ZarrFormat:
     """See the module's head."""
 
     private = "epalm"
@@ -80,7 +80,7 @@ class ZarrLayout:
         del spec
         return Extent(self.shard_files(shard)[0], 0)
 
-    def keys(self, place: Place, count: int) -> list[str]:
+    def keys(self, place: Storage, count: int) -> list[str]:
         """Read with zarr, from the two files of that array."""
         from epalm.cache.formats.zarr_metadata import stored_keys
 

@@ -11,7 +11,7 @@ from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore
 
 from epalm.cache.spec import CHUNK_ROWS, StoreSpec
-from epalm.cache.storage.storage import Place
+from epalm.cache.storage.storage import Storage
 
 
 def group_files(
@@ -37,7 +37,7 @@ def group_files(
     return {name: files[name].to_bytes() for name in names}
 
 
-def stored_keys(place: Place, count: int) -> list[str]:
+def stored_keys(place: Storage, count: int) -> list[str]:
     """The key of every row, from the two files of that array.
 
     Args:

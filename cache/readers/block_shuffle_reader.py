@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from epalm.cache.formats.store_format import Tokens
-from epalm.cache.readers.disk_readers import READ_THREADS, PreadVectors, ShardFiles
+from epalm.cache.readers.disk_readers import READ_THREADS, PreadReader, ShardFiles
 from epalm.cache.readers.epoch_order import BLOCK_ROWS, Rows
 from epalm.cache.readers.feature_source import ReadPlan, buffers
 from epalm.errors import StoreError
@@ -41,8 +41,8 @@ class _Pool:
             read.result()
 
 
-class StreamedVectors:
-    """Serves plans of which two pools fit a budget; single rows come by `PreadVectors`."""
+class BlockShuffleReader:
+    """Serves plans of which two pools fit a budget; single rows come by `PreadReader`."""
 
     def __init__(self, files: ShardFiles, budget: int) -> None:
         """Remember the limit.
@@ -53,7 +53,7 @@ class StreamedVectors:
         """
         self._files = files
         self._budget = budget
-        self._random = PreadVectors(files)
+        self._random = PreadReader(files)
         self._memory: list[Tokens] = []
 
     def take(self, rows: Rows, views: Rows, out: Tokens) -> None:

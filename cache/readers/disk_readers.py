@@ -103,7 +103,7 @@ class ShardFiles:
         return descriptor, extent.offset
 
 
-class PreadVectors:
+class PreadReader:
     """Any row at any time, by reads in many threads; for rows scattered over a huge store."""
 
     def __init__(self, files: ShardFiles) -> None:
@@ -165,7 +165,7 @@ class _Map:
     wanted: int
 
 
-class MappedVectors:
+class MappedReader:
     """Any row by the page cache: fast once the store has been read, slow on a cold disk.
 
     Checking a shard reads all of it, so that one which fits the free memory is warm from then on.

@@ -24,7 +24,7 @@ BLOCKS_PER_SAMPLE = 5
 
 
 @dataclass(frozen=True)
-class Pass:
+class EpochOrder:
     """One pass over examples: pool after pool.
 
     Attributes:
@@ -35,14 +35,14 @@ class Pass:
     places: Rows
     pool_ends: Rows
 
-    def after(self, served: int) -> "Pass":
+    def after(self, served: int) -> "EpochOrder":
         """What is left behind the first `served` examples."""
         left = self.pool_ends[self.pool_ends > served] - served
-        return Pass(self.places[served:], left)
+        return EpochOrder(self.places[served:], left)
 
 
 @dataclass(frozen=True)
-class Order:
+class ShuffleSpec:
     """How an epoch is shuffled.
 
     Attributes:
@@ -60,7 +60,7 @@ class Order:
         if (self.kind == "blocks") != (self.pool_blocks > 0):
             raise StoreError(f"an order {self.kind!r} cannot have pools of {self.pool_blocks}")
 
-    def draw(self, rows: Rows, random: np.random.Generator) -> Pass:
+    def draw(self, rows: Rows, random: np.random.Generator) -> EpochOrder:
         """The order of one epoch.
 
         Args:
@@ -69,13 +69,13 @@ class Order:
         """
         shuffled = random.permutation(len(rows))
         if self.kind == "uniform":
-            return Pass(shuffled, np.array([len(rows)]))
+            return EpochOrder(shuffled, np.array([len(rows)]))
         blocks, block = np.unique(rows // BLOCK_ROWS, return_inverse=True)
         pools = -(-len(blocks) // self.pool_blocks)
         pool_of_block = random.permutation(len(blocks)) * pools // len(blocks)
         pool = pool_of_block[block]
         places = shuffled[np.argsort(pool[shuffled], kind="stable")]
-        return Pass(places, np.cumsum(np.bincount(pool, minlength=pools)))
+        return EpochOrder(places, np.cumsum(np.bincount(pool, minlength=pools)))
 
 
 def design_effect(batch_size: int, pool_blocks: int) -> float:

@@ -25,7 +25,8 @@ class ReadPlan:
     Attributes:
         rows: (M,) rows of the store.
         views: (M,) the view of each.
-        pool_ends: (P,) see `epalm.cache.readers.epoch_order.Pass`; only reading by pools heeds it.
+        pool_ends: (P,) see `epalm.cache.readers.epoch_order.EpochOrder`; only reading by pools
+            heeds it.
     """
 
     rows: Rows
@@ -33,7 +34,7 @@ class ReadPlan:
     pool_ends: Rows
 
 
-class Vectors(Protocol):
+class FeatureReader(Protocol):
     """What holds the vectors, addressed by row: an array, files, ..."""
 
     def take(self, rows: Rows, views: Rows, out: Tokens) -> None:
@@ -56,7 +57,7 @@ class Vectors(Protocol):
         """
 
 
-class Source(Protocol[Block]):
+class NumpySource(Protocol[Block]):
     """A store as training and evaluation see it."""
 
     spec: StoreSpec
@@ -85,13 +86,13 @@ class Source(Protocol[Block]):
         """
 
     def take(self, rows: Rows, views: Rows, out: Block) -> None:
-        """See `Vectors.take`."""
+        """See `FeatureReader.take`."""
 
     def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Block]:
-        """See `Vectors.stream`."""
+        """See `FeatureReader.stream`."""
 
 
-FeatureSource: TypeAlias = Source[Tokens]
+FeatureSource: TypeAlias = NumpySource[Tokens]
 """A source of numpy arrays, which all readers of this package are."""
 
 
@@ -167,7 +168,7 @@ class KeyIndex:
         return self._valid[self.find(keys)]
 
     def rows(self, keys: Sequence[str]) -> Rows:
-        """(B,) rows that can be read; see `Source.rows`."""
+        """(B,) rows that can be read; see `NumpySource.rows`."""
         rows = self.find(keys)
         for usable, why in (
             (self._valid, "could not be encoded; leave it out (see `valid`)"),
@@ -187,7 +188,9 @@ def _whole_set(spec: StoreSpec) -> str:
 class Reader:
     """A store's index together with what holds their vectors."""
 
-    def __init__(self, index: KeyIndex, vectors: Vectors, *, views: int | None = None) -> None:
+    def __init__(
+        self, index: KeyIndex, vectors: FeatureReader, *, views: int | None = None
+    ) -> None:
         """Join the two.
 
         Args:
@@ -201,15 +204,15 @@ class Reader:
         self._views = self.spec.views if views is None else views
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """See `Source.valid`."""
+        """See `NumpySource.valid`."""
         return self.index.valid(keys)
 
     def rows(self, keys: Sequence[str]) -> Rows:
-        """See `Source.rows`."""
+        """See `NumpySource.rows`."""
         return self.index.rows(keys)
 
     def read(self, keys: Sequence[str], view: int = 0) -> Tokens:
-        """See `Source.read`."""
+        """See `NumpySource.read`."""
         if not 0 <= view < self._views:
             raise StoreError(f"view {view} was asked, the reader has views 0..{self._views - 1}")
         rows = self.rows(keys)
@@ -218,11 +221,11 @@ class Reader:
         return out
 
     def take(self, rows: Rows, views: Rows, out: Tokens) -> None:
-        """See `Vectors.take`."""
+        """See `FeatureReader.take`."""
         self.vectors.take(rows, views, out)
 
     def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Tokens]:
-        """See `Vectors.stream`."""
+        """See `FeatureReader.stream`."""
         return self.vectors.stream(plan, batch_size)
 
 

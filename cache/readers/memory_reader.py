@@ -44,7 +44,7 @@ class ShardMap:
         return rows + self._shift[rows // self.spec.shard_rows]
 
 
-class MemoryVectors:
+class MemoryReader:
     """An array of whole shards; a gather is one `numpy.take`, the fastest there is on one core."""
 
     def __init__(self, tokens: Tokens, shards: ShardMap) -> None:
@@ -93,7 +93,7 @@ def load_shard(store: Store, shard: int) -> Tokens:
     return tokens
 
 
-def load_shards(store: Store, shards: Sequence[int], *, views: int) -> MemoryVectors:
+def load_shards(store: Store, shards: Sequence[int], *, views: int) -> MemoryReader:
     """Read shards straight into one array, checking every byte.
 
     Args:
@@ -116,7 +116,7 @@ def load_shards(store: Store, shards: Sequence[int], *, views: int) -> MemoryVec
 
     with ThreadPoolExecutor(LOAD_THREADS) as threads:
         list(threads.map(load, layout))
-    return MemoryVectors(tokens, layout)
+    return MemoryReader(tokens, layout)
 
 
 def memory_reader(spec: StoreSpec, keys: Sequence[str], tokens: Tokens) -> Reader:
@@ -130,5 +130,5 @@ def memory_reader(spec: StoreSpec, keys: Sequence[str], tokens: Tokens) -> Reade
     if tokens.shape != spec.shape or len(keys) != spec.count:
         raise StoreError(f"{len(keys)} keys and {tokens.shape} tokens do not fit {spec.shape}")
     failed = [keys[row] for row in np.flatnonzero(np.isnan(tokens[:, 0, 0, 0])).tolist()]
-    vectors = MemoryVectors(tokens, ShardMap(spec, range(spec.shards)))
+    vectors = MemoryReader(tokens, ShardMap(spec, range(spec.shards)))
     return Reader(KeyIndex(spec, keys, failed), vectors)

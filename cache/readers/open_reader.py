@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from epalm.cache.readers.block_shuffle_reader import StreamedVectors
-from epalm.cache.readers.disk_readers import MappedVectors, PreadVectors, ShardFiles
+from epalm.cache.readers.block_shuffle_reader import BlockShuffleReader
+from epalm.cache.readers.disk_readers import MappedReader, PreadReader, ShardFiles
 from epalm.cache.readers.epoch_order import BLOCK_ROWS
-from epalm.cache.readers.feature_source import KeyIndex, Reader, Vectors
+from epalm.cache.readers.feature_source import FeatureReader, KeyIndex, Reader
 from epalm.cache.readers.memory_reader import load_shards
 from epalm.cache.readers.reader_choice import (
     AUTO,
     LOCAL_READERS,
     Budget,
-    Need,
+    ReadRequirements,
     choose_reader,
     ram_budget,
 )
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Selection:
+class StoreSubset:
     """The part of a finished store that a command reads.
 
     Attributes:
@@ -42,12 +42,12 @@ class Selection:
     shards: tuple[int, ...]
     views: int
 
-    def need(self, batch_size: int) -> Need:
+    def need(self, batch_size: int) -> ReadRequirements:
         """What it takes to read it."""
         spec = self.store.spec
         rows = sum(len(spec.rows_of(shard)) for shard in self.shards)
         vector_bytes = spec.row_bytes // spec.views
-        return Need(
+        return ReadRequirements(
             nbytes=rows * self.views * vector_bytes,
             vector_bytes=vector_bytes,
             blocks=-(-rows // BLOCK_ROWS),
@@ -68,13 +68,13 @@ class Selection:
         views = self.views if reader == "ram" else self.store.spec.views
         return Reader(self.index, self._vectors(reader, budget), views=views)
 
-    def _vectors(self, reader: str, budget: int) -> Vectors:
+    def _vectors(self, reader: str, budget: int) -> FeatureReader:
         if reader == "ram":
             return load_shards(self.store, self.shards, views=self.views)
         files = ShardFiles(self.store)
         if reader == "mapped":
-            return MappedVectors(files)
-        return StreamedVectors(files, budget) if reader == "stream" else PreadVectors(files)
+            return MappedReader(files)
+        return BlockShuffleReader(files, budget) if reader == "stream" else PreadReader(files)
 
 
 def index_store(store: Store, task: str = "") -> KeyIndex:
@@ -104,7 +104,7 @@ def index_store(store: Store, task: str = "") -> KeyIndex:
 
 def select(
     store: Store, index: KeyIndex, *, keys: Sequence[str] | None = None, views: int | None = None
-) -> Selection:
+) -> StoreSubset:
     """The part of a store that holds some records.
 
     Args:
@@ -120,7 +120,7 @@ def select(
     if keys is not None:
         index.limit_to(keys)
         shards = np.unique(index.find(keys) // store.spec.shard_rows)
-    return Selection(store, index, tuple(shards.tolist()), views or store.spec.views)
+    return StoreSubset(store, index, tuple(shards.tolist()), views or store.spec.views)
 
 
 def open_reader(

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epalm.cache.readers.epoch_order import BLOCK_ROWS, BLOCKS_PER_SAMPLE, Order, design_effect
+from epalm.cache.readers.epoch_order import (
+    BLOCK_ROWS,
+    BLOCKS_PER_SAMPLE,
+    ShuffleSpec,
+    design_effect,
+)
 from epalm.console import byte_size
 from epalm.errors import UsageError
 from epalm.system_memory import free_memory
@@ -28,7 +33,7 @@ RAM_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Need:
+class ReadRequirements:
     """What is to be read.
 
     Attributes:
@@ -58,22 +63,22 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ReaderChoice:
     """A reader and the order it serves, with the reason in one line."""
 
     reader: str
-    order: Order
+    order: ShuffleSpec
     line: str
 
 
 def choose_reader(
     asked: str,
-    need: Need,
+    need: ReadRequirements,
     budget: Budget,
     *,
     readers: Sequence[str],
-    order: Order | None = None,
-) -> Choice:
+    order: ShuffleSpec | None = None,
+) -> ReaderChoice:
     """Pick a reader.
 
     Args:
@@ -88,18 +93,18 @@ def choose_reader(
     """
     if asked not in (AUTO, *readers):
         raise UsageError(f"reader {asked!r} is unknown; known are {', '.join((AUTO, *readers))}")
-    served = order or Order("blocks", fit_pool(need, budget.ram))
+    served = order or ShuffleSpec("blocks", fit_pool(need, budget.ram))
     obstacles = {name: _obstacle(name, need, budget, served) for name in readers}
     if asked != AUTO and obstacles[asked]:
         raise UsageError(f"--reader {asked} cannot work: {obstacles[asked]}; use --reader auto")
     automatic = [name for name in readers if name != "mapped" and not obstacles[name]]
     reader = automatic[0] if asked == AUTO else asked
     if order is None and reader != "stream":
-        served = Order()
-    return Choice(reader, served, _line(reader, need, budget, served))
+        served = ShuffleSpec()
+    return ReaderChoice(reader, served, _line(reader, need, budget, served))
 
 
-def fit_pool(need: Need, ram: int) -> int:
+def fit_pool(need: ReadRequirements, ram: int) -> int:
     """Blocks in a pool, so that two pools and two batches fit into `ram` bytes; at least one.
 
     More than enough for good batches is not taken: the same run on a machine with other memory is
@@ -110,7 +115,7 @@ def fit_pool(need: Need, ram: int) -> int:
     return min(max(fitting, 1), wanted, need.blocks)
 
 
-def pool_bytes(need: Need, pool_blocks: int) -> int:
+def pool_bytes(need: ReadRequirements, pool_blocks: int) -> int:
     """Bytes of the two pools of a streamed order."""
     return 2 * min(pool_blocks, need.blocks) * BLOCK_ROWS * need.vector_bytes
 
@@ -120,7 +125,7 @@ def ram_budget(asked: str) -> int:
     return int(free_memory() * (1 if asked == "ram" else RAM_SHARE))
 
 
-def _obstacle(reader: str, need: Need, budget: Budget, order: Order) -> str:
+def _obstacle(reader: str, need: ReadRequirements, budget: Budget, order: ShuffleSpec) -> str:
     """Why a reader cannot serve an order within a budget; empty if it can."""
     size = byte_size(need.nbytes)
     if reader == "gpu" and budget.gpu is None:
@@ -138,7 +143,7 @@ def _obstacle(reader: str, need: Need, budget: Budget, order: Order) -> str:
     return ""
 
 
-def _line(reader: str, need: Need, budget: Budget, order: Order) -> str:
+def _line(reader: str, need: ReadRequirements, budget: Budget, order: ShuffleSpec) -> str:
     allowed = budget.gpu if reader == "gpu" and budget.gpu else budget.ram
     line = f"reader: {reader}, {byte_size(need.nbytes)} of {byte_size(allowed)} allowed"
     if order.kind == "uniform":

@@ -7,14 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.readers.epoch_order import Rows
-from epalm.cache.readers.feature_source import Block, ReadPlan, Source
+from epalm.cache.readers.feature_source import Block, NumpySource, ReadPlan
 from epalm.errors import UnknownKeyError
 
 
-class BlindSource(Generic[Block]):
+class ShuffledSource(Generic[Block]):
     """Each record answers with the vectors of another one of the same group."""
 
-    def __init__(self, source: Source[Block], groups: Iterable[Sequence[str]], seed: int) -> None:
+    def __init__(
+        self, source: NumpySource[Block], groups: Iterable[Sequence[str]], seed: int
+    ) -> None:
         """Permute within each group.
 
         Args:

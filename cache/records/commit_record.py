@@ -72,7 +72,7 @@ class CommitRecord:
 
 
 @dataclass(frozen=True)
-class Head:
+class StoreHeader:
     """Content of spec.json.
 
     Attributes:

@@ -16,7 +16,7 @@ from epalm.untrusted.checked_json import build, read_json_lines
 
 
 @dataclass(frozen=True)
-class Work:
+class ExtractionLogEntry:
     """What one process, or several together, spent on a store.
 
     Attributes:
@@ -39,7 +39,7 @@ def log_file(store: str) -> Path | None:
     return None if "://" in store else Path(f"{store.rstrip('/')}.log.jsonl")
 
 
-def note_work(store: str, work: Work) -> None:
+def log_extraction(store: str, work: ExtractionLogEntry) -> None:
     """Add a line, if anything was encoded."""
     file = log_file(store)
     if file and work.encoded:
@@ -67,18 +67,18 @@ def forget_work(store: str) -> None:
             file.unlink(missing_ok=True)
 
 
-def read_work(store: str) -> Work | None:
+def read_work(store: str) -> ExtractionLogEntry | None:
     """What all processes spent together; None if there is no log.
 
     Raises:
-        MalformedFileError: a line that `note_work` did not write.
+        MalformedFileError: a line that `log_extraction` did not write.
     """
     file = log_file(store)
     if file is None or not file.is_file():
         return None
     try:
-        found = [build(Work, value, place) for place, value in read_json_lines(file)]
-        return Work(
+        found = [build(ExtractionLogEntry, value, place) for place, value in read_json_lines(file)]
+        return ExtractionLogEntry(
             encoded=sum(one.encoded for one in found),
             seconds=sum(one.seconds for one in found),
             memory=max(one.memory for one in found),

@@ -35,7 +35,7 @@ else's run.json, and others of fsspec's read it as a program: "reference" fills 
 chain of several (::) opens one file by what another says."""
 
 
-class RemotePlace:
+class FsspecStorage:
     """A prefix of a remote file system, as a `Place`."""
 
     def __init__(self, url: str) -> None:

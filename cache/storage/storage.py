@@ -40,7 +40,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What file systems without hard links answer."""
 
 
-class Place(Protocol):
+class Storage(Protocol):
     """The files of one store.
 
     Every method raises OSError when the file system refuses.
@@ -80,7 +80,7 @@ class Place(Protocol):
         """Delete what killed writers left half-written."""
 
 
-class LocalPlace:
+class LocalStorage:
     """A folder of a local or shared file system."""
 
     def __init__(self, root: Path, put_folder: str) -> None:
@@ -240,13 +240,13 @@ class LocalPlace:
         return temporary
 
 
-def open_place(root: str, private: str) -> Place:
+def open_place(root: str, private: str) -> Storage:
     """The place at a path or URL."""
     if "://" in root:
-        from epalm.cache.storage.fsspec_storage import RemotePlace
+        from epalm.cache.storage.fsspec_storage import FsspecStorage
 
-        return RemotePlace(root)
-    return LocalPlace(Path(root), posixpath.join(private, PUT_FOLDER))
+        return FsspecStorage(root)
+    return LocalStorage(Path(root), posixpath.join(private, PUT_FOLDER))
 
 
 def absolute(location: str) -> str:

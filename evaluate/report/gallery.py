@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from epalm.evaluate.report.embedded_media import Embedded, embed
-from epalm.evaluate.scores.eval_results import Answered, Evaluation
+from epalm.evaluate.scores.eval_results import Evaluation, PredictionRecord
 from epalm.tasks.types import MediaItem
 
 PER_GROUP = 12
@@ -22,7 +22,7 @@ _NOUNS = {"image": "photo", "video": "clip", "audio": "recording"}
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CardAnswer:
     """One run's answer on a card.
 
     Attributes:
@@ -54,7 +54,7 @@ class Card:
     alt: str
     medium: Embedded
     references: tuple[str, ...]
-    answers: tuple[Said, ...]
+    answers: tuple[CardAnswer, ...]
 
 
 def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaItem]) -> list[Card]:
@@ -98,7 +98,7 @@ def shown_metric(evaluation: Evaluation) -> str:
     return evaluation.headline if evaluation.headline in per_example else next(iter(per_example))
 
 
-def confidence(answered: Answered) -> float | None:
+def confidence(answered: PredictionRecord) -> float | None:
     """The probability that the model gives its answer; None if it is not in the file."""
     known = answered.log_probability
     return None if known is None else math.exp(min(known, 0.0))
@@ -107,7 +107,7 @@ def confidence(answered: Answered) -> float | None:
 def _card(
     groups: tuple[str, ...],
     evaluations: Sequence[Evaluation],
-    several: Sequence[Answered],
+    several: Sequence[PredictionRecord],
     item: MediaItem | None,
 ) -> Card:
     last = several[-1]
@@ -128,12 +128,12 @@ def _card(
     )
 
 
-def _said(evaluation: Evaluation, answered: Answered) -> Said:
+def _said(evaluation: Evaluation, answered: PredictionRecord) -> CardAnswer:
     metric = shown_metric(evaluation)
     score = answered.scores[metric]
     tone = "" if evaluation.kind == "caption" else ("good" if score >= 0.5 else "bad")
     sure = confidence(answered) if evaluation.kind == "qa" else None
-    return Said(
+    return CardAnswer(
         run=evaluation.run,
         text=answered.prediction,
         score=f"{100 * score:.1f}",

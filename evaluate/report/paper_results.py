@@ -16,7 +16,7 @@ OWN = "eP-ALM"
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PaperResult:
     """One figure.
 
     Attributes:
@@ -37,12 +37,12 @@ class Published:
 
 
 @cache
-def published_figures() -> dict[str, tuple[Published, ...]]:
+def published_figures() -> dict[str, tuple[PaperResult, ...]]:
     """Task -> its figures: those of eP-ALM, the strongest of the headline first, then others."""
-    found: dict[str, list[Published]] = {}
+    found: dict[str, list[PaperResult]] = {}
     with files(__package__).joinpath("paper_results.csv").open(encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            figure = Published(
+            figure = PaperResult(
                 row["whose"],
                 row["method"],
                 row["metric"],
@@ -54,6 +54,6 @@ def published_figures() -> dict[str, tuple[Published, ...]]:
     return {task: tuple(figures) for task, figures in found.items()}
 
 
-def published(task: str) -> tuple[Published, ...]:
+def published(task: str) -> tuple[PaperResult, ...]:
     """The task's figures; none for a task of one's own."""
     return published_figures().get(task, ())

@@ -13,7 +13,7 @@ from epalm.errors import MissingFileError
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
-    from epalm.evaluate.report.report_files import Shown
+    from epalm.evaluate.report.report_files import ReportColumn
 
 RUNS = Annotated[Path, typer.Option(help="Folder of all runs.")]
 
@@ -110,7 +110,7 @@ def compare(
     from epalm.evaluate.compare_runs import check_comparable
     from epalm.evaluate.report.report_files import write_comparison
     from epalm.evaluate.run_selection import select
-    from epalm.evaluate.scores.eval_results import make_place
+    from epalm.evaluate.scores.eval_results import ensure_writable
     from epalm.evaluate.scores.result_warnings import warn_of
 
     shown = select(named, split)
@@ -118,7 +118,7 @@ def compare(
     check_comparable(evaluations)
     warn_of(evaluations)
     if out:
-        make_place(out)
+        ensure_writable(out)
         write_comparison(out, shown, dataset=TypedName(dataset), allow_outside=allow_outside)
     if as_json:
         say_json(_as_json(shown))
@@ -131,7 +131,7 @@ def compare(
         note(f"page: {out}")
 
 
-def comparison_table(shown: list["Shown"]) -> Table:
+def comparison_table(shown: list["ReportColumn"]) -> Table:
     """A column per run: scores, the headline's difference to the first, parameters, time."""
     from epalm.evaluate.compare_runs import difference
     from epalm.evaluate.report.report_files import split_words
@@ -163,7 +163,7 @@ def comparison_table(shown: list["Shown"]) -> Table:
     return table
 
 
-def _published_table(one: "Shown") -> Table | None:
+def _published_table(one: "ReportColumn") -> Table | None:
     from epalm.evaluate.report.paper_results import published
     from epalm.evaluate.report.tables import label
 
@@ -181,7 +181,7 @@ def _published_table(one: "Shown") -> Table | None:
     return table
 
 
-def _as_json(shown: list["Shown"]) -> dict[str, Any]:
+def _as_json(shown: list["ReportColumn"]) -> dict[str, Any]:
     from epalm.evaluate.compare_runs import difference
     from epalm.evaluate.report.paper_results import published
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
-from epalm.evaluate.eval_target import find_media, transfer
+from epalm.evaluate.eval_target import find_media, transfer_labels
 from epalm.evaluate.report.resource_use import (
     Costs,
     amount,
@@ -34,7 +34,7 @@ BLIND = "-blind"
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportColumn:
     """An evaluation and the run it is of.
 
     Attributes:
@@ -86,7 +86,7 @@ class Shown:
         return find_media(spec, root, dataset=dataset, allow_outside=allow_outside)
 
 
-def manner(folder: Path, evaluation: Evaluation) -> str:
+def evaluation_suffix(folder: Path, evaluation: Evaluation) -> str:
     """How an evaluation was asked, as its folder's name has it after the split.
 
     Returns:
@@ -112,13 +112,15 @@ def evaluated(run: Path) -> dict[Path, Evaluation]:
     return found
 
 
-def find_control(run: Path, folder: Path) -> Shown | None:
+def find_control(run: Path, folder: Path) -> ReportColumn | None:
     """The blind control of an evaluation: of a run trained blind beside it, else the run's own."""
     name = folder.name + BLIND
     for other in (run.with_name(f"{run.name}_blind"), run):
         if _is_file(other / "eval" / name / SCORES_FILE):
             found = read_evaluation(other / "eval" / name)
-            return Shown(other, replace(found, run=found.run + ", asked blind" * (other == run)))
+            return ReportColumn(
+                other, replace(found, run=found.run + ", asked blind" * (other == run))
+            )
     return None
 
 
@@ -147,18 +149,18 @@ def write_page(run: Path, folder: Path, *, dataset: str = "", allow_outside: boo
         MalformedFileError: its files are damaged.
     """
     evaluation = read_evaluation(folder)
-    own = Shown(run, evaluation, manner(folder, evaluation))
+    own = ReportColumn(run, evaluation, evaluation_suffix(folder, evaluation))
     control = None if own.evaluation.blind else find_control(run.resolve(), folder)
     shown = [control, own] if control else [own]
     page = folder / REPORT_FILE
-    moved = transfer(own.record, own.evaluation)
+    moved = transfer_labels(own.record, own.evaluation)
     title = f"{evaluation.run}{_asked(moved)}, {split_words([own])}"
     data = _data(title, shown, own.media(dataset, allow_outside=allow_outside))
     write_report(page, replace(data, lead=_lead(own.record), transfer=moved))
     return page
 
 
-def split_words(shown: Sequence[Shown]) -> str:
+def split_words(shown: Sequence[ReportColumn]) -> str:
     """The split, and after it the manner of asking where all have one: "val-first40"."""
     ways = {one.manner for one in shown}
     way = ways.pop() if len(ways) == 1 else ""
@@ -167,7 +169,7 @@ def split_words(shown: Sequence[Shown]) -> str:
 
 def write_comparison(
     page: Path,
-    shown: Sequence[Shown],
+    shown: Sequence[ReportColumn],
     *,
     title: str = "",
     lead: str = "",
@@ -207,7 +209,7 @@ def perceived(
     return heard, {"media": "the sound of clips"}
 
 
-def _data(title: str, shown: Sequence[Shown], found: Mapping[str, MediaItem]) -> ReportData:
+def _data(title: str, shown: Sequence[ReportColumn], found: Mapping[str, MediaItem]) -> ReportData:
     once = [one for one in shown if one.run.resolve() != shown[-1].run.resolve()]
     once.append(shown[-1])  # a run that was also asked blind was trained once
     media, _ = perceived(found, shown[-1].evaluation)

@@ -12,7 +12,7 @@ from epalm import __version__
 from epalm.cache.storage.atomic_write import write_file
 from epalm.evaluate.compare_runs import check_comparable
 from epalm.evaluate.report.gallery import GROUPS, gallery_cards, shown_metric
-from epalm.evaluate.report.paper_results import OWN, Published, published
+from epalm.evaluate.report.paper_results import OWN, PaperResult, published
 from epalm.evaluate.report.plots import (
     colour,
     curves_figure,
@@ -141,7 +141,7 @@ def _context(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _published_tables(evaluation: Evaluation) -> list[tuple[str, list[Published]]]:
+def _published_tables(evaluation: Evaluation) -> list[tuple[str, list[PaperResult]]]:
     """Titles and rows: of eP-ALM the first few, those of the headline before others, then more."""
     figures = published(evaluation.task)
     own = [one for one in figures if one.whose == OWN]

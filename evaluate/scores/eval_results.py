@@ -32,7 +32,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class PredictionRecord:
     """One example, what was generated for it and how that scores.
 
     Attributes:
@@ -101,7 +101,7 @@ class Evaluation:
     fingerprint: dict[str, str]
     skipped: tuple[str, ...]
     seconds: float
-    answered: tuple[Answered, ...] = field(repr=False)
+    answered: tuple[PredictionRecord, ...] = field(repr=False)
     features: str = ""
     data_root: str = ""
     device: str = ""
@@ -140,7 +140,7 @@ def remove_empty(folder: Path) -> None:
             made.rmdir()
 
 
-def make_place(file: Path) -> None:
+def ensure_writable(file: Path) -> None:
     """Make the folder of a file that results will go to, likewise.
 
     Raises:
@@ -151,7 +151,7 @@ def make_place(file: Path) -> None:
         raise DataError(f"{file} is a folder, wanted a file to write: name one with --out")
 
 
-def write_answers(folder: Path, answered: Sequence[Answered]) -> None:
+def write_answers(folder: Path, answered: Sequence[PredictionRecord]) -> None:
     """Write predictions.jsonl and remove what an earlier evaluation says of other predictions.
 
     Raises:
@@ -219,7 +219,9 @@ def read_evaluation(folder: Path) -> Evaluation:
 def _read(folder: Path) -> Evaluation:
     file, lines = summary_file(folder), folder / PREDICTIONS_FILE
     summary = read_json(file)
-    answered = tuple(build(Answered, value, place) for place, value in read_json_lines(lines))
+    answered = tuple(
+        build(PredictionRecord, value, place) for place, value in read_json_lines(lines)
+    )
     members = summary | {"answered": []} if isinstance(summary, dict) else summary
     found = replace(build(Evaluation, members, str(file)), answered=answered)
     counted = build(_Counted, summary, str(file)).counts
@@ -233,7 +235,7 @@ def _read(folder: Path) -> Evaluation:
     return found
 
 
-def _check_ids(lines: Path, answered: Sequence[Answered]) -> None:
+def _check_ids(lines: Path, answered: Sequence[PredictionRecord]) -> None:
     times = Counter(one.id for one in answered)
     twice = next((name for name, count in times.items() if count > 1), None)
     if twice is not None:

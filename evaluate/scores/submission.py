@@ -8,7 +8,12 @@ from pathlib import Path
 from epalm.cache.storage.atomic_write import write_file
 from epalm.console import counted
 from epalm.errors import DataError, UsageError
-from epalm.evaluate.scores.eval_results import Answered, Evaluation, make_place, read_evaluation
+from epalm.evaluate.scores.eval_results import (
+    Evaluation,
+    PredictionRecord,
+    ensure_writable,
+    read_evaluation,
+)
 from epalm.tasks.types import Kind
 
 Row = dict[str, str | int]
@@ -48,7 +53,7 @@ def write_submission(folder: Path, form: str, out: Path) -> tuple[str, Evaluatio
     form = _settled(form, evaluation)
     _check_whole(folder, evaluation)
     rows = [FORMATS[form](one) for one in evaluation.answered]
-    make_place(out)
+    ensure_writable(out)
     write_file(out, json.dumps(rows, ensure_ascii=False) + "\n")
     return form, evaluation
 
@@ -104,26 +109,30 @@ def _check_whole(folder: Path, evaluation: Evaluation) -> None:
         )
 
 
-def _vqa(one: Answered) -> Row:
+def _vqa(one: PredictionRecord) -> Row:
     """As the EvalAI servers of VQA v2 and OK-VQA take it (visualqa.org, evaluation)."""
     return {"question_id": _number(one, "VQA"), "answer": one.prediction}
 
 
-def _nocaps(one: Answered) -> Row:
+def _nocaps(one: PredictionRecord) -> Row:
     """As the EvalAI server of nocaps takes it (nocaps.org)."""
     return {"image_id": _number(one, "nocaps"), "caption": one.prediction}
 
 
-def _gqa(one: Answered) -> Row:
+def _gqa(one: PredictionRecord) -> Row:
     """As GQA's server and its eval.py take it (cs.stanford.edu/people/dorarad/gqa)."""
     return {"questionId": one.id, "prediction": one.prediction}
 
 
-FORMATS: dict[str, Callable[[Answered], Row]] = {"vqa": _vqa, "nocaps": _nocaps, "gqa": _gqa}
+FORMATS: dict[str, Callable[[PredictionRecord], Row]] = {
+    "vqa": _vqa,
+    "nocaps": _nocaps,
+    "gqa": _gqa,
+}
 """Name of a format -> from an answer to an element of the file's list."""
 
 
-def _number(one: Answered, server: str) -> int:
+def _number(one: PredictionRecord, server: str) -> int:
     if not one.id.isdecimal():
         raise DataError(
             f"the id {one.id!r} is no number, and {server}'s server knows questions by number: "

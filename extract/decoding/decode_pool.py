@@ -63,7 +63,7 @@ Input = NDArray[Any]
 """One input of an encoder."""
 
 
-class Request(NamedTuple):
+class DecodeRequest(NamedTuple):
     """One medium to decode and where its vectors go: row within the shard, and view."""
 
     row: int
@@ -92,14 +92,14 @@ class LoadedBatch:
     notes: Sequence[str] = ()
 
 
-Decode = Callable[[Request], Input | str]
+Decode = Callable[[DecodeRequest], Input | str]
 """One medium, or the reason why there is none."""
 
-BatchWorker = Worker[Sequence[Request], LoadedBatch]
+BatchWorker = Worker[Sequence[DecodeRequest], LoadedBatch]
 
 
 def load_batches(
-    batches: Iterable[Sequence[Request]],
+    batches: Iterable[Sequence[DecodeRequest]],
     load: "Loader",
     *,
     workers: int,
@@ -152,7 +152,7 @@ class DecodePool:
         self.seconds = limit_seconds
         self.imports = (__name__, IMPORTS[modality])
         self.workers: list[BatchWorker] = []
-        self.waiting: deque[tuple[int, Sequence[Request]]] = deque()
+        self.waiting: deque[tuple[int, Sequence[DecodeRequest]]] = deque()
         self.grow(workers)
 
     def __enter__(self) -> Self:
@@ -172,7 +172,7 @@ class DecodePool:
             worker.end()
 
     def load(
-        self, batches: Iterable[Sequence[Request]], load: "Loader"
+        self, batches: Iterable[Sequence[DecodeRequest]], load: "Loader"
     ) -> Generator[LoadedBatch, None, None]:
         """Decode batch after batch, in order; a pool can be used once. See `load_batches`.
 
@@ -193,14 +193,14 @@ class DecodePool:
             _pass_on(loaded.notes)
             yield loaded
 
-    def _refill(self, batches: Iterator[Sequence[Request]], turns: Iterator[int]) -> None:
+    def _refill(self, batches: Iterator[Sequence[DecodeRequest]], turns: Iterator[int]) -> None:
         room = PREFETCH_BATCHES * len(self.workers) - len(self.waiting)
         for requests in itertools.islice(batches, room):
             turn = next(turns)
             self.workers[turn].send(requests)
             self.waiting.append((turn, requests))
 
-    def _after_death(self, turn: int, requests: Sequence[Request]) -> LoadedBatch:
+    def _after_death(self, turn: int, requests: Sequence[DecodeRequest]) -> LoadedBatch:
         """Replace a worker; decode the batch in its hands one by one."""
         ending = _ending(self.workers[turn].exit_code())
         self.workers[turn].end()
@@ -219,7 +219,7 @@ class DecodePool:
 
 
 def _started(
-    handle: Callable[[Sequence[Request]], LoadedBatch], imports: Sequence[str]
+    handle: Callable[[Sequence[DecodeRequest]], LoadedBatch], imports: Sequence[str]
 ) -> BatchWorker:
     worker: BatchWorker = Worker(imports)
     worker.apply(handle)
@@ -231,7 +231,7 @@ class _Suspect:
 
     def __init__(
         self,
-        handle: Callable[[Sequence[Request]], LoadedBatch],
+        handle: Callable[[Sequence[DecodeRequest]], LoadedBatch],
         imports: Sequence[str],
         *,
         seconds: float,
@@ -241,7 +241,7 @@ class _Suspect:
         self.seconds = seconds
         self.worker = _started(handle, imports)
 
-    def decode(self, request: Request) -> Input | str:
+    def decode(self, request: DecodeRequest) -> Input | str:
         while True:
             alone = self.worker.asked == 0
             self.worker.send([request])
@@ -279,9 +279,9 @@ def _late(seconds: float) -> str:
     return f"decoding took longer than {seconds:g} seconds"
 
 
-def _load_batch(requests: Sequence[Request], *, decode: Decode) -> LoadedBatch:
+def _load_batch(requests: Sequence[DecodeRequest], *, decode: Decode) -> LoadedBatch:
     """Decode all; once a view of a medium has failed, its other views are not tried."""
-    good: list[tuple[Request, Input]] = []
+    good: list[tuple[DecodeRequest, Input]] = []
     errors: dict[str, str] = {}
     for request in requests:
         if request.item.key in errors:
@@ -300,12 +300,14 @@ def _load_batch(requests: Sequence[Request], *, decode: Decode) -> LoadedBatch:
     )
 
 
-def _load_watched(requests: Sequence[Request], *, load: "Loader", seconds: float) -> LoadedBatch:
+def _load_watched(
+    requests: Sequence[DecodeRequest], *, load: "Loader", seconds: float
+) -> LoadedBatch:
     """In a worker: the process ends when a decoder can't be interrupted."""
     wound = -math.inf
     with Path(os.devnull).open("w") as nowhere:
 
-        def decode(request: Request) -> Input | str:
+        def decode(request: DecodeRequest) -> Input | str:
             nonlocal wound
             # Winding up the watchdog costs as much as a tenth of a photo, so not for each.
             if time.monotonic() - wound > seconds / 10:
@@ -321,7 +323,7 @@ def _load_watched(requests: Sequence[Request], *, load: "Loader", seconds: float
             faulthandler.cancel_dump_traceback_later()
 
 
-def _decode(request: Request, *, load: "Loader", seconds: float) -> Input | str:
+def _decode(request: DecodeRequest, *, load: "Loader", seconds: float) -> Input | str:
     name = request.item.path.name
     for _ in range(ATTEMPTS):
         try:

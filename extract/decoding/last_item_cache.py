@@ -8,7 +8,7 @@ from epalm.tasks.types import MediaItem
 Decoded = TypeVar("Decoded")
 
 
-class Kept(Generic[Decoded]):
+class LastItemCache(Generic[Decoded]):
     """What one medium held; it stays behind when its owner travels to another process."""
 
     def __init__(self) -> None:
@@ -21,6 +21,6 @@ class Kept(Generic[Decoded]):
             self._held[item] = decode(item)
         return self._held[item]
 
-    def __reduce__(self) -> "tuple[type[Kept[Decoded]], tuple[()]]":
+    def __reduce__(self) -> "tuple[type[LastItemCache[Decoded]], tuple[()]]":
         """Travel empty."""
-        return Kept, ()
+        return LastItemCache, ()

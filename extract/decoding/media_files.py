@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from epalm.cache.records.media_record import MediaFile, MediaRecord, describe_files
-from epalm.extract.decoding.decode_pool import Request
+from epalm.extract.decoding.decode_pool import DecodeRequest
 from epalm.tasks.types import MediaItem
 
 
@@ -23,8 +23,8 @@ def media_files(items: Iterable[MediaItem], root: Path) -> list[MediaFile]:
 
 
 def described(
-    batches: Iterable[Sequence[Request]], record: MediaRecord, *, root: Path
-) -> Iterator[Sequence[Request]]:
+    batches: Iterable[Sequence[DecodeRequest]], record: MediaRecord, *, root: Path
+) -> Iterator[Sequence[DecodeRequest]]:
     """The same batches of one shard; the files of each are described before it is decoded.
 
     Args:

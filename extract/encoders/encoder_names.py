@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from epalm.plugins import find_entry
+from epalm.plugins import load_plugin
 
 ENCODERS = {
     "vit-ti16": "epalm.extract.encoders.timm_vit:make_vit",
@@ -28,7 +28,7 @@ def find_encoder(name: str) -> Any:  # noqa: ANN401
     """
     family = next((start for start in SHORTHANDS if name.startswith(start)), None)
     known = ENCODERS | ({name: SHORTHANDS[family]} if family else {})
-    return find_entry(name, known, what="encoder, timm:<name> or hf:<id>", option="--encoder")
+    return load_plugin(name, known, what="encoder, timm:<name> or hf:<id>", option="--encoder")
 
 
 def check_encoder_name(name: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from epalm.errors import UsageError
 from epalm.extract.encoders.encoder_names import find_encoder
-from epalm.extract.transforms.image_augment import ONE_VIEW, Views
+from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews
 from epalm.tasks.types import MediaItem, Modality
 
 CODE_VERSION = "1"
@@ -44,7 +44,7 @@ class EncoderSettings:
     preprocessing: str = "official"
     precision: str = "fp32"
     device: str = "cpu"
-    views: Views = ONE_VIEW
+    views: AugmentedViews = ONE_VIEW
     media: Modality | None = None
     frames: int | None = None
     frames_pool: str = ""
@@ -70,7 +70,7 @@ class Loader(Protocol):
 
 
 @runtime_checkable
-class SteppedLoader(Protocol):
+class TwoStageLoader(Protocol):
     """A loader whose two steps can be timed apart."""
 
     def decode(self, item: MediaItem) -> Any:  # noqa: ANN401 - the business of the loader alone

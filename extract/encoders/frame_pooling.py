@@ -17,7 +17,7 @@ FRAMES_POOLS = ("mean",)
 """Ways to make one vector of those of the frames."""
 
 
-class FramesMean:
+class FrameMeanEncoder:
     """An encoder of images as an `Encoder` of clips: the mean over frames of normed tokens.
 
     The published baseline of a ViT on videos (Table 12 of the paper).
@@ -73,7 +73,7 @@ def for_media(encoder: Encoder, settings: EncoderSettings) -> Encoder:
         )
     assert isinstance(encoder.load, ImageLoader)
     load = ClipLoader(encoder.load.preset, frames or POOLED_FRAMES, settings.views)
-    return FramesMean(encoder, load)
+    return FrameMeanEncoder(encoder, load)
 
 
 def refuse_clip_settings(settings: EncoderSettings) -> None:

@@ -24,7 +24,7 @@ class PixelNorm:
 
 
 @contextmanager
-def recorded(blocks: Iterable[nn.Module], positions: int) -> Iterator[list[Tensor]]:
+def capture_outputs(blocks: Iterable[nn.Module], positions: int) -> Iterator[list[Tensor]]:
     """The first tokens of each block's output, once the model has run within the context.
 
     Args:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from epalm.errors import ModelError
 from epalm.extract.encoders.encoder_registry import CODE_VERSION, Loader
-from epalm.extract.encoders.frozen_forward import frozen_pass, recorded
+from epalm.extract.encoders.frozen_forward import capture_outputs, frozen_pass
 from epalm.tasks.types import Modality
 
 CLASS_TOKENS = ("cls_token", "class_embedding")
@@ -32,7 +32,7 @@ class FingerprintedLoader(Loader, Protocol):
 
 
 @dataclass(frozen=True)
-class Entrance:
+class ModelInput:
     """The way into a model.
 
     Attributes:
@@ -54,7 +54,13 @@ class HiddenStatesEncoder:
     """A frozen transformer with a class token as an `Encoder`."""
 
     def __init__(
-        self, name: str, model: PreTrainedModel, entrance: Entrance, *, digest: str, precision: str
+        self,
+        name: str,
+        model: PreTrainedModel,
+        entrance: ModelInput,
+        *,
+        digest: str,
+        precision: str,
     ) -> None:
         """Find the blocks and the final norm, by running the model.
 
@@ -98,7 +104,7 @@ class HiddenStatesEncoder:
         wanted = self._blocks if layers is None else [self._blocks[layer] for layer in layers]
         arguments = self._entrance.arguments(batch)
         device = self.model.device
-        with recorded(wanted, positions) as outputs, frozen_pass(self._precision, device):
+        with capture_outputs(wanted, positions) as outputs, frozen_pass(self._precision, device):
             self.model(**arguments)
         return outputs
 
@@ -119,7 +125,7 @@ class HiddenStatesEncoder:
         """The last block's output for the example, and the model's own."""
         arguments = self._entrance.arguments(self._entrance.example[None])
         try:
-            with torch.inference_mode(), recorded(self._blocks[-1:], 1 << 30) as states:
+            with torch.inference_mode(), capture_outputs(self._blocks[-1:], 1 << 30) as states:
                 output, _ = self.model(**arguments), self.model(**arguments)
         except (TypeError, ValueError, RuntimeError, IndexError) as error:
             reason = " ".join(str(error).split())[:200]

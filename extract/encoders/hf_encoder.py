@@ -27,7 +27,7 @@ from epalm.errors import MissingFileError, ModelError, UsageError
 from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings
 from epalm.extract.encoders.frame_pooling import for_media, refuse_clip_settings, refuse_pool
 from epalm.extract.encoders.frozen_forward import PixelNorm, state_digest
-from epalm.extract.encoders.hf_blocks import Entrance, HiddenStatesEncoder
+from epalm.extract.encoders.hf_blocks import HiddenStatesEncoder, ModelInput
 from epalm.extract.encoders.processor_config import native_audio, native_images
 from epalm.extract.transforms.filter_bank import AudioPreset, FilterBankLoader, official_audio
 from epalm.extract.transforms.image_transform import ImageLoader, ImagePreset, preset_for
@@ -77,10 +77,10 @@ def make_hugging_face(name: str, settings: EncoderSettings) -> Encoder:
 
 def _enter_images(
     name: str, model: PreTrainedModel, source: str, settings: EncoderSettings
-) -> Entrance:
+) -> ModelInput:
     preset = _image_preset(name, model.config, source, settings.preprocessing)
     arguments = _pixel_values(PixelNorm(preset, settings.device))
-    return Entrance("image", ImageLoader(preset, settings.views), arguments, _picture(preset))
+    return ModelInput("image", ImageLoader(preset, settings.views), arguments, _picture(preset))
 
 
 def _pixel_values(normalise: PixelNorm) -> Callable[[Tensor], dict[str, Tensor]]:
@@ -89,7 +89,7 @@ def _pixel_values(normalise: PixelNorm) -> Callable[[Tensor], dict[str, Tensor]]
 
 def _enter_clips(
     name: str, model: PreTrainedModel, source: str, settings: EncoderSettings
-) -> Entrance:
+) -> ModelInput:
     """TimeSformer: clips of T frames, or images as clips of one frame without a time embedding.
 
     Its blocks take T from the configuration and not from their input; with another number there
@@ -105,12 +105,12 @@ def _enter_clips(
     model.config.num_frames = frames
     load = ClipLoader(preset, frames, settings.views)
     example = torch.stack([_picture(preset)] * frames)
-    return Entrance("video", load, _pixel_values(normalise), example)
+    return ModelInput("video", load, _pixel_values(normalise), example)
 
 
 def _enter_single_frames(
     model: PreTrainedModel, preset: ImagePreset, normalise: PixelNorm, settings: EncoderSettings
-) -> Entrance:
+) -> ModelInput:
     """What the published code calls `space_only_for_images`."""
     model.config.num_frames = 1
     embeddings: Any = model.embeddings
@@ -121,12 +121,12 @@ def _enter_single_frames(
 
     load = ImageLoader(preset, settings.views)
     more = {"media": "image", "frames": "1", "time_embedding": "none"}
-    return Entrance("image", load, arguments, _picture(preset), more)
+    return ModelInput("image", load, arguments, _picture(preset), more)
 
 
 def _enter_recordings(
     name: str, model: PreTrainedModel, source: str, settings: EncoderSettings
-) -> Entrance:
+) -> ModelInput:
     """AST: recordings, or the sound tracks of clips. Of its two class tokens [CLS] is the first."""
     del name
     refuse_clip_settings(settings)
@@ -138,10 +138,10 @@ def _enter_recordings(
 
     load = FilterBankLoader(preset, settings.views)
     modality: Modality = "video" if settings.media == "video" else "audio"
-    return Entrance(modality, load, arguments, torch.zeros(preset.frames, preset.mel_bins))
+    return ModelInput(modality, load, arguments, torch.zeros(preset.frames, preset.mel_bins))
 
 
-ENTRANCES: dict[str, Callable[[str, PreTrainedModel, str, EncoderSettings], Entrance]] = {
+ENTRANCES: dict[str, Callable[[str, PreTrainedModel, str, EncoderSettings], ModelInput]] = {
     "timesformer": _enter_clips,
     "audio-spectrogram-transformer": _enter_recordings,
 }

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from epalm.errors import MissingFileError, ModelError, UsageError
 from epalm.extract.encoders.encoder_registry import CODE_VERSION, Encoder, EncoderSettings, Loader
 from epalm.extract.encoders.frame_pooling import for_media
-from epalm.extract.encoders.frozen_forward import PixelNorm, frozen_pass, recorded, state_digest
+from epalm.extract.encoders.frozen_forward import (
+    PixelNorm,
+    capture_outputs,
+    frozen_pass,
+    state_digest,
+)
 from epalm.extract.transforms.image_transform import ImageLoader, preset_for
 from epalm.tasks.types import Modality
 from epalm.untrusted.file_kinds import check_weights_file, describe_file
@@ -76,7 +81,10 @@ class VitEncoder:
         every: Sequence[nn.Module] = self.model.blocks  # type: ignore[assignment]
         wanted = every if layers is None else [every[layer] for layer in layers]
         pixels = self._normalise(batch)
-        with recorded(wanted, positions) as outputs, frozen_pass(self.precision, pixels.device):
+        with (
+            capture_outputs(wanted, positions) as outputs,
+            frozen_pass(self.precision, pixels.device),
+        ):
             self.model.forward_features(pixels)  # type: ignore[operator]
         return outputs
 

@@ -10,7 +10,7 @@ from epalm.cache.layer_selection import check_layers
 from epalm.devices import AUTO, check_device_name
 from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoders.encoder_names import check_encoder_name
-from epalm.extract.planning.process_shards import ALL, Share
+from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.precision import AUTO as AUTO_PRECISION
 from epalm.tasks.readers.json_values import SHOWN_CHARACTERS
 from epalm.tasks.task_registry import load_media
@@ -84,7 +84,7 @@ class Settings:
     batch_size: int | None = None
     workers: int | None = None
     limit: int | None = None
-    share: Share = ALL
+    share: ProcessShard = ALL
     fresh: bool = False
     quiet: bool = False
     content_hash: bool = False

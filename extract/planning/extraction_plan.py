@@ -19,9 +19,9 @@ from epalm.extract.encoders.encoder_registry import (
     make_encoder,
 )
 from epalm.extract.planning.extract_options import DEFAULT_LAYERS, Inputs, Settings, default_workers
-from epalm.extract.planning.process_shards import Share
-from epalm.extract.run_extraction import UNITS, Pace
-from epalm.extract.transforms.image_augment import Views
+from epalm.extract.planning.process_shards import ProcessShard
+from epalm.extract.run_extraction import UNITS, RunOptions
+from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.precision import AUTO as AUTO_PRECISION
 from epalm.precision import choose_precision
 from epalm.tasks.task_registry import DATASETS
@@ -54,8 +54,8 @@ class Plan:
     spec: StoreSpec
     out: str
     store_format: str | None
-    pace: Pace
-    share: Share
+    pace: RunOptions
+    share: ProcessShard
     root: Path
 
     @property
@@ -89,7 +89,7 @@ def make_plan(inputs: Inputs) -> Plan:
         spec=_spec(encoder, media, count=len(items), settings=settings),
         out=out,
         store_format=settings.store_format,
-        pace=Pace(batch_size, workers, quiet=settings.quiet),
+        pace=RunOptions(batch_size, workers, quiet=settings.quiet),
         share=settings.share,
         root=media.root,
     )
@@ -103,7 +103,7 @@ def _encoder_settings(settings: Settings, media: MediaSet, device: str) -> Encod
         preprocessing=settings.preprocessing,
         precision=settings.precision,
         device=device,
-        views=Views(settings.views, settings.seed, settings.augmentation),
+        views=AugmentedViews(settings.views, settings.seed, settings.augmentation),
         media=media.items[0].modality if media.items else None,
         frames=settings.frames,
         frames_pool=settings.frames_pool,

@@ -14,7 +14,7 @@ from epalm.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShard:
     """The part of the shards that one of several processes makes.
 
     Attributes:
@@ -78,7 +78,7 @@ class Share:
         return cls(task * processes + process, count, "SLURM" if count > 1 else "")
 
 
-ALL = Share()
+ALL = ProcessShard()
 """One process makes every shard."""
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchaudio.compliance import kaldi
 
 from epalm.errors import MediaError
-from epalm.extract.decoding.last_item_cache import Kept
-from epalm.extract.transforms.image_augment import ONE_VIEW, Views, generator_for
+from epalm.extract.decoding.last_item_cache import LastItemCache
+from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews, generator_for
 from epalm.media.audio_decode import SOUND_POLICY, Sound, decode_sound
 from epalm.tasks.types import MediaItem
 
@@ -96,8 +96,8 @@ class FilterBankLoader:
     """
 
     preset: AudioPreset
-    views: Views = ONE_VIEW
-    _last: Kept[Tensor] = field(default_factory=Kept, compare=False, repr=False)
+    views: AugmentedViews = ONE_VIEW
+    _last: LastItemCache[Tensor] = field(default_factory=LastItemCache, compare=False, repr=False)
 
     def __call__(self, item: MediaItem, view: int) -> Tensor:
         """(frames, mel_bins) float32; see `decode` and `transform`."""
@@ -151,7 +151,7 @@ class FilterBankLoader:
         return masked
 
 
-def mask_fingerprint(views: Views) -> dict[str, str]:
+def mask_fingerprint(views: AugmentedViews) -> dict[str, str]:
     """All that changes a drawn view of a recording, named `views.*`; nothing if there is none."""
     if views.count == 1:
         return {}

@@ -61,7 +61,7 @@ TURN_DEGREES = 30 * MAGNITUDE / MOST_MAGNITUDE
 
 
 @dataclass(frozen=True)
-class Views:
+class AugmentedViews:
     """How many views of each photo there are and how all but the first are drawn.
 
     Attributes:
@@ -145,7 +145,7 @@ class Views:
         }
 
 
-ONE_VIEW = Views()
+ONE_VIEW = AugmentedViews()
 """The test view alone."""
 
 

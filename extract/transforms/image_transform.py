@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from epalm.errors import MediaError, ModelError, UsageError
-from epalm.extract.decoding.last_item_cache import Kept
-from epalm.extract.transforms.image_augment import ONE_VIEW, Views
+from epalm.extract.decoding.last_item_cache import LastItemCache
+from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews
 from epalm.media.image_decode import DECODE_POLICY, decode_photo
 from epalm.tasks.types import MediaItem
 
@@ -122,8 +122,10 @@ class ImageLoader:
     """
 
     preset: ImagePreset
-    views: Views = ONE_VIEW
-    _last: Kept[Image.Image] = field(default_factory=Kept, compare=False, repr=False)
+    views: AugmentedViews = ONE_VIEW
+    _last: LastItemCache[Image.Image] = field(
+        default_factory=LastItemCache, compare=False, repr=False
+    )
 
     def __call__(self, item: MediaItem, view: int) -> NDArray[np.uint8]:
         """(3, size, size) uint8; see `decode` and `transform`."""

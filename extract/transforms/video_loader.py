@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from epalm.extract.decoding.last_item_cache import Kept
-from epalm.extract.transforms.image_augment import ONE_VIEW, Views, generator_for
+from epalm.extract.decoding.last_item_cache import LastItemCache
+from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews, generator_for
 from epalm.extract.transforms.image_transform import ImagePreset, pixels, test_view
 from epalm.media.video_decode import CLIP_POLICY, Clip, decode_clip
 from epalm.tasks.types import MediaItem
@@ -63,8 +63,8 @@ class ClipLoader:
 
     preset: ImagePreset
     frames: int
-    views: Views = ONE_VIEW
-    _last: Kept[Clip] = field(default_factory=Kept, compare=False, repr=False)
+    views: AugmentedViews = ONE_VIEW
+    _last: LastItemCache[Clip] = field(default_factory=LastItemCache, compare=False, repr=False)
 
     def __call__(self, item: MediaItem, view: int) -> NDArray[np.uint8]:
         """(T, 3, size, size) uint8; see `decode` and `transform`."""

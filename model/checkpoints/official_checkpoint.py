@@ -52,7 +52,7 @@ FIXED = {
 
 
 @dataclass(frozen=True)
-class Released:
+class OfficialCheckpoint:
     """A released checkpoint.
 
     Attributes:
@@ -131,7 +131,7 @@ class Released:
         model.load_state_dict(self.tensors, strict=False)
 
 
-def read_released(file: Path) -> Released:
+def read_released(file: Path) -> OfficialCheckpoint:
     """Read a checkpoint: a torch file, executing nothing from it, or safetensors.
 
     Raises:
@@ -163,7 +163,7 @@ def read_released(file: Path) -> Released:
             f"{file} holds no tensor named like {next(iter(NAMES))}, wanted a checkpoint of the "
             f"released code; it holds {', '.join(list(map(str, state))[:5]) or 'nothing'}"
         )
-    return Released(file, tensors, tuple(unknown), config)
+    return OfficialCheckpoint(file, tensors, tuple(unknown), config)
 
 
 def _read(file: Path) -> Mapping[str, Any]:

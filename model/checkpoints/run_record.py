@@ -43,7 +43,7 @@ class RunRecord:
         lm_digest: CRC-32C of the frozen language model's weights.
         trained: number of trained parameters.
         frozen: number of the language model's parameters.
-        order: kind of the epochs' order, see `epalm.cache.readers.epoch_order.Order`.
+        order: kind of the epochs' order, see `epalm.cache.readers.epoch_order.ShuffleSpec`.
         pool_blocks: likewise; what a run began with it keeps, whatever memory is free later.
         examples: SHA-256 of what it learns from and is validated on; empty for an imported one.
     """

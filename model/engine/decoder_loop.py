@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from epalm.model.engine.packing import RowLayout, Sequences, lay_out
+from epalm.model.engine.packing import PackedBatch, PackedLayout, build_packed_layout
 from epalm.model.injection import InjectionPlan
 from epalm.model.prompt import DeepPrompt
 
 
 @dataclass(frozen=True)
-class Start:
+class LayerInput:
     """What enters a layer.
 
     Attributes:
@@ -69,10 +69,10 @@ def compile_layers(layers: Iterable[nn.Module], backend: str = "inductor") -> No
 def run_layers(
     layers: Sequence[nn.Module],
     injection: Injection,
-    start: Start,
+    start: LayerInput,
     *,
     visual: Sequence[Tensor],
-    sequences: Sequences,
+    sequences: PackedBatch,
     recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
 ) -> Tensor:
     """Pass rows through layers, overwriting the visual rows before each injected one.
@@ -83,7 +83,7 @@ def run_layers(
         start: what enters the first of them.
         visual: what each connector gave, (G * V, H); empty if all layers lie below the injection.
         sequences: the texts.
-        recorded: see `RowLayout`.
+        recorded: see `PackedLayout`.
 
     Returns:
         (rows, H), the text rows' states.
@@ -92,7 +92,7 @@ def run_layers(
     text = len(hidden) - prompt
     seen = len(visual[0]) if visual else 0
     count = seen // injection.visual or 1
-    layout: RowLayout | None = None
+    layout: PackedLayout | None = None
     for index in range(start.layer, len(layers)):
         source = plan.source[index]
         if index == plan.first and source is not None:
@@ -104,7 +104,7 @@ def run_layers(
             hidden = torch.cat([visual[source], hidden[seen:]])
         hidden = injection.renew_prompt(hidden, index, count)
         if layout is None:
-            layout = lay_out(
+            layout = build_packed_layout(
                 sequences,
                 count=count,
                 visual=injection.rows_at(index),

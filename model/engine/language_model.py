@@ -29,7 +29,7 @@ from transformers.utils.logging import (
 from epalm.errors import ModelError
 from epalm.model.engine.config_check import check_config
 from epalm.model.engine.packed_attention import ATTENTION, register_attention
-from epalm.model.engine.quantized import QUANTISED, move, quantise
+from epalm.model.engine.quantized import QUANTIZED, move, quantize
 from epalm.untrusted.file_kinds import check_model_folder, describe_file
 from epalm.untrusted.hub_config import loading, mismatch, refuse_kernels
 
@@ -81,8 +81,8 @@ def load_language_model(
     model = freeze(_load_complete(name, config))
     dtype, decoder = PRECISIONS[precision], model.model.decoder
     for layer in decoder.layers:
-        if precision in QUANTISED:
-            quantise(layer, precision)
+        if precision in QUANTIZED:
+            quantize(layer, precision)
         move(layer, device, dtype)
         if shard is not None:
             shard(layer)

@@ -12,7 +12,7 @@ SHOWN = 40
 
 
 @dataclass(frozen=True)
-class LongestAnswer:
+class AnswerLimit:
     """What a way to answer adds to a prompt at most.
 
     Attributes:
@@ -66,7 +66,7 @@ def check_texts(
 def check_prompts(
     prompts: Sequence[int],
     ids: Sequence[str],
-    longest: LongestAnswer,
+    longest: AnswerLimit,
     *,
     positions: int,
     where: str = "",

@@ -23,7 +23,7 @@ MEMORY_SHARE = 0.5
 logger = logging.getLogger(__name__)
 
 
-class BlockedLinear(nn.Linear):
+class OnednnLinear(nn.Linear):
     """A frozen linear map that also has its weight rearranged.
 
     Attributes:
@@ -66,14 +66,14 @@ class _Product(torch.autograd.Function):
 
 def multiply(linear: nn.Linear, rows: Tensor) -> Tensor:
     """(N, in) to (N, out), the linear map."""
-    if not isinstance(linear, BlockedLinear):
+    if not isinstance(linear, OnednnLinear):
         return nn.functional.linear(rows, linear.weight, linear.bias)
     return _reordered_product(rows, linear.ahead, linear.bias)
 
 
 def multiply_back(linear: nn.Linear, rows: Tensor) -> Tensor:
     """(N, out) to (N, in): the gradient of what the map was given."""
-    if not isinstance(linear, BlockedLinear):
+    if not isinstance(linear, OnednnLinear):
         return rows @ linear.weight
     return _reordered_product(rows, linear.back, None)
 
@@ -96,7 +96,7 @@ def block_weights(module: nn.Module) -> int:
         logger.info("weights stay as they are: rearranged ones need %.1f GB", needed / 1e9)
         return 0
     for part in found:
-        BlockedLinear.convert(part)
+        OnednnLinear.convert(part)
     return len(found)
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention, softmax
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from epalm.model.engine.packing import RowLayout
+from epalm.model.engine.packing import PackedLayout
 
 ATTENTION = "epalm"
 """Name under which the attention function is registered with transformers."""
@@ -24,7 +24,7 @@ is slower there, 7 times in bfloat16 with its backward pass (B 64, 6 heads, 28 p
 
 
 @dataclass
-class Probe:
+class AttentionProbe:
     """Passes a decoder layer in place of attention, and keeps what the layer asked.
 
     Attributes:
@@ -41,7 +41,7 @@ class Probe:
 
 
 @dataclass
-class Carry:
+class TextDependentToken:
     """A visual row that reads the text and is read by the last layer alone (tail "official").
 
     What it reads grows with the text, so its last state is made anew in each step; no other row
@@ -88,10 +88,10 @@ class Prefix:
     """
 
     layers: tuple[tuple[Tensor, Tensor] | None, ...]
-    carry: Carry | None = None
+    carry: TextDependentToken | None = None
 
 
-def attend(
+def packed_attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -100,8 +100,8 @@ def attend(
     *,
     scaling: float,
     dropout: float = 0.0,
-    layout: RowLayout | None = None,
-    probe: Probe | None = None,
+    layout: PackedLayout | None = None,
+    probe: AttentionProbe | None = None,
     **ignored: Any,  # noqa: ANN401 - transformers passes what other attention functions need
 ) -> tuple[Tensor, None]:
     """Attention over rows (with `layout`), or over sequences behind what a cache puts in front.
@@ -140,7 +140,7 @@ def attend(
     return attended, None
 
 
-def carry_row(layers: Sequence[nn.Module], rows: Tensor) -> Carry:
+def text_dependent_token(layers: Sequence[nn.Module], rows: Tensor) -> TextDependentToken:
     """The visual row between the last two layers.
 
     Args:
@@ -148,17 +148,17 @@ def carry_row(layers: Sequence[nn.Module], rows: Tensor) -> Carry:
         rows: (pictures, H) the row's states that enter the last layer but one.
     """
     reading, last = layers[-2:]
-    asked = Probe()
+    asked = AttentionProbe()
     reading(rows.unsqueeze(0), probe=asked)
 
     def advance(read: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         own = rows.index_select(0, index).unsqueeze(0)
-        hidden = reading(own, probe=Probe(read.transpose(0, 1)))
-        left = Probe()
+        hidden = reading(own, probe=AttentionProbe(read.transpose(0, 1)))
+        left = AttentionProbe()
         last(hidden, probe=left)
         return _by_sequence(left.key), _by_sequence(left.value)
 
-    return Carry(len(layers) - 2, _by_sequence(asked.query), advance)
+    return TextDependentToken(len(layers) - 2, _by_sequence(asked.query), advance)
 
 
 def _by_sequence(rows: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def _weigh(
     return attended.transpose(1, 2)
 
 
-def _to_sequences(rows: Tensor, layout: RowLayout) -> Tensor:
+def _to_sequences(rows: Tensor, layout: PackedLayout) -> Tensor:
     """(1, heads, N, head width) to (B, heads, S, head width)."""
     by_row = rows[0].transpose(0, 1)
     slots = by_row.index_select(0, layout.rows_of_slots)
@@ -209,5 +209,5 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:  # noqa: ANN401 - transfo
 
 def register_attention() -> None:
     """Make the attention function known to transformers under the name `ATTENTION`."""
-    AttentionInterface.register(ATTENTION, attend)
+    AttentionInterface.register(ATTENTION, packed_attention)
     AttentionMaskInterface.register(ATTENTION, _mask)

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
-class Sequences:
+class PackedBatch:
     """B texts, each behind a picture.
 
     Attributes:
@@ -30,7 +30,7 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class RowLayout:
+class PackedLayout:
     """How N rows form B sequences of S = [visual | prompt | text] slots.
 
     Attributes:
@@ -57,8 +57,8 @@ def text_slots(present: Tensor) -> Tensor:
     return torch.where(present, numbers, 0)
 
 
-def lay_out(
-    sequences: Sequences,
+def build_packed_layout(
+    sequences: PackedBatch,
     *,
     count: int,
     visual: int,
@@ -66,7 +66,7 @@ def lay_out(
     shared_prompt: bool,
     visual_sees_all: bool = False,
     recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
-) -> RowLayout:
+) -> PackedLayout:
     """The layout of rows [visual | prompt | text].
 
     Args:
@@ -77,7 +77,7 @@ def lay_out(
         shared_prompt: one set of prompt rows serves all pictures.
         visual_sees_all: the visual queries see every slot (the released code's mask). No two
             sequences may share a picture then.
-        recorded: see `RowLayout`.
+        recorded: see `PackedLayout`.
     """
     present, pictures = sequences.present, sequences.pictures
     device = present.device
@@ -104,7 +104,7 @@ def lay_out(
     visible = causal & seen[:, None, None, :]
     if visual_sees_all:
         visible[:, :, :visual] = True
-    return RowLayout(rows.flatten(), slots_of_rows, visible, recorded)
+    return PackedLayout(rows.flatten(), slots_of_rows, visible, recorded)
 
 
 def _first_sequences(pictures: Tensor, count: int) -> Tensor:

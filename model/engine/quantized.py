@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from epalm.errors import MissingToolError
 
-QUANTISED = ("int8", "int4")
+QUANTIZED = ("int8", "int4")
 """Precisions of decoder layers' linear maps; embeddings, head, norms and biases keep a dtype.
 
 int8: one scale per output row (LLM.int8(), arXiv:2208.07339, without its activations in int8).
@@ -29,7 +29,7 @@ INT8_LARGEST = 127
 """The code of a row's largest weight."""
 
 
-class QuantisedLinear(nn.Module):
+class QuantizedLinear(nn.Module):
     """A frozen `torch.nn.Linear` with quantised weights."""
 
     def __init__(self, linear: nn.Linear, precision: str) -> None:
@@ -37,7 +37,7 @@ class QuantisedLinear(nn.Module):
 
         Args:
             linear: its weight on the CPU; its bias is taken over.
-            precision: one of `QUANTISED`.
+            precision: one of `QUANTIZED`.
         """
         super().__init__()
         self.precision = precision
@@ -70,7 +70,7 @@ class _FrozenProduct(torch.autograd.Function):
     """`states @ weight.T` that keeps the codes for backward, not the weight."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, linear: QuantisedLinear) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, states: Tensor, linear: QuantizedLinear) -> Tensor:  # noqa: ANN401
         ctx.linear = linear
         return states @ linear.weight(states.dtype).T
 
@@ -79,7 +79,7 @@ class _FrozenProduct(torch.autograd.Function):
         return upstream @ ctx.linear.weight(upstream.dtype), None
 
 
-def quantise(layer: nn.Module, precision: str) -> None:
+def quantize(layer: nn.Module, precision: str) -> None:
     """Replace all linear maps within a module by quantised ones.
 
     Raises:
@@ -92,7 +92,7 @@ def quantise(layer: nn.Module, precision: str) -> None:
     for module in list(layer.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Linear):
-                setattr(module, name, QuantisedLinear(child, precision))
+                setattr(module, name, QuantizedLinear(child, precision))
 
 
 def move(module: nn.Module, device: str, dtype: torch.dtype) -> None:
@@ -104,7 +104,7 @@ def move(module: nn.Module, device: str, dtype: torch.dtype) -> None:
 
 def weight_count(model: nn.Module) -> int:
     """Number of a model's weights, quantised ones included."""
-    maps = [module for module in model.modules() if isinstance(module, QuantisedLinear)]
+    maps = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
     plain = sum(weight.numel() for weight in model.parameters())
     return plain + sum(linear.in_features * linear.out_features for linear in maps)
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from epalm.model.engine.length_check import LongestAnswer, check_prompts
+from epalm.model.engine.length_check import AnswerLimit, check_prompts
 from epalm.model.engine.model_batch import collate_prompts, prompt_ids
 from epalm.model.epalm import EPALM
-from epalm.model.generation.decode import continue_texts
+from epalm.model.generation.decode import generate_from_cache
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.token_log_probs import ChosenBeams, ChosenTokens
 from epalm.model.model_settings import Decoding, Template
@@ -40,7 +40,7 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Asked:
+class GenerationBatch:
     """Some questions as the model takes them.
 
     Attributes:
@@ -74,14 +74,14 @@ class Answer:
     tokens: int
 
 
-class Answerer(Protocol):
+class AnswerStrategy(Protocol):
     """A way to answer."""
 
     @property
-    def longest(self) -> LongestAnswer:
+    def longest(self) -> AnswerLimit:
         """What it adds to a prompt at most."""
 
-    def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
+    def __call__(self, model: EPALM, asked: GenerationBatch) -> list[Answer]:
         """One answer per question."""
 
 
@@ -98,18 +98,18 @@ class Generator:
     decoding: Decoding
 
     @property
-    def longest(self) -> LongestAnswer:
-        """See `Answerer`."""
+    def longest(self) -> AnswerLimit:
+        """See `AnswerStrategy`."""
         return longest_text(self.decoding)
 
-    def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
+    def __call__(self, model: EPALM, asked: GenerationBatch) -> list[Answer]:
         """The text that follows each prompt."""
         seeds = [zlib.crc32(name.encode(), self.decoding.seed) for name in asked.names]
         end = model.language_model.config.eos_token_id
         assert isinstance(end, int)  # OPT has one
         beams = self.decoding.num_beams
         witness = ChosenBeams(end, beams) if beams > 1 else ChosenTokens(end)
-        ids = continue_texts(
+        ids = generate_from_cache(
             model,
             asked.cache,
             asked.input_ids,
@@ -126,9 +126,9 @@ class Generator:
         return list(map(Answer, texts, sums.tolist(), counts.tolist()))
 
 
-def longest_text(decoding: Decoding) -> LongestAnswer:
+def longest_text(decoding: Decoding) -> AnswerLimit:
     """What generated text adds to a prompt at most."""
-    return LongestAnswer(decoding.max_new_tokens, "max_new_tokens", "lower max_new_tokens")
+    return AnswerLimit(decoding.max_new_tokens, "max_new_tokens", "lower max_new_tokens")
 
 
 @torch.no_grad()
@@ -137,7 +137,7 @@ def answer_all(
     tokenizer: PreTrainedTokenizerBase,
     template: Template,
     questions: Questions,
-    answer: Answerer,
+    answer: AnswerStrategy,
     *,
     batch_size: int,
     tick: Callable[[int], object],
@@ -176,7 +176,9 @@ def answer_all(
             ids, mask = collate_prompts(tokenizer, template, prompts)
             pictures = torch.tensor([rows[key] for key in keys])
             names = [f"{key}\n{prompt}" for key, prompt in zip(keys, prompts, strict=True)]
-            asked = Asked(cache, pictures.to(device), ids.to(device), mask.to(device), names)
+            asked = GenerationBatch(
+                cache, pictures.to(device), ids.to(device), mask.to(device), names
+            )
             for place, found in zip(batch, answer(model, asked), strict=True):
                 answers[place] = found
             tick(len(batch))

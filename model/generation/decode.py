@@ -17,11 +17,11 @@ from epalm.errors import ModelError
 from epalm.model.engine.language_model import is_sharded
 from epalm.model.epalm import EPALM
 from epalm.model.generation.prefix_cache import CACHE_ARGUMENT, PrefixCache
-from epalm.model.generation.token_log_probs import Witness
+from epalm.model.generation.token_log_probs import LogProbRecorder
 from epalm.model.model_settings import Decoding
 
 
-class RowNoise(LogitsProcessor):
+class GumbelNoise(LogitsProcessor):
     """Gumbel noise on the logits, so that the largest one is a draw from their softmax.
 
     Each row has a random stream of its own, which makes its draws independent of the batch.
@@ -50,7 +50,7 @@ def generate(
     *,
     seeds: Sequence[int] = (),
 ) -> Tensor:
-    """Ids that follow each prompt about a picture of its own; see `continue_texts`.
+    """Ids that follow each prompt about a picture of its own; see `generate_from_cache`.
 
     Args:
         model: in eval mode.
@@ -58,17 +58,17 @@ def generate(
         input_ids: (B, T) int64, left-padded.
         attention_mask: (B, T) int64.
         decoding: see `Decoding`.
-        seeds: see `continue_texts`.
+        seeds: see `generate_from_cache`.
     """
     pictures = PrefixCache.of_pictures(model, tokens)
     own = torch.arange(len(tokens), device=tokens.device)
-    return continue_texts(
+    return generate_from_cache(
         model, pictures, input_ids, attention_mask, decoding, pictures=own, seeds=seeds
     )
 
 
 @torch.no_grad()
-def continue_texts(
+def generate_from_cache(
     model: EPALM,
     cache: PrefixCache,
     input_ids: Tensor,
@@ -77,7 +77,7 @@ def continue_texts(
     *,
     pictures: Tensor,
     seeds: Sequence[int] = (),
-    witness: Witness | None = None,
+    witness: LogProbRecorder | None = None,
 ) -> Tensor:
     """Ids that follow each prompt, padded after the end token.
 
@@ -143,7 +143,7 @@ def read_text(model: EPALM, cache: PrefixCache, input_ids: Tensor) -> Tensor:
 
 
 def check_room(model: EPALM, input_ids: Tensor, attention_mask: Tensor, new_tokens: int) -> None:
-    """Refuse prompts that no text can follow; see `continue_texts` for what is raised."""
+    """Refuse prompts that no text can follow; see `generate_from_cache` for what is raised."""
     if not bool(attention_mask[:, -1].all()):
         raise ModelError("generation needs left padding, found a prompt that ends in padding")
     positions = model.language_model.config.max_position_embeddings
@@ -155,7 +155,7 @@ def check_room(model: EPALM, input_ids: Tensor, attention_mask: Tensor, new_toke
 
 
 def _configuration(config: PretrainedConfig, decoding: Decoding) -> GenerationConfig:
-    """Greedy or beams; draws are the greedy choice behind `RowNoise`."""
+    """Greedy or beams; draws are the greedy choice behind `GumbelNoise`."""
     return GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.num_beams,
@@ -167,7 +167,7 @@ def _configuration(config: PretrainedConfig, decoding: Decoding) -> GenerationCo
 
 
 def _processors(
-    decoding: Decoding, seeds: Sequence[int], device: torch.device, witness: Witness | None
+    decoding: Decoding, seeds: Sequence[int], device: torch.device, witness: LogProbRecorder | None
 ) -> LogitsProcessorList:
     processors = LogitsProcessorList()
     if witness:
@@ -178,5 +178,5 @@ def _processors(
         processors.append(TemperatureLogitsWarper(decoding.temperature))
     if decoding.top_p < 1:
         processors.append(TopPLogitsWarper(decoding.top_p))
-    processors.append(RowNoise(seeds, device))
+    processors.append(GumbelNoise(seeds, device))
     return processors

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import Cache, DynamicLayer, OPTForCausalLM
 
-from epalm.model.engine.packed_attention import Carry
+from epalm.model.engine.packed_attention import TextDependentToken
 from epalm.model.epalm import EPALM
 
 CACHE_ARGUMENT = (
@@ -62,7 +62,7 @@ class PrefixCache(Cache):
         *,
         pictures: Tensor,
         mask: Tensor | None = None,
-        carry: Carry | None = None,
+        carry: TextDependentToken | None = None,
     ) -> None:
         """Put layers together.
 

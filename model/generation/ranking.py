@@ -15,10 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import UsageError
-from epalm.model.engine.length_check import LongestAnswer, excerpt
+from epalm.model.engine.length_check import AnswerLimit, excerpt
 from epalm.model.engine.model_batch import answer_ids
 from epalm.model.epalm import EPALM
-from epalm.model.generation.batched_generation import Answer, Asked
+from epalm.model.generation.batched_generation import Answer, GenerationBatch
 from epalm.model.generation.decode import check_room, read_text
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.model_settings import Template
@@ -90,16 +90,16 @@ class Ranker:
     answers: AnswerList
 
     @property
-    def longest(self) -> LongestAnswer:
+    def longest(self) -> AnswerLimit:
         """See `Answerer`."""
         place = int(self.answers.lengths.argmax())
-        return LongestAnswer(
+        return AnswerLimit(
             tokens=int(self.answers.lengths[place]),
             words=f"{excerpt(self.answers.texts[place])}, the list's longest",
             mend="leave that answer out",
         )
 
-    def __call__(self, model: EPALM, asked: Asked) -> list[Answer]:
+    def __call__(self, model: EPALM, asked: GenerationBatch) -> list[Answer]:
         """The best answer to each question."""
         best, scores = rank(
             model,
@@ -143,14 +143,14 @@ def rank(
         Places in the list (B) int64 and their scores (B) float32.
 
     Raises:
-        ModelError: see `epalm.model.generation.decode.continue_texts`.
+        ModelError: see `epalm.model.generation.decode.generate_from_cache`.
     """
     check_room(model, input_ids, attention_mask, int(answers.lengths.max()))
     listed = answers.to(input_ids.device)
     mask = None if bool(attention_mask.all()) else attention_mask
     prompts = cache.branch(pictures, mask)
     last = read_text(model, prompts, input_ids)[:, -1]
-    board = Board.begin(_log_probabilities(model, last, listed.ids[:, 0]), listed)
+    board = RankingState.begin(_log_probabilities(model, last, listed.ids[:, 0]), listed)
     count = FIRST_READ
     while True:
         questions, chosen = board.promising(count)
@@ -165,7 +165,7 @@ def rank(
 
 
 @dataclass(frozen=True)
-class Board:
+class RankingState:
     """What is known of each answer to each question.
 
     Attributes:
@@ -182,7 +182,7 @@ class Board:
     known: Tensor
 
     @classmethod
-    def begin(cls, first: Tensor, answers: AnswerList) -> "Board":
+    def begin(cls, first: Tensor, answers: AnswerList) -> "RankingState":
         """Where only the first tokens are known; an empty answer has no other."""
         return cls(answers, first, first.clone(), (answers.lengths == 0).repeat(len(first), 1))
 
@@ -201,7 +201,7 @@ class Board:
 
 
 def _read(
-    model: EPALM, cache: PrefixCache, board: Board, questions: Tensor, chosen: Tensor
+    model: EPALM, cache: PrefixCache, board: RankingState, questions: Tensor, chosen: Tensor
 ) -> None:
     """Read answers token by token, and note what that says of all answers that begin alike.
 

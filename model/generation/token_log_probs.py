@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 
-class Witness(Protocol):
+class LogProbRecorder(Protocol):
     """A logits processor that changes nothing. It stands before all others."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -40,13 +40,13 @@ class ChosenTokens(LogitsProcessor):
         self._found: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """See `Witness`."""
+        """See `LogProbRecorder`."""
         self._settle(input_ids[:, -1])
         self._latest = scores.log_softmax(dim=-1)
         return scores
 
     def sums(self, new_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Witness`."""
+        """See `LogProbRecorder`."""
         self._settle(new_ids[:, -1])
         counted = _counted(new_ids, self._end)
         found = torch.stack(self._found, dim=1)
@@ -88,7 +88,7 @@ class ChosenBeams(LogitsProcessor):
         self._latest = torch.empty(0)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """See `Witness`."""
+        """See `LogProbRecorder`."""
         if not self._steps:
             self._prompt = input_ids.shape[1]
         texts = input_ids[:, self._prompt :].unflatten(0, (-1, self._beams))
@@ -100,7 +100,7 @@ class ChosenBeams(LogitsProcessor):
         return scores
 
     def sums(self, new_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Witness`."""
+        """See `LogProbRecorder`."""
         counts = _counted(new_ids, self._end).sum(dim=1)
         sums = self._latest.new_zeros(len(new_ids))
         for number, step in enumerate(self._steps[: new_ids.shape[1]]):

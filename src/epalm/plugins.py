@@ -37,7 +37,7 @@ class TypedName(str):
     __slots__ = ()
 
 
-def find_entry(name: str, known: Mapping[str, str], *, what: str, option: str) -> Any:  # noqa: ANN401
+def load_plugin(name: str, known: Mapping[str, str], *, what: str, option: str) -> Any:  # noqa: ANN401
     """What the name stands for, imported.
 
     Args:

@@ -23,10 +23,10 @@ def free_memory() -> int:
     lines = (line.split() for line in meminfo.read_text(encoding="utf-8").splitlines())
     free = {name: int(kib) * 1024 for name, kib, *_ in lines}["MemAvailable:"]
     groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-    return min([free, *group_rooms(groups, Path("/sys/fs/cgroup"))])
+    return min([free, *cgroup_free_bytes(groups, Path("/sys/fs/cgroup"))])
 
 
-def group_rooms(groups: str, root: Path) -> list[int]:
+def cgroup_free_bytes(groups: str, root: Path) -> list[int]:
     """Free bytes below the memory limit of each control group that this process is in.
 
     Args:

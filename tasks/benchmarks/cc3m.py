@@ -41,7 +41,7 @@ LAYOUT = (
 )
 
 
-class Captioned(NamedTuple):
+class CaptionedImage(NamedTuple):
     """One photo and its caption.
 
     Attributes:
@@ -126,18 +126,18 @@ def _items(place: Path) -> Iterator[MediaItem]:
     yield from (MediaItem(photo, folder, photo) for photo in photos)
 
 
-def _captioned(place: Path) -> Iterator[Captioned]:
+def _captioned(place: Path) -> Iterator[CaptionedImage]:
     folder = place.parent
     if place.is_file():
         yield from (
-            Captioned(name, caption, str(number)) for number, caption, name in _lines(place)
+            CaptionedImage(name, caption, str(number)) for number, caption, name in _lines(place)
         )
         return
     tars, photos = _shards(place)
     for tar in tars:
         for name, _, caption in read_shard(folder / tar):
-            yield Captioned(_unpacked(tar, name), caption, _unpacked(tar, name))
-    yield from (Captioned(photo, _text_beside(folder / photo), photo) for photo in photos)
+            yield CaptionedImage(_unpacked(tar, name), caption, _unpacked(tar, name))
+    yield from (CaptionedImage(photo, _text_beside(folder / photo), photo) for photo in photos)
 
 
 def _lines(table: Path) -> Iterator[tuple[int, str, str]]:

@@ -55,7 +55,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuestionRecord:
     """One task over a set.
 
     Attributes:
@@ -97,9 +97,9 @@ MSVD = Layout(
 )
 AUDIOCAPS = Layout("audiocaps", "audio", "audio", ("audios",), "AudioCaps (Kim et al. 2019)")
 
-MSRVTT_QA = Asked("msrvtt-qa", "qa", MSRVTT, _one_per_split("msrvtt_vqa_{split}.json"))
-MSVD_QA = Asked("msvd-qa", "qa", MSVD, _one_per_split("msvd_vqa_{split}.json"))
-MSRVTT_CAPTION = Asked(
+MSRVTT_QA = QuestionRecord("msrvtt-qa", "qa", MSRVTT, _one_per_split("msrvtt_vqa_{split}.json"))
+MSVD_QA = QuestionRecord("msvd-qa", "qa", MSVD, _one_per_split("msvd_vqa_{split}.json"))
+MSRVTT_CAPTION = QuestionRecord(
     "msrvtt-caption",
     "caption",
     MSRVTT,
@@ -112,14 +112,14 @@ MSRVTT_CAPTION = Asked(
         "test1k": "msrvtt_caption_test1k.json",
     },
 )
-AUDIOCAPS_CAPTION = Asked(
+AUDIOCAPS_CAPTION = QuestionRecord(
     "audiocaps-caption", "caption", AUDIOCAPS, _one_per_split("audiocaps_caption_{split}.json")
 )
 
 METRIC_OF: dict[Kind, str] = {"qa": "label", "caption": "caption"}
 
 
-def media(tasks: Sequence[Asked], root: Path) -> MediaSet:
+def media(tasks: Sequence[QuestionRecord], root: Path) -> MediaSet:
     """Each medium once, in order of first appearance over the files that are there.
 
     Args:
@@ -155,14 +155,14 @@ def media(tasks: Sequence[Asked], root: Path) -> MediaSet:
     return MediaSet(layout.name, items, tuple(dict.fromkeys(found.values())), root)
 
 
-def task(asked: Asked, root: Path) -> Task:
+def task(asked: QuestionRecord, root: Path) -> Task:
     """The task; no file is read yet, and `root` therefore not used."""
     del root
     metric = METRIC_OF[asked.kind]
     return Task(asked.name, asked.kind, metric, tuple(asked.files), partial(examples, asked))
 
 
-def examples(asked: Asked, split: str, root: Path) -> list[Example]:
+def examples(asked: QuestionRecord, split: str, root: Path) -> list[Example]:
     """The examples of one split.
 
     Args:
@@ -208,7 +208,7 @@ def _own_folders(layout: Layout) -> tuple[str, ...]:
     return layout.name, layout.name.upper()
 
 
-def _present(tasks: Sequence[Asked], root: Path) -> tuple[dict[Path, str], list[str]]:
+def _present(tasks: Sequence[QuestionRecord], root: Path) -> tuple[dict[Path, str], list[str]]:
     """The files that are there, each with its task's name, and the names of those that are not.
 
     Raises:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from epalm.tasks.readers.data_files import check_split
-from epalm.tasks.readers.vqa_format import OpenEnded, read_answered
+from epalm.tasks.readers.vqa_format import VqaFiles, read_answered
 from epalm.tasks.types import Example, Task
 
 PART_OF = {"train": "train2014", "val": "val2014", "test": "val2014"}
@@ -11,7 +11,7 @@ PART_OF = {"train": "train2014", "val": "val2014", "test": "val2014"}
 
 SPLITS = tuple(PART_OF)
 
-FILES = OpenEnded(
+FILES = VqaFiles(
     questions="OpenEnded_mscoco_{part}_questions.json",
     annotations="mscoco_{part}_annotations.json",
     folders=("okvqa", "OKVQA", "coco/okvqa", "COCO/okvqa"),

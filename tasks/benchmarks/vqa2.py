@@ -11,10 +11,10 @@ from sys import intern
 
 from epalm.tasks.benchmarks.karpathy import COCO, Photo, find_coco_file, folders_below, photos_of
 from epalm.tasks.readers.data_files import check_split, find_folder, find_present, with_unique_ids
-from epalm.tasks.readers.vlt5_lists import Asked, read_asked
+from epalm.tasks.readers.vlt5_lists import Vlt5Question, read_asked
 from epalm.tasks.readers.vqa_format import (
-    OpenEnded,
-    Said,
+    HumanAnswers,
+    VqaFiles,
     answered,
     read_answered,
     read_questions,
@@ -40,7 +40,7 @@ SPLITS = (
 STANDARD_PARTS = {"standard_train": "train2014", "standard_val": "val2014"}
 PARTS = tuple(STANDARD_PARTS.values())
 
-FILES = OpenEnded(
+FILES = VqaFiles(
     questions="v2_OpenEnded_mscoco_{part}_questions.json",
     annotations="v2_mscoco_{part}_annotations.json",
     folders=("vqa2", "vqa", "coco", "COCO", "coco/vqa2", "coco/vqa", "COCO/vqa2", "COCO/vqa"),
@@ -147,14 +147,14 @@ def _listed_questions(file: Path, root: Path) -> list[Example]:
         if not examples[-1].references:
             bare[_listed_part(asked)].add(asked.question_id)
     with_unique_ids(examples, file=file)
-    said: dict[str, Said] = {}
+    said: dict[str, HumanAnswers] = {}
     for part, wanted in bare.items():
         if wanted:
             said |= read_said(FILES, part, root, wanted=wanted)
     return [_completed(one, said) for one in examples]
 
 
-def _listed(asked: Asked) -> Example:
+def _listed(asked: Vlt5Question) -> Example:
     _listed_part(asked)
     record = asked.record
     people = record.column("answers", "answer") if record.has("answers") else ()
@@ -171,14 +171,14 @@ def _listed(asked: Asked) -> Example:
     return _with_people(question, tuple(map(intern, people))) if people else question
 
 
-def _listed_part(asked: Asked) -> str:
+def _listed_part(asked: Vlt5Question) -> str:
     for part in PARTS:
         if asked.photo.startswith(f"COCO_{part}_"):
             return part
     raise asked.record.wrong("img_id", asked.photo, f"COCO_{PARTS[0]}_... or COCO_{PARTS[1]}_...")
 
 
-def _completed(question: Example, said: dict[str, Said]) -> Example:
+def _completed(question: Example, said: dict[str, HumanAnswers]) -> Example:
     if question.references:
         return question
     return _with_people(question, said[question.question_id].people)
@@ -189,4 +189,4 @@ def _with_people(question: Example, people: tuple[str, ...]) -> Example:
     if question.answers:
         return question._replace(references=people)
     types = question.question_type, question.answer_type
-    return answered(question, Said(people, *types))
+    return answered(question, HumanAnswers(people, *types))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from epalm.errors import MalformedFileError
 from epalm.tasks.readers.json_values import SURROGATE, shown
-from epalm.tasks.types import Part
+from epalm.tasks.types import ByteRange
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 CAPTION_ENDING = ".txt"
@@ -18,7 +18,7 @@ CAPTION_ENDING = ".txt"
 TAR_ENDING = ".tar"
 
 
-class Packed(NamedTuple):
+class TarImage(NamedTuple):
     """One photo of a tar file.
 
     Attributes:
@@ -28,17 +28,17 @@ class Packed(NamedTuple):
     """
 
     name: str
-    part: Part
+    part: ByteRange
     caption: str
 
 
-def read_shard(file: Path) -> list[Packed]:
+def read_shard(file: Path) -> list[TarImage]:
     """The photos of an uncompressed tar file, in its order.
 
     Raises:
         MalformedFileError: it is no such file, or ends early; a text is not UTF-8.
     """
-    photos: list[tuple[str, Part]] = []
+    photos: list[tuple[str, ByteRange]] = []
     captions: dict[str, str] = {}
     try:
         # tarfile stops at what it cannot read behind the first header, and says nothing: so the
@@ -52,17 +52,17 @@ def read_shard(file: Path) -> list[Packed]:
                 if not member.isreg():
                     continue
                 if ending in PHOTO_ENDINGS:
-                    photos.append((name, Part(member.offset_data, member.size)))
+                    photos.append((name, ByteRange(member.offset_data, member.size)))
                 elif ending == CAPTION_ENDING and (text := shard.extractfile(member)) is not None:
                     captions[stem] = in_one_line(text.read(), f"{file}, {name}")
-        if any(Part(shard.offset, tarfile.BLOCKSIZE).read(file)):
+        if any(ByteRange(shard.offset, tarfile.BLOCKSIZE).read(file)):
             raise tarfile.ReadError(f"no header at byte {shard.offset}")
     except (tarfile.TarError, OSError) as error:
         raise MalformedFileError(
             f"{file} is not a whole, uncompressed tar file ({error}): download it again, or "
             "unpack what compresses it"
         ) from error
-    return [Packed(name, part, captions.get(_split(name)[0], "")) for name, part in photos]
+    return [TarImage(name, part, captions.get(_split(name)[0], "")) for name, part in photos]
 
 
 def in_one_line(content: bytes, where: str) -> str:

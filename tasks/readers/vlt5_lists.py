@@ -14,7 +14,7 @@ from epalm.tasks.readers.json_stream import stream_list
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Vlt5Question:
     """One question.
 
     Attributes:
@@ -32,7 +32,7 @@ class Asked:
     record: JsonRecord
 
 
-def read_asked(file: Path) -> Iterator[Asked]:
+def read_asked(file: Path) -> Iterator[Vlt5Question]:
     """The questions of a list, in file order.
 
     Raises:
@@ -40,7 +40,7 @@ def read_asked(file: Path) -> Iterator[Asked]:
     """
     for record in stream_list(file):
         label = record.scores("label", at_least=0)
-        yield Asked(
+        yield Vlt5Question(
             photo=record.identifier("img_id"),
             question_id=record.identifier("question_id"),
             prompt=intern(record.text("sent")),

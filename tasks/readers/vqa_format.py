@@ -21,7 +21,7 @@ FULL_SCORE_PEOPLE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class OpenEnded:
+class VqaFiles:
     """Where one set's files lie.
 
     Attributes:
@@ -51,7 +51,7 @@ class OpenEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class HumanAnswers:
     """What an annotation holds.
 
     Attributes:
@@ -100,8 +100,8 @@ def read_questions(
 
 
 def read_said(
-    files: OpenEnded, part: str, root: Path, *, wanted: Collection[str]
-) -> dict[str, Said]:
+    files: VqaFiles, part: str, root: Path, *, wanted: Collection[str]
+) -> dict[str, HumanAnswers]:
     """question_id -> what people said, of the questions `wanted`.
 
     Raises:
@@ -109,7 +109,7 @@ def read_said(
         MalformedFileError: it has another layout, annotates a question twice, or lacks one.
     """
     file = files.find(files.annotations, part, root)
-    found: dict[str, Said] = {}
+    found: dict[str, HumanAnswers] = {}
     for record in stream_member(file, "annotations"):
         question_id = record.identifier("question_id")
         if question_id not in wanted:
@@ -123,7 +123,7 @@ def read_said(
     return found
 
 
-def answered(question: Example, said: Said) -> Example:
+def answered(question: Example, said: HumanAnswers) -> Example:
     """The question with its answers: the distinct ones, each weighted by its soft score."""
     scores = soft_scores(said.people)
     return Example(
@@ -139,7 +139,7 @@ def answered(question: Example, said: Said) -> Example:
 
 
 def read_answered(
-    files: OpenEnded, part: str, root: Path, *, photos: Collection[str] | None = None
+    files: VqaFiles, part: str, root: Path, *, photos: Collection[str] | None = None
 ) -> list[Example]:
     """The questions of one part with their answers, in file order.
 
@@ -161,8 +161,10 @@ def read_answered(
     return questions
 
 
-def _said(record: JsonRecord, member: str) -> Said:
+def _said(record: JsonRecord, member: str) -> HumanAnswers:
     people = tuple(map(intern, record.column("answers", member)))
     if not people:
         raise record.wrong("answers", [], "at least one answer")
-    return Said(people, intern(record.text("question_type")), intern(record.text("answer_type")))
+    return HumanAnswers(
+        people, intern(record.text("question_type")), intern(record.text("answer_type"))
+    )

@@ -13,7 +13,7 @@ import pytest
 
 from epalm.cache.create_store import create_store, delete_store
 from epalm.cache.readers.open_reader import open_reader
-from epalm.cache.records.commit_record import Head
+from epalm.cache.records.commit_record import StoreHeader
 from epalm.cache.storage.checksummed_json import seal, unseal
 from epalm.cache.storage.storage import measure
 from epalm.cache.store import Store
@@ -313,7 +313,9 @@ def test_a_shard_that_is_smaller_than_its_spec_says_takes_no_memory(
 ) -> None:
     """Spec, digest and keys agree; the commit records are about small files."""
     large = spec(width=60_000, views=100)
-    head = Head.make(large, KEYS, {name: store.place.read(name) for name in store.head.files})
+    head = StoreHeader.make(
+        large, KEYS, {name: store.place.read(name) for name in store.head.files}
+    )
     store.place.put(store.name("spec.json"), [head.to_bytes()])
     for shard in range(3):
         change(store, f"done/{shard:05d}.json", lambda fields: fields.update(store=head.store))

@@ -13,7 +13,7 @@ from PIL import Image
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.evaluate import cli
-from epalm.evaluate.scores.eval_results import Answered, Evaluation, Score
+from epalm.evaluate.scores.eval_results import Evaluation, PredictionRecord, Score
 from epalm.metrics.intervals import GroupMean
 from epalm.model.build import build_model
 from epalm.model.checkpoints.run_io import save_adapter
@@ -101,7 +101,7 @@ def store_spec() -> StoreSpec:
 def evaluation(run: str = "full", *, answers: int = 6, text: str = "lamp") -> Evaluation:
     """An evaluation of `answers` questions; every second answer is right."""
     answered = tuple(
-        Answered(
+        PredictionRecord(
             id=f"q{row}",
             key=list(COLOURS)[row % len(COLOURS)],
             prompt="what is on the desk?",

@@ -14,13 +14,13 @@ from epalm.errors import (
     UsageError,
 )
 from epalm.evaluate.decoding_overrides import (
-    Protocol,
-    Way,
+    AnswerMethod,
+    DecodingOverrides,
     describe,
     frequent_answers,
     read_answers,
 )
-from epalm.evaluate.eval_preparation import Request
+from epalm.evaluate.eval_preparation import EvalConfig
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation
 from epalm.model.model_settings import Decoding
@@ -43,8 +43,8 @@ def some_task(*examples: Example) -> Task:
     )
 
 
-def settled(own: Decoding, **changes: object) -> Way:
-    asked = Protocol(**changes)  # type: ignore[arg-type]
+def settled(own: Decoding, **changes: object) -> AnswerMethod:
+    asked = DecodingOverrides(**changes)  # type: ignore[arg-type]
     return asked.settle(own, some_task(), root=Path(), taught="train")
 
 
@@ -123,12 +123,12 @@ def test_lists_have_folders_of_their_own_by_their_contents(tmp_path: Path) -> No
     assert len(suffixes) == 2
     assert all(suffix.startswith("-answers-colours-") for suffix in suffixes)
     task = some_task(taught("red"), taught("two"))
-    way = Protocol(answers="top-1").settle(Decoding(), task, root=Path(), taught="train")
+    way = DecodingOverrides(answers="top-1").settle(Decoding(), task, root=Path(), taught="train")
     assert (way.answers, way.suffix) == (("red",), "-top1")
 
 
 def test_a_list_of_a_split_that_there_is_not_is_refused() -> None:
-    top, task = Protocol(answers="top-5"), some_task(taught("red"))
+    top, task = DecodingOverrides(answers="top-5"), some_task(taught("red"))
     with pytest.raises(
         UnknownSplitError, match=r"no t learn, .*top-5 would rank: give a text file"
     ):
@@ -146,9 +146,14 @@ def test_a_closed_list_goes_with_no_setting_of_generation() -> None:
 
 
 def test_an_evaluation_with_other_beams_says_so_and_leaves_the_runs_own(tiny: TinyRun) -> None:
-    own = evaluate(Request(tiny.folder, "val", quiet=True))
+    own = evaluate(EvalConfig(tiny.folder, "val", quiet=True))
     other = evaluate(
-        Request(tiny.folder, "val", quiet=True, protocol=Protocol(num_beams=2, max_new_tokens=2))
+        EvalConfig(
+            tiny.folder,
+            "val",
+            quiet=True,
+            protocol=DecodingOverrides(num_beams=2, max_new_tokens=2),
+        )
     )
     assert (own.folder.name, other.folder.name) == ("val", "val-beams2-new2")
     for finished, words in (
@@ -166,14 +171,14 @@ def said(evaluation: Evaluation) -> list[str]:
 
 
 def test_a_sampled_evaluation_is_the_same_again_and_in_other_batches(tiny: TinyRun) -> None:
-    protocol = Protocol(do_sample=True, seed=1)
+    protocol = DecodingOverrides(do_sample=True, seed=1)
     first, again = (
-        evaluate(Request(tiny.folder, "val", quiet=True, batch_size=size, protocol=protocol))
+        evaluate(EvalConfig(tiny.folder, "val", quiet=True, batch_size=size, protocol=protocol))
         for size in (64, 2)
     )
     assert said(first.evaluation) == said(again.evaluation)
     other = replace(protocol, seed=2)
-    drawn = evaluate(Request(tiny.folder, "val", quiet=True, protocol=other))
+    drawn = evaluate(EvalConfig(tiny.folder, "val", quiet=True, protocol=other))
     assert said(drawn.evaluation) != said(first.evaluation)
     assert (first.folder.name, drawn.folder.name) == ("val-sample-seed1", "val-sample-seed2")
 
@@ -182,13 +187,15 @@ def test_a_closed_list_gives_its_answers_only(tiny: TinyRun, tmp_path: Path) -> 
     file = tmp_path / "answers.txt"
     file.write_text("lamp\nred cup\ntwo\n")
     finished = evaluate(
-        Request(tiny.folder, "val", quiet=True, protocol=Protocol(answers=str(file)))
+        EvalConfig(tiny.folder, "val", quiet=True, protocol=DecodingOverrides(answers=str(file)))
     )
     answered = finished.evaluation.answered
     assert {one.prediction for one in answered} <= {"lamp", "red cup", "two"}
     assert len(answered) == 5
     assert "3 answers of answers.txt" in finished.evaluation.settings["decoding"]
-    top = evaluate(Request(tiny.folder, "val", quiet=True, protocol=Protocol(answers="top-1000")))
+    top = evaluate(
+        EvalConfig(tiny.folder, "val", quiet=True, protocol=DecodingOverrides(answers="top-1000"))
+    )
     assert {one.prediction for one in top.evaluation.answered} == {"lamp"}
     assert top.evaluation.headline == "exact_match"
     assert top.folder.name == "val-top1000"

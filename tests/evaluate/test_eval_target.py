@@ -14,15 +14,15 @@ from PIL import Image
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, MalformedFileError, UsageError
-from epalm.evaluate.decoding_overrides import Protocol
-from epalm.evaluate.eval_preparation import Request
+from epalm.evaluate.decoding_overrides import DecodingOverrides
+from epalm.evaluate.eval_preparation import EvalConfig
 from epalm.evaluate.eval_target import (
-    about,
     asked_task,
     check_store,
+    evaluation_label,
     find_media,
-    taught_split,
-    transfer,
+    training_split,
+    transfer_labels,
 )
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.model.checkpoints.run_record import RunRecord
@@ -68,7 +68,7 @@ def msvd(tmp_path: Path) -> Path:
 def test_a_run_that_learnt_from_photos_answers_questions_about_clips(
     tiny: TinyRun, msvd: Path
 ) -> None:
-    asked = Request(tiny.folder, "test", task="msvd-qa", features=str(msvd), quiet=True)
+    asked = EvalConfig(tiny.folder, "test", task="msvd-qa", features=str(msvd), quiet=True)
     finished = evaluate(asked)
     assert finished.folder == tiny.folder / "eval" / "msvd-qa-test"
     found = finished.evaluation
@@ -87,9 +87,9 @@ def test_a_run_that_learnt_from_photos_answers_questions_about_clips(
 def test_data_are_told_apart_by_task_else_by_name(tiny: TinyRun) -> None:
     record, found = RunRecord.load(tiny.folder), evaluation()
     clips = replace(found, fingerprint=clip_spec().comparable())
-    assert transfer(record, found) is None
-    assert transfer(record, clips) == ("data", "msvd")
-    assert transfer(record, replace(clips, task="msvd-qa")) == ("data", "msvd-qa")
+    assert transfer_labels(record, found) is None
+    assert transfer_labels(record, clips) == ("data", "msvd")
+    assert transfer_labels(record, replace(clips, task="msvd-qa")) == ("data", "msvd-qa")
 
 
 def test_stores_of_one_manifest_have_folders_of_their_own(tiny: TinyRun, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_stores_of_one_manifest_have_folders_of_their_own(tiny: TinyRun, tmp_pat
     folders = []
     for name in ("data_tinyvit.zarr", "cut.zarr", "short.zarr"):
         shutil.copytree(other.store, tmp_path / name)
-        asked = Request(tiny.folder, "val", task="manifest", features=str(tmp_path / name))
+        asked = EvalConfig(tiny.folder, "val", task="manifest", features=str(tmp_path / name))
         folders.append(evaluate(replace(asked, data_root=other.data, limit=1, quiet=True)).folder)
     names = [folder.name for folder in folders]
     assert names == ["data-val-first1", "data-cut-val-first1", "data-short-val-first1"]
@@ -114,22 +114,24 @@ def test_the_answers_to_rank_are_those_of_the_split_that_the_run_learnt_from(
     (run.data / "learn.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     recipe = run.folder / "recipe.toml"
     recipe.write_text('train_split = "learn"\ntrain_examples = 1\n')
-    asked = Request(run.folder, "val", limit=2, quiet=True, protocol=Protocol(answers="top-9"))
+    asked = EvalConfig(
+        run.folder, "val", limit=2, quiet=True, protocol=DecodingOverrides(answers="top-9")
+    )
     found = evaluate(asked).evaluation
     assert {one.prediction for one in found.answered} <= {"cup", "red"}
     words = "the most probable of the 2 most frequent answers of manifest learn"
     assert found.settings["decoding"] == words
     record, task = RunRecord.load(run.folder), load_task("manifest", run.data)
-    assert taught_split(run.folder, record, load_task("vqa2", run.data)) == "karpathy_train"
+    assert training_split(run.folder, record, load_task("vqa2", run.data)) == "karpathy_train"
     recipe.write_text('train_split = ""\n')
-    assert taught_split(run.folder, record, task) == "train"
+    assert training_split(run.folder, record, task) == "train"
     recipe.write_text("= =")
     with pytest.raises(MalformedFileError, match=r"recipe\.toml is no recipe"):
-        taught_split(run.folder, record, task)
+        training_split(run.folder, record, task)
 
 
 def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: Path) -> None:
-    asked = Request(tiny.folder, "test", task="msvd-qa", features=str(msvd), limit=1, quiet=True)
+    asked = EvalConfig(tiny.folder, "test", task="msvd-qa", features=str(msvd), limit=1, quiet=True)
     folder = evaluate(asked).folder
     moved = shutil.copytree(msvd, msvd.parent / "moved" / "msvd.zarr")
     assert evaluate(replace(asked, features=str(moved))).folder == folder
@@ -148,9 +150,9 @@ def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: 
 
 def test_the_runs_own_vectors_keep_the_splits_name_wherever_they_lie(tiny: TinyRun) -> None:
     record, task = RunRecord.load(tiny.folder), load_task("manifest", tiny.data)
-    assert about("", task, record, store_spec(), record.features) == ""
-    assert about("", task, record, store_spec(), "https://host/copy.zarr/") == ""
-    assert about("", task, record, clip_spec(), "cache/msvd_8.zarr") == "msvd_8"
+    assert evaluation_label("", task, record, store_spec(), record.features) == ""
+    assert evaluation_label("", task, record, store_spec(), "https://host/copy.zarr/") == ""
+    assert evaluation_label("", task, record, clip_spec(), "cache/msvd_8.zarr") == "msvd_8"
 
 
 @pytest.mark.parametrize(
@@ -168,10 +170,15 @@ def test_a_folder_is_called_the_same_whether_the_runs_own_task_is_named_or_not(
     record = replace(record, task="vqa2", store=record.store | {"dataset": "coco"})
     photos, task = replace(store_spec(), dataset="coco-test2015"), load_task("vqa2", tiny.data)
     for named in ("", "vqa2"):
-        assert about(named, task, record, photos, features) == name
-    assert about("okvqa", load_task("okvqa"), record, photos, "cache/half.zarr") == "okvqa-half"
+        assert evaluation_label(named, task, record, photos, features) == name
+    assert (
+        evaluation_label("okvqa", load_task("okvqa"), record, photos, "cache/half.zarr")
+        == "okvqa-half"
+    )
     sparse = replace(clip_spec(), dataset="coco")
-    assert about("vqa2", task, record, sparse, "cache/coco_tinyvit.zarr") == "coco_tinyvit"
+    assert (
+        evaluation_label("vqa2", task, record, sparse, "cache/coco_tinyvit.zarr") == "coco_tinyvit"
+    )
 
 
 @pytest.mark.parametrize(("tasks", "told"), [(("manifest",), True), (("msvd-qa",), False)])
@@ -199,7 +206,7 @@ def test_other_media_do_not_excuse_another_encoder(tiny: TinyRun, field: str) ->
 
 
 def test_a_run_that_answers_is_not_asked_for_captions(tiny: TinyRun, msvd: Path) -> None:
-    asked = Request(tiny.folder, "test", task="msrvtt-caption", features=str(msvd))
+    asked = EvalConfig(tiny.folder, "test", task="msrvtt-caption", features=str(msvd))
     with pytest.raises(UsageError, match="tiny learnt to answer questions, msrvtt-caption asks"):
         evaluate(asked)
 

@@ -10,8 +10,8 @@ import pytest
 
 from epalm.cache.create_store import create_store
 from epalm.errors import ModelError, UnknownKeyError
-from epalm.evaluate.decoding_overrides import Protocol
-from epalm.evaluate.eval_preparation import Request
+from epalm.evaluate.decoding_overrides import DecodingOverrides
+from epalm.evaluate.eval_preparation import EvalConfig
 from epalm.evaluate.run_evaluation import evaluate
 from tests.evaluate.helpers import TinyRun, make_run, store_spec
 
@@ -34,7 +34,7 @@ def test_a_question_that_leaves_no_room_for_the_answer_is_named(tiny: TinyRun) -
     asked = ask_at_length(tiny, 29)
     wanted = f"example '{asked}' has 30 tokens of prompt and 3 of answer (max_new_tokens)"
     with pytest.raises(ModelError, match=re.escape(wanted)):
-        evaluate(Request(tiny.folder, "val", quiet=True))
+        evaluate(EvalConfig(tiny.folder, "val", quiet=True))
 
 
 def test_an_answer_of_a_list_for_which_there_is_no_room_is_named(
@@ -45,7 +45,11 @@ def test_an_answer_of_a_list_for_which_there_is_no_room_is_named(
     ask_at_length(tiny, 27)
     words = r"28 tokens of prompt and 5 of answer \('red cup on the desk', the list's longest\)"
     with pytest.raises(ModelError, match=rf"{words}.*, or leave that answer out"):
-        evaluate(Request(tiny.folder, "val", quiet=True, protocol=Protocol(answers=str(listed))))
+        evaluate(
+            EvalConfig(
+                tiny.folder, "val", quiet=True, protocol=DecodingOverrides(answers=str(listed))
+            )
+        )
 
 
 def test_a_store_of_another_task_is_told_from_one_that_was_cut(
@@ -57,4 +61,4 @@ def test_a_store_of_another_task_is_told_from_one_that_was_cut(
     store.finish()
     words = r"msvd.zarr \(msvd, 2 records\) holds none .* task manifest asks about, .*'a.avi'"
     with pytest.raises(UnknownKeyError, match=rf"{words}.*, or ask .* with --task msvd-qa$"):
-        evaluate(Request(tiny.folder, "val", features=str(store.location), quiet=True))
+        evaluate(EvalConfig(tiny.folder, "val", features=str(store.location), quiet=True))

@@ -11,9 +11,9 @@ import torch
 from epalm.cache.readers.open_reader import open_store
 from epalm.errors import DataError, MissingFileError, UnknownSplitError, UsageError
 from epalm.evaluate import run_evaluation
-from epalm.evaluate.eval_preparation import Request, find_run, prepare
+from epalm.evaluate.eval_preparation import EvalConfig, find_run, prepare
 from epalm.evaluate.report.report_files import evaluated
-from epalm.evaluate.run_evaluation import Finished, evaluate
+from epalm.evaluate.run_evaluation import EvaluationResult, evaluate
 from epalm.evaluate.scores.eval_results import read_evaluation
 from epalm.evaluate.scores.submission import write_submission
 from epalm.metrics import exact_match
@@ -35,8 +35,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
 
 
 @pytest.fixture(scope="module")
-def finished(tiny: TinyRun) -> Finished:
-    return evaluate(Request(tiny.folder, "val", batch_size=3, quiet=True))
+def finished(tiny: TinyRun) -> EvaluationResult:
+    return evaluate(EvalConfig(tiny.folder, "val", batch_size=3, quiet=True))
 
 
 class Witness:
@@ -61,7 +61,7 @@ def witness(tiny: TinyRun) -> Witness:
 
 
 def test_batched_predictions_are_what_single_questions_give(
-    finished: Finished, witness: Witness
+    finished: EvaluationResult, witness: Witness
 ) -> None:
     found = finished.evaluation
     assert [one.id for one in found.answered] == ["q1", "q2", "q3", "q5", "q6"]
@@ -70,7 +70,9 @@ def test_batched_predictions_are_what_single_questions_give(
     assert len({one.prediction for one in found.answered}) > 1
 
 
-def test_the_files_hold_the_evaluation_and_a_report(tiny: TinyRun, finished: Finished) -> None:
+def test_the_files_hold_the_evaluation_and_a_report(
+    tiny: TinyRun, finished: EvaluationResult
+) -> None:
     assert finished.folder == tiny.folder / "eval" / "val"
     assert read_evaluation(finished.folder) == finished.evaluation
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
@@ -84,7 +86,9 @@ def test_the_files_hold_the_evaluation_and_a_report(tiny: TinyRun, finished: Fin
     ]
 
 
-def test_what_an_evaluation_took_and_read_is_noted(tiny: TinyRun, finished: Finished) -> None:
+def test_what_an_evaluation_took_and_read_is_noted(
+    tiny: TinyRun, finished: EvaluationResult
+) -> None:
     found = finished.evaluation
     assert (found.features, found.data_root) == (str(tiny.store), str(tiny.data))
     assert found.device == "cpu"
@@ -93,13 +97,15 @@ def test_what_an_evaluation_took_and_read_is_noted(tiny: TinyRun, finished: Fini
     assert all(one.log_probability is not None for one in found.answered)
 
 
-def test_a_medium_that_could_not_be_encoded_is_left_out_and_listed(finished: Finished) -> None:
+def test_a_medium_that_could_not_be_encoded_is_left_out_and_listed(
+    finished: EvaluationResult,
+) -> None:
     assert finished.evaluation.skipped == ("q4",)
     assert BROKEN not in {one.key for one in finished.evaluation.answered}
 
 
 def test_the_scores_are_the_metrics_with_intervals_and_groups(
-    tiny: TinyRun, finished: Finished
+    tiny: TinyRun, finished: EvaluationResult
 ) -> None:
     found = finished.evaluation
     examples = [
@@ -119,10 +125,10 @@ def test_the_scores_are_the_metrics_with_intervals_and_groups(
 
 
 def test_the_blind_control_answers_from_another_medium_of_the_split(
-    tiny: TinyRun, finished: Finished, witness: Witness
+    tiny: TinyRun, finished: EvaluationResult, witness: Witness
 ) -> None:
     true = finished.evaluation.answered
-    control = evaluate(Request(tiny.folder, "val", blind=True, quiet=True))
+    control = evaluate(EvalConfig(tiny.folder, "val", blind=True, quiet=True))
     blind = control.evaluation.answered
     assert control.folder == tiny.folder / "eval" / "val-blind"
     assert control.evaluation.blind
@@ -135,13 +141,13 @@ def test_the_blind_control_answers_from_another_medium_of_the_split(
 def test_a_run_that_was_trained_blind_is_evaluated_blind(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     replace(RunRecord.load(run.folder), blind=True).save(run.folder)
-    finished = evaluate(Request(run.folder, "val", quiet=True))
+    finished = evaluate(EvalConfig(run.folder, "val", quiet=True))
     assert finished.evaluation.blind
     assert finished.folder.name == "val-blind"
 
 
 def test_a_limited_evaluation_has_a_folder_of_its_own(tiny: TinyRun) -> None:
-    finished = evaluate(Request(tiny.folder, "val", limit=2, quiet=True))
+    finished = evaluate(EvalConfig(tiny.folder, "val", limit=2, quiet=True))
     assert finished.folder.name == "val-first2"
     assert [one.id for one in finished.evaluation.answered] == ["q1", "q2"]
     assert finished.evaluation.split_size == 6
@@ -154,7 +160,7 @@ def test_an_unknown_split_is_refused_before_a_model_is_loaded(
 ) -> None:
     monkeypatch.setattr(run_evaluation, "load_run", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(UnknownSplitError, match=r"no split 'karpathy_test'.*train, val"):
-        evaluate(Request(tiny.folder, "karpathy_test"))
+        evaluate(EvalConfig(tiny.folder, "karpathy_test"))
 
 
 def test_a_question_without_answers_among_others_is_refused_before_a_model_is_loaded(
@@ -166,7 +172,7 @@ def test_a_question_without_answers_among_others_is_refused_before_a_model_is_lo
     bare = line | {"id": "q9", "answers": []}
     (run.data / "test.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(bare)}\n")
     with pytest.raises(DataError, match="q9 has no reference"):
-        evaluate(Request(run.folder, "test"))
+        evaluate(EvalConfig(run.folder, "test"))
 
 
 def test_a_split_without_answers_is_predicted_and_ready_for_a_server(tmp_path: Path) -> None:
@@ -179,8 +185,8 @@ def test_a_split_without_answers_is_predicted_and_ready_for_a_server(tmp_path: P
         if line["id"] in names
     ]
     (run.data / "server.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))
-    done = evaluate(Request(run.folder, "server", quiet=True))
-    scored = evaluate(Request(run.folder, "val", quiet=True)).evaluation
+    done = evaluate(EvalConfig(run.folder, "server", quiet=True))
+    scored = evaluate(EvalConfig(run.folder, "val", quiet=True)).evaluation
     assert done.evaluation.scores == {}
     assert {path.name for path in done.folder.iterdir()} == {"predictions.jsonl", "unscored.json"}
     assert read_evaluation(done.folder) == done.evaluation
@@ -196,12 +202,12 @@ def test_predictions_are_on_the_disk_before_they_are_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path)
-    first = evaluate(Request(run.folder, "val", quiet=True))
+    first = evaluate(EvalConfig(run.folder, "val", quiet=True))
     said = (first.folder / "predictions.jsonl").read_text()
     (first.folder / "predictions.jsonl").unlink()
     monkeypatch.setattr(exact_match, "equals_any", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        evaluate(Request(run.folder, "val", quiet=True))
+        evaluate(EvalConfig(run.folder, "val", quiet=True))
     text = (first.folder / "predictions.jsonl").read_text(encoding="utf-8")
     found = [json.loads(line) for line in text.splitlines()]
     wanted = [json.loads(line) | {"scores": {}} for line in said.splitlines()]
@@ -211,22 +217,22 @@ def test_predictions_are_on_the_disk_before_they_are_scored(
 
 @pytest.mark.parametrize("reader", ["mapped", "pread"])
 def test_every_reader_leads_to_the_same_answers(
-    tiny: TinyRun, finished: Finished, reader: str
+    tiny: TinyRun, finished: EvaluationResult, reader: str
 ) -> None:
-    again = evaluate(Request(tiny.folder, "val", batch_size=3, reader=reader, quiet=True))
+    again = evaluate(EvalConfig(tiny.folder, "val", batch_size=3, reader=reader, quiet=True))
     assert again.evaluation.answered == finished.evaluation.answered
 
 
 def test_an_unknown_reader_is_named(tiny: TinyRun) -> None:
     with pytest.raises(UsageError, match="reader 'gpu' is unknown; known are auto, ram"):
-        evaluate(Request(tiny.folder, "val", reader="gpu", quiet=True))
+        evaluate(EvalConfig(tiny.folder, "val", reader="gpu", quiet=True))
 
 
 def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for picture in run.data.glob("*.png"):
         picture.unlink()
-    finished = evaluate(Request(run.folder, "val", quiet=True))
+    finished = evaluate(EvalConfig(run.folder, "val", quiet=True))
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert len(finished.evaluation.answered) == 5
     assert "data:image" not in page
@@ -261,14 +267,14 @@ def test_a_photo_that_changed_since_it_was_encoded_is_named_in_one_warning(
 ) -> None:
     run = make_run(tmp_path)
     describe_media(run.store, run.data)
-    prepare(Request(run.folder, "val", quiet=True))
+    prepare(EvalConfig(run.folder, "val", quiet=True))
     assert "changed" not in caplog.text
     os.utime(run.data / "a.png", ns=(0, 5))
-    prepare(Request(run.folder, "val", quiet=True))
+    prepare(EvalConfig(run.folder, "val", quiet=True))
     assert "1 of 3 media files checked changed" in caplog.text
     assert "(a.png)" in caplog.text
     caplog.clear()
     for photo in run.data.glob("*.png"):
         photo.unlink()
-    prepare(Request(run.folder, "val", quiet=True))
+    prepare(EvalConfig(run.folder, "val", quiet=True))
     assert "changed" not in caplog.text

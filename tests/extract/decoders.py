@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.errors import MediaError
-from epalm.extract.decoding.decode_pool import Request, load_batches
+from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
 from epalm.tasks.types import MediaItem
 
 
@@ -91,15 +91,17 @@ def named(*names: str) -> list[MediaItem]:
     return [MediaItem(f"k{row}", Path(), f"{name}.png") for row, name in enumerate(names)]
 
 
-def batched(items: list[MediaItem], size: int, *, views: int = 1) -> list[list[Request]]:
-    every = [Request(row, view, item) for row, item in enumerate(items) for view in range(views)]
+def batched(items: list[MediaItem], size: int, *, views: int = 1) -> list[list[DecodeRequest]]:
+    every = [
+        DecodeRequest(row, view, item) for row, item in enumerate(items) for view in range(views)
+    ]
     return [every[start : start + size] for start in range(0, len(every), size)]
 
 
-def endless() -> Iterator[list[Request]]:
+def endless() -> Iterator[list[DecodeRequest]]:
     item = MediaItem("k", Path(), "1.png")
     while True:
-        yield [Request(0, 0, item)] * 4
+        yield [DecodeRequest(0, 0, item)] * 4
 
 
 def slowly(item: MediaItem, view: int) -> NDArray[np.float64]:

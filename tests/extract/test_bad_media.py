@@ -16,7 +16,7 @@ from PIL import Image
 from epalm.errors import MediaError
 from epalm.media import image_decode
 from epalm.media.image_decode import MAX_FILE_BYTES, MAX_PIXELS, decode_photo
-from epalm.tasks.types import Part
+from epalm.tasks.types import ByteRange
 
 FORMATS = ("jpg", "png", "webp", "gif", "bmp", "tiff", "ppm", "jp2", "avif")
 
@@ -232,19 +232,22 @@ def test_a_photo_may_be_a_part_of_a_file(tmp_path: Path) -> None:
     photo = (tmp_path / "a.png").read_bytes()
     file = tmp_path / "0.tar"
     file.write_bytes(b"before" + photo + b"after")
-    assert np.array_equal(decode_photo(file, Part(6, len(photo))), noise(9, 7))
+    assert np.array_equal(decode_photo(file, ByteRange(6, len(photo))), noise(9, 7))
 
 
 @pytest.mark.parametrize(
     ("part", "reason"),
     [
-        (Part(6, 5), "0.tar from byte 6 on: not a photo"),
-        (Part(6, 100), "cannot be decoded .ends before byte 106"),
-        (Part(0, MAX_FILE_BYTES + 1), f"from byte 0 on: {MAX_FILE_BYTES + 1} bytes, the limit is"),
+        (ByteRange(6, 5), "0.tar from byte 6 on: not a photo"),
+        (ByteRange(6, 100), "cannot be decoded .ends before byte 106"),
+        (
+            ByteRange(0, MAX_FILE_BYTES + 1),
+            f"from byte 0 on: {MAX_FILE_BYTES + 1} bytes, the limit is",
+        ),
     ],
 )
 def test_a_part_that_holds_no_photo_fails_with_its_place(
-    part: Part, reason: str, tmp_path: Path
+    part: ByteRange, reason: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "0.tar"
     file.write_bytes(b"before, after")

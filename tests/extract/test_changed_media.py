@@ -21,9 +21,9 @@ from epalm.cache.verify import repair, verify_deep
 from epalm.errors import CacheMismatchError, MediaError, Stopped, StoreError
 from epalm.extract.planning.changed_shards import shards_to_make_again
 from epalm.extract.planning.extraction_plan import Plan
-from epalm.extract.planning.process_shards import ALL, Share
-from epalm.extract.run_extraction import Pace, Report, extract
-from epalm.tasks.types import MediaItem, Part
+from epalm.extract.planning.process_shards import ALL, ProcessShard
+from epalm.extract.run_extraction import ExtractionReport, RunOptions, extract
+from epalm.tasks.types import ByteRange, MediaItem
 from tests.cache.helpers import contents
 from tests.extract.helpers import (
     TINY,
@@ -83,8 +83,8 @@ def run(
     encoder: CountingEncoder | None = None,
     content_hash: bool = False,
     asked: str | None = None,
-    share: Share = ALL,
-) -> Report:
+    share: ProcessShard = ALL,
+) -> ExtractionReport:
     """What `epalm-extract` does."""
     spec = StoreSpec(
         dataset="numbers",
@@ -103,7 +103,7 @@ def run(
         spec=spec,
         out=str(location),
         store_format=None,
-        pace=Pace(batch_size=32, workers=0, quiet=True),
+        pace=RunOptions(batch_size=32, workers=0, quiet=True),
         share=share,
         root=root,
     )
@@ -216,7 +216,8 @@ def test_samples_in_a_tar_file_are_told_by_their_place_or_by_their_bytes(
         (root / "a.tar").write_bytes(b"".join(b"%10s" % text.encode() for text in numbers))
         os.utime(root / "a.tar", ns=(0, seconds * SECOND))
         return [
-            MediaItem(f"k{row}", root, "a.tar", part=Part(10 * row, 10)) for row in range(COUNT)
+            MediaItem(f"k{row}", root, "a.tar", part=ByteRange(10 * row, 10))
+            for row in range(COUNT)
         ]
 
     store, numbers = root.parent / "s.zarr", [str(row) for row in range(COUNT)]
@@ -288,8 +289,8 @@ def test_each_process_looks_after_its_own_shards(root: Path) -> None:
     run(store, root)
     put(root, 5, "995")
     put(root, 70, "995")
-    assert run(store, root, share=Share(1, 2)).encoded == 64
-    assert run(store, root, share=Share(0, 2)).encoded == 64
+    assert run(store, root, share=ProcessShard(1, 2)).encoded == 64
+    assert run(store, root, share=ProcessShard(0, 2)).encoded == 64
     assert run(store, root).encoded == 0
 
 

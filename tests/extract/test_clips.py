@@ -9,7 +9,7 @@ from PIL import Image
 
 from epalm.errors import MediaError
 from epalm.extract.transforms import video_loader
-from epalm.extract.transforms.image_augment import Views, generator_for
+from epalm.extract.transforms.image_augment import AugmentedViews, generator_for
 from epalm.extract.transforms.image_transform import official_preset
 from epalm.extract.transforms.video_loader import ClipLoader, drawn_frames, middle_frames, segments
 from epalm.media import video_decode
@@ -187,7 +187,7 @@ def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a.mkv", frames=pictures(30))
-    few, many = (ClipLoader(official_preset(32), 4, Views(count, 3)) for count in (2, 5))
+    few, many = (ClipLoader(official_preset(32), 4, AugmentedViews(count, 3)) for count in (2, 5))
     decoded = []
     monkeypatch.setattr(
         video_loader, "decode_clip", lambda *args: decoded.append(args) or decode_clip(*args)
@@ -202,7 +202,7 @@ def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
 def test_the_frames_of_a_view_share_crop_flip_and_operations(tmp_path: Path) -> None:
     still = np.repeat(pictures(1), 8, axis=0)
     path = write(tmp_path / "a.mkv", frames=still)
-    load = ClipLoader(official_preset(32), 4, Views(6, 3))
+    load = ClipLoader(official_preset(32), 4, AugmentedViews(6, 3))
     for view in range(6):
         frames = load(item(path), view)
         assert all((frame == frames[0]).all() for frame in frames)

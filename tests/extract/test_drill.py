@@ -19,13 +19,13 @@ from epalm.cache.storage.storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import EpalmError
-from epalm.extract.planning.process_shards import Share
-from epalm.extract.run_extraction import Pace, extract
+from epalm.extract.planning.process_shards import ProcessShard
+from epalm.extract.run_extraction import RunOptions, extract
 from tests.cache.helpers import contents
 from tests.extract.helpers import CountingEncoder, counting_store, numbered
 
 ITEMS = numbered(64 * 9 + 5, broken=[3, 200, 570])
-PACE = Pace(batch_size=32, workers=0, quiet=True)
+PACE = RunOptions(batch_size=32, workers=0, quiet=True)
 BATCH_SECONDS = 0.004
 """What encoding a batch takes, about as much as writing a shard."""
 
@@ -53,7 +53,7 @@ def start(work: Callable[[], None]) -> int:
     os._exit(0)
 
 
-def extraction(path: Path, share: Share) -> Callable[[], None]:
+def extraction(path: Path, share: ProcessShard) -> Callable[[], None]:
     def run() -> None:
         store = counting_store(path, ITEMS)
         extract(SlowEncoder(), ITEMS, store, pace=PACE, share=share)
@@ -104,7 +104,7 @@ def reaped(children: list[int]) -> Iterator[None]:
 def drill_round(path: Path, chance: random.Random) -> int:
     """One to four processes join, each is killed unless it ends before; how many were killed."""
     count = chance.randint(1, 4)
-    children = [start(extraction(path, Share(index, count))) for index in range(count)]
+    children = [start(extraction(path, ProcessShard(index, count))) for index in range(count)]
     killed = 0
     deadlines = {child: time.monotonic() + chance.uniform(0, LONGEST_LIFE) for child in children}
     with reaped(children):

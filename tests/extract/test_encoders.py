@@ -20,8 +20,8 @@ from epalm.extract.encoders.encoder_registry import (
     last_cls_tokens,
     make_encoder,
 )
-from epalm.extract.run_extraction import Pace, batch_requests, extract
-from epalm.extract.transforms.image_augment import Views
+from epalm.extract.run_extraction import RunOptions, batch_requests, extract
+from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.tasks.types import MediaItem
 from tests.extract.tiny_encoders import MAKERS, Tiny, covered, make_tiny, save_media
 
@@ -64,7 +64,7 @@ def cls_of_stock(tiny: Tiny, inputs: Tensor) -> Tensor:
     return cls.unflatten(0, (-1, tiny.pooled)).mean(1) if tiny.pooled else cls
 
 
-def stored(case: Case, path: Path, pace: Pace, *, step: int) -> Tensor:
+def stored(case: Case, path: Path, pace: RunOptions, *, step: int) -> Tensor:
     """What a float32 store holds of the media, which it was given in steps of 1 or -1."""
     encoder = case.encoder
     items = case.items[::step]
@@ -108,7 +108,7 @@ def test_blocks_can_be_picked_and_have_all_their_tokens(case: Case) -> None:
 def test_batch_size_workers_and_order_change_nothing_but_float_noise(
     case: Case, tmp_path: Path, batch_size: int, workers: int, step: int
 ) -> None:
-    pace = Pace(batch_size=batch_size, workers=workers, quiet=True)
+    pace = RunOptions(batch_size=batch_size, workers=workers, quiet=True)
     found = stored(case, tmp_path / "s.zarr", pace, step=step)
     torch.testing.assert_close(found, cls_of(case.encoder, case.inputs), rtol=0, atol=1e-5)
 
@@ -138,7 +138,7 @@ def test_a_loader_travels_to_workers_without_weights_and_media(case: Case) -> No
 
 
 def test_drawn_views_differ_and_are_the_same_in_any_process(case: Case) -> None:
-    settings = EncoderSettings(**{**vars(case.tiny.settings), "views": Views(3, 7)})
+    settings = EncoderSettings(**{**vars(case.tiny.settings), "views": AugmentedViews(3, 7)})
     load = make_encoder(case.tiny.name, settings).load
     loaded = [load(item, view) for item in case.items for view in range(3)]
     here = torch.stack([torch.as_tensor(one) for one in loaded])

@@ -10,12 +10,12 @@ from epalm.cache.storage.storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import StoreError
-from epalm.extract.run_extraction import Pace, extract
+from epalm.extract.run_extraction import RunOptions, extract
 from tests.cache.helpers import contents
 from tests.extract.helpers import CountingEncoder, counting_store, numbered
 
 ITEMS = numbered(600)
-PACE = Pace(batch_size=32, workers=0, quiet=True)
+PACE = RunOptions(batch_size=32, workers=0, quiet=True)
 
 
 def mount(*options: str) -> None:

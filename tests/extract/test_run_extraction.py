@@ -10,10 +10,10 @@ import zarr
 
 from epalm.cache.store import Store
 from epalm.errors import ModelError, Stopped, StoreError
-from epalm.extract.run_extraction import Pace, extract
+from epalm.extract.run_extraction import RunOptions, extract
 from tests.extract.helpers import CountingEncoder, counting_store, numbered, tree_bytes
 
-PACE = Pace(batch_size=10, workers=0, quiet=True)
+PACE = RunOptions(batch_size=10, workers=0, quiet=True)
 
 
 def stored(path: Path, name: str = "cls") -> np.ndarray:
@@ -101,7 +101,7 @@ def test_a_finished_store_is_not_encoded_again(tmp_path: Path) -> None:
 def test_workers_change_no_byte(tmp_path: Path) -> None:
     items = numbered(130, broken=[64])
     path = tmp_path / "workers.zarr"
-    pace = Pace(batch_size=10, workers=2, quiet=True)
+    pace = RunOptions(batch_size=10, workers=2, quiet=True)
     extract(CountingEncoder(), items, counting_store(path, items), pace=pace)
     assert tree_bytes(path) == tree_bytes(finished(tmp_path / "alone.zarr", items))
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from epalm.model.checkpoints.run_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.engine.quantized import QuantisedLinear
+from epalm.model.engine.quantized import QuantizedLinear
 from epalm.train.cli import app
 from tests.train.helpers import World, logged, make_world, train_command
 
@@ -38,7 +38,7 @@ def test_a_run_around_quantised_weights_learns_and_loads_again(
     trained = load_file(folder / "adapter.safetensors")
     assert {tensor.dtype for tensor in trained.values()} == {torch.float32}
     loaded = load_run(folder)
-    maps = [m for m in loaded.model.language_model.modules() if isinstance(m, QuantisedLinear)]
+    maps = [m for m in loaded.model.language_model.modules() if isinstance(m, QuantizedLinear)]
     assert len(maps) == 6 * 3
     for name, weight in loaded.model.named_parameters():
         assert name not in trained or torch.equal(weight, trained[name])

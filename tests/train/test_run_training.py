@@ -264,7 +264,7 @@ def test_readers_of_one_order_give_the_same_losses(world: World, reader: str) ->
 def stop_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     plain = trainer.validate_epoch
 
-    def stop(run: trainer.Run, done: int) -> None:
+    def stop(run: trainer.Trainer, done: int) -> None:
         plain(run, done)
         if done + 1 == epoch:
             raise Stopped("enough")

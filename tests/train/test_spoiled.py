@@ -26,7 +26,7 @@ def spoil_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let one step write NaN into a weight, after its loss was computed."""
     plain = trainer.train_step
 
-    def spoiled(one: trainer.Run, batch: object) -> torch.Tensor:
+    def spoiled(one: trainer.Trainer, batch: object) -> torch.Tensor:
         loss = plain(one, batch)  # type: ignore[arg-type]
         if one.progress.step == step:
             with torch.no_grad():

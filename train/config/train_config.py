@@ -10,7 +10,7 @@ from epalm.train.parallel.distributed import ALONE, Group
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainConfig:
     """What to train.
 
     Attributes:

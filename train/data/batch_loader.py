@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epalm.cache.readers.epoch_order import Order, Pass, Rows, pick_views
-from epalm.cache.readers.feature_source import KeyIndex, ReadPlan, Source
+from epalm.cache.readers.epoch_order import EpochOrder, Rows, ShuffleSpec, pick_views
+from epalm.cache.readers.feature_source import KeyIndex, NumpySource, ReadPlan
 from epalm.errors import TrainingError
 from epalm.model.engine.model_batch import Batch
 from epalm.tasks.types import Example
 from epalm.train.data.batching import bucket_lengths, group_media
-from epalm.train.data.cached_text_states import TextStates
-from epalm.train.data.tokenized_texts import Texts, picture_numbers
+from epalm.train.data.cached_text_states import CachedTextStates
+from epalm.train.data.tokenized_texts import TokenizedTexts, picture_numbers
 from epalm.train.parallel.distributed import ALONE, Group
 
-AnySource: TypeAlias = Source[Any]
+AnySource: TypeAlias = NumpySource[Any]
 """Gives numpy arrays from disk or memory, or tensors that are on the device already."""
 
 
@@ -47,14 +47,14 @@ class Loader:
 
     examples: Sequence[Example]
     source: AnySource
-    texts: Texts
+    texts: TokenizedTexts
     batch_size: int
     seed: int
-    order: Order = field(default_factory=Order)
+    order: ShuffleSpec = field(default_factory=ShuffleSpec)
     group: Group = ALONE
     together: int = 1
     window: int = 0
-    lower: TextStates | None = None
+    lower: CachedTextStates | None = None
 
     def __len__(self) -> int:
         """Batches in one epoch."""
@@ -91,8 +91,8 @@ class Loader:
             yield Batch(tokens, *self.texts.collate(texts), pictures, lower)
 
     def _arrange(
-        self, order: Pass, chances: NDArray[np.float64], random: np.random.Generator
-    ) -> Pass:
+        self, order: EpochOrder, chances: NDArray[np.float64], random: np.random.Generator
+    ) -> EpochOrder:
         """The order with questions of a picture, and texts of like length, side by side."""
         order, units = group_media(order, self._rows, self.together)
         if not self.window:

@@ -1,18 +1,18 @@
 """What meets in a batch: questions of one picture, texts of like length.
 
 Both keep every example once per epoch and within its pool (see
-`epalm.cache.readers.epoch_order.Pass`). Both change which examples share a step, and so the course
-of training: a batch of 64 with 5 questions per picture sees 13 pictures, and with buckets the
-examples of a step have like lengths.
+`epalm.cache.readers.epoch_order.EpochOrder`). Both change which examples share a step, and so the
+course of training: a batch of 64 with 5 questions per picture sees 13 pictures, and with buckets
+the examples of a step have like lengths.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.cache.readers.epoch_order import Pass, Rows
+from epalm.cache.readers.epoch_order import EpochOrder, Rows
 
 
-def group_media(whole: Pass, media: Rows, size: int) -> tuple[Pass, Rows]:
+def group_media(whole: EpochOrder, media: Rows, size: int) -> tuple[EpochOrder, Rows]:
     """Bring up to `size` examples of one medium together.
 
     A medium's examples are dealt into units of `size` in the order of serving; each unit is served
@@ -37,18 +37,18 @@ def group_media(whole: Pass, media: Rows, size: int) -> tuple[Pass, Rows]:
     unit = np.empty(len(positions), np.intp)
     unit[by_medium] = by_medium[opens][np.cumsum(opens) - 1]  # a unit is named by its first place
     order = np.lexsort((positions, unit, pools))
-    return Pass(whole.places[order], whole.pool_ends), unit[order]
+    return EpochOrder(whole.places[order], whole.pool_ends), unit[order]
 
 
 def bucket_lengths(
-    whole: Pass,
+    whole: EpochOrder,
     units: Rows,
     lengths: Rows,
     *,
     batch_size: int,
     window: int,
     random: np.random.Generator,
-) -> Pass:
+) -> EpochOrder:
     """Bring examples of like length together within windows of some batches.
 
     Args:
@@ -75,7 +75,7 @@ def bucket_lengths(
     lot = random.random(len(positions))
     drawn = np.where(full, lot[first + batch], 1.0)  # what is left over stays at the part's end
     shuffled = np.lexsort((positions, drawn, part))
-    return Pass(whole.places[sort][shuffled], whole.pool_ends)
+    return EpochOrder(whole.places[sort][shuffled], whole.pool_ends)
 
 
 def _rank_in_run(*columns: Rows) -> NDArray[np.intp]:

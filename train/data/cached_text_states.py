@@ -34,7 +34,7 @@ BATCH_TOKENS = 4096
 logger = logging.getLogger(__name__)
 
 
-class TextStates:
+class CachedTextStates:
     """Reads the states of texts.
 
     One more row than the text has tokens is stored where padding is read (the official tail): all
@@ -81,7 +81,7 @@ def open_text_states(
     digest: str,
     group: Group = ALONE,
     quiet: bool = False,
-) -> TextStates:
+) -> CachedTextStates:
     """Compute what the folder still lacks, and open it.
 
     Args:
@@ -111,7 +111,7 @@ def open_text_states(
         length: select(store, index_store(store)).open(reader, budget)
         for length, store in stores.items()
     }
-    return TextStates(readers, padding=int(model.plan.visual_sees_all))
+    return CachedTextStates(readers, padding=int(model.plan.visual_sees_all))
 
 
 def check_apart(model: EPALM) -> None:

@@ -6,23 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from epalm.cache.readers.epoch_order import Order
+from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.readers.feature_source import KeyIndex
-from epalm.cache.readers.open_reader import Selection, index_store, select
+from epalm.cache.readers.open_reader import StoreSubset, index_store, select
 from epalm.cache.readers.reader_choice import (
     TRAIN_READERS,
     Budget,
-    Choice,
+    ReaderChoice,
     choose_reader,
     ram_budget,
 )
-from epalm.cache.readers.shuffled_control import BlindSource
+from epalm.cache.readers.shuffled_control import ShuffledSource
 from epalm.cache.records.media_check import warn_of_changes
 from epalm.cache.store import Store
 from epalm.errors import UnknownKeyError
 from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
-from epalm.train.config.train_config import Request
+from epalm.train.config.train_config import TrainConfig
 from epalm.train.data.batch_loader import AnySource, encodable
 from epalm.train.data.gpu_source import gpu_budget, load_resident
 from epalm.train.run_files.run_folder import earlier_run
@@ -44,7 +44,7 @@ class Data:
     train: list[Example]
     val: list[Example]
     source: AnySource
-    order: Order
+    order: ShuffleSpec
 
     def digest(self) -> str:
         """SHA-256 over every example: a run that goes on has to go on with the same."""
@@ -56,7 +56,7 @@ class Data:
         return found.hexdigest()
 
 
-def open_data(request: Request, store: Store) -> Data:
+def open_data(request: TrainConfig, store: Store) -> Data:
     """Examples and vectors; a run that goes on keeps the order it began with.
 
     Raises:
@@ -72,12 +72,14 @@ def open_data(request: Request, store: Store) -> Data:
         rows = selection.index.rows([key for group in groups for key in group])
         warn_of_changes(store, rows, root=str(request.data_root), seed=request.seed)
     if request.blind:
-        source = BlindSource(source, groups, request.seed)
+        source = ShuffledSource(source, groups, request.seed)
     drawn = draw_validation(val_examples, request.recipe, request.seed)
     return Data(train_examples, drawn, source, order)
 
 
-def select_data(request: Request, store: Store) -> tuple[list[Example], list[Example], Selection]:
+def select_data(
+    request: TrainConfig, store: Store
+) -> tuple[list[Example], list[Example], StoreSubset]:
     """Training and validation examples, and the part of the store that has their vectors."""
     task, recipe = request.task, request.recipe
     index = index_store(store, task.name)
@@ -105,14 +107,14 @@ def draw_validation(examples: list[Example], recipe: Recipe, seed: int) -> list[
     return _draw(examples, recipe.val_examples, seed)
 
 
-def choose_source(request: Request, selection: Selection) -> tuple[Choice, Budget]:
+def choose_source(request: TrainConfig, selection: StoreSubset) -> tuple[ReaderChoice, Budget]:
     """The fastest reader that memory allows, or the one asked for, and the order it serves.
 
     Processes on one machine divide its memory; all serve the order of the first one.
     """
     asked, group = request.reader, request.group
     earlier = earlier_run(request.folder, selection.store.spec, fresh=request.fresh)
-    order = Order(earlier.order, earlier.pool_blocks) if earlier else None
+    order = ShuffleSpec(earlier.order, earlier.pool_blocks) if earlier else None
     ram = ram_budget(asked) // group.local_world
     budget = Budget(ram, gpu_budget(request.device, asked))
     need = selection.need(request.recipe.batch_size)
@@ -123,7 +125,7 @@ def choose_source(request: Request, selection: Selection) -> tuple[Choice, Budge
     return choice, budget
 
 
-def _open_source(request: Request, selection: Selection) -> tuple[AnySource, Order]:
+def _open_source(request: TrainConfig, selection: StoreSubset) -> tuple[AnySource, ShuffleSpec]:
     choice, budget = choose_source(request, selection)
     logger.info("%s", choice.line)
     if choice.reader == "gpu":
@@ -131,7 +133,7 @@ def _open_source(request: Request, selection: Selection) -> tuple[AnySource, Ord
     return selection.open(choice.reader, budget.ram), choice.order
 
 
-def _examples(request: Request, split: str, index: KeyIndex) -> list[Example]:
+def _examples(request: TrainConfig, split: str, index: KeyIndex) -> list[Example]:
     examples = request.task.examples(split, request.data_root)
     if request.limit:
         examples = examples[: request.limit]

@@ -10,7 +10,7 @@ from torch import Tensor
 from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.readers.feature_source import KeyIndex, ReadPlan, batches_of
 from epalm.cache.readers.memory_reader import ShardMap
-from epalm.cache.readers.open_reader import Selection
+from epalm.cache.readers.open_reader import StoreSubset
 from epalm.errors import StoreError
 
 FREE_SHARE = 0.25
@@ -20,7 +20,7 @@ FORCED_SHARE = 0.9
 """The same when the user asks for the GPU by name."""
 
 
-class ResidentSource:
+class GpuSource:
     """A `Source` of tensors that all lie on one device."""
 
     def __init__(self, index: KeyIndex, tokens: Tensor, shards: ShardMap) -> None:
@@ -65,7 +65,7 @@ class ResidentSource:
         return torch.from_numpy(places).to(self._flat.device, non_blocking=True)
 
 
-def load_resident(selection: Selection, device: str) -> ResidentSource:
+def load_resident(selection: StoreSubset, device: str) -> GpuSource:
     """Copy shards to a device one after the other, checking every byte.
 
     Raises:
@@ -79,7 +79,7 @@ def load_resident(selection: Selection, device: str) -> ResidentSource:
         block = np.empty((place.stop - place.start, *spec.row_shape), spec.dtype)
         selection.store.read_shard(shard, block)
         tokens[place] = torch.from_numpy(block).to(device)
-    return ResidentSource(selection.index, tokens, shards)
+    return GpuSource(selection.index, tokens, shards)
 
 
 def gpu_budget(device: str, asked: str) -> int | None:

@@ -8,16 +8,16 @@ from epalm.model.engine.model_batch import add_separator, prompt_ids
 from epalm.model.generation.batched_generation import longest_text
 from epalm.model.model_settings import ModelSettings
 from epalm.tasks.types import Example
-from epalm.train.config.train_config import Request
-from epalm.train.data.tokenized_texts import Texts
+from epalm.train.config.train_config import TrainConfig
+from epalm.train.data.tokenized_texts import TokenizedTexts
 
 
 def fitting_texts(
-    request: Request,
+    request: TrainConfig,
     settings: ModelSettings,
     learnt: Sequence[Example],
     asked: Sequence[Example],
-) -> Texts:
+) -> TokenizedTexts:
     """The texts that are learnt; no weights are read.
 
     Args:
@@ -34,7 +34,7 @@ def fitting_texts(
     tokenizer, template = load_tokenizer(settings.lm), settings.text_template()
     add_separator(tokenizer, template, config.vocab_size)
     positions = config.max_position_embeddings
-    texts = Texts(tokenizer, template, learnt)
+    texts = TokenizedTexts(tokenizer, template, learnt)
     prompts, answers = texts.longest()
     check_texts(
         prompts,
@@ -54,5 +54,5 @@ def fitting_texts(
     return texts
 
 
-def _place(request: Request, split: str) -> str:
+def _place(request: TrainConfig, split: str) -> str:
     return f"{split} of {request.task.name} in {request.data_root}: "

@@ -17,7 +17,7 @@ Text: TypeAlias = tuple[list[int], list[int]]
 """Ids of begin token and prompt, and of answer and end token."""
 
 
-class Texts:
+class TokenizedTexts:
     """Token ids of every prompt and every answer, each distinct one once."""
 
     def __init__(

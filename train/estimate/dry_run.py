@@ -5,10 +5,10 @@ from rich.table import Table
 from epalm.cache.store import Store
 from epalm.console import byte_size, say, show_table
 from epalm.errors import ModelError
-from epalm.train.config.train_config import Request
+from epalm.train.config.train_config import TrainConfig
 from epalm.train.data.datasets import choose_source, draw_validation, select_data
 from epalm.train.data.text_encoding import fitting_texts
-from epalm.train.estimate.memory_advice import Setup, make_setup, suggestions
+from epalm.train.estimate.memory_advice import MemoryInputs, make_setup, suggestions
 from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan
 from epalm.train.lr_schedule import warn_of_long_warmup
 from epalm.train.parallel.weight_sharding import layer_sharder
@@ -18,7 +18,7 @@ SHOWN = 5
 """Suggestions that are printed."""
 
 
-def show_plan(request: Request) -> None:
+def show_plan(request: TrainConfig) -> None:
     """Print what the run takes of each process's device, and whether it fits.
 
     Raises:
@@ -51,7 +51,7 @@ def show_plan(request: Request) -> None:
     )
 
 
-def _show(request: Request, setup: Setup, plan: MemoryPlan, reader: str) -> None:
+def _show(request: TrainConfig, setup: MemoryInputs, plan: MemoryPlan, reader: str) -> None:
     load, processes = setup.load, request.group.world
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
@@ -70,7 +70,7 @@ def _show(request: Request, setup: Setup, plan: MemoryPlan, reader: str) -> None
         say("fits")
 
 
-def _advise(setup: Setup, batch_size: int, stored: int) -> None:
+def _advise(setup: MemoryInputs, batch_size: int, stored: int) -> None:
     found = suggestions(setup, batch_size, stored)
     if not found:
         say("does not fit, nor would any three of the usual changes make it")

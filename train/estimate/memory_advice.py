@@ -10,14 +10,20 @@ import numpy as np
 import torch
 
 from epalm.console import byte_size
-from epalm.model.engine.quantized import QUANTISED
+from epalm.model.engine.quantized import QUANTIZED
 from epalm.model.epalm import EPALM
 from epalm.model.model_settings import ModelSettings
 from epalm.system_memory import free_memory
 from epalm.tasks.types import Example
-from epalm.train.config.train_config import Request
-from epalm.train.data.tokenized_texts import Texts
-from epalm.train.estimate.memory_estimate import Load, MemoryPlan, Placing, plan_memory, shape_model
+from epalm.train.config.train_config import TrainConfig
+from epalm.train.data.tokenized_texts import TokenizedTexts
+from epalm.train.estimate.memory_estimate import (
+    MemoryPlan,
+    StepShape,
+    WeightPlacement,
+    plan_memory,
+    shape_model,
+)
 from epalm.train.parallel.distributed import Group
 
 SAMPLED = 2000
@@ -37,7 +43,7 @@ SMALLER = ("bf16", "int8", "int4")
 
 
 @dataclass(frozen=True)
-class Setup:
+class MemoryInputs:
     """What a plan is made of.
 
     Attributes:
@@ -48,8 +54,8 @@ class Setup:
     """
 
     model: EPALM
-    placing: Placing
-    load: Load
+    placing: WeightPlacement
+    load: StepShape
     free: int
 
     def plan(self, store: int = 0) -> MemoryPlan:
@@ -58,8 +64,11 @@ class Setup:
 
 
 def make_setup(
-    request: Request, settings: ModelSettings, texts: Texts, examples: Sequence[Example]
-) -> Setup:
+    request: TrainConfig,
+    settings: ModelSettings,
+    texts: TokenizedTexts,
+    examples: Sequence[Example],
+) -> MemoryInputs:
     """Look at the configuration, the texts and the device; no weights are read.
 
     Args:
@@ -69,14 +78,14 @@ def make_setup(
         examples: to train on.
     """
     model, group = shape_model(settings), request.group
-    placing = Placing(
+    placing = WeightPlacement(
         precision=settings.precision,
         shards=group.world if request.shard else 1,
         recomputed=request.recipe.recompute_layers,
         cpu=torch.device(request.device).type == "cpu",
     )
     load = _measure_load(request, model, texts, examples)
-    return Setup(model, placing, load, free_on(request.device, group))
+    return MemoryInputs(model, placing, load, free_on(request.device, group))
 
 
 def free_on(device: str, group: Group) -> int:
@@ -86,7 +95,9 @@ def free_on(device: str, group: Group) -> int:
     return free_memory() // group.local_world
 
 
-def suggestions(setup: Setup, batch_size: int, store: int = 0) -> list[tuple[str, MemoryPlan]]:
+def suggestions(
+    setup: MemoryInputs, batch_size: int, store: int = 0
+) -> list[tuple[str, MemoryPlan]]:
     """The changes that make a plan fit, each alone; where none does, two or three together."""
     options = _options(setup, batch_size)
     for count in (1, 2, 3):
@@ -103,10 +114,12 @@ def suggestions(setup: Setup, batch_size: int, store: int = 0) -> list[tuple[str
     return []
 
 
-def _options(setup: Setup, batch_size: int) -> dict[str, Callable[[Setup], Setup]]:
+def _options(
+    setup: MemoryInputs, batch_size: int
+) -> dict[str, Callable[[MemoryInputs], MemoryInputs]]:
     """What to write on the command line -> what it does."""
     layers, placing, load = len(setup.model.plan.source), setup.placing, setup.load
-    options: dict[str, Callable[[Setup], Setup]] = {}
+    options: dict[str, Callable[[MemoryInputs], MemoryInputs]] = {}
     if "language_model" not in setup.model.trained and placing.shards == 1:
         bits = _layer_bits(placing.precision)
         smaller = [name for name in SMALLER if _layer_bits(name) < bits]
@@ -123,35 +136,35 @@ def _layer_bits(precision: str) -> int:
     return int(re.sub(r"\D", "", precision))
 
 
-def _quantise(precision: str, setup: Setup) -> Setup:
+def _quantise(precision: str, setup: MemoryInputs) -> MemoryInputs:
     return replace(setup, placing=replace(setup.placing, precision=precision))
 
 
-def _recompute(layers: int, setup: Setup) -> Setup:
+def _recompute(layers: int, setup: MemoryInputs) -> MemoryInputs:
     return replace(setup, placing=replace(setup.placing, recomputed=layers))
 
 
-def _shard(setup: Setup) -> Setup:
+def _shard(setup: MemoryInputs) -> MemoryInputs:
     return replace(_divide(NODE, setup), placing=replace(setup.placing, shards=NODE))
 
 
-def _divide(parts: int, setup: Setup) -> Setup:
+def _divide(parts: int, setup: MemoryInputs) -> MemoryInputs:
     load = setup.load
     samples, pictures, rows = (
         -(-count // parts) for count in (load.samples, load.pictures, load.text_rows)
     )
-    return replace(setup, load=Load(samples, pictures, rows, load.longest))
+    return replace(setup, load=StepShape(samples, pictures, rows, load.longest))
 
 
-def _possible(setup: Setup, options: Sequence[str]) -> bool:
+def _possible(setup: MemoryInputs, options: Sequence[str]) -> bool:
     precisions = [option for option in options if option.startswith("--precision")]
-    quantised = setup.placing.precision in QUANTISED
+    quantised = setup.placing.precision in QUANTIZED
     return len(precisions) < 2 and not (quantised and setup.placing.shards > 1)
 
 
 def _measure_load(
-    request: Request, model: EPALM, texts: Texts, examples: Sequence[Example]
-) -> Load:
+    request: TrainConfig, model: EPALM, texts: TokenizedTexts, examples: Sequence[Example]
+) -> StepShape:
     recipe = request.recipe
     random = np.random.default_rng(request.seed)
     places = random.permutation(len(examples))[:SAMPLED]
@@ -162,7 +175,7 @@ def _measure_load(
     text_rows = samples * longest if alike else min(int(np.ceil(rows)), samples * longest)
     per_picture = len(examples) / len({example.key for example in examples})
     pictures = int(np.ceil(samples / min(recipe.group_questions, per_picture)))
-    return Load(samples, pictures, text_rows, longest)
+    return StepShape(samples, pictures, text_rows, longest)
 
 
 def describe(plan: MemoryPlan, device: str) -> str:

@@ -19,7 +19,7 @@ from epalm.model.engine.language_model import PRECISIONS, freeze, load_config
 from epalm.model.engine.losses import CHUNK_ROWS
 from epalm.model.engine.onednn_linear import MEMORY_SHARE, can_reorder_weights
 from epalm.model.engine.packed_attention import SHORT
-from epalm.model.engine.quantized import BLOCK, QUANTISED
+from epalm.model.engine.quantized import BLOCK, QUANTIZED
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.model_settings import ModelSettings
 from epalm.model.prompt import DeepPrompt, SoftPrompt
@@ -34,7 +34,7 @@ FLOAT_BYTES, INDEX_BYTES = 4, 8
 
 
 @dataclass(frozen=True)
-class Load:
+class StepShape:
     """What one process computes in a step.
 
     Attributes:
@@ -51,7 +51,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Placing:
+class WeightPlacement:
     """Where and how the frozen weights lie.
 
     Attributes:
@@ -122,7 +122,7 @@ def shape_model(settings: ModelSettings) -> EPALM:
 
 
 def plan_memory(
-    model: EPALM, placing: Placing, load: Load, *, store: int = 0, free: int = 0
+    model: EPALM, placing: WeightPlacement, load: StepShape, *, store: int = 0, free: int = 0
 ) -> MemoryPlan:
     """What training takes on one device.
 
@@ -152,7 +152,7 @@ def plan_memory(
     return MemoryPlan(parts, free)
 
 
-def frozen_bytes(model: EPALM, placing: Placing) -> int:
+def frozen_bytes(model: EPALM, placing: WeightPlacement) -> int:
     """Bytes of what lies on the device of the language model that is not trained."""
     if "language_model" in model.trained:
         return 0
@@ -167,7 +167,7 @@ def layer_weight_bytes(layer: nn.Module, precision: str) -> int:
     """Bytes of one decoder layer's weights."""
     itemsize = PRECISIONS[precision].itemsize
     whole = sum(weight.numel() for weight in layer.parameters())
-    if precision not in QUANTISED:
+    if precision not in QUANTIZED:
         return whole * itemsize
     maps = [part.weight for part in layer.modules() if isinstance(part, nn.Linear)]
     coded = sum(weight.numel() for weight in maps)
@@ -179,10 +179,10 @@ def layer_weight_bytes(layer: nn.Module, precision: str) -> int:
     return codes + (whole - coded) * itemsize
 
 
-def blocked_bytes(model: EPALM, placing: Placing, free: int) -> int:
+def blocked_bytes(model: EPALM, placing: WeightPlacement, free: int) -> int:
     """Bytes of weights in the CPU's own layout, which are made where memory allows."""
     dtype = PRECISIONS[placing.precision]
-    frozen = "language_model" not in model.trained and placing.precision not in QUANTISED
+    frozen = "language_model" not in model.trained and placing.precision not in QUANTIZED
     if not (placing.cpu and frozen and placing.shards == 1 and can_reorder_weights(dtype)):
         return 0
     maps = [part for part in model.language_model.modules() if isinstance(part, nn.Linear)]
@@ -195,7 +195,7 @@ def trained_bytes(model: EPALM) -> int:
     return TRAINED_COPIES * FLOAT_BYTES * sum(weight.numel() for _, weight in trainable(model))
 
 
-def rows_in_layer(model: EPALM, load: Load, index: int) -> int:
+def rows_in_layer(model: EPALM, load: StepShape, index: int) -> int:
     """N: visual, prompt and text rows of a step in one layer."""
     visual, prompt = rows_before_text(model, index)
     shared = index < model.plan.first
@@ -211,14 +211,14 @@ def rows_before_text(model: EPALM, index: int) -> tuple[int, int]:
     return visual, length
 
 
-def layer_bytes(model: EPALM, load: Load, index: int, placing: Placing) -> int:
+def layer_bytes(model: EPALM, load: StepShape, index: int, placing: WeightPlacement) -> int:
     """Bytes that one layer keeps for backward: none where nothing below it is trained."""
     if index < model.plan.first and model.prompt is None and model.adapters is None:
         return 0 if "language_model" not in model.trained else _kept(model, load, index, placing)
     return _kept(model, load, index, placing)
 
 
-def _kept(model: EPALM, load: Load, index: int, placing: Placing) -> int:
+def _kept(model: EPALM, load: StepShape, index: int, placing: WeightPlacement) -> int:
     config = _config(model)
     itemsize = PRECISIONS[placing.precision].itemsize
     width, rows = config.hidden_size, rows_in_layer(model, load, index)
@@ -249,7 +249,7 @@ def _adapter_bytes(model: EPALM, rows: int, width: int) -> int:
     return 2 * rows * (width + int(inner)) * FLOAT_BYTES
 
 
-def ends_bytes(model: EPALM, load: Load, itemsize: int) -> int:
+def ends_bytes(model: EPALM, load: StepShape, itemsize: int) -> int:
     """Kept before the first and behind the last layer: connectors, layouts, states of the head."""
     width = _width(model)
     source = next(iter(model.connectors.parameters())).shape[1]
@@ -263,7 +263,7 @@ def ends_bytes(model: EPALM, load: Load, itemsize: int) -> int:
     )
 
 
-def working_bytes(model: EPALM, load: Load, placing: Placing) -> int:
+def working_bytes(model: EPALM, load: StepShape, placing: WeightPlacement) -> int:
     """The largest tensors that live only while a layer computes."""
     config = _config(model)
     itemsize = PRECISIONS[placing.precision].itemsize
@@ -272,12 +272,12 @@ def working_bytes(model: EPALM, load: Load, placing: Placing) -> int:
     layer = model.language_model.model.decoder.layers[0]
     if placing.shards > 1:  # as it is gathered and as it is used
         inner += 2 * layer_weight_bytes(layer, placing.precision)
-    if placing.precision in QUANTISED:
+    if placing.precision in QUANTIZED:
         inner += config.ffn_dim * config.hidden_size * itemsize
     return inner
 
 
-def head_bytes(model: EPALM, load: Load, itemsize: int) -> int:
+def head_bytes(model: EPALM, load: StepShape, itemsize: int) -> int:
     """Logits of one chunk, as the product gives them and in float32; all if the head is trained."""
     trained = "language_model" in model.trained
     rows = load.text_rows if trained else min(CHUNK_ROWS, load.text_rows)

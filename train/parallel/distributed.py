@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from epalm.cache.readers.epoch_order import Pass
+from epalm.cache.readers.epoch_order import EpochOrder
 from epalm.devices import launcher_number, torchrun_place
 from epalm.errors import TrainingError, UsageError
 
@@ -65,13 +65,13 @@ class Group:
         """How many of a batch's examples this process computes."""
         return self._first(batch_size, self.rank + 1) - self._first(batch_size, self.rank)
 
-    def share(self, whole: Pass, batch_size: int) -> Pass:
+    def share(self, whole: EpochOrder, batch_size: int) -> EpochOrder:
         """What this process serves: a run of each batch, where questions of a picture may meet."""
         positions = np.arange(len(whole.places))
         within = positions % batch_size
         length = np.minimum(len(positions) - (positions - within), batch_size)
         mine = np.flatnonzero(within * self.world // length == self.rank)
-        return Pass(whole.places[mine], np.searchsorted(mine, whole.pool_ends))
+        return EpochOrder(whole.places[mine], np.searchsorted(mine, whole.pool_ends))
 
     def _first(self, batch_size: int, rank: int) -> int:
         """Where a process's share of a batch begins."""
@@ -173,7 +173,7 @@ def own_group() -> Group:
 
 
 @contextmanager
-def lost_processes_named() -> Iterator[None]:
+def translate_peer_failure() -> Iterator[None]:
     """Tell what is meant if another process ends while this one waits for its weights.
 
     Raises:

@@ -3,7 +3,7 @@
 A layer is whole on a device only while it computes. Embeddings, head and trained tensors stay
 whole in every process, and gradients are averaged as without sharding. Since a layer's weights
 come from all processes, all have to run the same layers equally often: a process without a share
-of a batch computes `idle_batch`, see also `epalm.train.validation` and
+of a batch computes `dummy_batch`, see also `epalm.train.validation` and
 `epalm.model.generation.decode`.
 """
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from epalm.errors import UsageError
 from epalm.model.engine.model_batch import IGNORED, Batch
-from epalm.model.engine.quantized import QUANTISED
+from epalm.model.engine.quantized import QUANTIZED
 from epalm.model.variants import find_variant
 from epalm.train.config.recipe import Recipe
 from epalm.train.parallel.distributed import Group
@@ -45,7 +45,7 @@ def layer_sharder(group: Group, device: str, recipe: Recipe) -> Callable[[nn.Mod
             "--shard-weights divides the weights among several processes, found one: start it by "
             "`torchrun --nproc-per-node N --no-python epalm-train ...`, or leave the option out"
         )
-    if recipe.lm_precision in QUANTISED:
+    if recipe.lm_precision in QUANTIZED:
         raise UsageError(
             f"--shard-weights cannot divide {recipe.lm_precision} weights: give --precision bf16, "
             "or leave the option out"
@@ -67,7 +67,7 @@ def layer_sharder(group: Group, device: str, recipe: Recipe) -> Callable[[nn.Mod
     return partial(fully_shard, mesh=mesh, reshard_after_forward=True)
 
 
-def idle_batch(vectors: int, width: int) -> Batch:
+def dummy_batch(vectors: int, width: int) -> Batch:
     """One example without supervision: all layers run, every gradient is zero.
 
     Args:

@@ -41,7 +41,7 @@ class MetricsLog:
             log.write(json.dumps(fields) + "\n")
 
 
-def spent(progress: Progress) -> dict[str, float]:
+def resource_usage(progress: Progress) -> dict[str, float]:
     """A run's wall time so far, in seconds, and this process's memory at its peak, in bytes."""
     return {
         "seconds": round(progress.seconds, 1),

@@ -37,7 +37,7 @@ AGAIN = "run the same command again to resume it, or choose another --name"
 
 
 @dataclass
-class Claim:
+class RunClaim:
     """The right to write in a run folder.
 
     Attributes:
@@ -67,7 +67,7 @@ class Claim:
 
 
 @contextmanager
-def claimed(run: Path, *, fresh: bool) -> Iterator[Claim]:
+def claimed(run: Path, *, fresh: bool) -> Iterator[RunClaim]:
     """Lock a run folder, which need not exist yet; a folder that was not opened leaves no trace.
 
     Whoever puts a new run in place holds the lock of its staging folder, and that of the run which
@@ -75,7 +75,7 @@ def claimed(run: Path, *, fresh: bool) -> Iterator[Claim]:
 
     Args:
         run: runs/<name>; symbolic links are followed.
-        fresh: begin a new run even if there is one, which `Claim.open` then deletes.
+        fresh: begin a new run even if there is one, which `RunClaim.open` then deletes.
 
     Raises:
         UsageError: the name is impossible, or the folder has other contents than a run.
@@ -83,7 +83,7 @@ def claimed(run: Path, *, fresh: bool) -> Iterator[Claim]:
     """
     place = Path(os.path.realpath(run))
     check_name(run.name)
-    claim = Claim(run, place, None)
+    claim = RunClaim(run, place, None)
     with ExitStack() as held:
         with writes_named(run):
             there = _holds_run(run)
@@ -100,7 +100,7 @@ def claimed(run: Path, *, fresh: bool) -> Iterator[Claim]:
         yield claim
 
 
-def _discard(claim: Claim, made: Sequence[Path]) -> None:
+def _discard(claim: RunClaim, made: Sequence[Path]) -> None:
     """Remove a staging folder that was not used, and the folders that were made for it."""
     if claim.staging is None:
         return

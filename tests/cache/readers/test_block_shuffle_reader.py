@@ -9,9 +9,9 @@ import pytest
 
 from epalm.cache.create_store import create_store
 from epalm.cache.readers.disk_readers import ShardFiles
-from epalm.cache.readers.epoch_order import BLOCK_ROWS, Order
+from epalm.cache.readers.epoch_order import BLOCK_ROWS, ShuffleSpec
 from epalm.cache.readers.feature_source import ReadPlan
-from epalm.cache.readers.open_reader import Selection, index_store, select
+from epalm.cache.readers.open_reader import StoreSubset, index_store, select
 from epalm.cache.readers.reader_choice import Budget, choose_reader
 from epalm.cache.spec import StoreSpec
 from epalm.errors import StoreError
@@ -19,7 +19,7 @@ from epalm.errors import StoreError
 COUNT = 4096
 
 
-def selection(folder: Path, *, views: int = 1, width: int = 32) -> Selection:
+def selection(folder: Path, *, views: int = 1, width: int = 32) -> StoreSubset:
     spec = StoreSpec(
         "coco", "vit", {}, layers=(0,), width=width, count=COUNT, views=views, shard_rows=1024
     )
@@ -31,7 +31,7 @@ def selection(folder: Path, *, views: int = 1, width: int = 32) -> Selection:
     return select(store, index_store(store))
 
 
-def plan_of(order: Order, rows: np.ndarray, *, views: int = 1, start: int = 0) -> ReadPlan:
+def plan_of(order: ShuffleSpec, rows: np.ndarray, *, views: int = 1, start: int = 0) -> ReadPlan:
     left = order.draw(rows, np.random.default_rng(0)).after(start)
     return ReadPlan(rows[left.places], rows[left.places] % views, left.pool_ends)
 
@@ -56,7 +56,9 @@ def test_an_epoch_reads_each_block_once_and_whole(
 ) -> None:
     rows = np.repeat(np.arange(COUNT), 2)
     source = selection(tmp_path).open("stream", 10**6)
-    served = sum(len(batch) for batch in source.stream(plan_of(Order("blocks", 20), rows), 64))
+    served = sum(
+        len(batch) for batch in source.stream(plan_of(ShuffleSpec("blocks", 20), rows), 64)
+    )
     assert served == 2 * COUNT
     assert sorted(reads) == [(first, BLOCK_ROWS) for first in range(0, COUNT, BLOCK_ROWS)]
 
@@ -66,7 +68,7 @@ def test_of_many_views_only_the_picked_ones_are_read(
 ) -> None:
     rows = np.arange(COUNT)
     source = selection(tmp_path, views=4).open("stream", 10**6)
-    for _ in source.stream(plan_of(Order("blocks", 20), rows, views=4), 64):
+    for _ in source.stream(plan_of(ShuffleSpec("blocks", 20), rows, views=4), 64):
         pass
     vectors = [first + step for first, count in reads for step in range(count)]
     assert sorted(vectors) == (4 * rows + rows % 4).tolist()
@@ -75,7 +77,7 @@ def test_of_many_views_only_the_picked_ones_are_read(
 def test_an_epoch_that_goes_on_reads_nothing_that_was_served(
     tmp_path: Path, reads: list[tuple[int, int]]
 ) -> None:
-    plan = plan_of(Order("blocks", 20), np.arange(COUNT), start=3000)
+    plan = plan_of(ShuffleSpec("blocks", 20), np.arange(COUNT), start=3000)
     source = selection(tmp_path).open("stream", 10**6)
     assert sum(len(batch) for batch in source.stream(plan, 64)) == COUNT - 3000
     read = {first + step for first, count in reads for step in range(count)}
@@ -85,7 +87,7 @@ def test_an_epoch_that_goes_on_reads_nothing_that_was_served(
 def test_the_next_pool_is_read_while_one_is_served(
     tmp_path: Path, reads: list[tuple[int, int]]
 ) -> None:
-    order = Order("blocks", COUNT // BLOCK_ROWS // 4)
+    order = ShuffleSpec("blocks", COUNT // BLOCK_ROWS // 4)
     batches = selection(tmp_path).open("stream", 10**6).stream(plan_of(order, np.arange(COUNT)), 64)
     next(batches)
     while len(reads) < 2 * order.pool_blocks:  # ends by the second pool, or never
@@ -113,13 +115,13 @@ def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
 def test_pools_that_outgrow_the_budget_are_refused(tmp_path: Path) -> None:
     source = selection(tmp_path).open("stream", 50_000)
     with pytest.raises(StoreError, match=r"2 pools .* take 65,536 bytes, 50,000 are free"):
-        next(iter(source.stream(plan_of(Order("blocks", 32), np.arange(COUNT)), 64)))
+        next(iter(source.stream(plan_of(ShuffleSpec("blocks", 32), np.arange(COUNT)), 64)))
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path) -> None:
     chosen = selection(tmp_path)
     batches = chosen.open("stream", 10**6).stream(
-        plan_of(Order("blocks", 32), np.arange(COUNT)), 64
+        plan_of(ShuffleSpec("blocks", 32), np.arange(COUNT)), 64
     )
     next(batches)
     for shard in chosen.shards:
@@ -132,7 +134,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path) -> None
 def test_passes_one_after_and_beside_the_other_do_not_disturb_each_other(tmp_path: Path) -> None:
     chosen = selection(tmp_path)
     source, ram = chosen.open("stream", 10**6), chosen.open("ram", 10**9)
-    plan = plan_of(Order("blocks", 20), np.arange(COUNT))
+    plan = plan_of(ShuffleSpec("blocks", 20), np.arange(COUNT))
     expected = [batch.copy() for batch in ram.stream(plan, 64)]
     for _ in range(2):
         for one, other, wanted in zip(

@@ -1,32 +1,40 @@
 import numpy as np
 import pytest
 
-from epalm.cache.readers.epoch_order import BLOCK_ROWS, Order, Pass, design_effect, pick_views
+from epalm.cache.readers.epoch_order import (
+    BLOCK_ROWS,
+    EpochOrder,
+    ShuffleSpec,
+    design_effect,
+    pick_views,
+)
 from epalm.errors import StoreError
 
 ROWS = np.repeat(np.arange(1000), 3)[::-1].copy()
 """Three examples of each of 1000 rows, which do not lie in order."""
 
 
-def draw(order: Order, rows: np.ndarray = ROWS, seed: int = 5) -> Pass:
+def draw(order: ShuffleSpec, rows: np.ndarray = ROWS, seed: int = 5) -> EpochOrder:
     return order.draw(rows, np.random.default_rng([seed, 2]))
 
 
 def test_the_uniform_order_is_the_one_of_published_runs() -> None:
-    drawn = Order().draw(np.arange(12), np.random.default_rng([0, 1]))
+    drawn = ShuffleSpec().draw(np.arange(12), np.random.default_rng([0, 1]))
     assert drawn.places.tolist() == [0, 7, 1, 11, 3, 10, 4, 6, 9, 8, 2, 5]
     assert drawn.pool_ends.tolist() == [12]
 
 
 def test_the_uniform_order_leaves_the_generator_where_answers_are_drawn_from() -> None:
     ours, plain = np.random.default_rng([3, 4]), np.random.default_rng([3, 4])
-    places = Order().draw(ROWS, ours).places
+    places = ShuffleSpec().draw(ROWS, ours).places
     assert np.array_equal(places, plain.permutation(len(ROWS)))
     assert ours.random() == plain.random()
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 7), Order("blocks", 1000)])
-def test_each_example_comes_once_and_no_two_epochs_agree(order: Order) -> None:
+@pytest.mark.parametrize(
+    "order", [ShuffleSpec(), ShuffleSpec("blocks", 7), ShuffleSpec("blocks", 1000)]
+)
+def test_each_example_comes_once_and_no_two_epochs_agree(order: ShuffleSpec) -> None:
     first, again, other = draw(order), draw(order), draw(order, seed=6)
     assert np.array_equal(np.sort(first.places), np.arange(len(ROWS)))
     assert np.array_equal(first.places, again.places)
@@ -34,7 +42,7 @@ def test_each_example_comes_once_and_no_two_epochs_agree(order: Order) -> None:
 
 
 def test_a_pool_holds_whole_blocks_from_all_over_the_store() -> None:
-    drawn = draw(Order("blocks", 7))
+    drawn = draw(ShuffleSpec("blocks", 7))
     pools = np.split(ROWS[drawn.places], drawn.pool_ends[:-1])
     blocks = [set((rows // BLOCK_ROWS).tolist()) for rows in pools]
     assert drawn.pool_ends[-1] == len(ROWS)
@@ -48,13 +56,13 @@ def test_a_pool_holds_whole_blocks_from_all_over_the_store() -> None:
 
 def test_rows_without_an_example_take_no_place_in_a_pool() -> None:
     rows = np.array([5, 5, 200, 900, 901])
-    drawn = draw(Order("blocks", 2), rows)
+    drawn = draw(ShuffleSpec("blocks", 2), rows)
     assert sorted(drawn.places.tolist()) == [0, 1, 2, 3, 4]
     assert len(drawn.pool_ends) == 2
 
 
 def test_what_is_left_of_a_pass_is_its_end() -> None:
-    whole = draw(Order("blocks", 7))
+    whole = draw(ShuffleSpec("blocks", 7))
     left = whole.after(1000)
     assert np.array_equal(left.places, whole.places[1000:])
     assert left.pool_ends.tolist() == [end - 1000 for end in whole.pool_ends if end > 1000]
@@ -69,7 +77,7 @@ def test_batches_vary_as_the_closed_form_says_on_a_store_sorted_by_class(
     kinds = rows // 1024
     counts = []
     for epoch in range(4):
-        places = Order("blocks", pool_blocks).draw(rows, np.random.default_rng(epoch)).places
+        places = ShuffleSpec("blocks", pool_blocks).draw(rows, np.random.default_rng(epoch)).places
         drawn = kinds[places].reshape(-1, batch)
         counts.append((drawn[:, :, None] == np.arange(40)).sum(axis=1))
     share = 1 / 40
@@ -80,9 +88,9 @@ def test_batches_vary_as_the_closed_form_says_on_a_store_sorted_by_class(
 
 def test_an_order_without_sense_is_refused() -> None:
     with pytest.raises(StoreError, match="'uniform' cannot have pools of 3"):
-        Order("uniform", 3)
+        ShuffleSpec("uniform", 3)
     with pytest.raises(StoreError, match="'blocks' cannot have pools of 0"):
-        Order("blocks")
+        ShuffleSpec("blocks")
 
 
 KEYS = [f"{number}.jpg" for number in range(3000)]

@@ -12,12 +12,12 @@ import torch
 
 from epalm.cache.create_store import create_store
 from epalm.cache.formats.hdf5_format import Hdf5Layout
-from epalm.cache.readers.epoch_order import Order, Pass
-from epalm.cache.readers.feature_source import KeyIndex, ReadPlan, Source
+from epalm.cache.readers.epoch_order import EpochOrder, ShuffleSpec
+from epalm.cache.readers.feature_source import KeyIndex, NumpySource, ReadPlan
 from epalm.cache.readers.memory_reader import memory_reader
 from epalm.cache.readers.open_reader import index_store, open_reader, open_store, select
 from epalm.cache.readers.reader_choice import LOCAL_READERS
-from epalm.cache.readers.shuffled_control import BlindSource
+from epalm.cache.readers.shuffled_control import ShuffledSource
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError, StoreError, UnfinishedStoreError, UnknownKeyError
@@ -31,7 +31,7 @@ VALUES = np.random.default_rng(0).normal(size=SPEC.shape).astype(np.float16)
 USABLE = [key for key in KEYS if key != f"{BROKEN}.jpg"]
 
 READERS = ("gpu", *LOCAL_READERS)
-ORDERS = (Order(), Order("blocks", 3))
+ORDERS = (ShuffleSpec(), ShuffleSpec("blocks", 3))
 
 
 def make_store(folder: Path, name: str) -> Store:
@@ -46,7 +46,7 @@ def make_store(folder: Path, name: str) -> Store:
 
 def opened(
     store: Store, name: str, keys: list[str] | None = None
-) -> "Source[np.ndarray] | Source[torch.Tensor]":
+) -> "NumpySource[np.ndarray] | NumpySource[torch.Tensor]":
     selection = select(store, index_store(store), keys=keys)
     if name == "gpu":
         return load_resident(selection, "cpu")
@@ -66,13 +66,13 @@ def plain(block: np.ndarray | torch.Tensor) -> np.ndarray:
     return torch.as_tensor(block).numpy().copy()
 
 
-def served(source: Source, plan: ReadPlan, batch_size: int = 16) -> np.ndarray:
+def served(source: NumpySource, plan: ReadPlan, batch_size: int = 16) -> np.ndarray:
     batches = [plain(batch) for batch in source.stream(plan, batch_size)]
     assert all(len(batch) == batch_size for batch in batches[:-1])
     return np.concatenate(batches)
 
 
-def make_plan(rows: np.ndarray, drawn: Pass) -> ReadPlan:
+def make_plan(rows: np.ndarray, drawn: EpochOrder) -> ReadPlan:
     views = np.random.default_rng(1).integers(0, VIEWS, COUNT)
     return ReadPlan(rows[drawn.places], views[rows[drawn.places]], drawn.pool_ends)
 
@@ -81,7 +81,7 @@ def make_plan(rows: np.ndarray, drawn: Pass) -> ReadPlan:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("start", [0, 37])
 def test_a_pass_gives_each_example_its_vector_in_the_view_asked(
-    store: Store, name: str, order: Order, start: int
+    store: Store, name: str, order: ShuffleSpec, start: int
 ) -> None:
     source = opened(store, name)
     rows = source.rows([*USABLE, *USABLE[40:90]])
@@ -218,7 +218,7 @@ def test_only_the_shards_of_the_records_asked_for_are_read(store: Store, name: s
 
 @each_reader
 def test_the_blind_control_serves_partners_by_every_reader(store: Store, name: str) -> None:
-    blind = BlindSource(opened(store, name), [USABLE], seed=0)
+    blind = ShuffledSource(opened(store, name), [USABLE], seed=0)
     rows = blind.rows(USABLE)
     plan = make_plan(rows, ORDERS[1].draw(rows, np.random.default_rng(0)))
     assert sorted(rows) == [row for row in range(COUNT) if row != BROKEN]
@@ -271,7 +271,7 @@ def test_tokens_of_another_shape_are_refused() -> None:
 
 
 @pytest.fixture
-def numbered() -> Source[np.ndarray]:
+def numbered() -> NumpySource[np.ndarray]:
     """A reader whose vectors tell their rows; row 4 has failed."""
     spec = StoreSpec("coco", "vit", {}, layers=(0,), width=2, count=20, dtype="float32")
     values = np.arange(40, dtype=np.float32).reshape(20, 1, 1, 2)
@@ -279,9 +279,9 @@ def numbered() -> Source[np.ndarray]:
     return memory_reader(spec, KEYS[:20], values)
 
 
-def test_the_blind_control_exchanges_within_its_groups_alone(numbered: Source) -> None:
+def test_the_blind_control_exchanges_within_its_groups_alone(numbered: NumpySource) -> None:
     train = [key for key in KEYS[:12] if key != "4.jpg"]
-    blind = BlindSource(numbered, [KEYS[:12], KEYS[12:20]], seed=0)
+    blind = ShuffledSource(numbered, [KEYS[:12], KEYS[12:20]], seed=0)
     found = blind.rows(train).tolist()
     assert (blind.read(train)[:, 0, 0] / 2).tolist() == found
     assert sorted(found) == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
@@ -291,7 +291,7 @@ def test_the_blind_control_exchanges_within_its_groups_alone(numbered: Source) -
         blind.read(["20.jpg"])
 
 
-def test_the_blind_control_is_the_same_for_the_same_seed(numbered: Source) -> None:
-    drawn = [BlindSource(numbered, [KEYS[:20]], seed).rows(KEYS[5:20]) for seed in (0, 0, 1)]
+def test_the_blind_control_is_the_same_for_the_same_seed(numbered: NumpySource) -> None:
+    drawn = [ShuffledSource(numbered, [KEYS[:20]], seed).rows(KEYS[5:20]) for seed in (0, 0, 1)]
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])

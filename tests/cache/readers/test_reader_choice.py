@@ -2,13 +2,13 @@
 
 import pytest
 
-from epalm.cache.readers.epoch_order import Order
+from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.readers.reader_choice import (
     LOCAL_READERS,
     TRAIN_READERS,
     Budget,
-    Choice,
-    Need,
+    ReaderChoice,
+    ReadRequirements,
     choose_reader,
     ram_budget,
 )
@@ -16,13 +16,18 @@ from epalm.errors import UsageError
 from epalm.system_memory import free_memory
 
 GB = 10**9
-COCO = Need(nbytes=1_136_213_000, vector_bytes=9216, blocks=7706, batch_size=64)
-CC3M = Need(nbytes=27 * GB, vector_bytes=9216, blocks=183_106, batch_size=64)
+COCO = ReadRequirements(nbytes=1_136_213_000, vector_bytes=9216, blocks=7706, batch_size=64)
+CC3M = ReadRequirements(nbytes=27 * GB, vector_bytes=9216, blocks=183_106, batch_size=64)
 
 
 def choose(
-    asked: str, need: Need, *, ram: int, gpu: int | None = None, order: Order | None = None
-) -> Choice:
+    asked: str,
+    need: ReadRequirements,
+    *,
+    ram: int,
+    gpu: int | None = None,
+    order: ShuffleSpec | None = None,
+) -> ReaderChoice:
     return choose_reader(asked, need, Budget(ram, gpu), readers=TRAIN_READERS, order=order)
 
 
@@ -37,7 +42,7 @@ def choose(
     ],
 )
 def test_the_highest_rung_that_fits_is_taken(
-    need: Need, ram: int, gpu: int | None, reader: str
+    need: ReadRequirements, ram: int, gpu: int | None, reader: str
 ) -> None:
     chosen = choose("auto", need, ram=ram, gpu=gpu)
     assert chosen.reader == reader
@@ -56,12 +61,12 @@ def test_the_line_says_what_was_taken_and_why() -> None:
 
 def test_memory_to_spare_changes_no_order() -> None:
     orders = {choose("stream", CC3M, ram=ram * GB).order for ram in (1, 10, 100)}
-    assert orders == {Order("blocks", 1280)}
+    assert orders == {ShuffleSpec("blocks", 1280)}
 
 
 def test_a_run_keeps_the_order_it_began_with() -> None:
-    begun = Order("blocks", 100)
-    assert choose("auto", CC3M, ram=100 * GB, order=begun) == Choice(
+    begun = ShuffleSpec("blocks", 100)
+    assert choose("auto", CC3M, ram=100 * GB, order=begun) == ReaderChoice(
         "ram",
         begun,
         "reader: ram, 27 GB of 100 GB allowed, pools of 100 blocks, variance of a batch at most "
@@ -69,7 +74,7 @@ def test_a_run_keeps_the_order_it_began_with() -> None:
     )
     assert choose("auto", CC3M, ram=GB, order=begun).reader == "stream"
     assert choose("auto", CC3M, ram=10**6, order=begun).reader == "pread"
-    assert choose("auto", CC3M, ram=GB, order=Order()).reader == "pread"
+    assert choose("auto", CC3M, ram=GB, order=ShuffleSpec()).reader == "pread"
 
 
 @pytest.mark.parametrize(
@@ -77,12 +82,14 @@ def test_a_run_keeps_the_order_it_began_with() -> None:
     [
         ("gpu", None, "gpu cannot work: training runs on the CPU"),
         ("ram", None, "ram cannot work: 27 GB of vectors, 11 GB of memory are free"),
-        ("stream", Order(), "stream cannot work: the run began in a uniform order"),
-        ("stream", Order("blocks", 50_000), "two pools take 14.7 GB, 11 GB are free"),
+        ("stream", ShuffleSpec(), "stream cannot work: the run began in a uniform order"),
+        ("stream", ShuffleSpec("blocks", 50_000), "two pools take 14.7 GB, 11 GB are free"),
         ("mmap", None, "'mmap' is unknown; known are auto, gpu, ram, mapped, stream, pread"),
     ],
 )
-def test_a_reader_that_cannot_work_is_refused(asked: str, order: Order | None, words: str) -> None:
+def test_a_reader_that_cannot_work_is_refused(
+    asked: str, order: ShuffleSpec | None, words: str
+) -> None:
     with pytest.raises(UsageError, match=words):
         choose(asked, CC3M, ram=11 * GB, order=order)
 
@@ -95,7 +102,7 @@ def test_a_gpu_without_room_is_refused() -> None:
 @pytest.mark.parametrize("asked", ["mapped", "pread"])
 def test_a_reader_may_be_asked_for_by_name(asked: str) -> None:
     chosen = choose(asked, CC3M, ram=GB)
-    assert (chosen.reader, chosen.order) == (asked, Order())
+    assert (chosen.reader, chosen.order) == (asked, ShuffleSpec())
 
 
 def test_evaluation_reads_single_rows_where_memory_is_short() -> None:

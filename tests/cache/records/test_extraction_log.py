@@ -4,35 +4,40 @@ from pathlib import Path
 
 import pytest
 
-from epalm.cache.records.extraction_log import Work, forget_work, note_work, read_work
+from epalm.cache.records.extraction_log import (
+    ExtractionLogEntry,
+    forget_work,
+    log_extraction,
+    read_work,
+)
 from epalm.errors import MalformedFileError
 
-FIRST = Work(encoded=10, seconds=2.5, memory=300, device="cpu")
+FIRST = ExtractionLogEntry(encoded=10, seconds=2.5, memory=300, device="cpu")
 
 
 def test_what_several_processes_spent_is_added_up(tmp_path: Path) -> None:
     store = str(tmp_path / "a.zarr")
     assert read_work(store) is None
-    note_work(store, FIRST)
-    note_work(store, Work(5, 1.0, 200, "cuda", 70))
-    assert read_work(store + "/") == Work(15, 3.5, 300, "cuda", 70)
+    log_extraction(store, FIRST)
+    log_extraction(store, ExtractionLogEntry(5, 1.0, 200, "cuda", 70))
+    assert read_work(store + "/") == ExtractionLogEntry(15, 3.5, 300, "cuda", 70)
 
 
 def test_a_process_that_found_all_done_leaves_no_line(tmp_path: Path) -> None:
-    note_work(str(tmp_path / "a.zarr"), Work(0, 0.1, 300, "cpu"))
+    log_extraction(str(tmp_path / "a.zarr"), ExtractionLogEntry(0, 0.1, 300, "cpu"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_made_anew_forgets_what_the_former_took(tmp_path: Path) -> None:
     store = str(tmp_path / "a.zarr")
-    note_work(store, FIRST)
+    log_extraction(store, FIRST)
     forget_work(store)
     forget_work(store)
     assert read_work(store) is None
 
 
 def test_stores_behind_a_url_have_no_log() -> None:
-    note_work("s3://bucket/a.zarr", FIRST)
+    log_extraction("s3://bucket/a.zarr", FIRST)
     assert read_work("s3://bucket/a.zarr") is None
 
 

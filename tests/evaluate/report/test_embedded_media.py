@@ -14,7 +14,7 @@ from PIL import Image
 
 from epalm.evaluate.report.embedded_media import BYTES_AT_MOST, STRIP_FRAMES, Embedded, embed
 from epalm.media import media_preview
-from epalm.tasks.types import MediaItem, Modality, Part
+from epalm.tasks.types import ByteRange, MediaItem, Modality
 
 COUNT = 31
 """Frames of every clip made here; the middle one is number 15."""
@@ -116,8 +116,8 @@ def test_a_photo_in_a_tar_file_is_embedded(tmp_path: Path) -> None:
     photo = (tmp_path / "a.png").read_bytes()
     (tmp_path / "0.tar").write_bytes(b"before" + photo + b"after")
     whole = embed(MediaItem.at(tmp_path / "a.png", "a"))
-    assert embed(MediaItem("a", tmp_path, "0.tar", part=Part(6, len(photo)))) == whole
-    beyond = embed(MediaItem("a", tmp_path, "0.tar", part=Part(90, len(photo))))
+    assert embed(MediaItem("a", tmp_path, "0.tar", part=ByteRange(6, len(photo)))) == whole
+    beyond = embed(MediaItem("a", tmp_path, "0.tar", part=ByteRange(90, len(photo))))
     assert beyond.element == "none"
 
 

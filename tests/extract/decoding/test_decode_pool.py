@@ -21,8 +21,8 @@ from epalm.extract.decoding.decode_pool import (
     IMPORTS,
     PREFETCH_BATCHES,
     DecodePool,
+    DecodeRequest,
     LoadedBatch,
-    Request,
     load_batches,
 )
 from epalm.extract.decoding.worker_process import Worker
@@ -128,7 +128,7 @@ class Unloadable:
 def test_only_the_batches_in_flight_are_taken(workers: int) -> None:
     taken = 0
 
-    def counted() -> Iterator[list[Request]]:
+    def counted() -> Iterator[list[DecodeRequest]]:
         nonlocal taken
         for requests in endless():
             taken += 1

@@ -18,7 +18,7 @@ from epalm.extract.encoders.encoder_registry import (
     make_encoder,
     normed_tokens,
 )
-from epalm.extract.transforms.image_augment import Views
+from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.plugins import TypedName
 from tests.extract.helpers import TINY, random_model
 
@@ -167,7 +167,7 @@ def test_a_factory_that_cannot_be_imported_is_a_usage_error(name: str) -> None:
 
 def test_an_own_factory_is_found_by_module_and_name_and_gets_the_settings() -> None:
     name = TypedName(f"{__name__}:own_factory")
-    settings = EncoderSettings(preprocessing="native", precision="bf16", views=Views(3, 7))
+    settings = EncoderSettings(preprocessing="native", precision="bf16", views=AugmentedViews(3, 7))
     encoder: Any = make_encoder(name, settings)
     assert encoder == (name, settings)
 

@@ -15,7 +15,7 @@ from epalm.errors import MissingFileError, ModelError
 from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_tokens, make_encoder
 from epalm.extract.encoders.frozen_forward import state_digest
 from epalm.extract.encoders.timm_vit import VitEncoder
-from epalm.extract.transforms.image_augment import Views
+from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import TINY, random_model, save_photo, save_weights
 
@@ -159,8 +159,8 @@ def test_preprocessing_and_precision_are_in_the_fingerprint(weights: Path) -> No
 
 
 def test_views_are_in_the_fingerprint_only_if_there_are_several(weights: Path) -> None:
-    one, three = tiny(weights), tiny(weights, views=Views(3, 5, "no-flip"))
-    assert tiny(weights, views=Views(1, 5)).fingerprint() == one.fingerprint()
+    one, three = tiny(weights), tiny(weights, views=AugmentedViews(3, 5, "no-flip"))
+    assert tiny(weights, views=AugmentedViews(1, 5)).fingerprint() == one.fingerprint()
     added = {
         name: text for name, text in three.fingerprint().items() if name not in one.fingerprint()
     }
@@ -171,7 +171,7 @@ def test_views_are_in_the_fingerprint_only_if_there_are_several(weights: Path) -
 
 def test_an_encoder_loads_as_many_views_as_it_was_made_with(weights: Path, tmp_path: Path) -> None:
     item = MediaItem.at(save_photo(tmp_path / "a.png"), "a")
-    encoder = tiny(weights, views=Views(3, 5))
+    encoder = tiny(weights, views=AugmentedViews(3, 5))
     views = [encoder.load(item, view) for view in range(3)]
     assert np.array_equal(views[0], tiny(weights).load(item, 0))
     assert len({np.asarray(view).tobytes() for view in views}) == 3

@@ -1,34 +1,34 @@
 import pytest
 
 from epalm.errors import UsageError
-from epalm.extract.planning.process_shards import ALL, Share
+from epalm.extract.planning.process_shards import ALL, ProcessShard
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 20])
 def test_each_shard_has_one_owner(count: int) -> None:
-    shares = [Share(index, count) for index in range(count)]
+    shares = [ProcessShard(index, count) for index in range(count)]
     for shard in range(40):
         assert sum(share.owns(shard) for share in shares) == 1
 
 
 def test_one_process_owns_all() -> None:
     assert all(ALL.owns(shard) for shard in range(10))
-    assert Share.from_environment({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == ALL
+    assert ProcessShard.from_environment({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == ALL
 
 
 def test_a_share_is_written_as_number_of_count() -> None:
-    assert Share.parse(" 3/8 ") == Share(3, 8, "--shard")
+    assert ProcessShard.parse(" 3/8 ") == ProcessShard(3, 8, "--shard")
 
 
 @pytest.mark.parametrize("text", ["8/8", "1", "a/b", "-1/4", "0/0", ""])
 def test_a_share_that_nobody_can_have_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match=r"(wanted i/n|the first of n is 0/n)"):
-        Share.parse(text)
+        ProcessShard.parse(text)
 
 
 def test_torchrun_tells_the_share() -> None:
     environment = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "16"}
-    assert Share.from_environment(environment) == Share(5, 16, "torchrun")
+    assert ProcessShard.from_environment(environment) == ProcessShard(5, 16, "torchrun")
 
 
 def array(number: int, *, first: int, last: int, step: int = 1, count: int) -> dict[str, str]:
@@ -38,7 +38,7 @@ def array(number: int, *, first: int, last: int, step: int = 1, count: int) -> d
 
 def test_a_slurm_array_tells_the_share_whatever_its_numbers() -> None:
     shares = [
-        Share.from_environment(array(number, first=10, last=16, step=2, count=4))
+        ProcessShard.from_environment(array(number, first=10, last=16, step=2, count=4))
         for number in (10, 12, 14, 16)
     ]
     assert [(share.index, share.count) for share in shares] == [(0, 4), (1, 4), (2, 4), (3, 4)]
@@ -47,7 +47,7 @@ def test_a_slurm_array_tells_the_share_whatever_its_numbers() -> None:
 def test_the_processes_of_a_slurm_step_divide_their_task_of_the_array() -> None:
     step = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "3"}
     shares = {
-        Share.from_environment(
+        ProcessShard.from_environment(
             {**array(task, first=0, last=1, count=2), **step, "SLURM_PROCID": str(process)}
         ).index
         for task in range(2)
@@ -59,9 +59,11 @@ def test_the_processes_of_a_slurm_step_divide_their_task_of_the_array() -> None:
 @pytest.mark.parametrize("empty", ["", " "])
 def test_an_empty_variable_counts_as_absent(empty: str) -> None:
     names = ("ID", "MIN", "MAX", "STEP", "COUNT")
-    assert Share.from_environment({f"SLURM_ARRAY_TASK_{name}": empty for name in names}) == ALL
+    assert (
+        ProcessShard.from_environment({f"SLURM_ARRAY_TASK_{name}": empty for name in names}) == ALL
+    )
     step = {"SLURM_STEP_ID": "0", "SLURM_PROCID": empty, "SLURM_STEP_NUM_TASKS": empty}
-    assert Share.from_environment(step) == ALL
+    assert ProcessShard.from_environment(step) == ALL
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_variable_that_holds_no_number_is_named(name: str, value: str) -> None
     slurm = {**array(1, first=1, last=4, count=4), "SLURM_STEP_ID": "0"}
     environment = {**(ranks if name in ranks else slurm), name: value}
     with pytest.raises(UsageError, match=f"variable {name} is .*, wanted a whole number of"):
-        Share.from_environment(environment)
+        ProcessShard.from_environment(environment)
 
 
 @pytest.mark.parametrize("name", ["MIN", "MAX", "STEP", "COUNT"])
@@ -96,7 +98,7 @@ def test_a_job_array_that_lacks_a_number_names_the_variable(name: str, value: st
         environment[f"SLURM_ARRAY_TASK_{name}"] = value
     shown = f"variable SLURM_ARRAY_TASK_{name} is '{value or ''}', wanted a whole number of at"
     with pytest.raises(UsageError, match=shown):
-        Share.from_environment(environment)
+        ProcessShard.from_environment(environment)
 
 
 @pytest.mark.parametrize("rank", ["2", "7"])
@@ -105,9 +107,9 @@ def test_a_rank_beyond_the_number_of_processes_is_refused(rank: str) -> None:
     with pytest.raises(
         UsageError, match=f"RANK is {rank}, wanted less than WORLD_SIZE, which is 2"
     ):
-        Share.from_environment(environment)
+        ProcessShard.from_environment(environment)
 
 
 def test_a_slurm_array_with_gaps_asks_for_the_share() -> None:
     with pytest.raises(UsageError, match=r"has gaps \(3 tasks from 3 to 9\).*give --shard"):
-        Share.from_environment(array(7, first=3, last=9, count=3))
+        ProcessShard.from_environment(array(7, first=3, last=9, count=3))

@@ -15,15 +15,15 @@ from torchaudio.compliance import kaldi
 from transformers import ASTFeatureExtractor
 
 from epalm.errors import MediaError
-from epalm.extract.decoding.decode_pool import Request, load_batches
-from epalm.extract.encoders.encoder_registry import SteppedLoader
+from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
+from epalm.extract.encoders.encoder_registry import TwoStageLoader
 from epalm.extract.transforms.filter_bank import (
     FilterBankLoader,
     draw_mask,
     mask_fingerprint,
     official_audio,
 )
-from epalm.extract.transforms.image_augment import Views
+from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.tasks.types import MediaItem
 
 AST = official_audio(128, 1024)
@@ -189,7 +189,7 @@ def test_other_views_have_a_band_and_a_stretch_of_zeros_of_the_published_share(
     preset: object, widest: int, longest: int, tmp_path: Path
 ) -> None:
     path = saved(tmp_path / "a.wav", noise(10.3))
-    loader = FilterBankLoader(preset, Views(count=60))
+    loader = FilterBankLoader(preset, AugmentedViews(count=60))
     plain = bank_of(path, loader)
     frames, bins = [], []
     for view in range(1, 60):
@@ -208,22 +208,25 @@ def test_a_view_depends_on_seed_key_and_number_alone(tmp_path: Path) -> None:
     samples = noise(10.3)
     path = saved(tmp_path / "a.wav", samples)
     other = saved(tmp_path / "b.wav", samples)
-    few, many = FilterBankLoader(AST, Views(count=2)), FilterBankLoader(AST, Views(count=5))
+    few, many = (
+        FilterBankLoader(AST, AugmentedViews(count=2)),
+        FilterBankLoader(AST, AugmentedViews(count=5)),
+    )
     view = bank_of(path, few, view=1)
     assert torch.equal(bank_of(path, many, view=1), view)
     assert torch.equal(pickle.loads(pickle.dumps(few))(MediaItem.at(path, "a"), 1), view)
     assert not torch.equal(bank_of(path, many, view=2), view)
     assert not torch.equal(bank_of(other, few, view=1), view)
     assert torch.equal(bank_of(other, few), bank_of(path, many))
-    reseeded = FilterBankLoader(AST, Views(count=2, seed=1))
+    reseeded = FilterBankLoader(AST, AugmentedViews(count=2, seed=1))
     assert not torch.equal(bank_of(path, reseeded, view=1), view)
-    no_flip = FilterBankLoader(AST, Views(count=2, augmentation="no-flip"))
+    no_flip = FilterBankLoader(AST, AugmentedViews(count=2, augmentation="no-flip"))
     assert torch.equal(bank_of(path, no_flip, view=1), view)
 
 
 def test_masking_leaves_the_recording_for_the_next_view(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.wav", noise(10.3))
-    loader = FilterBankLoader(AST, Views(count=3))
+    loader = FilterBankLoader(AST, AugmentedViews(count=3))
     bank_of(path, loader, view=1).zero_()
     bank_of(path, loader, view=2)
     assert torch.equal(bank_of(path, loader), bank_of(path))
@@ -262,8 +265,8 @@ def test_a_mask_lies_where_torchaudio_would_put_it(monkeypatch: pytest.MonkeyPat
 def test_worker_processes_give_the_same_banks_in_any_order(tmp_path: Path) -> None:
     paths = [saved(tmp_path / f"{seed}.wav", noise(1.3, seed=seed)) for seed in range(6)]
     items = [MediaItem.at(path, path.stem, "audio") for path in paths]
-    loader = FilterBankLoader(SMALL, Views(count=2))
-    every = [Request(row, view, item) for row, item in enumerate(items) for view in range(2)]
+    loader = FilterBankLoader(SMALL, AugmentedViews(count=2))
+    every = [DecodeRequest(row, view, item) for row, item in enumerate(items) for view in range(2)]
     expected = {(one.row, one.view): loader(one.item, one.view) for one in every}
     random.Random(0).shuffle(every)
     batches = [every[:5], every[5:7], every[7:]]
@@ -276,20 +279,20 @@ def test_worker_processes_give_the_same_banks_in_any_order(tmp_path: Path) -> No
 
 
 def test_the_loader_shows_its_steps_and_travels_light(tmp_path: Path) -> None:
-    loader = FilterBankLoader(AST, Views(count=2))
-    assert isinstance(loader, SteppedLoader)
+    loader = FilterBankLoader(AST, AugmentedViews(count=2))
+    assert isinstance(loader, TwoStageLoader)
     bank_of(saved(tmp_path / "a.wav", noise(10.3)), loader)
     assert len(pickle.dumps(loader)) < 500
     assert pickle.loads(pickle.dumps(loader)) == loader
 
 
 def test_the_fingerprint_names_all_that_changes_a_bank() -> None:
-    found = FilterBankLoader(AST, Views(count=2, seed=3)).fingerprint()
+    found = FilterBankLoader(AST, AugmentedViews(count=2, seed=3)).fingerprint()
     assert found["preprocessing.mean"] == "-4.2677393"
     assert found["preprocessing.channels"] == "first"
     assert found["preprocessing.frames"] == "1024"
     assert found["views.seed"] == "3"
     assert found["views.masked_bins"] == "24 of 128"
-    assert mask_fingerprint(Views()) == {}
-    other = FilterBankLoader(replace(AST, std=1.0), Views(count=2, seed=3)).fingerprint()
+    assert mask_fingerprint(AugmentedViews()) == {}
+    other = FilterBankLoader(replace(AST, std=1.0), AugmentedViews(count=2, seed=3)).fingerprint()
     assert {name for name in found if found[name] != other[name]} == {"preprocessing.std"}

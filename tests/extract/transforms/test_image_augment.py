@@ -12,9 +12,9 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as reference
 
 from epalm.errors import UsageError
-from epalm.extract.decoding.decode_pool import Request, load_batches
+from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
 from epalm.extract.transforms import image_augment, image_transform
-from epalm.extract.transforms.image_augment import Views, draw_crop, generator_for
+from epalm.extract.transforms.image_augment import AugmentedViews, draw_crop, generator_for
 from epalm.extract.transforms.image_transform import ImageLoader, official_preset
 from epalm.media.image_decode import decode_photo
 from epalm.tasks.types import MediaItem
@@ -24,7 +24,7 @@ KEYS = [f"photo {number}" for number in range(2000)]
 
 
 def drawn(key: str = "a", view: int = 1, *, seed: int = 0, augmentation: str = "official") -> bytes:
-    views = Views(view + 1, seed, augmentation)
+    views = AugmentedViews(view + 1, seed, augmentation)
     return views.draw([Image.fromarray(PHOTO)], key, view=view, size=32)[0].tobytes()
 
 
@@ -42,7 +42,7 @@ def test_seed_key_and_view_each_change_what_is_drawn() -> None:
 
 def test_the_number_of_views_changes_none_of_them(tmp_path: Path) -> None:
     (item,) = saved(tmp_path, 1)
-    few, many = (ImageLoader(official_preset(32), Views(count)) for count in (3, 9))
+    few, many = (ImageLoader(official_preset(32), AugmentedViews(count)) for count in (3, 9))
     for view in range(3):
         assert np.array_equal(few(item, view), many(item, view))
 
@@ -51,7 +51,7 @@ def test_a_photo_is_decoded_once_for_all_its_views(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = saved(tmp_path, 2)
-    load = ImageLoader(official_preset(32), Views(3))
+    load = ImageLoader(official_preset(32), AugmentedViews(3))
     decoded: list[Path] = []
     monkeypatch.setattr(
         image_transform,
@@ -61,14 +61,18 @@ def test_a_photo_is_decoded_once_for_all_its_views(
     found = [load(item, view) for item in (first, second) for view in range(3)]
     assert decoded == [first.path, second.path]
     for pixels, view in zip(found[3:], range(3), strict=True):
-        assert np.array_equal(pixels, ImageLoader(official_preset(32), Views(3))(second, view))
+        assert np.array_equal(
+            pixels, ImageLoader(official_preset(32), AugmentedViews(3))(second, view)
+        )
 
 
 def test_view_0_is_the_test_transform_whatever_the_others_are(tmp_path: Path) -> None:
     (item,) = saved(tmp_path, 1)
     plain = ImageLoader(official_preset(32))
-    assert np.array_equal(ImageLoader(official_preset(32), Views(4, 7))(item, 0), plain(item, 0))
-    drawn_view = ImageLoader(official_preset(32), Views(4, 7))(item, 1)
+    assert np.array_equal(
+        ImageLoader(official_preset(32), AugmentedViews(4, 7))(item, 0), plain(item, 0)
+    )
+    drawn_view = ImageLoader(official_preset(32), AugmentedViews(4, 7))(item, 1)
     assert not np.array_equal(drawn_view, plain(item, 0))
 
 
@@ -76,8 +80,10 @@ def test_view_0_is_the_test_transform_whatever_the_others_are(tmp_path: Path) ->
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_batches_and_order_change_no_byte(workers: int, tmp_path: Path) -> None:
     items = saved(tmp_path, 7)
-    load = ImageLoader(official_preset(32), Views(4))
-    requests = [Request(row, view, item) for row, item in enumerate(items) for view in range(4)]
+    load = ImageLoader(official_preset(32), AugmentedViews(4))
+    requests = [
+        DecodeRequest(row, view, item) for row, item in enumerate(items) for view in range(4)
+    ]
     requests = requests[::-1] if workers == 2 else requests
     batches = [requests[start : start + workers + 2] for start in range(0, 28, workers + 2)]
     found = 0
@@ -157,7 +163,7 @@ def test_crop_and_flip_equal_torchvisions_pixels(monkeypatch: pytest.MonkeyPatch
         if generator.random() < 0.5:
             flips += 1
             expected = reference.hflip(expected)
-        found = Views(4, 5).draw([photo], key, view=3, size=48)[0]
+        found = AugmentedViews(4, 5).draw([photo], key, view=3, size=48)[0]
         assert np.array_equal(np.asarray(found), np.asarray(expected))
     assert 0 < flips < 40
 
@@ -168,7 +174,10 @@ def test_half_of_the_views_are_flipped_and_none_without_flip(
     monkeypatch.setattr(image_augment, "OPERATIONS", [lambda picture, _: picture])
     ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (64, 1, 3)))
     flipped = {
-        name: [descends(Views(2, 0, name).draw([ramp], key, view=1, size=16)[0]) for key in KEYS]
+        name: [
+            descends(AugmentedViews(2, 0, name).draw([ramp], key, view=1, size=16)[0])
+            for key in KEYS
+        ]
         for name in ("official", "no-flip")
     }
     assert abs(np.mean(flipped["official"]) - 0.5) < 0.04
@@ -207,11 +216,11 @@ def test_ten_operations_are_drawn_alike_each_applied_half_of_the_time_with_both_
 
 
 def test_one_view_leaves_no_trace_in_the_fingerprint() -> None:
-    assert Views(1, 5, "no-flip").fingerprint() == {}
+    assert AugmentedViews(1, 5, "no-flip").fingerprint() == {}
 
 
 def test_augmentation_and_seed_are_in_the_fingerprint_of_several_views() -> None:
-    official, other = Views(2).fingerprint(), Views(8, 3, "no-flip").fingerprint()
+    official, other = AugmentedViews(2).fingerprint(), AugmentedViews(8, 3, "no-flip").fingerprint()
     assert all(name.startswith("views.") and text for name, text in official.items())
     assert official["views.crop_scale"] == "0.5-1"
     different = [name for name in official if official[name] != other[name]]
@@ -229,4 +238,4 @@ def test_views_that_cannot_be_drawn_are_a_usage_error(
     settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        Views(**settings)
+        AugmentedViews(**settings)

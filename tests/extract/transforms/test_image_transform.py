@@ -10,7 +10,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from epalm.errors import MediaError, ModelError, UsageError
-from epalm.extract.transforms.image_augment import Views
+from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.extract.transforms.image_transform import (
     ImageLoader,
     native_preset,
@@ -100,11 +100,11 @@ def test_a_view_that_was_not_planned_is_refused(tmp_path: Path) -> None:
     item = saved(tmp_path, (9, 7))
     for view in (-1, 2):
         with pytest.raises(ValueError, match=rf"view {view} was asked, there are views 0\.\.1"):
-            ImageLoader(official_preset(64), Views(2))(item, view)
+            ImageLoader(official_preset(64), AugmentedViews(2))(item, view)
 
 
 def test_a_drawn_view_of_a_photo_too_thin_for_the_test_view_is_small_as_any(
     tmp_path: Path,
 ) -> None:
-    loader = ImageLoader(native_preset(CONFIG | {"input_size": (3, 224, 224)}), Views(2))
+    loader = ImageLoader(native_preset(CONFIG | {"input_size": (3, 224, 224)}), AugmentedViews(2))
     assert loader(saved(tmp_path, (2, 60_000)), 1).shape == (3, 224, 224)

@@ -15,7 +15,7 @@ from epalm.errors import MissingToolError, ModelError
 from epalm.model.engine import language_model
 from epalm.model.engine.language_model import load_config, load_language_model, weights_digest
 from epalm.model.engine.model_batch import Batch
-from epalm.model.engine.quantized import QuantisedLinear, weight_count
+from epalm.model.engine.quantized import QuantizedLinear, weight_count
 from epalm.model.epalm import trainable
 from tests.fakes import save_language_model
 from tests.model.helpers import tiny_epalm
@@ -157,7 +157,7 @@ def test_quantised_weights_and_logits_are_close_to_those_in_fp32(
     plain, quantised = (load_language_model(folder, name) for name in ("fp32", precision))
     expected = {"int8": 0.007, "int4": 0.1}[precision]
     for name, module in quantised.named_modules():
-        if isinstance(module, QuantisedLinear):
+        if isinstance(module, QuantizedLinear):
             weight = plain.get_parameter(f"{name}.weight")
             assert 1e-3 < distance(module.weight(torch.float32), weight) < expected
     ids = torch.randint(4, 61, (4, 12), generator=torch.Generator().manual_seed(0))
@@ -176,7 +176,7 @@ def test_a_quantised_product_and_its_gradient_are_those_of_the_weight_the_codes_
 ) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(*shape).requires_grad_(requires_grad=False)
-    quantised = QuantisedLinear(linear, precision)
+    quantised = QuantizedLinear(linear, precision)
     states = torch.randn(5, shape[0], requires_grad=True)
     plain = states.detach().clone().requires_grad_()
     found = quantised(states)
@@ -195,7 +195,7 @@ def test_quantised_layers_take_a_quarter_or_an_eighth(tmp_path: Path, precision:
     for name in ("fp32", precision):
         model = load_language_model(folder, name)
         maps = [m for m in model.model.decoder.layers.modules() if isinstance(m, nn.Linear)]
-        codes = [m for m in model.modules() if isinstance(m, QuantisedLinear)]
+        codes = [m for m in model.modules() if isinstance(m, QuantizedLinear)]
         held = [m.weight for m in maps] + [part for m in codes for part in m.buffers()]
         sizes.append(sum(tensor.nbytes for tensor in held))
     assert sizes[1] < {"int8": 0.27, "int4": 0.15}[precision] * sizes[0]

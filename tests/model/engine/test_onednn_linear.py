@@ -9,7 +9,7 @@ from epalm.model.adapter import Adapters
 from epalm.model.engine import onednn_linear
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.model_batch import Batch
-from epalm.model.engine.onednn_linear import BlockedLinear, block_weights, can_reorder_weights
+from epalm.model.engine.onednn_linear import OnednnLinear, block_weights, can_reorder_weights
 from epalm.model.epalm import trainable
 from epalm.model.generation.decode import generate
 from epalm.model.model_settings import Decoding
@@ -78,7 +78,7 @@ def test_without_the_memory_for_them_weights_stay_as_they_are(
     plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
     monkeypatch.setattr(onednn_linear, "free_memory", lambda: 2 * plain.weight.nbytes)
     assert block_weights(plain) == 0
-    assert not isinstance(plain, BlockedLinear)
+    assert not isinstance(plain, OnednnLinear)
 
 
 @pytest.mark.parametrize("operation", ["_reorder_linear_weight", "_linear_pointwise"])
@@ -100,7 +100,7 @@ def test_where_the_library_cannot_multiply_by_them_weights_stay_as_they_are(
             assert block_weights(plain) == 0
     finally:
         can_reorder_weights.cache_clear()
-    assert not isinstance(plain, BlockedLinear)
+    assert not isinstance(plain, OnednnLinear)
     assert [record.getMessage() for record in caplog.records] == [
         "oneDNN has no kernel for float32 weights here: plain products are used"
     ]

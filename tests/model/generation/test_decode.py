@@ -17,7 +17,7 @@ from epalm.model.engine.packed_attention import Prefix
 from epalm.model.epalm import EPALM
 from epalm.model.generation import batched_generation
 from epalm.model.generation.batched_generation import Answer, Generator, Questions, answer_all
-from epalm.model.generation.decode import RowNoise, generate
+from epalm.model.generation.decode import GumbelNoise, generate
 from epalm.model.injection import Tail
 from epalm.model.model_settings import Decoding, Template
 from tests.fakes import save_language_model
@@ -54,7 +54,7 @@ def test_cached_sampling_equals_uncached_sampling_with_the_same_seeds(
     lm.config.eos_token_id = None
     model = tiny_epalm(lm, tail=tail)
     seeds = [11, 12, 13]
-    noise = RowNoise(seeds, ids.device)
+    noise = GumbelNoise(seeds, ids.device)
     text = ids
     for _ in range(4):
         scores = TopPLogitsWarper(0.9)(text, next_logits(model, tokens, text) / 0.8)

@@ -10,7 +10,7 @@ from epalm.model.engine.language_model import load_tokenizer
 from epalm.model.engine.model_batch import Batch, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.generation import ranking
-from epalm.model.generation.batched_generation import Asked
+from epalm.model.generation.batched_generation import GenerationBatch
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.ranking import AnswerList, Ranker, rank
 from epalm.model.injection import Tail
@@ -174,7 +174,7 @@ def test_a_ranker_answers_with_the_texts_of_the_list(
     ids, mask = left_padded(prompts)
     cache = PrefixCache.of_pictures(model, tokens)
     places, scores = rank(model, cache, ids, mask, answers, pictures=PICTURES)
-    found = Ranker(answers)(model, Asked(cache, PICTURES, ids, mask, ["a", "b", "c"]))
+    found = Ranker(answers)(model, GenerationBatch(cache, PICTURES, ids, mask, ["a", "b", "c"]))
     assert [one.text for one in found] == [answers.texts[place] for place in places.tolist()]
     assert [one.log_probability for one in found] == scores.tolist()
     assert [one.tokens for one in found] == [

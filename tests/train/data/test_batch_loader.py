@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from epalm.cache.readers.epoch_order import Order, pick_views
+from epalm.cache.readers.epoch_order import ShuffleSpec, pick_views
 from epalm.cache.readers.memory_reader import memory_reader
 from epalm.cache.spec import StoreSpec
 from epalm.errors import TrainingError
@@ -15,7 +15,7 @@ from epalm.model.engine.model_batch import Batch
 from epalm.model.model_settings import Template
 from epalm.tasks.types import Example
 from epalm.train.data.batch_loader import Loader, encodable
-from epalm.train.data.tokenized_texts import Texts, draw_answer
+from epalm.train.data.tokenized_texts import TokenizedTexts, draw_answer
 from epalm.train.parallel.distributed import Group
 from tests.fakes import save_language_model
 
@@ -49,7 +49,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBa
     return load_tokenizer(str(save_language_model(folder, ["why", "yes", "no"])))
 
 
-def loader(tokenizer: PreTrainedTokenizerBase, order: Order, *, views: int = VIEWS) -> Loader:
+def loader(tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec, *, views: int = VIEWS) -> Loader:
     """Two questions about each picture; a vector tells row and view."""
     spec = StoreSpec("d", "v", {}, layers=(0,), width=2, count=COUNT, views=views, dtype="float32")
     values = np.zeros(spec.shape, np.float32)
@@ -57,7 +57,7 @@ def loader(tokenizer: PreTrainedTokenizerBase, order: Order, *, views: int = VIE
     values[..., 1] = np.arange(views)[:, None]
     asked = [Example(key, f"q{key}", "why", ("yes", "no"), ()) for key in KEYS * 2]
     source = memory_reader(spec, KEYS, values)
-    texts = Texts(tokenizer, Template("{prompt} {answer}"), asked)
+    texts = TokenizedTexts(tokenizer, Template("{prompt} {answer}"), asked)
     return Loader(asked, source, texts, 8, seed=4, order=order)
 
 
@@ -76,7 +76,7 @@ def kept(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
 def test_the_examples_of_batches_are_counted_as_they_are_served(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    found = loader(tokenizer, Order())
+    found = loader(tokenizer, ShuffleSpec())
     sizes = [len(batch.pictures) for batch in kept(found, 0)]
     assert sizes[-1] < sizes[0]
     assert [found.samples(one, one + 1) for one in range(len(found))] == sizes
@@ -88,16 +88,16 @@ def test_the_uniform_order_and_its_answers_are_those_of_published_runs(
 ) -> None:
     random = np.random.default_rng([4, 1])
     order, chances = random.permutation(2 * COUNT), random.random(2 * COUNT)
-    batches = kept(loader(tokenizer, Order()), epoch=1)
+    batches = kept(loader(tokenizer, ShuffleSpec()), epoch=1)
     assert seen(batches)[:, 0].tolist() == (order % COUNT).tolist()
     answers = [int(row[row != 1][-2]) for batch in batches for row in batch.input_ids]
     yes = tokenizer.convert_tokens_to_ids("yes")
     assert [answer == yes for answer in answers] == [chances[place] < 0.5 for place in order]
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+@pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
-    tokenizer: PreTrainedTokenizerBase, order: Order
+    tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
 ) -> None:
     whole, rest = (kept(loader(tokenizer, order), epoch=2, start=start) for start in (0, 5))
     assert len(whole) == 13
@@ -107,10 +107,10 @@ def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
         assert torch.equal(left.labels, right.labels)
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+@pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_processes_share_each_batch_of_one_process(
-    tokenizer: PreTrainedTokenizerBase, order: Order, world: int
+    tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec, world: int
 ) -> None:
     alone = loader(tokenizer, order)
     groups = [Group(rank, world) for rank in range(world)]
@@ -125,9 +125,9 @@ def test_processes_share_each_batch_of_one_process(
     assert [len(share) for share in shares] == [11, 11, 11, 11, 10][:world]
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+@pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 def test_every_question_about_a_picture_sees_the_view_picked_for_the_epoch(
-    tokenizer: PreTrainedTokenizerBase, order: Order
+    tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
 ) -> None:
     made = loader(tokenizer, order)
     for epoch in (0, 1):
@@ -138,9 +138,9 @@ def test_every_question_about_a_picture_sees_the_view_picked_for_the_epoch(
     assert len(set(views.tolist())) == VIEWS
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)])
+@pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 def test_a_picture_that_is_asked_twice_in_a_batch_is_in_it_once(
-    tokenizer: PreTrainedTokenizerBase, order: Order
+    tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
 ) -> None:
     plain = loader(tokenizer, order)
     grouped = replace(plain, together=2, window=3)

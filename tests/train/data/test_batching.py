@@ -1,24 +1,26 @@
 import numpy as np
 import pytest
 
-from epalm.cache.readers.epoch_order import Order, Pass
+from epalm.cache.readers.epoch_order import EpochOrder, ShuffleSpec
 from epalm.train.data.batching import bucket_lengths, group_media
 
 COUNT, BATCH = 1000, 16
 
 
-def drawn(kind: str) -> tuple[Pass, np.ndarray]:
+def drawn(kind: str) -> tuple[EpochOrder, np.ndarray]:
     """An order of examples that ask about 300 media, and each example's medium."""
     media = np.random.default_rng(1).integers(0, 300, COUNT)
-    order = Order() if kind == "uniform" else Order("blocks", 3)
+    order = ShuffleSpec() if kind == "uniform" else ShuffleSpec("blocks", 3)
     return order.draw(media, np.random.default_rng(2)), media
 
 
-def pools(order: Pass) -> list[list[int]]:
+def pools(order: EpochOrder) -> list[list[int]]:
     return [sorted(part.tolist()) for part in np.split(order.places, order.pool_ends[:-1])]
 
 
-def bucketed(order: Pass, units: np.ndarray, lengths: np.ndarray, window: int = 5) -> Pass:
+def bucketed(
+    order: EpochOrder, units: np.ndarray, lengths: np.ndarray, window: int = 5
+) -> EpochOrder:
     random = np.random.default_rng(3)
     return bucket_lengths(order, units, lengths, batch_size=BATCH, window=window, random=random)
 
@@ -39,7 +41,7 @@ def test_grouping_brings_questions_of_a_picture_together_in_their_pool(kind: str
 
 
 def test_a_unit_is_served_where_its_first_example_was() -> None:
-    whole = Pass(np.array([0, 1, 2, 3, 4, 5]), np.array([6]))
+    whole = EpochOrder(np.array([0, 1, 2, 3, 4, 5]), np.array([6]))
     grouped, units = group_media(whole, np.array([7, 8, 7, 9, 8, 7]), 2)
     assert grouped.places.tolist() == [0, 2, 1, 4, 3, 5]
     assert units.tolist() == [0, 0, 1, 1, 3, 5]
@@ -75,7 +77,7 @@ def test_the_batches_of_a_window_come_in_random_order() -> None:
     assert means != sorted(means, reverse=True)
 
 
-def padding(order: Pass, lengths: np.ndarray) -> float:
+def padding(order: EpochOrder, lengths: np.ndarray) -> float:
     """Share of a padded epoch that is padding."""
     batches = [order.places[start : start + BATCH] for start in range(0, COUNT, BATCH)]
     padded = sum(len(batch) * lengths[batch].max() for batch in batches)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from epalm.errors import ModelError
 from epalm.train.cli import app
 from epalm.train.estimate import memory_advice
-from epalm.train.estimate.memory_advice import Setup, free_on, suggestions
-from epalm.train.estimate.memory_estimate import Load, Placing, shape_model
+from epalm.train.estimate.memory_advice import MemoryInputs, free_on, suggestions
+from epalm.train.estimate.memory_estimate import StepShape, WeightPlacement, shape_model
 from epalm.train.parallel.distributed import ALONE, Group
 from tests.model.helpers import settings
 from tests.train.estimate.test_memory_estimate import OPT_66B
@@ -97,9 +97,9 @@ def test_a_few_changes_together_are_offered_only_where_none_alone_is_enough(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(OPT_66B))
     model = shape_model(settings("full", lm=str(tmp_path), encoder_width=768))
-    load = Load(256, 256, 6000, 40)
+    load = StepShape(256, 256, 6000, 40)
     for free, count in ((300e9, 1), (80e9, 1), (50e9, 2), (30e9, 3), (1e9, 0)):
-        setup = Setup(model, Placing("fp32"), load, int(free))
+        setup = MemoryInputs(model, WeightPlacement("fp32"), load, int(free))
         assert not setup.plan().fits
         found = suggestions(setup, 256)
         named = {len(re.findall(r"--(?!nproc)", option)) for option, _ in found}

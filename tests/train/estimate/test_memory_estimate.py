@@ -14,9 +14,15 @@ from epalm.model.build import assemble
 from epalm.model.engine.activation_checkpointing import recompute_last
 from epalm.model.engine.language_model import PRECISIONS, freeze, load_language_model
 from epalm.model.engine.model_batch import Batch
-from epalm.model.engine.quantized import quantise
+from epalm.model.engine.quantized import quantize
 from epalm.model.epalm import EPALM, trainable
-from epalm.train.estimate.memory_estimate import Load, MemoryPlan, Placing, plan_memory, shape_model
+from epalm.train.estimate.memory_estimate import (
+    MemoryPlan,
+    StepShape,
+    WeightPlacement,
+    plan_memory,
+    shape_model,
+)
 from tests.fakes import save_language_model
 from tests.model.helpers import settings
 
@@ -49,7 +55,7 @@ def small_opt(*, pre_norm: bool = True) -> OPTForCausalLM:
     return freeze(OPTForCausalLM(config))
 
 
-def batch_of(load: Load, width: int = 8) -> Batch:
+def batch_of(load: StepShape, width: int = 8) -> Batch:
     lengths = torch.full((load.samples,), load.longest)
     for sample in range(load.samples * load.longest - load.text_rows):
         lengths[1 + sample % (load.samples - 1)] -= 1
@@ -61,7 +67,7 @@ def batch_of(load: Load, width: int = 8) -> Batch:
     return Batch(torch.randn(load.pictures, 2, width), ids, mask, labels, pictures)
 
 
-def measure(model: EPALM, load: Load) -> int:
+def measure(model: EPALM, load: StepShape) -> int:
     """Bytes that autograd keeps of a step, the model's own tensors left out."""
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, int] = {}
@@ -78,7 +84,7 @@ def measure(model: EPALM, load: Load) -> int:
     return sum(kept.values())
 
 
-SHORT_TEXTS, LONG_TEXTS = Load(8, 8, 130, 20), Load(4, 4, 270, 80)
+SHORT_TEXTS, LONG_TEXTS = StepShape(8, 8, 130, 20), StepShape(4, 4, 270, 80)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +97,7 @@ SHORT_TEXTS, LONG_TEXTS = Load(8, 8, 130, 20), Load(4, 4, 270, 80)
         ("full", SHORT_TEXTS, {"tail": "drop"}),
         ("full", LONG_TEXTS, {}),
         ("full", LONG_TEXTS, {"precision": "bf16", "lm_dropout": 0.1}),
-        ("full", Load(12, 3, 150, 20), {}),
+        ("full", StepShape(12, 3, 150, 20), {}),
         ("lin", SHORT_TEXTS, {}),
         ("ada", SHORT_TEXTS, {"precision": "bf16"}),
         ("deep-prompt", SHORT_TEXTS, {}),
@@ -100,14 +106,16 @@ SHORT_TEXTS, LONG_TEXTS = Load(8, 8, 130, 20), Load(4, 4, 270, 80)
 )
 @pytest.mark.parametrize("norms", ["before", "behind"])
 def test_what_backward_keeps_is_planned_within_a_quarter(
-    variant: str, load: Load, changes: dict[str, Any], norms: str
+    variant: str, load: StepShape, changes: dict[str, Any], norms: str
 ) -> None:
     lm = small_opt(pre_norm=norms == "before")
     precision = changes.get("precision", "fp32")
     if precision == "int8":
-        quantise(lm.model.decoder.layers, precision)
+        quantize(lm.model.decoder.layers, precision)
     model = assemble(lm.to(PRECISIONS[precision]), settings(variant, **changes)).train()
-    planned = plan_memory(model, Placing(precision, cpu=True), load).parts["kept for backward"]
+    planned = plan_memory(model, WeightPlacement(precision, cpu=True), load).parts[
+        "kept for backward"
+    ]
     assert 0.75 * planned < measure(model, load) < 1.25 * planned
 
 
@@ -115,7 +123,7 @@ def test_what_backward_keeps_is_planned_within_a_quarter(
 def test_layers_that_are_computed_again_are_planned_without_their_insides(count: int) -> None:
     model = assemble(small_opt(), settings("full")).train()
     recompute_last(model.language_model.model.decoder.layers, count)
-    plan = plan_memory(model, Placing("fp32", recomputed=count, cpu=True), SHORT_TEXTS)
+    plan = plan_memory(model, WeightPlacement("fp32", recomputed=count, cpu=True), SHORT_TEXTS)
     planned = plan.parts["kept for backward"]
     assert 0.75 * planned < measure(model, SHORT_TEXTS) < 1.25 * planned
 
@@ -130,7 +138,7 @@ def test_weights_are_planned_to_the_byte_without_loading_them(
     (folder / "model.safetensors").unlink()
     model = shape_model(settings("full", lm=str(folder), precision=precision))
     assert all(weight.is_meta for weight in model.parameters())
-    plan = plan_memory(model, Placing(precision), SHORT_TEXTS)
+    plan = plan_memory(model, WeightPlacement(precision), SHORT_TEXTS)
     assert plan.weights == sum(tensor.nbytes for tensor in held)
     trained = sum(weight.numel() for _, weight in trainable(model))
     assert plan.parts["trained tensors, gradients, AdamW"] == 16 * trained
@@ -146,27 +154,29 @@ def opt_66b(tmp_path_factory: pytest.TempPathFactory) -> EPALM:
 @pytest.mark.parametrize(
     ("placing", "gigabytes"),
     [
-        (Placing("fp32"), 262.9),
-        (Placing("bf16"), 131.4),
-        (Placing("bf16", shards=8), 17.3),
-        (Placing("int8"), 66.2),
-        (Placing("int4"), 37.6),
+        (WeightPlacement("fp32"), 262.9),
+        (WeightPlacement("bf16"), 131.4),
+        (WeightPlacement("bf16", shards=8), 17.3),
+        (WeightPlacement("int8"), 66.2),
+        (WeightPlacement("int4"), 37.6),
     ],
 )
-def test_opt_66b_is_planned_on_a_laptop(opt_66b: EPALM, placing: Placing, gigabytes: float) -> None:
+def test_opt_66b_is_planned_on_a_laptop(
+    opt_66b: EPALM, placing: WeightPlacement, gigabytes: float
+) -> None:
     """65,718,000,000 weights, 482,000,000 of them outside the layers; NF4 takes 4.5 bits each."""
-    plan = plan_memory(opt_66b, placing, Load(64, 64, 960, 22))
+    plan = plan_memory(opt_66b, placing, StepShape(64, 64, 960, 22))
     assert plan.weights / 1e9 == pytest.approx(gigabytes, abs=0.2)
 
 
 def test_sharding_and_recomputing_leave_less_on_a_device(opt_66b: EPALM) -> None:
-    load = Load(64, 64, 960, 22)
+    load = StepShape(64, 64, 960, 22)
     whole, divided, again = (
         plan_memory(opt_66b, placing, load)
         for placing in (
-            Placing("bf16"),
-            Placing("bf16", shards=8),
-            Placing("bf16", shards=8, recomputed=64),
+            WeightPlacement("bf16"),
+            WeightPlacement("bf16", shards=8),
+            WeightPlacement("bf16", shards=8, recomputed=64),
         )
     )
     assert whole.total > 2 * divided.total > 2 * again.total

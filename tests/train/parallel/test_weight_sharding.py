@@ -14,9 +14,9 @@ from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import trainable
 from epalm.train.cli import app
 from epalm.train.config.recipe import load_recipe
-from epalm.train.estimate.memory_estimate import Placing, frozen_bytes
+from epalm.train.estimate.memory_estimate import WeightPlacement, frozen_bytes
 from epalm.train.parallel.distributed import Group
-from epalm.train.parallel.weight_sharding import idle_batch, layer_sharder
+from epalm.train.parallel.weight_sharding import dummy_batch, layer_sharder
 from tests.model.helpers import tiny_opt, tiny_variant
 from tests.train.helpers import logged, make_world, train_command
 from tests.train.ranks import (
@@ -75,8 +75,8 @@ def test_a_process_holds_as_much_as_was_planned_and_the_digest_is_of_the_whole(
     printed = [rank.communicate(timeout=120)[0].split() for rank in ranks]
     lm = load_language_model(str(world.root / "lm"), "fp32")
     model = tiny_variant(lm, "full")
-    planned = frozen_bytes(model, Placing("fp32", shards=2))
-    assert planned < frozen_bytes(model, Placing("fp32"))
+    planned = frozen_bytes(model, WeightPlacement("fp32", shards=2))
+    assert planned < frozen_bytes(model, WeightPlacement("fp32"))
     assert printed == [[str(planned), weights_digest(lm)]] * 2
 
 
@@ -140,7 +140,7 @@ def test_an_idle_batch_runs_every_layer_forth_and_back_and_teaches_nothing(varia
     for layer in lm.model.decoder.layers:
         layer.register_forward_hook(lambda *_: calls.append("forth"))
         layer.fc1.register_full_backward_hook(lambda *_: calls.append("back"))
-    model(idle_batch(2, 8)).values.sum().backward()
+    model(dummy_batch(2, 8)).values.sum().backward()
     idle, calls[:] = list(calls), []
     taught = {name for name, weight in trainable(model) if weight.grad is not None}
     assert all(not weight.grad.any() for _, weight in trainable(model) if weight.grad is not None)
