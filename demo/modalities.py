@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.demo import caption_facts
+from epalm.demo import descriptions
 from epalm.demo.demo_dataset import Sizes, Writer, write_clip, write_scene, write_sound
 from epalm.plugins import TypedName
 from epalm.tasks import manifest
@@ -50,7 +50,7 @@ SHOWS: dict[str, Show] = {
             examples="questions",
             sizes=Sizes(train=1400, val=50, test=300),
             write=write_scene,
-            encoder=TypedName("epalm.demo.micro_encoder:micro_vit"),
+            encoder=TypedName("epalm.demo.encoder:micro_vit"),
             task=manifest.TASK,
             recipe=RECIPES / "scenes.toml",
             scores=("exact_match",),
@@ -62,7 +62,7 @@ SHOWS: dict[str, Show] = {
             examples="questions",
             sizes=Sizes(train=1000, val=50, test=300),
             write=write_clip,
-            encoder=TypedName("epalm.demo.micro_encoder:micro_timesformer"),
+            encoder=TypedName("epalm.demo.encoder:micro_timesformer"),
             task=manifest.TASK,
             recipe=RECIPES / "questions.toml",
             scores=("exact_match",),
@@ -74,8 +74,8 @@ SHOWS: dict[str, Show] = {
             examples="captions",
             sizes=Sizes(train=1000, val=50, test=300),
             write=write_sound,
-            encoder=TypedName("epalm.demo.micro_encoder:micro_ast"),
-            task=caption_facts.NAME,
+            encoder=TypedName("epalm.demo.encoder:micro_ast"),
+            task=descriptions.NAME,
             recipe=RECIPES / "captions.toml",
             scores=("facts_told", "CIDEr"),
         ),

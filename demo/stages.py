@@ -7,7 +7,7 @@ from epalm.cache.create_store import create_store, delete_store
 from epalm.cache.records.extraction_log import forget_work
 from epalm.cache.store import Store
 from epalm.demo.demo_dataset import write_dataset
-from epalm.demo.micro_encoder import WEIGHTS
+from epalm.demo.encoder import WEIGHTS
 from epalm.demo.modalities import Show
 from epalm.evaluate.eval_preparation import EvalConfig as EvalRequest
 from epalm.evaluate.report.report_files import REPORT_FILE, ReportColumn, write_comparison

@@ -8,7 +8,7 @@ import pytest
 from transformers import OPTForCausalLM, PreTrainedTokenizerFast
 
 from epalm.demo.demo_dataset import medium_name, without_name
-from epalm.demo.micro_encoder import WEIGHTS
+from epalm.demo.encoder import WEIGHTS
 from epalm.demo.modalities import SHOWS
 from epalm.demo.stages import LANGUAGE_MODEL
 from epalm.demo.worlds.clip_questions import ask_all_about

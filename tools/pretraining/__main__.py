@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from epalm.console import progress, run_app, say
-from epalm.demo.micro_encoder import AST_WEIGHTS, TIMESFORMER_WEIGHTS, VIT_WEIGHTS, WEIGHTS
+from epalm.demo.encoder import AST_WEIGHTS, TIMESFORMER_WEIGHTS, VIT_WEIGHTS, WEIGHTS
 from tools.pretraining.pretrain_ast import STEPS as AST_STEPS
 from tools.pretraining.pretrain_ast import accuracy as ast_accuracy
 from tools.pretraining.pretrain_ast import pretrain_ast

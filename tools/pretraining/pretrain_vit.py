@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from epalm.console import Ticker
-from epalm.demo.micro_encoder import CONFIG, build_vit
+from epalm.demo.encoder import CONFIG, build_vit
 from epalm.demo.worlds.scenes import (
     COLOURS,
     MAX_COUNT,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from epalm.demo.caption_facts import score_descriptions
+from epalm.demo.descriptions import score_descriptions
 from epalm.demo.worlds.audio_captions import FORMS, MEANINGS, captions, facts_told
 from epalm.demo.worlds.sounds import PITCHES_HZ, RATE_HZ, SAMPLES, Sound, make_sound, synthesise
 from epalm.errors import MissingToolError

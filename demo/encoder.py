@@ -1,6 +1,6 @@
 """The micro encoders that come with the package, for extraction.
 
-Their doors are `--encoder epalm.demo.micro_encoder:micro_vit`, `:micro_timesformer` and
+Their doors are `--encoder epalm.demo.encoder:micro_vit`, `:micro_timesformer` and
 `:micro_ast`.
 """
 

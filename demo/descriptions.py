@@ -1,6 +1,6 @@
 """The demo's captioning task: how many of a recording's facts a caption tells rightly.
 
-`epalm.demo.caption_facts:task` is a manifest whose captions are scored by `score_descriptions`. The
+`epalm.demo.descriptions:task` is a manifest whose captions are scored by `score_descriptions`. The
 published metrics tokenise with a Java program; the demo's captions are lower-case words with blanks
 between, which that program leaves as they are, so nothing here needs Java.
 """
@@ -17,13 +17,13 @@ from epalm.metrics.metric_registry import Scores, texts_in_order
 from epalm.tasks import manifest
 from epalm.tasks.types import Example, Prediction, Task
 
-NAME = "epalm.demo.caption_facts:task"
+NAME = "epalm.demo.descriptions:task"
 
 
 def task(root: Path) -> Task:
     """The task over the manifest in `root`; see `epalm.tasks.manifest.task` for what is raised."""
     return replace(
-        manifest.task(root), name=NAME, metric="epalm.demo.caption_facts:score_descriptions"
+        manifest.task(root), name=NAME, metric="epalm.demo.descriptions:score_descriptions"
     )
 
 
