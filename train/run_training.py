@@ -14,7 +14,7 @@ from epalm.model.build import build_model
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.engine.activation_checkpointing import recompute_last
 from epalm.model.engine.decoder_loop import compile_layers
-from epalm.model.engine.language_model import load_config, weights_digest
+from epalm.model.engine.language_model import check_source, weights_digest
 from epalm.model.engine.onednn_linear import block_weights
 from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.model_settings import ModelSettings
@@ -136,11 +136,11 @@ def check_request(request: TrainConfig, spec: StoreSpec) -> None:
 
     Raises:
         CacheMismatchError: see `check_store`.
-        ModelError: see `load_config`.
+        ModelError: see `check_source`.
         UsageError: options that exclude each other, or too many processes.
     """
     check_store(spec, request.recipe)
-    load_config(request.recipe.lm, request.recipe.lm_precision)
+    check_source(request.recipe.lm, request.recipe.lm_precision)
     check_share(request.group, request.recipe)
     if request.text_states and request.shard:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from epalm.extract.encoders.frozen_forward import (
 from epalm.extract.transforms.image_transform import ImageLoader, preset_for
 from epalm.tasks.types import Modality
 from epalm.untrusted.file_kinds import check_weights_file, describe_file
+from epalm.untrusted.hub_config import loading
 
 ARCHITECTURES = {
     "vit-ti16": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
@@ -130,15 +132,17 @@ def vit_encoder(name: str, model: nn.Module, settings: EncoderSettings) -> Encod
 def _published(architecture: str) -> nn.Module:
     """The model with the weights that timm names for it, from the hub or its local cache."""
     logger.info("loading the weights of timm %s from the Hugging Face hub", architecture)
-    try:
+    with loading(partial(_unreachable, architecture)):
         model: nn.Module = timm.create_model(architecture, pretrained=True, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"the weights of timm {architecture} are neither in the local Hugging Face cache nor "
-            "to be had from the hub: pass a local file with --weights, or run once with network "
-            f"access and HF_HUB_OFFLINE unset ({error})"
-        ) from error
     return model
+
+
+def _unreachable(architecture: str, error: Exception) -> str:
+    return (
+        f"the weights of timm {architecture} are neither in the local Hugging Face cache nor to be "
+        "had from the hub: pass a local file with --weights, or run once with network access and "
+        f"HF_HUB_OFFLINE unset ({error})"
+    )
 
 
 def _local(architecture: str, weights: Path) -> nn.Module:

@@ -132,11 +132,16 @@ def _load_complete(name: str, config: OPTConfig) -> OPTForCausalLM:
     return model
 
 
-def load_config(name: str, precision: str) -> OPTConfig:
-    """The configuration of an OPT; no weights are read.
+def check_source(name: str, precision: str) -> None:
+    """Refuse what shows without asking the hub.
+
+    Args:
+        name: hub id or local folder.
+        precision: a key of `PRECISIONS`.
 
     Raises:
-        ModelError: unknown precision, nothing found under that name, or not an OPT.
+        ModelError: unknown precision, neither a folder nor a hub id, or files in the folder that
+            are not what they are named.
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
@@ -152,6 +157,15 @@ def load_config(name: str, precision: str) -> OPTConfig:
             f"there is no folder {Path(name).absolute()}, and {name!r} is no hub id: give --lm a "
             "local folder, or a hub id such as facebook/opt-125m"
         )
+
+
+def load_config(name: str, precision: str) -> OPTConfig:
+    """The configuration of an OPT; no weights are read.
+
+    Raises:
+        ModelError: see `check_source`; nothing found under that name, or not an OPT.
+    """
+    check_source(name, precision)
     disable_progress_bar()  # it would ignore --quiet
     with loading(partial(_load_message, "language model", name)):
         refuse_kernels(PretrainedConfig.get_config_dict(name)[0], name)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import PretrainedConfig
 from typer.testing import CliRunner
 
 from epalm.cache.convert import convert
@@ -65,6 +66,17 @@ def test_training_leaves_a_run_that_loads(world: World) -> None:
     assert 0 <= spent[0]["seconds"] <= spent[1]["seconds"] < 600
     assert spent[1]["memory"] > 100_000_000  # torch alone takes more
     assert spent[1]["device_memory"] == 0
+
+
+@pytest.mark.parametrize("option", [[], ["--dry-run"]])
+def test_a_store_that_does_not_fit_is_said_before_the_hub_is_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    monkeypatch.setattr(PretrainedConfig, "get_config_dict", lambda _: pytest.fail("asked the hub"))
+    line = {"id": "q", "media": "of-another-set.png", "prompt": "what", "answers": ["red"]}
+    (world.data / "train.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(UnknownKeyError, match=r"of-another-set\.png"):
+        run(world, "--lm", "nobody/opt-mini", *option)
 
 
 @pytest.mark.parametrize("name", ["store.h5", "remote.zarr"])

@@ -20,6 +20,7 @@ from epalm.cache.readers.shuffled_control import ShuffledSource
 from epalm.cache.records.media_check import warn_of_changes
 from epalm.cache.store import Store
 from epalm.errors import UnknownKeyError
+from epalm.model.engine.language_model import load_config
 from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
 from epalm.train.config.train_config import TrainConfig
@@ -61,11 +62,14 @@ def open_data(request: TrainConfig, store: Store) -> Data:
 
     Raises:
         CacheMismatchError: the run to go on was trained on another store.
+        ModelError: see `load_config`.
         UnfinishedStoreError: the store misses shards.
         UnknownKeyError: the store lacks a medium of the task.
         UsageError: the reader asked for is unknown or cannot work.
     """
     train_examples, val_examples, selection = select_data(request, store)
+    # A store that does not fit is said before the hub is asked, and both before vectors are read.
+    load_config(request.recipe.lm, request.recipe.lm_precision)
     source, order = _open_source(request, selection)
     groups = [[example.key for example in part] for part in (train_examples, val_examples)]
     if request.group.leads:

@@ -1,5 +1,7 @@
 """What a model's config.json may not say, wherever the model comes from."""
 
+import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +13,16 @@ Describe = Callable[[Exception], str]
 
 KERNELS = ("attn_implementation", "experts_implementation")
 """Ends of keys that choose functions of transformers; "owner/name" would fetch native code."""
+
+
+HUB_LOGGER = "huggingface_hub.utils._http"
+"""Logger of huggingface_hub's attempts."""
+
+_UNREACHABLE = re.compile(r"'(.*)' thrown while requesting (HEAD|GET) ", re.DOTALL)
+_RETRY = re.compile(r"Retrying in \S+ \[Retry \d+/\d+\]\.$")
+"""Its lines about an attempt without an answer."""
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -26,12 +38,41 @@ def loading(describe: Describe) -> Iterator[None]:
     Raises:
         ModelError: with the message; errors of ours and a lack of memory pass as they are.
     """
+    with few_retry_lines() as reasons:
+        try:
+            yield
+        except (EpalmError, MemoryError):
+            raise
+        except Exception as error:
+            unreached = f" (the hub was not reached: {'; '.join(reasons)})" if reasons else ""
+            raise ModelError(describe(error) + unreached) from error
+
+
+@contextmanager
+def few_retry_lines() -> Iterator[list[str]]:
+    """Log each reason why the hub is not reached once, in place of two lines for each attempt.
+
+    What else huggingface_hub logs, e.g. an HTTP status, is unchanged.
+
+    Yields:
+        The reasons, as they come.
+    """
+    hub = logging.getLogger(HUB_LOGGER)
+    reasons: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        found = _UNREACHABLE.match(text)
+        if found and found[1] not in reasons:
+            reasons.append(found[1])
+            logger.info("the Hugging Face hub cannot be reached (%s): trying again", found[1])
+        return not (found or (reasons and _RETRY.match(text)))
+
+    hub.addFilter(keep)
     try:
-        yield
-    except (EpalmError, MemoryError):
-        raise
-    except Exception as error:
-        raise ModelError(describe(error)) from error
+        yield reasons
+    finally:
+        hub.removeFilter(keep)
 
 
 def mismatch(found: Mapping[str, Any]) -> str:
