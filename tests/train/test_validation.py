@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from epalm.metrics import variety
+from epalm.metrics import answer_variety
 from epalm.train.cli import app
 from epalm.train.validation import Validation
 from tests.train.helpers import make_world, train_command
@@ -15,8 +15,8 @@ from tests.train.helpers import make_world, train_command
 def test_answers_that_are_all_alike_are_no_wonder_of_a_blind_control(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
 ) -> None:
-    monkeypatch.setattr(variety, "LEAST_EXAMPLES", 5)
-    monkeypatch.setattr(variety, "LEAST_DISTINCT", 0.2)  # one of twelve is less
+    monkeypatch.setattr(answer_variety, "LEAST_EXAMPLES", 5)
+    monkeypatch.setattr(answer_variety, "LEAST_DISTINCT", 0.2)  # one of twelve is less
     monkeypatch.setattr(Validation, "_answer", lambda _, examples: ["red"] * len(examples))
     command = train_command(make_world(tmp_path, epochs=1), *option)
     done = CliRunner().invoke(app, command, catch_exceptions=False)
