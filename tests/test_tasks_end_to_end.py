@@ -19,10 +19,10 @@ from epalm.metrics.metric_registry import FINAL
 from epalm.tasks.task_registry import load_media, load_task
 from epalm.tasks.types import Modality
 from epalm.train.cli import app as train_app
-from tests.extract import containers
 from tests.extract.helpers import run_command
 from tests.extract.tiny_encoders import make_tiny
 from tests.fakes import save_language_model
+from tests.media import av_files
 from tests.tasks.official import LAYOUTS, Official
 
 WORDS = ["what", "is", "it", "where", "yes", "no", "net", "red", "a", "dog", "man", "the", "cup"]
@@ -53,11 +53,11 @@ def _photo(path: Path, number: int) -> None:
 
 
 def _clip(path: Path, number: int) -> None:
-    containers.write(path, frames=containers.pictures(10, seed=number))
+    av_files.write(path, frames=containers.pictures(10, seed=number))
 
 
 def _recording(path: Path, number: int) -> None:
-    soundfile.write(path, containers.noise(1.3, channels=1, seed=number), 44_100)
+    soundfile.write(path, av_files.noise(1.3, channels=1, seed=number), 44_100)
 
 
 DRAWERS: dict[Modality, tuple[str, Callable[[Path, int], None]]] = {

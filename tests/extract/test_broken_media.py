@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import zarr
 
-from tests.extract import broken_media
-from tests.extract.broken_media import FINE, Maker
 from tests.extract.helpers import run_command
 from tests.extract.tiny_encoders import make_tiny
+from tests.media import broken_files
+from tests.media.broken_files import FINE, Maker
 
 SECONDS = 60
 """What a whole folder may take on a slow machine: far below the limit of a single file that hangs
 three times over."""
 
 CASES: dict[str, tuple[str, Maker]] = {
-    "photos": ("timm", broken_media.images),
-    "clips": ("timesformer-b", broken_media.clips),
-    "recordings": ("ast", broken_media.sounds),
+    "photos": ("timm", broken_files.images),
+    "clips": ("timesformer-b", broken_files.clips),
+    "recordings": ("ast", broken_files.sounds),
 }
 
 

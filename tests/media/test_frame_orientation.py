@@ -9,7 +9,7 @@ from PIL import Image
 
 from epalm.media.image_decode import decode_photo
 from epalm.media.video_decode import decode_clip
-from tests.extract.containers import write
+from tests.media.av_files import write
 from tests.media.mp4_boxes import set_matrix
 
 MATRICES = [(a, 0, 0, d) for a, d in product((1, -1), repeat=2)] + [

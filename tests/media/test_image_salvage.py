@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from epalm.errors import MediaError
 from epalm.media.decode_damage import collect_damage
 from epalm.media.image_decode import decode_photo
-from tests.extract.containers import pictures
+from tests.media.av_files import pictures
 
 SIDE = 128
 

@@ -11,7 +11,7 @@ from epalm.errors import MediaError
 from epalm.media import video_decode
 from epalm.media.decode_damage import collect_damage
 from epalm.media.video_decode import decode_clip
-from tests.extract.containers import pictures, write
+from tests.media.av_files import pictures, write
 from tests.media.mp4_boxes import set_edits
 
 COUNT = 60

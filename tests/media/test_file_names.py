@@ -11,7 +11,7 @@ from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_sound
 from epalm.media.image_decode import decode_photo
 from epalm.media.video_decode import decode_clip
-from tests.extract.containers import noise, pictures, write
+from tests.media.av_files import noise, pictures, write
 
 NAMES = {
     "bytes that are no UTF-8": b"a\xff\xfe",

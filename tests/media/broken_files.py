@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from tests.extract.containers import noise, pictures, write
+from tests.media.av_files import noise, pictures, write
 
 FINE = ""
 

@@ -9,8 +9,8 @@ import soundfile
 
 from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_sound
-from tests.extract.containers import noise, pictures, write
-from tests.extract.test_sounds import decoded
+from tests.media.av_files import noise, pictures, write
+from tests.media.test_audio_decode import decoded
 
 
 def reason(path: Path, *, seconds: float = 10.0) -> str:

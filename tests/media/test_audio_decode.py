@@ -14,8 +14,8 @@ from epalm.extract.transforms.filter_bank import FilterBankLoader, official_audi
 from epalm.media import audio_decode
 from epalm.media.audio_decode import Sound, decode_sound
 from epalm.tasks.types import MediaItem
-from tests.extract.containers import noise, pictures, write
 from tests.extract.helpers import SHARED
+from tests.media.av_files import noise, pictures, write
 from tests.media.mp4_boxes import set_edits
 
 

@@ -10,7 +10,7 @@ from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_sound
 from epalm.media.av_container import frames_of, open_container, packets_of
 from epalm.media.video_decode import decode_clip
-from tests.extract.containers import noise, pictures, write
+from tests.media.av_files import noise, pictures, write
 
 DAMAGE = [
     av.error.InvalidDataError(1, "damaged"),
