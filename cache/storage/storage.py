@@ -20,7 +20,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.cache.storage.atomic_write import sync
+from epalm.atomic_write import sync
 from epalm.cache.storage.regular_file import open_regular
 from epalm.errors import StoreError
 

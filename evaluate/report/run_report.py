@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from epalm import __version__
-from epalm.cache.storage.atomic_write import write_file
+from epalm.atomic_write import write_file
 from epalm.evaluate.compare_runs import check_comparable
 from epalm.evaluate.report.gallery import GROUPS, gallery_cards, shown_metric
 from epalm.evaluate.report.paper_results import OWN, PaperResult, published

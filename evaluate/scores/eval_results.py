@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from epalm.cache.storage.atomic_write import write_file
+from epalm.atomic_write import write_file
 from epalm.errors import DataError, MalformedFileError, MissingFileError
 from epalm.metrics.intervals import GroupMean
 from epalm.tasks.types import Kind

@@ -8,7 +8,7 @@ from pathlib import Path
 from sys import intern
 from typing import TextIO, cast
 
-from epalm.cache.storage.atomic_write import write_file
+from epalm.atomic_write import write_file
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.evaluate.scores.eval_results import Score
 from epalm.metrics.intervals import GroupMean, all_intervals, group_means

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from epalm.cache.storage.atomic_write import write_file
+from epalm.atomic_write import write_file
 from epalm.console import counted
 from epalm.errors import DataError, UsageError
 from epalm.evaluate.scores.eval_results import (

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from epalm.atomic_write import sync
 from epalm.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def write_tensors(
         temporary.chmod(mode)
         _seal(temporary)
         temporary.replace(file)
-        _sync(file.parent)
+        sync(file.parent)
     except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -193,11 +194,3 @@ def _blocks(file: Path) -> Iterator[bytearray]:
     with file.open("rb") as opened:
         while block := opened.read(_BLOCK_BYTES):
             yield bytearray(block)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from epalm.cache.storage.atomic_write import write_file
+from epalm.atomic_write import write_file
 from epalm.devices import peak_device_memory
 from epalm.errors import RunFolderError
 from epalm.system_memory import peak_memory

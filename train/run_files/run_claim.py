@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from epalm.cache.storage.atomic_write import sync
+from epalm.atomic_write import sync
 from epalm.errors import RunFolderError, UsageError
 from epalm.model.checkpoints.run_record import RECORD_FILE, RunRecord
 from epalm.train.config.recipe import Recipe, load_recipe

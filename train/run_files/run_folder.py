@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unicodedata import category
 
+from epalm.atomic_write import write_file
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.atomic_write import write_file
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.variants import find_variant
