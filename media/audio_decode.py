@@ -20,17 +20,17 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from epalm.errors import MediaError
-from epalm.media.av_container import frames_of, open_container
+from epalm.media.av_container import decode_frames, open_container
 from epalm.media.decode_damage import note_damage
-from epalm.media.image_decode import check_file
+from epalm.media.image_decode import check_regular_file
 
-SOUND_POLICY = "as stored, damaged packets left out, at least half of what the header promises"
+AUDIO_POLICY = "as stored, damaged packets left out, at least half of what the header promises"
 """The rules of this file in one line, for the fingerprint of a store."""
 
-SNDFILE_HEADS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff")
+SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff")
 """First bytes of what libsndfile is given. MP3 is not: its reader there writes to the terminal."""
 
-SOUND_FORMATS = (
+AUDIO_FORMATS = (
     *("mov", "mp4", "matroska", "webm", "avi", "gif", "asf", "flv", "mpeg", "mpegts"),
     *("mp3", "aac", "ogg", "flac", "wav", "w64", "aiff", "au", "caf"),
 )
@@ -66,7 +66,7 @@ _UNKNOWN_FRAMES = 1 << 62
 
 
 @dataclass(frozen=True)
-class Sound:
+class AudioClip:
     """The beginning of a recording.
 
     Attributes:
@@ -82,11 +82,11 @@ class Sound:
 class _Reading:
     """What was decoded, and how many samples of it the header promises (0: it does not say)."""
 
-    sound: Sound
+    sound: AudioClip
     promised: float
 
 
-def decode_sound(path: Path, *, seconds: float) -> Sound:
+def decode_audio(path: Path, *, seconds: float) -> AudioClip:
     """The first `seconds` of the recording, or of the clip's sound track, in `path`.
 
     Raises:
@@ -94,12 +94,12 @@ def decode_sound(path: Path, *, seconds: float) -> Sound:
             values that are no numbers, or beyond the limits above. The message is one line and
             names the file.
     """
-    check_file(path)
+    check_regular_file(path)
     try:
         reading = _read(path, seconds)
         _check(reading, seconds, name=path.name)
     except (av.InvalidDataError, av.ArgumentError, av.error.EOFError) as error:
-        wanted = ", ".join(SOUND_FORMATS)
+        wanted = ", ".join(AUDIO_FORMATS)
         raise MediaError(
             f"{path.name}: neither sound nor clip, or its header is damaged; wanted one of {wanted}"
         ) from error
@@ -115,7 +115,7 @@ def decode_sound(path: Path, *, seconds: float) -> Sound:
 
 def _read(path: Path, seconds: float) -> _Reading:
     with path.open("rb", buffering=0) as file:
-        if file.read(4) in SNDFILE_HEADS:
+        if file.read(4) in SNDFILE_MAGIC:
             file.seek(0)
             # FFmpeg knows more codecs, reads on behind damage, and reads what a recorder left when
             # it ended before it wrote how much there is.
@@ -175,7 +175,7 @@ def _read_with_sndfile(descriptor: int, seconds: float) -> _Reading:
         _check_shape(file.samplerate, file.channels, seconds)
         wanted = math.ceil(seconds * file.samplerate)
         samples = file.read(wanted, dtype="float32", always_2d=True).T
-        return _Reading(Sound(samples, file.samplerate), _promised_by_sndfile(file))
+        return _Reading(AudioClip(samples, file.samplerate), _promised_by_sndfile(file))
 
 
 def _promised_by_sndfile(file: soundfile.SoundFile) -> float:
@@ -188,11 +188,11 @@ def _promised_by_sndfile(file: soundfile.SoundFile) -> float:
 
 
 def _read_with_ffmpeg(path: Path, seconds: float) -> _Reading:
-    with closing(open_container(path, SOUND_FORMATS)) as container:
+    with closing(open_container(path, AUDIO_FORMATS)) as container:
         stream = _sound_track(container)
         rate, blocks = 0, list[npt.NDArray[np.float32]]()
         left = math.inf
-        for frame in frames_of(container, stream):
+        for frame in decode_frames(container, stream):
             if not isinstance(frame, AudioFrame) or not frame.samples:
                 continue
             channels = frame.layout.nb_channels
@@ -209,7 +209,7 @@ def _read_with_ffmpeg(path: Path, seconds: float) -> _Reading:
         if not blocks:
             raise ValueError("there is no sample that can be decoded")
         samples = np.concatenate(blocks, axis=1)
-        return _Reading(Sound(samples, rate), rate * _promised_seconds(container, stream))
+        return _Reading(AudioClip(samples, rate), rate * _promised_seconds(container, stream))
 
 
 def _sound_track(container: InputContainer) -> AudioStream:

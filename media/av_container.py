@@ -29,7 +29,7 @@ def open_container(path: Path, formats: Sequence[str]) -> InputContainer:
     return av.open(str(path.absolute()), metadata_errors="replace", options=options)
 
 
-def packets_of(container: InputContainer, track: Track) -> "Iterator[Packet[Stream]]":
+def demux_packets(container: InputContainer, track: Track) -> "Iterator[Packet[Stream]]":
     """The track's packets, as far as the container can be followed."""
     try:
         yield from container.demux(track)
@@ -39,9 +39,9 @@ def packets_of(container: InputContainer, track: Track) -> "Iterator[Packet[Stre
         return
 
 
-def frames_of(container: InputContainer, track: Track) -> Iterator[Frame]:
+def decode_frames(container: InputContainer, track: Track) -> Iterator[Frame]:
     """The track's frames in the order of time; what a packet's damage spoils is left out."""
-    for packet in packets_of(container, track):
+    for packet in demux_packets(container, track):
         try:
             frames = packet.decode()
         except MemoryError:

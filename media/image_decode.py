@@ -20,13 +20,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from epalm.errors import MediaError
 from epalm.media.decode_damage import note_damage
-from epalm.media.image_salvage import Salvaged, salvage
-from epalm.media.png_chunks import TEXTS, without_damaged_metadata
+from epalm.media.image_salvage import SalvagedImage, salvage
+from epalm.media.png_chunks import TEXTS, strip_damaged_metadata
 
-PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What PIL may try; its other readers run outside programs (EPS) or hold no photos."""
 
-DECODE_POLICY = "exif upright, alpha on white, first frame, 16-bit grey / 257"
+IMAGE_POLICY = "exif upright, alpha on white, first frame, 16-bit grey / 257"
 """The rules above in one line, for the fingerprint of a store."""
 
 MAX_PIXELS = 110_000_000
@@ -36,7 +36,7 @@ The sensors of telephones end at 108 million, save a few at 200. Decoding, turni
 way to RGB take up to 12 bytes a pixel (progressive CMYK JPEG, grey with alpha), that is 1.3 GB.
 """
 
-MAX_PIXELS_WHOLE = {"WEBP": 60_000_000, "JPEG2000": 60_000_000}
+MAX_PIXELS_BY_FORMAT = {"WEBP": 60_000_000, "JPEG2000": 60_000_000}
 """Lower limits for formats whose libraries decode into buffers of their own: 16 to 19 bytes a
 pixel, that is 1.1 GB."""
 
@@ -73,7 +73,7 @@ class FilePart(Protocol):
         """Return the bytes; raise OSError if the file cannot be read or ends before them."""
 
 
-def decode_photo(
+def decode_image(
     path: Path, part: FilePart | None = None, *, draft_side: int | None = None
 ) -> Image.Image:
     """Decode the photo in `path`, or in a part of it.
@@ -91,7 +91,7 @@ def decode_photo(
         MediaError: no such file, not a photo, truncated, or larger than the limits
             above. The message is one line and names the file.
     """
-    name, nbytes = path.name, check_file(path)
+    name, nbytes = path.name, check_regular_file(path)
     if part is not None:
         name, nbytes = f"{path.name} from byte {part.offset} on", part.nbytes
     if nbytes > MAX_FILE_BYTES:
@@ -104,7 +104,7 @@ def decode_photo(
     except MediaError:
         raise
     except UnidentifiedImageError as error:
-        wanted = ", ".join(PHOTO_FORMATS)
+        wanted = ", ".join(IMAGE_FORMATS)
         raise MediaError(f"{name}: not a photo, wanted one of {wanted}") from error
     except Exception as error:
         # PIL's readers raise almost any class on damaged files; none may end a long run.
@@ -115,11 +115,11 @@ def decode_photo(
 def _decode(path: Path, part: FilePart | None, *, name: str, draft_side: int | None) -> Image.Image:
     source: Path | BytesIO = path if part is None else BytesIO(part.read(path))
     with path.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
-        source = without_damaged_metadata(file) or source
+        source = strip_damaged_metadata(file) or source
     if isinstance(source, BytesIO):
         source.seek(0)
     try:
-        with Image.open(source, formats=PHOTO_FORMATS) as image:
+        with Image.open(source, formats=IMAGE_FORMATS) as image:
             _check_size(image)
             if draft_side is not None:
                 image.draft("RGB", (draft_side, draft_side))
@@ -128,7 +128,7 @@ def _decode(path: Path, part: FilePart | None, *, name: str, draft_side: int | N
         raise
     except Exception:
         content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
-        bare = without_damaged_metadata(BytesIO(content), leave_out=TEXTS)
+        bare = strip_damaged_metadata(BytesIO(content), leave_out=TEXTS)
         salvaged = salvage(bare.getvalue() if bare else content, _check_size)
         if salvaged is None:
             raise
@@ -136,7 +136,7 @@ def _decode(path: Path, part: FilePart | None, *, name: str, draft_side: int | N
         return _upright_rgb(salvaged.image)
 
 
-def _check_rows(salvaged: Salvaged, name: str) -> None:
+def _check_rows(salvaged: SalvagedImage, name: str) -> None:
     """Note that an image is incomplete.
 
     Raises:
@@ -153,7 +153,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     return _to_rgb(image)
 
 
-def check_file(path: Path) -> int:
+def check_regular_file(path: Path) -> int:
     """Refuse by its entry in the folder what must not be opened: a pipe would block for ever.
 
     Returns:
@@ -178,7 +178,7 @@ def check_file(path: Path) -> int:
 
 def _check_size(image: Image.Image) -> None:
     width, height = image.size
-    limit = MAX_PIXELS_WHOLE.get(image.format or "", MAX_PIXELS)
+    limit = MAX_PIXELS_BY_FORMAT.get(image.format or "", MAX_PIXELS)
     if width * height > limit:
         raise _Refused(f"{width} x {height} exceeds limit of {limit} pixels")
 

@@ -34,7 +34,7 @@ _LAST_FREQUENCY = 63
 
 
 @dataclass(frozen=True)
-class Salvaged:
+class SalvagedImage:
     """What could be decoded.
 
     Attributes:
@@ -46,7 +46,7 @@ class Salvaged:
     rows: int
 
 
-def salvage(content: bytes, check: Callable[[Image.Image], None]) -> Salvaged | None:
+def salvage(content: bytes, check: Callable[[Image.Image], None]) -> SalvagedImage | None:
     """Decode what is there of an image.
 
     A progressive JPEG shows all of its rows, but blurred at first: they count once all frequencies
@@ -76,7 +76,7 @@ def salvage(content: bytes, check: Callable[[Image.Image], None]) -> Salvaged | 
     if image is None:
         return None
     rows = sum(one == other for one, other in zip(before, _row_sums(image), strict=True))
-    return Salvaged(image, rows)
+    return SalvagedImage(image, rows)
 
 
 def _decode_onto(
@@ -109,14 +109,14 @@ def _row_sums(image: Image.Image) -> list[int]:
 
 def _salvage_progressive(
     content: bytes, scans: list[tuple[int, int]], check: Callable[[Image.Image], None]
-) -> Salvaged | None:
+) -> SalvagedImage | None:
     # The last scan may have been cut off.
     if not any(component == 0 and last == _LAST_FREQUENCY for component, last in scans[:-1]):
         return None
     image = Image.open(BytesIO(content + _JPEG_END), formats=ROW_FORMATS)
     check(image)
     image.load()
-    return Salvaged(image, image.height)
+    return SalvagedImage(image, image.height)
 
 
 def _progressive_scans(content: bytes) -> list[tuple[int, int]] | None:

@@ -16,9 +16,9 @@ from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 from PIL import Image
 
-from epalm.media.audio_decode import SOUND_FORMATS
+from epalm.media.audio_decode import AUDIO_FORMATS
 from epalm.media.av_container import open_container
-from epalm.media.video_decode import CLIP_FORMATS, picture_track, upright
+from epalm.media.video_decode import VIDEO_FORMATS, find_video_stream, frame_to_rgb
 
 SECONDS = 10.0
 """Of a recording. The clips of AudioCaps have 10 s, AST listens to 10.24 s."""
@@ -47,7 +47,7 @@ READ_ERRORS = (av.error.FFmpegError, soundfile.LibsndfileError, OSError, ValueEr
 Samples = NDArray[np.float32]
 
 
-def frames_evenly(path: Path, count: int) -> list[Image.Image]:
+def sample_frames(path: Path, count: int) -> list[Image.Image]:
     """The frames shown in the middles of `count` equal stretches, mode RGB, upright, own size.
 
     A clip that does not say how long it is gives the first of its frames alone. Where a file ends
@@ -56,8 +56,8 @@ def frames_evenly(path: Path, count: int) -> list[Image.Image]:
     Raises:
         One of READ_ERRORS: the file is none that FFmpeg reads, or holds no pictures.
     """
-    with closing(open_container(path, CLIP_FORMATS)) as container:
-        stream = picture_track(container, path)
+    with closing(open_container(path, VIDEO_FORMATS)) as container:
+        stream = find_video_stream(container, path)
         stream.codec_context.thread_count = 0  # as many as there are cores: nobody else decodes now
         stream.thread_type = "AUTO"
         duration, begin = container.duration or 0, container.start_time or 0
@@ -71,11 +71,11 @@ def frames_evenly(path: Path, count: int) -> list[Image.Image]:
                 container.seek(middle)
                 frames = container.decode(stream)
             shown, frames = _shown_at(middle / av.time_base, frames, shown)
-            pictures.append(upright(shown))
+            pictures.append(frame_to_rgb(shown))
         return pictures
 
 
-def first_samples(path: Path) -> Samples:
+def read_audio_excerpt(path: Path) -> Samples:
     """The first `SECONDS` of a recording, or of a clip's sound: (N) at `RATE_HZ`, N at least 1.
 
     Raises:
@@ -84,7 +84,7 @@ def first_samples(path: Path) -> Samples:
     wanted = round(SECONDS * RATE_HZ)
     resampler = AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
     parts: list[Samples] = []
-    with closing(open_container(path, SOUND_FORMATS)) as container:
+    with closing(open_container(path, AUDIO_FORMATS)) as container:
         for frame in container.decode(audio=0):
             parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
             if sum(map(len, parts)) >= wanted:
@@ -95,7 +95,7 @@ def first_samples(path: Path) -> Samples:
     return samples
 
 
-def as_mp3(samples: Samples) -> bytes:
+def encode_mp3(samples: Samples) -> bytes:
     """(N) at `RATE_HZ` as a file that browsers play."""
     out = io.BytesIO()
     soundfile.write(out, samples, RATE_HZ, format="MP3")
@@ -121,14 +121,14 @@ def spectrogram(samples: Samples) -> Image.Image:
     return Image.fromarray(coloured).resize((width, height), Image.Resampling.BILINEAR)
 
 
-def kind_of_pictures(path: Path) -> tuple[str, int]:
+def video_codec_and_side(path: Path) -> tuple[str, int]:
     """FFmpeg's name of the codec of a clip's pictures, e.g. "h264", and their longer side, pixels.
 
     Raises:
         One of READ_ERRORS: the file is none that FFmpeg reads, or holds no pictures.
     """
-    with closing(open_container(path, CLIP_FORMATS)) as container:
-        stream = picture_track(container, path)
+    with closing(open_container(path, VIDEO_FORMATS)) as container:
+        stream = find_video_stream(container, path)
         return stream.codec.canonical_name, max(stream.width, stream.height)
 
 

@@ -16,7 +16,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from epalm.errors import MediaError
-from epalm.media.av_container import open_container, packets_of
+from epalm.media.av_container import demux_packets, open_container
 
 EMPTY_MPEG4_BYTES = 19
 """A packet of MPEG-4 part 2 up to this size may hold no frame: FFmpeg's `MAX_NVOP_SIZE`."""
@@ -63,7 +63,7 @@ def survey_packets(
         times: list[int | None] = []
         key_times = list[int]()
         certain = True
-        for packet in packets_of(container, stream):
+        for packet in demux_packets(container, stream):
             if packet.pts is not None and packet.is_keyframe:
                 key_times.append(packet.pts)
             if _is_shown(packet, codec):

@@ -17,9 +17,7 @@ _BLOCK_BYTES = 1 << 20
 """Bytes of a chunk in memory at once."""
 
 
-def without_damaged_metadata(
-    file: BinaryIO, *, leave_out: tuple[bytes, ...] = ()
-) -> BytesIO | None:
+def strip_damaged_metadata(file: BinaryIO, *, leave_out: tuple[bytes, ...] = ()) -> BytesIO | None:
     """Leave out the ancillary chunks of a PNG whose checksum is wrong, as browsers do.
 
     Args:

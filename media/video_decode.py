@@ -24,19 +24,19 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.media.av_container import frames_of, open_container
+from epalm.media.av_container import decode_frames, open_container
 from epalm.media.decode_damage import note_damage
 from epalm.media.frame_orientation import UPRIGHT, apply_matrix, display_matrix, is_transposed
-from epalm.media.image_decode import check_file, flatten
+from epalm.media.image_decode import check_regular_file, flatten
 from epalm.media.packet_survey import Survey, survey_packets
 
-CLIP_FORMATS = (
+VIDEO_FORMATS = (
     *("mov", "mp4", "avi", "matroska", "webm", "gif"),
     *("mpeg", "mpegts", "mpegvideo", "asf", "flv", "ogg"),
 )
 """FFmpeg's readers that may be tried."""
 
-CLIP_POLICY = "upright, alpha on white, damaged frames left out"
+VIDEO_POLICY = "upright, alpha on white, damaged frames left out"
 """The rules above in one line, for the fingerprint of a store."""
 
 MAX_FRAME_PIXELS = 8192 * 4320
@@ -59,7 +59,7 @@ Choose = Callable[[int], Iterable[int]]
 
 
 @dataclass(frozen=True)
-class Clip:
+class DecodedVideo:
     """What is kept of a clip.
 
     Attributes:
@@ -71,18 +71,18 @@ class Clip:
     frames: dict[int, Image.Image]
 
 
-def decode_clip(path: Path, choose: Choose) -> Clip:
+def decode_video(path: Path, choose: Choose) -> DecodedVideo:
     """The wanted frames of the clip in `path`.
 
     Args:
-        path: a container of one of `CLIP_FORMATS`; its ending does not matter.
+        path: a container of one of `VIDEO_FORMATS`; its ending does not matter.
         choose: which frames; asked again if more or fewer can be decoded than the file promises.
 
     Raises:
         MediaError: no such file, not a clip, no frames, mostly damaged, or larger than the limits
             above. The message is one line and names the file.
     """
-    check_file(path)
+    check_regular_file(path)
     try:
         return _decode(path, choose)
     except (MediaError, MemoryError):
@@ -95,8 +95,8 @@ def decode_clip(path: Path, choose: Choose) -> Clip:
         raise MediaError(f"{path.name}: cannot be decoded ({reason})") from error
 
 
-def _decode(path: Path, choose: Choose) -> Clip:
-    survey = survey_packets(path, CLIP_FORMATS, pick=picture_track)
+def _decode(path: Path, choose: Choose) -> DecodedVideo:
+    survey = survey_packets(path, VIDEO_FORMATS, pick=find_video_stream)
     if len(survey.times) > LONG_FRAMES and (clip := _decode_parts(path, survey, choose)):
         return clip
     count = survey.count
@@ -106,7 +106,7 @@ def _decode(path: Path, choose: Choose) -> Clip:
         _check_share(path, decoded, survey.count)
         if decoded == count:
             _note_missing(path, decoded, survey.count)
-            return Clip(count, frames)
+            return DecodedVideo(count, frames)
         count = decoded
 
 
@@ -120,7 +120,7 @@ def _note_missing(path: Path, decoded: int, promised: int) -> None:
         note_damage(f"{path.name}: {decoded} of {promised} frames can be decoded")
 
 
-def _decode_parts(path: Path, survey: Survey, choose: Choose) -> Clip | None:
+def _decode_parts(path: Path, survey: Survey, choose: Choose) -> DecodedVideo | None:
     """The wanted frames, each decoded from the key frame before it.
 
     One that is damaged is replaced by the next.
@@ -133,8 +133,8 @@ def _decode_parts(path: Path, survey: Survey, choose: Choose) -> Clip | None:
     """
     found: dict[int, Image.Image] = {}
     size = (0, 0)
-    with closing(open_container(path, CLIP_FORMATS)) as container:
-        stream = picture_track(container, path)
+    with closing(open_container(path, VIDEO_FORMATS)) as container:
+        stream = find_video_stream(container, path)
         first = next(_whole_frames(container, stream), None)
         if first is None or first.pts is None:
             return None
@@ -150,9 +150,9 @@ def _decode_parts(path: Path, survey: Survey, choose: Choose) -> Clip | None:
             if frame is None:
                 return None
             size = size if found else _checked_size(frame, path, len(wanted))
-            found[number] = _sized(upright(frame), size)
+            found[number] = _sized(frame_to_rgb(frame), size)
     _note_missing(path, len(times), survey.count)
-    return Clip(len(times), found)
+    return DecodedVideo(len(times), found)
 
 
 def _frame_at(
@@ -179,7 +179,7 @@ def _first_from(time: int, frames: Iterator[VideoFrame]) -> VideoFrame | None:
     return next((frame for frame in frames if frame.pts is not None and frame.pts >= time), None)
 
 
-def picture_track(container: InputContainer, path: Path) -> VideoStream:
+def find_video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The first track of pictures; the cover of a recording is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
@@ -195,19 +195,19 @@ def _frames(path: Path, wanted: set[int]) -> tuple[dict[int, Image.Image], int]:
     found: dict[int, Image.Image] = {}
     decoded = 0
     size = (0, 0)
-    with closing(open_container(path, CLIP_FORMATS)) as container:
-        for frame in _whole_frames(container, picture_track(container, path)):
+    with closing(open_container(path, VIDEO_FORMATS)) as container:
+        for frame in _whole_frames(container, find_video_stream(container, path)):
             if decoded == 0:
                 size = _checked_size(frame, path, len(wanted))
             if decoded in wanted:
-                found[decoded] = _sized(upright(frame), size)
+                found[decoded] = _sized(frame_to_rgb(frame), size)
             decoded += 1
     return found, decoded
 
 
 def _whole_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
     """Frames in the order they are shown; damaged ones are left out."""
-    for frame in frames_of(container, stream):
+    for frame in decode_frames(container, stream):
         if isinstance(frame, VideoFrame) and not frame.is_corrupt:
             yield frame
 
@@ -237,7 +237,7 @@ def _sized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return picture if picture.size == size else picture.resize(size)
 
 
-def upright(frame: VideoFrame) -> Image.Image:
+def frame_to_rgb(frame: VideoFrame) -> Image.Image:
     """The frame as RGB, turned and mirrored as its container says."""
     if any(component.is_alpha for component in frame.format.components):
         picture = flatten(Image.fromarray(frame.to_ndarray(format="rgba")))

@@ -10,16 +10,16 @@ from typing import Literal
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.media.image_decode import decode_photo
+from epalm.media.image_decode import decode_image
 from epalm.media.media_preview import (
     READ_ERRORS,
     SECONDS,
     SPECTRUM_HZ,
-    as_mp3,
-    first_samples,
-    frames_evenly,
-    kind_of_pictures,
+    encode_mp3,
+    read_audio_excerpt,
+    sample_frames,
     spectrogram,
+    video_codec_and_side,
 )
 from epalm.tasks.types import MediaItem
 
@@ -105,16 +105,16 @@ def embed(item: MediaItem) -> Embedded:
 
 
 def _photo(item: MediaItem) -> Embedded:
-    picture = decode_photo(item.path, item.part, draft_side=2 * SIDE_AT_MOST)
+    picture = decode_image(item.path, item.part, draft_side=2 * SIDE_AT_MOST)
     coarse = max(picture.size) <= COARSE_SIDE
     picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST))
     return Embedded("image", _png(picture) if coarse else _jpeg(picture), coarse=coarse)
 
 
 def _clip(path: Path) -> Embedded:
-    codec, side = kind_of_pictures(path)
+    codec, side = video_codec_and_side(path)
     coarse = side <= COARSE_SIDE
-    frames = frames_evenly(path, STRIP_FRAMES)
+    frames = sample_frames(path, STRIP_FRAMES)
     strip = _in_a_row(frames)
     alt = f"{len(frames)} frames, evenly spread over the clip"
     shown: tuple[Element, str] = ("none", "it is too large, or browsers do not play it")
@@ -125,12 +125,12 @@ def _clip(path: Path) -> Embedded:
 
 
 def _recording(path: Path) -> Embedded:
-    samples = first_samples(path)
+    samples = read_audio_excerpt(path)
     note = ""
     if _playable(path) and _PLAYABLE[path.suffix.lower()][0] == "audio":
         element, address = _whole(path)
     else:
-        element, address = "audio", _address(as_mp3(samples), "audio/mpeg")
+        element, address = "audio", _address(encode_mp3(samples), "audio/mpeg")
         note = f"the first {SECONDS:g} seconds at most"
     strip = _jpeg(spectrogram(samples))
     alt = f"spectrogram up to {SPECTRUM_HZ / 1000:g} kHz, of the first {SECONDS:g} seconds at most"

@@ -16,7 +16,7 @@ from torchaudio.compliance import kaldi
 from epalm.errors import MediaError
 from epalm.extract.decoding.last_item_cache import LastItemCache
 from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews, generator_for
-from epalm.media.audio_decode import SOUND_POLICY, Sound, decode_sound
+from epalm.media.audio_decode import AUDIO_POLICY, AudioClip, decode_audio
 from epalm.tasks.types import MediaItem
 
 SAMPLE_RATE = 16_000
@@ -106,7 +106,7 @@ class FilterBankLoader:
     def fingerprint(self) -> dict[str, str]:
         """All that decides what becomes of a recording."""
         return {
-            "decode": SOUND_POLICY,
+            "decode": AUDIO_POLICY,
             "filter_bank": FILTER_BANK,
             **self.preset.fingerprint(),
             **mask_fingerprint(self.views),
@@ -120,7 +120,7 @@ class FilterBankLoader:
                 beyond what a filter bank can be made of.
         """
         last = _WINDOW + _SHIFT * (self.preset.frames - 1)
-        sound = decode_sound(item.path, seconds=last / SAMPLE_RATE + _MARGIN_SECONDS)
+        sound = decode_audio(item.path, seconds=last / SAMPLE_RATE + _MARGIN_SECONDS)
         samples = resampled(sound, self.preset.channels)[:last]
         if len(samples) < _WINDOW:
             seconds = sound.samples.shape[1] / sound.rate
@@ -164,7 +164,7 @@ def mask_fingerprint(views: AugmentedViews) -> dict[str, str]:
     }
 
 
-def resampled(sound: Sound, channels: str) -> Tensor:
+def resampled(sound: AudioClip, channels: str) -> Tensor:
     """(n,) float32: one channel, or the mean of all, at 16 kHz, its mean removed."""
     one = sound.samples[0] if channels == "first" else sound.samples.mean(axis=0)
     centred = torch.from_numpy(one - one.mean(dtype=np.float64).astype(np.float32))

@@ -12,7 +12,7 @@ from PIL import Image
 from epalm.errors import MediaError, ModelError, UsageError
 from epalm.extract.decoding.last_item_cache import LastItemCache
 from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews
-from epalm.media.image_decode import DECODE_POLICY, decode_photo
+from epalm.media.image_decode import IMAGE_POLICY, decode_image
 from epalm.tasks.types import MediaItem
 
 PREPROCESSING = ("official", "native")
@@ -134,7 +134,7 @@ class ImageLoader:
     def fingerprint(self) -> dict[str, str]:
         """All that decides what becomes of a photo."""
         return {
-            "decode": DECODE_POLICY,
+            "decode": IMAGE_POLICY,
             **self.preset.fingerprint(),
             **self.views.fingerprint(),
         }
@@ -145,7 +145,7 @@ class ImageLoader:
         Raises:
             MediaError: it cannot be decoded.
         """
-        return decode_photo(item.path, item.part)
+        return decode_image(item.path, item.part)
 
     def transform(self, photo: Image.Image, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
         """(3, size, size) uint8; normalisation follows on the encoder's device.

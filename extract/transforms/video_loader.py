@@ -11,7 +11,7 @@ from PIL import Image
 from epalm.extract.decoding.last_item_cache import LastItemCache
 from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews, generator_for
 from epalm.extract.transforms.image_transform import ImagePreset, pixels, test_view
-from epalm.media.video_decode import CLIP_POLICY, Clip, decode_clip
+from epalm.media.video_decode import VIDEO_POLICY, DecodedVideo, decode_video
 from epalm.tasks.types import MediaItem
 
 FRAME_CHOICE = "middle of equal segments, later views random in each, short clips end repeated"
@@ -64,7 +64,9 @@ class ClipLoader:
     preset: ImagePreset
     frames: int
     views: AugmentedViews = ONE_VIEW
-    _last: LastItemCache[Clip] = field(default_factory=LastItemCache, compare=False, repr=False)
+    _last: LastItemCache[DecodedVideo] = field(
+        default_factory=LastItemCache, compare=False, repr=False
+    )
 
     def __call__(self, item: MediaItem, view: int) -> NDArray[np.uint8]:
         """(T, 3, size, size) uint8; see `decode` and `transform`."""
@@ -74,14 +76,14 @@ class ClipLoader:
         """All that decides what becomes of a clip."""
         return {
             "media": "video",
-            "decode": CLIP_POLICY,
+            "decode": VIDEO_POLICY,
             "frames": str(self.frames),
             "frame_choice": FRAME_CHOICE,
             **self.preset.fingerprint(),
             **self.views.fingerprint(),
         }
 
-    def decode(self, item: MediaItem) -> Clip:
+    def decode(self, item: MediaItem) -> DecodedVideo:
         """The frames of every view.
 
         Raises:
@@ -92,9 +94,9 @@ class ClipLoader:
             every = range(self.views.count)
             return {frame for view in every for frame in self._choice(count, item.key, view)}
 
-        return decode_clip(item.path, choose)
+        return decode_video(item.path, choose)
 
-    def transform(self, clip: Clip, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
+    def transform(self, clip: DecodedVideo, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
         """(T, 3, size, size) uint8; normalisation follows on the encoder's device.
 
         Raises:

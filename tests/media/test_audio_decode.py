@@ -12,15 +12,15 @@ import soundfile
 
 from epalm.extract.transforms.filter_bank import FilterBankLoader, official_audio
 from epalm.media import audio_decode
-from epalm.media.audio_decode import Sound, decode_sound
+from epalm.media.audio_decode import AudioClip, decode_audio
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import SHARED
 from tests.media.av_files import noise, pictures, write
 from tests.media.mp4_boxes import set_edits
 
 
-def decoded(path: Path, *, seconds: float = 10.0) -> Sound:
-    sound = decode_sound(path, seconds=seconds)
+def decoded(path: Path, *, seconds: float = 10.0) -> AudioClip:
+    sound = decode_audio(path, seconds=seconds)
     assert sound.samples.dtype == np.float32
     return sound
 
@@ -76,7 +76,7 @@ def test_lossless_formats_come_out_as_they_went_in(
 def test_ffmpeg_reads_lossless_sound_exactly(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio_decode, "SNDFILE_HEADS", ())
+    monkeypatch.setattr(audio_decode, "SNDFILE_MAGIC", ())
     samples = noise(0.3)
     sound = decoded(write(tmp_path / f"a.{suffix}", sound=samples))
     assert sound.samples.shape == (2, len(samples))
@@ -89,7 +89,7 @@ def test_ffmpeg_scales_every_depth(
 ) -> None:
     path = write(tmp_path / "a.wav", sound=noise(0.3, rate=8000), rate=8000, codec=codec)
     expected = decoded(path).samples
-    monkeypatch.setattr(audio_decode, "SNDFILE_HEADS", ())
+    monkeypatch.setattr(audio_decode, "SNDFILE_MAGIC", ())
     assert np.abs(decoded(path).samples - expected).max() <= 1e-7
     assert 0.09 < expected.std() < 0.11
 
@@ -204,7 +204,7 @@ def test_every_real_recording_and_sound_track_is_decoded_and_has_a_bank(
     paths = [one for one in (SHARED / "data" / folder).iterdir() if one.suffix != ".jsonl"]
     assert len(paths) == count
     for path in paths:
-        sound = decode_sound(path, seconds=10.3)
+        sound = decode_audio(path, seconds=10.3)
         bank = load(MediaItem.at(path, path.stem, "audio"), 0)
         seconds = sound.samples.shape[1] / sound.rate
         windows = int((seconds - 0.025) * 100) + 1

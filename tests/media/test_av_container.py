@@ -7,9 +7,9 @@ import av
 import pytest
 
 from epalm.errors import MediaError
-from epalm.media.audio_decode import decode_sound
-from epalm.media.av_container import frames_of, open_container, packets_of
-from epalm.media.video_decode import decode_clip
+from epalm.media.audio_decode import decode_audio
+from epalm.media.av_container import decode_frames, demux_packets, open_container
+from epalm.media.video_decode import decode_video
 from tests.media.av_files import noise, pictures, write
 
 DAMAGE = [
@@ -59,7 +59,7 @@ def clip(tmp_path: Path) -> Iterator[av.container.InputContainer]:
 def test_a_container_that_breaks_off_gives_what_comes_before(
     error: Exception, clip: av.container.InputContainer
 ) -> None:
-    assert len(list(packets_of(Breaking(clip, error), clip.streams.video[0]))) == 4
+    assert len(list(demux_packets(Breaking(clip, error), clip.streams.video[0]))) == 4
 
 
 @pytest.mark.parametrize("error", DAMAGE)
@@ -67,7 +67,7 @@ def test_a_packet_that_cannot_be_decoded_is_left_out(
     error: Exception, clip: av.container.InputContainer
 ) -> None:
     track = clip.streams.video[0]
-    assert [frame.pts for frame in frames_of(Spoilt(clip, error), track)] == [
+    assert [frame.pts for frame in decode_frames(Spoilt(clip, error), track)] == [
         100 * number for number in range(10) if number != 2
     ]
 
@@ -78,7 +78,7 @@ def test_memory_that_runs_out_is_no_damage(
 ) -> None:
     short = kind(clip, av.error.MemoryError(12, "Cannot allocate memory"))
     with pytest.raises(MemoryError):
-        list(frames_of(short, clip.streams.video[0]))
+        list(decode_frames(short, clip.streams.video[0]))
 
 
 def test_a_reader_that_is_not_named_is_not_tried(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_codec_that_ffmpeg_does_not_know_says_so(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content.replace(b"V_FFV1", b"V_NONE").replace(b"A_FLAC", b"A_NONE"))
     with pytest.raises(MediaError, match="mkv: no decoder for its pictures, or a damaged header"):
-        decode_clip(path, range)
+        decode_video(path, range)
     with pytest.raises(
         MediaError, match="mkv: no decoder for its sound track, or a damaged header"
     ):
-        decode_sound(path, seconds=1)
+        decode_audio(path, seconds=1)

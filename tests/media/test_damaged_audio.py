@@ -8,14 +8,14 @@ import pytest
 import soundfile
 
 from epalm.errors import MediaError
-from epalm.media.audio_decode import decode_sound
+from epalm.media.audio_decode import decode_audio
 from tests.media.av_files import noise, pictures, write
 from tests.media.test_audio_decode import decoded
 
 
 def reason(path: Path, *, seconds: float = 10.0) -> str:
     with pytest.raises(MediaError) as refused:
-        decode_sound(path, seconds=seconds)
+        decode_audio(path, seconds=seconds)
     message = str(refused.value)
     assert message.startswith(f"{path.name}: ")
     assert "\n" not in message

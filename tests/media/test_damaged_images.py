@@ -15,7 +15,7 @@ from PIL import Image
 
 from epalm.errors import MediaError
 from epalm.media import image_decode
-from epalm.media.image_decode import MAX_FILE_BYTES, MAX_PIXELS, decode_photo
+from epalm.media.image_decode import MAX_FILE_BYTES, MAX_PIXELS, decode_image
 from epalm.tasks.types import ByteRange
 
 FORMATS = ("jpg", "png", "webp", "gif", "bmp", "tiff", "ppm", "jp2", "avif")
@@ -78,7 +78,7 @@ def test_a_bad_file_is_one_error_that_names_file_and_reason(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(MediaError, match=rf"^{name}: .*({reason})") as raised:
-            decode_photo(path)
+            decode_image(path)
     assert "\n" not in str(raised.value)
 
 
@@ -87,12 +87,12 @@ def test_a_photo_above_pils_warning_limit_decodes_without_a_warning(
 ) -> None:
     Image.fromarray(noise(30, 20)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
-    assert decode_photo(tmp_path / "a.png").size == (30, 20)
+    assert decode_image(tmp_path / "a.png").size == (30, 20)
 
 
 def reason(path: Path) -> str:
     with pytest.raises(MediaError) as raised:
-        decode_photo(path)
+        decode_image(path)
     message = str(raised.value)
     assert message.startswith(f"{path.name}: ")
     assert "\n" not in message
@@ -122,7 +122,7 @@ def test_a_path_that_leads_nowhere_says_why(tmp_path: Path) -> None:
 def test_a_link_to_a_photo_is_the_photo(tmp_path: Path) -> None:
     Image.fromarray(noise(9, 7)).save(tmp_path / "a.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
-    assert np.array_equal(decode_photo(tmp_path / "link.png"), noise(9, 7))
+    assert np.array_equal(decode_image(tmp_path / "link.png"), noise(9, 7))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -158,20 +158,20 @@ def test_the_limit_of_pixels_holds_for_every_format(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(noise(30, 20)).save(tmp_path / f"a.{suffix}")
-    limits = dict.fromkeys(image_decode.MAX_PIXELS_WHOLE, 600)
+    limits = dict.fromkeys(image_decode.MAX_PIXELS_BY_FORMAT, 600)
     monkeypatch.setattr(image_decode, "MAX_PIXELS", 600)
-    monkeypatch.setattr(image_decode, "MAX_PIXELS_WHOLE", limits)
-    assert decode_photo(tmp_path / f"a.{suffix}").size == (30, 20)
+    monkeypatch.setattr(image_decode, "MAX_PIXELS_BY_FORMAT", limits)
+    assert decode_image(tmp_path / f"a.{suffix}").size == (30, 20)
     monkeypatch.setattr(image_decode, "MAX_PIXELS", 599)
-    monkeypatch.setattr(image_decode, "MAX_PIXELS_WHOLE", dict.fromkeys(limits, 599))
+    monkeypatch.setattr(image_decode, "MAX_PIXELS_BY_FORMAT", dict.fromkeys(limits, 599))
     assert "30 x 20 exceeds limit of 599 pixels" in reason(tmp_path / f"a.{suffix}")
 
 
 def test_the_largest_photo_of_a_telephone_is_accepted_and_no_format_has_more() -> None:
     telephone = 12_000 * 9_000
     assert telephone < MAX_PIXELS
-    assert max(image_decode.MAX_PIXELS_WHOLE.values()) < MAX_PIXELS
-    assert set(image_decode.MAX_PIXELS_WHOLE) < set(image_decode.PHOTO_FORMATS)
+    assert max(image_decode.MAX_PIXELS_BY_FORMAT.values()) < MAX_PIXELS
+    assert set(image_decode.MAX_PIXELS_BY_FORMAT) < set(image_decode.IMAGE_FORMATS)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -189,7 +189,7 @@ def test_damage_anywhere_in_a_file_gives_a_photo_or_a_reason(suffix: str, tmp_pa
             damaged[: int(generator.integers(1, len(whole)))] if number % 3 else damaged
         )
         try:
-            assert decode_photo(path).mode == "RGB"
+            assert decode_image(path).mode == "RGB"
         except MediaError as error:
             refused += 1
             assert "\n" not in str(error)
@@ -217,8 +217,8 @@ def test_the_largest_photo_takes_less_than_one_and_a_half_gigabytes(
         large.paste(tile.resize((1000, 9_000)), (left, 0))
     large.convert(mode).save(tmp_path / name, exif=exif, **settings)
     script = (
-        "import sys; from pathlib import Path; from epalm.media.image_decode import decode_photo;"
-        "print(decode_photo(Path(sys.argv[1])).size, Path('/proc/self/status').read_text())"
+        "import sys; from pathlib import Path; from epalm.media.image_decode import decode_image;"
+        "print(decode_image(Path(sys.argv[1])).size, Path('/proc/self/status').read_text())"
     )
     command = [sys.executable, "-c", script, str(tmp_path / name)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -232,7 +232,7 @@ def test_a_photo_may_be_a_part_of_a_file(tmp_path: Path) -> None:
     photo = (tmp_path / "a.png").read_bytes()
     file = tmp_path / "0.tar"
     file.write_bytes(b"before" + photo + b"after")
-    assert np.array_equal(decode_photo(file, ByteRange(6, len(photo))), noise(9, 7))
+    assert np.array_equal(decode_image(file, ByteRange(6, len(photo))), noise(9, 7))
 
 
 @pytest.mark.parametrize(
@@ -252,4 +252,4 @@ def test_a_part_that_holds_no_photo_fails_with_its_place(
     file = tmp_path / "0.tar"
     file.write_bytes(b"before, after")
     with pytest.raises(MediaError, match=reason):
-        decode_photo(file, part)
+        decode_image(file, part)

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.media.audio_decode import decode_sound
-from epalm.media.image_decode import decode_photo
-from epalm.media.video_decode import decode_clip
+from epalm.media.audio_decode import decode_audio
+from epalm.media.image_decode import decode_image
+from epalm.media.video_decode import decode_video
 from tests.media.av_files import noise, pictures, write
 
 NAMES = {
@@ -27,10 +27,10 @@ NAMES = {
 }
 
 DECODERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "image": ("a.jpg", decode_photo),
-    "clip": ("a.mp4", lambda path: decode_clip(path, range)),
-    "recording by libsndfile": ("a.flac", lambda path: decode_sound(path, seconds=1.0)),
-    "recording by FFmpeg": ("a.m4a", lambda path: decode_sound(path, seconds=1.0)),
+    "image": ("a.jpg", decode_image),
+    "clip": ("a.mp4", lambda path: decode_video(path, range)),
+    "recording by libsndfile": ("a.flac", lambda path: decode_audio(path, seconds=1.0)),
+    "recording by FFmpeg": ("a.m4a", lambda path: decode_audio(path, seconds=1.0)),
 }
 
 

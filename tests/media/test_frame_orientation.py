@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from epalm.media.image_decode import decode_photo
-from epalm.media.video_decode import decode_clip
+from epalm.media.image_decode import decode_image
+from epalm.media.video_decode import decode_video
 from tests.media.av_files import write
 from tests.media.mp4_boxes import set_matrix
 
@@ -60,7 +60,7 @@ def test_a_clip_is_turned_and_mirrored_as_its_matrix_says(
     stored = corners(height=32, width=64)
     path = write(tmp_path / "a.mp4", frames=np.stack([stored] * 3))
     set_matrix(path, matrix)
-    frame = np.asarray(decode_clip(path, lambda _: [1]).frames[1], dtype=int)
+    frame = np.asarray(decode_video(path, lambda _: [1]).frames[1], dtype=int)
     expected = shown(stored, matrix)
     assert frame.shape == expected.shape
     assert np.abs(frame - expected).max() < 40  # levels are 80 apart
@@ -81,6 +81,6 @@ def test_an_image_is_turned_and_mirrored_as_its_exif_tag_says(
         expected = expected[::-1]
     if "right" in (row, column):
         expected = expected[:, ::-1]
-    image = np.asarray(decode_photo(tmp_path / f"a{ending}"), dtype=int)
+    image = np.asarray(decode_image(tmp_path / f"a{ending}"), dtype=int)
     assert image.shape == expected.shape
     assert np.abs(image - expected).max() < 40

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from epalm.errors import MediaError
-from epalm.media.image_decode import decode_photo
+from epalm.media.image_decode import decode_image
 from tests.extract.helpers import noise
 
 ORIENTATION = 0x0112
 
 
 def pixels(path: Path) -> np.ndarray:
-    photo = decode_photo(path)
+    photo = decode_image(path)
     assert photo.mode == "RGB"
     return np.asarray(photo)
 
@@ -92,7 +92,7 @@ def test_16_bit_grey_is_scaled_not_cut_off(suffix: str, tmp_path: Path) -> None:
 def test_grey_beyond_16_bits_has_no_defined_range(dtype: type, tmp_path: Path) -> None:
     Image.fromarray(np.array([[-1, 70000]], dtype=dtype)).save(tmp_path / "a.tiff")
     with pytest.raises(MediaError, match=r"a\.tiff: .* of which none is known to be white"):
-        decode_photo(tmp_path / "a.tiff")
+        decode_image(tmp_path / "a.tiff")
 
 
 @pytest.mark.parametrize("marker", ["Adobe's", "no"])

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from epalm.errors import MediaError
 from epalm.media.decode_damage import collect_damage
-from epalm.media.image_decode import decode_photo
+from epalm.media.image_decode import decode_image
 from tests.media.av_files import pictures
 
 SIDE = 128
@@ -35,7 +35,7 @@ def encoded(kind: str, options: Mapping[str, object]) -> bytes:
 def decoded(path: Path) -> tuple[np.ndarray, list[str]]:
     """(height, width, 3), and what was noted."""
     with collect_damage() as notes:
-        return np.asarray(decode_photo(path), dtype=int), notes
+        return np.asarray(decode_image(path), dtype=int), notes
 
 
 def test_a_jpeg_without_its_end_marker_is_decoded_whole(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_less_than_half_of_the_rows_is_refused(name: str, tmp_path: Path) -> Non
     path = tmp_path / f"a.{name}"
     path.write_bytes(content[: len(content) * 2 // 5])
     with pytest.raises(MediaError, match=rf"^a\.{name}: damaged or cut off, \d+ of 128 rows"):
-        decode_photo(path)
+        decode_image(path)
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "GIF", "JPEG2000"])
@@ -90,7 +90,7 @@ def test_formats_that_do_not_tell_how_much_is_there_are_refused(kind: str, tmp_p
     path = tmp_path / "a"
     path.write_bytes(content[: len(content) * 3 // 4])
     with pytest.raises(MediaError, match=r"^a: "):
-        decode_photo(path)
+        decode_image(path)
 
 
 def scan_starts(content: bytes) -> list[int]:
@@ -108,7 +108,7 @@ def test_a_progressive_jpeg_counts_once_all_frequencies_of_its_brightness_are_th
     for number in range(5):
         (tmp_path / "a.jpg").write_bytes(content[: starts[number] + 20])
         with pytest.raises(MediaError, match=r"a\.jpg: cannot be decoded"):
-            decode_photo(tmp_path / "a.jpg")
+            decode_image(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes(content[: starts[5] + 20])
     cut, notes = decoded(tmp_path / "a.jpg")
     assert np.abs(cut - whole).mean() < 12 < np.abs(cut[::-1] - whole).mean()
@@ -149,7 +149,7 @@ def test_a_wrong_checksum_of_pixels_or_palette_is_refused(kind: str, tmp_path: P
     content[start + 8 + length] ^= 1
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(MediaError, match=f"a.png: cannot be decoded .*checksum of its '{kind}'"):
-        decode_photo(tmp_path / "a.png")
+        decode_image(tmp_path / "a.png")
 
 
 def test_a_damaged_profile_or_text_after_the_pixels_of_a_cut_png_is_no_matter(
@@ -170,7 +170,7 @@ GREY = np.arange(256, dtype=np.uint16).reshape(16, 16)
 def test_unsigned_16_bit_grey_is_white_at_65535(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{ending}"
     Image.fromarray(GREY * 257).save(path)
-    image = np.asarray(decode_photo(path))
+    image = np.asarray(decode_image(path))
     assert (image == GREY[..., None]).all()
 
 
@@ -185,7 +185,7 @@ def test_grey_of_which_white_is_not_known_is_refused(
     path = tmp_path / "a.tif"
     Image.fromarray((GREY * (largest / 255)).astype(dtype)).save(path)
     with pytest.raises(MediaError, match=f"a.tif: cannot be decoded .its values are {reason}"):
-        decode_photo(path)
+        decode_image(path)
 
 
 def with_tag(path: Path, tag: int, value: int) -> None:
@@ -202,14 +202,14 @@ def with_tag(path: Path, tag: int, value: int) -> None:
 def test_16_bit_grey_whose_zero_is_white_is_not_a_negative(tmp_path: Path) -> None:
     Image.fromarray(GREY * 257).save(tmp_path / "a.tif")
     with_tag(tmp_path / "a.tif", 262, 0)
-    assert (np.asarray(decode_photo(tmp_path / "a.tif")) == 255 - GREY[..., None]).all()
+    assert (np.asarray(decode_image(tmp_path / "a.tif")) == 255 - GREY[..., None]).all()
 
 
 def test_12_bit_grey_is_refused_instead_of_all_but_black(tmp_path: Path) -> None:
     Image.fromarray(np.full((16, 16), 4095, dtype=np.uint16)).save(tmp_path / "a.tif")
     with_tag(tmp_path / "a.tif", 258, 12)
     with pytest.raises(MediaError, match=r"a\.tif: .*its values have 12 bits"):
-        decode_photo(tmp_path / "a.tif")
+        decode_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("kind", ["text", "profile"])

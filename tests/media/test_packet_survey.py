@@ -10,7 +10,7 @@ import pytest
 from epalm.errors import MediaError
 from epalm.media import video_decode
 from epalm.media.decode_damage import collect_damage
-from epalm.media.video_decode import decode_clip
+from epalm.media.video_decode import decode_video
 from tests.media.av_files import pictures, write
 from tests.media.mp4_boxes import set_edits
 
@@ -33,8 +33,8 @@ def every_frame(path: Path) -> list[bytes]:
 
 
 def sampled(path: Path) -> list[bytes]:
-    """All that `decode_clip` samples of it, in the order of their numbers."""
-    clip = decode_clip(path, range)
+    """All that `decode_video` samples of it, in the order of their numbers."""
+    clip = decode_video(path, range)
     assert clip.count == len(clip.frames)
     return [np.asarray(clip.frames[number]).tobytes() for number in range(clip.count)]
 
@@ -179,9 +179,9 @@ def test_a_long_clip_of_which_less_than_half_is_there_is_refused(
     content = path.read_bytes()
     path.write_bytes(content[: int(0.7 * len(content))])
     with collect_damage() as notes:
-        count = decode_clip(path, range).count
+        count = decode_video(path, range).count
     assert COUNT / 2 <= count < COUNT
     assert notes == [f"a.mp4: {count} of {COUNT} frames can be decoded"]
     path.write_bytes(content[: int(0.4 * len(content))])
     with pytest.raises(MediaError, match=r"a\.mp4: \d+ of 60 frames can be decoded"):
-        decode_clip(path, range)
+        decode_video(path, range)

@@ -12,7 +12,7 @@ from epalm.demo.demo_dataset import ASKED_OF_CLIPS, Sizes, save_gif, write_clip,
 from epalm.demo.worlds.clip_questions import CLIP_QUESTION_KINDS, ask_all_about, describe_clip
 from epalm.demo.worlds.clips import FRAMES, RADII_PIXELS, Clip, draw_clip, make_clip
 from epalm.demo.worlds.scenes import COLOURS
-from epalm.media.video_decode import decode_clip
+from epalm.media.video_decode import decode_video
 from epalm.tasks.manifest import examples, media
 from tools.pretraining.varied_clips import LEAST_CONTRAST, make_varied_clip
 
@@ -112,7 +112,7 @@ def test_the_gif_shows_every_frame_with_its_exact_colours(tmp_path: Path) -> Non
     for number in range(5):
         clip = make_clip(f"gif/{number}")
         save_gif(clip, tmp_path / "clip.gif")
-        decoded = decode_clip(tmp_path / "clip.gif", range)
+        decoded = decode_video(tmp_path / "clip.gif", range)
         assert decoded.count == FRAMES
         frames = np.stack([np.asarray(decoded.frames[number]) for number in range(FRAMES)])
         assert (frames == draw_clip(clip)).all()

@@ -16,7 +16,7 @@ from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
 from epalm.extract.transforms import image_augment, image_transform
 from epalm.extract.transforms.image_augment import AugmentedViews, draw_crop, generator_for
 from epalm.extract.transforms.image_transform import ImageLoader, official_preset
-from epalm.media.image_decode import decode_photo
+from epalm.media.image_decode import decode_image
 from epalm.tasks.types import MediaItem
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -55,8 +55,8 @@ def test_a_photo_is_decoded_once_for_all_its_views(
     decoded: list[Path] = []
     monkeypatch.setattr(
         image_transform,
-        "decode_photo",
-        lambda *args: decoded.append(args[0]) or decode_photo(*args),
+        "decode_image",
+        lambda *args: decoded.append(args[0]) or decode_image(*args),
     )
     found = [load(item, view) for item in (first, second) for view in range(3)]
     assert decoded == [first.path, second.path]

@@ -9,7 +9,7 @@ from epalm.extract.transforms import video_loader
 from epalm.extract.transforms.image_augment import AugmentedViews, generator_for
 from epalm.extract.transforms.image_transform import official_preset
 from epalm.extract.transforms.video_loader import ClipLoader, drawn_frames, middle_frames, segments
-from epalm.media.video_decode import decode_clip
+from epalm.media.video_decode import decode_video
 from epalm.tasks.manifest import MODALITIES
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import SHARED
@@ -50,7 +50,7 @@ def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
     few, many = (ClipLoader(official_preset(32), 4, AugmentedViews(count, 3)) for count in (2, 5))
     decoded = []
     monkeypatch.setattr(
-        video_loader, "decode_clip", lambda *args: decoded.append(args) or decode_clip(*args)
+        video_loader, "decode_video", lambda *args: decoded.append(args) or decode_video(*args)
     )
     assert all((few(item(path), view) == many(item(path), view)).all() for view in range(2))
     assert len({many(item(path), view).tobytes() for view in range(5)}) == 5
