@@ -38,7 +38,7 @@ from epalm.model.epalm import EPALM
 from epalm.model.generation.decode import generate
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.ranking import AnswerList, rank
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 
 REFERENCE = "released code's way"
 

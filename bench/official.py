@@ -21,7 +21,7 @@ from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.extract.transforms.image_transform import ImageLoader, official_preset
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.epalm import EPALM, POSITION_OFFSET
-from epalm.model.prompt import SoftPrompt
+from epalm.model.method.prompt import SoftPrompt
 from epalm.tasks.types import MediaItem
 
 

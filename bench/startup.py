@@ -24,7 +24,7 @@ from bench.stores import scratch
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.model_settings import Decoding, ModelSettings
+from epalm.model.method.model_settings import Decoding, ModelSettings
 
 MOST_SECONDS = 0.6
 

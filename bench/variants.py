@@ -23,7 +23,7 @@ from bench.rounds import commit
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import configure_logging
-from epalm.model.variants import VARIANTS, find_variant
+from epalm.model.method.variants import VARIANTS, find_variant
 from epalm.tasks.task_registry import load_task, resolve_data_root
 from epalm.tasks.types import Example, Task
 from epalm.train.config.recipe import Recipe, load_recipe

@@ -13,8 +13,8 @@ from epalm.model.build import assemble
 from epalm.model.engine.language_model import PRECISIONS, freeze
 from epalm.model.engine.model_batch import Batch, collate_texts
 from epalm.model.epalm import EPALM
-from epalm.model.injection import Tail
-from epalm.model.model_settings import ModelSettings, Supervision
+from epalm.model.method.injection import Tail
+from epalm.model.method.model_settings import ModelSettings, Supervision
 from epalm.train.data.batching import bucket_lengths, group_media
 from epalm.train.data.tokenized_texts import Text, picture_numbers
 
@@ -95,7 +95,7 @@ class Arrangement:
     Attributes:
         together: questions about one picture that share a batch.
         buckets: texts of like length share a batch.
-        supervise: see `epalm.model.model_settings.Template`.
+        supervise: see `epalm.model.method.model_settings.Template`.
     """
 
     together: int = 1

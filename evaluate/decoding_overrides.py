@@ -13,7 +13,7 @@ from epalm.errors import (
     UnknownSplitError,
     UsageError,
 )
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 from epalm.tasks.types import Example, Task
 
 SHORT_NAMES = {
@@ -31,7 +31,7 @@ class DecodingOverrides:
     """What is to differ from the run's own way; None and empty for what is not.
 
     Attributes:
-        num_beams: see `epalm.model.model_settings.Decoding`, as all that follow but the last.
+        num_beams: see `model_settings.Decoding`, as all that follow but the last.
         max_new_tokens: likewise.
         do_sample: likewise.
         temperature: likewise.

@@ -6,15 +6,15 @@ from torch import nn
 from transformers import OPTForCausalLM, PreTrainedTokenizerBase
 
 from epalm.errors import UsageError
-from epalm.model.adapter import Adapters
-from epalm.model.connector import Connectors
 from epalm.model.engine.language_model import load_language_model, load_tokenizer
 from epalm.model.engine.model_batch import add_separator
 from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
-from epalm.model.injection import InjectionPlan, parse_span, plan_injection
-from epalm.model.model_settings import ModelSettings
-from epalm.model.prompt import DeepPrompt, SoftPrompt
-from epalm.model.variants import INPUT_SPAN, Variant, find_variant
+from epalm.model.method.adapter import Adapters
+from epalm.model.method.connector import Connectors
+from epalm.model.method.injection import InjectionPlan, parse_span, plan_injection
+from epalm.model.method.model_settings import ModelSettings
+from epalm.model.method.prompt import DeepPrompt, SoftPrompt
+from epalm.model.method.variants import INPUT_SPAN, Variant, find_variant
 
 
 def build_model(

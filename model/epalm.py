@@ -8,8 +8,6 @@ from torch.nn.functional import dropout
 from transformers import OPTForCausalLM
 
 from epalm.errors import ModelError
-from epalm.model.adapter import Adapters
-from epalm.model.connector import Connectors
 from epalm.model.engine.decoder_loop import Injection, LayerInput, run_layers
 from epalm.model.engine.input_embedding import embed_rows
 from epalm.model.engine.losses import TokenLosses, head_losses
@@ -17,8 +15,10 @@ from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.engine.packed_attention import Prefix, TextDependentToken, text_dependent_token
 from epalm.model.engine.packing import PackedBatch
 from epalm.model.engine.quantized import weight_count
-from epalm.model.injection import InjectionPlan
-from epalm.model.prompt import DeepPrompt, SoftPrompt
+from epalm.model.method.adapter import Adapters
+from epalm.model.method.connector import Connectors
+from epalm.model.method.injection import InjectionPlan
+from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 
 CANNOT_GENERATE = (
     "tail 'official' lets a visual row that reads the text into more than the last layer, so that "

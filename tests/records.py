@@ -1,7 +1,7 @@
 """A record of a run that was never trained."""
 
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.model_settings import Decoding, ModelSettings
+from epalm.model.method.model_settings import Decoding, ModelSettings
 
 RECORD = RunRecord(
     name="run",

@@ -13,7 +13,7 @@ from bench.workload import SHAPES, Shape, random_lm, random_model
 from epalm.model.epalm import EPALM
 from epalm.model.generation import ranking
 from epalm.model.generation.prefix_cache import PrefixCache
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 
 pytestmark = pytest.mark.filterwarnings("ignore:A decoder-only architecture")
 

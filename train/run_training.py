@@ -17,8 +17,8 @@ from epalm.model.engine.decoder_loop import compile_layers
 from epalm.model.engine.language_model import check_source, weights_digest
 from epalm.model.engine.onednn_linear import block_weights
 from epalm.model.epalm import EPALM, parameter_counts
-from epalm.model.model_settings import ModelSettings
-from epalm.model.variants import find_variant
+from epalm.model.method.model_settings import ModelSettings
+from epalm.model.method.variants import find_variant
 from epalm.precision import AUTO, choose_precision
 from epalm.train.config.preflight_checks import check_store
 from epalm.train.config.train_config import TrainConfig

@@ -12,7 +12,7 @@ from epalm.metrics.answer_variety import little_variety
 from epalm.metrics.metric_registry import Metric
 from epalm.model.epalm import EPALM
 from epalm.model.generation.batched_generation import Generator, Questions, answer_all
-from epalm.model.model_settings import Template
+from epalm.model.method.model_settings import Template
 from epalm.tasks.types import Example, Prediction
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import AnySource, read_tokens

@@ -21,7 +21,7 @@ from epalm.evaluate.report.run_report import ReportData, write_report
 from epalm.evaluate.report.run_settings import read_recipe
 from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation, read_evaluation
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.variants import find_variant
+from epalm.model.method.variants import find_variant
 from epalm.tasks.types import MediaItem
 
 logger = logging.getLogger(__name__)

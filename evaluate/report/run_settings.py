@@ -5,8 +5,8 @@ from typing import Any
 
 from epalm.errors import MalformedFileError
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.model_settings import ModelSettings
-from epalm.model.variants import find_variant
+from epalm.model.method.model_settings import ModelSettings
+from epalm.model.method.variants import find_variant
 from epalm.untrusted.checked_toml import parse_toml
 
 RECIPE_FILE = "recipe.toml"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from epalm.errors import MalformedFileError, MissingFileError, ModelError, UsageError
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.variants import VARIANTS
+from epalm.model.method.variants import VARIANTS
 from epalm.untrusted.file_kinds import WANTED, describe_file, not_weights
 
 NAMES = {

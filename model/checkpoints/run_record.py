@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from epalm.errors import MalformedFileError, MissingFileError
-from epalm.model.model_settings import Decoding, ModelSettings
+from epalm.model.method.model_settings import Decoding, ModelSettings
 from epalm.number_ranges import Range, check_ranges
 from epalm.untrusted.checked_json import build, read_json
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from epalm.model.engine.packing import PackedBatch, PackedLayout, build_packed_layout
-from epalm.model.injection import InjectionPlan
-from epalm.model.prompt import DeepPrompt
+from epalm.model.method.injection import InjectionPlan
+from epalm.model.method.prompt import DeepPrompt
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers.models.opt.modeling_opt import OPTDecoder
 
-from epalm.model.prompt import DeepPrompt, SoftPrompt
+from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 
 
 def embed_rows(

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import ModelError
-from epalm.model.model_settings import Supervision, Template
+from epalm.model.method.model_settings import Supervision, Template
 
 IGNORED = -100
 """Label of positions without supervision, PyTorch's convention."""

@@ -15,7 +15,7 @@ from epalm.model.epalm import EPALM
 from epalm.model.generation.decode import generate_from_cache
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.token_log_probs import ChosenBeams, ChosenTokens
-from epalm.model.model_settings import Decoding, Template
+from epalm.model.method.model_settings import Decoding, Template
 
 WINDOW = 4
 """Batches whose pictures' prefixes are kept together, so that prompts of like length can be found:

@@ -18,7 +18,7 @@ from epalm.model.engine.language_model import is_sharded
 from epalm.model.epalm import EPALM
 from epalm.model.generation.prefix_cache import CACHE_ARGUMENT, PrefixCache
 from epalm.model.generation.token_log_probs import LogProbRecorder
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 
 
 class GumbelNoise(LogitsProcessor):

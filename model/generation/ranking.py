@@ -21,7 +21,7 @@ from epalm.model.epalm import EPALM
 from epalm.model.generation.batched_generation import Answer, GenerationBatch
 from epalm.model.generation.decode import check_room, read_text
 from epalm.model.generation.prefix_cache import PrefixCache
-from epalm.model.model_settings import Template
+from epalm.model.method.model_settings import Template
 
 FIRST_READ = 4
 """Answers per question that are read in the first round; each round reads twice as many."""

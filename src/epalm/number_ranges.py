@@ -37,7 +37,7 @@ DECODING_RANGES: Mapping[str, Range] = {
     "temperature": Range(0, 1000, open_low=True),
     "top_p": Range(0, 1, open_low=True),
 }
-"""Numbers of `epalm.model.model_settings.Decoding`, which are keys of recipes too."""
+"""Numbers of `epalm.model.method.model_settings.Decoding`, which are keys of recipes too."""
 
 MODEL_RANGES: Mapping[str, Range] = {
     "encoder_width": Range(1, 1_000_000),
@@ -47,7 +47,7 @@ MODEL_RANGES: Mapping[str, Range] = {
     "text_step": Range(0, 1000, open_low=True),
     "lm_dropout": Range(0, 1, open_high=True),
 }
-"""Numbers of `epalm.model.build.ModelSettings`; some are keys of recipes too."""
+"""Numbers of `epalm.model.method.model_settings.ModelSettings`; some are keys of recipes too."""
 
 
 def check_ranges(

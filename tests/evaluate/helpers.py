@@ -19,7 +19,7 @@ from epalm.model.build import build_model
 from epalm.model.checkpoints.run_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.engine.language_model import weights_digest
-from epalm.model.model_settings import Decoding, ModelSettings
+from epalm.model.method.model_settings import Decoding, ModelSettings
 from tests.fakes import save_language_model
 
 WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")

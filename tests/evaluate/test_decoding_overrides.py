@@ -23,7 +23,7 @@ from epalm.evaluate.decoding_overrides import (
 from epalm.evaluate.eval_preparation import EvalConfig
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 from epalm.tasks.types import Example, Task
 from tests.evaluate.helpers import TinyRun, make_run
 

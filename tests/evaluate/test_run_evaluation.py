@@ -22,7 +22,7 @@ from epalm.model.checkpoints.run_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.engine.model_batch import collate_prompts
 from epalm.model.generation.decode import generate
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 from epalm.tasks.task_registry import load_task
 from epalm.tasks.types import Prediction
 from tests.cache.helpers import describe_media

@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
-from epalm.model.adapter import Adapters
 from epalm.model.build import assemble
-from epalm.model.connector import Connectors
 from epalm.model.engine.language_model import freeze
 from epalm.model.epalm import EPALM
-from epalm.model.injection import Tail, plan_injection
-from epalm.model.model_settings import ModelSettings
-from epalm.model.prompt import SoftPrompt
+from epalm.model.method.adapter import Adapters
+from epalm.model.method.connector import Connectors
+from epalm.model.method.injection import Tail, plan_injection
+from epalm.model.method.model_settings import ModelSettings
+from epalm.model.method.prompt import SoftPrompt
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from transformers import OPTForCausalLM
 
 from epalm.errors import ModelError
-from epalm.model.connector import Connectors
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.generation.decode import generate
-from epalm.model.injection import InjectionPlan, Tail
-from epalm.model.model_settings import Decoding
+from epalm.model.method.connector import Connectors
+from epalm.model.method.injection import InjectionPlan, Tail
+from epalm.model.method.model_settings import Decoding
 from tests.model.helpers import tiny_epalm, tiny_opt, tiny_variant
 
 SHAPES = [

@@ -5,7 +5,7 @@ import torch
 
 from epalm.model.engine.model_batch import Batch
 from epalm.model.generation.decode import generate
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 from tests.model.helpers import GoldenCase, golden_name, load_golden
 
 CASES = [

@@ -13,9 +13,9 @@ from transformers import OPTForCausalLM
 
 from epalm.model.epalm import EPALM
 from epalm.model.generation.decode import generate
-from epalm.model.injection import Tail
-from epalm.model.model_settings import Decoding
-from epalm.model.prompt import DeepPrompt, SoftPrompt
+from epalm.model.method.injection import Tail
+from epalm.model.method.model_settings import Decoding
+from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from tests.model.helpers import tiny_opt, tiny_variant
 
 LAYERS, FIRST, STOP, VECTORS, PROMPT = 9, 1, 7, 3, 3

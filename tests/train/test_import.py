@@ -26,7 +26,7 @@ from epalm.errors import (
 from epalm.evaluate import cli as evaluate_cli
 from epalm.model.checkpoints.run_io import LoadedRun, load_run
 from epalm.model.generation.decode import generate
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 from epalm.train.cli import app
 from tests.fakes import save_language_model
 from tests.model.helpers import GOLDEN

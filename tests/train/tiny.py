@@ -9,7 +9,7 @@ import torch
 from epalm.model.build import assemble
 from epalm.model.engine.language_model import load_language_model
 from epalm.model.epalm import EPALM
-from epalm.model.model_settings import ModelSettings
+from epalm.model.method.model_settings import ModelSettings
 from epalm.train.config.recipe import Recipe, load_recipe
 from epalm.train.trainer import make_optimizer
 from tests.fakes import save_language_model

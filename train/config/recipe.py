@@ -13,9 +13,9 @@ import tomli_w
 from epalm.cache.layer_selection import parse_layers
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError
-from epalm.model.injection import Tail
-from epalm.model.model_settings import Decoding, ModelSettings, Supervision, Template
-from epalm.model.variants import find_variant
+from epalm.model.method.injection import Tail
+from epalm.model.method.model_settings import Decoding, ModelSettings, Supervision, Template
+from epalm.model.method.variants import find_variant
 from epalm.number_ranges import check_ranges
 from epalm.tasks.types import Kind
 from epalm.train.config.config_io import Change, apply_change, build
@@ -75,13 +75,13 @@ class Recipe:
             `epalm.train.run_training.settle_precision`.
         encoder: the encoder whose store the recipe wants; empty for any.
         preprocessing: likewise, "official" or "native"; empty for any.
-        variant: what is trained, see `epalm.model.variants`.
+        variant: what is trained, see `epalm.model.method.variants`.
         prompt_length: soft prompt vectors, of each layer if the prompt is deep.
         source_layers: which of the encoder's blocks in the store are used: "all", "last-6", or
             numbers such as "0,5,11"; "auto" for the last six (section 3.2 of the paper) or fewer.
         inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
-        tail: see `epalm.model.injection.Tail`.
-        text_step: see `epalm.model.injection.plan_injection`.
+        tail: see `epalm.model.method.injection.Tail`.
+        text_step: see `epalm.model.method.injection.plan_injection`.
         lm_dropout: hidden dropout of the frozen OPT while training.
         recompute_layers: so many of the OPT's last layers compute their inner tensors again in the
             backward pass in place of keeping them: less memory, more time, the same results.
@@ -107,7 +107,7 @@ class Recipe:
         clip_norm: largest norm of the gradient; 0 leaves it.
         max_new_tokens: length of generated text.
         num_beams: 1 is greedy.
-        do_sample: see `epalm.model.model_settings.Decoding`.
+        do_sample: see `epalm.model.method.model_settings.Decoding`.
         temperature: likewise.
         top_p: likewise.
         compiled: "layers" compiles the decoder layers for training, which takes minutes and saves

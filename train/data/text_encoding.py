@@ -6,7 +6,7 @@ from epalm.model.engine.language_model import load_config, load_tokenizer
 from epalm.model.engine.length_check import check_prompts, check_texts, excerpt
 from epalm.model.engine.model_batch import add_separator, prompt_ids
 from epalm.model.generation.batched_generation import longest_text
-from epalm.model.model_settings import ModelSettings
+from epalm.model.method.model_settings import ModelSettings
 from epalm.tasks.types import Example
 from epalm.train.config.train_config import TrainConfig
 from epalm.train.data.tokenized_texts import TokenizedTexts

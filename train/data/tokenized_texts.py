@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epalm.model.engine.model_batch import answer_ids, collate_texts, prompt_ids
-from epalm.model.model_settings import Template
+from epalm.model.method.model_settings import Template
 from epalm.tasks.types import Example
 
 Text: TypeAlias = tuple[list[int], list[int]]

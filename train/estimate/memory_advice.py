@@ -12,7 +12,7 @@ import torch
 from epalm.console import byte_size
 from epalm.model.engine.quantized import QUANTIZED
 from epalm.model.epalm import EPALM
-from epalm.model.model_settings import ModelSettings
+from epalm.model.method.model_settings import ModelSettings
 from epalm.system_memory import free_memory
 from epalm.tasks.types import Example
 from epalm.train.config.train_config import TrainConfig

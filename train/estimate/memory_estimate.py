@@ -21,8 +21,8 @@ from epalm.model.engine.onednn_linear import MEMORY_SHARE, can_reorder_weights
 from epalm.model.engine.packed_attention import SHORT
 from epalm.model.engine.quantized import BLOCK, QUANTIZED
 from epalm.model.epalm import EPALM, trainable
-from epalm.model.model_settings import ModelSettings
-from epalm.model.prompt import DeepPrompt, SoftPrompt
+from epalm.model.method.model_settings import ModelSettings
+from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 
 USABLE = 0.9
 """Part of a device's free memory that a plan may fill; the rest is for what allocators waste."""

@@ -16,7 +16,7 @@ from torch import nn
 from epalm.errors import UsageError
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.engine.quantized import QUANTIZED
-from epalm.model.variants import find_variant
+from epalm.model.method.variants import find_variant
 from epalm.train.config.recipe import Recipe
 from epalm.train.parallel.distributed import Group
 

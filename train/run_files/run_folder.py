@@ -10,7 +10,7 @@ from epalm.atomic_write import write_file
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.variants import find_variant
+from epalm.model.method.variants import find_variant
 
 RECIPE_FILE = "recipe.toml"
 VERSIONS_FILE = "versions.json"

@@ -8,7 +8,7 @@ from epalm.model.engine.activation_checkpointing import recompute_last
 from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import EPALM, trainable
 from epalm.model.generation.decode import generate
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 from tests.model.helpers import tiny_opt, tiny_variant
 
 

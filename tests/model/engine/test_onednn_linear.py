@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epalm.model.adapter import Adapters
 from epalm.model.engine import onednn_linear
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.model_batch import Batch
 from epalm.model.engine.onednn_linear import OnednnLinear, block_weights, can_reorder_weights
 from epalm.model.epalm import trainable
 from epalm.model.generation.decode import generate
-from epalm.model.model_settings import Decoding
+from epalm.model.method.adapter import Adapters
+from epalm.model.method.model_settings import Decoding
 from tests.model.helpers import tiny_opt, tiny_variant
 
 

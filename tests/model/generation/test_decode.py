@@ -18,8 +18,8 @@ from epalm.model.epalm import EPALM
 from epalm.model.generation import batched_generation
 from epalm.model.generation.batched_generation import Answer, Generator, Questions, answer_all
 from epalm.model.generation.decode import GumbelNoise, generate
-from epalm.model.injection import Tail
-from epalm.model.model_settings import Decoding, Template
+from epalm.model.method.injection import Tail
+from epalm.model.method.model_settings import Decoding, Template
 from tests.fakes import save_language_model
 from tests.model.helpers import tiny_epalm, tiny_opt
 

@@ -13,8 +13,8 @@ from epalm.model.generation import ranking
 from epalm.model.generation.batched_generation import GenerationBatch
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.ranking import AnswerList, Ranker, rank
-from epalm.model.injection import Tail
-from epalm.model.model_settings import Template
+from epalm.model.method.injection import Tail
+from epalm.model.method.model_settings import Template
 from tests.fakes import save_language_model
 from tests.model.helpers import tiny_epalm, tiny_opt
 

@@ -10,7 +10,7 @@ import pytest
 
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError, UsageError
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 from epalm.tasks.task_registry import TASKS, load_task
 from epalm.train.config.recipe import (
     FALLBACK_RECIPE,

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from epalm.errors import RecipeError, UsageError
-from epalm.model.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding
 from epalm.train.cli import app
 from epalm.train.config.recipe import Recipe, Schedule, load_recipe
 from epalm.train.config.recipe_ranges import RECIPE_RANGES, SCHEDULE_RANGES

@@ -12,7 +12,7 @@ from epalm.cache.spec import StoreSpec
 from epalm.errors import TrainingError
 from epalm.model.engine.language_model import load_tokenizer
 from epalm.model.engine.model_batch import Batch
-from epalm.model.model_settings import Template
+from epalm.model.method.model_settings import Template
 from epalm.tasks.types import Example
 from epalm.train.data.batch_loader import Loader, encodable
 from epalm.train.data.tokenized_texts import TokenizedTexts, draw_answer

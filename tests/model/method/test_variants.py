@@ -13,9 +13,9 @@ from epalm.model.engine.language_model import freeze, weights_digest
 from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import trainable
 from epalm.model.generation.decode import generate
-from epalm.model.model_settings import Decoding
-from epalm.model.prompt import DeepPrompt
-from epalm.model.variants import VARIANTS, find_variant
+from epalm.model.method.model_settings import Decoding
+from epalm.model.method.prompt import DeepPrompt
+from epalm.model.method.variants import VARIANTS, find_variant
 from tests.model.helpers import settings, text_logits, tiny_opt, tiny_variant
 
 SHAPES = {  # name -> (D, H, w, OPT layers)

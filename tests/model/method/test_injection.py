@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from epalm.errors import UsageError
-from epalm.model.injection import Tail, default_span, parse_span, plan_injection
+from epalm.model.method.injection import Tail, default_span, parse_span, plan_injection
 
 N = None
 PUBLISHED = {  # section 1.2 of the method's description: (layers, first, stop, cached) -> source

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epalm.errors import UsageError
-from epalm.model.injection import Tail
+from epalm.model.method.injection import Tail
 from epalm.number_ranges import DECODING_RANGES, MODEL_RANGES, check_ranges
 
 Supervision = Literal["all", "answer"]
@@ -96,16 +96,16 @@ class ModelSettings:
     Attributes:
         lm: hub id or local folder of the OPT.
         precision: of the frozen weights, a key of `epalm.model.engine.language_model.PRECISIONS`.
-        variant: a name of `epalm.model.variants.VARIANTS`.
+        variant: a name of `epalm.model.method.variants.VARIANTS`.
         encoder_width: D.
         cached: blocks of the encoder whose vectors are used.
         prompt_length: P, used by variants with a soft or deep prompt.
         inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
-        tail: see `epalm.model.injection.Tail`.
+        tail: see `epalm.model.method.injection.Tail`.
         lm_dropout: hidden dropout of the frozen OPT in training.
         template: see `Template`.
         supervise: likewise.
-        text_step: see `epalm.model.injection.plan_injection`.
+        text_step: see `epalm.model.method.injection.plan_injection`.
         blocks: which of the blocks in the store are used, oldest first; empty for all.
         positions: vectors that the store keeps of each block, [CLS] first.
     """

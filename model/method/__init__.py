@@ -1,0 +1,1 @@
+"""The method of the paper: injection plan, connectors, prompts, adapters, named variants."""
