@@ -12,6 +12,7 @@ from pathlib import Path
 from sys import intern
 
 from epalm.errors import MalformedFileError, MissingFileError
+from epalm.tasks.readers.collection import without_collection
 from epalm.tasks.readers.data_files import check_split
 from epalm.tasks.readers.manifest_rows import Line, read_lines
 from epalm.tasks.types import Example, Kind, MediaItem, MediaSet, Modality, Task
@@ -34,6 +35,7 @@ MODALITIES: dict[Modality, str] = {
 _MODALITY_OF = {ending: kind for kind, endings in MODALITIES.items() for ending in endings.split()}
 
 
+@without_collection()
 def media(path: Path) -> MediaSet:
     """Each medium of a manifest once, in order of first appearance over train, val and test.
 
@@ -58,8 +60,9 @@ def media(path: Path) -> MediaSet:
     kind: Kind | None = None
     for file in files:
         for line in read_lines(file):
-            kind = kind or _kind(line)
-            if _kind(line) != kind:
+            found = _kind(line)
+            kind = kind or found
+            if found != kind:
                 raise _other_kind(line, kind, files[0])
             if line.media not in items:
                 items[line.media] = _item(line, folder)
@@ -86,6 +89,7 @@ def task(root: Path) -> Task:
     return Task(TASK, kind, metric, tuple(files), partial(examples, kind))
 
 
+@without_collection()
 def examples(kind: Kind, split: str, root: Path) -> list[Example]:
     """The lines of `<root>/<split>.jsonl` or `.csv`, in file order.
 
@@ -153,12 +157,11 @@ def _split_files(folder: Path) -> dict[str, Path]:
 
 
 def _item(line: Line, folder: Path) -> MediaItem:
-    ending = line.media[line.media.rfind(".") :].lower()
-    if ending not in _MODALITY_OF:
-        raise line.wrong(
-            f"media {line.media!r} ends in none of the known {', '.join(_MODALITY_OF)}"
-        )
-    return MediaItem(line.media, folder, line.media, _MODALITY_OF[ending])
+    media = line.media
+    modality = _MODALITY_OF.get(media[media.rfind(".") :].lower())
+    if modality is None:
+        raise line.wrong(f"media {media!r} ends in none of the known {', '.join(_MODALITY_OF)}")
+    return MediaItem(media, folder, media, modality)
 
 
 def _kind(line: Line) -> Kind:

@@ -7,13 +7,30 @@ passed on. Only the option --allow-outside of a command permits that, and no fil
 
 import os
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from epalm.errors import DataError
 from epalm.tasks.readers.json_values import shown
 from epalm.tasks.types import MediaItem
 
 OPTION = "--allow-outside"
+
+
+class _Root(NamedTuple):
+    """A folder that items must not lead out of.
+
+    Attributes:
+        folder: as items name it.
+        real: without symbolic links.
+        links: name of a folder below it that was listed -> the symbolic links in there.
+    """
+
+    folder: Path
+    real: str
+    links: dict[str, frozenset[str]]
 
 
 def check_inside(items: Iterable[MediaItem]) -> None:
@@ -24,19 +41,25 @@ def check_inside(items: Iterable[MediaItem]) -> None:
     Raises:
         DataError: names the first such item and where it leads.
     """
-    roots: dict[Path, str] = {}
-    links: dict[tuple[Path, str], frozenset[str]] = {}
+    roots: dict[Path, _Root] = {}
+    for folder, own in groupby(items, attrgetter("folder")):
+        if folder not in roots:
+            roots[folder] = _Root(folder, os.path.realpath(folder), {})
+        _check_below(roots[folder], own)
+
+
+def _check_below(root: _Root, items: Iterable[MediaItem]) -> None:
+    """Check items of one folder."""
+    links = root.links
     for item in items:
         folder, _, file = item.name.rpartition("/")
         if item.name.startswith("/") or (".." in item.name and ".." in item.name.split("/")):
             raise _outside(item, os.path.normpath(item.path))
-        place = item.folder, folder
-        if place not in links:
-            root = roots.setdefault(item.folder, os.path.realpath(item.folder))
-            _check_real(item, item.folder / folder, root)
-            links[place] = _links_in(item.folder / folder)
-        if file in links[place]:
-            _check_real(item, item.path, roots[item.folder])
+        if folder not in links:
+            _check_real(item, root.folder / folder, root.real)
+            links[folder] = _links_in(root.folder / folder)
+        if file in links[folder]:
+            _check_real(item, item.path, root.real)
 
 
 def _check_real(item: MediaItem, path: Path, root: str) -> None:

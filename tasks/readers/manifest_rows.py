@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.readers.json_values import NOT_JSON, SURROGATE, described, parse, shown
+from epalm.tasks.readers.json_values import NOT_JSON, SURROGATE, described, parse, parse_line, shown
 
 REQUIRED = ("id", "media")
 OPTIONAL = ("prompt", "answers", "question_type", "answer_type")
@@ -92,7 +92,7 @@ def _json_rows(file: Path) -> Iterator[tuple[int, Cells]]:
         lines = iter(partial(stream.readline, LONGEST_LINE), "")
         for number, text in enumerate(lines, start=1):
             try:
-                value = parse(text)
+                value = parse_line(text)
             except NOT_JSON as error:
                 if not text.strip():
                     continue
@@ -227,11 +227,11 @@ def _answers(file: Path, number: int, value: object) -> tuple[str, ...]:
         if value is None:
             return ()
         raise _wrong(file, number, f"answers is {shown(value)}, wanted {_WANTED_ANSWERS}")
-    for answer in value:
-        if type(answer) is not str or not answer.strip():
-            message = f"answers holds {shown(answer)}, wanted {_WANTED_ANSWERS}"
-            raise _wrong(file, number, message)
-    return tuple([answer.strip() for answer in value])
+    found = tuple([answer.strip() if type(answer) is str else "" for answer in value])
+    if "" in found:
+        message = f"answers holds {shown(value[found.index('')])}, wanted {_WANTED_ANSWERS}"
+        raise _wrong(file, number, message)
+    return found
 
 
 def _wrong(file: Path, number: int, message: str) -> MalformedFileError:

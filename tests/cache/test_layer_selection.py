@@ -1,7 +1,9 @@
+import hashlib
 import json
 
 import pytest
 
+from epalm.cache import spec as spec_module
 from epalm.cache.layer_selection import parse_layers
 from epalm.cache.spec import StoreSpec
 from epalm.errors import UsageError
@@ -52,3 +54,14 @@ def test_a_spec_written_before_positions_were_counted_is_still_the_same_spec() -
     del fields["positions"]
     assert build(StoreSpec, fields, "spec") == spec()
     assert "positions" not in spec().comparable()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 100])
+def test_the_digest_is_of_one_line_of_json_a_key_however_many_are_taken_at_once(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    keys = ("a.jpg", 'quoted " \\', "line\nbreak", "é \U0001f600", "[1, 2]")
+    monkeypatch.setattr(spec_module, "DIGESTED_KEYS", at_once)
+    lines = [json.dumps(spec().comparable(), sort_keys=True), *map(json.dumps, keys)]
+    wanted = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert spec().digest(keys) == spec().digest(list(keys)) == wanted

@@ -1,15 +1,17 @@
 """Manifests as spreadsheets, pandas and people write them; names exactly as they are written."""
 
+import gc
 import json
 from pathlib import Path
 
 import pytest
 
 from epalm.errors import MalformedFileError
+from epalm.tasks import manifest
 from epalm.tasks.readers import manifest_rows
 from epalm.tasks.readers.manifest_rows import read_lines
 from epalm.tasks.task_registry import load_media, load_task
-from epalm.tasks.types import Example
+from epalm.tasks.types import Example, MediaItem
 
 ROWS = (
     Example("a.jpg", "1", "what?", ("yes",), ("yes",)),
@@ -169,3 +171,45 @@ def test_each_file_is_opened_once_and_read_line_by_line(
     load_media(str(tmp_path))
     assert opened == ["train.jsonl", "val.jsonl"]
     assert next(read_lines(tmp_path / "val.jsonl")).number == 1
+
+
+@pytest.mark.parametrize("text", [" {} ", "{}", "{}\r\n", "\t{}\n", "{}\n"])
+def test_white_space_around_a_line_says_nothing(tmp_path: Path, text: str) -> None:
+    line = '{"id": "1", "media": "a.jpg"}'
+    (tmp_path / "val.jsonl").write_bytes(text.replace("{}", line).encode())
+    assert [one.media for one in read_lines(tmp_path / "val.jsonl")] == ["a.jpg"]
+
+
+@pytest.mark.parametrize(("rest", "column"), [("x", 30), (' {"id": "2"}', 31), ("\u00a0", 30)])
+def test_what_stands_behind_the_object_of_a_line_is_refused_with_its_column(
+    tmp_path: Path, rest: str, column: int
+) -> None:
+    line = '{"id": "1", "media": "a.jpg"}'
+    (tmp_path / "val.jsonl").write_text(f"{line}{rest}\n", encoding="utf-8")
+    with pytest.raises(
+        MalformedFileError, match=rf"line 1: no JSON from column {column} on \(Extra"
+    ):
+        list(read_lines(tmp_path / "val.jsonl"))
+
+
+@pytest.mark.parametrize("media", ["a.jpg", "a.txt"])
+def test_cycles_are_collected_again_after_a_manifest_was_read_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, media: str
+) -> None:
+    seen: list[bool] = []
+
+    def made(*fields: str) -> MediaItem:
+        seen.append(gc.isenabled())
+        return MediaItem(fields[0], tmp_path, fields[2])
+
+    monkeypatch.setattr(manifest, "MediaItem", made)
+    (tmp_path / "val.jsonl").write_text(
+        f'{{"id": "1", "media": "a.jpg"}}\n{{"id": "2", "media": "{media}"}}'
+    )
+    if media == "a.jpg":
+        load_media(str(tmp_path))
+    else:
+        with pytest.raises(MalformedFileError, match="line 2"):
+            load_media(str(tmp_path))
+    assert seen == [False]
+    assert gc.isenabled()

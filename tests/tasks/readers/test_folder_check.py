@@ -1,11 +1,13 @@
 """Files outside a data set's folder are read only if this command was told to."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from epalm.errors import DataError
+from epalm.tasks.readers.folder_check import check_inside
 from epalm.tasks.task_registry import load_media
 from epalm.tasks.types import MediaItem, MediaSet
 from tests.tasks.cc3m_files import write_cc3m_tars
@@ -114,3 +116,22 @@ def test_code_that_a_person_named_is_trusted(
 
 def outside(root: Path) -> MediaSet:
     return MediaSet("made", (MediaItem("a", root, "../a.jpg"),), (), root)
+
+
+def test_each_folder_is_listed_once_though_items_of_two_alternate(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def noted(path: Path) -> object:
+        listed.append(str(path))
+        return scandir(str(path))
+
+    monkeypatch.setattr(os, "scandir", noted)
+    roots = (folder, folder / "images")
+    items = [MediaItem(f"{n}", roots[n % 2], f"{n}.jpg") for n in range(6)]
+    check_inside(items)
+    assert listed == [str(root) for root in roots]
+    with pytest.raises(DataError, match=r"file\.jpg\W leads out of"):
+        check_inside([*items, MediaItem("link", folder / "images", "file.jpg")])
