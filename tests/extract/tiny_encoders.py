@@ -112,14 +112,13 @@ def tiny_hf_vit(folder: Path, name: str) -> Tiny:
     save(ViTForImageClassification(ViTConfig(**PICTURES)), folder)
     stock = ViTModel.from_pretrained(folder, dtype=torch.float32)
     settings = weights_of(name, folder)
-    return Tiny(name, settings, "image", stock, normalised, stock.layers, stock.layernorm)
+    return Tiny(name, settings, "image", stock, normalised, layers_of(stock), stock.layernorm)
 
 
 def tiny_dinov2(folder: Path, name: str) -> Tiny:
     stock = Dinov2Model.from_pretrained(save(Dinov2Model(Dinov2Config(**PICTURES)), folder))
     settings = weights_of(name, folder)
-    blocks = stock.encoder.layer if hasattr(stock, "encoder") else stock.layers
-    return Tiny(name, settings, "image", stock, normalised, blocks, stock.layernorm)
+    return Tiny(name, settings, "image", stock, normalised, layers_of(stock), stock.layernorm)
 
 
 def tiny_timesformer(folder: Path, name: str) -> Tiny:
@@ -127,8 +126,7 @@ def tiny_timesformer(folder: Path, name: str) -> Tiny:
     stock = TimesformerModel.from_pretrained(folder, dtype=torch.float32)
     settings = weights_of(name, folder)
     settings = replace(settings, media="video")
-    blocks = stock.encoder.layer
-    return Tiny(name, settings, "video", stock, normalised, blocks, stock.layernorm)
+    return Tiny(name, settings, "video", stock, normalised, layers_of(stock), stock.layernorm)
 
 
 def tiny_timesformer_16(folder: Path, name: str) -> Tiny:
@@ -152,7 +150,7 @@ def tiny_ast(folder: Path, name: str) -> Tiny:
     save(ASTForAudioClassification(ASTConfig(**SIZES, **sizes)), folder)
     stock = ASTModel.from_pretrained(folder, dtype=torch.float32)
     settings = weights_of(name, folder)
-    return Tiny(name, settings, "audio", stock, standardised, stock.layers, stock.layernorm)
+    return Tiny(name, settings, "audio", stock, standardised, layers_of(stock), stock.layernorm)
 
 
 MAKERS: dict[str, tuple[str, Callable[[Path, str], Tiny]]] = {
@@ -182,6 +180,11 @@ def make_tiny(case: str, folder: Path) -> Tiny:
 def covered() -> set[str]:
     """The names of ENCODERS that a case stands for."""
     return {name for name, _ in MAKERS.values()} | set(timm_vit.ARCHITECTURES)
+
+
+def layers_of(stock: PreTrainedModel) -> Sequence[nn.Module]:
+    """The blocks, which later versions of transformers hold in the model itself."""
+    return stock.encoder.layer if hasattr(stock, "encoder") else stock.layers
 
 
 def save(model: PreTrainedModel, folder: Path) -> Path:
