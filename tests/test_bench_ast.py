@@ -4,6 +4,7 @@ import timm
 import torch
 
 from tests.extract.helpers import TINY, random_model
+from tests.extract.tiny_encoders import layers_of
 from tools.ast_from_vit import convert
 
 
@@ -13,8 +14,8 @@ def test_the_blocks_and_the_norm_of_the_ast_are_those_of_the_vit() -> None:
     states = torch.randn(2, 9, vit.embed_dim)
     with torch.inference_mode():
         theirs, ours = states, states
-        for block, layer in zip(vit.blocks, ast.layers, strict=True):
-            theirs, ours = block(theirs), layer(ours, None)
+        for block, layer in zip(vit.blocks, layers_of(ast), strict=True):
+            theirs, ours = block(theirs), layer(ours)
         torch.testing.assert_close(ast.layernorm(ours), vit.norm(theirs), rtol=0, atol=1e-4)
 
 

@@ -66,9 +66,8 @@ def convert(vit: VisionTransformer, *, frames: int, stride: int) -> ASTModel:
         max_length=frames,
         num_mel_bins=MEL_BINS,
     )
-    ast = ASTModel(config)
-    state = {f"layers.{name}": tensor for name, tensor in _blocks(vit).items()}
-    shape = ast.embeddings.get_shape(config)
+    state = {f"encoder.layer.{name}": tensor for name, tensor in _blocks(vit).items()}
+    shape = ASTModel(config).embeddings.get_shape(config)
     state |= {
         "embeddings.cls_token": weights["cls_token"],
         "embeddings.distillation_token": weights["cls_token"],
@@ -78,7 +77,12 @@ def convert(vit: VisionTransformer, *, frames: int, stride: int) -> ASTModel:
         "layernorm.weight": weights["norm.weight"],
         "layernorm.bias": weights["norm.bias"],
     }
-    ast.load_state_dict(state)
+    # Its modules have other names from version to version; those of saved files are always read.
+    ast, found = ASTModel.from_pretrained(
+        None, config=config, state_dict=state, output_loading_info=True
+    )
+    if found["missing_keys"] or found["unexpected_keys"]:
+        raise RuntimeError(f"transformers reads an AST otherwise: {found}")
     return ast
 
 
@@ -92,13 +96,13 @@ def _stretched(positions: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _blocks(vit: VisionTransformer) -> dict[str, Tensor]:
-    """The blocks' weights under the names of Hugging Face."""
+    """The blocks' weights under the names that an AST on the hub has."""
     renamed = {
         "norm1": "layernorm_before",
         "norm2": "layernorm_after",
-        "attn.proj": "attention.o_proj",
-        "mlp.fc1": "mlp.fc1",
-        "mlp.fc2": "mlp.fc2",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
     }
     state: dict[str, Tensor] = {}
     for number, block in enumerate(vit.blocks):
@@ -107,8 +111,8 @@ def _blocks(vit: VisionTransformer) -> dict[str, Tensor]:
             for theirs, ours in renamed.items():
                 state[f"{number}.{ours}.{end}"] = own[f"{theirs}.{end}"]
             thirds = own[f"attn.qkv.{end}"].chunk(3)
-            for part, third in zip("qkv", thirds, strict=True):
-                state[f"{number}.attention.{part}_proj.{end}"] = third
+            for part, third in zip(("query", "key", "value"), thirds, strict=True):
+                state[f"{number}.attention.attention.{part}.{end}"] = third
     return state
 
 
