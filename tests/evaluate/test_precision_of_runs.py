@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from epalm import precision
-from epalm.evaluate.run_evaluation import Request, evaluate
+from epalm.evaluate.eval_preparation import EvalConfig
+from epalm.evaluate.run_evaluation import evaluate
 from epalm.model.checkpoints import run_io
 from epalm.model.checkpoints.run_io import load_run
 from tests.evaluate.helpers import TinyRun, make_run
@@ -26,7 +27,7 @@ def test_a_run_in_bf16_is_evaluated_in_it_with_a_warning_where_that_is_slow(
     run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
-    found = evaluate(Request(run.folder, "val", quiet=True)).evaluation
+    found = evaluate(EvalConfig(run.folder, "val", quiet=True)).evaluation
     assert found.settings["language model"].endswith(", frozen, bf16")
     slow = [line for line in caplog.messages if "slow" in line]
     assert slow == [
@@ -51,5 +52,5 @@ def test_where_bf16_cannot_run_the_same_weights_are_used_in_fp32(
         f"cpu cannot compute in bf16, in which {run.folder} was trained: "
         "its weights are used in fp32"
     ]
-    found = evaluate(Request(run.folder, "val", quiet=True)).evaluation
+    found = evaluate(EvalConfig(run.folder, "val", quiet=True)).evaluation
     assert found.settings["language model"].endswith(", frozen, bf16, evaluated in fp32")

@@ -25,7 +25,7 @@ from epalm.train.lr_schedule import learning_rate, warn_of_long_warmup
 from tests.repository import ROOT
 
 SPEC = StoreSpec("coco", "vit-b16", {}, layers=tuple(range(12)), width=768, count=9)
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "schedule.json"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "schedule.json"
 
 
 @pytest.mark.parametrize("name", known_recipes())
