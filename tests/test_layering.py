@@ -11,8 +11,17 @@ import pytest
 from tests.repository import PACKAGES, module_name, sources
 
 FOUNDATION = {
-    *("atomic_write", "console", "devices", "errors", "failures", "number_ranges", "plugins"),
-    *("precision", "system_memory", "terminal", "untrusted"),
+    *(
+        "atomic_write",
+        "console",
+        "devices",
+        "errors",
+        "failures",
+        "options",
+        "number_ranges",
+        "plugins",
+    ),
+    *("number_ranges", "options", "plugins", "precision", "system_memory", "terminal", "untrusted"),
 }
 """Modules of the root package that every package may import, and its folder `untrusted`."""
 

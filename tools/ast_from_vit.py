@@ -78,12 +78,13 @@ def convert(vit: VisionTransformer, *, frames: int, stride: int) -> ASTModel:
         "layernorm.bias": weights["norm.bias"],
     }
     # Its modules have other names from version to version; those of saved files are always read.
-    ast, found = ASTModel.from_pretrained(
+    loaded: Any = ASTModel.from_pretrained(
         None, config=config, state_dict=state, output_loading_info=True
     )
-    if found["missing_keys"] or found["unexpected_keys"]:
-        raise RuntimeError(f"transformers reads an AST otherwise: {found}")
-    return ast
+    model, report = loaded  # with loading info it is a pair, which its annotation does not say
+    if report["missing_keys"] or report["unexpected_keys"]:
+        raise RuntimeError(f"this version of transformers has another AST layout: {report}")
+    return cast(ASTModel, model)
 
 
 def _stretched(positions: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast, NamedTuple
 
 from transformers import ImageProcessingMixin
 
@@ -125,7 +125,7 @@ def _constant(value: Any, key: str, source: str) -> float:  # noqa: ANN401 - of 
     positive = key.endswith("std")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and abs(value) <= LARGEST and (value > 0 or not positive):  # NaN is not
-        return float(value)
+        return cast(float, value)  # as it is: 0 and 0.0 give different fingerprints
     raise _wrong(source, key, value, "a number above 0" if positive else "a finite number")
 
 

@@ -102,7 +102,9 @@ def test_a_cmyk_jpeg_holds_its_inks_inverted_as_adobe_writes_them(
     inks = np.zeros((16, 16, 4), dtype=np.uint8)
     inks[:] = [0, 200, 255, 30]
     content = io.BytesIO()
-    Image.frombytes("CMYK", (16, 16), inks.tobytes()).save(content, "JPEG", quality=100, subsampling=0)
+    Image.frombytes("CMYK", (16, 16), inks.tobytes()).save(
+        content, "JPEG", quality=100, subsampling=0
+    )
     data = content.getvalue()
     start = data.index(b"\xff\xee")
     length = 2 + int.from_bytes(data[start + 2 : start + 4], "big")
