@@ -8,7 +8,7 @@ is what pictures of sounds have in common with photos.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import timm
 import torch

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from transformers import ImageProcessingMixin
 
