@@ -10,7 +10,7 @@ import typer
 
 from epalm.console import configure_logging, note, run_app, say, show_table, stoppable
 from epalm.devices import AUTO
-from epalm.errors import UsageError
+from epalm.errors import INCOMPLETE, UsageError
 from epalm.extract.store_cli import AllowOutside, add_commands
 from epalm.plugins import TypedName
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from epalm.extract.planning.extract_options import Inputs
 
 logger = logging.getLogger(__name__)
-
-INCOMPLETE = 3
-"""Exit code when some media could not be encoded."""
 
 EXAMPLES = (
     "epalm-extract --encoder vit-b16 --dataset coco --data-root /data",

@@ -19,6 +19,7 @@ from epalm.console import (
     stoppable,
 )
 from epalm.devices import AUTO, check_device_name
+from epalm.errors import INCOMPLETE
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 DAMAGED = 1
 """Exit code of `verify` for a store with damaged files."""
-
-INCOMPLETE = 3
-"""Exit code for a store with missing shards or failed records."""
 
 Location = Annotated[str, typer.Argument(metavar="STORE", help="Path or URL of the store.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -24,6 +24,10 @@ one line; it says what was found, what was wanted and the command that mends it.
 """
 
 
+INCOMPLETE = 3
+"""Exit code of a command that ended with some of its work missing or failed."""
+
+
 class EpalmError(Exception):
     """Base of all errors that a user can cause or mend."""
 
@@ -83,7 +87,7 @@ class StoreError(EpalmError):
 class UnfinishedStoreError(StoreError):
     """The store misses shards; running the same extraction again completes it."""
 
-    exit_code = 3
+    exit_code = INCOMPLETE
 
 
 class CacheMismatchError(StoreError):
