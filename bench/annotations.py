@@ -18,9 +18,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.annotation_files import WRITERS
-from bench.peak import largest_resident, peak_of
-from bench.rounds import (
+from bench.support.annotation_files import WRITERS
+from bench.support.peak_memory import largest_resident, peak_of
+from bench.support.scratch_stores import scratch
+from bench.support.timed_rounds import (
     Folder,
     JsonFile,
     Line,
@@ -32,7 +33,6 @@ from bench.rounds import (
     interleave,
     ratios,
 )
-from bench.stores import scratch
 from epalm.tasks.task_registry import load_media, load_task
 
 

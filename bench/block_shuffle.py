@@ -18,8 +18,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.peak import peak_of
-from bench.rounds import (
+from bench.support.peak_memory import peak_of
+from bench.support.scratch_stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
+from bench.support.timed_rounds import (
     Folder,
     JsonFile,
     Line,
@@ -31,7 +32,6 @@ from bench.rounds import (
     compare,
     interleave,
 )
-from bench.stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
 from epalm.cache.formats.store_format import layout_of
 from epalm.cache.readers.disk_readers import READ_THREADS
 from epalm.cache.readers.epoch_order import BLOCK_ROWS, Rows, ShuffleSpec, design_effect

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from bench.rounds import Folder, JsonFile, Line, Result, Rounds, compare, interleave
-from bench.stores import scratch
+from bench.support.scratch_stores import scratch
+from bench.support.timed_rounds import Folder, JsonFile, Line, Result, Rounds, compare, interleave
 
 LEAST_OF_BARE = 0.95
 """Part of the bare encoder's photos per second."""
@@ -32,7 +32,7 @@ def main(
     json: JsonFile = None,
 ) -> None:
     """Encode photos end to end."""
-    from bench.encoding import Bench, found_photos, make_photos, random_encoder
+    from bench.support.encoding_variants import Bench, found_photos, make_photos, random_encoder
 
     with scratch(folder) as place:
         items = found_photos(photos, number) if photos else make_photos(place, number)

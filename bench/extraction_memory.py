@@ -16,9 +16,9 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from bench.peak import largest_resident, peak_of
-from bench.rounds import Folder, JsonFile, Line, Result, at_most
-from bench.stores import LAYERS, WIDTH, scratch, scratch_keys, scratch_spec
+from bench.support.peak_memory import largest_resident, peak_of
+from bench.support.scratch_stores import LAYERS, WIDTH, scratch, scratch_keys, scratch_spec
+from bench.support.timed_rounds import Folder, JsonFile, Line, Result, at_most
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import fit_shard_rows
 from epalm.extract.encoders.encoder_registry import Loader

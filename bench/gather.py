@@ -17,7 +17,8 @@ import torch
 import typer
 import zarr
 
-from bench.rounds import (
+from bench.support.scratch_stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
+from bench.support.timed_rounds import (
     Folder,
     JsonFile,
     Line,
@@ -31,7 +32,6 @@ from bench.rounds import (
     interleave,
     ratios,
 )
-from bench.stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
 from epalm.cache.formats.store_format import Tokens
 from epalm.cache.readers.disk_readers import READ_AHEAD
 from epalm.cache.readers.epoch_order import Rows

@@ -18,9 +18,19 @@ from torch import Tensor
 from transformers import GenerationConfig, OPTForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from bench.official import OfficialModel
-from bench.rounds import JsonFile, Line, Result, Rounds, Sample, Variant, Watch, compare, interleave
-from bench.workload import (
+from bench.support.official_step import OfficialModel
+from bench.support.timed_rounds import (
+    JsonFile,
+    Line,
+    Result,
+    Rounds,
+    Sample,
+    Variant,
+    Watch,
+    compare,
+    interleave,
+)
+from bench.support.vqa_workload import (
     BEGIN,
     ENCODER_WIDTH,
     FIRST_WORD,

@@ -14,7 +14,7 @@ import typer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench.rounds import (
+from bench.support.timed_rounds import (
     JsonFile,
     Line,
     Result,

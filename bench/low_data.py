@@ -15,8 +15,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.grids import publish_grid, spread
-from bench.rounds import commit
+from bench.support.score_grid import publish_grid, spread
+from bench.support.timed_rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError

@@ -19,9 +19,18 @@ import typer
 from torch import Tensor
 
 from bench.extraction_memory import FreeEncoder
-from bench.peak import largest_resident, peak_of
-from bench.rounds import Folder, JsonFile, Line, Result, Rounds, Sample, at_most, interleave
-from bench.stores import scratch
+from bench.support.peak_memory import largest_resident, peak_of
+from bench.support.scratch_stores import scratch
+from bench.support.timed_rounds import (
+    Folder,
+    JsonFile,
+    Line,
+    Result,
+    Rounds,
+    Sample,
+    at_most,
+    interleave,
+)
 from epalm.extract.encoders.encoder_registry import EncoderSettings
 from epalm.plugins import TypedName
 from epalm.tasks.task_registry import load_media, load_task

@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from bench.rounds import (
+from bench.support.scratch_stores import scratch
+from bench.support.timed_rounds import (
     Folder,
     JsonFile,
     Result,
@@ -24,7 +25,6 @@ from bench.rounds import (
     compare,
     interleave,
 )
-from bench.stores import scratch
 from epalm.cache.records import media_check
 from epalm.cache.records.media_check import MediaCheck
 from epalm.cache.records.media_record import MediaRecord, describe_files

@@ -14,7 +14,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.rounds import (
+from bench.support.scratch_stores import WIDTH, random_tokens, scratch, scratch_keys, scratch_spec
+from bench.support.timed_rounds import (
     Folder,
     JsonFile,
     Line,
@@ -26,7 +27,6 @@ from bench.rounds import (
     compare,
     interleave,
 )
-from bench.stores import WIDTH, random_tokens, scratch, scratch_keys, scratch_spec
 from epalm.cache.create_store import create_store
 from epalm.cache.formats.store_format import Tokens
 from epalm.cache.spec import SHARD_ROWS

@@ -19,8 +19,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.rounds import Folder, JsonFile, Line, Result, Rounds, at_most
-from bench.stores import scratch
+from bench.support.scratch_stores import scratch
+from bench.support.timed_rounds import Folder, JsonFile, Line, Result, Rounds, at_most
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.model.checkpoints.run_record import RunRecord

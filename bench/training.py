@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m bench.training --shape 125m --precision bf16 --batch-size 32
 
-Every variant takes the same texts of a round through forward, backward and AdamW. Two references:
-"official, cached" computes the released step (`bench.official`) on stored vectors; to it "official,
-online" adds what the released code does for each picture in every step: decode, augment, encode.
+All variants of a round run the same texts through forward, backward and AdamW. There are two
+references. "official, cached" is the official training step on cached features
+(`bench.support.official_step`). "official, online" adds what the official implementation does for
+every image in every step: decode, augment and encode.
 On a CPU ratios are those of processor time, on a GPU of the clock.
 """
 
@@ -16,9 +17,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.encoding import make_photos
-from bench.official import OnlineEncoder
-from bench.rounds import (
+from bench.support.encoding_variants import make_photos
+from bench.support.official_step import OnlineEncoder
+from bench.support.scratch_stores import scratch
+from bench.support.step_variants import (
+    TOGETHER,
+    Stepper,
+    Way,
+    multiply_variant,
+    photo_variant,
+    ways,
+)
+from bench.support.timed_rounds import (
     Folder,
     JsonFile,
     Line,
@@ -32,9 +42,7 @@ from bench.rounds import (
     interleave,
     ratios,
 )
-from bench.steps import TOGETHER, Stepper, Way, multiply_variant, photo_variant, ways
-from bench.stores import scratch
-from bench.workload import PROMPT, SHAPES, Questions, random_lm
+from bench.support.vqa_workload import PROMPT, SHAPES, Questions, random_lm
 from epalm.errors import UsageError
 from epalm.model.engine.language_model import PRECISIONS
 

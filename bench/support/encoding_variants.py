@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
-from bench.rounds import Sample, Variant, Watch
+from bench.support.timed_rounds import Sample, Variant, Watch
 from epalm.cache.create_store import create_store, delete_store
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.errors import MissingFileError

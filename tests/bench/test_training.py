@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import steps, training, workload
-from bench.official import OfficialModel
-from bench.rounds import Sample
+from bench import training
+from bench.support import step_variants, vqa_workload
+from bench.support.official_step import OfficialModel
+from bench.support.timed_rounds import Sample
 from epalm.errors import UsageError
 from epalm.model.engine.model_batch import Batch, collate_texts
 from epalm.model.epalm import EPALM, trainable
@@ -53,7 +54,7 @@ def test_the_reference_step_has_our_losses_and_gradients(variant: str, norm: str
 def test_ways_are_compared_with_the_released_step_on_vectors_and_on_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(workload.SHAPES, "tiny", workload.Shape(2, 16, 2))
+    monkeypatch.setitem(vqa_workload.SHAPES, "tiny", vqa_workload.Shape(2, 16, 2))
     file = tmp_path / "result.json"
     training.main(
         shape="tiny",
@@ -87,14 +88,14 @@ def test_hours_on_a_gpu_are_those_of_the_published_training() -> None:
 
 
 def test_arrangements_change_who_shares_a_batch_and_nothing_else() -> None:
-    asked = workload.Questions(words=100, batch_size=10, steps=3, device="cpu")
+    asked = vqa_workload.Questions(words=100, batch_size=10, steps=3, device="cpu")
 
-    def texts(arrangement: workload.Arrangement) -> list[list[int]]:
+    def texts(arrangement: vqa_workload.Arrangement) -> list[list[int]]:
         rows = [row for step in asked.batches(4, arrangement) for row in step.batch.input_ids]
-        return sorted([int(word) for word in row if word != workload.PAD] for row in rows)
+        return sorted([int(word) for word in row if word != vqa_workload.PAD] for row in rows)
 
-    plain = workload.Arrangement()
-    grouped = workload.Arrangement(5, buckets=True, supervise="answer")
+    plain = vqa_workload.Arrangement()
+    grouped = vqa_workload.Arrangement(5, buckets=True, supervise="answer")
     assert texts(plain) == texts(grouped)
     assert [len(step.batch.tokens) for step in asked.batches(4, plain)] == [10, 10, 10]
     assert [len(step.batch.tokens) for step in asked.batches(4, grouped)] == [2, 2, 2]
@@ -103,8 +104,8 @@ def test_arrangements_change_who_shares_a_batch_and_nothing_else() -> None:
 
 
 def test_texts_are_as_long_as_the_published_ones() -> None:
-    asked = workload.Questions(words=100, batch_size=2000, steps=1, device="cpu")
-    lengths = asked.batches(0, workload.Arrangement())[0].batch.attention_mask.sum(1)
+    asked = vqa_workload.Questions(words=100, batch_size=2000, steps=1, device="cpu")
+    lengths = asked.batches(0, vqa_workload.Arrangement())[0].batch.attention_mask.sum(1)
     assert lengths.float().mean() == pytest.approx(13.4, abs=0.15)
     assert lengths.min() >= 11
     assert lengths.max() <= 22
@@ -113,10 +114,10 @@ def test_texts_are_as_long_as_the_published_ones() -> None:
 def test_products_count_alike_with_rearranged_weights_and_less_with_kept_texts(
     tmp_path: Path,
 ) -> None:
-    lm = workload.random_lm(workload.Shape(8, 16, 2), "fp32", words=40, device="cpu")
-    asked = workload.Questions(words=40, batch_size=2, steps=1, device="cpu")
-    stepper = steps.Stepper(asked)
-    made = {way.name: way for way in steps.ways(lm, asked.texts(0), tmp_path)}
+    lm = vqa_workload.random_lm(vqa_workload.Shape(8, 16, 2), "fp32", words=40, device="cpu")
+    asked = vqa_workload.Questions(words=40, batch_size=2, steps=1, device="cpu")
+    stepper = step_variants.Stepper(asked)
+    made = {way.name: way for way in step_variants.ways(lm, asked.texts(0), tmp_path)}
     ends = ("ours", "ours, plain weights", "ours, texts kept", "official, cached")
     counted = {f"lin: {end}": stepper.flops(made[f"lin: {end}"]) for end in ends}
     assert counted["lin: ours"] == counted["lin: ours, plain weights"]
@@ -125,6 +126,6 @@ def test_products_count_alike_with_rearranged_weights_and_less_with_kept_texts(
 
 
 def test_a_way_that_does_not_exist_is_refused_by_name() -> None:
-    asked = [steps.Way("full: ours", "full: official", torch.abs, [])]
+    asked = [step_variants.Way("full: ours", "full: official", torch.abs, [])]
     with pytest.raises(UsageError, match=r"'ful: \*' is none of: full: ours"):
         training.chosen(asked, ["ful: *"])

@@ -17,9 +17,9 @@ from bench import (
     media_check,
     shard_write,
 )
-from bench.peak import peak_of
-from bench.rounds import Line, Result, Sample, Variant, at_most, compare, interleave
-from bench.stores import make_store, row_numbers, scratch_keys, scratch_spec
+from bench.support.peak_memory import peak_of
+from bench.support.scratch_stores import make_store, row_numbers, scratch_keys, scratch_spec
+from bench.support.timed_rounds import Line, Result, Sample, Variant, at_most, compare, interleave
 from epalm.cache.readers.epoch_order import ShuffleSpec, design_effect
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store

@@ -235,7 +235,7 @@ def command() -> str:
 
 def commit() -> str:
     """`git describe` of the tree that was measured."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     words = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(
         words, cwd=root, check=True, capture_output=True, text=True

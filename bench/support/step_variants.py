@@ -12,9 +12,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import OPTForCausalLM
 
-from bench.official import OfficialModel, OnlineEncoder
-from bench.rounds import Sample, Variant, Watch
-from bench.workload import Arrangement, Questions, Shape, Step, random_model, stored_vectors
+from bench.support.official_step import OfficialModel, OnlineEncoder
+from bench.support.timed_rounds import Sample, Variant, Watch
+from bench.support.vqa_workload import (
+    Arrangement,
+    Questions,
+    Shape,
+    Step,
+    random_model,
+    stored_vectors,
+)
 from epalm.model.engine.language_model import freeze
 from epalm.model.engine.model_batch import Batch
 from epalm.model.engine.onednn_linear import block_weights

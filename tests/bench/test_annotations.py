@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import annotations
-from bench.annotation_files import WRITERS
+from bench.support.annotation_files import WRITERS
 
 SHARE = 1 / 8000
 

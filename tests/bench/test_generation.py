@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench import generation
 from bench.generation import Asked, cached, draw_answers, make_model, make_sure, ranked, recompute
-from bench.workload import SHAPES, Shape, random_lm, random_model
+from bench.support.vqa_workload import SHAPES, Shape, random_lm, random_model
 from epalm.model.epalm import EPALM
 from epalm.model.generation import ranking
 from epalm.model.generation.prefix_cache import PrefixCache

@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.rounds import TABLE_COLUMNS, command, machine
+from bench.support.timed_rounds import TABLE_COLUMNS, command, machine
 
 
 def publish_grid(grid: Sequence[Sequence[str]], *, commits: str, note: str = "") -> None:

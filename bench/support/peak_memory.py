@@ -1,6 +1,6 @@
 """What a function takes of memory at most, in a fresh process that does nothing else.
 
-python -m bench.peak bench.block_shuffle:stream_once '["s.zarr", 800000000, 512]'
+python -m bench.support.peak_memory bench.block_shuffle:stream_once '["s.zarr", 800000000, 512]'
 """
 
 import json
@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def peak_of(entry: str, *arguments: object) -> Peak:
     Raises:
         subprocess.CalledProcessError: the function raised; its traceback is on standard error.
     """
-    words = [sys.executable, "-m", "bench.peak", entry, json.dumps(arguments)]
+    words = [sys.executable, "-m", "bench.support.peak_memory", entry, json.dumps(arguments)]
     done = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return Peak(**json.loads(done.stdout.splitlines()[-1]))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import variants
-from bench.stores import scratch_spec
+from bench.support.scratch_stores import scratch_spec
 from epalm.tasks.task_registry import load_task
 from tests.train.helpers import make_world
 
