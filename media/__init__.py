@@ -1,1 +1,1 @@
-"""Image, video and audio files to pixels and samples, under one policy of what may be opened."""
+"""Decoders of image, video and audio files; one policy decides which formats may be opened."""

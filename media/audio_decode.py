@@ -1,8 +1,8 @@
-"""Recordings from files: the first seconds of whatever sound the file holds, or one reason.
+"""Decode the first seconds of an audio file or of a video's audio track.
 
-Libsndfile reads the usual formats of recordings, FFmpeg all others and the sound tracks of clips.
-Only what is asked for is decoded, however long the file is. Values are as the file has them: -1 to
-1, save where a file of floats says otherwise.
+libsndfile reads the common audio formats; FFmpeg reads all others and the audio tracks of videos.
+Only the requested duration is decoded, however long the file is. Samples are scaled to -1..1; files
+of floating-point samples may exceed that range.
 """
 
 import math
@@ -25,53 +25,54 @@ from epalm.media.decode_damage import note_damage
 from epalm.media.image_decode import check_regular_file
 
 AUDIO_POLICY = "as stored, damaged packets left out, at least half of what the header promises"
-"""The rules of this file in one line, for the fingerprint of a store."""
+"""How this module decodes, in one line; part of a store's fingerprint."""
 
 SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff")
-"""First bytes of what libsndfile is given. MP3 is not: its reader there writes to the terminal."""
+"""First bytes of the files that libsndfile reads. MP3 is excluded, since libsndfile's MP3 decoder
+writes to the terminal."""
 
 AUDIO_FORMATS = (
     *("mov", "mp4", "matroska", "webm", "avi", "gif", "asf", "flv", "mpeg", "mpegts"),
     *("mp3", "aac", "ogg", "flac", "wav", "w64", "aiff", "au", "caf"),
 )
-"""FFmpeg's readers that may be tried."""
+"""FFmpeg demuxers that may be tried."""
 
-UNMEASURED = ("mp3", "aac")
-"""FFmpeg's readers that guess how long a file is from its size, which promises nothing; unless an
-MP3 begins with the frame in which encoders leave their name and the length."""
+ESTIMATED_DURATION_FORMATS = ("mp3", "aac")
+"""FFmpeg demuxers that estimate the duration from the file size, which is not a reliable length. An
+exception is an MP3 that begins with the frame in which encoders store their name and the length."""
 
-RATES = (1_000, 768_000)
-"""Lowest and highest accepted rate, Hz."""
+SAMPLE_RATE_RANGE = (1_000, 768_000)
+"""Lowest and highest accepted sample rate, Hz."""
 
 MAX_CHANNELS = 64
-"""Ambisonics of seventh order; a header with more is damaged."""
+"""Seventh-order ambisonics has 64 channels; a header with more is damaged."""
 
-MAX_VALUES = 60_000_000
-"""Seconds x rate x channels that may be asked of one file: 0.24 GB."""
+MAX_SAMPLES = 60_000_000
+"""Limit of seconds x sample rate x channels decoded from one file: 0.24 GB as float32."""
 
-LEAST_SHARE = 0.5
-"""A file of which less can be decoded is refused, as a share of what its header promises."""
+MIN_DECODED_FRACTION = 0.5
+"""A file is refused if a smaller fraction of the duration in its header can be decoded."""
 
-NOTED_SECONDS = 0.1
-"""What may be missing without a note: headers count the samples that some codecs add."""
+MAX_UNREPORTED_GAP_SECONDS = 0.1
+"""A shortfall up to this duration is not reported: headers count the padding of some codecs."""
 
-_CUT = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""How libsndfile says that a file ends before its samples do: bytes promised, bytes there."""
+_TRUNCATED = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""libsndfile's log of a truncated file: bytes according to the header, bytes in the file."""
 
-_ENDLESS = 0x7FFF_0000
-"""Programs that write to a pipe put this many bytes, or more, where they cannot know."""
+_STREAMED_BYTES = 0x7FFF_0000
+"""Programs that write to a pipe put at least this many bytes in the header."""
 
 _UNKNOWN_FRAMES = 1 << 62
-"""Libsndfile counts so many, or more, where the header does not say."""
+"""libsndfile reports at least this many frames if the header has no length."""
 
 
 @dataclass(frozen=True)
 class AudioClip:
-    """The beginning of a recording.
+    """The beginning of an audio file.
 
     Attributes:
-        samples: (channels, n).
-        rate: samples per second, Hz.
+        samples: float32 samples, (channels, n).
+        rate: sample rate, Hz.
     """
 
     samples: npt.NDArray[np.float32]
@@ -79,156 +80,160 @@ class AudioClip:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What was decoded, and how many samples of it the header promises (0: it does not say)."""
+class _DecodeResult:
+    """A decoded clip, and the number of samples according to the header (0: unknown)."""
 
-    sound: AudioClip
-    promised: float
+    clip: AudioClip
+    expected: float
 
 
 def decode_audio(path: Path, *, seconds: float) -> AudioClip:
-    """The first `seconds` of the recording, or of the clip's sound track, in `path`.
+    """Decode the first `seconds` of an audio file or of a video's audio track.
 
     Raises:
-        MediaError: no such file, not a sound, no sound track, no samples, mostly damaged, with
-            values that are no numbers, or beyond the limits above. The message is one line and
-            names the file.
+        MediaError: the file is missing, is not audio, has no audio track or no samples, is mostly
+            damaged, has NaN or infinite samples, or exceeds the limits above. The message is one
+            line and names the file.
     """
     check_regular_file(path)
     try:
-        reading = _read(path, seconds)
-        _check(reading, seconds, name=path.name)
+        result = _read(path, seconds)
+        _check(result, seconds, name=path.name)
     except (av.InvalidDataError, av.ArgumentError, av.error.EOFError) as error:
-        wanted = ", ".join(AUDIO_FORMATS)
         raise MediaError(
-            f"{path.name}: neither sound nor clip, or its header is damaged; wanted one of {wanted}"
+            f"{path.name}: not a supported audio or video file, or its header is damaged "
+            f"(supported formats: {', '.join(AUDIO_FORMATS)})"
         ) from error
     except MemoryError:
         raise
     except Exception as error:
-        # PyAV raises several classes of its own and Python's; none may end a long run.
-        # The system's and FFmpeg's errors would print the whole path.
+        # PyAV raises several classes of its own and of Python; none may end a long run.
+        # Errors of the system and of FFmpeg would print the whole path, so use strerror.
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise MediaError(f"{path.name}: {reason or type(error).__name__}") from error
-    return reading.sound
+    return result.clip
 
 
-def _read(path: Path, seconds: float) -> _Reading:
+def _read(path: Path, seconds: float) -> _DecodeResult:
     with path.open("rb", buffering=0) as file:
         if file.read(4) in SNDFILE_MAGIC:
             file.seek(0)
-            # FFmpeg knows more codecs, reads on behind damage, and reads what a recorder left when
-            # it ended before it wrote how much there is.
+            # Fall back to FFmpeg, which knows more codecs, continues after damage, and reads files
+            # whose length was never written to the header.
             with suppress(soundfile.LibsndfileError):
-                reading = _read_with_sndfile(file.fileno(), seconds)
-                if reading.sound.samples.size:
-                    return reading
+                result = _read_with_sndfile(file.fileno(), seconds)
+                if result.clip.samples.size:
+                    return result
     return _read_with_ffmpeg(path, seconds)
 
 
-def _check(reading: _Reading, seconds: float, *, name: str) -> None:
-    """Refuse what is no recording, and note what is not all of one.
+def _check(result: _DecodeResult, seconds: float, *, name: str) -> None:
+    """Refuse unusable audio, and note missing samples.
 
     Raises:
-        ValueError: too few samples, or some that are no numbers.
+        ValueError: too few samples, or some that are NaN or infinite.
     """
-    samples, rate = reading.sound.samples, reading.sound.rate
+    samples, rate = result.clip.samples, result.clip.rate
     count = samples.shape[1]
-    wanted = min(reading.promised, seconds * rate)
-    if count < LEAST_SHARE * wanted:
+    expected = min(result.expected, seconds * rate)
+    if count < MIN_DECODED_FRACTION * expected:
         raise ValueError(
-            f"{count / rate:.2f} of {wanted / rate:.2f} seconds can be decoded, less than half"
+            f"{count / rate:.2f} of {expected / rate:.2f} seconds can be decoded, less than half"
         )
-    if count < wanted - NOTED_SECONDS * rate:
-        note_damage(f"{name}: {count / rate:.2f} of {wanted / rate:.2f} seconds can be decoded")
-    strange = ~np.isfinite(samples)
-    if strange.any():
-        first = int(strange.any(axis=0).argmax()) / rate
-        raise ValueError(f"{strange.sum()} samples are no numbers, the first at {first:.3f} s")
+    if count < expected - MAX_UNREPORTED_GAP_SECONDS * rate:
+        note_damage(f"{name}: {count / rate:.2f} of {expected / rate:.2f} seconds can be decoded")
+    invalid = ~np.isfinite(samples)
+    if invalid.any():
+        first = int(invalid.any(axis=0).argmax()) / rate
+        raise ValueError(f"{invalid.sum()} samples are NaN or infinite, the first at {first:.3f} s")
 
 
-def _check_shape(rate: int, channels: int, seconds: float) -> None:
-    """Refuse before memory is taken.
+def _check_header(rate: int, channels: int, seconds: float) -> None:
+    """Refuse an implausible header before memory is allocated.
 
     Raises:
-        ValueError: a header that no recording has, or too much at once.
+        ValueError: the sample rate, the number of channels or the number of samples exceeds its
+            limit.
     """
-    low, high = RATES
+    low, high = SAMPLE_RATE_RANGE
     if not low <= rate <= high:
-        raise ValueError(f"{rate} samples a second, accepted are {low} to {high}")
+        raise ValueError(f"the sample rate is {rate} Hz, supported are {low} to {high} Hz")
     if not 1 <= channels <= MAX_CHANNELS:
-        raise ValueError(f"{channels} channels, accepted are 1 to {MAX_CHANNELS}")
-    if seconds * rate * channels > MAX_VALUES:
+        raise ValueError(f"{channels} channels, supported are 1 to {MAX_CHANNELS}")
+    if seconds * rate * channels > MAX_SAMPLES:
         raise ValueError(
-            f"{channels} channels of {rate} samples a second exceed {MAX_VALUES} values "
-            f"in {seconds:g} seconds"
+            f"{seconds:g} seconds of {channels} channels at {rate} Hz exceed the limit of "
+            f"{MAX_SAMPLES} samples"
         )
 
 
-def _read_with_sndfile(descriptor: int, seconds: float) -> _Reading:
-    """The sound in an open file.
+def _read_with_sndfile(descriptor: int, seconds: float) -> _DecodeResult:
+    """Decode an open file with libsndfile.
 
     Raises:
-        LibsndfileError: not a format of libsndfile, or damaged.
+        LibsndfileError: libsndfile does not support the format, or the file is damaged.
     """
     with soundfile.SoundFile(descriptor, closefd=False) as file:
-        _check_shape(file.samplerate, file.channels, seconds)
-        wanted = math.ceil(seconds * file.samplerate)
-        samples = file.read(wanted, dtype="float32", always_2d=True).T
-        return _Reading(AudioClip(samples, file.samplerate), _promised_by_sndfile(file))
+        _check_header(file.samplerate, file.channels, seconds)
+        count = math.ceil(seconds * file.samplerate)
+        samples = file.read(count, dtype="float32", always_2d=True).T
+        return _DecodeResult(AudioClip(samples, file.samplerate), _sndfile_length(file))
 
 
-def _promised_by_sndfile(file: soundfile.SoundFile) -> float:
-    """Samples; where a file ends early, libsndfile counts what is there."""
-    cut = _CUT.search(file.extra_info)
-    if cut is None:
+def _sndfile_length(file: soundfile.SoundFile) -> float:
+    """Number of samples per channel according to the header; 0 if unknown.
+
+    For a truncated file, `file.frames` counts the samples that are there.
+    """
+    truncated = _TRUNCATED.search(file.extra_info)
+    if truncated is None:
         return float(file.frames) if file.frames < _UNKNOWN_FRAMES else 0.0
-    promised, there = int(cut[1]), int(cut[2])
-    return file.frames * promised / max(there, 1) if promised < _ENDLESS else 0.0
+    expected, available = int(truncated[1]), int(truncated[2])
+    return file.frames * expected / max(available, 1) if expected < _STREAMED_BYTES else 0.0
 
 
-def _read_with_ffmpeg(path: Path, seconds: float) -> _Reading:
+def _read_with_ffmpeg(path: Path, seconds: float) -> _DecodeResult:
     with closing(open_container(path, AUDIO_FORMATS)) as container:
-        stream = _sound_track(container)
+        stream = _find_audio_stream(container)
         rate, blocks = 0, list[npt.NDArray[np.float32]]()
-        left = math.inf
+        remaining = math.inf
         for frame in decode_frames(container, stream):
             if not isinstance(frame, AudioFrame) or not frame.samples:
                 continue
             channels = frame.layout.nb_channels
             if not blocks:
                 rate = frame.sample_rate
-                _check_shape(rate, channels, seconds)
-                left = math.ceil(seconds * rate)
+                _check_header(rate, channels, seconds)
+                remaining = math.ceil(seconds * rate)
             elif (frame.sample_rate, channels) != (rate, len(blocks[0])):
-                break  # what follows is another recording, or damage
-            blocks.append(_values(frame)[:, : int(left)])
-            left -= frame.samples
-            if left <= 0:
+                break  # another recording follows, or damage
+            blocks.append(_to_float32(frame)[:, : int(remaining)])
+            remaining -= frame.samples
+            if remaining <= 0:
                 break
         if not blocks:
-            raise ValueError("there is no sample that can be decoded")
+            raise ValueError("no audio samples can be decoded")
         samples = np.concatenate(blocks, axis=1)
-        return _Reading(AudioClip(samples, rate), rate * _promised_seconds(container, stream))
+        return _DecodeResult(AudioClip(samples, rate), rate * _header_seconds(container, stream))
 
 
-def _sound_track(container: InputContainer) -> AudioStream:
-    """The first one that can be decoded.
+def _find_audio_stream(container: InputContainer) -> AudioStream:
+    """The first audio stream that can be decoded.
 
     Raises:
         ValueError: there is none.
     """
-    tracks = container.streams.audio
-    if not tracks:
-        raise ValueError("there is no sound track")
-    for track in tracks:
-        if track.codec_context is not None:
-            return track
-    raise ValueError("no decoder for its sound track, or a damaged header")
+    streams = container.streams.audio
+    if not streams:
+        raise ValueError("there is no audio track")
+    for stream in streams:
+        if stream.codec_context is not None:
+            return stream
+    raise ValueError("there is no decoder for the audio track, or its header is damaged")
 
 
-def _values(frame: AudioFrame) -> npt.NDArray[np.float32]:
-    """(channels, n), integers scaled to -1..1."""
+def _to_float32(frame: AudioFrame) -> npt.NDArray[np.float32]:
+    """Samples of a frame, (channels, n); integers are scaled to -1..1."""
     values = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
@@ -239,14 +244,14 @@ def _values(frame: AudioFrame) -> npt.NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-def _promised_seconds(container: InputContainer, stream: AudioStream) -> float:
-    """How long the header says the sound is; 0 if it does not say."""
-    if container.format.name in UNMEASURED and "encoder" not in stream.metadata:
+def _header_seconds(container: InputContainer, stream: AudioStream) -> float:
+    """Duration of the audio according to the header; 0 if unknown."""
+    if container.format.name in ESTIMATED_DURATION_FORMATS and "encoder" not in stream.metadata:
         return 0.0
     if stream.duration is not None and stream.time_base is not None:
-        # FFmpeg has counted what is there of an AVI; its header's own number stands here.
+        # For an AVI, `duration` counts what is in the file, `frames` what the header lists.
         listed = stream.frames if container.format.name == "avi" else 0
         return float(max(stream.duration, listed) * stream.time_base)
-    # A container's duration is that of its longest track.
-    alone = len(container.streams) == 1
-    return (container.duration or 0) / av.time_base if alone else 0.0
+    # A container's duration is that of its longest stream.
+    is_only_stream = len(container.streams) == 1
+    return (container.duration or 0) / av.time_base if is_only_stream else 0.0

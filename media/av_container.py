@@ -1,4 +1,4 @@
-"""What clips and sound tracks share: a container is opened, and decoded past its damage."""
+"""Open audio and video containers with FFmpeg, and decode their frames despite damage."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,36 +12,36 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-Track = VideoStream | AudioStream
+MediaStream = VideoStream | AudioStream
 Frame = VideoFrame | AudioFrame
 
 
 def open_container(path: Path, formats: Sequence[str]) -> InputContainer:
-    """The file, opened by one of FFmpeg's readers that are named.
+    """Open a file, allowing only the listed FFmpeg demuxers and local files.
 
-    Some of the others follow addresses within the file to other files and over the network;
-    besides, no protocol but that of local files is allowed.
+    Some of the other demuxers follow paths and URLs inside a file to other files or over the
+    network.
 
     Raises:
-        av.FFmpegError: none of the readers knows what is in the file.
+        av.FFmpegError: the file has none of these formats.
     """
     options = {"format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
     return av.open(str(path.absolute()), metadata_errors="replace", options=options)
 
 
-def demux_packets(container: InputContainer, track: Track) -> "Iterator[Packet[Stream]]":
-    """The track's packets, as far as the container can be followed."""
+def demux_packets(container: InputContainer, stream: MediaStream) -> "Iterator[Packet[Stream]]":
+    """Yield the packets of a stream until the end of the file or the first damage."""
     try:
-        yield from container.demux(track)
+        yield from container.demux(stream)
     except MemoryError:
         raise
     except av.FFmpegError:
         return
 
 
-def decode_frames(container: InputContainer, track: Track) -> Iterator[Frame]:
-    """The track's frames in the order of time; what a packet's damage spoils is left out."""
-    for packet in demux_packets(container, track):
+def decode_frames(container: InputContainer, stream: MediaStream) -> Iterator[Frame]:
+    """Yield the frames of a stream in presentation order, without those of damaged packets."""
+    for packet in demux_packets(container, stream):
         try:
             frames = packet.decode()
         except MemoryError:

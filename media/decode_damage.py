@@ -1,4 +1,4 @@
-"""Notes on files of which a part is missing: decoded all the same, counted, and listed."""
+"""Collect notes on damaged files that were decoded in part."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 def note_damage(note: str) -> None:
-    """Leave a note for `collect_damage`.
+    """Add a note to the list of the enclosing `collect_damage` block, if there is one.
 
     Args:
-        note: the file's name and how much of it could be decoded, one line.
+        note: one line with the file's name and how much of it could be decoded.
     """
     notes = _NOTES.get()
     if notes is not None:
@@ -20,7 +20,7 @@ def note_damage(note: str) -> None:
 
 @contextmanager
 def collect_damage() -> Iterator[list[str]]:
-    """Collect what the decoders note until the block ends, in this thread alone."""
+    """Yield a list that receives the decoders' notes of this thread until the block ends."""
     notes: list[str] = []
     token = _NOTES.set(notes)
     try:

@@ -1,4 +1,4 @@
-"""Orientation of video frames: the eight ways in which a display matrix turns and mirrors them."""
+"""Rotate and mirror video frames as the display matrix of their container specifies."""
 
 import struct
 from typing import Any
@@ -8,14 +8,14 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 Matrix = tuple[int, int, int, int]
-"""(a, b, c, d): the sample at column x, row y of the stored frame is shown at column a x + c y,
-row b x + d y (ISO/IEC 14496-12, section 6.2.2), save for an offset and a common factor."""
+"""(a, b, c, d): the pixel at column x, row y of the stored frame is displayed at column a x + c y,
+row b x + d y (ISO/IEC 14496-12, section 6.2.2), up to an offset and a common factor."""
 
 UPRIGHT: Matrix = (1, 0, 0, 1)
 
 
 def display_matrix(frame: VideoFrame) -> Matrix:
-    """Return how a player has to show a frame; `UPRIGHT` if the container does not say."""
+    """Return the display matrix of a frame; `UPRIGHT` if the container has none."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(data, SideData):
         return UPRIGHT
@@ -24,17 +24,17 @@ def display_matrix(frame: VideoFrame) -> Matrix:
 
 
 def is_transposed(matrix: Matrix) -> bool:
-    """Whether columns become rows, so that width and height change places."""
+    """Whether the matrix swaps rows and columns, and so width and height."""
     a, b, c, d = matrix
     return abs(b) + abs(c) > abs(a) + abs(d)
 
 
 def apply_matrix(pixels: NDArray[Any], matrix: Matrix) -> NDArray[Any]:
-    """Show a frame as its matrix says; angles between are taken to the nearest quarter turn.
+    """Rotate and mirror a frame; other angles are rounded to the nearest multiple of 90 degrees.
 
     Args:
-        pixels: (height, width, ...) as stored.
-        matrix: see `Matrix`.
+        pixels: stored frame, (height, width, ...).
+        matrix: display matrix of the frame.
 
     Returns:
         A view of `pixels`: (height, width, ...), or (width, height, ...) if transposed.

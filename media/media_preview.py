@@ -1,12 +1,12 @@
-"""Some frames of a clip, the first seconds of a recording: what a page shows of longer files.
+"""Previews of videos and audio clips for HTML reports: evenly spaced frames, the first seconds.
 
-Only for people to look at: what encoders see is decoded elsewhere, under limits.
+Encoders do not use these: their inputs come from `video_decode` and `audio_decode`.
 """
 
 import io
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -20,93 +20,93 @@ from epalm.media.audio_decode import AUDIO_FORMATS
 from epalm.media.av_container import open_container
 from epalm.media.video_decode import VIDEO_FORMATS, find_video_stream, frame_to_rgb
 
-SECONDS = 10.0
-"""Of a recording. The clips of AudioCaps have 10 s, AST listens to 10.24 s."""
+EXCERPT_SECONDS = 10.0
+"""Duration of an audio excerpt. AudioCaps clips have 10 s, and AST reads 10.24 s."""
 
 RATE_HZ = 32_000
-"""Of the excerpt, one of those that MP3 knows."""
+"""Sample rate of the excerpt; MP3 supports it."""
 
-FRAMES_AT_MOST = 600
-"""Frames decoded for one that is shown; 20 s at 30 frames per second."""
+MAX_DECODED_FRAMES = 600
+"""Limit of the frames decoded to reach one sampled frame: 20 s at 30 frames per second."""
 
 SEEK_SECONDS = 4.0
-"""Frames that lie further apart are sought out; between nearer ones all are decoded."""
+"""Seek to sampled frames that are further apart; decode everything between closer ones."""
 
 WINDOW, SPECTRUM_HZ, RANGE_DB = 1024, 8000, 80.0
-"""Of a spectrogram: samples per window (32 ms), highest frequency, and the range of its colours."""
+"""Spectrogram: samples per window (32 ms), highest frequency, dynamic range of the colors."""
 
 SILENCE = 1e-6
-"""Magnitude that is drawn black at the latest; a full-scale tone has 256."""
+"""Magnitude at which a bin is black in any case; a full-scale tone has 256."""
 
 SPECTROGRAM_SIZE = (480, 144)
-"""Pixels."""
+"""Width and height, pixels."""
 
 READ_ERRORS = (av.error.FFmpegError, soundfile.LibsndfileError, OSError, ValueError, IndexError)
-"""What reading a damaged file may raise."""
+"""Exceptions that reading a damaged file may raise."""
 
 Samples = NDArray[np.float32]
 
 
 def sample_frames(path: Path, count: int) -> list[Image.Image]:
-    """The frames shown in the middles of `count` equal stretches, mode RGB, upright, own size.
+    """Decode the frames at the middles of `count` equal segments: upright, mode RGB, original size.
 
-    A clip that does not say how long it is gives the first of its frames alone. Where a file ends
-    before the time it promises, the last frame stands again.
+    A video without a duration in its header gives only its first frame. Where a file ends before
+    its duration, the last frame is repeated.
 
     Raises:
-        One of READ_ERRORS: the file is none that FFmpeg reads, or holds no pictures.
+        One of READ_ERRORS: FFmpeg cannot read the file, or it has no video.
     """
     with closing(open_container(path, VIDEO_FORMATS)) as container:
         stream = find_video_stream(container, path)
-        stream.codec_context.thread_count = 0  # as many as there are cores: nobody else decodes now
+        stream.codec_context.thread_count = 0  # one thread per core: nothing else is decoding
         stream.thread_type = "AUTO"
-        duration, begin = container.duration or 0, container.start_time or 0
-        parts = [begin + duration * (2 * part + 1) // (2 * count) for part in range(count)]
-        far = duration > count * SEEK_SECONDS * av.time_base
+        duration, start = container.duration or 0, container.start_time or 0
+        times = [start + duration * (2 * part + 1) // (2 * count) for part in range(count)]
+        seek = duration > count * SEEK_SECONDS * av.time_base
         frames = container.decode(stream)
-        shown: av.VideoFrame | None = None
-        pictures = []
-        for middle in parts if duration else [0]:
-            if far:
-                container.seek(middle)
+        current: av.VideoFrame | None = None
+        images = []
+        for time in times if duration else [0]:
+            if seek:
+                container.seek(time)
                 frames = container.decode(stream)
-            shown, frames = _shown_at(middle / av.time_base, frames, shown)
-            pictures.append(frame_to_rgb(shown))
-        return pictures
+            current, frames = _frame_at_second(time / av.time_base, frames, current)
+            images.append(frame_to_rgb(current))
+        return images
 
 
 def read_audio_excerpt(path: Path) -> Samples:
-    """The first `SECONDS` of a recording, or of a clip's sound: (N) at `RATE_HZ`, N at least 1.
+    """Read the first `EXCERPT_SECONDS` of audio: (N) mono samples at `RATE_HZ`, N at least 1.
 
     Raises:
-        One of READ_ERRORS: the file is none that FFmpeg reads, or holds no sound.
+        One of READ_ERRORS: FFmpeg cannot read the file, or it has no audio.
     """
-    wanted = round(SECONDS * RATE_HZ)
+    count = round(EXCERPT_SECONDS * RATE_HZ)
     resampler = AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
     parts: list[Samples] = []
     with closing(open_container(path, AUDIO_FORMATS)) as container:
         for frame in container.decode(audio=0):
             parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-            if sum(map(len, parts)) >= wanted:
+            if sum(map(len, parts)) >= count:
                 break
-    samples: Samples = np.nan_to_num(np.concatenate(parts)[:wanted])  # an error if there are none
+    samples: Samples = np.nan_to_num(np.concatenate(parts)[:count])  # raises if there are none
     if not len(samples):
-        raise ValueError("there is no sound")
+        raise ValueError("there is no audio")
     return samples
 
 
 def encode_mp3(samples: Samples) -> bytes:
-    """(N) at `RATE_HZ` as a file that browsers play."""
-    out = io.BytesIO()
-    soundfile.write(out, samples, RATE_HZ, format="MP3")
-    return out.getvalue()
+    """Encode (N) samples at `RATE_HZ` as an MP3 file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, RATE_HZ, format="MP3")
+    return buffer.getvalue()
 
 
 def spectrogram(samples: Samples) -> Image.Image:
-    """How loud each pitch is over time: time to the right, pitch upwards, loud is bright.
+    """Draw a spectrogram: time to the right, frequency upwards, loud is bright.
 
     Args:
-        samples: (N) at `RATE_HZ`.
+        samples: (N) samples at `RATE_HZ`.
     """
     from matplotlib import colormaps
 
@@ -115,40 +115,35 @@ def spectrogram(samples: Samples) -> Image.Image:
     starts = np.linspace(0, len(padded) - WINDOW, width).astype(int)
     windows = padded[starts[:, None] + np.arange(WINDOW)] * np.hanning(WINDOW)
     bins = SPECTRUM_HZ * WINDOW // RATE_HZ
-    loud = 20 * np.log10((np.abs(np.fft.rfft(windows)[:, :bins]).T[::-1] + SILENCE) / SILENCE)
-    shade = np.clip((loud - max(loud.max(), RANGE_DB)) / RANGE_DB + 1, 0, 1)
-    coloured = (255 * colormaps["magma"](shade)[..., :3]).astype(np.uint8)
-    return Image.fromarray(coloured).resize((width, height), Image.Resampling.BILINEAR)
+    level_db = 20 * np.log10((np.abs(np.fft.rfft(windows)[:, :bins]).T[::-1] + SILENCE) / SILENCE)
+    shade = np.clip((level_db - max(level_db.max(), RANGE_DB)) / RANGE_DB + 1, 0, 1)
+    colored = (255 * colormaps["magma"](shade)[..., :3]).astype(np.uint8)
+    return Image.fromarray(colored).resize((width, height), Image.Resampling.BILINEAR)
 
 
 def video_codec_and_side(path: Path) -> tuple[str, int]:
-    """FFmpeg's name of the codec of a clip's pictures, e.g. "h264", and their longer side, pixels.
+    """FFmpeg's name of the video codec, e.g. "h264", and the longer side of the frames in pixels.
 
     Raises:
-        One of READ_ERRORS: the file is none that FFmpeg reads, or holds no pictures.
+        One of READ_ERRORS: FFmpeg cannot read the file, or it has no video.
     """
     with closing(open_container(path, VIDEO_FORMATS)) as container:
         stream = find_video_stream(container, path)
         return stream.codec.canonical_name, max(stream.width, stream.height)
 
 
-def _shown_at(
-    second: float, frames: Iterator[av.VideoFrame], shown: av.VideoFrame | None
+def _frame_at_second(
+    second: float, frames: Iterator[av.VideoFrame], current: av.VideoFrame | None
 ) -> tuple[av.VideoFrame, Iterator[av.VideoFrame]]:
-    """The last frame that begins by then, and the frames that are left behind it.
+    """The last frame that begins by `second`, and the iterator of the frames after it.
 
     Raises:
-        ValueError: there is none, and none was shown before.
+        ValueError: there are no more frames, and there is no current one.
     """
-    for frame in islice(frames, FRAMES_AT_MOST):
-        if shown is not None and (frame.time or 0.0) > second:
-            return shown, _again(frame, frames)
-        shown = frame
-    if shown is None:
-        raise ValueError("there are no pictures")
-    return shown, frames
-
-
-def _again(first: av.VideoFrame, rest: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    yield first
-    yield from rest
+    for frame in islice(frames, MAX_DECODED_FRAMES):
+        if current is not None and (frame.time or 0.0) > second:
+            return current, chain([frame], frames)
+        current = frame
+    if current is None:
+        raise ValueError("there are no frames")
+    return current, frames

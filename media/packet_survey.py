@@ -1,8 +1,8 @@
-"""What a clip's packets say before any is decoded: how many frames are shown, and when.
+"""Count the displayed frames of a video, and read their timestamps, without decoding.
 
-Not every packet is a frame that is shown. The edit list of an MP4 hides packets that are decoded
-only because others refer to them; VP8 has packets with frames for reference alone; MPEG-4 in an
-AVI has packets that stand for "no new frame".
+Not every packet is a displayed frame. The edit list of an MP4 hides packets that are decoded only
+as references for others; VP8 has packets for reference frames only; MPEG-4 in an AVI has packets
+that mean "no new frame".
 """
 
 from collections.abc import Callable, Sequence
@@ -19,21 +19,21 @@ from epalm.errors import MediaError
 from epalm.media.av_container import demux_packets, open_container
 
 EMPTY_MPEG4_BYTES = 19
-"""A packet of MPEG-4 part 2 up to this size may hold no frame: FFmpeg's `MAX_NVOP_SIZE`."""
+"""An MPEG-4 part 2 packet up to this size may contain no frame: FFmpeg's `MAX_NVOP_SIZE`."""
 
-_VP8_SHOWN = 0x10
-"""Bit of a VP8 packet's first byte (RFC 6386, section 9.1): the frame is to be shown."""
+_VP8_DISPLAYED = 0x10
+"""Bit of a VP8 packet's first byte: the frame is displayed (RFC 6386, section 9.1)."""
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What a clip promises.
+class PacketSurvey:
+    """Displayed frames of a video according to its packets and header.
 
     Attributes:
-        count: frames that are shown, damaged ones included.
-        times: when each is shown, in units of the track, ascending; empty unless each frame has a
-            time of its own.
-        key_times: of those that can be decoded without others, ascending, as far as known.
+        count: number of displayed frames, damaged ones included.
+        times: timestamp of each frame in units of the stream's time base, ascending; empty unless
+            each frame has a timestamp of its own.
+        key_times: known timestamps of key frames, ascending.
     """
 
     count: int
@@ -46,47 +46,48 @@ def survey_packets(
     formats: Sequence[str],
     *,
     pick: Callable[[InputContainer, Path], VideoStream],
-) -> Survey:
-    """Read the packets of a clip without decoding them.
+) -> PacketSurvey:
+    """Read the packets of a video without decoding them.
 
     Args:
-        path: the clip.
-        formats: FFmpeg's readers that may be tried.
-        pick: which track.
+        path: the video file.
+        formats: FFmpeg demuxers that may be tried.
+        pick: selects the video stream.
 
     Raises:
-        MediaError: no frame is shown.
+        MediaError: the video has no frames.
     """
     with closing(open_container(path, formats)) as container:
         stream = pick(container, path)
         codec = stream.codec_context.name
         times: list[int | None] = []
         key_times = list[int]()
-        certain = True
+        unambiguous = True
         for packet in demux_packets(container, stream):
             if packet.pts is not None and packet.is_keyframe:
                 key_times.append(packet.pts)
-            if _is_shown(packet, codec):
+            if _is_displayed(packet, codec):
                 times.append(packet.pts)
-                certain &= codec != "mpeg4" or packet.size > EMPTY_MPEG4_BYTES
-        count = max(len(times), _promised(container, stream))
+                unambiguous &= codec != "mpeg4" or packet.size > EMPTY_MPEG4_BYTES
+        count = max(len(times), _header_frames(container, stream))
     if not count:
-        raise MediaError(f"{path.name}: the clip has no frames")
+        raise MediaError(f"{path.name}: the video has no frames")
     known = sorted(time for time in times if time is not None)
-    certain &= len(set(known)) == len(times)
-    return Survey(count, known if certain else [], sorted(key_times))
+    unambiguous &= len(set(known)) == len(times)
+    return PacketSurvey(count, known if unambiguous else [], sorted(key_times))
 
 
-def _is_shown(packet: "Packet[Stream]", codec: str) -> bool:
+def _is_displayed(packet: "Packet[Stream]", codec: str) -> bool:
     if packet.size == 0 or packet.is_discard:
         return False
-    return codec != "vp8" or bool(memoryview(packet)[0] & _VP8_SHOWN)
+    return codec != "vp8" or bool(memoryview(packet)[0] & _VP8_DISPLAYED)
 
 
-def _promised(container: InputContainer, stream: VideoStream) -> int:
-    """Number of frames by the header; 0 if it does not say.
+def _header_frames(container: InputContainer, stream: VideoStream) -> int:
+    """Number of frames according to the header; 0 if unknown.
 
-    The header's own number counts all frames of an MP4, its index those that the edit list shows.
+    For an MP4, the header's frame count includes the frames that the edit list hides, its index
+    does not.
     """
     if "mp4" in container.format.name and len(stream.index_entries):
         return sum(not entry.is_discard for entry in stream.index_entries)

@@ -1,4 +1,4 @@
-"""Checksums of a PNG's chunks: damage to metadata is passed over, damage to pixels is refused."""
+"""Check the checksums of PNG chunks: damaged metadata is removed, damaged pixels are refused."""
 
 import zlib
 from collections.abc import Iterator
@@ -7,25 +7,26 @@ from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
-"""Chunks that pixels do not depend on, and of which Pillow refuses large ones."""
+TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+"""Chunks that do not affect the pixels, and that Pillow refuses if they are large."""
 
 _ANCILLARY = 0x20
-"""Bit of the first byte of a chunk's name: decoders may do without it (PNG 3, section 5.4)."""
+"""Bit of the first byte of a chunk's name: the chunk is optional (PNG 3, section 5.4)."""
 
 _BLOCK_BYTES = 1 << 20
-"""Bytes of a chunk in memory at once."""
+"""Number of bytes of a chunk read at once."""
 
 
 def strip_damaged_metadata(file: BinaryIO, *, leave_out: tuple[bytes, ...] = ()) -> BytesIO | None:
-    """Leave out the ancillary chunks of a PNG whose checksum is wrong, as browsers do.
+    """Remove the ancillary chunks of a PNG that have a wrong checksum, as browsers do.
 
     Args:
-        file: any image, at its beginning. What follows a chunk that is cut off is not looked at.
-        leave_out: names of chunks to leave out in any case.
+        file: an image file of any format, at its beginning. Chunks after a truncated one are not
+            checked.
+        leave_out: names of chunks to remove in any case.
 
     Returns:
-        The PNG without them; None if there are none, or the file is not a PNG.
+        The PNG without these chunks; None if there are none, or the file is not a PNG.
 
     Raises:
         ValueError: the checksum of a critical chunk is wrong.
@@ -37,7 +38,7 @@ def strip_damaged_metadata(file: BinaryIO, *, leave_out: tuple[bytes, ...] = ())
         if intact and kind not in leave_out:
             continue
         if not kind[0] & _ANCILLARY:
-            raise ValueError(f"the checksum of its {kind.decode('ascii', 'replace')!r} is wrong")
+            raise ValueError(f"wrong checksum of PNG chunk {kind.decode('ascii', 'replace')!r}")
         damaged.append((start, end))
     if not damaged:
         return None
@@ -49,18 +50,18 @@ def strip_damaged_metadata(file: BinaryIO, *, leave_out: tuple[bytes, ...] = ())
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int, bool]]:
-    """Name, first byte, end, and whether the checksum is right, of each chunk that is whole."""
+    """Yield (name, start, end, whether the checksum is right) of each complete chunk."""
     start = file.tell()
     while len(head := file.read(8)) == 8:
-        left, kind = int.from_bytes(head[:4], "big"), head[4:]
-        end = start + 12 + left
+        remaining, kind = int.from_bytes(head[:4], "big"), head[4:]
+        end = start + 12 + remaining
         checksum = zlib.crc32(kind)
-        while left:
-            block = file.read(min(left, _BLOCK_BYTES))
+        while remaining:
+            block = file.read(min(remaining, _BLOCK_BYTES))
             if not block:
                 return
             checksum = zlib.crc32(block, checksum)
-            left -= len(block)
+            remaining -= len(block)
         stored = file.read(4)
         if len(stored) < 4:
             return

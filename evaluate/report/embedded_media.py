@@ -12,8 +12,8 @@ from PIL import Image
 from epalm.errors import MediaError
 from epalm.media.image_decode import decode_image
 from epalm.media.media_preview import (
+    EXCERPT_SECONDS,
     READ_ERRORS,
-    SECONDS,
     SPECTRUM_HZ,
     encode_mp3,
     read_audio_excerpt,
@@ -131,9 +131,10 @@ def _recording(path: Path) -> Embedded:
         element, address = _whole(path)
     else:
         element, address = "audio", _address(encode_mp3(samples), "audio/mpeg")
-        note = f"the first {SECONDS:g} seconds at most"
+        note = f"the first {EXCERPT_SECONDS:g} seconds at most"
     strip = _jpeg(spectrogram(samples))
-    alt = f"spectrogram up to {SPECTRUM_HZ / 1000:g} kHz, of the first {SECONDS:g} seconds at most"
+    band = f"spectrogram up to {SPECTRUM_HZ / 1000:g} kHz"
+    alt = f"{band}, of the first {EXCERPT_SECONDS:g} seconds at most"
     return Embedded(element, address, note, strip=strip, strip_alt=alt)
 
 

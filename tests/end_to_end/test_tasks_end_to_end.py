@@ -53,7 +53,7 @@ def _photo(path: Path, number: int) -> None:
 
 
 def _clip(path: Path, number: int) -> None:
-    av_files.write(path, frames=av_files.pictures(10, seed=number))
+    av_files.write_media(path, frames=av_files.random_frames(10, seed=number))
 
 
 def _recording(path: Path, number: int) -> None:

@@ -12,16 +12,16 @@ import zarr
 from tests.extract.helpers import run_command
 from tests.extract.tiny_encoders import make_tiny
 from tests.media import broken_files
-from tests.media.broken_files import FINE, Maker
+from tests.media.broken_files import DECODED, FolderWriter
 
 SECONDS = 60
 """What a whole folder may take on a slow machine: far below the limit of a single file that hangs
 three times over."""
 
-CASES: dict[str, tuple[str, Maker]] = {
+CASES: dict[str, tuple[str, FolderWriter]] = {
     "photos": ("timm", broken_files.images),
-    "clips": ("timesformer-b", broken_files.clips),
-    "recordings": ("ast", broken_files.sounds),
+    "clips": ("timesformer-b", broken_files.videos),
+    "recordings": ("ast", broken_files.audio_clips),
 }
 
 
@@ -35,9 +35,9 @@ def test_every_broken_file_ends_right_or_is_listed_with_its_reason(
     case, make = CASES[kind]
     (tmp_path / "media").mkdir()
     (tmp_path / "weights").mkdir()
-    fates = make(tmp_path / "media")
-    assert len(fates) >= 25
-    lines = [json.dumps({"id": name, "media": name, "answers": ["a"]}) for name in sorted(fates)]
+    outcomes = make(tmp_path / "media")
+    assert len(outcomes) >= 25
+    lines = [json.dumps({"id": name, "media": name, "answers": ["a"]}) for name in sorted(outcomes)]
     (tmp_path / "media/train.jsonl").write_text("\n".join(lines))
     tiny = make_tiny(case, tmp_path / "weights")
     store = tmp_path / "a.zarr"
@@ -52,8 +52,8 @@ def test_every_broken_file_ends_right_or_is_listed_with_its_reason(
     errors = {found["key"]: found["error"] for found in map(json.loads, lines)}
     wrong = {
         name: errors.get(name, "encoded")
-        for name, fate in fates.items()
-        if (name in errors) != (fate != FINE) or not re.search(fate, errors.get(name, ""))
+        for name, outcome in outcomes.items()
+        if (name in errors) != (outcome != DECODED) or not re.search(outcome, errors.get(name, ""))
     }
     assert wrong == {}
     opened = zarr.open_group(store, mode="r")

@@ -29,7 +29,11 @@ from tests.extract.helpers import (
 
 GOOD, BROKEN = (
     68,
-    {"cut.jpg": "damaged or cut off", "text.jpg": "not a photo", "gone.jpg": "no such file"},
+    {
+        "cut.jpg": "damaged or truncated",
+        "text.jpg": "not a supported image",
+        "gone.jpg": "no such file",
+    },
 )
 
 
@@ -362,7 +366,7 @@ def test_media_encoded_although_a_part_is_missing_are_said_and_listed(
         (album / name).write_bytes((album / "whole.jpg").read_bytes()[:-2])
     done = command("--out", "a.zarr", "--views", "2", "--workers", workers)
     notes = [
-        f"{name}: damaged or cut off, 64 of 64 rows can be decoded" for name in ("3.png", "9.png")
+        f"{name}: damaged or truncated, 64 of 64 rows can be decoded" for name in ("3.png", "9.png")
     ]
     listed = tmp_path / "a.zarr.incomplete.txt"
     assert sorted(listed.read_text().splitlines()) == notes

@@ -145,7 +145,7 @@ def test_failed_photos_are_encoded_again_and_nothing_else_is(
     Store.open("a.zarr").read_shard(0, before)
     done = command("retry-failed", "a.zarr", "--quiet")
     assert (done.code, done.out) == (3, "a.zarr: 1 of 2 failed records encoded\n")
-    assert "69.png: not a photo" in done.err.replace("69.png: 69.png", "69.png")
+    assert "69.png: not a supported image" in done.err.replace("69.png: 69.png", "69.png")
     after = np.empty_like(whole)
     Store.open("a.zarr").read_shard(0, after)
     np.testing.assert_allclose(after[7], whole[7], rtol=1e-3, atol=1e-3)

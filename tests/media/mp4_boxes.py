@@ -1,18 +1,18 @@
-"""MP4 files whose edit list or display matrix is another than FFmpeg's muxer writes."""
+"""Replace the edit list or the display matrix of an MP4 file."""
 
 import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-_FOLDERS = (b"moov", b"trak", b"edts")
+_CONTAINER_BOXES = (b"moov", b"trak", b"edts")
 
 
-def set_edits(path: Path, edits: Sequence[tuple[int, int]]) -> None:
-    """Give an MP4 of one track at 10 Hz another edit list.
+def set_edit_list(path: Path, edits: Sequence[tuple[int, int]]) -> None:
+    """Replace the edit list of an MP4 with one track at 10 Hz.
 
     Args:
-        path: written by FFmpeg, so that its boxes of samples do not move.
-        edits: of each the number of frames shown, and the first one; -1 for showing nothing.
+        path: file written by FFmpeg, whose sample offsets stay valid.
+        edits: (number of frames displayed, index of the first one) per edit; -1 for an empty edit.
     """
     content = path.read_bytes()
     old = content.index(b"elst") + 4
@@ -26,25 +26,25 @@ def set_edits(path: Path, edits: Sequence[tuple[int, int]]) -> None:
     path.write_bytes(_replaced(content, b"elst", body))
 
 
-def set_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
-    """Give the track of an MP4 the matrix (a, b, c, d)."""
+def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Set the display matrix of the track to (a, b, c, d)."""
     content = bytearray(path.read_bytes())
-    place = content.index(b"tkhd") + 4 + 40
+    position = content.index(b"tkhd") + 4 + 40
     a, b, c, d = (entry << 16 for entry in matrix)
-    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    content[position : position + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
 
 
 def _replaced(content: bytes, name: bytes, body: bytes) -> bytes:
-    """The boxes with another body in that of this name."""
-    out, place = b"", 0
-    while place < len(content):
-        size, kind = struct.unpack(">I4s", content[place : place + 8])
-        inner = content[place + 8 : place + size]
+    """The boxes with the body of the box of this name replaced."""
+    out, position = b"", 0
+    while position < len(content):
+        size, kind = struct.unpack(">I4s", content[position : position + 8])
+        inner = content[position + 8 : position + size]
         if kind == name:
             inner = body
-        elif kind in _FOLDERS:
+        elif kind in _CONTAINER_BOXES:
             inner = _replaced(inner, name, body)
         out += struct.pack(">I4s", len(inner) + 8, kind) + inner
-        place += size
+        position += size
     return out

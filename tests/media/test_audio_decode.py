@@ -1,4 +1,4 @@
-"""Whatever a recording's file holds comes out as its first seconds, and no more of it is read."""
+"""Every supported audio format decodes to the requested first seconds, and no more is read."""
 
 import os
 import resource
@@ -15,18 +15,18 @@ from epalm.media import audio_decode
 from epalm.media.audio_decode import AudioClip, decode_audio
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import SHARED
-from tests.media.av_files import noise, pictures, write
-from tests.media.mp4_boxes import set_edits
+from tests.media.av_files import noise, random_frames, write_media
+from tests.media.mp4_boxes import set_edit_list
 
 
 def decoded(path: Path, *, seconds: float = 10.0) -> AudioClip:
-    sound = decode_audio(path, seconds=seconds)
-    assert sound.samples.dtype == np.float32
-    return sound
+    clip = decode_audio(path, seconds=seconds)
+    assert clip.samples.dtype == np.float32
+    return clip
 
 
-def likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest correlation of two signals over shifts of up to 3,000 samples."""
+def max_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """The maximum correlation of two signals over shifts of up to 3,000 samples."""
     one, other = one[3000:30_000], other[3000:30_000]
     size = 1 << 16
     product = np.fft.irfft(np.fft.rfft(one, size) * np.fft.rfft(other, size).conj())
@@ -34,8 +34,8 @@ def likeness(one: np.ndarray, other: np.ndarray) -> float:
     return float(shifts.max() / np.linalg.norm(one) / np.linalg.norm(other))
 
 
-def band(samples: np.ndarray) -> np.ndarray:
-    """One second's tones from 300 to 3,000 Hz, which no codec throws away."""
+def band_pass(samples: np.ndarray) -> np.ndarray:
+    """Keep 300 to 3,000 Hz of one second of audio, which every codec preserves."""
     tones = np.fft.rfft(samples)
     tones[:300] = tones[3000:] = 0
     return np.fft.irfft(tones).astype(np.float32)
@@ -61,33 +61,33 @@ def band(samples: np.ndarray) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("channels", [1, 2, 6])
-def test_lossless_formats_come_out_as_they_went_in(
+def test_lossless_formats_round_trip(
     suffix: str, subtype: str, error: float, channels: int, tmp_path: Path
 ) -> None:
     samples = noise(0.3, channels=channels)
     soundfile.write(tmp_path / f"a.{suffix}", samples, 44_100, subtype=subtype)
-    sound = decoded(tmp_path / f"a.{suffix}")
-    assert sound.rate == 44_100
-    assert sound.samples.shape == (channels, len(samples))
-    assert np.abs(sound.samples - samples.T).max() <= error
+    clip = decoded(tmp_path / f"a.{suffix}")
+    assert clip.rate == 44_100
+    assert clip.samples.shape == (channels, len(samples))
+    assert np.abs(clip.samples - samples.T).max() <= error
 
 
 @pytest.mark.parametrize("suffix", ["mov", "mkv", "flac", "wav"])
-def test_ffmpeg_reads_lossless_sound_exactly(
+def test_ffmpeg_decodes_lossless_audio_exactly(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audio_decode, "SNDFILE_MAGIC", ())
     samples = noise(0.3)
-    sound = decoded(write(tmp_path / f"a.{suffix}", sound=samples))
-    assert sound.samples.shape == (2, len(samples))
-    assert np.abs(sound.samples - samples.T).max() <= 2**-15
+    clip = decoded(write_media(tmp_path / f"a.{suffix}", sound=samples))
+    assert clip.samples.shape == (2, len(samples))
+    assert np.abs(clip.samples - samples.T).max() <= 2**-15
 
 
 @pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s24le", "pcm_f64le", "pcm_mulaw"])
-def test_ffmpeg_scales_every_depth(
+def test_ffmpeg_scales_every_bit_depth(
     codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path / "a.wav", sound=noise(0.3, rate=8000), rate=8000, codec=codec)
+    path = write_media(tmp_path / "a.wav", sound=noise(0.3, rate=8000), rate=8000, codec=codec)
     expected = decoded(path).samples
     monkeypatch.setattr(audio_decode, "SNDFILE_MAGIC", ())
     assert np.abs(decoded(path).samples - expected).max() <= 1e-7
@@ -97,42 +97,42 @@ def test_ffmpeg_scales_every_depth(
 @pytest.mark.parametrize(
     "suffix", ["mp3", "ogg", "opus", "m4a", "aac", "mp4", "webm", "avi", "mpg", "flv", "ts"]
 )
-def test_lossy_formats_come_out_alike(suffix: str, tmp_path: Path) -> None:
+def test_lossy_formats_correlate_with_the_source(suffix: str, tmp_path: Path) -> None:
     rate = 48_000 if suffix in ("opus", "webm") else 44_100
-    samples = np.repeat(band(noise(1.0, rate=rate, channels=1)[:, 0])[:, None], 2, axis=1)
+    samples = np.repeat(band_pass(noise(1.0, rate=rate, channels=1)[:, 0])[:, None], 2, axis=1)
     path = tmp_path / f"a.{suffix}"
     if suffix == "ogg":
         soundfile.write(path, samples, rate)
     else:
-        write(path, sound=samples, rate=rate)
-    sound = decoded(path)
-    assert sound.rate == rate
-    assert sound.samples.shape[0] == 2
-    assert abs(sound.samples.shape[1] - rate) < 3000
-    assert likeness(sound.samples[0], samples[:, 0]) > 0.85
+        write_media(path, sound=samples, rate=rate)
+    clip = decoded(path)
+    assert clip.rate == rate
+    assert clip.samples.shape[0] == 2
+    assert abs(clip.samples.shape[1] - rate) < 3000
+    assert max_correlation(clip.samples[0], samples[:, 0]) > 0.85
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "avi", "mpg"])
-def test_the_sound_track_of_a_clip_is_read(suffix: str, tmp_path: Path) -> None:
+def test_the_audio_track_of_a_video_is_decoded(suffix: str, tmp_path: Path) -> None:
     rate = 48_000 if suffix == "webm" else 44_100
     path = tmp_path / f"a.{suffix}"
-    write(path, sound=noise(1.0, rate=rate), rate=rate, frames=pictures(10))
-    sound = decoded(path)
-    assert (sound.rate, len(sound.samples)) == (rate, 2)
-    assert abs(sound.samples.shape[1] - rate) < 3000
-    assert 0.05 < sound.samples.std() < 0.15
+    write_media(path, sound=noise(1.0, rate=rate), rate=rate, frames=random_frames(10))
+    clip = decoded(path)
+    assert (clip.rate, len(clip.samples)) == (rate, 2)
+    assert abs(clip.samples.shape[1] - rate) < 3000
+    assert 0.05 < clip.samples.std() < 0.15
 
 
-def test_a_sound_track_much_shorter_than_the_pictures_is_read(tmp_path: Path) -> None:
+def test_an_audio_track_much_shorter_than_the_video_is_decoded(tmp_path: Path) -> None:
     for suffix in ("mp4", "mkv", "avi"):
-        path = write(tmp_path / f"a.{suffix}", sound=noise(0.5), frames=pictures(40))
+        path = write_media(tmp_path / f"a.{suffix}", sound=noise(0.5), frames=random_frames(40))
         assert abs(decoded(path).samples.shape[1] - 22_050) < 3000
 
 
-def test_what_the_file_holds_counts_and_not_its_ending(tmp_path: Path) -> None:
+def test_the_content_of_a_file_decides_and_not_its_extension(tmp_path: Path) -> None:
     samples = noise(0.2)
     soundfile.write(tmp_path / "a.flac", samples, 44_100)
-    write(tmp_path / "b.mp4", sound=samples)
+    write_media(tmp_path / "b.mp4", sound=samples)
     for name in ("a.flac", "b.mp4"):
         expected = decoded(tmp_path / name)
         for ending in (".wav", ".raw", ".mp3", ".avi", ""):
@@ -141,22 +141,22 @@ def test_what_the_file_holds_counts_and_not_its_ending(tmp_path: Path) -> None:
             assert np.array_equal(decoded(renamed).samples, expected.samples)
 
 
-def test_names_that_programs_stumble_over_are_read(tmp_path: Path) -> None:
+def test_unusual_file_names_are_decoded(tmp_path: Path) -> None:
     for name in ("with space.wav", "http:x.wav", "%d.wav", "ähm.wav", os.fsdecode(b"\xff.wav")):
         soundfile.write(tmp_path / "a.wav", noise(0.1), 44_100)
         (tmp_path / "a.wav").rename(tmp_path / name)
         assert decoded(tmp_path / name).samples.shape == (2, 4410)
-        write(tmp_path / "a.mp4", sound=noise(0.1)).rename(tmp_path / name)
+        write_media(tmp_path / "a.mp4", sound=noise(0.1)).rename(tmp_path / name)
         assert decoded(tmp_path / name).samples.shape[0] == 2
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "mkv", "mp4"])
-def test_no_more_is_decoded_than_is_asked(suffix: str, tmp_path: Path) -> None:
+def test_only_the_requested_duration_is_decoded(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     if suffix in ("wav", "flac", "ogg"):
         soundfile.write(path, noise(3.0), 44_100)
     else:
-        write(path, sound=noise(3.0))
+        write_media(path, sound=noise(3.0))
     whole = decoded(path)
     assert abs(whole.samples.shape[1] - 3 * 44_100) < 3000
     part = decoded(path, seconds=0.5)
@@ -164,10 +164,10 @@ def test_no_more_is_decoded_than_is_asked(suffix: str, tmp_path: Path) -> None:
 
 
 def long_wav(path: Path, *, hours: float) -> Path:
-    """Silence, without a byte on the disk."""
-    with path.open("wb") as file, wave.open(file) as sound:
-        sound.setparams((2, 2, 44_100, 0, "NONE", ""))
-        sound.writeframes(b"")
+    """Write a sparse file of silence."""
+    with path.open("wb") as file, wave.open(file) as clip:
+        clip.setparams((2, 2, 44_100, 0, "NONE", ""))
+        clip.writeframes(b"")
     count = round(hours * 3600 * 44_100) * 4
     header = bytearray(path.read_bytes())
     header[4:8] = (count + 36).to_bytes(4, "little")
@@ -179,12 +179,12 @@ def long_wav(path: Path, *, hours: float) -> Path:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had."""
+    """Peak memory of this process."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def test_three_hours_cost_no_more_than_ten_seconds(tmp_path: Path) -> None:
+def test_ten_seconds_of_a_three_hour_file_need_little_memory(tmp_path: Path) -> None:
     path = long_wav(tmp_path / "long.wav", hours=3)
     before = peak_bytes()
     assert decoded(path).samples.shape == (2, 441_000)
@@ -195,7 +195,7 @@ def test_three_hours_cost_no_more_than_ten_seconds(tmp_path: Path) -> None:
     ("folder", "count"),
     [("audiocaps_clips", 12), pytest.param("esc10/audio", 320, marks=pytest.mark.slow)],
 )
-def test_every_real_recording_and_sound_track_is_decoded_and_has_a_bank(
+def test_every_real_audio_clip_and_audio_track_is_decoded_to_a_filter_bank(
     folder: str, count: int
 ) -> None:
     if not (SHARED / "data" / folder).is_dir():
@@ -204,22 +204,21 @@ def test_every_real_recording_and_sound_track_is_decoded_and_has_a_bank(
     paths = [one for one in (SHARED / "data" / folder).iterdir() if one.suffix != ".jsonl"]
     assert len(paths) == count
     for path in paths:
-        sound = decode_audio(path, seconds=10.3)
+        clip = decode_audio(path, seconds=10.3)
         bank = load(MediaItem.at(path, path.stem, "audio"), 0)
-        seconds = sound.samples.shape[1] / sound.rate
+        seconds = clip.samples.shape[1] / clip.rate
         windows = int((seconds - 0.025) * 100) + 1
         assert abs(int((bank != 0).any(dim=1).sum()) - min(1024, windows)) <= 1
         if path.suffix in (".wav", ".ogg"):
             expected, rate = soundfile.read(path, dtype="float32", always_2d=True)
-            assert rate == sound.rate
-            assert np.array_equal(sound.samples, expected.T)
+            assert rate == clip.rate
+            assert np.array_equal(clip.samples, expected.T)
 
 
-def test_of_a_recording_cut_by_an_edit_list_only_what_is_heard_counts(tmp_path: Path) -> None:
-    """The last two seconds of six."""
-    path = write(tmp_path / "a.m4a", sound=noise(6.0))
+def test_an_edit_list_hides_the_audio_outside_it(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.m4a", sound=noise(6.0))
     whole = decoded(path)
-    set_edits(path, [(20, 40)])
+    set_edit_list(path, [(20, 40)])
     heard = decoded(path)
     assert heard.samples.shape[1] == pytest.approx(2 * heard.rate, abs=2048)
-    assert likeness(whole.samples[0, 4 * whole.rate :], heard.samples[0]) > 0.95
+    assert max_correlation(whole.samples[0, 4 * whole.rate :], heard.samples[0]) > 0.95

@@ -1,4 +1,4 @@
-"""Containers are followed and packets decoded as far as damage lets them."""
+"""Containers are demuxed and packets decoded despite damage."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_audio
 from epalm.media.av_container import decode_frames, demux_packets, open_container
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import noise, pictures, write
+from tests.media.av_files import noise, random_frames, write_media
 
 DAMAGE = [
     av.error.InvalidDataError(1, "damaged"),
@@ -19,8 +19,8 @@ DAMAGE = [
 ]
 
 
-class Breaking:
-    """A container's demuxer that meets an error behind the first packets of a real one."""
+class FailingDemuxer:
+    """A container whose demuxer raises an error after the first four packets."""
 
     def __init__(self, container: av.container.InputContainer, error: Exception) -> None:
         self.container = container
@@ -32,7 +32,7 @@ class Breaking:
         raise self.error
 
 
-class Spoilt:
+class UndecodablePacket:
     """A container whose third packet cannot be decoded."""
 
     def __init__(self, container: av.container.InputContainer, error: Exception) -> None:
@@ -48,53 +48,51 @@ class Spoilt:
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Iterator[av.container.InputContainer]:
-    """Ten pictures of which none needs another."""
-    write(tmp_path / "a.mkv", frames=pictures(10))
+def video(tmp_path: Path) -> Iterator[av.container.InputContainer]:
+    """A video of ten frames, all of them key frames."""
+    write_media(tmp_path / "a.mkv", frames=random_frames(10))
     with open_container(tmp_path / "a.mkv", ["matroska"]) as container:
         yield container
 
 
 @pytest.mark.parametrize("error", DAMAGE)
-def test_a_container_that_breaks_off_gives_what_comes_before(
-    error: Exception, clip: av.container.InputContainer
+def test_packets_before_a_demuxer_error_are_returned(
+    error: Exception, video: av.container.InputContainer
 ) -> None:
-    assert len(list(demux_packets(Breaking(clip, error), clip.streams.video[0]))) == 4
+    assert len(list(demux_packets(FailingDemuxer(video, error), video.streams.video[0]))) == 4
 
 
 @pytest.mark.parametrize("error", DAMAGE)
-def test_a_packet_that_cannot_be_decoded_is_left_out(
-    error: Exception, clip: av.container.InputContainer
+def test_a_packet_that_cannot_be_decoded_is_skipped(
+    error: Exception, video: av.container.InputContainer
 ) -> None:
-    track = clip.streams.video[0]
-    assert [frame.pts for frame in decode_frames(Spoilt(clip, error), track)] == [
+    track = video.streams.video[0]
+    assert [frame.pts for frame in decode_frames(UndecodablePacket(video, error), track)] == [
         100 * number for number in range(10) if number != 2
     ]
 
 
-@pytest.mark.parametrize("kind", [Breaking, Spoilt])
-def test_memory_that_runs_out_is_no_damage(
-    kind: type[Breaking | Spoilt], clip: av.container.InputContainer
+@pytest.mark.parametrize("kind", [FailingDemuxer, UndecodablePacket])
+def test_running_out_of_memory_is_not_treated_as_damage(
+    kind: type[FailingDemuxer | UndecodablePacket], video: av.container.InputContainer
 ) -> None:
-    short = kind(clip, av.error.MemoryError(12, "Cannot allocate memory"))
+    short = kind(video, av.error.MemoryError(12, "Cannot allocate memory"))
     with pytest.raises(MemoryError):
-        list(decode_frames(short, clip.streams.video[0]))
+        list(decode_frames(short, video.streams.video[0]))
 
 
-def test_a_reader_that_is_not_named_is_not_tried(tmp_path: Path) -> None:
-    write(tmp_path / "a.mp4", frames=pictures(2))
+def test_a_demuxer_that_is_not_listed_is_not_tried(tmp_path: Path) -> None:
+    write_media(tmp_path / "a.mp4", frames=random_frames(2))
     open_container(tmp_path / "a.mp4", ["avi", "mov"]).close()
     with pytest.raises(av.FFmpegError):
         open_container(tmp_path / "a.mp4", ["avi", "matroska"])
 
 
-def test_a_codec_that_ffmpeg_does_not_know_says_so(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mkv", frames=pictures(4), sound=noise(0.5))
+def test_an_unknown_codec_is_reported(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.mkv", frames=random_frames(4), sound=noise(0.5))
     content = path.read_bytes()
     path.write_bytes(content.replace(b"V_FFV1", b"V_NONE").replace(b"A_FLAC", b"A_NONE"))
-    with pytest.raises(MediaError, match="mkv: no decoder for its pictures, or a damaged header"):
+    with pytest.raises(MediaError, match="mkv: there is no decoder for the video track"):
         decode_video(path, range)
-    with pytest.raises(
-        MediaError, match="mkv: no decoder for its sound track, or a damaged header"
-    ):
+    with pytest.raises(MediaError, match="mkv: there is no decoder for the audio track"):
         decode_audio(path, seconds=1)

@@ -1,4 +1,4 @@
-"""A file that is no whole recording is its first seconds as far as they go, or one reason."""
+"""Damaged audio files decode as far as possible, or raise one error with the reason."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ import soundfile
 
 from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_audio
-from tests.media.av_files import noise, pictures, write
+from tests.media.av_files import noise, random_frames, write_media
 from tests.media.test_audio_decode import decoded
 
 
@@ -23,38 +23,38 @@ def reason(path: Path, *, seconds: float = 10.0) -> str:
     return message.removeprefix(f"{path.name}: ")
 
 
-def test_what_is_no_sound_says_so(tmp_path: Path) -> None:
-    (tmp_path / "text.wav").write_bytes(b"this is no sound, " * 9)
+def test_a_file_that_is_not_audio_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_bytes(b"this is not audio, " * 9)
     (tmp_path / "zeros.mp3").write_bytes(bytes(5000))
     (tmp_path / "list.wav").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\na.ts\n")
     (tmp_path / "page.wav").write_bytes(b"<html><body>404 not found</body></html>")
     for name in ("text.wav", "zeros.mp3", "list.wav", "page.wav"):
-        assert reason(tmp_path / name).startswith("neither sound nor clip, or its header is dam")
+        assert reason(tmp_path / name).startswith("not a supported audio or video file, or its he")
 
 
-def test_a_playlist_leads_nowhere(tmp_path: Path) -> None:
+def test_a_playlist_is_not_followed(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "secret.wav", noise(0.1), 44_100)
     (tmp_path / "a.wav").write_text("ffconcat version 1.0\nfile secret.wav\n")
-    assert "neither sound nor clip" in reason(tmp_path / "a.wav")
+    assert "not a supported audio or video file" in reason(tmp_path / "a.wav")
 
 
-def test_a_clip_without_sound_says_so(tmp_path: Path) -> None:
+def test_a_video_without_audio_is_reported(tmp_path: Path) -> None:
     for suffix in ("mp4", "avi", "webm", "gif"):
-        path = write(tmp_path / f"a.{suffix}", frames=pictures(5))
-        assert reason(path) == "there is no sound track"
+        path = write_media(tmp_path / f"a.{suffix}", frames=random_frames(5))
+        assert reason(path) == "there is no audio track"
 
 
-def test_a_file_that_must_not_be_opened_says_why(tmp_path: Path) -> None:
+def test_what_is_not_a_regular_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "dangling.wav").symlink_to(tmp_path / "gone.wav")
     assert reason(tmp_path / "empty.wav") == "the file is empty"
-    assert reason(tmp_path / "pipe.wav") == "not a file"
-    assert reason(tmp_path) == "not a file"
+    assert reason(tmp_path / "pipe.wav") == "not a regular file"
+    assert reason(tmp_path) == "not a regular file"
     assert reason(tmp_path / "dangling.wav") == "no such file"
 
 
-def test_a_file_that_may_not_be_read_says_so(
+def test_a_file_without_read_permission_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soundfile.write(tmp_path / "a.wav", noise(0.1), 44_100)
@@ -66,29 +66,25 @@ def test_a_file_that_may_not_be_read_says_so(
     assert reason(tmp_path / "a.wav") == "Permission denied"
 
 
-def test_a_recording_without_samples_says_so(tmp_path: Path) -> None:
+def test_an_audio_file_without_samples_is_reported(tmp_path: Path) -> None:
     for suffix in ("wav", "aiff", "au", "w64"):
         soundfile.write(tmp_path / f"a.{suffix}", np.zeros((0, 2), np.float32), 44_100)
         found = reason(tmp_path / f"a.{suffix}")
-        assert found.startswith(
-            ("there is no sample that can be", "neither sound nor clip, or its")
-        )
+        assert found.startswith(("no audio samples can be", "not a supported audio or video file"))
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_are_counted_and_located(
-    strange: float, tmp_path: Path
-) -> None:
+def test_nan_and_infinite_samples_are_counted_and_located(strange: float, tmp_path: Path) -> None:
     samples = noise(2.0)
     samples[44_100:44_103, 1] = strange
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
-    assert reason(tmp_path / "a.wav") == "3 samples are no numbers, the first at 1.000 s"
+    assert reason(tmp_path / "a.wav") == "3 samples are NaN or infinite, the first at 1.000 s"
     assert decoded(tmp_path / "a.wav", seconds=0.9).samples.shape == (2, 39_690)
 
 
-def test_doubles_beyond_single_precision_are_no_numbers(tmp_path: Path) -> None:
+def test_float64_samples_beyond_float32_are_refused_as_infinite(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.full(9, 1e300), 44_100, subtype="DOUBLE")
-    assert reason(tmp_path / "a.wav") == "9 samples are no numbers, the first at 0.000 s"
+    assert reason(tmp_path / "a.wav") == "9 samples are NaN or infinite, the first at 0.000 s"
 
 
 def wav_header(path: Path, *, rate: int = 44_100, channels: int = 2) -> Path:
@@ -103,12 +99,14 @@ def wav_header(path: Path, *, rate: int = 44_100, channels: int = 2) -> Path:
     return path
 
 
-def test_absurd_rates_and_channels_are_refused(tmp_path: Path) -> None:
+def test_implausible_sample_rates_and_channel_counts_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    assert "3 samples a second, accepted are 1000 to" in reason(wav_header(path, rate=3))
-    assert "samples a second, accepted are" in reason(wav_header(path, rate=2_000_000_000))
-    assert reason(wav_header(path, channels=900)) == "900 channels, accepted are 1 to 64"
-    assert "64 channels of 768000 samples a second exceed 60000000 values in 10 s" in reason(
+    assert "the sample rate is 3 Hz, supported are 1000 to 768000 Hz" in reason(
+        wav_header(path, rate=3)
+    )
+    assert "the sample rate is" in reason(wav_header(path, rate=2_000_000_000))
+    assert reason(wav_header(path, channels=900)) == "900 channels, supported are 1 to 64"
+    assert "10 seconds of 64 channels at 768000 Hz exceed the limit of 60000000 samples" in reason(
         wav_header(path, rate=768_000, channels=64)
     )
     assert decoded(wav_header(path, rate=192_000, channels=16)).samples.shape == (16, 512)
@@ -118,7 +116,7 @@ SHARES = {0.1: False, 0.45: False, 0.55: True, 0.9: True}
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "flac"])
-def test_a_file_cut_off_counts_if_half_of_it_is_there(suffix: str, tmp_path: Path) -> None:
+def test_a_truncated_file_is_decoded_if_half_of_it_is_left(suffix: str, tmp_path: Path) -> None:
     soundfile.write(tmp_path / f"a.{suffix}", noise(4.0), 44_100)
     content = (tmp_path / f"a.{suffix}").read_bytes()
     for share, fine in SHARES.items():
@@ -132,11 +130,13 @@ def test_a_file_cut_off_counts_if_half_of_it_is_there(suffix: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "webm", "avi", "mp3"])
-def test_a_container_cut_off_counts_if_half_of_it_is_there(suffix: str, tmp_path: Path) -> None:
+def test_a_truncated_container_is_decoded_if_half_of_it_is_left(
+    suffix: str, tmp_path: Path
+) -> None:
     rate = 48_000 if suffix == "webm" else 44_100
     options = {"movflags": "faststart"} if suffix == "mp4" else {}
     path = tmp_path / f"a.{suffix}"
-    write(path, sound=noise(4.0, rate=rate), rate=rate, options=options)
+    write_media(path, sound=noise(4.0, rate=rate), rate=rate, options=options)
     content = path.read_bytes()
     for share, fine in SHARES.items():
         path.write_bytes(content[: round(share * len(content))])
@@ -146,14 +146,14 @@ def test_a_container_cut_off_counts_if_half_of_it_is_there(suffix: str, tmp_path
             assert "seconds can be decoded, less than half" in reason(path)
 
 
-def test_an_mp3_without_its_length_is_what_there_is_of_it(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mp3", sound=noise(4.0), options={"write_xing": "0"})
+def test_an_mp3_without_a_length_is_decoded_to_its_end(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.mp3", sound=noise(4.0), options={"write_xing": "0"})
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 5])
     assert abs(decoded(path).samples.shape[1] / 44_100 - 0.8) < 0.1
 
 
-def test_a_header_that_could_not_know_the_length_promises_nothing(tmp_path: Path) -> None:
+def test_a_placeholder_length_in_the_header_is_ignored(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(1.0), 44_100)
     content = bytearray((tmp_path / "a.wav").read_bytes())
     for size in (0xFFFF_FFFF, 0x7FFF_FFFF, 0x7FFF_F000):
@@ -162,7 +162,7 @@ def test_a_header_that_could_not_know_the_length_promises_nothing(tmp_path: Path
         assert decoded(tmp_path / "a.wav").samples.shape == (2, 44_100)
 
 
-def test_what_a_recorder_left_that_never_wrote_the_length_is_read(tmp_path: Path) -> None:
+def test_a_wav_whose_length_was_never_written_is_decoded(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(1.0), 44_100)
     content = bytearray((tmp_path / "a.wav").read_bytes())
     content[4:8] = content[40:44] = bytes(4)
@@ -170,7 +170,7 @@ def test_what_a_recorder_left_that_never_wrote_the_length_is_read(tmp_path: Path
     assert decoded(tmp_path / "a.wav").samples.shape == (2, 44_100)
 
 
-def test_a_flac_that_was_written_to_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+def test_a_flac_written_to_a_pipe_is_decoded_to_its_end(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", noise(1.0), 44_100)
     content = bytearray((tmp_path / "a.flac").read_bytes())
     content[21] &= 0xF0  # the last 36 bits before the digest are the number of samples
@@ -179,8 +179,8 @@ def test_a_flac_that_was_written_to_a_pipe_is_read_to_its_end(tmp_path: Path) ->
     assert decoded(tmp_path / "a.flac").samples.shape == (2, 44_100)
 
 
-def test_a_damaged_stretch_leaves_the_rest(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mp4", sound=noise(4.0))
+def test_damage_in_the_middle_leaves_the_rest(tmp_path: Path) -> None:
+    path = write_media(tmp_path / "a.mp4", sound=noise(4.0))
     content = bytearray(path.read_bytes())
     whole = decoded(path).samples.shape[1]
     start = content.index(b"mdat") + 20_000
@@ -189,11 +189,11 @@ def test_a_damaged_stretch_leaves_the_rest(tmp_path: Path) -> None:
     assert 0.8 * whole < decoded(path).samples.shape[1] <= whole
 
 
-def test_damage_says_nothing_on_the_terminal(
+def test_damage_prints_nothing_to_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for suffix in ("mp3", "mp4", "flac", "wav"):
-        content = bytearray(write(tmp_path / f"a.{suffix}", sound=noise(1.0)).read_bytes())
+        content = bytearray(write_media(tmp_path / f"a.{suffix}", sound=noise(1.0)).read_bytes())
         content[6000:8000] = b"\xee" * 2000
         (tmp_path / f"a.{suffix}").write_bytes(content)
         decoded(tmp_path / f"a.{suffix}")
@@ -201,13 +201,13 @@ def test_damage_says_nothing_on_the_terminal(
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "opus", "mp4", "webm", "avi"])
-def test_damage_anywhere_in_a_file_gives_a_sound_or_a_reason(suffix: str, tmp_path: Path) -> None:
+def test_damage_anywhere_in_a_file_gives_audio_or_an_error(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     rate = 48_000 if suffix in ("opus", "webm") else 44_100
     if suffix == "ogg":
         soundfile.write(path, noise(1.5), rate)
     else:
-        write(path, sound=noise(1.5, rate=rate), rate=rate)
+        write_media(path, sound=noise(1.5, rate=rate), rate=rate)
     whole = path.read_bytes()
     generator = np.random.default_rng(1)
     read = 0

@@ -1,4 +1,4 @@
-"""Any name that a file system takes is decoded, or fails with its reason."""
+"""Any file name that a file system allows is decoded, or fails with its reason."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_audio
 from epalm.media.image_decode import decode_image
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import noise, pictures, write
+from tests.media.av_files import noise, random_frames, write_media
 
 NAMES = {
     "bytes that are no UTF-8": b"a\xff\xfe",
@@ -19,8 +19,8 @@ NAMES = {
     "escape sequence": b"\x1b[31mred\x1b[0m",
     "leading space": b" a",
     "trailing space": b"a ",
-    "formats": b"%s%d{0}",
-    "address": b"http:a",
+    "format specifiers": b"%s%d{0}",
+    "URL": b"http:a",
     "option": b"-i",
     "combining accent": "e\u0301\u202e".encode(),
     "longest": b"a" * 255,
@@ -28,25 +28,25 @@ NAMES = {
 
 DECODERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "image": ("a.jpg", decode_image),
-    "clip": ("a.mp4", lambda path: decode_video(path, range)),
-    "recording by libsndfile": ("a.flac", lambda path: decode_audio(path, seconds=1.0)),
-    "recording by FFmpeg": ("a.m4a", lambda path: decode_audio(path, seconds=1.0)),
+    "video": ("a.mp4", lambda path: decode_video(path, range)),
+    "audio by libsndfile": ("a.flac", lambda path: decode_audio(path, seconds=1.0)),
+    "audio by FFmpeg": ("a.m4a", lambda path: decode_audio(path, seconds=1.0)),
 }
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good")
-    Image.fromarray(pictures(1)[0]).save(folder / "a.jpg")
-    write(folder / "a.mp4", frames=pictures(3))
+    Image.fromarray(random_frames(1)[0]).save(folder / "a.jpg")
+    write_media(folder / "a.mp4", frames=random_frames(3))
     for ending in ("flac", "m4a"):
-        write(folder / f"a.{ending}", sound=noise(0.3))
+        write_media(folder / f"a.{ending}", sound=noise(0.3))
     return folder
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_any_name_is_decoded_or_fails_with_its_reason(
+def test_any_file_name_is_decoded_or_fails_with_its_reason(
     name: bytes, decoder: str, good: Path, tmp_path: Path
 ) -> None:
     source, decode = DECODERS[decoder]

@@ -1,4 +1,4 @@
-"""Frames and images come out as a player or a browser shows them, whichever way they are stored."""
+"""Video frames and images are rotated and mirrored as players and browsers display them."""
 
 from itertools import product
 from pathlib import Path
@@ -9,13 +9,13 @@ from PIL import Image
 
 from epalm.media.image_decode import decode_image
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import write
-from tests.media.mp4_boxes import set_matrix
+from tests.media.av_files import write_media
+from tests.media.mp4_boxes import set_display_matrix
 
 MATRICES = [(a, 0, 0, d) for a, d in product((1, -1), repeat=2)] + [
     (0, b, c, 0) for b, c in product((1, -1), repeat=2)
 ]
-"""All that turn by quarters, mirrored or not."""
+"""All rotations by multiples of 90 degrees, mirrored or not."""
 
 EXIF_ORIENTATIONS = {
     1: ("top", "left"),
@@ -27,18 +27,18 @@ EXIF_ORIENTATIONS = {
     7: ("right", "bottom"),
     8: ("left", "bottom"),
 }
-"""Value of the tag -> the sides on which the stored first row and column are shown (EXIF 2.32)."""
+"""EXIF tag -> the sides on which the stored first row and column are displayed (EXIF 2.32)."""
 
 
-def corners(*, height: int, width: int) -> np.ndarray:
-    """(height, width, 3): each quarter of another brightness, dark to light from the upper left."""
+def four_quarters(*, height: int, width: int) -> np.ndarray:
+    """(height, width, 3): four quarters of different brightness, dark at the upper left."""
     levels = np.array([[10, 90], [170, 250]], dtype=np.uint8)
-    grey = levels.repeat(height // 2, axis=0).repeat(width // 2, axis=1)
-    return np.stack([grey] * 3, axis=2)
+    gray = levels.repeat(height // 2, axis=0).repeat(width // 2, axis=1)
+    return np.stack([gray] * 3, axis=2)
 
 
-def shown(stored: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """Each sample put where ISO/IEC 14496-12 says: (x, y) -> (a x + c y, b x + d y)."""
+def displayed(stored: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """Move each pixel as ISO/IEC 14496-12 defines: (x, y) -> (a x + c y, b x + d y)."""
     a, b, c, d = matrix
     places = {
         (b * x + d * y, a * x + c * y): stored[y, x]
@@ -54,24 +54,24 @@ def shown(stored: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_a_clip_is_turned_and_mirrored_as_its_matrix_says(
+def test_a_video_is_rotated_and_mirrored_by_its_display_matrix(
     matrix: tuple[int, int, int, int], tmp_path: Path
 ) -> None:
-    stored = corners(height=32, width=64)
-    path = write(tmp_path / "a.mp4", frames=np.stack([stored] * 3))
-    set_matrix(path, matrix)
+    stored = four_quarters(height=32, width=64)
+    path = write_media(tmp_path / "a.mp4", frames=np.stack([stored] * 3))
+    set_display_matrix(path, matrix)
     frame = np.asarray(decode_video(path, lambda _: [1]).frames[1], dtype=int)
-    expected = shown(stored, matrix)
+    expected = displayed(stored, matrix)
     assert frame.shape == expected.shape
     assert np.abs(frame - expected).max() < 40  # levels are 80 apart
 
 
 @pytest.mark.parametrize("orientation", EXIF_ORIENTATIONS)
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".webp"])
-def test_an_image_is_turned_and_mirrored_as_its_exif_tag_says(
+def test_an_image_is_rotated_and_mirrored_by_its_exif_tag(
     orientation: int, ending: str, tmp_path: Path
 ) -> None:
-    stored = corners(height=32, width=64)
+    stored = four_quarters(height=32, width=64)
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(stored).save(tmp_path / f"a{ending}", exif=exif)

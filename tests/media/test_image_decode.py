@@ -1,4 +1,4 @@
-"""Whatever a photo's file holds comes out as upright RGB, or as one reason."""
+"""Every supported image file decodes to upright RGB."""
 
 import io
 import zlib
@@ -16,16 +16,16 @@ ORIENTATION = 0x0112
 
 
 def pixels(path: Path) -> np.ndarray:
-    photo = decode_image(path)
-    assert photo.mode == "RGB"
-    return np.asarray(photo)
+    image = decode_image(path)
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "ppm", "tiff", "webp"])
-def test_lossless_formats_come_out_as_they_went_in(suffix: str, tmp_path: Path) -> None:
-    picture = noise(30, 20)
-    Image.fromarray(picture).save(tmp_path / f"a.{suffix}", lossless=True)
-    assert np.array_equal(pixels(tmp_path / f"a.{suffix}"), picture)
+def test_lossless_formats_round_trip(suffix: str, tmp_path: Path) -> None:
+    image = noise(30, 20)
+    Image.fromarray(image).save(tmp_path / f"a.{suffix}", lossless=True)
+    assert np.array_equal(pixels(tmp_path / f"a.{suffix}"), image)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_lossless_formats_come_out_as_they_went_in(suffix: str, tmp_path: Path) 
     ],
 )
 def test_exif_orientation_is_applied(orientation: int, upright: object, tmp_path: Path) -> None:
-    picture = noise(30, 20)
+    image = noise(30, 20)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    Image.fromarray(picture).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(pixels(tmp_path / "a.png"), upright(picture))
+    Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(pixels(tmp_path / "a.png"), upright(image))
 
 
-def test_garbage_exif_leaves_the_photo_as_it_is_and_warns_nobody(tmp_path: Path) -> None:
+def test_malformed_exif_is_ignored_without_a_warning(tmp_path: Path) -> None:
     Image.fromarray(noise(30, 20)).save(tmp_path / "plain.jpg")
     Image.fromarray(noise(30, 20)).save(
         tmp_path / "odd.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0"
@@ -57,16 +57,16 @@ def test_garbage_exif_leaves_the_photo_as_it_is_and_warns_nobody(tmp_path: Path)
     assert np.array_equal(pixels(tmp_path / "odd.jpg"), pixels(tmp_path / "plain.jpg"))
 
 
-def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
-    picture = noise(6, 4, channels=4)
-    picture[..., 3] = [0, 255, 128, 0, 255, 51]
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    alpha = picture[..., 3:] / 255
-    expected = picture[..., :3] * alpha + 255 * (1 - alpha)
+def test_transparency_is_composited_on_white(tmp_path: Path) -> None:
+    image = noise(6, 4, channels=4)
+    image[..., 3] = [0, 255, 128, 0, 255, 51]
+    Image.fromarray(image).save(tmp_path / "a.png")
+    alpha = image[..., 3:] / 255
+    expected = image[..., :3] * alpha + 255 * (1 - alpha)
     assert np.abs(pixels(tmp_path / "a.png") - expected).max() <= 1
 
 
-def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
+def test_a_transparent_palette_color_becomes_white(tmp_path: Path) -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([200, 0, 0, 0, 100, 0])
     image.putdata([0, 1])
@@ -74,31 +74,29 @@ def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
     assert pixels(tmp_path / "a.png").tolist() == [[[255, 255, 255], [0, 100, 0]]]
 
 
-def test_grey_is_repeated_and_bilevel_is_black_and_white(tmp_path: Path) -> None:
-    Image.fromarray(noise(5, 3)[..., 0]).save(tmp_path / "grey.png")
+def test_grayscale_is_repeated_and_bilevel_is_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(noise(5, 3)[..., 0]).save(tmp_path / "gray.png")
     Image.fromarray(np.array([[True, False]])).save(tmp_path / "bilevel.png")
-    assert np.array_equal(pixels(tmp_path / "grey.png"), noise(5, 3)[..., :1].repeat(3, axis=2))
+    assert np.array_equal(pixels(tmp_path / "gray.png"), noise(5, 3)[..., :1].repeat(3, axis=2))
     assert pixels(tmp_path / "bilevel.png").tolist() == [[[255] * 3, [0] * 3]]
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff"])
-def test_16_bit_grey_is_scaled_not_cut_off(suffix: str, tmp_path: Path) -> None:
+def test_16_bit_grayscale_is_scaled_not_clipped(suffix: str, tmp_path: Path) -> None:
     values = np.array([[0, 128, 257, 32896, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / f"a.{suffix}")
     assert pixels(tmp_path / f"a.{suffix}")[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_grey_beyond_16_bits_has_no_defined_range(dtype: type, tmp_path: Path) -> None:
+def test_grayscale_beyond_16_bits_is_refused(dtype: type, tmp_path: Path) -> None:
     Image.fromarray(np.array([[-1, 70000]], dtype=dtype)).save(tmp_path / "a.tiff")
-    with pytest.raises(MediaError, match=r"a\.tiff: .* of which none is known to be white"):
+    with pytest.raises(MediaError, match=r"a\.tiff: .* no defined white"):
         decode_image(tmp_path / "a.tiff")
 
 
 @pytest.mark.parametrize("marker", ["Adobe's", "no"])
-def test_a_cmyk_jpeg_holds_its_inks_inverted_as_adobe_writes_them(
-    marker: str, tmp_path: Path
-) -> None:
+def test_a_cmyk_jpeg_is_read_as_inverted_as_adobe_writes_it(marker: str, tmp_path: Path) -> None:
     inks = np.zeros((16, 16, 4), dtype=np.uint8)
     inks[:] = [0, 200, 255, 30]
     content = io.BytesIO()
@@ -112,7 +110,7 @@ def test_a_cmyk_jpeg_holds_its_inks_inverted_as_adobe_writes_them(
     (tmp_path / "a.jpg").write_bytes(
         data if marker != "no" else data[:start] + data[start + length :]
     )
-    # Paper shows 255 - ink, darkened by black: (255 - 0, 255 - 200, 255 - 255) x (255 - 30) / 255.
+    # Color is 255 - ink, darkened by black: (255 - 0, 255 - 200, 255 - 255) x (255 - 30) / 255.
     assert np.abs(pixels(tmp_path / "a.jpg").mean(axis=(0, 1)) - [225, 48.5, 0]).max() < 3
 
 
@@ -121,8 +119,8 @@ def test_cmyk_is_converted(tmp_path: Path) -> None:
     assert np.abs(pixels(tmp_path / "red.jpg").mean(axis=(0, 1)) - [255, 0, 0]).max() < 3
 
 
-def png(values: np.ndarray, colour_type: int, *, depth: int, key: bytes = b"") -> bytes:
-    """A PNG file put together by hand; `key` is the content of its tRNS chunk."""
+def png(values: np.ndarray, color_type: int, *, depth: int, key: bytes = b"") -> bytes:
+    """Assemble a PNG file; `key` is the content of its tRNS chunk."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         crc = zlib.crc32(name + content).to_bytes(4, "big")
@@ -130,7 +128,7 @@ def png(values: np.ndarray, colour_type: int, *, depth: int, key: bytes = b"") -
 
     height, width = values.shape[:2]
     head = (
-        width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, colour_type, 0, 0, 0])
+        width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, color_type, 0, 0, 0])
     )
     rows = b"".join(
         b"\0" + row.astype(">u2" if depth == 16 else np.uint8).tobytes() for row in values
@@ -141,12 +139,12 @@ def png(values: np.ndarray, colour_type: int, *, depth: int, key: bytes = b"") -
 
 
 def decoded(tmp_path: Path, content: bytes) -> list[list[int]]:
-    """The pixels of the first row."""
+    """Decode and return the pixels of the first row."""
     (tmp_path / "a.png").write_bytes(content)
     return pixels(tmp_path / "a.png")[0].tolist()
 
 
-def test_16_bit_colour_is_read_to_within_one_level(tmp_path: Path) -> None:
+def test_16_bit_color_is_read_to_within_one_level(tmp_path: Path) -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     (tmp_path / "a.png").write_bytes(png(np.stack([values] * 3, axis=-1), 2, depth=16))
     lost = np.rint(values / 257) - pixels(tmp_path / "a.png")[..., 0]
@@ -154,9 +152,9 @@ def test_16_bit_colour_is_read_to_within_one_level(tmp_path: Path) -> None:
     assert np.mean(lost != 0) < 0.25
 
 
-def test_16_bit_grey_with_alpha_is_laid_on_white(tmp_path: Path) -> None:
-    grey_alpha = np.array([[[0, 65535], [0, 0], [0, 32896], [32896, 65535]]])
-    assert decoded(tmp_path, png(grey_alpha, 4, depth=16)) == [
+def test_16_bit_grayscale_with_alpha_is_composited_on_white(tmp_path: Path) -> None:
+    gray_alpha = np.array([[[0, 65535], [0, 0], [0, 32896], [32896, 65535]]])
+    assert decoded(tmp_path, png(gray_alpha, 4, depth=16)) == [
         [0] * 3,
         [255] * 3,
         [127] * 3,
@@ -164,22 +162,22 @@ def test_16_bit_grey_with_alpha_is_laid_on_white(tmp_path: Path) -> None:
     ]
 
 
-def test_16_bit_colour_with_alpha_is_laid_on_white(tmp_path: Path) -> None:
+def test_16_bit_color_with_alpha_is_composited_on_white(tmp_path: Path) -> None:
     content = png(np.array([[[65535, 0, 257, 65535], [0, 0, 0, 0]]]), 6, depth=16)
     assert decoded(tmp_path, content) == [[255, 0, 1], [255] * 3]
 
 
-def test_a_colour_declared_transparent_becomes_white(tmp_path: Path) -> None:
-    colours = np.array([[[10, 20, 30], [40, 50, 60]]])
+def test_a_color_declared_transparent_becomes_white(tmp_path: Path) -> None:
+    colors = np.array([[[10, 20, 30], [40, 50, 60]]])
     key = bytes([0, 10, 0, 20, 0, 30])
-    assert decoded(tmp_path, png(colours, 2, depth=8, key=key)) == [[255] * 3, [40, 50, 60]]
-    greys = np.array([[10, 20]])
-    assert decoded(tmp_path, png(greys, 0, depth=8, key=b"\0\x0a")) == [[255] * 3, [20] * 3]
+    assert decoded(tmp_path, png(colors, 2, depth=8, key=key)) == [[255] * 3, [40, 50, 60]]
+    grays = np.array([[10, 20]])
+    assert decoded(tmp_path, png(grays, 0, depth=8, key=b"\0\x0a")) == [[255] * 3, [20] * 3]
 
 
-def test_grey_with_alpha_and_a_plain_palette_come_out_right(tmp_path: Path) -> None:
-    grey_alpha = np.array([[[100, 255], [100, 0], [100, 51]]])
-    assert decoded(tmp_path, png(grey_alpha, 4, depth=8)) == [[100] * 3, [255] * 3, [224] * 3]
+def test_grayscale_with_alpha_and_a_plain_palette_are_decoded(tmp_path: Path) -> None:
+    gray_alpha = np.array([[[100, 255], [100, 0], [100, 51]]])
+    assert decoded(tmp_path, png(gray_alpha, 4, depth=8)) == [[100] * 3, [255] * 3, [224] * 3]
     image = Image.new("P", (2, 1))
     image.putpalette([200, 0, 0, 0, 100, 0])
     image.putdata([1, 0])
@@ -187,7 +185,7 @@ def test_grey_with_alpha_and_a_plain_palette_come_out_right(tmp_path: Path) -> N
     assert pixels(tmp_path / "p.png").tolist() == [[[0, 100, 0], [200, 0, 0]]]
 
 
-def test_palette_colours_with_an_opacity_each_are_laid_on_white(tmp_path: Path) -> None:
+def test_palette_colors_with_an_alpha_each_are_composited_on_white(tmp_path: Path) -> None:
     image = Image.new("P", (3, 1))
     image.putpalette([200, 0, 0, 0, 100, 0, 0, 0, 50])
     image.putdata([0, 1, 2])
@@ -195,7 +193,7 @@ def test_palette_colours_with_an_opacity_each_are_laid_on_white(tmp_path: Path) 
     assert pixels(tmp_path / "a.png")[0].tolist() == [[200, 0, 0], [204, 224, 204], [255] * 3]
 
 
-def test_every_opacity_of_every_value_equals_laying_the_layer_on_white(tmp_path: Path) -> None:
+def test_every_alpha_of_every_value_equals_exact_compositing_on_white(tmp_path: Path) -> None:
     value, alpha = np.meshgrid(np.arange(256), np.arange(256))
     layer = np.stack([value, value, value, alpha], axis=-1).astype(np.uint8)
     Image.fromarray(layer).save(tmp_path / "a.png")
@@ -204,7 +202,7 @@ def test_every_opacity_of_every_value_equals_laying_the_layer_on_white(tmp_path:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
-def test_the_first_frame_of_an_animation_counts(suffix: str, tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+def test_the_first_frame_of_an_animation_is_decoded(suffix: str, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
     assert pixels(tmp_path / f"a.{suffix}")[0, 0].tolist() == [255, 0, 0]

@@ -1,4 +1,4 @@
-"""An image that is cut off or damaged counts, and is noted, if half of its rows are there."""
+"""A truncated or damaged image is decoded, and noted, if half of its rows are intact."""
 
 import io
 import struct
@@ -14,26 +14,26 @@ from PIL.PngImagePlugin import PngInfo
 from epalm.errors import MediaError
 from epalm.media.decode_damage import collect_damage
 from epalm.media.image_decode import decode_image
-from tests.media.av_files import pictures
+from tests.media.av_files import random_frames
 
 SIDE = 128
 
 
-def picture() -> Image.Image:
-    """Blocks of chance colours with noise, so that no row is like another."""
+def noisy_image() -> Image.Image:
+    """Blocks of random colors with noise, so that all rows differ."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 40, (SIDE, SIDE, 3), dtype=np.uint8)
-    return Image.fromarray(pictures(1, width=SIDE, height=SIDE)[0] // 2 + noise)
+    return Image.fromarray(random_frames(1, width=SIDE, height=SIDE)[0] // 2 + noise)
 
 
 def encoded(kind: str, options: Mapping[str, object]) -> bytes:
     out = io.BytesIO()
-    picture().save(out, kind, **options)
+    noisy_image().save(out, kind, **options)
     return out.getvalue()
 
 
 def decoded(path: Path) -> tuple[np.ndarray, list[str]]:
-    """(height, width, 3), and what was noted."""
+    """Pixels (height, width, 3), and the notes on damage."""
     with collect_damage() as notes:
         return np.asarray(decode_image(path), dtype=int), notes
 
@@ -46,7 +46,7 @@ def test_a_jpeg_without_its_end_marker_is_decoded_whole(tmp_path: Path) -> None:
     cut, notes = decoded(tmp_path / "cut.jpg")
     assert (cut == whole).all()
     assert nothing == []
-    assert notes == ["cut.jpg: damaged or cut off, 128 of 128 rows can be decoded"]
+    assert notes == ["cut.jpg: damaged or truncated, 128 of 128 rows can be decoded"]
 
 
 BY_ROWS = {
@@ -60,32 +60,32 @@ BY_ROWS = {
 
 
 @pytest.mark.parametrize("name", BY_ROWS)
-def test_rows_that_are_there_come_out_as_they_were(name: str, tmp_path: Path) -> None:
+def test_intact_rows_are_decoded_exactly(name: str, tmp_path: Path) -> None:
     content = encoded(*BY_ROWS[name])
     (tmp_path / f"whole.{name}").write_bytes(content)
     whole, _ = decoded(tmp_path / f"whole.{name}")
     (tmp_path / f"a.{name}").write_bytes(content[: len(content) * 3 // 4])
     cut, notes = decoded(tmp_path / f"a.{name}")
-    there = (cut == whole).all(axis=(1, 2)).sum()
+    intact = (cut == whole).all(axis=(1, 2)).sum()
     (note,) = notes
     rows = int(note.split(", ")[1].split()[0])
-    assert note == f"a.{name}: damaged or cut off, {rows} of {SIDE} rows can be decoded"
-    assert abs(rows - there) <= 16  # one row of JPEG's blocks with halved colours
+    assert note == f"a.{name}: damaged or truncated, {rows} of {SIDE} rows can be decoded"
+    assert abs(rows - intact) <= 16  # one row of JPEG blocks with chroma subsampling
     assert SIDE * 0.6 < rows < SIDE * 0.85
     assert (cut == 0).all(axis=(1, 2)).sum() == pytest.approx(SIDE - rows, abs=1)
 
 
 @pytest.mark.parametrize("name", BY_ROWS)
-def test_less_than_half_of_the_rows_is_refused(name: str, tmp_path: Path) -> None:
+def test_an_image_with_less_than_half_of_its_rows_is_refused(name: str, tmp_path: Path) -> None:
     content = encoded(*BY_ROWS[name])
     path = tmp_path / f"a.{name}"
     path.write_bytes(content[: len(content) * 2 // 5])
-    with pytest.raises(MediaError, match=rf"^a\.{name}: damaged or cut off, \d+ of 128 rows"):
+    with pytest.raises(MediaError, match=rf"^a\.{name}: damaged or truncated, \d+ of 128 rows"):
         decode_image(path)
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "GIF", "JPEG2000"])
-def test_formats_that_do_not_tell_how_much_is_there_are_refused(kind: str, tmp_path: Path) -> None:
+def test_truncated_formats_without_a_row_count_are_refused(kind: str, tmp_path: Path) -> None:
     content = encoded(kind, {})
     path = tmp_path / "a"
     path.write_bytes(content[: len(content) * 3 // 4])
@@ -97,10 +97,10 @@ def scan_starts(content: bytes) -> list[int]:
     return [n for n in range(len(content) - 1) if content[n : n + 2] == b"\xff\xda"]
 
 
-def test_a_progressive_jpeg_counts_once_all_frequencies_of_its_brightness_are_there(
+def test_a_progressive_jpeg_is_accepted_once_all_luma_frequencies_are_read(
     tmp_path: Path,
 ) -> None:
-    """Libjpeg's scans: means; brightness 1-5; two colours; brightness 6-63; refinements."""
+    """libjpeg's scans: DC; luma 1-5; two chroma scans; luma 6-63; refinements."""
     content = encoded("JPEG", {"quality": 90, "progressive": True})
     starts = scan_starts(content)
     (tmp_path / "whole.jpg").write_bytes(content)
@@ -118,7 +118,7 @@ def test_a_progressive_jpeg_counts_once_all_frequencies_of_its_brightness_are_th
 
 
 def with_chunk(content: bytes, kind: bytes, body: bytes, *, after: bytes, intact: bool) -> bytes:
-    """A PNG with one chunk more, behind the first one of that name."""
+    """Insert a chunk into a PNG after the first chunk with the name `after`."""
     end = content.index(after) - 4
     end += 12 + int.from_bytes(content[end : end + 4], "big")
     checksum = zlib.crc32(kind + body) ^ (0 if intact else 1)
@@ -135,43 +135,43 @@ def test_a_wrong_checksum_of_metadata_changes_nothing(
     damaged = with_chunk(content, kind, b"Comment\0\0hello", after=after, intact=False)
     (tmp_path / "a.png").write_bytes(damaged)
     image, notes = decoded(tmp_path / "a.png")
-    assert (image == np.asarray(picture())).all()
+    assert (image == np.asarray(noisy_image())).all()
     assert notes == []
 
 
 @pytest.mark.parametrize("kind", ["IHDR", "PLTE", "IDAT", "IEND"])
 def test_a_wrong_checksum_of_pixels_or_palette_is_refused(kind: str, tmp_path: Path) -> None:
     out = io.BytesIO()
-    picture().quantize(16).save(out, "PNG")
+    noisy_image().quantize(16).save(out, "PNG")
     content = bytearray(out.getvalue())
     start = content.index(kind.encode()) - 4
     length = int.from_bytes(content[start : start + 4], "big")
     content[start + 8 + length] ^= 1
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(MediaError, match=f"a.png: cannot be decoded .*checksum of its '{kind}'"):
+    with pytest.raises(MediaError, match=f"a.png: cannot .*wrong checksum of PNG chunk '{kind}'"):
         decode_image(tmp_path / "a.png")
 
 
-def test_a_damaged_profile_or_text_after_the_pixels_of_a_cut_png_is_no_matter(
+def test_a_truncated_png_with_a_damaged_profile_is_decoded(
     tmp_path: Path,
 ) -> None:
     content = encoded("PNG", {})
     damaged = with_chunk(content, b"iCCP", b"x\0\0nothing", after=b"IHDR", intact=True)
     (tmp_path / "a.png").write_bytes(damaged[:-60])
     image, notes = decoded(tmp_path / "a.png")
-    assert (image[: SIDE // 2] == np.asarray(picture())[: SIDE // 2]).all()
+    assert (image[: SIDE // 2] == np.asarray(noisy_image())[: SIDE // 2]).all()
     assert len(notes) == 1
 
 
-GREY = np.arange(256, dtype=np.uint16).reshape(16, 16)
+GRAY = np.arange(256, dtype=np.uint16).reshape(16, 16)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
-def test_unsigned_16_bit_grey_is_white_at_65535(ending: str, tmp_path: Path) -> None:
+def test_unsigned_16_bit_grayscale_is_white_at_65535(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{ending}"
-    Image.fromarray(GREY * 257).save(path)
+    Image.fromarray(GRAY * 257).save(path)
     image = np.asarray(decode_image(path))
-    assert (image == GREY[..., None]).all()
+    assert (image == GRAY[..., None]).all()
 
 
 @pytest.mark.parametrize(
@@ -179,17 +179,17 @@ def test_unsigned_16_bit_grey_is_white_at_65535(ending: str, tmp_path: Path) -> 
     [(np.int32, "signed or 32-bit"), (np.float32, "floating-point")],
 )
 @pytest.mark.parametrize("largest", [1, 255, 65535, 1_000_000])
-def test_grey_of_which_white_is_not_known_is_refused(
+def test_grayscale_without_a_defined_white_is_refused(
     dtype: type, reason: str, largest: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.tif"
-    Image.fromarray((GREY * (largest / 255)).astype(dtype)).save(path)
-    with pytest.raises(MediaError, match=f"a.tif: cannot be decoded .its values are {reason}"):
+    Image.fromarray((GRAY * (largest / 255)).astype(dtype)).save(path)
+    with pytest.raises(MediaError, match=f"a.tif: cannot be decoded .{reason} pixels"):
         decode_image(path)
 
 
 def with_tag(path: Path, tag: int, value: int) -> None:
-    """Change a number in the header of a little-endian TIFF."""
+    """Change the value of a tag of a little-endian TIFF."""
     content = bytearray(path.read_bytes())
     (start,) = struct.unpack("<I", content[4:8])
     (count,) = struct.unpack("<H", content[start : start + 2])
@@ -199,32 +199,32 @@ def with_tag(path: Path, tag: int, value: int) -> None:
     path.write_bytes(content)
 
 
-def test_16_bit_grey_whose_zero_is_white_is_not_a_negative(tmp_path: Path) -> None:
-    Image.fromarray(GREY * 257).save(tmp_path / "a.tif")
+def test_16_bit_grayscale_whose_zero_is_white_is_not_inverted(tmp_path: Path) -> None:
+    Image.fromarray(GRAY * 257).save(tmp_path / "a.tif")
     with_tag(tmp_path / "a.tif", 262, 0)
-    assert (np.asarray(decode_image(tmp_path / "a.tif")) == 255 - GREY[..., None]).all()
+    assert (np.asarray(decode_image(tmp_path / "a.tif")) == 255 - GRAY[..., None]).all()
 
 
-def test_12_bit_grey_is_refused_instead_of_all_but_black(tmp_path: Path) -> None:
+def test_12_bit_grayscale_is_refused_instead_of_decoded_too_dark(tmp_path: Path) -> None:
     Image.fromarray(np.full((16, 16), 4095, dtype=np.uint16)).save(tmp_path / "a.tif")
     with_tag(tmp_path / "a.tif", 258, 12)
-    with pytest.raises(MediaError, match=r"a\.tif: .*its values have 12 bits"):
+    with pytest.raises(MediaError, match=r"a\.tif: .*12 bits per channel"):
         decode_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("kind", ["text", "profile"])
-def test_metadata_larger_than_pillow_accepts_is_no_matter(kind: str, tmp_path: Path) -> None:
+def test_metadata_larger_than_pillow_accepts_is_ignored(kind: str, tmp_path: Path) -> None:
     texts = PngInfo()
     texts.add_text("note", "a" * 3_000_000, zip=True)
     large = {"text": {"pnginfo": texts}, "profile": {"icc_profile": bytes(3_000_000)}}
-    picture().save(tmp_path / "a.png", **large[kind])
-    assert (decoded(tmp_path / "a.png")[0] == np.asarray(picture())).all()
+    noisy_image().save(tmp_path / "a.png", **large[kind])
+    assert (decoded(tmp_path / "a.png")[0] == np.asarray(noisy_image())).all()
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
-def test_a_profile_of_rubbish_changes_no_pixel(ending: str, tmp_path: Path) -> None:
-    picture().save(tmp_path / f"plain.{ending}")
-    picture().save(tmp_path / f"a.{ending}", icc_profile=b"no profile at all" * 9)
+def test_an_invalid_color_profile_is_ignored(ending: str, tmp_path: Path) -> None:
+    noisy_image().save(tmp_path / f"plain.{ending}")
+    noisy_image().save(tmp_path / f"a.{ending}", icc_profile=b"no profile at all" * 9)
     plain, _ = decoded(tmp_path / f"plain.{ending}")
     image, notes = decoded(tmp_path / f"a.{ending}")
     assert (image == plain).all()

@@ -1,4 +1,4 @@
-"""Only the frames that a player shows count, in short clips and in long ones alike."""
+"""Only displayed frames are counted, in short and in long videos."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,50 +11,50 @@ from epalm.errors import MediaError
 from epalm.media import video_decode
 from epalm.media.decode_damage import collect_damage
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import pictures, write
-from tests.media.mp4_boxes import set_edits
+from tests.media.av_files import random_frames, write_media
+from tests.media.mp4_boxes import set_edit_list
 
 COUNT = 60
 
 EDITS = {
-    "the first 40 are hidden": [(20, 40)],
-    "the last 40 are hidden": [(20, 0)],
-    "two parts are shown": [(5, 10), (15, 40)],
-    "a part is shown twice": [(10, 20), (10, 20)],
-    "the parts change places": [(10, 40), (10, 0)],
-    "it starts late": [(5, -1), (60, 0)],
+    "the first 40 frames are hidden": [(20, 40)],
+    "the last 40 frames are hidden": [(20, 0)],
+    "two parts are displayed": [(5, 10), (15, 40)],
+    "a part is displayed twice": [(10, 20), (10, 20)],
+    "the parts are swapped": [(10, 40), (10, 0)],
+    "the video starts late": [(5, -1), (60, 0)],
 }
 
 
 def every_frame(path: Path) -> list[bytes]:
-    """All that FFmpeg decodes of a clip, one after the other, without a look at its packets."""
+    """Decode all frames of a video with FFmpeg alone, in order."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24").tobytes() for frame in container.decode(video=0)]
 
 
 def sampled(path: Path) -> list[bytes]:
-    """All that `decode_video` samples of it, in the order of their numbers."""
-    clip = decode_video(path, range)
-    assert clip.count == len(clip.frames)
-    return [np.asarray(clip.frames[number]).tobytes() for number in range(clip.count)]
+    """Decode all frames of a video with `decode_video`, in order of their indices."""
+    video = decode_video(path, range)
+    assert video.count == len(video.frames)
+    return [np.asarray(video.frames[index]).tobytes() for index in range(video.count)]
 
 
 @pytest.fixture(params=["short", "long"])
 def length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Read as short clips are, whole, and as long clips are, from key frame to key frame."""
+    """Decode short videos as a whole, and long ones by seeking to key frames."""
     if request.param == "long":
-        monkeypatch.setattr(video_decode, "LONG_FRAMES", 5)
+        monkeypatch.setattr(video_decode, "SEEK_ABOVE_FRAMES", 5)
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def unedited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "whole.mp4"
-    return write(path, frames=pictures(COUNT, width=32, height=32))
+    return write_media(path, frames=random_frames(COUNT, width=32, height=32))
 
 
 @pytest.mark.parametrize("edits", EDITS.values(), ids=EDITS.keys())
-def test_frames_hidden_by_an_edit_list_do_not_count(
+def test_frames_hidden_by_an_edit_list_are_not_counted(
     edits: list[tuple[int, int]],
     length: str,
     unedited: Path,
@@ -62,10 +62,10 @@ def test_frames_hidden_by_an_edit_list_do_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if length == "long":  # never decoded whole
-        monkeypatch.setattr(video_decode, "_frames", None)
+        monkeypatch.setattr(video_decode, "_decode_all", None)
     path = tmp_path / "a.mp4"
     path.write_bytes(unedited.read_bytes())
-    set_edits(path, edits)
+    set_edit_list(path, edits)
     whole = every_frame(unedited)
     shown = [whole[first + k] for count, first in edits if first >= 0 for k in range(count)]
     with collect_damage() as notes:
@@ -77,14 +77,14 @@ def test_frames_hidden_by_an_edit_list_do_not_count(
 def encoded(
     path: Path, codec: str, *, frames: np.ndarray, options: dict[str, str], skip: int = 0
 ) -> Path:
-    """A clip at 10 Hz; its first `skip` packets are left out."""
+    """Write a video at 10 Hz without its first `skip` packets."""
     with av.open(str(path), "w") as file:
         track = file.add_stream(codec, rate=10, options=options)
         track.height, track.width = frames.shape[1:3]
         track.pix_fmt = "yuv420p"
         packets = []
-        for number, picture in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 10)
             packets += track.encode(frame)
         file.mux((packets + track.encode())[skip:])
@@ -92,10 +92,10 @@ def encoded(
 
 
 def with_hidden_packets(path: Path, source: Path) -> Path:
-    """A VP8 clip with every tenth frame twice, first for reference alone."""
-    with av.open(str(source)) as given, av.open(str(path), "w") as file:
-        track = file.add_stream_from_template(given.streams.video[0])
-        for number, packet in enumerate(given.demux(video=0)):
+    """Write a VP8 video with every tenth frame twice, first as a reference frame."""
+    with av.open(str(source)) as original, av.open(str(path), "w") as file:
+        track = file.add_stream_from_template(original.streams.video[0])
+        for number, packet in enumerate(original.demux(video=0)):
             if packet.size == 0:
                 continue
             if number % 10 == 5:
@@ -111,8 +111,8 @@ def with_hidden_packets(path: Path, source: Path) -> Path:
 
 
 @pytest.mark.usefixtures("length")
-def test_vp8_frames_for_reference_alone_do_not_count(tmp_path: Path) -> None:
-    source = write(tmp_path / "source.webm", frames=pictures(40, width=32, height=32))
+def test_vp8_reference_frames_are_not_counted(tmp_path: Path) -> None:
+    source = write_media(tmp_path / "source.webm", frames=random_frames(40, width=32, height=32))
     path = with_hidden_packets(tmp_path / "a.webm", source)
     with av.open(str(path)) as container:
         assert sum(packet.size > 0 for packet in container.demux(video=0)) == 44
@@ -121,13 +121,13 @@ def test_vp8_frames_for_reference_alone_do_not_count(tmp_path: Path) -> None:
 
 
 def packed(path: Path, frames: np.ndarray) -> Path:
-    """An AVI as DivX packed it: a P and a B frame in one packet, then a packet without a frame."""
+    """Write a DivX packed AVI: a P and a B frame in one packet, then a packet without a frame."""
     contents = list[bytes]()
     with av.open(str(path), "w") as file:
         track = file.add_stream("mpeg4", rate=10, options={"bf": "1", "b_strategy": "0"})
         track.height, track.width = frames.shape[1:3]
         track.pix_fmt = "yuv420p"
-        shown = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in frames]
+        shown = [av.VideoFrame.from_ndarray(pixels, format="rgb24") for pixels in frames]
         for packet in [one for frame in (*shown, None) for one in track.encode(frame)]:
             if packet.pts < packet.dts + 1:  # a B frame
                 contents[-1] += bytes(packet)
@@ -145,8 +145,8 @@ def packed(path: Path, frames: np.ndarray) -> Path:
 
 
 @pytest.mark.usefixtures("length")
-def test_frames_packed_two_by_two_all_count(tmp_path: Path) -> None:
-    path = packed(tmp_path / "a.avi", pictures(21, width=32, height=32))
+def test_frames_packed_two_by_two_are_all_counted(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.avi", random_frames(21, width=32, height=32))
     assert path.read_bytes().count(b"\0\0\1\xb6\x50\0\0") == 10
     assert len(every_frame(path)) == 21
     assert sampled(path) == every_frame(path)
@@ -155,27 +155,27 @@ def test_frames_packed_two_by_two_all_count(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("length")
 @pytest.mark.parametrize("skip", [0, 11])
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-def test_frames_before_a_key_frame_that_refer_to_the_part_cut_off_do_not_count(
+def test_frames_that_refer_to_a_part_cut_off_are_not_counted(
     skip: int, ending: str, tmp_path: Path
 ) -> None:
-    """HEVC with open groups of pictures, cut at a key frame or not."""
+    """The video is HEVC with open GOPs, cut at a key frame or elsewhere."""
     parameters = "keyint=10:min-keyint=10:scenecut=0:open-gop=1:bframes=3:b-adapt=0:log-level=none"
     path = encoded(
         tmp_path / f"a{ending}",
         "libx265",
-        frames=pictures(40, width=64, height=64),
+        frames=random_frames(40, width=64, height=64),
         options={"x265-params": parameters, "preset": "ultrafast"},
         skip=skip,
     )
     assert sampled(path) == every_frame(path)
 
 
-def test_a_long_clip_of_which_less_than_half_is_there_is_refused(
+def test_a_long_video_with_less_than_half_of_its_frames_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_decode, "LONG_FRAMES", 5)
+    monkeypatch.setattr(video_decode, "SEEK_ABOVE_FRAMES", 5)
     path = tmp_path / "a.mp4"
-    write(path, frames=pictures(COUNT), options={"movflags": "faststart"})
+    write_media(path, frames=random_frames(COUNT), options={"movflags": "faststart"})
     content = path.read_bytes()
     path.write_bytes(content[: int(0.7 * len(content))])
     with collect_damage() as notes:

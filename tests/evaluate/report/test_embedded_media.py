@@ -108,7 +108,7 @@ def test_a_photo_whose_format_runs_other_programs_is_not_opened(
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 8)).save(path, "EPS")
     shown = embed(MediaItem.at(path, "photo"))
-    assert (shown.element, "not a photo" in shown.address) == ("none", True)
+    assert (shown.element, "not a supported image" in shown.address) == ("none", True)
 
 
 def test_a_photo_in_a_tar_file_is_embedded(tmp_path: Path) -> None:

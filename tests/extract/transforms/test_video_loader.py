@@ -13,7 +13,7 @@ from epalm.media.video_decode import decode_video
 from epalm.tasks.manifest import MODALITIES
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import SHARED
-from tests.media.av_files import pictures, write
+from tests.media.av_files import random_frames, write_media
 
 REAL_CLIPS = [SHARED / "data/msvd_clips", SHARED / "data/audiocaps_clips"]
 
@@ -46,7 +46,7 @@ def test_drawn_frames_lie_one_in_each_segment_and_reach_all_of_it() -> None:
 def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path / "a.mkv", frames=pictures(30))
+    path = write_media(tmp_path / "a.mkv", frames=random_frames(30))
     few, many = (ClipLoader(official_preset(32), 4, AugmentedViews(count, 3)) for count in (2, 5))
     decoded = []
     monkeypatch.setattr(
@@ -60,8 +60,8 @@ def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
 
 
 def test_the_frames_of_a_view_share_crop_flip_and_operations(tmp_path: Path) -> None:
-    still = np.repeat(pictures(1), 8, axis=0)
-    path = write(tmp_path / "a.mkv", frames=still)
+    still = np.repeat(random_frames(1), 8, axis=0)
+    path = write_media(tmp_path / "a.mkv", frames=still)
     load = ClipLoader(official_preset(32), 4, AugmentedViews(6, 3))
     for view in range(6):
         frames = load(item(path), view)
