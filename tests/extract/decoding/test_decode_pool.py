@@ -36,10 +36,10 @@ from tests.extract.decoders import (
     load_or_misbehave,
     named,
 )
+from tests.repository import ROOT
 
 WORKERS = [0, *(pytest.param(workers, marks=pytest.mark.slow) for workers in (1, 2))]
 CREWS = [1, 2, 3]
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def loaded(

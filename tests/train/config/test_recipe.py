@@ -150,7 +150,7 @@ def test_every_key_is_read_somewhere(kind: type[Recipe] | type[Schedule]) -> Non
     read = {
         node.attr
         for package in ("train", "model")
-        for file in (ROOT / package).glob("*.py")
+        for file in (ROOT / package).rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
