@@ -32,11 +32,11 @@ from bench.support.timed_rounds import (
     compare,
     interleave,
 )
-from epalm.cache.formats.store_format import layout_of
+from epalm.cache.formats.store_format import format_of
 from epalm.cache.readers.disk_readers import READ_THREADS
 from epalm.cache.readers.epoch_order import BLOCK_ROWS, Rows, ShuffleSpec, design_effect
-from epalm.cache.readers.feature_source import Reader, ReadPlan
-from epalm.cache.readers.open_reader import index_store, select
+from epalm.cache.readers.feature_source import ReadPlan, StoreReader
+from epalm.cache.readers.open_reader import index_store, select_subset
 from epalm.cache.readers.reader_choice import LOCAL_READERS, Budget, choose_reader
 from epalm.cache.store import Store
 from epalm.console import byte_size
@@ -57,15 +57,15 @@ class Streaming:
     """A store, its streaming reader and the order it serves."""
 
     store: Store
-    reader: Reader
+    reader: StoreReader
     order: ShuffleSpec
 
     @classmethod
     def open(cls, location: str, budget: int, batch_size: int) -> "Streaming":
         """As training does with `--reader stream`."""
         store = Store.open(location)
-        selection = select(store, index_store(store))
-        need = selection.need(batch_size)
+        selection = select_subset(store, index_store(store))
+        need = selection.requirements(batch_size)
         choice = choose_reader("stream", need, Budget(budget), readers=LOCAL_READERS)
         return cls(store, selection.open("stream", budget), choice.order)
 
@@ -73,7 +73,7 @@ class Streaming:
         """An epoch over every row."""
         rows = np.arange(self.store.spec.count)
         drawn = self.order.draw(rows, np.random.default_rng(seed))
-        return ReadPlan(rows[drawn.places], np.zeros_like(rows), drawn.pool_ends)
+        return ReadPlan(rows[drawn.examples], np.zeros_like(rows), drawn.pool_ends)
 
     def serve(self, seed: int, batch_size: int) -> int:
         """Draw an epoch; the number of rows served.
@@ -106,7 +106,7 @@ def open_only(location: str, budget: int, batch_size: int) -> int:
 
 def import_only(location: str) -> None:
     """What that process has after its imports, the library of the format among them."""
-    layout_of(location)
+    format_of(location)
 
 
 def read_sequentially(store: Store) -> int:
@@ -137,7 +137,7 @@ def read_sequentially(store: Store) -> int:
 def check_all(store: Store) -> None:
     """Compare every shard with its record, as the first epoch does before it reads a row."""
     for shard in range(store.spec.shards):
-        store.check(shard)
+        store.check_shard(shard)
 
 
 def vector_files(store: Store) -> list[Path]:

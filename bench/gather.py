@@ -32,10 +32,10 @@ from bench.support.timed_rounds import (
     interleave,
     ratios,
 )
-from epalm.cache.formats.store_format import Tokens
+from epalm.cache.formats.store_format import Features
 from epalm.cache.readers.disk_readers import READ_AHEAD
 from epalm.cache.readers.epoch_order import Rows
-from epalm.cache.readers.feature_source import Reader, ReadPlan
+from epalm.cache.readers.feature_source import ReadPlan, StoreReader
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
 
@@ -69,7 +69,7 @@ class Bench:
     """
 
     stores: dict[str, Store]
-    array: Tokens
+    array: Features
     gathered: int
 
     def variants(self, batch_size: int) -> dict[str, Variant]:
@@ -96,7 +96,7 @@ class Bench:
         touch(touched)
         pread = open_reader(store, reader="pread")
 
-        def fresh() -> Reader:
+        def fresh() -> StoreReader:
             return open_reader(store, reader="mapped")
 
         return {
@@ -143,7 +143,7 @@ class Bench:
 
         return run
 
-    def _reader_variant(self, reader: Callable[[], Reader], batch_size: int) -> Variant:
+    def _reader_variant(self, reader: Callable[[], StoreReader], batch_size: int) -> Variant:
         def run(number: int) -> Sample:
             count = self._batches(batch_size)
             rows = self._rows(number, (WARM_BATCHES + count + READ_AHEAD + 1) * batch_size)
@@ -178,7 +178,7 @@ class Bench:
             return file["cls"][rows]
 
 
-def check(tokens: Tokens, rows: Rows) -> None:
+def check(tokens: Features, rows: Rows) -> None:
     """A variant that serves other rows than were asked is measured in vain.
 
     Raises:
@@ -188,7 +188,7 @@ def check(tokens: Tokens, rows: Rows) -> None:
         raise RuntimeError("a variant gathered other rows than were asked")
 
 
-def touch(reader: Reader) -> None:
+def touch(reader: StoreReader) -> None:
     """Let a mapped reader serve every row once."""
     rows = np.arange(reader.spec.count)
     for _ in reader.stream(ReadPlan(rows, np.zeros_like(rows), np.array([len(rows)])), 4096):

@@ -25,8 +25,8 @@ from bench.support.timed_rounds import (
     compare,
     interleave,
 )
-from epalm.cache.records import media_check
-from epalm.cache.records.media_check import MediaCheck
+from epalm.cache import media_check
+from epalm.cache.media_check import MediaCheck
 from epalm.cache.records.media_record import MediaRecord, describe_files
 from epalm.cache.spec import SHARD_ROWS
 from epalm.extract.decoding.media_files import media_files
@@ -86,7 +86,7 @@ def checked(items: Items) -> Variant:
         with Watch() as watch:
             for shard, data in zip(shards_of(items), records, strict=True):
                 recorded = MediaRecord.from_bytes(data, rows=len(shard), where="memory")
-                compared = media_check.compare(recorded, media_files(shard, shard[0].folder))
+                compared = media_check.compare_files(recorded, media_files(shard, shard[0].folder))
                 found.add([item.key for item in shard], compared)
         if found.changed or found.checked != len(items):
             raise RuntimeError(f"files that nobody touched changed: {len(found.changed)}")

@@ -28,7 +28,7 @@ from bench.support.timed_rounds import (
     interleave,
 )
 from epalm.cache.create_store import create_store
-from epalm.cache.formats.store_format import Tokens
+from epalm.cache.formats.store_format import Features
 from epalm.cache.spec import SHARD_ROWS
 from epalm.cache.store import Store
 from epalm.console import byte_size
@@ -44,7 +44,7 @@ PROFILED = 5
 SUFFIXES = {"zarr": ".zarr", "hdf5": ".h5"}
 
 
-def raw_variant(file: Path, tokens: Tokens) -> Variant:
+def raw_variant(file: Path, tokens: Features) -> Variant:
     """Write the bytes as they are."""
 
     def run(_number: int) -> Sample:
@@ -58,33 +58,33 @@ def raw_variant(file: Path, tokens: Tokens) -> Variant:
     return run
 
 
-def store_variant(store: Store, tokens: Tokens) -> Variant:
+def store_variant(store: Store, tokens: Features) -> Variant:
     """Write a shard that is not there yet, then delete it."""
 
     def run(number: int) -> Sample:
         with Watch() as watch:
-            store.write(number, tokens, {})
-        wrong = store.record(number).rows != len(tokens)
+            store.write_shard(number, tokens, {})
+        wrong = store.commit_record(number).rows != len(tokens)
         if wrong:
             raise RuntimeError("the commit record counts other rows than were written")
-        store.place.delete(store.layout.shard_files(number))
+        store.storage.delete(store.format.shard_files(number))
         return watch.sample(tokens.nbytes)
 
     return run
 
 
-def profile_lines(store: Store, shard: int, tokens: Tokens) -> list[Line]:
+def profile_lines(store: Store, shard: int, tokens: Features) -> list[Line]:
     """Where the time of a shard goes: median of a few more, seconds within each step."""
     steps = {
-        "cast_rows": "cast and check of values",
-        "measure": "CRC-32C",
-        "encode": "lay out",
+        "cast_features": "cast and check of values",
+        "size_and_checksum": "CRC-32C",
+        "encode_shard": "lay out",
         "put": "write, fsync, rename",
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(PROFILED):
         profile = cProfile.Profile()
-        profile.runcall(store.write, shard, tokens, {})
+        profile.runcall(store.write_shard, shard, tokens, {})
         calls = pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
         for name, found in seconds.items():
             found.append(max(cumulative for key, (*_, cumulative, _) in calls if key[2] == name))

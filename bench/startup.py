@@ -160,7 +160,7 @@ def make_place(folder: Path) -> None:
         data_root=str(folder / "data"),
     )
     store = create_store(folder / "media.zarr", spec, ["a.png"])
-    store.write(0, np.zeros((1, *spec.row_shape), np.float16), {})
+    store.write_shard(0, np.zeros((1, *spec.row_shape), np.float16), {})
     store.finish()
     settings = ModelSettings(
         lm="opt",

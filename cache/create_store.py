@@ -1,9 +1,10 @@
-"""A new store, or the one that is there already."""
+"""Create a store, reopen one to complete it, or delete one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from epalm.cache.records.commit_record import StoreHeader
+from epalm.cache.missing_store import other_files_error
+from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, StoreError
@@ -15,37 +16,37 @@ def create_store(
     keys: Sequence[str],
     *,
     store_format: str | None = None,
-    mend: str = "Choose another --out, or start over with --fresh.",
+    hint: str = "Choose another --out, or start over with --fresh.",
 ) -> Store:
-    """Create the store at a path or URL, or reopen it to write what it still misses.
+    """Create the store at a path or URL, or reopen it to write its missing shards.
 
-    Of several processes that create it at once the first writes spec.json; the others compare.
+    If several processes create it at once, the first writes spec.json and the others compare.
 
     Args:
         location: path or URL.
-        spec: what the vectors are.
+        spec: content and settings of the store.
         keys: the key of every row.
-        store_format: see `epalm.cache.formats.store_format.layout_of`.
-        mend: what to do about another store in its place, for the message.
+        store_format: "zarr" or "hdf5"; None infers it from the suffix of the path.
+        hint: what to do if another store is in its place, for the error message.
 
     Raises:
-        CacheMismatchError: a store of other settings or other records is there.
-        StoreError: something else is there, or the place cannot be written; repeated keys.
+        CacheMismatchError: a store of other settings or samples is there.
+        StoreError: other files are there, nothing can be written there, or a key is repeated.
     """
     if len(keys) != spec.count or len(set(keys)) != len(keys):
-        raise StoreError(f"{len(keys)} keys ({len(set(keys))} distinct) for {spec.count} records")
+        raise StoreError(f"{len(keys)} keys ({len(set(keys))} distinct) for {spec.count} samples")
     store = Store.at(location, store_format)
-    skeleton = store.layout.skeleton(spec, keys)
-    head = StoreHeader.make(spec, keys, skeleton)
+    initial_files = store.format.encode_initial_files(spec, keys)
+    header = StoreHeader.make(spec, keys, initial_files)
     try:
         if not store.exists():
-            _check_free(store, spec, skeleton)
-            store.place.put_new(store.name("spec.json"), [head.to_bytes()])
-        _check_same(store, head, mend)
-        store.keys = tuple(keys)  # the digest has shown that they are the store's
-        for name, data in skeleton.items():
-            if store.place.size(name) is None:
-                store.place.put(name, [data])
+            _check_free(store, spec, initial_files)
+            store.storage.put_new(store.private_name("spec.json"), [header.to_bytes()])
+        _check_same(store, header, hint)
+        store.keys = tuple(keys)  # the digests agree, so these are the store's keys
+        for name, data in initial_files.items():
+            if store.storage.size(name) is None:
+                store.storage.put(name, [data])
     except OSError as error:
         raise StoreError(
             f"{location} cannot be created ({error}): choose an --out that can be written"
@@ -54,47 +55,46 @@ def create_store(
 
 
 def delete_store(store: Store) -> None:
-    """Delete all of a store, commit records first; nothing is deleted if anything is in the way.
+    """Delete a whole store, commit records first; if it cannot be deleted, nothing is.
 
     Raises:
-        StoreError: nothing is there that is known to be a store; or it is a symbolic link, of which
-            what it leads to would be deleted in part.
+        StoreError: there is no store, or it is a symbolic link, whose target would be deleted only
+            in part.
     """
     if not store.exists():
         raise StoreError(
-            f"--fresh deletes only feature stores, {store.location} is none: name another --out"
+            f"--fresh deletes only feature stores, and {store.location} is not one: choose another "
+            "--out"
         )
-    links = [] if "://" in store.location else store.layout.paths(store.location)
-    for path in map(Path, links):
+    paths = [] if "://" in store.location else store.format.paths(store.location)
+    for path in map(Path, paths):
         if path.is_symlink():
+            target = path.resolve()
             raise StoreError(
-                f"{path} is a symbolic link to {path.resolve()}, and --fresh deletes nothing "
-                f"behind a link: name {path.resolve()} with --out, or remove the link"
+                f"{path} is a symbolic link to {target}, and --fresh does not follow links: use "
+                f"--out {target}, or remove the link"
             )
-    done = store.place.names(store.name("done"))
-    store.place.delete([*done, *store.head.files])
-    store.place.clear()
+    done = store.storage.names(store.private_name("done"))
+    store.storage.delete([*done, *store.header.files])
+    store.storage.delete_all()
 
 
-def _check_free(store: Store, spec: StoreSpec, skeleton: Mapping[str, bytes]) -> None:
-    """Refuse a place that holds more than `repair` leaves of a store that lost its spec.json."""
-    found = set(store.place.names(""))
-    found |= {name for name in skeleton if store.place.size(name) is not None}
-    left = {name for name in found if name.startswith(store.name("done/"))}
-    for shard in range(spec.shards if found else 0):
-        left |= {*store.layout.shard_files(shard), store.media_name(shard)}
-    if found - left and not store.exists():  # else another process has just created it
-        raise StoreError(
-            f"found no feature store at {store.location}, but other files: choose another --out; "
-            f"if it was a store, run `epalm-extract repair {store.location}`"
-        )
+def _check_free(store: Store, spec: StoreSpec, initial_files: Mapping[str, bytes]) -> None:
+    """Refuse a location with files other than those of a store that has lost its spec.json."""
+    existing = set(store.storage.names(""))
+    existing |= {name for name in initial_files if store.storage.size(name) is not None}
+    allowed = {name for name in existing if name.startswith(store.private_name("done/"))}
+    for shard in range(spec.shards if existing else 0):
+        allowed |= {*store.format.shard_files(shard), store.media_record_name(shard)}
+    if existing - allowed and not store.exists():  # else another process has just created it
+        raise other_files_error(store.location)
 
 
-def _check_same(store: Store, wanted: StoreHeader, mend: str) -> None:
-    store.spec.check_same(wanted.spec, where=store.location, mend=mend)
-    if store.head.store != wanted.store:
-        raise CacheMismatchError(f"{store.location} holds other records than the data set. {mend}")
-    if wanted.spec.content_hash and not store.spec.content_hash:
+def _check_same(store: Store, header: StoreHeader, hint: str) -> None:
+    store.spec.check_same(header.spec, where=store.location, hint=hint)
+    if store.header.store != header.store:
+        raise CacheMismatchError(f"{store.location} has other samples than the dataset. {hint}")
+    if header.spec.content_hash and not store.spec.content_hash:
         raise CacheMismatchError(
-            f"{store.location} was begun without --content-hash: leave the option out. {mend}"
+            f"{store.location} was created without --content-hash: omit the option. {hint}"
         )

@@ -1,4 +1,4 @@
-"""Which of an encoder's blocks are meant, in words."""
+"""Parse `--source-layers`: a choice of encoder blocks as text."""
 
 import re
 from collections.abc import Sequence
@@ -6,36 +6,35 @@ from collections.abc import Sequence
 from epalm.errors import UsageError
 
 
-def parse_layers(text: str, held: Sequence[int]) -> tuple[int, ...]:
-    """The blocks that `--source-layers` names, oldest first.
+def parse_layers(text: str, available: Sequence[int]) -> tuple[int, ...]:
+    """The blocks that `--source-layers` selects, in the order of `available`.
 
     Args:
         text: "all", "last-6", or numbers such as "0,5,11" in any order.
-        held: the 0-based blocks there are, oldest first.
+        available: the 0-based blocks to choose from, ascending.
 
     Raises:
-        UsageError: it says none of these, or names blocks that are not held.
+        UsageError: the text has another form, or selects blocks that are not available.
     """
     check_layers(text)
-    named = f"--source-layers {text!r}"
+    option = f"--source-layers {text!r}"
     if text == "all":
-        return tuple(held)
+        return tuple(available)
     if last := re.fullmatch(r"last-([1-9]\d*)", text):
         count = int(last[1])
-        if count > len(held):
-            raise UsageError(f"{named}: there are {len(held)} blocks, {_listed(held)}")
-        return tuple(held[-count:])
-    asked = {int(number) for number in text.split(",")}
-    if asked - set(held):
+        if count > len(available):
+            raise UsageError(f"{option}: there are {len(available)} blocks, {_join(available)}")
+        return tuple(available[-count:])
+    selected = {int(number) for number in text.split(",")}
+    if missing := sorted(selected - set(available)):
         raise UsageError(
-            f"{named}: there is no block {_listed(sorted(asked - set(held)))}, the blocks are "
-            f"{_listed(held)}"
+            f"{option}: there is no block {_join(missing)}, the blocks are {_join(available)}"
         )
-    return tuple(layer for layer in held if layer in asked)
+    return tuple(layer for layer in available if layer in selected)
 
 
 def check_layers(text: str) -> None:
-    """Refuse what names no blocks of any encoder.
+    """Refuse text that selects no blocks of any encoder.
 
     Raises:
         UsageError: it is neither "all", nor of the form "last-6" or "0,5,11".
@@ -44,5 +43,5 @@ def check_layers(text: str) -> None:
         raise UsageError(f"--source-layers {text!r}: wanted all, last-6, or numbers such as 0,5,11")
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _join(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))

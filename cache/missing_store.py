@@ -1,27 +1,35 @@
-"""The error about a store that does not exist: it names the stores next to the place looked at."""
+"""Errors about a path or URL without a feature store."""
 
 from pathlib import Path
 
 from epalm.cache.formats.store_format import SUFFIXES
 from epalm.errors import StoreError
 
-SHOWN = 5
-"""Number of neighboring stores that the error names."""
+MAX_NEIGHBORS = 5
+"""Number of stores in the same folder that an error names."""
 
 
-def nothing_at(location: str) -> StoreError:
-    """The error to raise for a location at which there is nothing.
+def missing_store_error(location: str) -> StoreError:
+    """The error for a location with nothing there; it names the stores in the same folder.
 
     Args:
-        location: path or URL that was looked at; only the neighbors of a path are listed.
+        location: path or URL; only the folder of a path is listed.
     """
     message = f"found nothing at {location}: run `epalm-extract` first, or correct the path"
     folder = Path(location).parent
     names = [] if "://" in location else _stores_in(folder)
     if not names:
         return StoreError(message)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return StoreError(f"{message}; {folder} has {', '.join(names[:SHOWN])}{more}")
+    more = f" and {len(names) - MAX_NEIGHBORS} more" if len(names) > MAX_NEIGHBORS else ""
+    return StoreError(f"{message}; {folder} has {', '.join(names[:MAX_NEIGHBORS])}{more}")
+
+
+def other_files_error(location: str) -> StoreError:
+    """The error for a location with files that do not form a store."""
+    return StoreError(
+        f"found no feature store at {location}, but other files: specify another path; if it was a "
+        f"store, run `epalm-extract repair {location}`, then extract again"
+    )
 
 
 def _stores_in(folder: Path) -> list[str]:

@@ -1,92 +1,92 @@
-"""What a feature store holds, in words that can be compared."""
+"""The spec of a feature store: every setting that decides what its features are."""
 
 import hashlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from epalm.errors import CacheMismatchError, StoreError
 
 STORE_VERSION = 1
-"""Version of the layout on disk; a reader refuses any other."""
+"""Version of the files on disk; readers refuse any other."""
 
 SHARD_ROWS = 8192
-"""Rows per shard: 75.5 MB at 6 x 768 in float16. Its size hardly changes the writing speed."""
+"""Rows per shard: 75.5 MB at 6 x 768 in float16. The size hardly affects the writing speed."""
 
-MANY_ROWS = 10_000_000
-"""Above so many records a shard has four times the rows, to keep the number of files down."""
+LARGE_STORE_ROWS = 10_000_000
+"""Above this number of rows, shards have four times the rows, to limit the number of files."""
 
 SHARD_BYTES = 320_000_000
-"""No shard is larger, whatever a row takes: two of them are in memory during extraction."""
+"""Maximum size of a shard; during extraction two shards are in memory."""
 
 CHUNK_ROWS = 64
-"""Rows per inner chunk; below 64 the per-chunk cost dominates writing."""
+"""Rows per inner chunk; below 64 the per-chunk overhead dominates writing."""
 
 DTYPES = ("float16", "float32")
 
-MOST = {"count": 10**10, "views": 10_000, "positions": 10**6, "width": 1 << 16}
-"""Largest values of a store's numbers. They are far from any store there is; what is above them
-cannot be listed, much less held in memory, and was not written by this program."""
+MAX_VALUES = {"count": 10**10, "views": 10_000, "positions": 10**6, "width": 1 << 16}
+"""Largest accepted values, far above those of any real store. A spec.json with larger ones was not
+written by this program, and listing such a store would exhaust the memory."""
 
-MOST_LAYERS = 10_000
+MAX_LAYERS = 10_000
 
-MOST_SHARDS = 10**7
+MAX_SHARDS = 10**7
 
-MOST_SHARD_BYTES = 1 << 36
-"""No shard of any store is as large (64 GiB); those of extraction have `SHARD_BYTES` at most."""
+MAX_SHARD_BYTES = 1 << 36
+"""Largest accepted shard (64 GiB); extraction writes at most `SHARD_BYTES`."""
 
+MIN_SHARD_ROWS = 512
+"""A small store is not divided into shards of fewer rows."""
 
-DIGESTED_KEYS = 8192
-"""Keys that the digest takes at once; a call for each would take longer."""
-
-SMALL_SHARD_ROWS = 512
-"""Rows per shard below which a small store is not divided further."""
+DIGEST_KEYS = 8192
+"""Keys per call of the digest; one call per key would take longer."""
 
 
 def fit_shard_rows(count: int, row_bytes: int) -> int:
-    """Rows per shard for a store of `count` records of `row_bytes` each, in whole chunks.
+    """Rows per shard for a store of `count` rows of `row_bytes` each, a multiple of `CHUNK_ROWS`.
 
-    About eight shards for a small store, so that a stopped extraction loses little; never more
-    than the store holds.
+    A small store gets about eight shards, so that an interrupted extraction loses little. A shard
+    is never larger than the store, rounded up to whole chunks.
 
     Raises:
         StoreError: not even one chunk fits into `SHARD_BYTES`.
     """
-    fitting = SHARD_BYTES // (CHUNK_ROWS * row_bytes)
-    if not fitting:
+    max_chunks = SHARD_BYTES // (CHUNK_ROWS * row_bytes)
+    if not max_chunks:
         raise StoreError(
-            f"a record takes {row_bytes / 1e6:.1f} MB, and {CHUNK_ROWS} of them more than a "
-            f"shard's {SHARD_BYTES / 1e6:.0f} MB: keep fewer blocks with --source-layers, fewer "
+            f"one sample takes {row_bytes / 1e6:.1f} MB, so {CHUNK_ROWS} samples exceed the shard "
+            f"limit of {SHARD_BYTES / 1e6:.0f} MB: keep fewer blocks with --source-layers, fewer "
             "--views, or --tokens cls"
         )
-    largest = SHARD_ROWS if count <= MANY_ROWS else 4 * SHARD_ROWS
-    rows = min(max(-(-count // 8), SMALL_SHARD_ROWS), largest, count)
-    return min(-(-rows // CHUNK_ROWS), fitting) * CHUNK_ROWS
+    max_rows = SHARD_ROWS if count <= LARGE_STORE_ROWS else 4 * SHARD_ROWS
+    rows = min(max(-(-count // 8), MIN_SHARD_ROWS), max_rows, count)
+    return min(-(-rows // CHUNK_ROWS), max_chunks) * CHUNK_ROWS
 
 
 @dataclass(frozen=True)
 class StoreSpec:
-    """Everything that decides what the vectors of a store are.
+    """Content and settings of a store.
 
     Attributes:
-        dataset: name of the set of media.
+        dataset: name of the dataset.
         encoder: name of the encoder, e.g. "vit-b16".
-        fingerprint: each setting that could change a vector (weights digest, normalisation, ...).
-        layers: encoder blocks that are kept, 0-based, oldest first.
+        fingerprint: every setting that could change the features (digest of the weights,
+            normalization, ...), by name.
+        layers: 0-based encoder blocks whose output is stored, in ascending order.
         width: D, the encoder's width.
-        views: V; view 0 is the deterministic one.
-        positions: tokens kept of each block: 1 is [CLS] alone, else all of them, [CLS] first.
+        count: N, the number of samples (rows).
+        views: V, the number of views per sample; view 0 is the one without augmentation.
+        positions: number of tokens stored per block: 1 is [CLS] alone, otherwise all tokens, [CLS]
+            first.
         dtype: "float16" or "float32".
-        count: N, number of records.
-        tasks: tasks over these media, the default one first.
-        data_root: folder the media and split files lay in when the store was made. Not compared.
-        media: the data set as it was named then, e.g. the path of a manifest. Not compared.
-        weights: local file of the encoder's weights then, if any. Not compared.
+        tasks: names of the tasks for this dataset, the default one first. Not compared.
+        data_root: folder of the media and split files at extraction time. Not compared.
+        media: the dataset as given at extraction time, e.g. the path of a manifest. Not compared.
+        weights: local file of the encoder's weights at extraction time, if any. Not compared.
         content_hash: whether media records have a hash of each sample's bytes. Not compared.
         shard_rows: rows per shard, a multiple of `CHUNK_ROWS`; see `fit_shard_rows`.
-        version: layout version.
+        version: version of the files on disk.
     """
 
     dataset: str
@@ -107,42 +107,43 @@ class StoreSpec:
     version: int = STORE_VERSION
 
     def __post_init__(self) -> None:
-        """Refuse what no store can hold.
+        """Validate the fields.
 
         Raises:
-            StoreError: an unknown dtype or layout version, an empty store, or impossible numbers.
+            StoreError: an unknown dtype or version, an empty store, or impossible numbers.
         """
         if self.dtype not in DTYPES:
             raise StoreError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
         if self.version != STORE_VERSION:
             raise StoreError(
-                f"the store has layout version {self.version}, this program reads {STORE_VERSION}: "
-                "install the matching release of epalm or extract again"
+                f"the store has version {self.version}, this release of epalm reads version "
+                f"{STORE_VERSION}: install the matching release, or extract again"
             )
         self._check_numbers()
 
     def _check_numbers(self) -> None:
         if self.count == 0:
-            raise StoreError("a store needs at least one record, found 0")
-        for name, most in MOST.items():
-            if not 1 <= getattr(self, name) <= most:
-                raise StoreError(f"{name} is {getattr(self, name)}, wanted 1 to {most}")
-        if len(self.layers) > MOST_LAYERS or not all(0 <= one < MOST_LAYERS for one in self.layers):
+            raise StoreError("a store needs at least one sample, found 0")
+        for name, maximum in MAX_VALUES.items():
+            if not 1 <= getattr(self, name) <= maximum:
+                raise StoreError(f"{name} is {getattr(self, name)}, wanted 1 to {maximum}")
+        in_range = all(0 <= layer < MAX_LAYERS for layer in self.layers)
+        if len(self.layers) > MAX_LAYERS or not in_range:
             raise StoreError(
-                f"layers are {len(self.layers)} numbers, wanted at most {MOST_LAYERS}, each of 0 "
-                f"to {MOST_LAYERS - 1}"
+                f"layers has {len(self.layers)} numbers, wanted at most {MAX_LAYERS}, each from 0 "
+                f"to {MAX_LAYERS - 1}"
             )
         if self.shard_rows < 1 or self.shard_rows % CHUNK_ROWS:
             raise StoreError(f"shard_rows is {self.shard_rows}, wanted a multiple of {CHUNK_ROWS}")
-        if self.shards > MOST_SHARDS or self.row_bytes * self.shard_rows > MOST_SHARD_BYTES:
+        if self.shards > MAX_SHARDS or self.row_bytes * self.shard_rows > MAX_SHARD_BYTES:
             raise StoreError(
-                f"{self.count} records of {self.row_bytes} bytes in {self.shards} shards of "
-                f"{self.shard_rows} are no store of this program"
+                f"{self.count} samples of {self.row_bytes} bytes in {self.shards} shards of "
+                f"{self.shard_rows} rows are beyond the limits of a store"
             )
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, V, L, D)."""
+        """(N, V, L, D), the shape of the features of the whole store."""
         return self.count, *self.row_shape
 
     @property
@@ -152,68 +153,64 @@ class StoreSpec:
 
     @property
     def row_shape(self) -> tuple[int, int, int]:
-        """(V, L, D): L vectors of a record, those of the oldest block first."""
+        """(V, L, D), the shape of one row; L is blocks x positions, in this order."""
         return self.views, len(self.layers) * self.positions, self.width
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of the vectors of one record."""
+        """Size of one row in bytes."""
         return math.prod(self.row_shape) * (2 if self.dtype == "float16" else 4)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all vectors."""
+        """Size of all features in bytes."""
         return self.count * self.row_bytes
 
     def rows_of(self, shard: int) -> range:
-        """The rows that shard number `shard` holds."""
+        """The rows of the shard with number `shard`."""
         start = shard * self.shard_rows
         return range(start, min(start + self.shard_rows, self.count))
 
-    def fields(self) -> dict[str, Any]:
-        """All fields, fit for JSON."""
-        return asdict(self)
-
     def digest(self, keys: Sequence[str]) -> str:
-        """What the shards of a store have in common: SHA-256 over settings and keys."""
+        """SHA-256 over settings and keys, which every shard of the store must agree on."""
         digest = hashlib.sha256(json.dumps(self.comparable(), sort_keys=True).encode())
-        for at in range(0, len(keys), DIGESTED_KEYS):
-            texts = json.dumps(keys[at : at + DIGESTED_KEYS], separators=("\n", ":"))
-            digest.update(b"\n" + texts[1:-1].encode())  # without the brackets of the list
+        for first in range(0, len(keys), DIGEST_KEYS):
+            text = json.dumps(keys[first : first + DIGEST_KEYS], separators=("\n", ":"))
+            digest.update(b"\n" + text[1:-1].encode())  # without the brackets of the list
         return digest.hexdigest()
 
-    def check_same(self, wanted: "StoreSpec", *, where: str, mend: str) -> None:
-        """Compare this store's spec with the wanted one, field by field.
+    def check_same(self, wanted: "StoreSpec", *, where: str, hint: str) -> None:
+        """Compare this store's spec with another one, field by field.
 
         Args:
-            wanted: what the command asks for.
-            where: the store's path, for the message.
-            mend: the command or option that mends a mismatch.
+            wanted: the spec that the command needs.
+            where: path of this store, for the error message.
+            hint: how to fix a mismatch, for the error message.
 
         Raises:
-            CacheMismatchError: names every field that differs, with both values; of a group of
-                settings that has a name (`preprocessing.name`) the name alone if that differs.
+            CacheMismatchError: names every field that differs, with both values. Where a named
+                group of settings differs (`preprocessing.name`), only its name is listed.
         """
         differing = _differences(self.comparable(), wanted.comparable())
         if differing:
-            raise CacheMismatchError(f"{where} differs: {'; '.join(differing)}. {mend}")
+            raise CacheMismatchError(f"{where} differs: {'; '.join(differing)}. {hint}")
 
     def comparable(self) -> dict[str, str]:
-        """All fields that must agree, fingerprint entries flattened as `fingerprint.<name>`."""
+        """The fields that must agree; fingerprint entries are named `fingerprint.<name>`."""
         flat = {name: str(value) for name, value in asdict(self).items()}
         for name in ("fingerprint", "data_root", "media", "weights", "content_hash", "tasks"):
             del flat[name]
-        if self.positions == 1:  # stores have been written that knew no other number
+        if self.positions == 1:  # stores of earlier versions do not have the field
             del flat["positions"]
         return flat | {f"fingerprint.{name}": text for name, text in self.fingerprint.items()}
 
 
-def _differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
-    names = found.keys() | wanted.keys()
-    differing = sorted(name for name in names if found.get(name) != wanted.get(name))
+def _differences(present: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    names = present.keys() | wanted.keys()
+    differing = sorted(name for name in names if present.get(name) != wanted.get(name))
     groups = tuple(name.removesuffix("name") for name in differing if name.endswith(".name"))
     return [
-        f"{name} is {found.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
+        f"{name} is {present.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
         for name in differing
         if name.endswith(".name") or not name.startswith(groups)
     ]

@@ -1,15 +1,15 @@
-"""A feature store: whole shards in, by number; rows out, by key.
+"""A feature store: written shard by shard, read by shard or, through a reader, by key.
 
-Whatever the format, a store has in its private folder
+Besides its shards, a store of either format has these files in its private folder:
 
-    spec.json         what the vectors are, and size and CRC-32C of the files made with it
+    spec.json         settings of the features, and size and CRC-32C of the initial files
     done/00012.json   commit record of shard 12, written after the shard's own files
-    media/00012.npy   what its media files were when they were encoded, if that is known
-    errors.jsonl      the records that could not be encoded, written when no shard is missing
-    put/              files being written
+    media/00012.npy   media record: state of the shard's media files when they were encoded
+    errors.jsonl      samples that could not be encoded, written once no shard is missing
+    put/              temporary files of writers
 
-A shard is written whole and counts once its commit record is there, so that a killed writer loses
-at most the shard in hand. There is no lock: two writers of one shard produce the same bytes.
+A shard is written whole and exists once it has a commit record, so a killed writer loses at most
+its current shard. There is no lock: two writers of the same shard produce the same bytes.
 """
 
 import posixpath
@@ -20,159 +20,154 @@ from typing import Self
 
 import numpy as np
 
-from epalm.cache.dtype_cast import cast_rows
-from epalm.cache.formats.store_format import StoreFormat, Tokens, as_bytes, layout_of
-from epalm.cache.missing_store import nothing_at
-from epalm.cache.records.commit_record import CommitRecord, StoreHeader, errors_text
+from epalm.cache.dtype_cast import cast_features
+from epalm.cache.formats.store_format import Features, StoreFormat, as_bytes, format_of
+from epalm.cache.missing_store import missing_store_error, other_files_error
+from epalm.cache.records.commit_record import CommitRecord, errors_text
 from epalm.cache.records.media_record import MediaRecord
+from epalm.cache.records.store_header import StoreHeader, read_header
 from epalm.cache.spec import StoreSpec
+from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.file_extent import FileExtent, read_checked
-from epalm.cache.storage.storage import Part, Storage, measure, open_place
+from epalm.cache.storage.open_storage import open_storage
+from epalm.cache.storage.storage import Storage
 from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnfinishedStoreError
 
 
 class Store:
-    """A store of any format on any place, finished or not; see the module's head."""
+    """A store of any format on any storage, finished or not."""
 
-    def __init__(self, location: str, place: Storage, layout: StoreFormat) -> None:
+    def __init__(self, location: str, storage: Storage, store_format: StoreFormat) -> None:
         self.location = location
-        self.place = place
-        self.layout = layout
+        self.storage = storage
+        self.format = store_format
 
     @classmethod
     def at(cls, location: str | Path, store_format: str | None = None) -> Self:
         """The store that is, or will be, at a path or URL; nothing is read.
 
         Raises:
-            UsageError: the format cannot be told, or no library for such URLs is installed.
+            UsageError: the format is unknown, or no library for such URLs is installed.
         """
-        layout = layout_of(str(location), store_format)
-        root = layout.root(str(location))
-        return cls(str(location), open_place(root, layout.private), layout)
+        file_format = format_of(str(location), store_format)
+        storage = open_storage(file_format.root(str(location)), file_format.private)
+        return cls(str(location), storage, file_format)
 
     @classmethod
     def open(cls, location: str | Path) -> Self:
-        """The store at a path or URL, finished or not.
+        """The existing store at a path or URL, finished or not.
 
         Raises:
-            StoreError: nothing is there, or it is no feature store, or one that was renamed though
+            StoreError: nothing is there, or something else, or a store that was renamed although
                 its format does not allow that.
             CorruptShardError: its spec.json is damaged.
         """
         store = cls.at(location)
         if not store.exists():
-            if store.place.names(""):
-                raise StoreError(
-                    f"found no feature store at {location}, but other files: correct the path; if "
-                    f"it was a store, run `epalm-extract repair {location}`, then extract again"
-                )
-            raise nothing_at(str(location))
-        _ = store.head
+            if store.storage.names(""):
+                raise other_files_error(str(location))
+            raise missing_store_error(str(location))
+        _ = store.header
         return store
 
     def exists(self) -> bool:
         """Whether there is a spec.json."""
-        return self.place.size(self.name("spec.json")) is not None
+        return self.storage.size(self.private_name("spec.json")) is not None
 
     @cached_property
-    def head(self) -> StoreHeader:
-        """Content of spec.json."""
-        name = self.name("spec.json")
-        try:
-            data = self.place.read(name)
-        except PermissionError as error:
-            raise StoreError(f"{self.location} cannot be read ({error}): give access") from error
-        head = StoreHeader.from_bytes(data, f"{self.location}: {name}")
-        if set(head.files) != set(self.layout.first_files):
-            made = ", ".join(sorted(set(head.files) - set(self.layout.first_files)))
-            raise StoreError(
-                f"{self.location} was made under another name ({made}), which its files hold: give "
-                "all of it that name again, and copy it with `epalm-extract convert`"
-            )
-        file, key_bytes = self.layout.keys_file
-        held = self.place.size(file)
-        if held is not None and held < key_bytes * head.spec.count:
-            raise StoreError(
-                f"{self.location}: {name} says {head.spec.count} records, {file} has room for the "
-                f"keys of {held // key_bytes}: copy the store again, or extract again with --fresh"
-            )
-        return head
+    def header(self) -> StoreHeader:
+        """Content of spec.json; see `read_header` for the errors."""
+        return read_header(self.location, self.storage, self.format)
 
     @property
     def spec(self) -> StoreSpec:
-        """What the vectors are."""
-        return self.head.spec
+        """Content and settings of the store."""
+        return self.header.spec
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """The key of every row."""
         try:
-            keys = tuple(self.layout.keys(self.place, self.spec.count))
+            keys = tuple(self.format.read_keys(self.storage, self.spec.count))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
-            raise CorruptShardError(self._damaged("its keys cannot be read", error)) from error
-        if self.spec.digest(keys) != self.head.store:
-            raise CorruptShardError(self._damaged("its keys are not those it was made with"))
+            raise self._damaged(f"its keys cannot be read ({error})") from error
+        if self.spec.digest(keys) != self.header.store:
+            raise self._damaged("its keys are not those it was created with")
         return keys
 
-    def name(self, private: str) -> str:
-        """Name, relative to the place, of a file of the private folder."""
-        return posixpath.join(self.layout.private, private)
+    def private_name(self, file: str) -> str:
+        """Name, relative to the storage, of a file in the private folder."""
+        return posixpath.join(self.format.private, file)
 
-    def record_name(self, shard: int) -> str:
+    def commit_record_name(self, shard: int) -> str:
         """Name of a shard's commit record."""
-        return self.name(f"done/{shard:05d}.json")
+        return self.private_name(f"done/{shard:05d}.json")
 
-    def media_name(self, shard: int) -> str:
+    def media_record_name(self, shard: int) -> str:
         """Name of a shard's media record."""
-        return self.name(f"media/{shard:05d}.npy")
+        return self.private_name(f"media/{shard:05d}.npy")
 
-    def missing(self) -> list[int]:
-        """Shards without a commit record, ascending."""
-        done = set(self.place.names(self.name("done")))
-        return [n for n in range(self.spec.shards) if self.record_name(n) not in done]
+    def missing_shards(self) -> list[int]:
+        """Numbers of the shards without a commit record, ascending."""
+        done = set(self.storage.names(self.private_name("done")))
+        return [n for n in range(self.spec.shards) if self.commit_record_name(n) not in done]
 
-    def has(self, shard: int) -> bool:
-        """Whether the shard has a commit record, asked now."""
-        return self.place.size(self.record_name(shard)) is not None
+    def has_shard(self, shard: int) -> bool:
+        """Whether the shard has a commit record at this moment."""
+        return self.storage.size(self.commit_record_name(shard)) is not None
 
-    def record(self, shard: int) -> CommitRecord:
+    def check_complete(self) -> None:
+        """Refuse a store with missing shards.
+
+        Raises:
+            UnfinishedStoreError: gives the number of missing shards and the command to run.
+        """
+        missing = self.missing_shards()
+        if missing:
+            raise UnfinishedStoreError(
+                f"{self.location} is incomplete, {len(missing)} of {self.spec.shards} shards are "
+                "missing: run the same `epalm-extract` command again to complete it"
+            )
+
+    def commit_record(self, shard: int) -> CommitRecord:
         """The shard's commit record.
 
         Raises:
             UnfinishedStoreError: the shard is missing.
             CorruptShardError: the record is damaged.
-            CacheMismatchError: the record belongs to a store of other settings or records.
+            CacheMismatchError: the record belongs to a store of other settings or samples.
         """
-        name = self.record_name(shard)
+        name = self.commit_record_name(shard)
         try:
-            data = self.place.read(name)
+            data = self.storage.read(name)
         except FileNotFoundError:
             raise UnfinishedStoreError(
                 f"shard {shard} of {self.location} is missing: run the same extraction again"
             ) from None
         record = CommitRecord.from_bytes(data, f"{self.location}: {name}")
-        if record.store != self.head.store:
+        if record.store != self.header.store:
             raise CacheMismatchError(
-                f"{self.location}: {name} was written for other settings or other records: run "
+                f"{self.location}: {name} was written for other settings or samples: run "
                 "`epalm-extract repair` on the store, then extract again"
             )
-        if not record.is_of(shard, self.layout.shard_files(shard), self.media_name(shard)):
-            raise CorruptShardError(self._damaged(f"{name} is the record of another shard"))
+        files = self.format.shard_files(shard)
+        if not record.describes(shard, files, self.media_record_name(shard)):
+            raise self._damaged(f"{name} is the record of another shard")
         return record
 
-    def failed(self) -> dict[str, str]:
-        """Key -> reason of every record of the finished shards that could not be encoded."""
-        missing = set(self.missing())
+    def failed_samples(self) -> dict[str, str]:
+        """Key -> reason of every sample of the finished shards that could not be encoded."""
+        missing = set(self.missing_shards())
         failed: dict[str, str] = {}
         for shard in range(self.spec.shards):
             if shard not in missing:
-                failed |= self.record(shard).errors
+                failed |= self.commit_record(shard).errors
         return failed
 
-    def write(
+    def write_shard(
         self,
         shard: int,
-        tokens: Tokens,
+        features: Features,
         errors: Mapping[str, str],
         *,
         media: MediaRecord | None = None,
@@ -180,48 +175,43 @@ class Store:
         """Store one whole shard, then its commit record.
 
         Args:
-            shard: its number.
-            tokens: (rows of the shard, V, L, D), float32 or the store's dtype; all finite except
-                the rows of failed records, which are stored as NaN whatever they hold.
-            errors: key -> reason, for each record that could not be encoded.
-            media: what the shard's media files were; None if that is not known.
+            shard: shard number.
+            features: (rows of the shard, V, L, D), float32 or the store's dtype. All values must be
+                finite, except in the rows of failed samples, which are stored as NaN.
+            errors: key -> reason, for each sample that could not be encoded.
+            media: state of the shard's media files; None if it is unknown.
 
         Raises:
-            StoreError: a value that the store's dtype cannot hold, or the disk refused the write.
+            StoreError: the store's dtype cannot represent a value, or the write failed.
         """
         rows = self.spec.rows_of(shard)
         keys = self.keys[rows.start : rows.stop]
-        wanted = (len(rows), *self.spec.row_shape)
-        if tokens.shape != wanted:
-            raise StoreError(f"tokens have shape {tokens.shape}, the shard holds {wanted}")
+        shape = (len(rows), *self.spec.row_shape)
+        if features.shape != shape:
+            raise StoreError(f"features have shape {features.shape}, the shard needs {shape}")
         valid = np.array([key not in errors for key in keys])
-        stored = cast_rows(tokens, self.spec.dtype, keys=keys, valid=valid)
-        files = self.layout.encode(self.spec, shard, tokens=stored, valid=valid)
+        stored = cast_features(features, self.spec.dtype, keys=keys, valid=valid)
+        files = self.format.encode_shard(self.spec, shard, features=stored, valid=valid)
         if media is not None:
-            files[self.media_name(shard)] = [media.to_bytes()]
+            files[self.media_record_name(shard)] = [media.to_bytes()]
         record = CommitRecord(
             rows=len(rows),
-            files={name: measure(parts) for name, parts in files.items()},
+            files={name: size_and_checksum(parts) for name, parts in files.items()},
             errors=dict(sorted(errors.items())),
-            store=self.head.store,
+            store=self.header.store,
             shard=shard,
         )
         for name, parts in files.items():
-            self.put(name, parts)
-        self.put(self.record_name(shard), [record.to_bytes()])
+            self._put(name, parts)
+        self._put(self.commit_record_name(shard), [record.to_bytes()])
 
-    def withdraw(self, shard: int) -> None:
-        """Make a shard missing, until `write` has stored it again."""
-        self.place.delete([self.name("errors.jsonl"), self.record_name(shard)])
+    def uncommit_shard(self, shard: int) -> None:
+        """Make a shard missing, until `write_shard` stores it again."""
+        self.storage.delete([self.private_name("errors.jsonl"), self.commit_record_name(shard)])
 
-    def put(self, name: str, parts: Sequence[Part]) -> None:
-        """Write one file.
-
-        Raises:
-            StoreError: the place refused; says what is kept and how to go on.
-        """
+    def _put(self, name: str, parts: Sequence[Part]) -> None:
         try:
-            self.place.put(name, parts)
+            self.storage.put(name, parts)
         except OSError as error:
             raise StoreError(
                 f"{name} of {self.location} could not be written ({error}): make room or give "
@@ -229,31 +219,32 @@ class Store:
             ) from error
 
     def finish(self) -> int:
-        """Once no shard is missing, write errors.jsonl; the number of failed records.
+        """Write errors.jsonl, which marks the store as finished.
+
+        Returns:
+            The number of samples that could not be encoded.
 
         Raises:
             UnfinishedStoreError: shards are missing.
         """
-        missing = self.missing()
-        if missing:
-            raise UnfinishedStoreError(f"{self.location} still misses {len(missing)} shards")
-        failed = self.failed()
-        self.put(self.name("errors.jsonl"), [errors_text(failed)])
-        self.place.sweep()
+        self.check_complete()
+        failed = self.failed_samples()
+        self._put(self.private_name("errors.jsonl"), [errors_text(failed)])
+        self.storage.delete_partial_writes()
         return len(failed)
 
     @property
     def errors_path(self) -> str:
-        """Where the failed records of a finished store are listed."""
-        return posixpath.join(str(self.place), self.name("errors.jsonl"))
+        """Path or URL of errors.jsonl."""
+        return posixpath.join(str(self.storage), self.private_name("errors.jsonl"))
 
     def extent(self, shard: int) -> FileExtent:
-        """Where the vectors of a shard lie in a local file; a remote one is copied first."""
-        extent = self.layout.extent(self.spec, shard)
-        checksum = self.record(shard).files[extent.name][1]
-        return FileExtent(self.place.fetch(extent.name, checksum), extent.offset)
+        """Position of a shard's features in a local file; a remote file is copied first."""
+        extent = self.format.extent(self.spec, shard)
+        checksum = self.commit_record(shard).files[extent.name][1]
+        return FileExtent(self.storage.fetch(extent.name, checksum), extent.offset)
 
-    def check(self, shard: int) -> None:
+    def check_shard(self, shard: int) -> None:
         """Compare the local file that `extent` names with the commit record.
 
         Raises:
@@ -262,36 +253,53 @@ class Store:
         """
         self.read_shard(shard, np.empty((0, *self.spec.row_shape), self.spec.dtype))
 
-    def read_shard(self, shard: int, out: Tokens) -> None:
-        """Read one shard straight from its file into `out`, checking the bytes on the way.
+    def load_shard(self, shard: int) -> Features:
+        """The features of a shard, (rows, V, L, D).
+
+        Memory is allocated only after the file is known to be large enough for its rows, so a spec
+        that claims more rows than there are uses none.
+
+        Raises:
+            UnfinishedStoreError: the shard is missing.
+            CorruptShardError: the file does not match the commit record, or both are too small.
+        """
+        rows, extent = len(self.spec.rows_of(shard)), self.extent(shard)
+        size = extent.path.stat().st_size if extent.path.is_file() else 0
+        if size - extent.offset < rows * self.spec.row_bytes:
+            self.check_shard(shard)  # raises
+        features = np.empty((rows, *self.spec.row_shape), self.spec.dtype)
+        self.read_shard(shard, features)
+        return features
+
+    def read_shard(self, shard: int, out: Features) -> None:
+        """Read a shard from its file into `out`, and compare it with the commit record.
 
         Args:
-            shard: its number.
-            out: (rows of the shard, V, L, D), the store's dtype, C-contiguous.
+            shard: shard number.
+            out: (rows of the shard, V, L, D), in the store's dtype, C-contiguous.
 
         Raises:
             UnfinishedStoreError: the shard is missing.
             CorruptShardError: the file does not match the commit record.
         """
-        name = self.layout.extent(self.spec, shard).name
-        size, checksum = self.record(shard).files[name]
-        found = read_checked(self.extent(shard), as_bytes(out))
-        if found != (size, checksum) and self.place.forget(name, checksum):
-            found = read_checked(self.extent(shard), as_bytes(out))
-        needed = len(self.spec.rows_of(shard)) * self.spec.row_bytes + self.extent(shard).offset
-        if found == (size, checksum) and size < needed:
-            raise CorruptShardError(self._damaged(f"{name} has {size} bytes, its spec says more"))
-        if found == (size, checksum):
+        name = self.format.extent(self.spec, shard).name
+        size, checksum = expected = self.commit_record(shard).files[name]
+        actual = read_checked(self.extent(shard), as_bytes(out))
+        if actual != expected and self.storage.discard_copy(name, checksum):
+            actual = read_checked(self.extent(shard), as_bytes(out))
+        if actual == expected:
+            row_bytes = len(self.spec.rows_of(shard)) * self.spec.row_bytes
+            if size < row_bytes + self.extent(shard).offset:
+                raise self._damaged(f"{name} has {size} bytes, its spec needs more")
             return
-        what = "is lost" if found[0] < 0 else f"has {found[0]} bytes with CRC-32C {found[1]}"
+        state = "is missing" if actual[0] < 0 else f"has {actual[0]} bytes with CRC-32C {actual[1]}"
         raise CorruptShardError(
-            f"{name} of {self.location} {what}, its commit record says {size} bytes with CRC-32C "
+            f"{name} of {self.location} {state}, its commit record has {size} bytes with CRC-32C "
             f"{checksum}: run `epalm-extract repair {self.location}`, then extract again"
         )
 
-    def _damaged(self, what: str, error: Exception | None = None) -> str:
-        reason = f" ({error})" if error else ""
-        return (
-            f"{self.location} is damaged, {what}{reason}: run `epalm-extract repair "
-            f"{self.location}`, then extract again"
+    def _damaged(self, problem: str) -> CorruptShardError:
+        return CorruptShardError(
+            f"{self.location} is damaged, {problem}: run `epalm-extract repair {self.location}`, "
+            "then extract again"
         )

@@ -1,4 +1,4 @@
-"""What is wrong with a store, and how it is taken out so that extraction makes it again."""
+"""Find damaged files of a store, and delete them so that extraction writes them again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,18 +7,17 @@ from epalm.cache.records.commit_record import CommitRecord, FileSums, errors_tex
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError
 
-LOST = "is lost"
-"""What is found of a file that is not there."""
+MISSING = "is missing"
 
 
 @dataclass(frozen=True)
 class VerifyIssue:
-    """One file of a store that is not what it should be.
+    """A problem with one file of a store.
 
     Attributes:
-        name: of the file, relative to the store's place.
-        found: what is wrong with it.
-        remove: the files to delete so that the same extraction makes all of this again.
+        name: name of the file, relative to the storage.
+        found: what is wrong with it; a key of the commands' JSON output.
+        remove: the files to delete so that the same extraction writes them again.
     """
 
     name: str
@@ -27,135 +26,135 @@ class VerifyIssue:
 
 
 def verify(store: Store) -> Iterator[VerifyIssue]:
-    """Compare presence and size of every file with what the store's documents say.
+    """Compare presence and size of every file with spec.json and the commit records.
 
-    Shards that are missing are no problem: see `Store.missing`.
+    Missing shards are not an issue; see `Store.missing_shards`.
     """
-    return _verify(_Sizes(store))
+    return _verify(_SizeCheck(store))
 
 
 def verify_deep(store: Store) -> Iterator[VerifyIssue]:
-    """As `verify`, and compute the checksum of every byte of every file."""
-    return _verify(_Checksums(store))
+    """Compare presence, size and checksum of every file."""
+    return _verify(_ChecksumCheck(store))
 
 
 def repair(store: Store) -> list[VerifyIssue]:
-    """Find damage by every byte and delete what is damaged; the problems that were there.
+    """Find damaged files as `verify_deep` does and delete them; the issues found.
 
-    The same extraction then makes exactly that again. Documents that follow from others
-    (errors.jsonl) go too. No writer may be at work.
+    The same extraction then writes exactly these files again. errors.jsonl, which is derived from
+    the commit records, is deleted too. No writer may be active.
     """
-    problems = list(verify_deep(store))
-    if problems:
-        store.place.delete([store.name("errors.jsonl")])
-    for problem in problems:
-        store.place.delete(problem.remove)
-    store.place.sweep()
-    return problems
+    issues = list(verify_deep(store))
+    if issues:
+        store.storage.delete([store.private_name("errors.jsonl")])
+    for issue in issues:
+        store.storage.delete(issue.remove)
+    store.storage.delete_partial_writes()
+    return issues
 
 
-class _Sizes:
-    """Compares files by their size."""
+class _SizeCheck:
+    """Compares the size of files."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def differs(self, name: str, size: int, checksum: str) -> str:
-        """What is wrong with a file; "" if nothing is."""
+    def problem(self, name: str, size: int, checksum: str) -> str:
+        """What is wrong with a file; "" if nothing."""
         del checksum
-        found = self.store.place.size(name)
-        if found is None:
-            return LOST
-        return "" if found == size else f"has {found} bytes, wanted {size}"
+        actual = self.store.storage.size(name)
+        if actual is None:
+            return MISSING
+        return "" if actual == size else f"has {actual} bytes, wanted {size}"
 
 
-class _Checksums(_Sizes):
-    """Compares files by their size, then by their bytes."""
+class _ChecksumCheck(_SizeCheck):
+    """Compares the size of files, then their checksum."""
 
-    def differs(self, name: str, size: int, checksum: str) -> str:
-        """What is wrong with a file; "" if nothing is."""
-        by_size = super().differs(name, size, checksum)
-        if by_size:
-            return by_size
-        found = self.store.place.checksum(name)
-        return "" if found == checksum else f"has CRC-32C {found}, wanted {checksum}"
+    def problem(self, name: str, size: int, checksum: str) -> str:
+        """What is wrong with a file; "" if nothing."""
+        if size_problem := super().problem(name, size, checksum):
+            return size_problem
+        actual = self.store.storage.checksum(name)
+        return "" if actual == checksum else f"has CRC-32C {actual}, wanted {checksum}"
 
 
-def _verify(compare: _Sizes) -> Iterator[VerifyIssue]:
-    store = compare.store
-    head = _head_problem(store)
-    if head:
-        yield head
+def _verify(check: _SizeCheck) -> Iterator[VerifyIssue]:
+    store = check.store
+    header_issue = _header_issue(store)
+    if header_issue:
+        yield header_issue
     else:
-        for name, found in _differing(compare, store.head.files):
-            yield VerifyIssue(name, found, (name,))
-    problems = False
-    for record in store.place.names(store.name("done")):
-        for problem in _shard_problems(compare, record, known=not head):
-            problems = True
-            yield problem
-    if not head and not problems:
-        yield from _list_problems(store)
+        for name, problem in _damaged_files(check, store.header.files):
+            yield VerifyIssue(name, problem, (name,))
+    sound = True
+    for record in store.storage.names(store.private_name("done")):
+        for issue in _shard_issues(check, record, header_sound=not header_issue):
+            sound = False
+            yield issue
+    if not header_issue and sound:
+        yield from _errors_list_issues(store)
 
 
-def _head_problem(store: Store) -> VerifyIssue | None:
-    """Without a sound spec.json all but the shards is unknown, and made again with it."""
-    name = store.name("spec.json")
+def _header_issue(store: Store) -> VerifyIssue | None:
+    """Without an intact spec.json, all files but the shards are written again."""
+    name = store.private_name("spec.json")
     try:
-        _ = store.head
+        _ = store.header
     except CorruptShardError:
-        found = "has changed bytes"
+        problem = "has changed bytes"
     except FileNotFoundError:
-        found = LOST
+        problem = MISSING
     else:
         return None
-    return VerifyIssue(name, found, (name, *store.layout.first_files))
+    return VerifyIssue(name, problem, (name, *store.format.initial_files))
 
 
-def _shard_problems(compare: _Sizes, name: str, *, known: bool) -> Iterator[VerifyIssue]:
-    store = compare.store
-    shard = _shard_of(name, store)
-    if shard is None or (known and shard >= store.spec.shards):
-        yield VerifyIssue(name, "is no commit record of this store", (name,))
+def _shard_issues(check: _SizeCheck, name: str, *, header_sound: bool) -> Iterator[VerifyIssue]:
+    store = check.store
+    shard = _shard_number(name, store)
+    if shard is None or (header_sound and shard >= store.spec.shards):
+        yield VerifyIssue(name, "is not a commit record of this store", (name,))
         return
     try:
-        record = CommitRecord.from_bytes(store.place.read(name), name)
+        record = CommitRecord.from_bytes(store.storage.read(name), name)
     except CorruptShardError:
         yield VerifyIssue(name, "has changed bytes", (name,))
         return
-    if not record.is_of(shard, store.layout.shard_files(shard), store.media_name(shard)):
+    files = store.format.shard_files(shard)
+    if not record.describes(shard, files, store.media_record_name(shard)):
         yield VerifyIssue(name, "is the record of another shard", (name,))
         return
-    if known and record.store != store.head.store:
-        yield VerifyIssue(name, "was written for other settings or records", (name,))
-    for file, found in _differing(compare, record.files):
-        yield VerifyIssue(file, found, (file, name))
+    if header_sound and record.store != store.header.store:
+        yield VerifyIssue(name, "was written for other settings or samples", (name,))
+    for file, problem in _damaged_files(check, record.files):
+        yield VerifyIssue(file, problem, (file, name))
 
 
-def _shard_of(record_name: str, store: Store) -> int | None:
-    """The shard whose commit record is called so; None if none is."""
+def _shard_number(record_name: str, store: Store) -> int | None:
+    """The number of the shard whose commit record has this name; None if there is none."""
     number = record_name.removesuffix(".json").rpartition("/")[2]
     if not (number.isascii() and number.isdecimal()):
         return None
-    return int(number) if store.record_name(int(number)) == record_name else None
+    return int(number) if store.commit_record_name(int(number)) == record_name else None
 
 
-def _list_problems(store: Store) -> Iterator[VerifyIssue]:
-    """errors.jsonl is written last and follows from the commit records."""
-    name = store.name("errors.jsonl")
-    missing = store.missing()
-    if missing and store.place.size(name) is not None:
+def _errors_list_issues(store: Store) -> Iterator[VerifyIssue]:
+    """Compare errors.jsonl, which is written last, with the commit records."""
+    name = store.private_name("errors.jsonl")
+    missing = store.missing_shards()
+    if missing and store.storage.size(name) is not None:
         for shard in missing:
-            yield VerifyIssue(store.record_name(shard), LOST, (name,))
-    elif not missing and store.place.size(name) is None:
-        yield VerifyIssue(name, LOST, ())
-    elif not missing and store.place.read(name) != errors_text(store.failed()):
+            yield VerifyIssue(store.commit_record_name(shard), MISSING, (name,))
+    elif not missing and store.storage.size(name) is None:
+        yield VerifyIssue(name, MISSING, ())
+    elif not missing and store.storage.read(name) != errors_text(store.failed_samples()):
         yield VerifyIssue(name, "has changed bytes", (name,))
 
 
-def _differing(compare: _Sizes, files: FileSums) -> Iterator[tuple[str, str]]:
-    """Name of each file that differs, and what is wrong with it."""
+def _damaged_files(check: _SizeCheck, files: FileSums) -> Iterator[tuple[str, str]]:
+    """Name and problem of each file that differs from its recorded size and checksum."""
     for name, (size, checksum) in files.items():
-        found = compare.differs(name, size, checksum)
-        if found:
-            yield name, found
+        problem = check.problem(name, size, checksum)
+        if problem:
+            yield name, problem

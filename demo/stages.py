@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.cache.create_store import create_store, delete_store
-from epalm.cache.records.extraction_log import forget_work
+from epalm.cache.records.extraction_log import delete_extraction_log
 from epalm.cache.store import Store
 from epalm.demo.demo_dataset import write_dataset
 from epalm.demo.encoder import WEIGHTS
@@ -116,7 +116,7 @@ def extract_features(place: Place) -> int:
     stale = Store.at(plan.out)
     if stale.exists():
         delete_store(stale)
-        forget_work(plan.out)
+        delete_extraction_log(plan.out)
     store = create_store(plan.out, plan.spec, plan.keys)
     report = extract(plan.encoder, plan.items, store, pace=plan.pace, root=plan.root)
     note_report(report, plan, settings.device)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from epalm.cache.readers.feature_source import FeatureSource
+from epalm.cache.media_check import warn_about_changed_media
+from epalm.cache.readers.feature_source import NumpySource
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.readers.reader_choice import AUTO
-from epalm.cache.records.media_check import warn_of_changes
 from epalm.cache.store import Store
 from epalm.devices import check_device_name
 from epalm.errors import DataError, MissingFileError
@@ -96,7 +96,7 @@ class PreparedEvaluation:
     features: str
     task: Task
     root: Path
-    source: FeatureSource
+    source: NumpySource
     split_size: int
     asked: Sequence[Example]
     examples: Sequence[Example]
@@ -184,7 +184,7 @@ def prepare(request: EvalConfig) -> PreparedEvaluation:
     source = open_reader(store, reader=request.reader, keys=keys, views=1, task=task.name)
     examples = _encodable(asked, source)
     rows = source.rows([example.key for example in examples])
-    warn_of_changes(store, rows, root=str(root), seed=record.seed)
+    warn_about_changed_media(store, rows, root=str(root), seed=record.seed)
     blind = request.blind or record.blind
     named = evaluation_label(request.task, task, record, store.spec, features)
     folder = request.run / "eval" / folder_name(request, way, about=named, blind=blind)
@@ -226,7 +226,7 @@ def _nothing(predictions: Sequence[Prediction], examples: Sequence[Example]) -> 
     return Scores({}, {}, headline="")
 
 
-def _encodable(examples: Sequence[Example], source: FeatureSource) -> list[Example]:
+def _encodable(examples: Sequence[Example], source: NumpySource) -> list[Example]:
     valid = source.valid([example.key for example in examples])
     kept = [example for example, ok in zip(examples, valid, strict=True) if ok]
     if not kept:

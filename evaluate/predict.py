@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from epalm.cache.readers.feature_source import FeatureSource
+from epalm.cache.readers.feature_source import NumpySource
 from epalm.console import progress
 from epalm.evaluate.decoding_overrides import AnswerMethod
 from epalm.evaluate.scores.breakdowns import answer_types, question_types
@@ -25,7 +25,7 @@ from epalm.tasks.types import Example
 def predict(
     run: LoadedRun,
     examples: Sequence[Example],
-    source: FeatureSource,
+    source: NumpySource,
     answer: AnswerStrategy,
     *,
     batch_size: int,

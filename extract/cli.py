@@ -282,7 +282,7 @@ def _fill_store(
     as_json: bool,
 ) -> None:
     from epalm.cache.create_store import create_store, delete_store
-    from epalm.cache.records.extraction_log import forget_work
+    from epalm.cache.records.extraction_log import delete_extraction_log
     from epalm.cache.store import Store
     from epalm.extract import extraction_report, run_extraction
     from epalm.extract.incomplete_media import incomplete_listed
@@ -292,9 +292,9 @@ def _fill_store(
     if pool:
         pool.grow(planned.pace.workers)  # a GPU is fed by more than are started on a guess
     present = Store.at(planned.out, planned.store_format)
-    if fresh and present.place.names(""):
+    if fresh and present.storage.names(""):
         delete_store(present)
-        forget_work(planned.out)
+        delete_extraction_log(planned.out)
     store = create_store(planned.out, planned.spec, planned.keys, store_format=planned.store_format)
     with incomplete_listed(planned.out):
         report = run_extraction.extract(

@@ -139,7 +139,7 @@ def describe_report(report: ExtractionReport, plan: Plan) -> str:
 def describe_failures(report: ExtractionReport, plan: Plan, store: Store) -> Iterator[str]:
     """How many records failed, the first few of them, and where all of them are listed."""
     yield f"{report.failed} of {report.records} {plan.unit} could not be encoded, e.g."
-    for key, reason in islice(store.failed().items(), SHOWN_FAILURES):
+    for key, reason in islice(store.failed_samples().items(), SHOWN_FAILURES):
         yield f"  {key}: {reason}"
     yield (
         f"all of them: {store.errors_path}. Their rows are NaN and marked not valid; mend the "

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from epalm.cache.records.extraction_log import incomplete_file, note_incomplete
+from epalm.cache.records.extraction_log import incomplete_file, log_incomplete
 from epalm.console import note
 from epalm.media.decode_damage import collect_damage
 
@@ -24,7 +24,7 @@ def incomplete_listed(store: str) -> Iterator[None]:
         finally:
             notes = list(dict.fromkeys(found))  # the views of one medium may be decoded apart
             if notes:
-                note_incomplete(store, notes)
+                log_incomplete(store, notes)
                 for line in _described(store, notes):
                     note(line)
 

@@ -5,14 +5,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epalm.cache.readers.memory_reader import load_shard
-from epalm.cache.records.media_check import read_media_record
+from epalm.cache.media_check import read_media_record
 from epalm.cache.records.media_record import MediaRecord
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.devices import AUTO
-from epalm.errors import StoreError, UnfinishedStoreError
+from epalm.errors import StoreError
 from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.decoding.media_files import described
 from epalm.extract.planning.extract_options import Settings, read_inputs
@@ -65,13 +64,8 @@ def retry_failed(
         UnfinishedStoreError: shards are missing.
         CacheMismatchError: encoder or media are no longer those of the store.
     """
-    missing = store.missing()
-    if missing:
-        raise UnfinishedStoreError(
-            f"{store.location} misses {len(missing)} shards: complete it first by running the same "
-            "extraction again"
-        )
-    tried = store.failed()
+    store.check_complete()
+    tried = store.failed_samples()
     if not tried:
         return RetryReport(0, 0, {})
     named = _settings(store.spec, encoder=encoder, dataset=dataset, weights=weights)
@@ -85,13 +79,13 @@ def retry_failed(
     )
     plan = make_plan(read_inputs(wanted))
     mend = "Name the encoder's weights and the data of that extraction with --weights, --data-root."
-    store.spec.check_same(plan.spec, where=store.location, mend=mend)
+    store.spec.check_same(plan.spec, where=store.location, hint=mend)
     with progress("encoding", total=len(tried), unit=plan.unit, quiet=quiet) as tick:
         for shard in range(store.spec.shards):
-            if store.record(shard).errors:
+            if store.commit_record(shard).errors:
                 _retry_shard(store, shard, plan=plan, tick=tick)
     store.finish()
-    failed = store.failed()
+    failed = store.failed_samples()
     return RetryReport(len(tried), len(tried) - len(failed), failed)
 
 
@@ -138,8 +132,8 @@ def _number(made_with: Mapping[str, str], name: str) -> int | None:
 
 def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     rows = store.spec.rows_of(shard)
-    errors = store.record(shard).errors
-    tokens = load_shard(store, shard)
+    errors = store.commit_record(shard).errors
+    tokens = store.load_shard(shard)
     keys = store.keys[rows.start : rows.stop]
     again = [(row, plan.items[rows.start + row]) for row, key in enumerate(keys) if key in errors]
     requests = batch_requests(again, store.spec.views, batch_size=plan.pace.batch_size)
@@ -149,5 +143,5 @@ def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     batches = load_batches(watched, plan.encoder.load, workers=plan.pace.workers)
     with closing(batches):
         found = encode_into(tokens, plan.encoder, batches, spec=store.spec, keys=keys, tick=tick)
-    store.withdraw(shard)
-    store.write(shard, tokens, found, media=media)
+    store.uncommit_shard(shard)
+    store.write_shard(shard, tokens, found, media=media)

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epalm.cache.dtype_cast import cast_rows
-from epalm.cache.formats.store_format import Tokens
-from epalm.cache.readers.memory_reader import load_shard
-from epalm.cache.records.media_check import read_media_record
+from epalm.cache.dtype_cast import cast_features
+from epalm.cache.formats.store_format import Features
+from epalm.cache.media_check import read_media_record
 from epalm.cache.records.media_record import MediaRecord
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
@@ -93,7 +92,7 @@ class Job:
 class Made(NamedTuple):
     """What a job gave: vectors, key -> reason of failed media, media record."""
 
-    tokens: Tokens
+    tokens: Features
     errors: dict[str, str]
     media: MediaRecord
 
@@ -131,7 +130,7 @@ def extract(
         StoreError: the store cannot be written, or a value does not fit its dtype.
     """
     started = time.monotonic()
-    missing = [shard for shard in store.missing() if share.owns(shard)]
+    missing = [shard for shard in store.missing_shards() if share.owns(shard)]
     jobs = [Job.of(store, shard) for shard in missing]
     jobs += [Job.of(store, shard, kept, again=True) for shard, kept in (again or {}).items()]
     jobs.sort(key=lambda job: job.shard)
@@ -140,10 +139,10 @@ def extract(
     try:
         with progress("encoding", total=encoded, unit=unit, quiet=pace.quiet) as tick:
             _fill(encoder, items, store, jobs=jobs, pace=pace, root=root, tick=tick, pool=pool)
-        left = len(store.missing())
-        failed = len(store.failed()) if left else store.finish()
+        left = len(store.missing_shards())
+        failed = len(store.failed_samples()) if left else store.finish()
     except KeyboardInterrupt as stop:
-        left = len({*store.missing(), *(job.shard for job in jobs if job.again)})
+        left = len({*store.missing_shards(), *(job.shard for job in jobs if job.again)})
         raise Stopped(
             f"stopped with {left} of {store.spec.shards} shards to do: run the same command "
             "again to resume"
@@ -205,7 +204,7 @@ def _fill(
     with closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
         for job in every:
             own = islice(batches, -(-len(job.rows) * spec.views // pace.batch_size))
-            if not job.again and store.has(job.shard):  # another process has made it since
+            if not job.again and store.has_shard(job.shard):  # another process has made it since
                 tick(sum(batch.media for batch in own))
                 continue
             tokens, rows = _tokens_before(store, job), spec.rows_of(job.shard)
@@ -228,12 +227,12 @@ def _media_before(store: Store, job: Job) -> MediaRecord:
     return record
 
 
-def _tokens_before(store: Store, job: Job) -> Tokens:
+def _tokens_before(store: Store, job: Job) -> Features:
     """(rows, V, L, D) NaN, save for the rows that keep their vectors."""
     shape = (len(store.spec.rows_of(job.shard)), *store.spec.row_shape)
     tokens = np.full(shape, np.nan, dtype=store.spec.dtype)
     if job.kept:
-        tokens[job.kept] = load_shard(store, job.shard)[job.kept]
+        tokens[job.kept] = store.load_shard(job.shard)[job.kept]
     return tokens
 
 
@@ -248,9 +247,9 @@ def _requests(
 def _write(store: Store, job: Job, *, made: Made, jobs: list[Job]) -> None:
     """Write a shard unless another process has made it since, and strike its job off the list."""
     if job.again:
-        store.withdraw(job.shard)
-    if not store.has(job.shard):
-        store.write(job.shard, made.tokens, made.errors, media=made.media)
+        store.uncommit_shard(job.shard)
+    if not store.has_shard(job.shard):
+        store.write_shard(job.shard, made.tokens, made.errors, media=made.media)
     jobs.remove(job)
 
 
@@ -270,7 +269,7 @@ def batch_requests(
 
 
 def encode_into(
-    tokens: Tokens,
+    tokens: Features,
     encoder: Encoder,
     batches: Iterable[LoadedBatch],
     *,
@@ -300,7 +299,7 @@ def encode_into(
             vectors = encode(encoder, batch.inputs, spec)
             names = [keys[row] for row in batch.rows]
             every = np.ones(len(names), np.bool_)
-            tokens[batch.rows, batch.views] = cast_rows(
+            tokens[batch.rows, batch.views] = cast_features(
                 vectors, tokens.dtype.name, keys=names, valid=every
             )
         errors |= batch.errors

@@ -125,7 +125,7 @@ def _write(plan: Plan) -> Stage:
         rows = len(spec.rows_of(0))
         tokens = np.zeros((rows, *spec.row_shape), dtype=spec.dtype)
         started = time.perf_counter()
-        store.write(0, tokens, {})
+        store.write_shard(0, tokens, {})
         seconds = time.perf_counter() - started
     size = byte_size(tokens.nbytes)
     return _stage("write", seconds, rows * spec.views, f"one shard, {rows} records, {size}")

@@ -23,7 +23,7 @@ from epalm.errors import INCOMPLETE
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
-    from epalm.cache.records.media_check import MediaCheck
+    from epalm.cache.media_check import MediaCheck
     from epalm.cache.store import Store
 
 DAMAGED = 1
@@ -74,7 +74,7 @@ def verify(
 
     store = _present(location)
     problems = list(checks.verify_deep(store) if deep else checks.verify(store))
-    missing = [] if problems else store.missing()
+    missing = [] if problems else store.missing_shards()
     found = _media_check(store, data_root) if media and not problems else None
     if as_json:
         lists = {"problems": [asdict(one) for one in problems], "missing": missing}
@@ -82,7 +82,7 @@ def verify(
     else:
         for problem in problems:
             say(f"{problem.name} {problem.found}")
-        lost = [problem for problem in problems if problem.found == checks.LOST]
+        lost = [problem for problem in problems if problem.found == checks.MISSING]
         damaged = len(problems) - len(lost)
         say(_verdict(location, damaged=damaged, lost=len(lost), missing=len(missing), deep=deep))
         for line in _media_lines(location, found) if found else ():
@@ -104,7 +104,7 @@ def status(
     from epalm.cache.store import Store
 
     store = Store.open(location)
-    left, failed = store.missing(), len(store.failed())
+    left, failed = store.missing_shards(), len(store.failed_samples())
     spec = store.spec
     if missing:
         say(as_ranges(left))
@@ -138,7 +138,7 @@ def repair(location: Location, as_json: Json = False) -> None:
     for problem in problems:
         say(
             f"{problem.name} {problem.found}"
-            + ("" if problem.found == checks.LOST else ": deleted")
+            + ("" if problem.found == checks.MISSING else ": deleted")
         )
     found = counted(len(problems), "file")
     say(
@@ -262,17 +262,17 @@ def as_ranges(numbers: list[int]) -> str:
 
 def _present(location: str) -> "Store":
     """A store whose documents may be damaged, but of which something is there."""
-    from epalm.cache.missing_store import nothing_at
+    from epalm.cache.missing_store import missing_store_error
     from epalm.cache.store import Store
 
     store = Store.at(location)
-    if not store.exists() and not store.place.names(""):
-        raise nothing_at(location)
+    if not store.exists() and not store.storage.names(""):
+        raise missing_store_error(location)
     return store
 
 
 def _media_check(store: "Store", data_root: Path | None) -> "MediaCheck":
-    from epalm.cache.records.media_check import verify_media
+    from epalm.cache.media_check import verify_media
     from epalm.tasks.task_registry import resolve_data_root
 
     spec = store.spec

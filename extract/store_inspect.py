@@ -8,7 +8,6 @@ import numpy as np
 from rich.table import Table
 
 from epalm.cache.readers.epoch_order import BLOCK_ROWS
-from epalm.cache.readers.memory_reader import load_shard
 from epalm.cache.readers.reader_choice import ReadRequirements, fit_pool, pool_bytes
 from epalm.cache.store import Store
 from epalm.console import byte_size
@@ -71,10 +70,10 @@ def inspect(store: Store, *, rows: int) -> Inspection:
         CorruptShardError: the shard that the rows come from is damaged.
     """
     spec = store.spec
-    missing = store.missing()
+    missing = store.missing_shards()
     need = ReadRequirements(
         nbytes=spec.nbytes,
-        vector_bytes=spec.row_bytes // spec.views,
+        view_bytes=spec.row_bytes // spec.views,
         blocks=-(-spec.count // BLOCK_ROWS),
         batch_size=BATCH_SIZE,
     )
@@ -85,7 +84,7 @@ def inspect(store: Store, *, rows: int) -> Inspection:
         shards=spec.shards,
         missing=missing,
         media_records=_media_records(store, missing),
-        failed=len(store.failed()),
+        failed=len(store.failed_samples()),
         bytes=spec.nbytes,
         stream_bytes=pool_bytes(need, fit_pool(need, ram=2 * spec.nbytes)),
         rows=_rows(store, missing, count=rows),
@@ -114,7 +113,9 @@ def tables(found: Inspection) -> Iterator[Table]:
 
 def _media_records(store: Store, missing: list[int]) -> str:
     present = set(range(store.spec.shards)) - set(missing)
-    known = sum(store.media_name(shard) in store.record(shard).files for shard in present)
+    known = sum(
+        store.media_record_name(shard) in store.commit_record(shard).files for shard in present
+    )
     if not known:
         return "none: unknown whether media files changed"
     columns = "size, time, SHA-256" if store.spec.content_hash else "size, time"
@@ -127,8 +128,8 @@ def _rows(store: Store, missing: list[int], *, count: int) -> list[Row]:
     if not present or not count:
         return []
     places = store.spec.rows_of(present[0])
-    tokens = load_shard(store, present[0])
-    errors = store.record(present[0]).errors
+    tokens = store.load_shard(present[0])
+    errors = store.commit_record(present[0]).errors
     return [
         Row(key, _norms(vectors[0, :: store.spec.positions]), errors.get(key, ""))
         for key, vectors in islice(zip(store.keys[places.start :], tokens, strict=False), count)

@@ -138,7 +138,7 @@ def command(
         raise UsageError(
             "--features must be given, e.g. epalm-train --features cache/coco_vitb16.zarr"
         )
-    from epalm.cache.storage.storage import absolute
+    from epalm.cache.storage.open_storage import absolute_location
     from epalm.cache.store import Store
     from epalm.train.config.preflight_checks import check_names
     from epalm.train.config.recipe import amount_of_data, default_recipe, load_recipe
@@ -185,7 +185,7 @@ def command(
                 folder=out / folder,
                 task=wanted,
                 data_root=root,
-                features=absolute(features),
+                features=absolute_location(features),
                 recipe=settings,
                 recipe_name=recipe_name,
                 seed=seed,

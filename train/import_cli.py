@@ -56,7 +56,7 @@ def import_released(
     configure_logging(quiet=quiet)
     if not checkpoint.is_file():
         raise MissingFileError(f"{checkpoint} is not there: name a checkpoint of the released code")
-    from epalm.cache.storage.storage import absolute
+    from epalm.cache.storage.open_storage import absolute_location
     from epalm.cache.store import Store
     from epalm.train.config.task_choice import asked_task
 
@@ -74,7 +74,7 @@ def import_released(
             name=name,
             task=chosen,
             data_root=root,
-            features=absolute(features),
+            features=absolute_location(features),
             lm=str(Path(lm).absolute()) if Path(lm).is_dir() else lm,
             variant=variant,
             changes=(*([("lm_precision", precision)] if precision else []), *(changes or [])),

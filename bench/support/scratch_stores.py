@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.create_store import create_store
-from epalm.cache.formats.store_format import Tokens
+from epalm.cache.formats.store_format import Features
 from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.spec import SHARD_ROWS, StoreSpec
 from epalm.cache.store import Store
@@ -45,19 +45,19 @@ def make_store(location: Path, spec: StoreSpec) -> Store:
     store = create_store(location, spec, scratch_keys(spec.count))
     noise = random_tokens(spec)
     for shard in range(spec.shards):
-        store.write(shard, number_rows(noise, spec.rows_of(shard)), {})
+        store.write_shard(shard, number_rows(noise, spec.rows_of(shard)), {})
     store.finish()
     return store
 
 
-def random_tokens(spec: StoreSpec) -> Tokens:
+def random_tokens(spec: StoreSpec) -> Features:
     """(shard_rows, V, L, D) float16, normal."""
     shape = (spec.shard_rows, *spec.row_shape)
     random = np.random.default_rng(0)
     return random.standard_normal(shape, dtype=np.float32).astype(spec.dtype)
 
 
-def number_rows(noise: Tokens, rows: range) -> Tokens:
+def number_rows(noise: Features, rows: range) -> Features:
     """Overwrite the first two values of `len(rows)` rows by their number; a view of `noise`."""
     numbers = np.arange(rows.start, rows.stop)
     tokens = noise[: len(rows)]
@@ -65,7 +65,7 @@ def number_rows(noise: Tokens, rows: range) -> Tokens:
     return tokens
 
 
-def row_numbers(tokens: Tokens) -> Rows:
+def row_numbers(tokens: Features) -> Rows:
     """(B,) the numbers of (B, L, D) vectors."""
     digits: NDArray[np.intp] = tokens[:, 0, :2].astype(np.intp)
     return digits[:, 0] * BASE + digits[:, 1]

@@ -155,7 +155,7 @@ class Questions:
                 random=random,
             )
         made = []
-        for places in np.split(order.places, self.steps):
+        for places in np.split(order.examples, self.steps):
             distinct, pictures = picture_numbers(media[places])
             chosen = [texts[place] for place in places]
             padded = collate_texts(chosen, supervise=arrangement.supervise, pad=PAD)

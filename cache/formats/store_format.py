@@ -1,4 +1,4 @@
-"""How a format lays out its files; the rest of a store is the same for all formats."""
+"""The file format of a store: Zarr or HDF5. Everything else about a store is the same for both."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,30 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.storage import Part, Storage
+from epalm.cache.storage.checksum import Part
+from epalm.cache.storage.storage import Storage
 from epalm.errors import UsageError
 from epalm.plugins import load_plugin
 
-Tokens = NDArray[np.floating]
+Features = NDArray[np.floating]
 Valid = NDArray[np.bool_]
 
-LAYOUTS = {
+FORMATS = {
     "zarr": "epalm.cache.formats.zarr_format:ZarrFormat",
-    "hdf5": "epalm.cache.formats.hdf5_format:Hdf5Layout",
+    "hdf5": "epalm.cache.formats.hdf5_format:Hdf5Format",
 }
-"""Name of a format -> its layout, called with the last part of the store's path."""
+"""Format name -> its class, whose argument is the last component of the store's path."""
 
 SUFFIXES = {".zarr": "zarr", ".h5": "hdf5", ".hdf5": "hdf5"}
-"""Format of a store by the end of its path."""
+"""Path suffix of a store -> format name."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the vectors of a shard lie within one of its files.
+    """Position of a shard's features in one of its files: (rows, V, L, D), C-contiguous.
 
     Attributes:
-        name: of the file, relative to the store's place.
-        offset: bytes before the first vector; (rows, V, L, D) follow, C-contiguous.
+        name: name of the file, relative to the storage.
+        offset: number of bytes before the first row.
     """
 
     name: str
@@ -40,73 +41,75 @@ class Extent:
 
 
 class StoreFormat(Protocol):
-    """The files of a format.
+    """Names and contents of the files of a format.
 
     Attributes:
-        private: folder, relative to the place, of spec, commit records and errors.jsonl.
-        first_files: names of the files of `skeleton`.
-        keys_file: the one of them that holds the keys, and the bytes that a key takes at least.
+        private: folder of spec.json, the commit records and errors.jsonl, relative to the storage.
+        initial_files: names of the files that are written when a store is created.
+        keys_file: the one of them with the keys, and the minimum number of bytes per key.
     """
 
     private: str
-    first_files: tuple[str, ...]
+    initial_files: tuple[str, ...]
     keys_file: tuple[str, int]
 
     def root(self, location: str) -> str:
-        """The place of a store: where names are relative to."""
+        """Path or URL of the storage, to which file names are relative."""
 
     def paths(self, location: str) -> tuple[str, ...]:
-        """Every file and folder that a store has in the folder that it is in."""
+        """Every file and folder of a store that is a direct child of the store's parent folder."""
 
-    def skeleton(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
-        """The files of a store without any shard, by name; equal arguments give equal bytes."""
+    def encode_initial_files(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
+        """Name and content of the initial files; equal arguments give equal bytes."""
 
-    def encode(
-        self, spec: StoreSpec, shard: int, *, tokens: Tokens, valid: Valid
+    def encode_shard(
+        self, spec: StoreSpec, shard: int, *, features: Features, valid: Valid
     ) -> dict[str, list[Part]]:
-        """The files of a shard, by name.
+        """Name and content of the files of a shard.
 
         Args:
-            spec: of the store.
-            shard: its number.
-            tokens: (rows of the shard, V, L, D), the store's dtype, C-contiguous.
-            valid: (rows of the shard,).
+            spec: spec of the store.
+            shard: shard number.
+            features: (rows of the shard, V, L, D), in the store's dtype, C-contiguous.
+            valid: (rows of the shard,), False for samples that could not be encoded.
         """
 
     def shard_files(self, shard: int) -> tuple[str, ...]:
-        """Names of the files of `encode`, the one with the vectors first."""
+        """Names of a shard's files; the one with the features comes first."""
 
     def extent(self, spec: StoreSpec, shard: int) -> Extent:
-        """Where a shard's vectors lie."""
+        """Position of a shard's features."""
 
-    def keys(self, place: Storage, count: int) -> list[str]:
+    def read_keys(self, storage: Storage, count: int) -> list[str]:
         """The key of every row.
 
         Raises:
-            ValueError: the file is laid out in another way than `skeleton` does it, or for another
-                number of rows than `count`; nothing of it was used.
+            ValueError: the file is not as `encode_initial_files` writes it for `count` keys. This
+                is checked before anything is read from it.
         """
 
 
-def layout_of(location: str, store_format: str | None = None) -> StoreFormat:
-    """The layout of the store at `location`.
+def format_of(location: str, store_format: str | None = None) -> StoreFormat:
+    """The format of the store at `location`.
 
     Args:
         location: path or URL.
-        store_format: a key of `LAYOUTS`; None goes by the end of the path.
+        store_format: a key of `FORMATS`; None infers it from the suffix of the path.
 
     Raises:
-        UsageError: neither tells the format.
+        UsageError: the format cannot be inferred, is unknown, or contradicts the suffix.
     """
     name = PurePosixPath(location.rstrip("/")).name
     suffix = PurePosixPath(name).suffix
-    by_suffix = SUFFIXES.get(suffix)
-    if store_format is None and by_suffix is None:
-        raise UsageError(f"{location} ends in none of {', '.join(SUFFIXES)}: name its format so")
-    if store_format and by_suffix and by_suffix != store_format:
-        raise UsageError(f"--format {store_format} does not go with a store that ends in {suffix}")
+    inferred = SUFFIXES.get(suffix)
+    if store_format is None and inferred is None:
+        raise UsageError(
+            f"{location} ends in none of {', '.join(SUFFIXES)}, as every feature store does"
+        )
+    if store_format and inferred and inferred != store_format:
+        raise UsageError(f"--format {store_format} contradicts the suffix {suffix} of {location}")
     make: Callable[[str], StoreFormat] = load_plugin(
-        store_format or by_suffix or "", LAYOUTS, what="store format", option="--format"
+        store_format or inferred or "", FORMATS, what="store format", option="--format"
     )
     return make(name)
 

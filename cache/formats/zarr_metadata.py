@@ -1,4 +1,4 @@
-"""What zarr itself writes and reads of a Zarr store: the metadata of its arrays, and its keys."""
+"""The parts of a Zarr store that the zarr library writes and reads: array metadata and keys."""
 
 import json
 import math
@@ -14,63 +14,64 @@ from epalm.cache.spec import CHUNK_ROWS, StoreSpec
 from epalm.cache.storage.storage import Storage
 
 
-def group_files(
+def encode_group(
     spec: StoreSpec, keys: Sequence[str], *, names: Sequence[str], private: str
 ) -> dict[str, bytes]:
     """Metadata of the group and its arrays, and the chunk of the keys.
 
     Args:
-        spec: of the store.
+        spec: spec of the store.
         keys: the key of every row.
-        names: of the files.
-        private: name of the group of our own files.
+        names: names of the files to return.
+        private: name of the subgroup for our own files.
     """
     files: dict[str, Any] = {}
-    about = {"dataset": spec.dataset, "encoder": spec.encoder, "layers": list(spec.layers)}
-    group = zarr.create_group(MemoryStore(files), attributes=about)
+    attributes = {"dataset": spec.dataset, "encoder": spec.encoder, "layers": list(spec.layers)}
+    group = zarr.create_group(MemoryStore(files), attributes=attributes)
     _create_arrays(group, spec)
-    stored = group.create_array(
+    key_array = group.create_array(
         "keys", shape=(spec.count,), chunks=(spec.count,), dtype="string", compressors=None
     )
-    stored[:] = np.array(keys, dtype=np.dtypes.StringDType())
+    key_array[:] = np.array(keys, dtype=np.dtypes.StringDType())
     group.create_group(private)
     return {name: files[name].to_bytes() for name in names}
 
 
-def stored_keys(place: Storage, count: int) -> list[str]:
+def read_keys(storage: Storage, count: int) -> list[str]:
     """The key of every row, from the two files of that array.
 
     Args:
-        place: of the store.
+        storage: storage of the store.
         count: number of rows.
 
     Raises:
-        ValueError: the array is no plain one of so many texts. Zarr could have it unpack to any
-            size, by any codec that is installed.
+        ValueError: `keys` is not a plain array of `count` strings. In files from somebody else it
+            could decompress to any size, with any installed codec.
     """
     names = ("keys/zarr.json", "keys/c/0")
-    about, texts = (place.read(name) for name in names)
-    _check_plain(json.loads(about), texts, count)
+    metadata, chunk = (storage.read(name) for name in names)
+    _check_plain(json.loads(metadata), chunk, count)
     files: Any = {
-        name: Buffer.from_bytes(data) for name, data in zip(names, (about, texts), strict=True)
+        name: Buffer.from_bytes(data) for name, data in zip(names, (metadata, chunk), strict=True)
     }
     array = zarr.open_array(MemoryStore(files, read_only=True), path="keys", mode="r")
     return [str(key) for key in np.asarray(array[:])]
 
 
-def _check_plain(about: Any, texts: bytes, count: int) -> None:  # noqa: ANN401
-    """Refuse other metadata than `group_files` makes of the keys, and another number of texts."""
+def _check_plain(metadata: Any, chunk: bytes, count: int) -> None:  # noqa: ANN401
+    """Refuse metadata that `encode_group` would not write, and a wrong number of keys."""
     grid = {"name": "regular", "configuration": {"chunk_shape": [count]}}
-    wanted = {"zarr_format": 3, "node_type": "array", "shape": [count], "chunk_grid": grid}
-    wanted["data_type"] = "string"
-    if not isinstance(about, dict) or any(about.get(one) != wanted[one] for one in wanted):
-        raise ValueError(f"keys is no array of {count} texts")
-    codecs = about.get("codecs")
-    named = [one.get("name") for one in codecs if isinstance(one, dict)] if codecs else []
-    if named != ["vlen-utf8"] or about.get("storage_transformers"):
-        raise ValueError("keys is stored in another way than by vlen-utf8 alone")
-    if int.from_bytes(texts[:4], "little") != count:
-        raise ValueError(f"the chunk of keys has another number of texts than {count}")
+    expected = {"zarr_format": 3, "node_type": "array", "shape": [count], "chunk_grid": grid}
+    expected["data_type"] = "string"
+    if not isinstance(metadata, dict) or not expected.items() <= metadata.items():
+        raise ValueError(f"keys is not an array of {count} strings")
+    codecs = metadata.get("codecs")
+    names = [codec.get("name") for codec in codecs if isinstance(codec, dict)] if codecs else []
+    if names != ["vlen-utf8"] or metadata.get("storage_transformers"):
+        raise ValueError("keys has other codecs than vlen-utf8")
+    key_count = int.from_bytes(chunk[:4], "little")
+    if key_count != count:
+        raise ValueError(f"the chunk of keys has {key_count} strings, expected {count}")
 
 
 def _create_arrays(group: zarr.Group, spec: StoreSpec) -> None:

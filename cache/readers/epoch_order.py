@@ -1,7 +1,7 @@
-"""In which order an epoch serves its examples, and which view of each record it sees.
+"""The order in which an epoch serves its examples, and the view of each sample that it uses.
 
-Both depend on numbers that a run stores, never on the machine: a resumed run sees what it would
-have seen.
+Both depend only on numbers that a run stores, never on the machine, so a resumed run continues as
+if it had not been interrupted.
 """
 
 import hashlib
@@ -17,28 +17,28 @@ from epalm.errors import StoreError
 Rows: TypeAlias = NDArray[np.intp]
 
 BLOCK_ROWS = 16
-"""Rows of a block: 147 kB at 6 x 768 in float16, read at 0.8 of a disk's sequential speed."""
+"""Rows per block: 147 kB at 6 x 768 in float16, read at 0.8 of a disk's sequential speed."""
 
 BLOCKS_PER_SAMPLE = 5
-"""A pool of at least so many blocks per example of a batch keeps `design_effect` below 1.2."""
+"""Blocks per pool, for each example of a batch, that keep `design_effect` below 1.2."""
 
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """One pass over examples: pool after pool.
+    """The order of an epoch, divided into pools.
 
     Attributes:
-        places: (M,) places among the examples, each once, in the order of serving.
-        pool_ends: (P,) ascending; pool p ends before `places[pool_ends[p]]`, the last one is M.
+        examples: (M,) index of each example, in the order of serving.
+        pool_ends: (P,) ascending; pool p ends before `examples[pool_ends[p]]`, the last one is M.
     """
 
-    places: Rows
+    examples: Rows
     pool_ends: Rows
 
     def after(self, served: int) -> "EpochOrder":
-        """What is left behind the first `served` examples."""
-        left = self.pool_ends[self.pool_ends > served] - served
-        return EpochOrder(self.places[served:], left)
+        """The rest of the epoch after the first `served` examples."""
+        pool_ends = self.pool_ends[self.pool_ends > served] - served
+        return EpochOrder(self.examples[served:], pool_ends)
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,26 @@ class ShuffleSpec:
     """How an epoch is shuffled.
 
     Attributes:
-        kind: "uniform" over all examples. "blocks": blocks of `BLOCK_ROWS` neighbouring rows are
-            shuffled over the whole store and dealt into pools; examples are shuffled within each
-            pool, so that a reader holds only a pool in memory.
-        pool_blocks: K, blocks in a pool; 0 for "uniform".
+        kind: "uniform" shuffles all examples. "blocks" shuffles blocks of `BLOCK_ROWS` neighboring
+            rows over the whole store, divides them into pools, and shuffles the examples within
+            each pool, so that a reader needs only one pool in memory.
+        pool_blocks: K, blocks per pool; 0 for "uniform".
     """
 
     kind: Literal["uniform", "blocks"] = "uniform"
     pool_blocks: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what no order is."""
+        """Refuse a number of blocks that contradicts the kind."""
         if (self.kind == "blocks") != (self.pool_blocks > 0):
             raise StoreError(f"an order {self.kind!r} cannot have pools of {self.pool_blocks}")
 
     def draw(self, rows: Rows, random: np.random.Generator) -> EpochOrder:
-        """The order of one epoch.
+        """Draw the order of one epoch.
 
         Args:
-            rows: (M,) the store's row of each example; several may share one.
-            random: seeded with run and epoch; advanced.
+            rows: (M,) the store's row of each example; several examples may share a row.
+            random: generator seeded with run and epoch; its state advances.
         """
         shuffled = random.permutation(len(rows))
         if self.kind == "uniform":
@@ -74,32 +74,32 @@ class ShuffleSpec:
         pools = -(-len(blocks) // self.pool_blocks)
         pool_of_block = random.permutation(len(blocks)) * pools // len(blocks)
         pool = pool_of_block[block]
-        places = shuffled[np.argsort(pool[shuffled], kind="stable")]
-        return EpochOrder(places, np.cumsum(np.bincount(pool, minlength=pools)))
+        examples = shuffled[np.argsort(pool[shuffled], kind="stable")]
+        return EpochOrder(examples, np.cumsum(np.bincount(pool, minlength=pools)))
 
 
 def design_effect(batch_size: int, pool_blocks: int) -> float:
-    """How much larger the variance of a batch is than under a uniform order, at worst.
+    """Worst-case variance of a batch relative to a uniform order.
 
-    That is for a store sorted by what is to be learnt: 1 + (B - 1)(block - 1)/(pool - 1), the
-    variance of the mean of a batch drawn from a pool of whole blocks.
+    The worst case is a store sorted by the training target: 1 + (B - 1)(block - 1)/(pool - 1), the
+    relative variance of the mean of a batch drawn from a pool of whole blocks.
     """
     pool = pool_blocks * BLOCK_ROWS
     return 1 + (batch_size - 1) * (BLOCK_ROWS - 1) / (pool - 1)
 
 
 def pick_views(seed: int, epoch: int, keys: Sequence[str], views: int) -> Rows:
-    """(B,) the view of each record that an epoch sees, 0..views - 1.
+    """(B,) the view of each sample to use in an epoch, 0 to views - 1.
 
-    A hash of (seed, epoch, key) picks it: all examples of one record agree within an epoch.
+    The view is a hash of (seed, epoch, key), so all examples of a sample agree within an epoch.
     """
     if views == 1:
         return np.zeros(len(keys), np.intp)
     base = hashlib.blake2b(f"{seed} {epoch} ".encode(), digest_size=8)
-    return np.fromiter((_draw(base, key) % views for key in keys), np.intp, len(keys))
+    return np.fromiter((_hash_key(base, key) % views for key in keys), np.intp, len(keys))
 
 
-def _draw(base: "hashlib.blake2b", key: str) -> int:
-    own = base.copy()
-    own.update(key.encode())
-    return int.from_bytes(own.digest(), "little")
+def _hash_key(base: "hashlib.blake2b", key: str) -> int:
+    digest = base.copy()
+    digest.update(key.encode())
+    return int.from_bytes(digest.digest(), "little")

@@ -1,4 +1,4 @@
-"""The reading side of a store: rows by key, whatever holds their vectors."""
+"""The reading side of a store: features by key or by row, independent of where they are kept."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.cache.formats.store_format import Tokens
+from epalm.cache.formats.store_format import Features
 from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.spec import StoreSpec
 from epalm.console import counted
 from epalm.errors import StoreError, UnknownKeyError
 
-Block = TypeVar("Block")
-"""What vectors come in: a numpy array from here, a tensor from `epalm.train.data.gpu_source`."""
+Batch = TypeVar("Batch")
+"""Array type of a batch: NumPy here, a tensor in `epalm.train.data.gpu_source`."""
 
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """Vectors to serve, in order.
+    """Features to serve, in order.
 
     Attributes:
         rows: (M,) rows of the store.
-        views: (M,) the view of each.
-        pool_ends: (P,) see `epalm.cache.readers.epoch_order.EpochOrder`; only reading by pools
-            heeds it.
+        views: (M,) the view to read of each row.
+        pool_ends: (P,) ends of the pools, see `epalm.cache.readers.epoch_order.EpochOrder`; only
+            the block-shuffle reader uses them.
     """
 
     rows: Rows
@@ -35,21 +35,21 @@ class ReadPlan:
 
 
 class FeatureReader(Protocol):
-    """What holds the vectors, addressed by row: an array, files, ..."""
+    """Reads features by row, from memory or from files."""
 
-    def take(self, rows: Rows, views: Rows, out: Tokens) -> None:
+    def take(self, rows: Rows, views: Rows, out: Features) -> None:
         """Fill `out` (B, L, D), C-contiguous in the store's dtype, from (B,) rows and views.
 
-        Rows come from `KeyIndex.rows`: they are not checked again.
+        Rows must come from `KeyIndex.rows`; they are not checked again.
 
         Raises:
             CorruptShardError: a shard does not match its commit record.
         """
 
-    def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Tokens]:
-        """Batches of a plan, (batch_size, L, D) each, the last one smaller.
+    def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Features]:
+        """Batches of a plan, (batch_size, L, D) each; the last one may be smaller.
 
-        A batch lies in a buffer that is used again: it holds until the next one is drawn.
+        The buffer of a batch is reused: it is valid until the next batch is requested.
 
         Raises:
             CorruptShardError: a shard does not match its commit record.
@@ -57,47 +57,47 @@ class FeatureReader(Protocol):
         """
 
 
-class NumpySource(Protocol[Block]):
-    """A store as training and evaluation see it."""
+class FeatureSource(Protocol[Batch]):
+    """The features of a store, as training and evaluation read them."""
 
     spec: StoreSpec
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """(B,) whether each record could be encoded.
+        """(B,) whether each sample could be encoded.
 
         Raises:
-            UnknownKeyError: a key that the store does not hold.
+            UnknownKeyError: a key is not in the store.
         """
 
     def rows(self, keys: Sequence[str]) -> Rows:
-        """(B,) the row that answers for each record; look them up once, then `stream` or `take`.
+        """(B,) the row of each sample; look rows up once, then call `stream` or `take`.
 
         Raises:
-            UnknownKeyError: a key that the store does not hold.
-            StoreError: a record that could not be encoded, or that the reader was not opened for.
+            UnknownKeyError: a key is not in the store.
+            StoreError: a sample could not be encoded, or the reader was opened without it.
         """
 
-    def read(self, keys: Sequence[str], view: int = 0) -> Block:
-        """(B, L, D) in the order asked, in the store's dtype, in memory of its own.
+    def read(self, keys: Sequence[str], view: int = 0) -> Batch:
+        """(B, L, D) in the order of the keys, in the store's dtype, in newly allocated memory.
 
         Raises:
-            UnknownKeyError: a key that the store does not hold.
-            StoreError: as `rows`, or a view that the store does not have.
+            UnknownKeyError: a key is not in the store.
+            StoreError: as for `rows`, or the store does not have this view.
         """
 
-    def take(self, rows: Rows, views: Rows, out: Block) -> None:
+    def take(self, rows: Rows, views: Rows, out: Batch) -> None:
         """See `FeatureReader.take`."""
 
-    def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Block]:
+    def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Batch]:
         """See `FeatureReader.stream`."""
 
 
-FeatureSource: TypeAlias = NumpySource[Tokens]
-"""A source of numpy arrays, which all readers of this package are."""
+NumpySource: TypeAlias = FeatureSource[Features]
+"""A source of NumPy arrays, as all readers in this package are."""
 
 
 class KeyIndex:
-    """Which record lies in which row, and which rows can be read."""
+    """The row of each key, and which rows can be read."""
 
     def __init__(
         self,
@@ -111,122 +111,126 @@ class KeyIndex:
         """Index a store.
 
         Args:
-            spec: of the store.
-            keys: N keys, one per row.
-            failed: keys of the records that could not be encoded.
-            location: of the store, for messages.
-            task: whose media will be asked for, for messages; empty if unknown.
+            spec: spec of the store.
+            keys: the key of each of the N rows.
+            failed: keys of the samples that could not be encoded.
+            location: path or URL of the store, for error messages.
+            task: name of the task that needs the features, for error messages; "" if unknown.
         """
         self.spec = spec
         self._location, self._task = location, task
         self._row = {key: row for row, key in enumerate(keys)}
         self._valid = np.ones(len(keys), np.bool_)
         self._valid[[self._row[key] for key in failed]] = False
-        self._served = np.ones(len(keys), np.bool_)
+        self._included = np.ones(len(keys), np.bool_)
 
     def limit_to(self, keys: Sequence[str]) -> None:
-        """Refuse from now on all but these records."""
-        served = self.find(keys)
-        self._served[:] = False
-        self._served[served] = True
+        """From now on, refuse all samples but these."""
+        rows = self.find(keys)
+        self._included[:] = False
+        self._included[rows] = True
 
     def find(self, keys: Sequence[str]) -> Rows:
-        """(B,) rows, whether they can be read or not.
+        """(B,) the row of each key, whether it can be read or not.
 
         Raises:
-            UnknownKeyError: a key that the store does not hold.
+            UnknownKeyError: a key is not in the store.
         """
         try:
             return np.fromiter((self._row[key] for key in keys), np.intp, len(keys))
         except KeyError:
-            raise UnknownKeyError(self._lack_of(keys)) from None
+            raise UnknownKeyError(self._missing_keys_message(keys)) from None
 
-    def _lack_of(self, keys: Sequence[str]) -> str:
-        """What the store lacks of these records, and what mends it."""
-        asked = list(dict.fromkeys(keys))
-        lacking = [key for key in asked if key not in self._row]
-        store = f"{self._location} ({self.spec.dataset}, {counted(len(self._row), 'record')})"
-        asks = f"that task {self._task} asks about" if self._task else "asked for"
-        media = f"{len(asked)} media {asks}"
-        whole = f"extract all of {_whole_set(self.spec)}, without --limit"
-        if len(lacking) < len(asked):
+    def _missing_keys_message(self, keys: Sequence[str]) -> str:
+        """Which of these samples the store does not have, and how to fix that."""
+        needed = list(dict.fromkeys(keys))
+        missing = [key for key in needed if key not in self._row]
+        store = f"{self._location} ({self.spec.dataset}, {counted(len(self._row), 'sample')})"
+        samples = f"{counted(len(needed), 'sample')} " + (
+            f"of task {self._task}" if self._task else "requested"
+        )
+        extract_all = f"extract all of {_whole_dataset(self.spec)}, without --limit"
+        if len(missing) < len(needed):
             return (
-                f"{store} lacks {len(lacking)} of the {media}, the first is {lacking[0]!r}: {whole}"
+                f"{store} lacks {len(missing)} of the {samples}, the first is {missing[0]!r}: "
+                f"{extract_all}"
             )
-        mends = ["name the store of those media with --features"]
+        fixes = ["choose the store of that dataset with --features"]
         if self.spec.tasks and self._task not in self.spec.tasks:
-            mends.append(f"ask about its own media with --task {self.spec.tasks[0]}")
+            fixes.append(f"choose a task for the store's dataset with --task {self.spec.tasks[0]}")
         if self._task in ("", *self.spec.tasks):
-            mends.append(f"if it was cut short, {whole}")
+            fixes.append(f"if it was extracted with --limit, {extract_all}")
         return (
-            f"{store} holds none of the {media}, the first is {asked[0]!r}, its own first "
-            f"{next(iter(self._row))!r}: {', or '.join(mends)}"
+            f"{store} has no features for the {samples}; the first needed is {needed[0]!r}, the "
+            f"store's first is {next(iter(self._row))!r}: {', or '.join(fixes)}"
         )
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """(B,) whether each record could be encoded."""
+        """(B,) whether each sample could be encoded."""
         return self._valid[self.find(keys)]
 
     def rows(self, keys: Sequence[str]) -> Rows:
-        """(B,) rows that can be read; see `NumpySource.rows`."""
+        """(B,) rows that can be read; see `FeatureSource.rows`."""
         rows = self.find(keys)
-        for usable, why in (
+        for readable, reason in (
             (self._valid, "could not be encoded; leave it out (see `valid`)"),
-            (self._served, "is none of the records that this reader was opened for"),
+            (self._included, "is not one of the samples that this reader was opened for"),
         ):
-            if not usable[rows].all():
-                raise StoreError(f"{keys[int(np.argmin(usable[rows]))]} {why}")
+            if not readable[rows].all():
+                raise StoreError(f"{keys[int(np.argmin(readable[rows]))]} {reason}")
         return rows
 
 
-def _whole_set(spec: StoreSpec) -> str:
-    """The data set as `epalm-extract --dataset` takes it; of a manifest's file, the folder."""
-    named = spec.media or spec.dataset
-    return str(PurePath(named).parent) if named.endswith((".jsonl", ".csv")) else named
+def _whole_dataset(spec: StoreSpec) -> str:
+    """The dataset as an argument of `epalm-extract --dataset`; the folder of a manifest file."""
+    dataset = spec.media or spec.dataset
+    return str(PurePath(dataset).parent) if dataset.endswith((".jsonl", ".csv")) else dataset
 
 
-class Reader:
-    """A store's index together with what holds their vectors."""
+class StoreReader:
+    """A `FeatureSource` made of a key index and a reader by row."""
 
     def __init__(
-        self, index: KeyIndex, vectors: FeatureReader, *, views: int | None = None
+        self, index: KeyIndex, features: FeatureReader, *, views: int | None = None
     ) -> None:
-        """Join the two.
+        """Combine index and reader.
 
         Args:
             index: key -> row.
-            vectors: row -> vector.
-            views: how many of the store's views, from 0 on, `vectors` holds; None for all.
+            features: row -> features.
+            views: number of the store's views, from view 0 on, that `features` has; None for all.
         """
         self.spec = index.spec
         self.index = index
-        self.vectors = vectors
+        self.features = features
         self._views = self.spec.views if views is None else views
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
-        """See `NumpySource.valid`."""
+        """See `FeatureSource.valid`."""
         return self.index.valid(keys)
 
     def rows(self, keys: Sequence[str]) -> Rows:
-        """See `NumpySource.rows`."""
+        """See `FeatureSource.rows`."""
         return self.index.rows(keys)
 
-    def read(self, keys: Sequence[str], view: int = 0) -> Tokens:
-        """See `NumpySource.read`."""
+    def read(self, keys: Sequence[str], view: int = 0) -> Features:
+        """See `FeatureSource.read`."""
         if not 0 <= view < self._views:
-            raise StoreError(f"view {view} was asked, the reader has views 0..{self._views - 1}")
+            raise StoreError(
+                f"view {view} was requested, the reader has views 0 to {self._views - 1}"
+            )
         rows = self.rows(keys)
         out = np.empty((len(rows), *self.spec.row_shape[1:]), self.spec.dtype)
-        self.vectors.take(rows, np.full(len(rows), view), out)
+        self.features.take(rows, np.full(len(rows), view), out)
         return out
 
-    def take(self, rows: Rows, views: Rows, out: Tokens) -> None:
+    def take(self, rows: Rows, views: Rows, out: Features) -> None:
         """See `FeatureReader.take`."""
-        self.vectors.take(rows, views, out)
+        self.features.take(rows, views, out)
 
-    def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Tokens]:
+    def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Features]:
         """See `FeatureReader.stream`."""
-        return self.vectors.stream(plan, batch_size)
+        return self.features.stream(plan, batch_size)
 
 
 def batches_of(plan: ReadPlan, batch_size: int) -> Iterator[tuple[Rows, Rows]]:
@@ -236,7 +240,7 @@ def batches_of(plan: ReadPlan, batch_size: int) -> Iterator[tuple[Rows, Rows]]:
         yield plan.rows[part], plan.views[part]
 
 
-def buffers(spec: StoreSpec, *, batch_size: int, count: int) -> list[Tokens]:
-    """Memory for `count` batches, (batch_size, L, D) each, to be used again and again."""
+def batch_buffers(spec: StoreSpec, *, batch_size: int, count: int) -> list[Features]:
+    """Uninitialized memory for `count` batches, (batch_size, L, D) each."""
     shape = (batch_size, *spec.row_shape[1:])
     return [np.empty(shape, spec.dtype) for _ in range(count)]

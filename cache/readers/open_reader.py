@@ -1,4 +1,4 @@
-"""From a store to a reader: which rows are wanted, which rung of the ladder holds them."""
+"""Open a finished store for reading: select the needed part of it, then choose a reader."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from epalm.cache.readers.block_shuffle_reader import BlockShuffleReader
 from epalm.cache.readers.disk_readers import MappedReader, PreadReader, ShardFiles
 from epalm.cache.readers.epoch_order import BLOCK_ROWS
-from epalm.cache.readers.feature_source import FeatureReader, KeyIndex, Reader
+from epalm.cache.readers.feature_source import FeatureReader, KeyIndex, StoreReader
 from epalm.cache.readers.memory_reader import load_shards
 from epalm.cache.readers.reader_choice import (
     AUTO,
@@ -21,7 +21,7 @@ from epalm.cache.readers.reader_choice import (
     ram_budget,
 )
 from epalm.cache.store import Store
-from epalm.errors import CorruptShardError, UnfinishedStoreError
+from epalm.errors import CorruptShardError
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ class StoreSubset:
     """The part of a finished store that a command reads.
 
     Attributes:
-        store: all of it.
+        store: the whole store.
         index: its keys.
-        shards: the shards that hold the wanted records, ascending.
-        views: how many views are wanted, from 0 on.
+        shards: numbers of the shards with the needed rows, ascending.
+        views: number of views to read, from view 0 on.
     """
 
     store: Store
@@ -42,33 +42,33 @@ class StoreSubset:
     shards: tuple[int, ...]
     views: int
 
-    def need(self, batch_size: int) -> ReadRequirements:
-        """What it takes to read it."""
+    def requirements(self, batch_size: int) -> ReadRequirements:
+        """Size of the subset, from which a reader is chosen."""
         spec = self.store.spec
         rows = sum(len(spec.rows_of(shard)) for shard in self.shards)
-        vector_bytes = spec.row_bytes // spec.views
+        view_bytes = spec.row_bytes // spec.views
         return ReadRequirements(
-            nbytes=rows * self.views * vector_bytes,
-            vector_bytes=vector_bytes,
+            nbytes=rows * self.views * view_bytes,
+            view_bytes=view_bytes,
             blocks=-(-rows // BLOCK_ROWS),
             batch_size=batch_size,
         )
 
-    def open(self, reader: str, budget: int) -> Reader:
-        """A reader over it.
+    def open(self, reader: str, budget: int) -> StoreReader:
+        """Open a reader.
 
         Args:
             reader: one of `LOCAL_READERS`.
-            budget: bytes that the pools of "stream" may take.
+            budget: maximum size of the pools of reader "stream", in bytes.
 
         Raises:
-            CorruptShardError: a shard does not match its commit record. The readers that leave
-                the vectors on the disk find it before they serve a row of the shard.
+            CorruptShardError: a shard does not match its commit record. Readers that leave the
+                features on the disk raise it before they serve a row of the shard.
         """
         views = self.views if reader == "ram" else self.store.spec.views
-        return Reader(self.index, self._vectors(reader, budget), views=views)
+        return StoreReader(self.index, self._feature_reader(reader, budget), views=views)
 
-    def _vectors(self, reader: str, budget: int) -> FeatureReader:
+    def _feature_reader(self, reader: str, budget: int) -> FeatureReader:
         if reader == "ram":
             return load_shards(self.store, self.shards, views=self.views)
         files = ShardFiles(self.store)
@@ -78,43 +78,39 @@ class StoreSubset:
 
 
 def index_store(store: Store, task: str = "") -> KeyIndex:
-    """The keys of a finished store.
+    """Index the keys of a finished store.
 
     Args:
-        store: of any format and place.
-        task: whose media will be asked for, for messages; empty if unknown.
+        store: a store of any format, at a path or URL.
+        task: name of the task that needs the features, for error messages; "" if unknown.
 
     Raises:
-        UnfinishedStoreError: shards are missing; says how many and how to go on.
+        UnfinishedStoreError: shards are missing.
+        CorruptShardError: a commit record names a sample that is not in the store.
     """
-    missing = store.missing()
-    if missing:
-        raise UnfinishedStoreError(
-            f"{store.location} misses {len(missing)} of {store.spec.shards} shards: "
-            "run the same `epalm-extract` command again to complete it"
-        )
-    keys, failed = store.keys, store.failed()
-    if strangers := failed.keys() - set(keys):
+    store.check_complete()
+    keys, failed = store.keys, store.failed_samples()
+    if unknown := failed.keys() - set(keys):
         raise CorruptShardError(
-            f"{store.location}: a commit record names {min(strangers)!r}, which is no record of "
-            f"the store: run `epalm-extract verify {store.location}`"
+            f"{store.location}: a commit record names {min(unknown)!r}, which is not in the "
+            f"store: run `epalm-extract verify {store.location}`"
         )
     return KeyIndex(store.spec, keys, failed, location=store.location, task=task)
 
 
-def select(
+def select_subset(
     store: Store, index: KeyIndex, *, keys: Sequence[str] | None = None, views: int | None = None
 ) -> StoreSubset:
-    """The part of a store that holds some records.
+    """Select the shards of a store with the needed samples.
 
     Args:
-        store: finished.
-        index: its keys; other records than the wanted ones are refused from now on.
-        keys: of the wanted records, repeated or not; None for all.
-        views: how many views, from 0 on; None for all.
+        store: a finished store.
+        index: its keys; from now on it refuses samples that are not selected.
+        keys: keys of the needed samples, may repeat; None for all.
+        views: number of views, from view 0 on; None for all.
 
     Raises:
-        UnknownKeyError: a key that the store does not hold.
+        UnknownKeyError: a key is not in the store.
     """
     shards = np.arange(store.spec.shards)
     if keys is not None:
@@ -131,36 +127,44 @@ def open_reader(
     keys: Sequence[str] | None = None,
     views: int | None = None,
     task: str = "",
-) -> Reader:
-    """Open a finished store to read records in any order.
+) -> StoreReader:
+    """Open a finished store to read samples in any order.
 
     Args:
-        store: of any format and place.
-        reader: one of `LOCAL_READERS`, or "auto": "ram" if the vectors fit, else "pread".
-        budget: bytes of memory that vectors may take; None for half of what is free.
-        keys: the records that will be asked for; None for all.
-        views: how many views, from 0 on, will be asked for; None for all.
-        task: see `index_store`.
+        store: a store of any format, at a path or URL.
+        reader: one of `LOCAL_READERS`, or "auto": "ram" if the features fit, otherwise "pread".
+        budget: bytes of memory available for features; None for half of the free memory.
+        keys: keys of the samples that will be read; None for all.
+        views: number of views that will be read, from view 0 on; None for all.
+        task: name of the task that needs the features, for error messages; "" if unknown.
 
     Raises:
         UnfinishedStoreError: shards are missing.
         CorruptShardError: a shard does not match its commit record.
-        UnknownKeyError: a key that the store does not hold.
-        UsageError: an unknown reader, or one that cannot work within the budget.
+        UnknownKeyError: a key is not in the store.
+        UsageError: the reader is unknown, or cannot work within the budget.
     """
-    selection = select(store, index_store(store, task), keys=keys, views=views)
-    allowed = Budget(ram_budget(reader) if budget is None else budget)
-    choice = choose_reader(reader, selection.need(batch_size=1), allowed, readers=LOCAL_READERS)
-    logger.info("%s", choice.line)
-    return selection.open(choice.reader, allowed.ram)
+    subset = select_subset(store, index_store(store, task), keys=keys, views=views)
+    available = Budget(ram_budget(reader) if budget is None else budget)
+    requirements = subset.requirements(batch_size=1)
+    choice = choose_reader(reader, requirements, available, readers=LOCAL_READERS)
+    logger.info("%s", choice.summary)
+    return subset.open(choice.reader, available.ram)
 
 
 def open_store(
     location: str | Path, *, reader: str = AUTO, keys: Sequence[str] | None = None
-) -> Reader:
-    """Open the finished store at a path or URL; see `open_reader`.
+) -> StoreReader:
+    """Open the finished store at a path or URL to read features by key.
+
+    >>> open_store("cache/coco_vitb16.zarr").read(["000000000042.jpg"])  # (1, L, D)
+
+    Args:
+        location: path or URL.
+        reader: see `open_reader`.
+        keys: keys of the samples that will be read; None for all.
 
     Raises:
-        StoreError: nothing is there, or it is no store.
+        StoreError: there is no store, or it cannot be read; see `open_reader`.
     """
     return open_reader(Store.open(location), reader=reader, keys=keys)

@@ -1,4 +1,4 @@
-"""Which reader a command takes: the highest rung of the ladder that its memory allows."""
+"""Choose how a command reads features: the fastest reader for which its memory suffices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,46 +16,47 @@ from epalm.system_memory import free_memory
 AUTO = "auto"
 
 TRAIN_READERS = ("gpu", "ram", "mapped", "stream", "pread")
-"""The ladder of an epoch: gpu (all vectors on the device), ram (all in memory), mapped (files in
-the page cache; only if asked for), stream (pools of blocks), pread (single rows by threads)."""
+"""Readers of training, fastest first: gpu (all features on the device), ram (all in main memory),
+mapped (memory-mapped files; only if chosen by name), stream (pools of blocks), pread (single rows,
+by many threads)."""
 
 LOCAL_READERS = ("ram", "mapped", "pread", "stream")
-"""The ladder without a device or an order of its own."""
+"""Readers that need neither a GPU nor an epoch order, fastest first."""
 
 GOOD_POOL = 20
-"""Blocks in a pool per example of a batch, if memory allows: variance at most 1.05-fold."""
+"""Blocks per pool, for each example of a batch, if memory allows: batch variance at most 1.05x."""
 
 SMALL_POOL = 1024
-"""Blocks in a pool, if memory allows, however small the batch: 151 MB at 6 x 768 in float16."""
+"""Blocks per pool for small batches, if memory allows: 151 MB at 6 x 768 in float16."""
 
-RAM_SHARE = 0.5
-"""Part of the free memory that vectors take unasked; the rest is the language model's."""
+RAM_FRACTION = 0.5
+"""Fraction of the free memory for features by default; the rest is for the language model."""
 
 
 @dataclass(frozen=True)
 class ReadRequirements:
-    """What is to be read.
+    """The features that a command reads.
 
     Attributes:
-        nbytes: of the shards in use, in the views that are read.
-        vector_bytes: of one view of one record.
-        blocks: of `BLOCK_ROWS` rows, in the shards in use.
+        nbytes: size of the shards in use, in the views that are read.
+        view_bytes: size of one view of one row.
+        blocks: number of blocks of `BLOCK_ROWS` rows in the shards in use.
         batch_size: examples per step.
     """
 
     nbytes: int
-    vector_bytes: int
+    view_bytes: int
     blocks: int
     batch_size: int
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What vectors may take.
+    """Memory available for features.
 
     Attributes:
         ram: bytes of main memory.
-        gpu: bytes of the device's memory; None without a GPU.
+        gpu: bytes of GPU memory; None without a GPU.
     """
 
     ram: int
@@ -64,93 +65,99 @@ class Budget:
 
 @dataclass(frozen=True)
 class ReaderChoice:
-    """A reader and the order it serves, with the reason in one line."""
+    """A reader, the order that it serves, and one line for the log that explains the choice."""
 
     reader: str
     order: ShuffleSpec
-    line: str
+    summary: str
 
 
 def choose_reader(
-    asked: str,
-    need: ReadRequirements,
+    reader: str,
+    requirements: ReadRequirements,
     budget: Budget,
     *,
     readers: Sequence[str],
     order: ShuffleSpec | None = None,
 ) -> ReaderChoice:
-    """Pick a reader.
+    """Choose a reader.
 
     Args:
-        asked: one of `readers`, or "auto".
-        need: what is to be read.
-        budget: what it may take.
-        readers: the ones to pick from, the fastest first.
-        order: that a run began with and has to keep; None lets the reader decide.
+        reader: one of `readers`, or "auto".
+        requirements: the features to read.
+        budget: memory available for them.
+        readers: readers to choose from, fastest first.
+        order: the order of the run that is resumed; None lets the reader decide.
 
     Raises:
-        UsageError: an unknown reader, or one that the budget or the order forbids.
+        UsageError: the reader is unknown, or cannot work with this budget or order.
     """
-    if asked not in (AUTO, *readers):
-        raise UsageError(f"reader {asked!r} is unknown; known are {', '.join((AUTO, *readers))}")
-    served = order or ShuffleSpec("blocks", fit_pool(need, budget.ram))
-    obstacles = {name: _obstacle(name, need, budget, served) for name in readers}
-    if asked != AUTO and obstacles[asked]:
-        raise UsageError(f"--reader {asked} cannot work: {obstacles[asked]}; use --reader auto")
-    automatic = [name for name in readers if name != "mapped" and not obstacles[name]]
-    reader = automatic[0] if asked == AUTO else asked
-    if order is None and reader != "stream":
-        served = ShuffleSpec()
-    return ReaderChoice(reader, served, _line(reader, need, budget, served))
+    if reader not in (AUTO, *readers):
+        raise UsageError(f"reader {reader!r} is unknown; known are {', '.join((AUTO, *readers))}")
+    shuffle = order or ShuffleSpec("blocks", fit_pool(requirements, budget.ram))
+    obstacles = {name: _obstacle(name, requirements, budget, shuffle) for name in readers}
+    if reader != AUTO and obstacles[reader]:
+        raise UsageError(f"--reader {reader} cannot work: {obstacles[reader]}; use --reader auto")
+    candidates = [name for name in readers if name != "mapped" and not obstacles[name]]
+    chosen = candidates[0] if reader == AUTO else reader
+    if order is None and chosen != "stream":
+        shuffle = ShuffleSpec()
+    return ReaderChoice(chosen, shuffle, _summary(chosen, requirements, budget, shuffle))
 
 
-def fit_pool(need: ReadRequirements, ram: int) -> int:
-    """Blocks in a pool, so that two pools and two batches fit into `ram` bytes; at least one.
+def fit_pool(requirements: ReadRequirements, ram: int) -> int:
+    """Blocks per pool so that two pools and two batches fit into `ram` bytes; at least one.
 
-    More than enough for good batches is not taken: the same run on a machine with other memory is
-    to see the same order.
+    The pool is not made larger than good batches need, so that the same run has the same order on
+    machines with different amounts of memory.
     """
-    fitting = (ram // (2 * need.vector_bytes) - need.batch_size) // BLOCK_ROWS
-    wanted = max(GOOD_POOL * need.batch_size, SMALL_POOL)
-    return min(max(fitting, 1), wanted, need.blocks)
+    max_blocks = (ram // (2 * requirements.view_bytes) - requirements.batch_size) // BLOCK_ROWS
+    enough = max(GOOD_POOL * requirements.batch_size, SMALL_POOL)
+    return min(max(max_blocks, 1), enough, requirements.blocks)
 
 
-def pool_bytes(need: ReadRequirements, pool_blocks: int) -> int:
-    """Bytes of the two pools of a streamed order."""
-    return 2 * min(pool_blocks, need.blocks) * BLOCK_ROWS * need.vector_bytes
+def pool_bytes(requirements: ReadRequirements, pool_blocks: int) -> int:
+    """Size of two pools in bytes."""
+    return 2 * min(pool_blocks, requirements.blocks) * BLOCK_ROWS * requirements.view_bytes
 
 
-def ram_budget(asked: str) -> int:
-    """Bytes of main memory that vectors may take: half of what is free, all if "ram" is asked."""
-    return int(free_memory() * (1 if asked == "ram" else RAM_SHARE))
+def ram_budget(reader: str) -> int:
+    """Bytes of main memory for features: half of the free memory, all of it for reader "ram"."""
+    return int(free_memory() * (1 if reader == "ram" else RAM_FRACTION))
 
 
-def _obstacle(reader: str, need: ReadRequirements, budget: Budget, order: ShuffleSpec) -> str:
-    """Why a reader cannot serve an order within a budget; empty if it can."""
-    size = byte_size(need.nbytes)
+def _obstacle(
+    reader: str, requirements: ReadRequirements, budget: Budget, order: ShuffleSpec
+) -> str:
+    """Why a reader cannot serve an order within a budget; "" if it can."""
+    size = byte_size(requirements.nbytes)
     if reader == "gpu" and budget.gpu is None:
-        return "training runs on the CPU, there is no GPU to hold the vectors"
-    if reader == "gpu" and need.nbytes > (budget.gpu or 0):
-        return f"{size} of vectors, {byte_size(budget.gpu or 0)} of the GPU are free for them"
-    if reader == "ram" and need.nbytes > budget.ram:
-        return f"{size} of vectors, {byte_size(budget.ram)} of memory are free for them"
+        return "training runs on the CPU, there is no GPU memory for the features"
+    if reader == "gpu" and requirements.nbytes > (budget.gpu or 0):
+        return f"the features take {size}, {byte_size(budget.gpu or 0)} of GPU memory are available"
+    if reader == "ram" and requirements.nbytes > budget.ram:
+        return f"the features take {size}, {byte_size(budget.ram)} of memory are available"
     if reader == "stream":
-        pools = pool_bytes(need, order.pool_blocks)
+        pools = pool_bytes(requirements, order.pool_blocks)
         if order.kind == "uniform":
-            return "the run began in a uniform order, which no pools can serve (see --fresh)"
+            return "the run began with a uniform order, which is not divided into pools"
         if pools > budget.ram:
-            return f"two pools take {byte_size(pools)}, {byte_size(budget.ram)} are free for them"
+            return f"two pools take {byte_size(pools)}, {byte_size(budget.ram)} are available"
     return ""
 
 
-def _line(reader: str, need: ReadRequirements, budget: Budget, order: ShuffleSpec) -> str:
+def _summary(
+    reader: str, requirements: ReadRequirements, budget: Budget, order: ShuffleSpec
+) -> str:
     allowed = budget.gpu if reader == "gpu" and budget.gpu else budget.ram
-    line = f"reader: {reader}, {byte_size(need.nbytes)} of {byte_size(allowed)} allowed"
+    size = byte_size(requirements.nbytes)
+    line = f"reader: {reader}, {size} of features, up to {byte_size(allowed)} allowed"
     if order.kind == "uniform":
         return line
-    effect = design_effect(need.batch_size, order.pool_blocks)
-    line += f", pools of {order.pool_blocks} blocks, variance of a batch at most {effect:.2f}-fold"
-    if order.pool_blocks < min(BLOCKS_PER_SAMPLE * need.batch_size, need.blocks):
-        wanted = 2 * BLOCKS_PER_SAMPLE * need.batch_size * BLOCK_ROWS * need.vector_bytes
-        line += f" ({byte_size(wanted)} would make it 1.2 or less)"
+    effect = design_effect(requirements.batch_size, order.pool_blocks)
+    line += f", pools of {order.pool_blocks} blocks, batch variance at most {effect:.2f}x"
+    if order.pool_blocks < min(BLOCKS_PER_SAMPLE * requirements.batch_size, requirements.blocks):
+        pool_rows = BLOCKS_PER_SAMPLE * requirements.batch_size * BLOCK_ROWS
+        needed = 2 * pool_rows * requirements.view_bytes
+        line += f" (at most 1.2x with {byte_size(needed)})"
     return line

@@ -1,8 +1,8 @@
-"""What making a store took: a log beside it, since its own bytes tell nothing of their making.
+"""The extraction log next to a store: time and memory that its extraction required.
 
-Each process that encoded something adds a line to `<store>.log.jsonl`, and to
-`<store>.incomplete.txt` one for each medium of which a part is missing. Stores behind a URL have
-neither.
+The log is a separate file, so that the bytes of a store do not depend on how it was made. Each
+process that encoded samples appends a line to `<store>.log.jsonl`. For each sample that was decoded
+only in part it appends a line to `<store>.incomplete.txt`. Stores at a URL have neither file.
 """
 
 import json
@@ -17,14 +17,15 @@ from epalm.untrusted.checked_json import build, read_json_lines
 
 @dataclass(frozen=True)
 class ExtractionLogEntry:
-    """What one process, or several together, spent on a store.
+    """Time and memory required by one process, or by several together.
 
     Attributes:
-        encoded: media.
-        seconds: wall time; of several processes the sum.
-        memory: bytes of main memory at most, decoding processes not counted; of several the most.
-        device: that encoded, e.g. "cpu".
-        device_memory: bytes on a GPU at most; 0 without one.
+        encoded: number of encoded samples.
+        seconds: wall time; for several processes the sum.
+        memory: peak main memory in bytes, without the decoding processes; for several processes the
+            maximum.
+        device: device of the encoder, e.g. "cpu".
+        device_memory: peak GPU memory in bytes; 0 without a GPU.
     """
 
     encoded: int
@@ -35,57 +36,59 @@ class ExtractionLogEntry:
 
 
 def log_file(store: str) -> Path | None:
-    """The log beside a store; None for a URL."""
+    """The log next to a store; None for a URL."""
     return None if "://" in store else Path(f"{store.rstrip('/')}.log.jsonl")
 
 
-def log_extraction(store: str, work: ExtractionLogEntry) -> None:
-    """Add a line, if anything was encoded."""
+def log_extraction(store: str, entry: ExtractionLogEntry) -> None:
+    """Append a line, if any sample was encoded."""
     file = log_file(store)
-    if file and work.encoded:
+    if file and entry.encoded:
         with file.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(asdict(work)) + "\n")
+            log.write(json.dumps(asdict(entry)) + "\n")
 
 
 def incomplete_file(store: str) -> Path | None:
-    """The list of media of which a part is missing; None for a URL."""
+    """The list of samples that were decoded only in part; None for a URL."""
     return None if "://" in store else Path(f"{store.rstrip('/')}.incomplete.txt")
 
 
-def note_incomplete(store: str, notes: Iterable[str]) -> None:
-    """Add a line for each note."""
+def log_incomplete(store: str, notes: Iterable[str]) -> None:
+    """Append a line for each note about a sample that was decoded only in part."""
     file = incomplete_file(store)
     if file:
-        with file.open("a", encoding="utf-8", errors="backslashreplace") as listed:
-            listed.writelines(f"{visible(note)}\n" for note in notes)
+        with file.open("a", encoding="utf-8", errors="backslashreplace") as log:
+            log.writelines(f"{visible(note)}\n" for note in notes)
 
 
-def forget_work(store: str) -> None:
-    """Delete the log of a store that is made anew."""
+def delete_extraction_log(store: str) -> None:
+    """Delete the files next to a store, which is about to be created anew."""
     for file in (log_file(store), incomplete_file(store)):
         if file:
             file.unlink(missing_ok=True)
 
 
-def read_work(store: str) -> ExtractionLogEntry | None:
-    """What all processes spent together; None if there is no log.
+def read_extraction_log(store: str) -> ExtractionLogEntry | None:
+    """Time and memory required by all processes together; None if there is no log.
 
     Raises:
-        MalformedFileError: a line that `log_extraction` did not write.
+        MalformedFileError: a line was not written by `log_extraction`.
     """
     file = log_file(store)
     if file is None or not file.is_file():
         return None
     try:
-        found = [build(ExtractionLogEntry, value, place) for place, value in read_json_lines(file)]
+        entries = [
+            build(ExtractionLogEntry, value, place) for place, value in read_json_lines(file)
+        ]
         return ExtractionLogEntry(
-            encoded=sum(one.encoded for one in found),
-            seconds=sum(one.seconds for one in found),
-            memory=max(one.memory for one in found),
-            device=found[-1].device,
-            device_memory=max(one.device_memory for one in found),
+            encoded=sum(entry.encoded for entry in entries),
+            seconds=sum(entry.seconds for entry in entries),
+            memory=max(entry.memory for entry in entries),
+            device=entries[-1].device,
+            device_memory=max(entry.device_memory for entry in entries),
         )
-    except (ValueError, IndexError) as error:  # the latter: it has no line
+    except (ValueError, IndexError) as error:  # IndexError: the file has no line
         raise MalformedFileError(
-            f"{file} is no log of an extraction ({error}): delete it, it serves reports alone"
+            f"{file} is not an extraction log ({error}): delete it, only reports need it"
         ) from error

@@ -1,16 +1,16 @@
-"""The media record of a shard: what the files of its samples were when they were encoded.
+"""The media record of a shard: the state of its media files just before they were decoded.
 
 It is a NumPy file in the store's private folder, media/00012.npy, one row per sample:
 
-    path      bytes     of the file, relative to the data root, or absolute if it is outside
-    size      int64     bytes of the file; ABSENT if there was none, UNKNOWN if nobody looked
-    mtime_ns  int64     its modification time, nanoseconds since 1970
-    offset    int64     first byte of the sample in the file, which may be a tar file
-    nbytes    int64     bytes of the sample; TO_THE_END if it is all of the file
-    sha256    32 bytes  of the sample; zeros if it could not be read; only with --content-hash
+    path      bytes     path of the file, relative to the data root; absolute if outside it
+    size      int64     size of the file in bytes; ABSENT or UNKNOWN if there is none
+    mtime_ns  int64     modification time of the file, nanoseconds since 1970
+    offset    int64     offset of the sample in the file, which may be a tar file
+    nbytes    int64     number of bytes of the sample; TO_THE_END for the whole file
+    sha256    32 bytes  hash of the sample; zeros if unreadable; only with --content-hash
 
-Files are described before they are decoded. Should one be replaced meanwhile, the record has the
-older description, and the next check finds the change.
+If a file is replaced while it is decoded, the record has its earlier state, and the next check
+finds the change.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 from epalm.errors import CorruptShardError
 
 ABSENT = -1
-"""Size of a file that was not there, or was no regular file."""
+"""Size of a file that did not exist, or was not a regular file."""
 
 UNKNOWN = -2
-"""Size of a file that nobody looked at, as in stores of earlier versions."""
+"""Size of a file that was not examined, as in stores of earlier versions."""
 
 TO_THE_END = -1
-"""Number of bytes of a sample that is all of its file."""
+"""Number of bytes of a sample that is a whole file."""
 
 NUMBERS = ("size", "mtime_ns", "offset", "nbytes")
 """The columns of `MediaRecord.numbers`."""
@@ -46,26 +46,26 @@ READ_BYTES = 1 << 20
 """Bytes per read while a hash is computed (1 MiB)."""
 
 THREADS = 16
-"""Files looked at or hashed at once: on network file systems each waits for an answer."""
+"""Files examined or hashed in parallel, to hide the latency of network file systems."""
 
 FILES_PER_TASK = 1024
-"""Files that a thread looks at in one go on a local disk, where starting it costs more."""
+"""Files per thread task on a local disk, where starting a task costs more than one file."""
 
 PROBED_FILES = 8
-"""Files that tell whether the file system is slow; then a thread takes so many in one go."""
+"""Files examined first to time the file system; also the files per thread task on a slow one."""
 
 SLOW_SECONDS = 50e-6
-"""A file system that takes longer for one file is slow; a local one takes 5 us."""
+"""Time per file above which a file system counts as slow; a local one takes 5 us."""
 
 
 class MediaFile(NamedTuple):
-    """Where the bytes of a sample are.
+    """The bytes of a sample in a file.
 
     Attributes:
-        path: that can be opened.
-        name: that is recorded: relative to the data root, or absolute.
-        offset: of the first byte.
-        nbytes: how many; TO_THE_END for all of the file.
+        path: path to open.
+        name: path to record: relative to the data root, or absolute.
+        offset: offset of the first byte.
+        nbytes: number of bytes; TO_THE_END for the whole file.
     """
 
     path: str
@@ -76,7 +76,7 @@ class MediaFile(NamedTuple):
 
 @dataclass(frozen=True)
 class MediaRecord:
-    """The samples of a shard, or some of them.
+    """State of the files of some samples.
 
     Attributes:
         names: (rows,) path of each file, relative to the data root or absolute.
@@ -93,7 +93,7 @@ class MediaRecord:
 
     @classmethod
     def unknown(cls, rows: int, *, hashed: bool) -> Self:
-        """The record of samples that nobody looked at."""
+        """A record of samples whose files were not examined."""
         numbers = np.zeros((rows, len(NUMBERS)), np.int64)
         numbers[:, NUMBERS.index("size")] = UNKNOWN
         numbers[:, NUMBERS.index("nbytes")] = TO_THE_END
@@ -102,31 +102,31 @@ class MediaRecord:
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """(rows,) bytes of each file, ABSENT or UNKNOWN."""
+        """(rows,) size of each file in bytes, ABSENT or UNKNOWN."""
         return self.numbers[:, NUMBERS.index("size")]
 
     def take(self, rows: Sequence[int] | NDArray[np.intp]) -> "MediaRecord":
-        """The record of some of the rows."""
+        """A record with some of the rows."""
         hashes = None if self.hashes is None else self.hashes[rows]
         return MediaRecord(self.names[rows], self.numbers[rows], hashes)
 
     def put(self, rows: Sequence[int] | NDArray[np.intp], other: "MediaRecord") -> None:
-        """Replace some rows; hashes are kept if both records have them."""
+        """Replace some rows; their hashes become zeros if `other` has none."""
         self.names[rows] = other.names
         self.numbers[rows] = other.numbers
         if self.hashes is not None:
             self.hashes[rows] = 0 if other.hashes is None else other.hashes
 
     def files(self, root: str) -> list[MediaFile]:
-        """Where the samples are if the data root is `root` now."""
-        parts = self.numbers[:, 2:].tolist()
+        """The current files of the samples below the data root `root`."""
+        ranges = self.numbers[:, 2:].tolist()
         return [
-            MediaFile(os.path.join(root, name), name, *part)  # noqa: PTH118
-            for name, part in zip(self.names, parts, strict=True)
+            MediaFile(os.path.join(root, name), name, *byte_range)  # noqa: PTH118
+            for name, byte_range in zip(self.names, ranges, strict=True)
         ]
 
     def to_bytes(self) -> bytes:
-        """Content of the file: equal records give equal bytes."""
+        """Content of the NumPy file: equal records give equal bytes."""
         names = [os.fsencode(name) for name in self.names]
         longest = max(map(len, names), default=0)
         columns = [("path", f"S{max(longest, 1)}"), *((name, "<i8") for name in NUMBERS)]
@@ -144,10 +144,15 @@ class MediaRecord:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, rows: int, where: str) -> Self:
-        """The record in a file; `where` names it in the error.
+        """Parse the content of the NumPy file.
+
+        Args:
+            data: the content.
+            rows: expected number of rows.
+            where: name of the file for the error message.
 
         Raises:
-            CorruptShardError: it is no media record of so many rows.
+            CorruptShardError: it is not a media record with this number of rows.
         """
         try:
             table = np.load(io.BytesIO(data), allow_pickle=False)
@@ -161,71 +166,72 @@ class MediaRecord:
                 raise ValueError(f"{len(names)} rows, wanted {rows}")
         except (ValueError, KeyError, IndexError, TypeError, EOFError) as error:
             raise CorruptShardError(
-                f"{where} is no media record ({error}): run `epalm-extract repair` on the store, "
-                "then extract again"
+                f"{where} is not a media record ({error}): run `epalm-extract repair` on the "
+                "store, then extract again"
             ) from error
         return cls(names, numbers, hashes)
 
 
 def describe_files(files: Sequence[MediaFile], *, hashed: bool) -> MediaRecord:
-    """Look at every file, and hash the samples if `hashed`, by several threads.
+    """Record the current state of files, and hash the samples if `hashed`, in several threads.
 
-    The metadata are read before the content: whatever is replaced in between is found changed
-    later, or is what the hash says.
+    The metadata are read before the content. A file that is replaced in between is later found to
+    have changed, or to have the content that was hashed.
     """
-    described = MediaRecord.unknown(len(files), hashed=hashed)
-    described.names[:] = [file.name for file in files]
-    described.numbers[:, :2] = stat_files(files)
-    described.numbers[:, 2:] = np.array([file[2:] for file in files]).reshape(-1, 2)
-    if described.hashes is not None:
-        described.hashes[:] = hash_files(files, described.sizes)
-    return described
+    record = MediaRecord.unknown(len(files), hashed=hashed)
+    record.names[:] = [file.name for file in files]
+    record.numbers[:, :2] = stat_files(files)
+    record.numbers[:, 2:] = np.array([file[2:] for file in files]).reshape(-1, 2)
+    if record.hashes is not None:
+        record.hashes[:] = hash_files(files, record.sizes)
+    return record
 
 
 def stat_files(files: Sequence[MediaFile]) -> NDArray[np.int64]:
-    """(files, 2) size and modification time of each; ABSENT and 0 if it is no regular file."""
+    """(files, 2) size and modification time; ABSENT and 0 for what is not a regular file."""
     started = time.monotonic()
-    found = [_stat_task(files[:PROBED_FILES])]
+    results = [_stat_task(files[:PROBED_FILES])]
     slow = time.monotonic() - started > PROBED_FILES * SLOW_SECONDS
     size = PROBED_FILES if slow else FILES_PER_TASK
     tasks = [files[at : at + size] for at in range(PROBED_FILES, len(files), size)]
     if len(tasks) > 1:
         with ThreadPoolExecutor(THREADS) as pool:
-            found += pool.map(_stat_task, tasks)
+            results += pool.map(_stat_task, tasks)
     else:
-        found += map(_stat_task, tasks)
-    return np.concatenate(found)
+        results += map(_stat_task, tasks)
+    return np.concatenate(results)
 
 
 def hash_files(files: Sequence[MediaFile], sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """(files, 32) SHA-256 of each sample; zeros where the size says there is none to read."""
+    """(files, 32) SHA-256 of each sample; zeros for files of size ABSENT or UNKNOWN."""
     hashes = np.zeros((len(files), HASH_BYTES), np.uint8)
-    there = np.flatnonzero(sizes >= 0).tolist()
+    readable = np.flatnonzero(sizes >= 0).tolist()
     with ThreadPoolExecutor(THREADS) as pool:
-        for row, digest in zip(there, pool.map(_hash, (files[row] for row in there)), strict=True):
+        digests = pool.map(_hash, (files[row] for row in readable))
+        for row, digest in zip(readable, digests, strict=True):
             hashes[row] = np.frombuffer(digest, np.uint8)
     return hashes
 
 
 def _stat_task(files: Sequence[MediaFile]) -> NDArray[np.int64]:
     known: dict[str, tuple[int, int]] = {}  # the samples of a tar file share their path
-    found = np.empty((len(files), 2), np.int64)
+    results = np.empty((len(files), 2), np.int64)
     for row, file in enumerate(files):
         if file.nbytes == TO_THE_END:
-            found[row] = _stat(file.path)
+            results[row] = _stat(file.path)
         else:
             if file.path not in known:
                 known[file.path] = _stat(file.path)
-            found[row] = known[file.path]
-    return found
+            results[row] = known[file.path]
+    return results
 
 
 def _stat(path: str) -> tuple[int, int]:
     try:
-        found = os.stat(path)  # noqa: PTH116  # a Path each would take longer than the call
+        status = os.stat(path)  # noqa: PTH116  # making a Path takes longer than the call
     except (OSError, ValueError):
         return ABSENT, 0
-    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else (ABSENT, 0)
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else (ABSENT, 0)
 
 
 def _hash(file: MediaFile) -> bytes:

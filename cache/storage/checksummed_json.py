@@ -1,42 +1,42 @@
-"""Small JSON files that tell when a bit of them was changed."""
+"""Small JSON files with a checksum of their own content."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from epalm.cache.storage.storage import measure
+from epalm.cache.storage.checksum import size_and_checksum
 from epalm.errors import CorruptShardError
 
-SEAL = "crc32c"
-"""The field that holds the CRC-32C of all other fields, written without it."""
+CHECKSUM_FIELD = "crc32c"
+"""The field with the CRC-32C of the JSON text of all other fields."""
 
 
-def seal(fields: Mapping[str, Any]) -> bytes:
-    """Stable JSON text with a checksum of itself: equal fields give equal bytes."""
-    return _dump({**fields, SEAL: _checksum(fields)})
+def dump_checksummed(fields: Mapping[str, Any]) -> bytes:
+    """JSON text with a checksum of the fields: equal fields give equal bytes."""
+    return _dump({**fields, CHECKSUM_FIELD: size_and_checksum([_dump(fields)])[1]})
 
 
-def unseal(data: bytes, where: str) -> dict[str, Any]:
-    """The fields that `seal` wrote.
+def load_checksummed(data: bytes, where: str) -> dict[str, Any]:
+    """The fields that `dump_checksummed` wrote.
+
+    Args:
+        data: content of the file.
+        where: name of the file for the error message.
 
     Raises:
-        CorruptShardError: a byte differs from what `seal` wrote.
+        CorruptShardError: a byte differs from what `dump_checksummed` wrote.
     """
     try:
         fields: dict[str, Any] = json.loads(data)
-        wanted = seal({name: value for name, value in fields.items() if name != SEAL})
+        content = {name: value for name, value in fields.items() if name != CHECKSUM_FIELD}
+        expected = dump_checksummed(content)
     except (ValueError, AttributeError, RecursionError):
-        fields, wanted = {}, b""
-    if not data or data != wanted:
+        content, expected = {}, b""
+    if not data or data != expected:
         raise CorruptShardError(
             f"{where} is damaged: run `epalm-extract repair` on the store, then extract again"
         )
-    del fields[SEAL]
-    return fields
-
-
-def _checksum(fields: Mapping[str, Any]) -> str:
-    return measure([_dump(fields)])[1]
+    return content
 
 
 def _dump(fields: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""The vectors of a shard in a local file."""
+"""The features of a shard in a local file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,20 +6,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from epalm.cache.storage.checksum import READ_BYTES, extend_crc32c
 from epalm.cache.storage.regular_file import open_regular
-from epalm.cache.storage.storage import READ_BYTES, extend_crc32c
 
 
 @dataclass(frozen=True)
 class FileExtent:
-    """Where the vectors of a shard lie in a local file; (rows, V, L, D) follow, C-contiguous."""
+    """Position of a shard's features in a local file: (rows, V, L, D), C-contiguous.
+
+    Attributes:
+        path: the file.
+        offset: number of bytes before the first row.
+    """
 
     path: Path
     offset: int
 
 
 def read_checked(extent: FileExtent, out: NDArray[np.uint8]) -> tuple[int, str]:
-    """Fill `out` from a file; size and CRC-32C of all of the file, (-1, "") if there is none."""
+    """Fill `out` from a file and checksum the file in the same pass.
+
+    Returns:
+        Size and CRC-32C of the whole file; (-1, "") if it does not exist.
+    """
     checksum = 0
     try:
         with open(open_regular(extent.path), "rb", buffering=0) as file:  # noqa: PTH123

@@ -1,8 +1,8 @@
-"""A store on an object store or any other file system that fsspec knows.
+"""A store on an object store or any other file system that fsspec supports.
 
-Each file is one PUT, which such systems make visible whole or not at all. What is read often, the
-vectors of a shard, is copied once to a local folder, `$EPALM_COPIES` or `~/.cache/epalm`, and
-taken from there as long as its checksum is the one of the commit record.
+Each file is written by one PUT, which such systems make visible whole or not at all. Shards, which
+are read often, are copied once to a local folder, `$EPALM_COPIES` or `~/.cache/epalm`. The copy is
+used as long as its checksum is the one in the commit record.
 """
 
 import hashlib
@@ -17,35 +17,35 @@ from typing import Any
 
 import fsspec
 
-from epalm.cache.storage.storage import Part, measure
+from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.errors import MissingToolError, StoreError, UsageError
 
 COPIES = "EPALM_COPIES"
 """Environment variable that names the folder of local copies."""
 
-KINDS = frozenset(
+URL_SCHEMES = frozenset(
     (
         *("abfs", "abfss", "adl", "az", "box", "dropbox", "file", "ftp", "gcs", "gdrive", "gs"),
         *("hdfs", "hf", "http", "https", "lakefs", "local", "memory", "oci", "oss", "s3", "s3a"),
         *("sftp", "smb", "ssh", "tos", "webdav", "webhdfs"),
     )
 )
-"""What a URL may begin with: file systems that hold bytes under names. A URL may come from somebody
-else's run.json, and others of fsspec's read it as a program: "reference" fills in templates, a
-chain of several (::) opens one file by what another says."""
+"""Allowed URL schemes: file systems that only map names to bytes. A URL may come from somebody
+else's run.json, and fsspec interprets other schemes as programs: "reference" expands templates, and
+a chain of schemes (::) opens the file that another file names."""
 
 
 class FsspecStorage:
-    """A prefix of a remote file system, as a `Place`."""
+    """A prefix of a remote file system, as a `Storage`."""
 
     def __init__(self, url: str) -> None:
         """Connect.
 
         Raises:
-            UsageError: no such kind of URL, or one that is not in `KINDS`.
+            UsageError: the URL has an unknown scheme, or one that is not in `URL_SCHEMES`.
             MissingToolError: the package for such URLs is not installed.
         """
-        _check_kind(url)
+        _check_scheme(url)
         try:
             self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ValueError as error:
@@ -61,85 +61,85 @@ class FsspecStorage:
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
-        with self._reaching():
+        with self._connection_errors():
             data: bytes = self._files.cat_file(self._path(name))
         return data
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
-        """One PUT."""
-        with self._reaching():
+        """Write a file by one PUT."""
+        with self._connection_errors():
             self._files.pipe_file(self._path(name), b"".join(bytes(part) for part in parts))
 
     def put_new(self, name: str, parts: Sequence[Part]) -> bool:
-        """One PUT that fails if the name is taken, where the file system has such a thing."""
+        """Write a file by one PUT that fails if the name exists, where the system supports that."""
         if self.size(name) is not None:
             return False
         data = b"".join(bytes(part) for part in parts)
         try:
-            with self._reaching():
+            with self._connection_errors():
                 self._files.pipe_file(self._path(name), data, mode="create")
         except FileExistsError:
             return False
         return True
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file."""
+        """Size of a file in bytes."""
         try:
-            with self._reaching():
-                found: dict[str, Any] = self._files.info(self._path(name))
+            with self._connection_errors():
+                info: dict[str, Any] = self._files.info(self._path(name))
         except FileNotFoundError:
             return None
-        return found["size"] if found["type"] == "file" else None
+        return info["size"] if info["type"] == "file" else None
 
     def names(self, folder: str) -> list[str]:
         """Every file below a folder, sorted."""
         self._files.invalidate_cache()
         try:
-            with self._reaching():
-                found: list[str] = self._files.find(self._path(folder))
+            with self._connection_errors():
+                paths: list[str] = self._files.find(self._path(folder))
         except FileNotFoundError:
             return []
-        return sorted(path[len(self._root) :].strip("/") for path in found)
+        return sorted(path[len(self._root) :].strip("/") for path in paths)
 
     def delete(self, names: Iterable[str]) -> None:
-        """Remove files that are there."""
-        there = [self._path(name) for name in names if self.size(name) is not None]
-        if there:
-            with self._reaching():
-                self._files.rm(there)
+        """Delete the files that exist."""
+        existing = [self._path(name) for name in names if self.size(name) is not None]
+        if existing:
+            with self._connection_errors():
+                self._files.rm(existing)
 
     def fetch(self, name: str, checksum: str) -> Path:
-        """A local copy of the file, made in one step unless there is one."""
+        """Path of a local copy, downloaded and put in place atomically if there is none yet."""
         copy = self._copy(name, checksum)
         if not copy.is_file():
             copy.parent.mkdir(parents=True, exist_ok=True)
             temporary = copy.with_name(f".{uuid.uuid4().hex}")
-            with self._reaching():
+            with self._connection_errors():
                 self._files.get_file(self._path(name), str(temporary))
             temporary.replace(copy)
         return copy
 
-    def forget(self, name: str, checksum: str) -> bool:
+    def discard_copy(self, name: str, checksum: str) -> bool:
         """Delete the local copy."""
         self._copy(name, checksum).unlink(missing_ok=True)
         return True
 
     def checksum(self, name: str) -> str:
-        """CRC-32C of a file, read whole."""
-        return measure([self.read(name)])[1]
+        """CRC-32C of a file, which is downloaded for it."""
+        return size_and_checksum([self.read(name)])[1]
 
-    def clear(self) -> None:
+    def delete_all(self) -> None:
         """Delete everything below the prefix, and the local copies."""
-        with self._reaching():
+        with self._connection_errors():
             self._files.rm(self._root, recursive=True)
         shutil.rmtree(self._copies, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Nothing: an interrupted PUT leaves nothing that could be listed."""
+    def delete_partial_writes(self) -> None:
+        """Do nothing: an interrupted PUT leaves no file."""
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """Each file system raises classes of its own library where it cannot be reached."""
+    def _connection_errors(self) -> Iterator[None]:
+        """Turn the exceptions of each file system's own library into a StoreError."""
         try:
             yield
         except (FileNotFoundError, FileExistsError):
@@ -147,7 +147,7 @@ class FsspecStorage:
         except Exception as error:
             raise StoreError(
                 f"{self._url} cannot be reached ({error}): check address, credentials and network, "
-                "then run the same command again; what is there is kept"
+                "then run the same command again; finished shards are kept"
             ) from error
 
     def _path(self, name: str) -> str:
@@ -157,16 +157,16 @@ class FsspecStorage:
         return self._copies / f"{checksum}-{name.replace('/', '_')}"
 
 
-def _check_kind(url: str) -> None:
-    kind = url.partition("://")[0]
-    if kind not in KINDS or "::" in url:
+def _check_scheme(url: str) -> None:
+    scheme = url.partition("://")[0]
+    if scheme not in URL_SCHEMES or "::" in url:
         raise UsageError(
-            f"{url} is no place for a store: wanted a path, or a plain URL of one of "
-            f"{', '.join(sorted(KINDS))}"
+            f"{url} cannot be a feature store: specify a path, or a plain URL with one of the "
+            f"schemes {', '.join(sorted(URL_SCHEMES))}"
         )
 
 
 def copies_folder() -> Path:
-    """Where local copies of remote stores lie."""
-    named = os.environ.get(COPIES)
-    return Path(named) if named else Path.home() / ".cache" / "epalm"
+    """Folder of the local copies of remote stores."""
+    folder = os.environ.get(COPIES)
+    return Path(folder) if folder else Path.home() / ".cache" / "epalm"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.cache.records.extraction_log import read_work
+from epalm.cache.records.extraction_log import read_extraction_log
 from epalm.evaluate.report.training_curves import read_records
 from epalm.evaluate.scores.eval_results import Evaluation
 from epalm.untrusted.checked_json import build
@@ -64,7 +64,7 @@ def amount(count: int, noun: str) -> str:
 
 def extraction_cost(features: str) -> Cost | None:
     """Of the store, from the log beside it."""
-    work = read_work(features)
+    work = read_extraction_log(features)
     if work is None:
         return None
     note = f"{work.encoded:,} media"

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from epalm.cache.records.media_check import (
+from epalm.cache.media_check import (
     CHANGED,
     VANISHED,
-    Compared,
+    Comparison,
     MediaCheck,
-    check_shards,
-    shown,
+    compare_shards,
+    first_keys,
 )
 from epalm.cache.records.media_record import MediaFile, MediaRecord
 from epalm.cache.store import Store
@@ -75,7 +75,7 @@ def find_changes(plan: Plan, store: Store) -> Changes:
     Raises:
         CorruptShardError: a commit record or a media record is damaged.
     """
-    spec, missing = store.spec, set(store.missing())
+    spec, missing = store.spec, set(store.missing_shards())
     shards = [n for n in range(spec.shards) if plan.share.owns(n) and n not in missing]
     count = sum(len(spec.rows_of(shard)) for shard in shards)
     if count > MANY_FILES:
@@ -86,11 +86,11 @@ def find_changes(plan: Plan, store: Store) -> Changes:
         return media_files(plan.items[rows.start : rows.stop], plan.root)
 
     check, again = MediaCheck(), {}
-    for shard, compared in check_shards(store, shards, files):
+    for shard, comparison in compare_shards(store, shards, files):
         rows = spec.rows_of(shard)
-        check.add(store.keys[rows.start : rows.stop], compared)
-        if (compared.verdicts == CHANGED).any():
-            again[shard] = _kept(store, shard, compared)
+        check.add(store.keys[rows.start : rows.stop], comparison)
+        if (comparison.status == CHANGED).any():
+            again[shard] = _kept(store, shard, comparison)
     return Changes(check, again)
 
 
@@ -118,14 +118,15 @@ def describe(changes: Changes, plan: Plan) -> Iterator[tuple[int, str]]:
         yield (
             logging.WARNING,
             f"{len(check.changed)} of {check.checked} {plan.unit} changed since they were encoded "
-            f"({shown(check.changed)}): encoding {counted(len(changes.again), 'shard')} again "
+            f"({first_keys(check.changed)}): encoding {counted(len(changes.again), 'shard')} again "
             f"({rows} {plan.unit})",
         )
     if check.vanished:
         yield (
             logging.WARNING,
             f"{len(check.vanished)} of {check.checked} {plan.unit} are no longer there "
-            f"({shown(check.vanished)}): their features are kept; --fresh makes a store without",
+            f"({first_keys(check.vanished)}): their features are kept; --fresh makes a store "
+            "without them",
         )
     if check.touched:
         yield (
@@ -141,8 +142,8 @@ def describe(changes: Changes, plan: Plan) -> Iterator[tuple[int, str]]:
         )
 
 
-def _kept(store: Store, shard: int, compared: Compared) -> list[int]:
+def _kept(store: Store, shard: int, comparison: Comparison) -> list[int]:
     """Rows whose file is gone, but that have vectors."""
-    rows, failed = store.spec.rows_of(shard), store.record(shard).errors
-    gone = np.flatnonzero(compared.verdicts == VANISHED).tolist()
+    rows, failed = store.spec.rows_of(shard), store.commit_record(shard).errors
+    gone = np.flatnonzero(comparison.status == VANISHED).tolist()
     return [row for row in gone if store.keys[rows.start + row] not in failed]

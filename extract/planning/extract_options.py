@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.cache.formats.store_format import SUFFIXES, layout_of
+from epalm.cache.formats.store_format import SUFFIXES, format_of
 from epalm.cache.layer_selection import check_layers
 from epalm.devices import AUTO, check_device_name
 from epalm.errors import MissingFileError, UsageError
@@ -121,7 +121,7 @@ def read_inputs(settings: Settings) -> Inputs:
     if settings.weights is not None and not settings.weights.exists():
         raise MissingFileError(f"--weights {settings.weights}: no such file or folder")
     if settings.out is not None:
-        layout_of(str(settings.out), settings.store_format)
+        format_of(str(settings.out), settings.store_format)
     media = load_media(settings.dataset, settings.data_root, allow_outside=settings.allow_outside)
     out = str(settings.out or default_out(media.name, settings))
     _check_name_length(out)

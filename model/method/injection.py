@@ -8,7 +8,7 @@ OPT-125M (L = 12). Section 3.2 of the paper says "the last 12 layers".
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from epalm.errors import UsageError
 
@@ -20,8 +20,6 @@ official: likewise, but its query sees all rows, later text and padding included
 drop: nothing, the row is removed (as in DePALM's re-implementation).
 to-end: there are none, the span is taken to the last layer.
 """
-
-TAILS: tuple[Tail, ...] = get_args(Tail)
 
 
 @dataclass(frozen=True)

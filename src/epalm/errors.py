@@ -23,7 +23,6 @@ The number is the exit code of a command that ends with the error. Commands prin
 one line; it says what was found, what was wanted and the command that mends it.
 """
 
-
 INCOMPLETE = 3
 """Exit code of a command that ended with some of its work missing or failed."""
 

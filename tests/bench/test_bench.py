@@ -130,7 +130,7 @@ def test_rows_out_of_order_are_no_epoch(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(block_shuffle.Streaming, "plan", lambda *_: other)
     take = streaming.reader.stream
     backwards = block_shuffle.ReadPlan(other.rows[::-1].copy(), other.views, other.pool_ends[-1:])
-    monkeypatch.setattr(streaming.reader.vectors, "_budget", 1 << 20)
+    monkeypatch.setattr(streaming.reader.features, "_budget", 1 << 20)
     monkeypatch.setattr(streaming.reader, "stream", lambda _, size: take(backwards, size))
     with pytest.raises(RuntimeError, match="other rows"):
         streaming.serve(0, 16)
@@ -140,7 +140,7 @@ def test_rows_out_of_order_are_no_epoch(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_variance_of_a_batch_is_measured_as_its_closed_form_says(pool_blocks: int) -> None:
     rows = np.arange(16 * 256 * 16)
     order = ShuffleSpec("blocks", pool_blocks)
-    plans = (order.draw(rows, np.random.default_rng(seed)).places for seed in range(6))
+    plans = (order.draw(rows, np.random.default_rng(seed)).examples for seed in range(6))
     batches = (part for places in plans for part in np.split(places, len(places) // 64))
     found = block_shuffle.measured_effect(batches, count=len(rows), batch_size=64)
     # An epoch deals every block once, so that pools of 1/16 of the store vary a little less.

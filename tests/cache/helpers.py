@@ -1,11 +1,13 @@
 """A small store with one failed record, on any place and in any format."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from epalm.cache.create_store import create_store
+from epalm.cache.readers.feature_source import KeyIndex, StoreReader
+from epalm.cache.readers.memory_reader import MemoryReader, ShardMap
 from epalm.cache.records.media_record import MediaFile, describe_files
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
@@ -37,10 +39,10 @@ def tokens(**changes: object) -> np.ndarray:
 
 def fill(store: Store, shards: Iterable[int] | None = None) -> Store:
     values = np.random.default_rng(0).normal(size=store.spec.shape).astype(np.float32)
-    for shard in store.missing() if shards is None else shards:
+    for shard in store.missing_shards() if shards is None else shards:
         rows = store.spec.rows_of(shard)
         errors = {BROKEN: "truncated"} if KEYS.index(BROKEN) in rows else {}
-        store.write(shard, values[rows.start : rows.stop], errors)
+        store.write_shard(shard, values[rows.start : rows.stop], errors)
     return store
 
 
@@ -54,19 +56,26 @@ def describe_media(location: str | Path, root: Path) -> Store:
     """Give a finished store media records of the files below `root` that its keys name."""
     store = Store.open(location)
     for number in range(store.spec.shards):
-        rows, errors = store.spec.rows_of(number), store.record(number).errors
+        rows, errors = store.spec.rows_of(number), store.commit_record(number).errors
         files = [MediaFile(str(root / key), key) for key in store.keys[rows.start : rows.stop]]
         found = shard(store, number)
-        store.withdraw(number)
-        store.write(number, found, errors, media=describe_files(files, hashed=False))
+        store.uncommit_shard(number)
+        store.write_shard(number, found, errors, media=describe_files(files, hashed=False))
     store.finish()
     return store
 
 
+def memory_reader(spec: StoreSpec, keys: Sequence[str], features: np.ndarray) -> StoreReader:
+    """A reader of features (N, V, L, D) without a store; rows of NaN are failed samples."""
+    failed = [keys[row] for row in np.flatnonzero(np.isnan(features[:, 0, 0, 0])).tolist()]
+    reader = MemoryReader(features, ShardMap(spec, range(spec.shards)))
+    return StoreReader(KeyIndex(spec, keys, failed), reader)
+
+
 def contents(store: Store) -> dict[str, bytes]:
     """Every file of a store, the one in front of HDF5 shards among them."""
-    names = {*store.place.names(""), *store.layout.first_files}
-    return {name: store.place.read(name) for name in sorted(names)}
+    names = {*store.storage.names(""), *store.format.initial_files}
+    return {name: store.storage.read(name) for name in sorted(names)}
 
 
 def shard(store: Store, number: int) -> np.ndarray:

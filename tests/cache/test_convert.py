@@ -31,7 +31,7 @@ def test_there_and_back_again_no_byte_has_changed(tmp_path: Path) -> None:
     middle = convert([first], tmp_path / "m.h5", tick=silent)
     last = convert([middle], tmp_path / "e.zarr", tick=silent)
     assert contents(last) == contents(first)
-    assert last.failed() == {BROKEN: "truncated"}
+    assert last.failed_samples() == {BROKEN: "truncated"}
 
 
 def test_another_division_into_shards_keeps_every_row(tmp_path: Path) -> None:
@@ -64,9 +64,9 @@ def seeded(path: Path, seed: int, *, views: int, view_0: int = 0) -> Store:
     store = create_store(path, spec(views=views, fingerprint=fingerprint), KEYS)
     values = np.random.default_rng(seed).normal(size=store.spec.shape).astype(np.float32)
     values[:, 0] = view_0
-    for number in store.missing():
+    for number in store.missing_shards():
         rows = store.spec.rows_of(number)
-        store.write(number, values[rows.start : rows.stop], {})
+        store.write_shard(number, values[rows.start : rows.stop], {})
     store.finish()
     return store
 
@@ -82,7 +82,7 @@ def test_views_of_two_seeds_are_merged_behind_the_common_first_one(tmp_path: Pat
 
 def test_the_same_views_are_not_merged_twice(tmp_path: Path) -> None:
     store = seeded(tmp_path / "a.zarr", 1, views=2)
-    with pytest.raises(CacheMismatchError, match=r"has the views of .* again"):
+    with pytest.raises(CacheMismatchError, match=r"has the same views as .*: merge stores of"):
         convert([store, store], tmp_path / "e.zarr", tick=silent)
 
 
@@ -97,13 +97,13 @@ def test_stores_that_differ_in_more_than_their_views_are_not_merged(tmp_path: Pa
     with pytest.raises(CacheMismatchError, match=r"fingerprint.preprocessing"):
         convert([first, finished(tmp_path / "b.zarr")], tmp_path / "e.zarr", tick=silent)
     other = seeded(tmp_path / "c.zarr", 2, views=2, view_0=1)
-    with pytest.raises(StoreError, match="views 0 of the stores differ"):
+    with pytest.raises(StoreError, match="view 0 differs between the stores"):
         convert([first, other], tmp_path / "e.zarr", tick=silent)
 
 
 def test_an_unfinished_store_is_not_copied(tmp_path: Path) -> None:
     half = fill(create_store(tmp_path / "s.zarr", spec(), KEYS), [1])
-    with pytest.raises(UnfinishedStoreError, match="misses 2 of 3 shards"):
+    with pytest.raises(UnfinishedStoreError, match="2 of 3 shards are missing"):
         convert([half], tmp_path / "e.zarr", tick=silent)
 
 
@@ -112,7 +112,7 @@ def test_a_copy_that_was_stopped_goes_on(tmp_path: Path) -> None:
     convert([first], tmp_path / "e.h5", tick=silent)
     made = Store.open(tmp_path / "e.h5")
     whole = contents(made)
-    made.place.delete([made.record_name(0)])
+    made.storage.delete([made.commit_record_name(0)])
     copied: list[int] = []
     convert([first], tmp_path / "e.h5", tick=lambda count, note="": copied.append(count))
     assert (copied, contents(made)) == ([COUNT], whole)

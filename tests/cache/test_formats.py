@@ -68,7 +68,7 @@ def test_a_shard_in_zarr_has_the_bytes_that_zarr_itself_writes(tmp_path: Path) -
     own[:COUNT] = in_front(str(tmp_path / "s.zarr"))["cls"]
     for number in range(3):
         written = (tmp_path / f"own.zarr/c/{number}/0/0/0").read_bytes()
-        assert store.place.read(f"cls/c/{number}/0/0/0") == written
+        assert store.storage.read(f"cls/c/{number}/0/0/0") == written
 
 
 def test_a_shard_in_hdf5_is_contiguous_where_the_store_says(tmp_path: Path) -> None:
@@ -84,10 +84,10 @@ def test_a_shard_in_hdf5_is_contiguous_where_the_store_says(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_equal_stores_have_equal_bytes_at_any_time(tmp_path: Path) -> None:
-    layouts = [Store.at(tmp_path / name).layout for name in ("s.zarr", "s.h5")]
-    first = [layout.skeleton(spec(), KEYS) for layout in layouts]
+    layouts = [Store.at(tmp_path / name).format for name in ("s.zarr", "s.h5")]
+    first = [layout.encode_initial_files(spec(), KEYS) for layout in layouts]
     time.sleep(1.1)  # HDF5 can note the time in seconds
-    assert [layout.skeleton(spec(), KEYS) for layout in layouts] == first
+    assert [layout.encode_initial_files(spec(), KEYS) for layout in layouts] == first
 
 
 def test_an_hdf5_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_an_hdf5_store_under_another_name_is_refused_and_harms_no_other(tmp_path
     shutil.copytree(tmp_path / "a.h5.shards", tmp_path / "b.h5.shards")
     shutil.copy(tmp_path / "a.h5", tmp_path / "b.h5")
     for command in (Store.open, lambda path: list(verify(Store.at(path)))):
-        with pytest.raises(StoreError, match=r"b.h5 was made under another name \(\.\./a.h5\)"):
+        with pytest.raises(StoreError, match=r"b.h5 was created under another name \(\.\./a.h5\)"):
             command(tmp_path / "b.h5")
     with pytest.raises(StoreError, match="under another name"):
         repair(Store.at(tmp_path / "b.h5"))
@@ -119,8 +119,8 @@ def test_a_zarr_store_may_be_renamed(tmp_path: Path) -> None:
     ("path", "store_format", "words"),
     [
         ("cache/coco", None, "ends in none of .zarr, .h5, .hdf5"),
-        ("cache/coco.zarr", "hdf5", "does not go with a store that ends in .zarr"),
-        ("cache/coco.zarr", "parquet", "ends in .zarr"),
+        ("cache/coco.zarr", "hdf5", "hdf5 contradicts the suffix .zarr"),
+        ("cache/coco.zarr", "parquet", "contradicts the suffix .zarr"),
         ("cache/coco", "parquet", "store format"),
     ],
 )

@@ -48,20 +48,21 @@ def test_a_shard_reads_back_as_it_was_written(location: str) -> None:
 
 def test_a_record_that_failed_is_listed(location: str) -> None:
     store = finished(location)
-    assert store.failed() == {BROKEN: "truncated"}
+    assert store.failed_samples() == {BROKEN: "truncated"}
     listed = [
-        json.loads(line) for line in store.place.read(store.name("errors.jsonl")).splitlines()
+        json.loads(line)
+        for line in store.storage.read(store.private_name("errors.jsonl")).splitlines()
     ]
     assert listed == [{"key": BROKEN, "error": "truncated"}]
 
 
 def test_an_unfinished_store_knows_what_it_misses(location: str) -> None:
     store = fill(create_store(location, spec(), KEYS), [1])
-    assert Store.open(location).missing() == [0, 2]
-    with pytest.raises(UnfinishedStoreError, match="still misses 2 shards"):
+    assert Store.open(location).missing_shards() == [0, 2]
+    with pytest.raises(UnfinishedStoreError, match="2 of 3 shards are missing: run the same"):
         store.finish()
     with pytest.raises(UnfinishedStoreError, match=r"shard 2 of .* is missing: run the same"):
-        store.record(2)
+        store.commit_record(2)
 
 
 def test_order_of_shards_and_writing_twice_change_no_byte(location: str) -> None:
@@ -93,7 +94,7 @@ def test_writers_that_create_a_store_at_once_share_it(location: str) -> None:
 def test_a_creation_that_was_killed_is_completed(location: str) -> None:
     store = finished(location)
     whole = contents(store)
-    store.place.delete(store.layout.first_files)
+    store.storage.delete(store.format.initial_files)
     create_store(location, spec(), KEYS)
     assert contents(store) == whole
 
@@ -139,17 +140,17 @@ def test_of_a_named_group_of_settings_the_name_tells_enough(location: str) -> No
 
 def test_a_store_of_other_records_is_not_reopened(location: str) -> None:
     create_store(location, spec(), KEYS)
-    with pytest.raises(CacheMismatchError, match="other records"):
+    with pytest.raises(CacheMismatchError, match="other samples"):
         create_store(location, spec(), [*KEYS[1:], "new.jpg"])
 
 
 def test_a_commit_record_of_another_store_is_refused(location: str) -> None:
     store = finished(location)
     stranger = finished(other(location), encoder="vit-l16")
-    name = store.record_name(1)
-    store.place.put(name, [stranger.place.read(name)])
+    name = store.commit_record_name(1)
+    store.storage.put(name, [stranger.storage.read(name)])
     with pytest.raises(CacheMismatchError, match=r"00001.json was written for other settings"):
-        Store.open(location).record(1)
+        Store.open(location).commit_record(1)
 
 
 def test_the_place_of_the_data_and_of_the_weights_may_change(location: str) -> None:
@@ -158,7 +159,8 @@ def test_the_place_of_the_data_and_of_the_weights_may_change(location: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(70000.0, "magnitude 70000, float16"), (np.nan, "magnitude nan")]
+    ("value", "words"),
+    [(70000.0, "magnitude 70000, the max"), (np.nan, "magnitude nan")],
 )
 def test_a_value_that_does_not_fit_is_refused_with_its_record(
     location: str, value: float, words: str
@@ -167,21 +169,21 @@ def test_a_value_that_does_not_fit_is_refused_with_its_record(
     block = tokens()[:64]
     block[5, 0, 1, 2] = value
     with pytest.raises(StoreError, match=f"é/5.jpg has a value of {words}.*--dtype float32"):
-        store.write(0, block, {})
-    assert 0 in store.missing()
+        store.write_shard(0, block, {})
+    assert 0 in store.missing_shards()
 
 
 def test_the_largest_value_of_float16_is_stored(location: str) -> None:
     store = create_store(location, spec(), KEYS)
     block = tokens()[:64]
     block[5, 0, 1, 2] = 65504
-    store.write(0, block, {})
+    store.write_shard(0, block, {})
     assert shard(store, 0)[5, 0, 1, 2] == 65504
 
 
 @pytest.mark.parametrize("location", LOCATIONS[:2], ids=["zarr", "hdf5"], indirect=True)
 def test_a_place_that_holds_something_else_is_left_alone(location: str) -> None:
-    root = Path(Store.at(location).layout.root(location))
+    root = Path(Store.at(location).format.root(location))
     root.mkdir()
     (root / "photo.jpg").write_text("mine")
     with pytest.raises(StoreError, match="found no feature store"):
@@ -207,8 +209,8 @@ def test_repeated_keys_are_refused(location: str) -> None:
 def test_what_a_killed_writer_left_is_harmless_and_swept_at_the_end(location: str) -> None:
     whole = contents(finished(location))
     store = Store.open(location)
-    root = Path(store.layout.root(location))
-    left = root / store.name("put") / "half"
+    root = Path(store.format.root(location))
+    left = root / store.private_name("put") / "half"
     left.parent.mkdir()
     left.write_bytes(b"half a shard")
     assert contents(store) == whole
@@ -219,5 +221,5 @@ def test_what_a_killed_writer_left_is_harmless_and_swept_at_the_end(location: st
 def test_a_deleted_store_is_gone(location: str) -> None:
     store = finished(location)
     delete_store(store)
-    assert not store.place.names("")
-    assert all(store.place.size(name) is None for name in store.layout.first_files)
+    assert not store.storage.names("")
+    assert all(store.storage.size(name) is None for name in store.format.initial_files)

@@ -46,7 +46,7 @@ def test_a_flipped_bit_in_any_file_is_found_and_repaired(store: Store) -> None:
         for place in {0, len(data) // 2, len(data) - 1}:
             flipped = bytearray(data)
             flipped[place] ^= 1 << (place % 8)
-            store.place.put(name, [bytes(flipped)])
+            store.storage.put(name, [bytes(flipped)])
             assert [problem.name for problem in verify_deep(anew(store))] == [name], place
             repair(anew(store))
             assert contents(again(store)) == whole, name
@@ -60,15 +60,15 @@ def test_each_of_many_random_bits_is_missed(store: Store) -> None:
         name = chance.choice(list(whole))
         flipped = bytearray(whole[name])
         flipped[chance.randrange(len(flipped))] ^= 1 << chance.randrange(8)
-        store.place.put(name, [bytes(flipped)])
+        store.storage.put(name, [bytes(flipped)])
         assert [problem.name for problem in verify_deep(anew(store))] == [name]
-        store.place.put(name, [whole[name]])
+        store.storage.put(name, [whole[name]])
 
 
 def test_a_truncated_file_is_found_without_reading_it_and_repaired(store: Store) -> None:
     whole = contents(store)
     for name, data in whole.items():
-        store.place.put(name, [data[:-1]])
+        store.storage.put(name, [data[:-1]])
         assert [problem.name for problem in verify(anew(store))] == [name]
         repair(anew(store))
         assert contents(again(store)) == whole, name
@@ -77,9 +77,9 @@ def test_a_truncated_file_is_found_without_reading_it_and_repaired(store: Store)
 def test_a_deleted_file_is_found_and_repaired(store: Store) -> None:
     whole = contents(store)
     for name in whole:
-        store.place.delete([name])
+        store.storage.delete([name])
         found = list(verify(anew(store)))
-        assert [(problem.name, problem.found) for problem in found] == [(name, "is lost")]
+        assert [(problem.name, problem.found) for problem in found] == [(name, "is missing")]
         repair(anew(store))
         assert contents(again(store)) == whole, name
 
@@ -87,7 +87,7 @@ def test_a_deleted_file_is_found_and_repaired(store: Store) -> None:
 def test_damage_to_everything_at_once_is_repaired(store: Store) -> None:
     whole = contents(store)
     for name, data in whole.items():
-        store.place.put(name, [data[:-3] + b"???"])
+        store.storage.put(name, [data[:-3] + b"???"])
     for _ in range(2):  # what spec.json says of other files is known once it is whole again
         repair(anew(store))
         again(store)
@@ -95,17 +95,19 @@ def test_damage_to_everything_at_once_is_repaired(store: Store) -> None:
 
 
 def test_repair_keeps_sound_shards(store: Store) -> None:
-    name = store.layout.extent(store.spec, 2).name
-    store.place.put(name, [b"short"])
+    name = store.format.extent(store.spec, 2).name
+    store.storage.put(name, [b"short"])
     problems = repair(anew(store))
     assert [problem.name for problem in problems] == [name]
-    assert anew(store).missing() == [2]
+    assert anew(store).missing_shards() == [2]
 
 
 def test_a_record_of_another_store_is_found_and_repaired(store: Store) -> None:
     whole = contents(store)
     stranger = finished(store.location.replace("/s.", "/other."), encoder="vit-l16")
-    store.place.put(store.record_name(1), [stranger.place.read(store.record_name(1))])
+    store.storage.put(
+        store.commit_record_name(1), [stranger.storage.read(store.commit_record_name(1))]
+    )
     assert "other settings" in next(iter(verify(anew(store)))).found
     repair(anew(store))
     assert contents(again(store)) == whole

@@ -79,7 +79,7 @@ class Attack:
         spec: StoreSpec = replace(store_spec(), **(texts | changes))
         sink = create_store(self.store, spec, list(COLOURS))
         tokens = np.random.default_rng(0).normal(size=spec.shape).astype(spec.dtype)
-        sink.write(0, tokens, {BROKEN: "cannot be decoded"})
+        sink.write_shard(0, tokens, {BROKEN: "cannot be decoded"})
         sink.finish()
 
     def edit(self, file: Path, change: Callable[[Any], object]) -> None:
@@ -319,7 +319,7 @@ def test_a_url_from_a_run_opens_only_plain_file_systems(
     attack.edit(attack.run / "run.json", lambda fields: fields.update(features=location))
     code, error = attack.call("eval", "--run", str(attack.run), "--split", "val", capsys=capsys)
     assert code == 2
-    assert "is no place for a store: wanted a path, or a plain URL" in " ".join(error.split())
+    assert "cannot be a feature store: specify a path, or a plain URL" in " ".join(error.split())
 
 
 @pytest.mark.parametrize(

@@ -164,5 +164,5 @@ def _write_store(path: Path, data: Path) -> None:
     tokens = np.random.default_rng(0).normal(size=sink.spec.shape).astype(np.float16)
     row = list(COLOURS).index(BROKEN)
     tokens[row] = np.nan
-    sink.write(0, tokens, {BROKEN: "cannot be decoded"})
+    sink.write_shard(0, tokens, {BROKEN: "cannot be decoded"})
     sink.finish()

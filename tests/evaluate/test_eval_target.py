@@ -60,7 +60,7 @@ def msvd(tmp_path: Path) -> Path:
     (tmp_path / "annotation" / "msvd_vqa_test.json").write_text(json.dumps(questions))
     spec = replace(clip_spec(), data_root=str(tmp_path))
     sink = create_store(tmp_path / "msvd.zarr", spec, list(CLIPS))
-    sink.write(0, np.ones(sink.spec.shape, np.float16), {})
+    sink.write_shard(0, np.ones(sink.spec.shape, np.float16), {})
     sink.finish()
     return tmp_path / "msvd.zarr"
 
@@ -140,7 +140,7 @@ def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: 
         replace(clip_spec(frames="4"), data_root=str(msvd.parent)),
         list(CLIPS),
     )
-    sink.write(0, np.ones(sink.spec.shape, np.float16), {})
+    sink.write_shard(0, np.ones(sink.spec.shape, np.float16), {})
     sink.finish()
     before = (folder / "scores.json").read_bytes()
     with pytest.raises(UsageError, match=r"msvd-qa-test-first1 holds .* another store, .*moved"):

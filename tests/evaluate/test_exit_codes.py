@@ -66,7 +66,7 @@ WRONG = {
     f"{EVALUATE} --task msvd-caption": "'msvd-caption' is no task",
     f"{EVALUATE} --task msrvtt-caption": "learnt to answer questions",
     f"{EVALUATE} --features store.zip": "ends in none of .zarr",
-    f"{EVALUATE} --features gopher://host/store.zarr": "is no place for a store: wanted a path",
+    f"{EVALUATE} --features gopher://host/store.zarr": "cannot be a feature store: specify a path",
     f"{EVALUATE} --beams 0": "--beams",
     f"{EVALUATE} --max-new-tokens -3": "--max-new-tokens",
     f"{EVALUATE} --temperature 2": "would change sampling only",

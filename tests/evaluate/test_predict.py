@@ -57,8 +57,8 @@ def test_a_store_of_another_task_is_told_from_one_that_was_cut(
 ) -> None:
     spec = replace(store_spec(), dataset="msvd", tasks=("msvd-qa",), count=2)
     store = create_store(tmp_path / "msvd.zarr", spec, ["a.avi", "b.avi"])
-    store.write(0, np.ones(spec.shape, np.float16), {})
+    store.write_shard(0, np.ones(spec.shape, np.float16), {})
     store.finish()
-    words = r"msvd.zarr \(msvd, 2 records\) holds none .* task manifest asks about, .*'a.avi'"
-    with pytest.raises(UnknownKeyError, match=rf"{words}.*, or ask .* with --task msvd-qa$"):
+    words = r"msvd.zarr \(msvd, 2 samples\) has no features for .* of task manifest; .*'a.avi'"
+    with pytest.raises(UnknownKeyError, match=rf"{words}.*, or choose .* with --task msvd-qa$"):
         evaluate(EvalConfig(tiny.folder, "val", features=str(store.location), quiet=True))

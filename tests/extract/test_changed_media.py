@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from epalm.cache.create_store import create_store
-from epalm.cache.records.media_check import read_media_record, verify_media
+from epalm.cache.media_check import read_media_record, verify_media
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify_deep
@@ -118,8 +118,8 @@ LOCATIONS = pytest.mark.parametrize("location", ["{}/s.zarr", "{}/s.h5", "memory
 
 
 def inodes(store: Store, shards: Sequence[int]) -> list[tuple[int, int]]:
-    folder = Path(store.layout.root(store.location))
-    names = [name for shard in shards for name in store.record(shard).files]
+    folder = Path(store.format.root(store.location))
+    names = [name for shard in shards for name in store.commit_record(shard).files]
     return [((folder / name).stat().st_ino, (folder / name).stat().st_mtime_ns) for name in names]
 
 
@@ -140,7 +140,11 @@ def test_only_the_shards_of_changed_files_are_made_again_as_a_new_store_would_be
     after = contents(Store.open(place))
     changed = {name for name in after if after[name] != before[name]}
     store = Store.open(place)
-    assert changed == {store.layout.shard_files(1)[0], store.media_name(1), store.record_name(1)}
+    assert changed == {
+        store.format.shard_files(1)[0],
+        store.media_record_name(1),
+        store.commit_record_name(1),
+    }
     run(f"{place.rsplit('/', 1)[0]}/new/{place.rsplit('/', 1)[1]}", root)
     fresh = Store.open(f"{place.rsplit('/', 1)[0]}/new/{place.rsplit('/', 1)[1]}")
     assert after == contents(fresh)
@@ -233,8 +237,8 @@ def test_samples_in_a_tar_file_are_told_by_their_place_or_by_their_bytes(
     run(root.parent / "new.zarr", root, media=again)
     new, old = Store.open(root.parent / "new.zarr"), Store.open(store)
     for shard in range(4):
-        name = old.layout.shard_files(shard)[0]
-        assert new.place.read(name) == old.place.read(name)
+        name = old.format.shard_files(shard)[0]
+        assert new.storage.read(name) == old.storage.read(name)
 
 
 def test_a_copy_of_the_data_set_is_asked_about(root: Path) -> None:
@@ -255,14 +259,14 @@ def test_a_store_without_media_records_is_resumed_and_said_to_be_unknown(
     root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = root.parent / "s.zarr"
-    write = Store.write
-    monkeypatch.setattr(Store, "write", lambda *args, media: write(*args))
+    write = Store.write_shard
+    monkeypatch.setattr(Store, "write_shard", lambda *args, media: write(*args))
     run(store, root)
     monkeypatch.undo()
     opened = Store.open(store)
     assert [read_media_record(opened, shard) for shard in range(4)] == [None] * 4
     put(root, 5, "995")
-    opened.withdraw(2)
+    opened.uncommit_shard(2)
     with caplog.at_level(logging.INFO):
         assert run(store, root).encoded == 64
     assert "unknown whether 138 photos changed" in caplog.text
@@ -273,10 +277,10 @@ def test_a_store_without_media_records_is_resumed_and_said_to_be_unknown(
 
 def test_a_store_keeps_its_way_of_recording(root: Path) -> None:
     run(root.parent / "plain.zarr", root)
-    with pytest.raises(CacheMismatchError, match="begun without --content-hash"):
+    with pytest.raises(CacheMismatchError, match="created without --content-hash"):
         run(root.parent / "plain.zarr", root, content_hash=True)
     run(root.parent / "hashed.zarr", root, content_hash=True)
-    Store.open(root.parent / "hashed.zarr").withdraw(0)
+    Store.open(root.parent / "hashed.zarr").uncommit_shard(0)
     run(root.parent / "hashed.zarr", root)
     record = read_media_record(Store.open(root.parent / "hashed.zarr"), 0)
     assert record is not None
@@ -317,11 +321,11 @@ def test_a_shard_does_not_count_while_it_is_written_again(
     def full(*_: object, **__: object) -> None:
         raise StoreError("no space left on device")
 
-    monkeypatch.setattr(Store, "write", full)
+    monkeypatch.setattr(Store, "write_shard", full)
     with pytest.raises(StoreError, match="no space left"):
         run(path, root)
     monkeypatch.undo()
-    assert Store.open(path).missing() == [0]
+    assert Store.open(path).missing_shards() == [0]
     assert list(verify_deep(Store.open(path))) == []
     run(path, root)
     run(root.parent / "new" / name, root)
@@ -345,8 +349,8 @@ def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> No
             file.write_bytes(content)
         ended = killed_before_change(steps, partial(run, path, root))
         store = Store.open(path)
-        assert {problem.found for problem in verify_deep(store)} <= {"is lost"}
-        for shard in {0, 1} - set(store.missing()):
+        assert {problem.found for problem in verify_deep(store)} <= {"is missing"}
+        for shard in {0, 1} - set(store.missing_shards()):
             check_described(store, shard)
         run(path, root)
         assert contents(Store.open(path)) == wanted
@@ -461,7 +465,7 @@ def test_damage_is_repaired_with_the_media_record(command: Command) -> None:
     command()
     store = Store.open("a.zarr")
     before = contents(store)
-    store.place.put(store.media_name(0), [b"damaged"])
+    store.storage.put(store.media_record_name(0), [b"damaged"])
     assert command("verify", "a.zarr").code == 1
     assert command("verify", "--media", "a.zarr").code == 1
     repair(store)

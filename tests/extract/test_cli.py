@@ -12,7 +12,7 @@ import zarr
 from PIL import Image
 
 from epalm import precision
-from epalm.cache.records.extraction_log import read_work
+from epalm.cache.records.extraction_log import read_extraction_log
 from epalm.cache.store import Store
 from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_tokens, make_encoder
 from epalm.extract.planning import extraction_plan
@@ -126,13 +126,13 @@ def test_rows_hold_the_encoders_tokens_of_their_own_photo(
 def test_what_it_took_stands_beside_the_store_and_goes_with_it(command: Command) -> None:
     command("--out", "a.zarr")
     command("--out", "a.zarr")  # finds nothing to do
-    first = read_work("a.zarr")
+    first = read_extraction_log("a.zarr")
     assert first is not None
     assert (first.encoded, first.device, first.device_memory) == (71, "cpu", 0)
     assert first.seconds > 0
     assert first.memory > 100_000_000  # torch alone takes more
     command("--out", "a.zarr", "--fresh", "--limit", "5")
-    again = read_work("a.zarr")
+    again = read_extraction_log("a.zarr")
     assert again is not None
     assert again.encoded == 5
 
@@ -270,7 +270,7 @@ def test_formats_hold_the_same_rows(command: Command) -> None:
 
 def test_a_format_that_contradicts_the_path_is_a_usage_error(command: Command) -> None:
     done = command("--out", "a.zarr", "--format", "hdf5")
-    assert (done.code, "--format hdf5 does not go with" in done.err) == (2, True)
+    assert (done.code, "--format hdf5 contradicts the suffix" in done.err) == (2, True)
 
 
 def test_the_first_view_of_many_is_the_only_view_of_one(command: Command) -> None:
@@ -373,7 +373,7 @@ def test_media_encoded_although_a_part_is_missing_are_said_and_listed(
     assert "encoded although damaged or cut off: 2, e.g." in done.err
     assert notes[0] in done.err
     assert "a.zarr.incomplete.txt" in done.err
-    assert not {"3.png", "9.png"} & Store.open("a.zarr").failed().keys()
+    assert not {"3.png", "9.png"} & Store.open("a.zarr").failed_samples().keys()
     command("--out", "a.zarr", "--fresh", "--limit", "3")
     assert not listed.exists()
 

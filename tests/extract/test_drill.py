@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from epalm.cache.storage.storage import PUT_FOLDER
+from epalm.cache.storage.local_storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import EpalmError
@@ -79,11 +79,11 @@ class Watch:
         store = Store.at(self.path)
         if not store.exists():
             return
-        root = Path(store.layout.root(str(self.path)))
-        self.interrupted += any((root / store.name(PUT_FOLDER)).glob("*"))
-        committed = set(range(store.spec.shards)) - set(store.missing())
+        root = Path(store.format.root(str(self.path)))
+        self.interrupted += any((root / store.private_name(PUT_FOLDER)).glob("*"))
+        committed = set(range(store.spec.shards)) - set(store.missing_shards())
         for shard in committed:
-            for name in store.record(shard).files:
+            for name in store.commit_record(shard).files:
                 state = (root / name).stat()
                 found = (state.st_ino, state.st_mtime_ns)
                 assert self.seen.setdefault(name, found) == found, f"{name} was made again"
@@ -131,7 +131,7 @@ def drill(folder: Path, name: str, *, kills: int, seed: int) -> int:
     while killed < kills:
         path = folder / str(number) / name
         watch = Watch(path)
-        while not Store.at(path).exists() or Store.at(path).missing():
+        while not Store.at(path).exists() or Store.at(path).missing_shards():
             killed += drill_round(path, chance)
             watch.check()
         store = counting_store(path, ITEMS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epalm.cache.storage.storage import PUT_FOLDER
+from epalm.cache.storage.local_storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import StoreError
@@ -51,11 +51,11 @@ def test_a_full_disk_is_named_and_the_same_command_completes_later(
     with pytest.raises(StoreError, match=r"could not be written.*No space left.*make room"):
         run(disk / name)
     store = Store.open(disk / name)
-    done = store.spec.shards - len(store.missing())
+    done = store.spec.shards - len(store.missing_shards())
     assert 0 < done < store.spec.shards
     assert list(verify_deep(store)) == []
-    root = Path(store.layout.root(str(disk / name)))
-    assert not list((root / store.name(PUT_FOLDER)).iterdir())
+    root = Path(store.format.root(str(disk / name)))
+    assert not list((root / store.private_name(PUT_FOLDER)).iterdir())
     ballast.unlink()
     mount("-o", "remount,size=10m", str(disk))
     assert contents(run(disk / name)) == contents(run(tmp_path / name))

@@ -108,7 +108,7 @@ def test_workers_change_no_byte(tmp_path: Path) -> None:
 
 def test_a_value_that_float16_cannot_hold_ends_the_run_with_advice(tmp_path: Path) -> None:
     items = numbered(700)[-10:]
-    with pytest.raises(StoreError, match=r"float16 holds up to 65504.*--dtype float32"):
+    with pytest.raises(StoreError, match=r"maximum of float16 is 65504.*--dtype float32"):
         finished(tmp_path / "a.zarr", items)
 
 
@@ -121,7 +121,7 @@ def test_a_full_disk_ends_the_run_instead_of_losing_a_shard(
     def full(*_: object, **__: object) -> None:
         raise StoreError("no space left on device")
 
-    monkeypatch.setattr(sink, "write", full)
+    monkeypatch.setattr(sink, "write_shard", full)
     with pytest.raises(StoreError, match="no space left"):
         extract(CountingEncoder(), items, sink, pace=PACE)
 

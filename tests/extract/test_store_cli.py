@@ -26,9 +26,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def flip(store: Store, name: str) -> None:
-    data = bytearray(store.place.read(name))
+    data = bytearray(store.storage.read(name))
     data[len(data) // 3] ^= 16
-    store.place.put(name, [bytes(data)])
+    store.storage.put(name, [bytes(data)])
 
 
 def test_verify_of_a_sound_store_succeeds(store: Store, command: Command) -> None:
@@ -47,7 +47,7 @@ def test_of_the_media_of_an_older_store_nothing_is_known(store: Store, command: 
 
 
 def test_damage_is_named_repaired_and_gone(store: Store, command: Command) -> None:
-    damaged = store.layout.shard_files(1)[0]
+    damaged = store.format.shard_files(1)[0]
     flip(store, damaged)
     assert command("verify", store.location).code == 0
     done = command("verify", store.location, "--deep")
@@ -61,9 +61,9 @@ def test_damage_is_named_repaired_and_gone(store: Store, command: Command) -> No
 
 
 def test_verify_for_programs(store: Store, command: Command) -> None:
-    flip(store, store.record_name(2))
+    flip(store, store.commit_record_name(2))
     found = json.loads(command("verify", store.location, "--json").out)
-    assert [problem["name"] for problem in found["problems"]] == [store.record_name(2)]
+    assert [problem["name"] for problem in found["problems"]] == [store.commit_record_name(2)]
 
 
 def test_status_counts_and_lists_what_is_missing(store: Store, command: Command) -> None:
@@ -72,7 +72,7 @@ def test_status_counts_and_lists_what_is_missing(store: Store, command: Command)
         0,
         True,
     )
-    store.place.delete([store.record_name(0), store.record_name(2)])
+    store.storage.delete([store.commit_record_name(0), store.commit_record_name(2)])
     done = command("status", store.location)
     assert (done.code, "1 of 3 shards, 64 of 150 records" in done.out) == (3, True)
     assert command("status", store.location, "--missing") == (3, "0,2\n", "")
@@ -101,7 +101,7 @@ def test_convert_writes_the_other_format(store: Store, command: Command, tmp_pat
     other = tmp_path / ("copy.h5" if store.location.endswith("zarr") else "copy.zarr")
     done = command("convert", store.location, "--out", other, "--source-layers", "1", "--quiet")
     assert (done.code, done.out) == (0, f"{other}: (150, 1, 1, 4) float16, 1.2 kB\n")
-    assert Store.open(other).failed() == {BROKEN: "truncated"}
+    assert Store.open(other).failed_samples() == {BROKEN: "truncated"}
     assert command("convert", store.location, "--out", other, "--source-layers", "one").code == 2
 
 

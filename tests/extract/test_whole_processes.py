@@ -71,7 +71,7 @@ def test_the_tasks_of_a_slurm_array_make_the_store_of_one_process(album: Path) -
     for task in ("1", "2"):
         variables = {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}
         assert extract(album, "a.h5", SLURM_ARRAY_TASK_ID=task, **variables) == 0
-    assert Store.open(album / "a.h5").missing() == []
+    assert Store.open(album / "a.h5").missing_shards() == []
     whole = contents(Store.open(album / "a.h5"))
     delete_store(Store.open(album / "a.h5"))
     extract(album, "a.h5")
@@ -101,7 +101,7 @@ def test_a_signal_ends_the_command_with_75_and_no_process_is_left(
         command("a.zarr"), cwd=album, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     store = Store.at(album / "a.zarr")
-    while not (store.exists() and len(store.missing()) < 3):
+    while not (store.exists() and len(store.missing_shards()) < 3):
         assert running.poll() is None
         time.sleep(0.02)
     running.send_signal(number)

@@ -127,7 +127,7 @@ def test_a_forbidden_import_is_noticed(package: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("package", "source"),
     [
-        ("train", "from epalm.cache.store import open_store\nimport torch"),
+        ("train", "from epalm.cache.readers.open_reader import open_store\nimport torch"),
         ("tasks", "import json\nfrom epalm.tasks.types import Example"),
         ("cache", "from epalm.errors import StoreError\nfrom epalm import __version__"),
         ("demo", "from epalm.extract.cli import main"),

@@ -112,6 +112,6 @@ def _write_store(path: Path, data: Path) -> Path:
     tokens = np.random.default_rng(0).normal(scale=0.1, size=spec.shape)
     for row in range(spec.count):
         tokens[row, :, :, row % 4] += 2
-    sink.write(0, tokens.astype(np.float32), {BROKEN: "cannot be decoded"})
+    sink.write_shard(0, tokens.astype(np.float32), {BROKEN: "cannot be decoded"})
     sink.finish()
     return path

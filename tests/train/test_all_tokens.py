@@ -24,7 +24,7 @@ def with_all_tokens(world: World, name: str, *, changed: slice) -> World:
     tokens, others = (np.random.default_rng(seed).normal(size=spec.shape) for seed in (0, 1))
     tokens[:, :, changed] = others[:, :, changed]
     store = create_store(world.root / name, spec, old.keys)
-    store.write(0, tokens.astype(np.float32), {})
+    store.write_shard(0, tokens.astype(np.float32), {})
     store.finish()
     return replace(world, store=world.root / name)
 

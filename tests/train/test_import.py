@@ -143,7 +143,7 @@ class Released:
             data_root=str(self.data),
         )
         sink = create_store(path, spec, list(PICTURES))
-        sink.write(0, np.random.default_rng(0).normal(size=spec.shape).astype(np.float32), {})
+        sink.write_shard(0, np.random.default_rng(0).normal(size=spec.shape).astype(np.float32), {})
         sink.finish()
         return path
 

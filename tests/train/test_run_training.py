@@ -300,7 +300,7 @@ def test_a_run_keeps_its_order_whatever_memory_is_free_when_it_goes_on(
 
 def test_a_run_of_uniform_order_does_not_go_on_by_pools(world: World) -> None:
     run(world, "--set", "epochs=1")
-    with pytest.raises(UsageError, match="stream cannot work: the run began in a uniform order"):
+    with pytest.raises(UsageError, match="stream cannot work: the run began with a uniform order"):
         run(world, "--set", "epochs=1", "--reader", "stream")
 
 

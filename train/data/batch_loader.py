@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epalm.cache.readers.epoch_order import EpochOrder, Rows, ShuffleSpec, pick_views
-from epalm.cache.readers.feature_source import KeyIndex, NumpySource, ReadPlan
+from epalm.cache.readers.feature_source import FeatureSource, KeyIndex, ReadPlan
 from epalm.errors import TrainingError
 from epalm.model.engine.model_batch import Batch
 from epalm.tasks.types import Example
@@ -24,7 +24,7 @@ from epalm.train.data.cached_text_states import CachedTextStates
 from epalm.train.data.tokenized_texts import TokenizedTexts, picture_numbers
 from epalm.train.parallel.distributed import ALONE, Group
 
-AnySource: TypeAlias = NumpySource[Any]
+AnySource: TypeAlias = FeatureSource[Any]
 """Gives numpy arrays from disk or memory, or tensors that are on the device already."""
 
 
@@ -76,10 +76,10 @@ class Loader:
         order = self._arrange(order, chances, random)
         left = self.group.share(order.after(start * self.batch_size), self.batch_size)
         rows, views = self._rows, self._views(epoch)
-        plan = ReadPlan(rows[left.places], views[left.places], left.pool_ends)
+        plan = ReadPlan(rows[left.examples], views[left.examples], left.pool_ends)
         first = 0
         for block in self.source.stream(plan, self.group.size(self.batch_size)):
-            places = left.places[first : first + len(block)]
+            places = left.examples[first : first + len(block)]
             first += len(block)
             distinct, pictures = picture_numbers(
                 rows[places] * self.source.spec.views + views[places]

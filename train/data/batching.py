@@ -26,18 +26,18 @@ def group_media(whole: EpochOrder, media: Rows, size: int) -> tuple[EpochOrder, 
     Returns:
         The new order, and (M,) the unit of each position in it.
     """
-    positions = np.arange(len(whole.places))
+    positions = np.arange(len(whole.examples))
     if size == 1:
         return whole, positions
     pools = np.searchsorted(whole.pool_ends, positions, side="right")
-    served = media[whole.places]
+    served = media[whole.examples]
     by_medium = np.lexsort((positions, served, pools))
     rank = _rank_in_run(pools[by_medium], served[by_medium])
     opens = rank % size == 0
     unit = np.empty(len(positions), np.intp)
     unit[by_medium] = by_medium[opens][np.cumsum(opens) - 1]  # a unit is named by its first place
     order = np.lexsort((positions, unit, pools))
-    return EpochOrder(whole.places[order], whole.pool_ends), unit[order]
+    return EpochOrder(whole.examples[order], whole.pool_ends), unit[order]
 
 
 def bucket_lengths(
@@ -62,11 +62,11 @@ def bucket_lengths(
     """
     if not window:
         return whole
-    positions = np.arange(len(whole.places))
+    positions = np.arange(len(whole.examples))
     ends = np.union1d(whole.pool_ends, np.arange(0, len(positions), window * batch_size))
     part = np.searchsorted(ends, positions, side="right")
     longest = np.zeros(len(positions), np.intp)
-    np.maximum.at(longest, units, lengths[whole.places])
+    np.maximum.at(longest, units, lengths[whole.examples])
     sort = np.lexsort((positions, units, longest[units], part))
     first = np.searchsorted(part, part)  # parts ascend, so this is each part's first position
     batch = (positions - first) // batch_size
@@ -75,7 +75,7 @@ def bucket_lengths(
     lot = random.random(len(positions))
     drawn = np.where(full, lot[first + batch], 1.0)  # what is left over stays at the part's end
     shuffled = np.lexsort((positions, drawn, part))
-    return EpochOrder(whole.places[sort][shuffled], whole.pool_ends)
+    return EpochOrder(whole.examples[sort][shuffled], whole.pool_ends)
 
 
 def _rank_in_run(*columns: Rows) -> NDArray[np.intp]:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from epalm.cache.create_store import create_store
-from epalm.cache.dtype_cast import cast_rows
-from epalm.cache.formats.store_format import Tokens
-from epalm.cache.readers.feature_source import Reader
-from epalm.cache.readers.open_reader import index_store, select
+from epalm.cache.dtype_cast import cast_features
+from epalm.cache.formats.store_format import Features
+from epalm.cache.readers.feature_source import StoreReader
+from epalm.cache.readers.open_reader import index_store, select_subset
 from epalm.cache.readers.reader_choice import ram_budget
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
@@ -29,7 +29,7 @@ from epalm.train.data.tokenized_texts import Text
 from epalm.train.parallel.distributed import ALONE, Group
 
 BATCH_TOKENS = 4096
-"""Tokens computed together."""
+"""Features computed together."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class CachedTextStates:
     padding behind a text has the same state.
     """
 
-    def __init__(self, readers: dict[int, Reader], padding: int) -> None:
+    def __init__(self, readers: dict[int, StoreReader], padding: int) -> None:
         """Take the stores as they are.
 
         Args:
@@ -108,7 +108,7 @@ def open_text_states(
         "states of %d texts in %s, %s, read by %s", count, folder, byte_size(needed), reader
     )
     readers = {
-        length: select(store, index_store(store)).open(reader, budget)
+        length: select_subset(store, index_store(store)).open(reader, budget)
         for length, store in stores.items()
     }
     return CachedTextStates(readers, padding=int(model.plan.visual_sees_all))
@@ -141,20 +141,20 @@ def make_stores(
         length: create_store(own_folder / f"{length:03d}.zarr", spec, keys[length])
         for length, spec in specs.items()
     }
-    left = [(store, shard) for store in stores.values() for shard in store.missing()]
+    left = [(store, shard) for store in stores.values() for shard in store.missing_shards()]
     count = sum(len(store.spec.rows_of(shard)) for store, shard in left)
     with progress("texts", total=count, unit="texts", quiet=quiet or not left) as tick:
         for store, shard in left:
             rows = store.spec.rows_of(shard)
             own = store.keys[rows.start : rows.stop]
-            store.write(shard, _compute(model, own, store.spec), {})
+            store.write_shard(shard, _compute(model, own, store.spec), {})
             tick(len(rows))
     for store in stores.values():
         store.finish()
     return stores
 
 
-def _compute(model: EPALM, keys: Sequence[str], spec: StoreSpec) -> Tokens:
+def _compute(model: EPALM, keys: Sequence[str], spec: StoreSpec) -> Features:
     """(rows, 1, rows of a text, H) of a shard."""
     device = next(model.parameters()).device
     padding = int(model.plan.visual_sees_all)
@@ -170,7 +170,7 @@ def _compute(model: EPALM, keys: Sequence[str], spec: StoreSpec) -> Tokens:
         states = model.lower_states(ids, mask).float().view(*ids.shape, -1).cpu().numpy()
         valid = np.ones(len(ids), np.bool_)
         names = keys[start : start + size]
-        out[start : start + size, 0] = cast_rows(states, spec.dtype, keys=names, valid=valid)
+        out[start : start + size, 0] = cast_features(states, spec.dtype, keys=names, valid=valid)
     return out
 
 

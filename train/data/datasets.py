@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from epalm.cache.media_check import warn_about_changed_media
 from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.readers.feature_source import KeyIndex
-from epalm.cache.readers.open_reader import StoreSubset, index_store, select
+from epalm.cache.readers.open_reader import StoreSubset, index_store, select_subset
 from epalm.cache.readers.reader_choice import (
     TRAIN_READERS,
     Budget,
@@ -17,7 +18,6 @@ from epalm.cache.readers.reader_choice import (
     ram_budget,
 )
 from epalm.cache.readers.shuffled_control import ShuffledSource
-from epalm.cache.records.media_check import warn_of_changes
 from epalm.cache.store import Store
 from epalm.errors import UnknownKeyError
 from epalm.model.engine.language_model import load_config
@@ -74,7 +74,7 @@ def open_data(request: TrainConfig, store: Store) -> Data:
     groups = [[example.key for example in part] for part in (train_examples, val_examples)]
     if request.group.leads:
         rows = selection.index.rows([key for group in groups for key in group])
-        warn_of_changes(store, rows, root=str(request.data_root), seed=request.seed)
+        warn_about_changed_media(store, rows, root=str(request.data_root), seed=request.seed)
     if request.blind:
         source = ShuffledSource(source, groups, request.seed)
     drawn = draw_validation(val_examples, request.recipe, request.seed)
@@ -91,7 +91,7 @@ def select_data(
     train_examples = draw_training(learnt, recipe, request.seed)
     val_examples = _examples(request, recipe.val_split or task.val_split, index)
     keys = [example.key for example in (*train_examples, *val_examples)]
-    return train_examples, val_examples, select(store, index, keys=keys)
+    return train_examples, val_examples, select_subset(store, index, keys=keys)
 
 
 def draw_training(examples: list[Example], recipe: Recipe, seed: int) -> list[Example]:
@@ -121,7 +121,7 @@ def choose_source(request: TrainConfig, selection: StoreSubset) -> tuple[ReaderC
     order = ShuffleSpec(earlier.order, earlier.pool_blocks) if earlier else None
     ram = ram_budget(asked) // group.local_world
     budget = Budget(ram, gpu_budget(request.device, asked))
-    need = selection.need(request.recipe.batch_size)
+    need = selection.requirements(request.recipe.batch_size)
     choice = choose_reader(asked, need, budget, readers=TRAIN_READERS, order=order)
     common = group.gather(choice.order)[0]
     if choice.order != common:
@@ -131,7 +131,7 @@ def choose_source(request: TrainConfig, selection: StoreSubset) -> tuple[ReaderC
 
 def _open_source(request: TrainConfig, selection: StoreSubset) -> tuple[AnySource, ShuffleSpec]:
     choice, budget = choose_source(request, selection)
-    logger.info("%s", choice.line)
+    logger.info("%s", choice.summary)
     if choice.reader == "gpu":
         return load_resident(selection, request.device), choice.order
     return selection.open(choice.reader, budget.ram), choice.order

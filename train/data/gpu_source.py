@@ -47,7 +47,9 @@ class GpuSource:
     def read(self, keys: Sequence[str], view: int = 0) -> Tensor:
         """(B, L, D) on the device, in the order asked; see `Source.read`."""
         if not 0 <= view < self.spec.views:
-            raise StoreError(f"view {view} was asked, the store has views 0..{self.spec.views - 1}")
+            raise StoreError(
+                f"view {view} was requested, the store has views 0 to {self.spec.views - 1}"
+            )
         rows = self.rows(keys)
         return self._flat[self._places(rows, np.full(len(rows), view))]
 
@@ -61,7 +63,7 @@ class GpuSource:
             yield self._flat.index_select(0, self._places(rows, views))
 
     def _places(self, rows: Rows, views: Rows) -> Tensor:
-        places = self._shards.places(rows) * self.spec.views + views
+        places = self._shards.array_rows(rows) * self.spec.views + views
         return torch.from_numpy(places).to(self._flat.device, non_blocking=True)
 
 

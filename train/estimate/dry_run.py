@@ -36,11 +36,11 @@ def show_plan(request: TrainConfig) -> None:
     texts = fitting_texts(request, settings, examples, asked)
     setup = make_setup(request, settings, texts, examples)
     resident = choice.reader == "gpu" or (choice.reader == "ram" and setup.placing.cpu)
-    stored = selection.need(request.recipe.batch_size).nbytes if resident else 0
+    stored = selection.requirements(request.recipe.batch_size).nbytes if resident else 0
     plan = setup.plan(stored)
     if request.group.leads:
         warn_of_long_warmup(request.recipe, len(examples))
-        _show(request, setup, plan, choice.line)
+        _show(request, setup, plan, choice.summary)
     if plan.fits:
         return
     if request.group.leads:

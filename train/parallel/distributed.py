@@ -67,11 +67,11 @@ class Group:
 
     def share(self, whole: EpochOrder, batch_size: int) -> EpochOrder:
         """What this process serves: a run of each batch, where questions of a picture may meet."""
-        positions = np.arange(len(whole.places))
+        positions = np.arange(len(whole.examples))
         within = positions % batch_size
         length = np.minimum(len(positions) - (positions - within), batch_size)
         mine = np.flatnonzero(within * self.world // length == self.rank)
-        return EpochOrder(whole.places[mine], np.searchsorted(mine, whole.pool_ends))
+        return EpochOrder(whole.examples[mine], np.searchsorted(mine, whole.pool_ends))
 
     def _first(self, batch_size: int, rank: int) -> int:
         """Where a process's share of a batch begins."""

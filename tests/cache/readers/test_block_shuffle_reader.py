@@ -11,7 +11,7 @@ from epalm.cache.create_store import create_store
 from epalm.cache.readers.disk_readers import ShardFiles
 from epalm.cache.readers.epoch_order import BLOCK_ROWS, ShuffleSpec
 from epalm.cache.readers.feature_source import ReadPlan
-from epalm.cache.readers.open_reader import StoreSubset, index_store, select
+from epalm.cache.readers.open_reader import StoreSubset, index_store, select_subset
 from epalm.cache.readers.reader_choice import Budget, choose_reader
 from epalm.cache.spec import StoreSpec
 from epalm.errors import StoreError
@@ -25,15 +25,15 @@ def selection(folder: Path, *, views: int = 1, width: int = 32) -> StoreSubset:
     )
     store = create_store(folder / "s.zarr", spec, [str(row) for row in range(COUNT)])
     values = np.random.default_rng(0).normal(size=(1024, *spec.row_shape)).astype(np.float16)
-    for shard in store.missing():
-        store.write(shard, values, {})
+    for shard in store.missing_shards():
+        store.write_shard(shard, values, {})
     store.finish()
-    return select(store, index_store(store))
+    return select_subset(store, index_store(store))
 
 
 def plan_of(order: ShuffleSpec, rows: np.ndarray, *, views: int = 1, start: int = 0) -> ReadPlan:
     left = order.draw(rows, np.random.default_rng(0)).after(start)
-    return ReadPlan(rows[left.places], rows[left.places] % views, left.pool_ends)
+    return ReadPlan(rows[left.examples], rows[left.examples] % views, left.pool_ends)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     def note(self: ShardFiles, first: int, into: memoryview) -> None:
         with lock:
-            found.append((first, len(into) // self.vector_bytes))
+            found.append((first, len(into) // self.view_bytes))
         plain(self, first, into)
 
     monkeypatch.setattr(ShardFiles, "read", note)
@@ -98,7 +98,7 @@ def test_the_next_pool_is_read_while_one_is_served(
 def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
     budget, batch_size = 4_000_000, 64
     chosen = selection(tmp_path, width=1024)
-    need = chosen.need(batch_size)
+    need = chosen.requirements(batch_size)
     order = choose_reader("stream", need, Budget(budget), readers=("stream",)).order
     plan = plan_of(order, np.arange(COUNT))
     assert need.nbytes > 2 * budget
@@ -114,7 +114,7 @@ def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
 
 def test_pools_that_outgrow_the_budget_are_refused(tmp_path: Path) -> None:
     source = selection(tmp_path).open("stream", 50_000)
-    with pytest.raises(StoreError, match=r"2 pools .* take 65,536 bytes, 50,000 are free"):
+    with pytest.raises(StoreError, match=r"2 pools .* 65,536 bytes, but only 50,000 are"):
         next(iter(source.stream(plan_of(ShuffleSpec("blocks", 32), np.arange(COUNT)), 64)))
 
 

@@ -20,13 +20,13 @@ def draw(order: ShuffleSpec, rows: np.ndarray = ROWS, seed: int = 5) -> EpochOrd
 
 def test_the_uniform_order_is_the_one_of_published_runs() -> None:
     drawn = ShuffleSpec().draw(np.arange(12), np.random.default_rng([0, 1]))
-    assert drawn.places.tolist() == [0, 7, 1, 11, 3, 10, 4, 6, 9, 8, 2, 5]
+    assert drawn.examples.tolist() == [0, 7, 1, 11, 3, 10, 4, 6, 9, 8, 2, 5]
     assert drawn.pool_ends.tolist() == [12]
 
 
 def test_the_uniform_order_leaves_the_generator_where_answers_are_drawn_from() -> None:
     ours, plain = np.random.default_rng([3, 4]), np.random.default_rng([3, 4])
-    places = ShuffleSpec().draw(ROWS, ours).places
+    places = ShuffleSpec().draw(ROWS, ours).examples
     assert np.array_equal(places, plain.permutation(len(ROWS)))
     assert ours.random() == plain.random()
 
@@ -36,14 +36,14 @@ def test_the_uniform_order_leaves_the_generator_where_answers_are_drawn_from() -
 )
 def test_each_example_comes_once_and_no_two_epochs_agree(order: ShuffleSpec) -> None:
     first, again, other = draw(order), draw(order), draw(order, seed=6)
-    assert np.array_equal(np.sort(first.places), np.arange(len(ROWS)))
-    assert np.array_equal(first.places, again.places)
-    assert (first.places != other.places).mean() > 0.9
+    assert np.array_equal(np.sort(first.examples), np.arange(len(ROWS)))
+    assert np.array_equal(first.examples, again.examples)
+    assert (first.examples != other.examples).mean() > 0.9
 
 
 def test_a_pool_holds_whole_blocks_from_all_over_the_store() -> None:
     drawn = draw(ShuffleSpec("blocks", 7))
-    pools = np.split(ROWS[drawn.places], drawn.pool_ends[:-1])
+    pools = np.split(ROWS[drawn.examples], drawn.pool_ends[:-1])
     blocks = [set((rows // BLOCK_ROWS).tolist()) for rows in pools]
     assert drawn.pool_ends[-1] == len(ROWS)
     assert len(pools) == 9  # 63 blocks in pools of 7
@@ -57,14 +57,14 @@ def test_a_pool_holds_whole_blocks_from_all_over_the_store() -> None:
 def test_rows_without_an_example_take_no_place_in_a_pool() -> None:
     rows = np.array([5, 5, 200, 900, 901])
     drawn = draw(ShuffleSpec("blocks", 2), rows)
-    assert sorted(drawn.places.tolist()) == [0, 1, 2, 3, 4]
+    assert sorted(drawn.examples.tolist()) == [0, 1, 2, 3, 4]
     assert len(drawn.pool_ends) == 2
 
 
 def test_what_is_left_of_a_pass_is_its_end() -> None:
     whole = draw(ShuffleSpec("blocks", 7))
     left = whole.after(1000)
-    assert np.array_equal(left.places, whole.places[1000:])
+    assert np.array_equal(left.examples, whole.examples[1000:])
     assert left.pool_ends.tolist() == [end - 1000 for end in whole.pool_ends if end > 1000]
     assert whole.after(len(ROWS)).pool_ends.tolist() == []
 
@@ -74,11 +74,11 @@ def test_batches_vary_as_the_closed_form_says_on_a_store_sorted_by_class(
     pool_blocks: int, high: float
 ) -> None:
     batch, rows = 32, np.arange(40_960)
-    kinds = rows // 1024
+    classes = rows // 1024
     counts = []
     for epoch in range(4):
-        places = ShuffleSpec("blocks", pool_blocks).draw(rows, np.random.default_rng(epoch)).places
-        drawn = kinds[places].reshape(-1, batch)
+        order = ShuffleSpec("blocks", pool_blocks).draw(rows, np.random.default_rng(epoch))
+        drawn = classes[order.examples].reshape(-1, batch)
         counts.append((drawn[:, :, None] == np.arange(40)).sum(axis=1))
     share = 1 / 40
     found = np.var(np.concatenate(counts)) / (batch * share * (1 - share))

@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from epalm.cache.create_store import create_store
-from epalm.cache.formats.hdf5_format import Hdf5Layout
+from epalm.cache.formats.hdf5_format import Hdf5Format
 from epalm.cache.readers.epoch_order import EpochOrder, ShuffleSpec
-from epalm.cache.readers.feature_source import KeyIndex, NumpySource, ReadPlan
-from epalm.cache.readers.memory_reader import memory_reader
-from epalm.cache.readers.open_reader import index_store, open_reader, open_store, select
+from epalm.cache.readers.feature_source import FeatureSource, KeyIndex, ReadPlan
+from epalm.cache.readers.open_reader import index_store, open_reader, open_store, select_subset
 from epalm.cache.readers.reader_choice import LOCAL_READERS
 from epalm.cache.readers.shuffled_control import ShuffledSource
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError, StoreError, UnfinishedStoreError, UnknownKeyError
 from epalm.train.data.gpu_source import load_resident
+from tests.cache.helpers import memory_reader
 
 COUNT, VIEWS = 150, 3
 KEYS = [f"{row}.jpg" for row in range(COUNT)]
@@ -36,18 +36,18 @@ ORDERS = (ShuffleSpec(), ShuffleSpec("blocks", 3))
 
 def make_store(folder: Path, name: str) -> Store:
     store = create_store(folder / name, SPEC, KEYS)
-    for shard in store.missing():
+    for shard in store.missing_shards():
         rows = SPEC.rows_of(shard)
         errors = {f"{BROKEN}.jpg": "truncated"} if BROKEN in rows else {}
-        store.write(shard, VALUES[rows.start : rows.stop], errors)
+        store.write_shard(shard, VALUES[rows.start : rows.stop], errors)
     store.finish()
     return store
 
 
 def opened(
     store: Store, name: str, keys: list[str] | None = None
-) -> "NumpySource[np.ndarray] | NumpySource[torch.Tensor]":
-    selection = select(store, index_store(store), keys=keys)
+) -> "FeatureSource[np.ndarray] | FeatureSource[torch.Tensor]":
+    selection = select_subset(store, index_store(store), keys=keys)
     if name == "gpu":
         return load_resident(selection, "cpu")
     return selection.open(name, budget=10**6)
@@ -66,7 +66,7 @@ def plain(block: np.ndarray | torch.Tensor) -> np.ndarray:
     return torch.as_tensor(block).numpy().copy()
 
 
-def served(source: NumpySource, plan: ReadPlan, batch_size: int = 16) -> np.ndarray:
+def served(source: FeatureSource, plan: ReadPlan, batch_size: int = 16) -> np.ndarray:
     batches = [plain(batch) for batch in source.stream(plan, batch_size)]
     assert all(len(batch) == batch_size for batch in batches[:-1])
     return np.concatenate(batches)
@@ -74,7 +74,7 @@ def served(source: NumpySource, plan: ReadPlan, batch_size: int = 16) -> np.ndar
 
 def make_plan(rows: np.ndarray, drawn: EpochOrder) -> ReadPlan:
     views = np.random.default_rng(1).integers(0, VIEWS, COUNT)
-    return ReadPlan(rows[drawn.places], views[rows[drawn.places]], drawn.pool_ends)
+    return ReadPlan(rows[drawn.examples], views[rows[drawn.examples]], drawn.pool_ends)
 
 
 @each_reader
@@ -147,26 +147,26 @@ def test_a_record_that_failed_is_refused(store: Store, name: str) -> None:
 @each_reader
 def test_an_unknown_key_and_an_unknown_view_are_named(store: Store, name: str) -> None:
     source = opened(store, name)
-    with pytest.raises(UnknownKeyError, match=r"first is 'zebra.jpg'"):
+    with pytest.raises(UnknownKeyError, match=r"first needed is 'zebra.jpg'"):
         source.read(["zebra.jpg"])
-    with pytest.raises(StoreError, match=r"view 3 was asked, the \w+ has views 0..2"):
+    with pytest.raises(StoreError, match=r"view 3 was requested, the \w+ has views 0 to 2"):
         source.read(KEYS[:1], view=3)
 
 
 LACKS = {
     ("coco-caption", ("zebra.jpg", "0.jpg", "owl.jpg", "owl.jpg")): (
-        "lacks 2 of the 3 media that task coco-caption asks about, the first is 'zebra.jpg': "
+        "lacks 2 of the 3 samples of task coco-caption, the first is 'zebra.jpg': "
         "extract all of coco, without --limit"
     ),
     ("vqa2", ("zebra.jpg",)): (
-        "holds none of the 1 media that task vqa2 asks about, the first is 'zebra.jpg', its own "
-        "first '0.jpg': name the store of those media with --features, or if it was cut short, "
-        "extract all of coco, without --limit"
+        "has no features for the 1 sample of task vqa2; the first needed is 'zebra.jpg', the "
+        "store's first is '0.jpg': choose the store of that dataset with --features, or if it was "
+        "extracted with --limit, extract all of coco, without --limit"
     ),
     ("gqa", ("zebra.jpg",)): (
-        "holds none of the 1 media that task gqa asks about, the first is 'zebra.jpg', its own "
-        "first '0.jpg': name the store of those media with --features, or ask about its own media "
-        "with --task vqa2"
+        "has no features for the 1 sample of task gqa; the first needed is 'zebra.jpg', the "
+        "store's first is '0.jpg': choose the store of that dataset with --features, or choose a "
+        "task for the store's dataset with --task vqa2"
     ),
 }
 
@@ -180,7 +180,7 @@ def test_what_a_store_lacks_is_told_from_a_store_of_other_media(
     index = KeyIndex(spec, KEYS, [], location="cache/s.zarr", task=task)
     with pytest.raises(UnknownKeyError) as found:
         index.valid(keys)
-    assert str(found.value) == f"cache/s.zarr (coco, 150 records) {LACKS[asked]}"
+    assert str(found.value) == f"cache/s.zarr (coco, 150 samples) {LACKS[asked]}"
 
 
 def test_what_is_extracted_again_is_all_of_a_manifest() -> None:
@@ -212,7 +212,7 @@ def test_only_the_shards_of_the_records_asked_for_are_read(store: Store, name: s
     damage(store, 1)
     source = opened(store, name, keys=[KEYS[140], KEYS[3]])
     assert np.array_equal(plain(source.read([KEYS[140], KEYS[3]])), VALUES[[140, 3], 0])
-    with pytest.raises(StoreError, match=r"100.jpg is none of the records that this reader"):
+    with pytest.raises(StoreError, match=r"100.jpg is not one of the samples that this reader"):
         source.read([KEYS[100]])
 
 
@@ -228,7 +228,7 @@ def test_the_blind_control_serves_partners_by_every_reader(store: Store, name: s
 
 
 def test_shards_of_an_hdf5_store_are_found_by_several_threads_at_once() -> None:
-    layout = Hdf5Layout("s.h5")
+    layout = Hdf5Format("s.h5")
     sizes = [replace(SPEC, width=width) for width in range(100, 108)]  # none is remembered
     gate = threading.Barrier(len(sizes))
 
@@ -244,7 +244,7 @@ def test_shards_of_an_hdf5_store_are_found_by_several_threads_at_once() -> None:
 def test_only_the_views_wanted_are_kept_in_memory(store: Store) -> None:
     source = open_reader(store, reader="ram", views=1)
     assert np.array_equal(source.read(USABLE), VALUES[np.delete(np.arange(COUNT), BROKEN), 0])
-    with pytest.raises(StoreError, match=r"view 1 was asked, the reader has views 0..0"):
+    with pytest.raises(StoreError, match=r"view 1 was requested, the reader has views 0 to 0"):
         source.read(KEYS[:1], view=1)
 
 
@@ -260,18 +260,13 @@ def test_vectors_lie_in_memory_if_they_fit(
 
 def test_an_unfinished_store_says_how_to_go_on(tmp_path: Path) -> None:
     store = create_store(tmp_path / "s.zarr", SPEC, KEYS)
-    store.write(1, VALUES[64:128], {})
-    with pytest.raises(UnfinishedStoreError, match="misses 2 of 3 shards: run the same"):
+    store.write_shard(1, VALUES[64:128], {})
+    with pytest.raises(UnfinishedStoreError, match="2 of 3 shards are missing: run the same"):
         open_store(tmp_path / "s.zarr")
 
 
-def test_tokens_of_another_shape_are_refused() -> None:
-    with pytest.raises(StoreError, match="do not fit"):
-        memory_reader(SPEC, KEYS, VALUES[1:])
-
-
 @pytest.fixture
-def numbered() -> NumpySource[np.ndarray]:
+def numbered() -> FeatureSource[np.ndarray]:
     """A reader whose vectors tell their rows; row 4 has failed."""
     spec = StoreSpec("coco", "vit", {}, layers=(0,), width=2, count=20, dtype="float32")
     values = np.arange(40, dtype=np.float32).reshape(20, 1, 1, 2)
@@ -279,7 +274,7 @@ def numbered() -> NumpySource[np.ndarray]:
     return memory_reader(spec, KEYS[:20], values)
 
 
-def test_the_blind_control_exchanges_within_its_groups_alone(numbered: NumpySource) -> None:
+def test_the_blind_control_exchanges_within_its_groups_alone(numbered: FeatureSource) -> None:
     train = [key for key in KEYS[:12] if key != "4.jpg"]
     blind = ShuffledSource(numbered, [KEYS[:12], KEYS[12:20]], seed=0)
     found = blind.rows(train).tolist()
@@ -291,7 +286,7 @@ def test_the_blind_control_exchanges_within_its_groups_alone(numbered: NumpySour
         blind.read(["20.jpg"])
 
 
-def test_the_blind_control_is_the_same_for_the_same_seed(numbered: NumpySource) -> None:
+def test_the_blind_control_is_the_same_for_the_same_seed(numbered: FeatureSource) -> None:
     drawn = [ShuffledSource(numbered, [KEYS[:20]], seed).rows(KEYS[5:20]) for seed in (0, 0, 1)]
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])

@@ -16,8 +16,8 @@ from epalm.errors import UsageError
 from epalm.system_memory import free_memory
 
 GB = 10**9
-COCO = ReadRequirements(nbytes=1_136_213_000, vector_bytes=9216, blocks=7706, batch_size=64)
-CC3M = ReadRequirements(nbytes=27 * GB, vector_bytes=9216, blocks=183_106, batch_size=64)
+COCO = ReadRequirements(nbytes=1_136_213_000, view_bytes=9216, blocks=7706, batch_size=64)
+CC3M = ReadRequirements(nbytes=27 * GB, view_bytes=9216, blocks=183_106, batch_size=64)
 
 
 def choose(
@@ -50,13 +50,15 @@ def test_the_highest_rung_that_fits_is_taken(
 
 
 def test_the_line_says_what_was_taken_and_why() -> None:
-    assert choose("auto", COCO, ram=11 * GB).line == "reader: ram, 1.14 GB of 11 GB allowed"
-    assert choose("auto", CC3M, ram=11 * GB).line == (
-        "reader: stream, 27 GB of 11 GB allowed, pools of 1280 blocks, "
-        "variance of a batch at most 1.05-fold"
+    assert choose("auto", COCO, ram=11 * GB).summary == (
+        "reader: ram, 1.14 GB of features, up to 11 GB allowed"
     )
-    tight = choose("auto", CC3M, ram=32 * 10**6).line
-    assert "pools of 104 blocks, variance of a batch at most 1.57-fold (9" in tight
+    assert choose("auto", CC3M, ram=11 * GB).summary == (
+        "reader: stream, 27 GB of features, up to 11 GB allowed, pools of 1280 blocks, "
+        "batch variance at most 1.05x"
+    )
+    tight = choose("auto", CC3M, ram=32 * 10**6).summary
+    assert "pools of 104 blocks, batch variance at most 1.57x (at most 1.2x with 9" in tight
 
 
 def test_memory_to_spare_changes_no_order() -> None:
@@ -69,8 +71,8 @@ def test_a_run_keeps_the_order_it_began_with() -> None:
     assert choose("auto", CC3M, ram=100 * GB, order=begun) == ReaderChoice(
         "ram",
         begun,
-        "reader: ram, 27 GB of 100 GB allowed, pools of 100 blocks, variance of a batch at most "
-        "1.59-fold (94.4 MB would make it 1.2 or less)",
+        "reader: ram, 27 GB of features, up to 100 GB allowed, pools of 100 blocks, batch variance "
+        "at most 1.59x (at most 1.2x with 94.4 MB)",
     )
     assert choose("auto", CC3M, ram=GB, order=begun).reader == "stream"
     assert choose("auto", CC3M, ram=10**6, order=begun).reader == "pread"
@@ -81,9 +83,9 @@ def test_a_run_keeps_the_order_it_began_with() -> None:
     ("asked", "order", "words"),
     [
         ("gpu", None, "gpu cannot work: training runs on the CPU"),
-        ("ram", None, "ram cannot work: 27 GB of vectors, 11 GB of memory are free"),
-        ("stream", ShuffleSpec(), "stream cannot work: the run began in a uniform order"),
-        ("stream", ShuffleSpec("blocks", 50_000), "two pools take 14.7 GB, 11 GB are free"),
+        ("ram", None, "ram cannot work: the features take 27 GB, 11 GB of memory are available"),
+        ("stream", ShuffleSpec(), "stream cannot work: the run began with a uniform order"),
+        ("stream", ShuffleSpec("blocks", 50_000), "two pools take 14.7 GB, 11 GB are available"),
         ("mmap", None, "'mmap' is unknown; known are auto, gpu, ram, mapped, stream, pread"),
     ],
 )
@@ -95,7 +97,7 @@ def test_a_reader_that_cannot_work_is_refused(
 
 
 def test_a_gpu_without_room_is_refused() -> None:
-    with pytest.raises(UsageError, match="27 GB of vectors, 20 GB of the GPU are free"):
+    with pytest.raises(UsageError, match="take 27 GB, 20 GB of GPU memory are available"):
         choose("gpu", CC3M, ram=GB, gpu=20 * GB)
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from epalm.cache.records.extraction_log import (
     ExtractionLogEntry,
-    forget_work,
+    delete_extraction_log,
     log_extraction,
-    read_work,
+    read_extraction_log,
 )
 from epalm.errors import MalformedFileError
 
@@ -17,10 +17,10 @@ FIRST = ExtractionLogEntry(encoded=10, seconds=2.5, memory=300, device="cpu")
 
 def test_what_several_processes_spent_is_added_up(tmp_path: Path) -> None:
     store = str(tmp_path / "a.zarr")
-    assert read_work(store) is None
+    assert read_extraction_log(store) is None
     log_extraction(store, FIRST)
     log_extraction(store, ExtractionLogEntry(5, 1.0, 200, "cuda", 70))
-    assert read_work(store + "/") == ExtractionLogEntry(15, 3.5, 300, "cuda", 70)
+    assert read_extraction_log(store + "/") == ExtractionLogEntry(15, 3.5, 300, "cuda", 70)
 
 
 def test_a_process_that_found_all_done_leaves_no_line(tmp_path: Path) -> None:
@@ -31,18 +31,18 @@ def test_a_process_that_found_all_done_leaves_no_line(tmp_path: Path) -> None:
 def test_a_store_made_anew_forgets_what_the_former_took(tmp_path: Path) -> None:
     store = str(tmp_path / "a.zarr")
     log_extraction(store, FIRST)
-    forget_work(store)
-    forget_work(store)
-    assert read_work(store) is None
+    delete_extraction_log(store)
+    delete_extraction_log(store)
+    assert read_extraction_log(store) is None
 
 
 def test_stores_behind_a_url_have_no_log() -> None:
     log_extraction("s3://bucket/a.zarr", FIRST)
-    assert read_work("s3://bucket/a.zarr") is None
+    assert read_extraction_log("s3://bucket/a.zarr") is None
 
 
 @pytest.mark.parametrize("text", ["{", "", '{"encoded": 1}\n', "[]\n"])
 def test_a_damaged_log_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.zarr.log.jsonl").write_text(text)
-    with pytest.raises(MalformedFileError, match=r"a\.zarr\.log\.jsonl is no log"):
-        read_work(str(tmp_path / "a.zarr"))
+    with pytest.raises(MalformedFileError, match=r"a\.zarr\.log\.jsonl is not an extraction log"):
+        read_extraction_log(str(tmp_path / "a.zarr"))

@@ -54,8 +54,8 @@ def test_a_store_on_s3_is_written_resumed_verified_repaired_and_read(
     store = finished(location)
     assert contents(store) == contents(finished(tmp_path / name))
     assert list(verify_deep(Store.open(location))) == []
-    damaged = store.layout.extent(store.spec, 2).name
-    store.place.put(damaged, [b"short"])
+    damaged = store.format.extent(store.spec, 2).name
+    store.storage.put(damaged, [b"short"])
     assert [problem.name for problem in repair(Store.open(location))] == [damaged]
     finished(location)
     source = open_store(location)
@@ -81,24 +81,24 @@ def test_each_file_is_one_put_and_the_record_comes_last(
 def test_the_first_of_two_creators_wins_on_s3(bucket: str) -> None:
     store = create_store(f"{bucket}/s.zarr", spec(), KEYS)
     late = Store.at(store.location)
-    assert not late.place.put_new(late.name("spec.json"), [b"another"])
+    assert not late.storage.put_new(late.private_name("spec.json"), [b"another"])
     with pytest.raises(CacheMismatchError, match="width is 4, wanted 8"):
         create_store(store.location, spec(width=8), KEYS)
 
 
 def test_a_shard_is_fetched_once_and_a_damaged_copy_again(bucket: str, tmp_path: Path) -> None:
     store = finished(f"{bucket}/s.zarr")
-    store.check(0)
+    store.check_shard(0)
     copies = list((tmp_path / "copies").rglob("*cls_c_0*"))
     assert len(copies) == 1
     copies[0].write_bytes(b"damaged")
-    Store.open(store.location).check(0)
-    assert copies[0].read_bytes() == store.place.read("cls/c/0/0/0/0")
-    store.place.put("cls/c/0/0/0/0", [b"damaged too"])
-    Store.open(store.location).check(0)  # the good copy still serves
+    Store.open(store.location).check_shard(0)
+    assert copies[0].read_bytes() == store.storage.read("cls/c/0/0/0/0")
+    store.storage.put("cls/c/0/0/0/0", [b"damaged too"])
+    Store.open(store.location).check_shard(0)  # the good copy still serves
     copies[0].unlink()
     with pytest.raises(CorruptShardError, match=r"cls/c/0/0/0/0 of s3://.*has 11 bytes"):
-        Store.open(store.location).check(0)
+        Store.open(store.location).check_shard(0)
 
 
 def test_a_bucket_that_is_not_there_is_one_clear_error(bucket: str) -> None:
@@ -119,7 +119,7 @@ def test_missing_credentials_are_one_clear_error(
 
 
 def test_an_url_that_nothing_understands_is_an_error_that_says_so() -> None:
-    with pytest.raises(UsageError, match=r"nope://x/s.zarr is no place for a store: wanted"):
+    with pytest.raises(UsageError, match=r"nope://x/s.zarr cannot be a feature store: specify"):
         Store.at("nope://x/s.zarr")
     with pytest.raises(MissingToolError, match=r"gs://x/s.zarr cannot be reached.*gcsfs"):
         Store.at("gs://x/s.zarr")

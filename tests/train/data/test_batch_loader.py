@@ -7,7 +7,6 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from epalm.cache.readers.epoch_order import ShuffleSpec, pick_views
-from epalm.cache.readers.memory_reader import memory_reader
 from epalm.cache.spec import StoreSpec
 from epalm.errors import TrainingError
 from epalm.model.engine.language_model import load_tokenizer
@@ -17,6 +16,7 @@ from epalm.tasks.types import Example
 from epalm.train.data.batch_loader import Loader, encodable
 from epalm.train.data.tokenized_texts import TokenizedTexts, draw_answer
 from epalm.train.parallel.distributed import Group
+from tests.cache.helpers import memory_reader
 from tests.fakes import save_language_model
 
 COUNT, VIEWS = 50, 3

@@ -15,7 +15,7 @@ def drawn(kind: str) -> tuple[EpochOrder, np.ndarray]:
 
 
 def pools(order: EpochOrder) -> list[list[int]]:
-    return [sorted(part.tolist()) for part in np.split(order.places, order.pool_ends[:-1])]
+    return [sorted(part.tolist()) for part in np.split(order.examples, order.pool_ends[:-1])]
 
 
 def bucketed(
@@ -35,7 +35,7 @@ def test_grouping_brings_questions_of_a_picture_together_in_their_pool(kind: str
     sizes = np.diff([*starts, COUNT])
     assert sizes.max() == 4
     for start, size in zip(starts, sizes, strict=True):
-        assert len(set(media[grouped.places[start : start + size]])) == 1
+        assert len(set(media[grouped.examples[start : start + size]])) == 1
     unsplit = sum(-(-np.bincount(media[pool]) // 4).sum() for pool in map(np.array, pools(order)))
     assert len(starts) == unsplit
 
@@ -43,7 +43,7 @@ def test_grouping_brings_questions_of_a_picture_together_in_their_pool(kind: str
 def test_a_unit_is_served_where_its_first_example_was() -> None:
     whole = EpochOrder(np.array([0, 1, 2, 3, 4, 5]), np.array([6]))
     grouped, units = group_media(whole, np.array([7, 8, 7, 9, 8, 7]), 2)
-    assert grouped.places.tolist() == [0, 2, 1, 4, 3, 5]
+    assert grouped.examples.tolist() == [0, 2, 1, 4, 3, 5]
     assert units.tolist() == [0, 0, 1, 1, 3, 5]
 
 
@@ -71,7 +71,7 @@ def test_buckets_leave_little_padding_and_keep_pools(kind: str, together: int) -
 def test_the_batches_of_a_window_come_in_random_order() -> None:
     order, _ = drawn("uniform")
     lengths = np.arange(COUNT)
-    found = bucketed(order, np.arange(COUNT), lengths).places
+    found = bucketed(order, np.arange(COUNT), lengths).examples
     means = [found[start : start + BATCH].mean() for start in range(0, 5 * BATCH, BATCH)]
     assert means != sorted(means)
     assert means != sorted(means, reverse=True)
@@ -79,6 +79,6 @@ def test_the_batches_of_a_window_come_in_random_order() -> None:
 
 def padding(order: EpochOrder, lengths: np.ndarray) -> float:
     """Share of a padded epoch that is padding."""
-    batches = [order.places[start : start + BATCH] for start in range(0, COUNT, BATCH)]
+    batches = [order.examples[start : start + BATCH] for start in range(0, COUNT, BATCH)]
     padded = sum(len(batch) * lengths[batch].max() for batch in batches)
     return float(1 - lengths.sum() / padded)

@@ -88,7 +88,7 @@ def test_each_distinct_text_is_computed_once_and_kept(
     }
     make_stores(tmp_path, model, TEXTS, digest="d", quiet=True)
     assert len(asked) == 3
-    stores[5].place.delete([stores[5].record_name(0)])
+    stores[5].storage.delete([stores[5].commit_record_name(0)])
     make_stores(tmp_path, model, TEXTS, digest="d", quiet=True)
     assert asked[3:] == [1]
     for store in stores.values():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from epalm.cache.readers.feature_source import ReadPlan
-from epalm.cache.readers.open_reader import index_store, select
+from epalm.cache.readers.open_reader import index_store, select_subset
 from epalm.cache.store import Store
 from epalm.train.data.gpu_source import gpu_budget, load_resident
 from tests.train.helpers import make_world
@@ -25,7 +25,7 @@ def test_the_processor_has_no_gpu_budget() -> None:
 
 
 def test_batches_are_tensors_of_their_own(store: Store) -> None:
-    source = load_resident(select(store, index_store(store)), "cpu")
+    source = load_resident(select_subset(store, index_store(store)), "cpu")
     rows = np.arange(20)
     batches = list(source.stream(ReadPlan(rows, np.zeros(20, np.intp), np.array([20])), 8))
     assert [len(batch) for batch in batches] == [8, 8, 4]
@@ -36,7 +36,7 @@ def test_batches_are_tensors_of_their_own(store: Store) -> None:
 
 @pytest.mark.gpu
 def test_vectors_on_a_gpu_are_those_of_the_store_and_stay_there(store: Store) -> None:
-    selection = select(store, index_store(store))
+    selection = select_subset(store, index_store(store))
     found = load_resident(selection, "cuda").read(["0.png", "9.png"])
     assert found.device.type == "cuda"
     assert torch.equal(found.cpu(), load_resident(selection, "cpu").read(["0.png", "9.png"]))

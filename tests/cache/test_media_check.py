@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from epalm.cache import media_check
 from epalm.cache.convert import convert
 from epalm.cache.create_store import create_store
-from epalm.cache.records import media_check, media_record
-from epalm.cache.records.media_check import (
+from epalm.cache.media_check import (
     CHANGED,
     SAME,
     TOUCHED,
     VANISHED,
-    compare,
+    compare_files,
     read_media_record,
     verify_media,
-    warn_of_changes,
+    warn_about_changed_media,
 )
+from epalm.cache.records import media_record
 from epalm.cache.records.media_record import MediaFile, MediaRecord, describe_files
-from epalm.cache.storage.checksummed_json import seal, unseal
+from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksummed
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify, verify_deep
 from epalm.errors import CorruptShardError
@@ -54,10 +55,10 @@ def filled(
     store = create_store(location, spec(content_hash=content_hash, **changes), KEYS)
     values = tokens(**changes)
     described = describe_files(files(root), hashed=content_hash)
-    for shard in store.missing():
+    for shard in store.missing_shards():
         rows = store.spec.rows_of(shard)
         own = described.take(list(rows))
-        store.write(shard, values[rows.start : rows.stop], {}, media=own)
+        store.write_shard(shard, values[rows.start : rows.stop], {}, media=own)
     store.finish()
     return store
 
@@ -96,22 +97,22 @@ def test_equal_files_give_equal_stores(root: Path) -> None:
 
 def test_a_damaged_media_record_is_found_and_repaired(root: Path) -> None:
     store = filled(root.parent / "a.zarr", root)
-    data = bytearray(store.place.read(store.media_name(1)))
+    data = bytearray(store.storage.read(store.media_record_name(1)))
     data[-3] ^= 1
-    store.place.put(store.media_name(1), [bytes(data)])
+    store.storage.put(store.media_record_name(1), [bytes(data)])
     with pytest.raises(CorruptShardError, match="epalm-extract repair"):
         read_media_record(store, 1)
     assert list(verify(store)) == []
-    assert [problem.name for problem in verify_deep(store)] == [store.media_name(1)]
+    assert [problem.name for problem in verify_deep(store)] == [store.media_record_name(1)]
     repair(store)
-    assert store.missing() == [1]
+    assert store.missing_shards() == [1]
 
 
 def test_a_store_that_lost_its_spec_is_made_again_over_its_media_records(root: Path) -> None:
     store = filled(root.parent / "a.zarr", root)
     before = contents(store)
-    store.place.delete([store.name("spec.json"), *store.layout.first_files])
-    store.place.delete([store.name("errors.jsonl")])
+    store.storage.delete([store.private_name("spec.json"), *store.format.initial_files])
+    store.storage.delete([store.private_name("errors.jsonl")])
     assert contents(filled(root.parent / "a.zarr", root)) == before
 
 
@@ -122,9 +123,9 @@ def test_every_kind_of_change_is_told_apart(root: Path, *, content_hash: bool) -
     replaced(root / "1.jpg", b"a longer photo")
     replaced(root / "2.jpg", b"photo 2")
     (root / "3.jpg").unlink()
-    compared = compare(described, files(root))
+    compared = compare_files(described, files(root))
     touched = TOUCHED if content_hash else CHANGED
-    assert compared.verdicts[:5].tolist() == [CHANGED, CHANGED, touched, VANISHED, SAME]
+    assert compared.status[:5].tolist() == [CHANGED, CHANGED, touched, VANISHED, SAME]
     assert compared.by_time[:5].tolist() == [
         not content_hash,
         False,
@@ -145,8 +146,8 @@ def test_the_same_time_hides_nothing_where_all_content_is_read(root: Path) -> No
     before = (root / "4.jpg").stat().st_mtime_ns
     (root / "4.jpg").write_bytes(b"PHOTO 4")
     os.utime(root / "4.jpg", ns=(0, before))
-    assert compare(described, files(root)).verdicts[4] == SAME
-    assert compare(described, files(root), read_all=True).verdicts[4] == CHANGED
+    assert compare_files(described, files(root)).status[4] == SAME
+    assert compare_files(described, files(root), read_all=True).status[4] == CHANGED
 
 
 def test_a_file_that_appears_is_a_change_and_one_that_never_was_is_none(root: Path) -> None:
@@ -154,9 +155,9 @@ def test_a_file_that_appears_is_a_change_and_one_that_never_was_is_none(root: Pa
     (root / "1.jpg").unlink()
     (root / "1.jpg").mkdir()
     described = describe_files(files(root), hashed=True)
-    assert compare(described, files(root)).verdicts[:2].tolist() == [SAME, SAME]
+    assert compare_files(described, files(root)).status[:2].tolist() == [SAME, SAME]
     replaced(root / "0.jpg", b"new")
-    assert compare(described, files(root)).verdicts[:2].tolist() == [CHANGED, SAME]
+    assert compare_files(described, files(root)).status[:2].tolist() == [CHANGED, SAME]
 
 
 def test_a_part_of_a_tar_file_changes_with_it_unless_its_own_bytes_are_known(root: Path) -> None:
@@ -165,12 +166,12 @@ def test_a_part_of_a_tar_file_changes_with_it_unless_its_own_bytes_are_known(roo
     parts = [MediaFile(str(tar), "0.tar", 4, 4), MediaFile(str(tar), "0.tar", 12, 4)]
     plain, hashed = (describe_files(parts, hashed=wanted) for wanted in (False, True))
     replaced(tar, b"headAAAAheadCCCC")
-    assert compare(plain, parts).verdicts.tolist() == [CHANGED, CHANGED]
-    assert compare(hashed, parts).verdicts.tolist() == [TOUCHED, CHANGED]
+    assert compare_files(plain, parts).status.tolist() == [CHANGED, CHANGED]
+    assert compare_files(hashed, parts).status.tolist() == [TOUCHED, CHANGED]
     moved = [part._replace(offset=part.offset + 4) for part in parts]
     replaced(tar, b"moreheadAAAAheadBBBB")
-    assert compare(plain, moved).verdicts.tolist() == [CHANGED, CHANGED]
-    assert compare(hashed, moved).verdicts.tolist() == [TOUCHED, TOUCHED]
+    assert compare_files(plain, moved).status.tolist() == [CHANGED, CHANGED]
+    assert compare_files(hashed, moved).status.tolist() == [TOUCHED, TOUCHED]
 
 
 def test_a_name_that_is_no_utf_8_survives(root: Path) -> None:
@@ -184,7 +185,7 @@ def test_a_name_that_is_no_utf_8_survives(root: Path) -> None:
     "data", [b"", b"{}", b"\x93NUMPY\x01\x00", MediaRecord.unknown(2, hashed=False).to_bytes()]
 )
 def test_what_is_no_media_record_is_refused(data: bytes) -> None:
-    with pytest.raises(CorruptShardError, match="no media record"):
+    with pytest.raises(CorruptShardError, match="not a media record"):
         MediaRecord.from_bytes(data, rows=3, where="here")
 
 
@@ -200,9 +201,9 @@ def test_verification_counts_what_differs_and_what_is_unknown(root: Path) -> Non
 
 def test_of_an_older_store_nothing_is_known(root: Path) -> None:
     store = finished(root.parent / "old.zarr")
-    fields = unseal(store.place.read(store.name("spec.json")), "spec.json")
+    fields = load_checksummed(store.storage.read(store.private_name("spec.json")), "spec.json")
     del fields["spec"]["content_hash"]  # as versions before wrote it
-    store.place.put(store.name("spec.json"), [seal(fields)])
+    store.storage.put(store.private_name("spec.json"), [dump_checksummed(fields)])
     found = verify_media(Store.open(store.location), str(root))
     assert (found.checked, found.not_recorded, found.changed) == (0, COUNT, [])
 
@@ -247,16 +248,16 @@ def test_a_user_of_the_features_is_warned_once_of_changed_files(
 ) -> None:
     store = filled(root.parent / "a.zarr", root)
     rows = np.arange(COUNT)
-    warn_of_changes(store, rows, root=str(root), seed=0)
+    warn_about_changed_media(store, rows, root=str(root), seed=0)
     assert warned == []
     for name in ("3.jpg", "5.jpg"):
         replaced(root / name, b"PHOTO x")
     (root / "6.jpg").unlink()
-    warn_of_changes(store, rows, root=str(root), seed=0)
+    warn_about_changed_media(store, rows, root=str(root), seed=0)
     assert len(warned) == 1
     assert "2 of 150 media files checked changed" in warned[0]
     assert f"epalm-extract verify --media {store.location}" in warned[0]
-    warn_of_changes(store, rows[10:], root=str(root), seed=0)
+    warn_about_changed_media(store, rows[10:], root=str(root), seed=0)
     assert len(warned) == 1
 
 
@@ -264,9 +265,11 @@ def test_absent_media_are_no_reason_to_warn(root: Path, warned: list[str]) -> No
     store = filled(root.parent / "a.zarr", root)
     for name in NAMES:
         (root / name).unlink()
-    warn_of_changes(store, np.arange(COUNT), root=str(root), seed=0)
-    warn_of_changes(store, np.arange(COUNT), root=str(root / "nowhere"), seed=0)
-    warn_of_changes(finished(root.parent / "old.zarr"), np.arange(COUNT), root=str(root), seed=0)
+    warn_about_changed_media(store, np.arange(COUNT), root=str(root), seed=0)
+    warn_about_changed_media(store, np.arange(COUNT), root=str(root / "nowhere"), seed=0)
+    warn_about_changed_media(
+        finished(root.parent / "old.zarr"), np.arange(COUNT), root=str(root), seed=0
+    )
     assert warned == []
 
 
@@ -276,7 +279,7 @@ def test_touched_files_with_their_content_are_no_reason_to_warn(
     store = filled(root.parent / "a.zarr", root, content_hash=True)
     for row, name in enumerate(NAMES):
         replaced(root / name, b"photo %d" % row)
-    warn_of_changes(store, np.arange(COUNT), root=str(root), seed=0)
+    warn_about_changed_media(store, np.arange(COUNT), root=str(root), seed=0)
     assert warned == []
 
 
@@ -288,5 +291,5 @@ def test_no_more_files_are_looked_at_than_the_limit(
         replaced(root / name, b"PHOTO x")
     monkeypatch.setattr(media_check, "SAMPLED_FILES", 20)
     monkeypatch.setattr(media_check, "SAMPLED_SHARDS", 2)
-    warn_of_changes(store, np.arange(COUNT), root=str(root), seed=0)
+    warn_about_changed_media(store, np.arange(COUNT), root=str(root), seed=0)
     assert "20 of 20 media files checked changed" in warned[0]

@@ -1,0 +1,186 @@
+"""A store in a folder of a local or shared file system."""
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from epalm.atomic_write import sync
+from epalm.cache.storage.checksum import READ_BYTES, Part, extend_crc32c
+from epalm.cache.storage.regular_file import open_regular
+from epalm.errors import StoreError
+
+PUT_FOLDER = "put"
+"""Folder of temporary files; it exists only while a writer is at work, or after one was killed."""
+
+PUT_TRIES = 3
+"""Attempts at a write: another writer that finishes the store deletes temporary files."""
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""Errors of file systems without hard links."""
+
+
+class LocalStorage:
+    """A folder of a local or shared file system."""
+
+    def __init__(self, root: Path, put_folder: str) -> None:
+        """Store files below `root`.
+
+        Args:
+            root: the folder; it need not exist yet.
+            put_folder: folder for temporary files, relative to `root`, on the same file system.
+        """
+        self.root = root
+        self._put_folder = root / put_folder
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a regular file."""
+        with open(open_regular(self._path(name)), "rb") as file:  # noqa: PTH123 - a descriptor
+            try:
+                return file.read()
+            except MemoryError as error:
+                raise StoreError(
+                    f"{self._path(name)} does not fit into memory: it was not written by epalm"
+                ) from error
+
+    def put(self, name: str, parts: Sequence[Part]) -> None:
+        """Write a temporary file, fsync it, rename it into place, fsync the folder."""
+        target = self._path_inside(name)
+        for _ in range(PUT_TRIES):
+            try:
+                temporary = self._write_temporary(parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._rename(temporary, target)
+            except FileNotFoundError as error:
+                lost = error  # another writer finished the store and deleted this file
+                continue
+            sync(target.parent)
+            return
+        raise lost
+
+    def put_new(self, name: str, parts: Sequence[Part]) -> bool:
+        """Write a temporary file and hard-link it, which fails if the name is taken."""
+        target = self._path_inside(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._write_temporary(parts)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if target.exists():
+                return False
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(target.parent)
+        return True
+
+    def size(self, name: str) -> int | None:
+        """Size of a regular file in bytes."""
+        file = self._path(name)
+        return file.stat().st_size if file.is_file() else None
+
+    def names(self, folder: str) -> list[str]:
+        """Every file below a folder, sorted, without temporary files."""
+        self._path_inside(f"{folder}/file")
+        files = (file for file in (self.root / folder).rglob("*") if file.is_file())
+        return sorted(
+            file.relative_to(self.root).as_posix()
+            for file in files
+            if file.parent != self._put_folder
+        )
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete the files that exist."""
+        for path in [self._path_inside(name) for name in names]:
+            path.unlink(missing_ok=True)
+
+    def fetch(self, name: str, checksum: str) -> Path:
+        """The file itself."""
+        del checksum
+        return self._path(name)
+
+    def discard_copy(self, name: str, checksum: str) -> bool:
+        """Do nothing: no copies are made of local files."""
+        del name, checksum
+        return False
+
+    def checksum(self, name: str) -> str:
+        """CRC-32C of a file, read block by block."""
+        checksum = 0
+        block = np.empty(READ_BYTES, dtype=np.uint8)
+        with open(open_regular(self._path(name)), "rb", buffering=0) as file:  # noqa: PTH123
+            while count := file.readinto(block.data):
+                checksum = extend_crc32c(checksum, block[:count])
+        return f"{checksum:08x}"
+
+    def delete_all(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.root)
+
+    def delete_partial_writes(self) -> None:
+        """Delete the temporary files of killed writers."""
+        if self._put_folder.is_dir():
+            self._refuse_links(self._put_folder)
+            for leftover in self._put_folder.iterdir():
+                leftover.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty if a writer has just started
+                self._put_folder.rmdir()
+
+    def _path(self, name: str) -> Path:
+        """Names may begin with `..`; the root need not exist."""
+        return Path(os.path.normpath(self.root / name))
+
+    def _path_inside(self, name: str) -> Path:
+        """Path of a file to list, write or delete, which no symbolic link may lead to.
+
+        Raises:
+            StoreError: a folder of the store is a symbolic link. In a store from somebody else it
+                could lead to the user's own files.
+        """
+        path = self._path(name)
+        self._refuse_links(path.parent)
+        return path
+
+    def _refuse_links(self, folder: Path) -> None:
+        root = Path(os.path.normpath(self.root))
+        between = [folder, *folder.parents]
+        for inner in between[: between.index(root)] if root in between else []:
+            if inner.is_symlink():
+                raise StoreError(
+                    f"{inner} is a symbolic link inside a store: replace it with the folder "
+                    "itself, or link the whole store"
+                )
+
+    def _rename(self, temporary: Path, target: Path) -> None:
+        try:
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _write_temporary(self, parts: Sequence[Part]) -> Path:
+        self._refuse_links(self._put_folder)
+        self._put_folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._put_folder / uuid.uuid4().hex
+        try:
+            with temporary.open("xb") as file:
+                for part in parts:
+                    file.write(part if isinstance(part, bytes) else part.data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        return temporary
