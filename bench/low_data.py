@@ -20,7 +20,7 @@ from bench.support.timed_rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
-from epalm.evaluate.eval_preparation import EvalConfig as EvalRequest
+from epalm.evaluate.preparation.eval_preparation import EvalConfig as EvalRequest
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.tasks.task_registry import load_task, resolve_data_root

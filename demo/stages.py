@@ -9,7 +9,7 @@ from epalm.cache.store import Store
 from epalm.demo.demo_dataset import write_dataset
 from epalm.demo.encoder import WEIGHTS
 from epalm.demo.modalities import Show
-from epalm.evaluate.eval_preparation import EvalConfig as EvalRequest
+from epalm.evaluate.preparation.eval_preparation import EvalConfig as EvalRequest
 from epalm.evaluate.report.report_files import REPORT_FILE, ReportColumn, write_comparison
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation

@@ -17,9 +17,8 @@ from epalm.console import (
     show_table,
 )
 from epalm.errors import UsageError
-from epalm.evaluate import score_cli
-from epalm.evaluate.report import report_cli
-from epalm.evaluate.report.report_cli import ALLOW_OUTSIDE, DATASET
+from epalm.evaluate import report_cli, score_cli
+from epalm.evaluate.report_cli import ALLOW_OUTSIDE, DATASET
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
@@ -129,8 +128,9 @@ def command(
     if not split:
         raise UsageError("--split must be given, e.g. epalm-eval --split val")
     configure_logging(quiet=quiet)
-    from epalm.evaluate.decoding_overrides import DecodingOverrides
-    from epalm.evaluate.eval_preparation import EvalConfig, find_run, prepare
+    from epalm.evaluate.preparation.decoding_overrides import DecodingOverrides
+    from epalm.evaluate.preparation.eval_preparation import EvalConfig, prepare
+    from epalm.evaluate.preparation.run_lookup import find_run
     from epalm.evaluate.scores.result_warnings import warn_of
 
     request = EvalConfig(
@@ -207,7 +207,7 @@ def _show(finished: "EvaluationResult", run: Path, *, as_json: bool) -> None:
         if command := submit_command(finished.folder, evaluation):
             note(f"write what the server takes: {command}")
         return
-    from epalm.evaluate.eval_target import transfer_labels
+    from epalm.evaluate.preparation.eval_target import transfer_labels
     from epalm.model.checkpoints.run_record import RunRecord
 
     show_table(score_table(evaluation, transfer_labels(RunRecord.load(run), evaluation)))

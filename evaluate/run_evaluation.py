@@ -8,10 +8,10 @@ from pathlib import Path
 
 from epalm.cache.readers.shuffled_control import ShuffledSource
 from epalm.devices import peak_device_memory, pick_device
-from epalm.evaluate.eval_preparation import EvalConfig, PreparedEvaluation, prepare
 from epalm.evaluate.predict import answerer, predict
+from epalm.evaluate.preparation.eval_preparation import EvalConfig, PreparedEvaluation, prepare
+from epalm.evaluate.preparation.run_settings import data_words, readable_settings
 from epalm.evaluate.report.report_files import write_page
-from epalm.evaluate.report.run_settings import data_words, readable_settings
 from epalm.evaluate.scores.breakdowns import breakdowns
 from epalm.evaluate.scores.eval_results import (
     Evaluation,

@@ -1,6 +1,5 @@
 """Which examples a report shows, and how each of them looks there."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaIt
     """
     by_id = [{one.id: one for one in evaluation.answered} for evaluation in evaluations]
     shared = [one for one in evaluations[-1].answered if all(one.id in known for known in by_id)]
-    metric = shown_metric(evaluations[-1])
+    metric = evaluations[-1].example_metric
     chosen = choose([one.scores[metric] for one in shared])
     cards = []
     for row in dict.fromkeys(row for group in GROUPS for row in chosen[group]):
@@ -90,18 +89,6 @@ def choose(scores: Sequence[float], *, per_group: int = PER_GROUP) -> dict[str, 
     rest = sorted((row for row in turned if row not in ranked), key=lambda row: scores[row])
     worst = [row for row in rest[:per_group] if scores[row] < max(scores)]
     return {"best": best, "worst": worst, "random": order[:per_group]}
-
-
-def shown_metric(evaluation: Evaluation) -> str:
-    """The metric of single examples: the headline if it has one, else the first that does."""
-    per_example = evaluation.answered[0].scores
-    return evaluation.headline if evaluation.headline in per_example else next(iter(per_example))
-
-
-def confidence(answered: PredictionRecord) -> float | None:
-    """The probability that the model gives its answer; None if it is not in the file."""
-    known = answered.log_probability
-    return None if known is None else math.exp(min(known, 0.0))
 
 
 def _card(
@@ -129,10 +116,10 @@ def _card(
 
 
 def _said(evaluation: Evaluation, answered: PredictionRecord) -> CardAnswer:
-    metric = shown_metric(evaluation)
+    metric = evaluation.example_metric
     score = answered.scores[metric]
     tone = "" if evaluation.kind == "caption" else ("good" if score >= 0.5 else "bad")
-    sure = confidence(answered) if evaluation.kind == "qa" else None
+    sure = answered.confidence if evaluation.kind == "qa" else None
     return CardAnswer(
         run=evaluation.run,
         text=answered.prediction,

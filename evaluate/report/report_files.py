@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
-from epalm.evaluate.eval_target import find_media, transfer_labels
+from epalm.evaluate.preparation.eval_target import find_media, transfer_labels
+from epalm.evaluate.preparation.run_settings import read_recipe
 from epalm.evaluate.report.resource_use import (
     Costs,
     amount,
@@ -18,16 +19,14 @@ from epalm.evaluate.report.resource_use import (
     training_cost,
 )
 from epalm.evaluate.report.run_report import ReportData, write_report
-from epalm.evaluate.report.run_settings import read_recipe
 from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation, read_evaluation
-from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.checkpoints.run_record import METRICS_FILE, RunRecord
 from epalm.model.method.variants import find_variant
 from epalm.tasks.types import MediaItem
 
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
-METRICS_FILE = "metrics.jsonl"
 
 BLIND = "-blind"
 """Ends the name of a blind control's evaluation."""

@@ -10,8 +10,7 @@ from markupsafe import Markup
 
 from epalm import __version__
 from epalm.atomic_write import write_file
-from epalm.evaluate.compare_runs import check_comparable
-from epalm.evaluate.report.gallery import GROUPS, gallery_cards, shown_metric
+from epalm.evaluate.report.gallery import GROUPS, gallery_cards
 from epalm.evaluate.report.paper_results import OWN, PaperResult, published
 from epalm.evaluate.report.plots import (
     colour,
@@ -35,6 +34,7 @@ from epalm.evaluate.report.tables import (
 )
 from epalm.evaluate.report.training_curves import read_curve
 from epalm.evaluate.scores.calibration import calibrate
+from epalm.evaluate.scores.compare_runs import check_comparable
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.evaluate.scores.result_warnings import doubts
 from epalm.tasks.types import MediaItem
@@ -240,7 +240,7 @@ def _reliability_charts(evaluations: Sequence[Evaluation]) -> list[Chart]:
     found = [calibrate(one) for one in evaluations]
     if not any(found):
         return []
-    axis = f"mean {label(shown_metric(evaluations[-1]))}"
+    axis = f"mean {label(evaluations[-1].example_metric)}"
     figure = reliability_figure(found, [one.run for one in evaluations], axis=axis)
     return [Chart("calibration", f"{axis.capitalize()} over mean confidence", figure)]
 
@@ -253,7 +253,7 @@ def _error(evaluation: Evaluation) -> str:
 def _cards_note(evaluations: Sequence[Evaluation], groups: Collection[str]) -> str:
     last = evaluations[-1]
     of = f" of {last.run}" if len(evaluations) > 1 else ""
-    metric = label(shown_metric(last)) + of
+    metric = label(last.example_metric) + of
     ranked = " and ".join(f"the {name}" for name in ("best", "worst") if name in groups)
     sample = (
         f"{ranked} by {metric}, and a random sample, which alone says what to expect."

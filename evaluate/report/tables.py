@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from epalm.console import byte_size, duration
-from epalm.evaluate.compare_runs import Difference, best_of, difference
 from epalm.evaluate.report.resource_use import Cost, Costs, amount
+from epalm.evaluate.scores.compare_runs import Difference, best_of, difference
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.metrics.intervals import known_interval
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from epalm.evaluate.report.gallery import confidence, shown_metric
 from epalm.evaluate.scores.eval_results import Evaluation
 
 BINS = 10
@@ -40,11 +39,11 @@ def calibrate(evaluation: Evaluation) -> Calibration | None:
 
     A caption is not right or wrong; files of earlier versions hold no probabilities.
     """
-    sure = [confidence(one) for one in evaluation.answered]
+    sure = [one.confidence for one in evaluation.answered]
     known = [one for one in sure if one is not None]
     if evaluation.kind == "caption" or not sure or len(known) < len(sure):
         return None
-    metric = shown_metric(evaluation)
+    metric = evaluation.example_metric
     return calibration_of(known, [one.scores[metric] for one in evaluation.answered])
 
 

@@ -4,6 +4,7 @@ Where a split's answers are not published, unscored.json stands in place of scor
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -60,6 +61,13 @@ class PredictionRecord:
     log_probability: float | None = None
     tokens: int = 0
 
+    @property
+    def confidence(self) -> float | None:
+        """The probability of the prediction under the model; None in files of earlier versions."""
+        if self.log_probability is None:
+            return None
+        return math.exp(min(self.log_probability, 0.0))
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -114,6 +122,12 @@ class Evaluation:
     def asked(self) -> int:
         """How many examples of the split were asked, those without an encoded medium included."""
         return len(self.answered) + len(self.skipped)
+
+    @property
+    def example_metric(self) -> str:
+        """The metric of single examples: the headline if it has one, else the first that does."""
+        per_example = self.answered[0].scores
+        return self.headline if self.headline in per_example else next(iter(per_example))
 
 
 def make_folder(folder: Path) -> None:

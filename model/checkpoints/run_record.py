@@ -16,6 +16,8 @@ from epalm.untrusted.checked_json import build, read_json
 
 RECORD_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
+RECIPE_FILE = "recipe.toml"
+METRICS_FILE = "metrics.jsonl"
 
 RANGES: Mapping[str, Range] = {
     "trained": Range(0, 10**15),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from epalm import precision
-from epalm.evaluate.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_preparation import EvalConfig
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.model.checkpoints import run_io
 from epalm.model.checkpoints.run_io import load_run

@@ -10,8 +10,8 @@ import pytest
 
 from epalm.cache.create_store import create_store
 from epalm.errors import ModelError, UnknownKeyError
-from epalm.evaluate.decoding_overrides import DecodingOverrides
-from epalm.evaluate.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.decoding_overrides import DecodingOverrides
+from epalm.evaluate.preparation.eval_preparation import EvalConfig
 from epalm.evaluate.run_evaluation import evaluate
 from tests.evaluate.helpers import TinyRun, make_run, store_spec
 

@@ -11,7 +11,8 @@ import torch
 from epalm.cache.readers.open_reader import open_store
 from epalm.errors import DataError, MissingFileError, UnknownSplitError, UsageError
 from epalm.evaluate import run_evaluation
-from epalm.evaluate.eval_preparation import EvalConfig, find_run, prepare
+from epalm.evaluate.preparation.eval_preparation import EvalConfig, prepare
+from epalm.evaluate.preparation.run_lookup import find_run
 from epalm.evaluate.report.report_files import evaluated
 from epalm.evaluate.run_evaluation import EvaluationResult, evaluate
 from epalm.evaluate.scores.eval_results import read_evaluation

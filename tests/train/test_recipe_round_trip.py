@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import MalformedFileError, RecipeError
-from epalm.evaluate.report.run_settings import read_recipe
+from epalm.evaluate.preparation.run_settings import read_recipe
+from epalm.model.checkpoints.run_record import RECIPE_FILE
 from epalm.train.config.recipe import load_recipe
-from epalm.train.run_files.run_folder import RECIPE_FILE
 
 STRANGE = [
     'Question: {prompt}\nAnswer: "',

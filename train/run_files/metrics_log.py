@@ -6,11 +6,10 @@ from pathlib import Path
 from epalm.atomic_write import write_file
 from epalm.devices import peak_device_memory
 from epalm.errors import RunFolderError
+from epalm.model.checkpoints.run_record import METRICS_FILE
 from epalm.system_memory import peak_memory
 from epalm.train.run_files.run_folder import writes_named
 from epalm.train.run_files.training_checkpoint import Progress
-
-METRICS_FILE = "metrics.jsonl"
 
 SHOWN_CHARACTERS = 60
 """Of a wrong line in a message."""

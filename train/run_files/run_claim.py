@@ -15,11 +15,10 @@ from pathlib import Path
 
 from epalm.atomic_write import sync
 from epalm.errors import RunFolderError, UsageError
-from epalm.model.checkpoints.run_record import RECORD_FILE, RunRecord
+from epalm.model.checkpoints.run_record import RECIPE_FILE, RECORD_FILE, RunRecord
 from epalm.train.config.recipe import Recipe, load_recipe
 from epalm.train.run_files.run_folder import (
     KEPT_CHARACTERS,
-    RECIPE_FILE,
     VERSIONS_FILE,
     check_name,
     recorded_run,

@@ -9,10 +9,9 @@ from unicodedata import category
 from epalm.atomic_write import write_file
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
-from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
 from epalm.model.method.variants import find_variant
 
-RECIPE_FILE = "recipe.toml"
 VERSIONS_FILE = "versions.json"
 CARD_FILE = "README.md"
 

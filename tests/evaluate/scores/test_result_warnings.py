@@ -10,7 +10,7 @@ from epalm.evaluate.cli import app
 from epalm.evaluate.scores.eval_results import Score, write_evaluation
 from epalm.evaluate.scores.result_warnings import doubts
 from tests.evaluate.helpers import evaluation, make_run
-from tests.evaluate.report.test_report_cli import RUNNER
+from tests.evaluate.test_report_cli import RUNNER
 
 
 def test_scores_that_agree_up_to_rounding_are_not_doubted() -> None:

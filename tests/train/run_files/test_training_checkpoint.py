@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from epalm.errors import DataError, MissingFileError, RunFolderError, TrainingError
 from epalm.model.checkpoints.run_io import load_adapter, save_adapter
+from epalm.model.checkpoints.run_record import METRICS_FILE
 from epalm.model.checkpoints.tensor_file import read_tensors, write_tensors
 from epalm.model.epalm import trainable
-from epalm.train.run_files.metrics_log import METRICS_FILE, MetricsLog
+from epalm.train.run_files.metrics_log import MetricsLog
 from epalm.train.run_files.training_checkpoint import (
     EARLIER_STATE_FILE,
     STATE_FILE,

@@ -55,7 +55,7 @@ def report(
     Adds the blind control, of RUN_blind or of the run itself, if it has been evaluated by then.
     """
     configure_logging(quiet=quiet)
-    from epalm.evaluate.eval_preparation import find_run
+    from epalm.evaluate.preparation.run_lookup import find_run
 
     folder = find_run(runs, run)
 
@@ -103,13 +103,13 @@ def compare(
     compared question by question. Published figures of the task follow where there are some.
     """
     configure_logging(quiet=quiet)
-    from epalm.evaluate.eval_preparation import named_on_the_command_line
+    from epalm.evaluate.preparation.run_lookup import named_on_the_command_line
 
     named = [named_on_the_command_line(runs, name) for name in runs_named]
 
-    from epalm.evaluate.compare_runs import check_comparable
     from epalm.evaluate.report.report_files import write_comparison
-    from epalm.evaluate.run_selection import select
+    from epalm.evaluate.report.run_selection import select
+    from epalm.evaluate.scores.compare_runs import check_comparable
     from epalm.evaluate.scores.eval_results import ensure_writable
     from epalm.evaluate.scores.result_warnings import warn_of
 
@@ -133,7 +133,6 @@ def compare(
 
 def comparison_table(shown: list["ReportColumn"]) -> Table:
     """A column per run: scores, the headline's difference to the first, parameters, time."""
-    from epalm.evaluate.compare_runs import difference
     from epalm.evaluate.report.report_files import split_words
     from epalm.evaluate.report.tables import (
         asked_words,
@@ -142,6 +141,7 @@ def comparison_table(shown: list["ReportColumn"]) -> Table:
         label,
         score_rows,
     )
+    from epalm.evaluate.scores.compare_runs import difference
 
     evaluations = [one.evaluation for one in shown]
     first = evaluations[0]
@@ -182,8 +182,8 @@ def _published_table(one: "ReportColumn") -> Table | None:
 
 
 def _as_json(shown: list["ReportColumn"]) -> dict[str, Any]:
-    from epalm.evaluate.compare_runs import difference
     from epalm.evaluate.report.paper_results import published
+    from epalm.evaluate.scores.compare_runs import difference
 
     first = shown[0].evaluation
     runs = []

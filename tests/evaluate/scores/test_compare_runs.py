@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from epalm.errors import DataError, UsageError
-from epalm.evaluate.compare_runs import check_comparable, difference, exchange_p
 from epalm.evaluate.report.paper_results import OWN, published, published_figures
 from epalm.evaluate.report.tables import score_rows
+from epalm.evaluate.scores.compare_runs import check_comparable, difference, exchange_p
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.metrics.intervals import bootstrap_interval
 from epalm.tasks.task_registry import TASKS

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from epalm.errors import MissingFileError
-from epalm.evaluate.eval_preparation import Named
+from epalm.evaluate.preparation.run_lookup import Named
 from epalm.evaluate.report.report_files import BLIND, ReportColumn, evaluated, evaluation_suffix
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.model.checkpoints.run_record import RunRecord

@@ -13,14 +13,14 @@ from epalm.errors import (
     UnknownSplitError,
     UsageError,
 )
-from epalm.evaluate.decoding_overrides import (
+from epalm.evaluate.preparation.decoding_overrides import (
     AnswerMethod,
     DecodingOverrides,
     describe,
     frequent_answers,
     read_answers,
 )
-from epalm.evaluate.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_preparation import EvalConfig
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation
 from epalm.model.method.model_settings import Decoding

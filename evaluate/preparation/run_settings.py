@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from epalm.errors import MalformedFileError
-from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
 from epalm.untrusted.checked_toml import parse_toml
-
-RECIPE_FILE = "recipe.toml"
 
 RECIPE_ROWS = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning rate"}
 """Keys of the recipe that no run record holds -> how the report calls them."""

@@ -14,9 +14,9 @@ from PIL import Image
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, MalformedFileError, UsageError
-from epalm.evaluate.decoding_overrides import DecodingOverrides
-from epalm.evaluate.eval_preparation import EvalConfig
-from epalm.evaluate.eval_target import (
+from epalm.evaluate.preparation.decoding_overrides import DecodingOverrides
+from epalm.evaluate.preparation.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_target import (
     asked_task,
     check_store,
     evaluation_label,
