@@ -20,6 +20,7 @@ from rich.text import Text
 import epalm
 from epalm.errors import Stopped
 from epalm.failures import explained
+from epalm.options import examples_epilog
 from epalm.terminal import PlainConsole, visible
 
 if TYPE_CHECKING:
@@ -261,8 +262,7 @@ def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
         return
     app.rich_markup_mode = None  # rich's help takes half of the time of `--help`
     described = app.info if app.registered_callback else app.registered_commands[0]
-    lines = "".join(f"  {example}\n" for example in examples)
-    shown = f"\b\nExamples:\n{lines}\n" if examples else ""
+    shown = f"{examples_epilog(*examples)}\n" if examples else ""
     described.epilog = f"{shown}--version: print the version of epalm and exit."
     try:
         app()

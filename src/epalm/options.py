@@ -78,6 +78,11 @@ def command_from(options: type[Options], run: Callable[[Options], None]) -> Call
     return command
 
 
+def examples_epilog(*examples: str) -> str:
+    """The end of a help page, for the `epilog` of a command: example command lines, one a line."""
+    return "\b\nExamples:\n" + "".join(f"  {example}\n" for example in examples)
+
+
 class PanelGroup(TyperGroup):
     """A group of commands whose help lists its options by panel."""
 
