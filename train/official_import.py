@@ -15,7 +15,7 @@ from epalm.model.engine.language_model import weights_digest
 from epalm.model.epalm import parameter_counts
 from epalm.tasks.types import Kind, Task
 from epalm.train.config.config_io import Change
-from epalm.train.config.preflight_checks import check_store
+from epalm.train.config.preflight_checks import check_recipe_store
 from epalm.train.config.recipe import Recipe, load_recipe
 from epalm.train.run_files.run_claim import claimed
 from epalm.train.run_files.run_folder import default_name, write_card, writes_named
@@ -89,7 +89,7 @@ def import_checkpoint(request: ImportConfig) -> RunRecord:
     released = read_released(request.checkpoint)
     spec = Store.open(request.features).spec
     recipe = released_recipe(released, request)
-    check_store(spec, recipe)
+    check_recipe_store(spec, recipe)
     settings = recipe.model_settings(request.task.kind, spec)
     model, _ = build_model(settings)
     released.copy_into(model)

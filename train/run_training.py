@@ -20,7 +20,7 @@ from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
 from epalm.precision import AUTO, choose_precision
-from epalm.train.config.preflight_checks import check_store
+from epalm.train.config.preflight_checks import check_recipe_store
 from epalm.train.config.train_config import TrainConfig
 from epalm.train.data.batch_loader import Loader
 from epalm.train.data.cached_text_states import check_apart, open_text_states
@@ -135,11 +135,11 @@ def check_request(request: TrainConfig, spec: StoreSpec) -> None:
     """Refuse what cannot be trained on that store, before anything is loaded.
 
     Raises:
-        CacheMismatchError: see `check_store`.
+        CacheMismatchError: see `check_recipe_store`.
         ModelError: see `check_source`.
         UsageError: options that exclude each other, or too many processes.
     """
-    check_store(spec, request.recipe)
+    check_recipe_store(spec, request.recipe)
     check_source(request.recipe.lm, request.recipe.lm_precision)
     check_share(request.group, request.recipe)
     if request.text_states and request.shard:

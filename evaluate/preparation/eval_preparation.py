@@ -16,7 +16,7 @@ from epalm.evaluate.preparation.decoding_overrides import AnswerMethod, Decoding
 from epalm.evaluate.preparation.eval_target import (
     asked_task,
     check_folder,
-    check_store,
+    check_run_store,
     evaluation_label,
     training_split,
 )
@@ -119,7 +119,7 @@ def prepare(request: EvalConfig) -> PreparedEvaluation:
     store = Store.open(features)
     task, root = asked_task(request.task, record, store.spec, request.data_root)
     check_split(request.split, task.splits, owner=f"task {task.name}")
-    check_store(record, store.spec, features)
+    check_run_store(record, store.spec, features)
     whole = task.examples(request.split, root)
     asked = whole[: request.limit or None]
     metric = _metric(task, request.split, asked)

@@ -168,7 +168,7 @@ def check_folder(folder: Path, spec: StoreSpec, features: str, root: Path) -> No
         )
 
 
-def check_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
+def check_run_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
     """Compare a store's vectors with those that the run was trained on.
 
     A run that learnt from photos may be asked about clips, and the other way round, if the encoder

@@ -17,7 +17,7 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
         UsageError: no such type of device, or no folder can have the run's name.
         RecipeError: no such precision.
         UnknownSplitError: the task has no such split.
-        CacheMismatchError: see `check_store`.
+        CacheMismatchError: see `check_recipe_store`.
         UsageError: the store lacks a block that the recipe uses.
     """
     check_name(run)
@@ -28,11 +28,11 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
         )
     for split in (recipe.train_split, recipe.val_split):
         check_split(split or task.train_split, task.splits, owner=f"task {task.name}")
-    check_store(spec, recipe)
+    check_recipe_store(spec, recipe)
     recipe.model_settings(task.kind, spec)
 
 
-def check_store(spec: StoreSpec, recipe: Recipe) -> None:
+def check_recipe_store(spec: StoreSpec, recipe: Recipe) -> None:
     """Compare the store with what the recipe wants.
 
     Raises:

@@ -18,7 +18,7 @@ from epalm.evaluate.preparation.decoding_overrides import DecodingOverrides
 from epalm.evaluate.preparation.eval_preparation import EvalConfig
 from epalm.evaluate.preparation.eval_target import (
     asked_task,
-    check_store,
+    check_run_store,
     evaluation_label,
     find_media,
     training_split,
@@ -193,7 +193,7 @@ def test_a_name_that_is_no_task_is_told_how_a_manifest_is_named(
 
 def test_what_was_not_compared_is_said(tiny: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        check_store(RunRecord.load(tiny.folder), clip_spec(), "clips.zarr")
+        check_run_store(RunRecord.load(tiny.folder), clip_spec(), "clips.zarr")
     (line,) = caplog.messages
     assert "not compared: " in line
     assert "fingerprint.frames is 8, in training absent" in line
@@ -202,7 +202,7 @@ def test_what_was_not_compared_is_said(tiny: TinyRun, caplog: pytest.LogCaptureF
 @pytest.mark.parametrize("field", ["weights", "preprocessing"])
 def test_other_media_do_not_excuse_another_encoder(tiny: TinyRun, field: str) -> None:
     with pytest.raises(CacheMismatchError, match=f"fingerprint.{field} is other, in training"):
-        check_store(RunRecord.load(tiny.folder), clip_spec(**{field: "other"}), "clips.zarr")
+        check_run_store(RunRecord.load(tiny.folder), clip_spec(**{field: "other"}), "clips.zarr")
 
 
 def test_a_run_that_answers_is_not_asked_for_captions(tiny: TinyRun, msvd: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyR
         store_spec(), width=9, fingerprint={"weights": "87654321", "preprocessing": "native"}
     )
     with pytest.raises(CacheMismatchError) as caught:
-        check_store(record, other, "other.zarr")
+        check_run_store(record, other, "other.zarr")
     assert "fingerprint.weights is 87654321, in training 12345678" in str(caught.value)
     assert "width is 9, in training 8" in str(caught.value)
     assert "preprocessing" not in str(caught.value)
@@ -252,13 +252,13 @@ def test_each_field_that_decides_a_vector_is_compared(
     tiny: TinyRun, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(CacheMismatchError, match=words) as caught:
-        check_store(RunRecord.load(tiny.folder), replace(store_spec(), **change), "o.zarr")
+        check_run_store(RunRecord.load(tiny.folder), replace(store_spec(), **change), "o.zarr")
     assert caught.value.exit_code == 4
 
 
 def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) -> None:
     seeded = store_spec().fingerprint | {"views.seed": "3"}
-    check_store(
+    check_run_store(
         RunRecord.load(tiny.folder),
         replace(store_spec(), views=4, fingerprint=seeded),
         "augmented.zarr",
@@ -267,7 +267,7 @@ def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) 
 
 def test_a_store_over_other_media_is_accepted(tiny: TinyRun) -> None:
     record = RunRecord.load(tiny.folder)
-    check_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), "gqa.zarr")
+    check_run_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), "gqa.zarr")
 
 
 def test_the_media_of_a_single_file_are_found_where_its_folder_has_moved(tmp_path: Path) -> None:
