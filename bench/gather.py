@@ -175,7 +175,8 @@ class Bench:
 
     def _h5py_rows(self, rows: Rows) -> Any:  # noqa: ANN401 - h5py has no types
         with h5py.File(self.stores["hdf5"].location) as file:
-            return file["cls"][rows]
+            features: Any = file["cls"]
+            return features[rows]
 
 
 def check(tokens: Features, rows: Rows) -> None:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -130,7 +131,7 @@ class EncodedText:
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: Text) -> EncodedText:
     """The layout that the head of this module describes."""
-    end = int(tokenizer.eos_token_id)
+    end = cast(int, tokenizer.eos_token_id)
 
     def tokens(part: str) -> list[int]:
         ids: list[int] = tokenizer(part, add_special_tokens=False).input_ids
@@ -197,7 +198,7 @@ def text_batches(tokenizer: PreTrainedTokenizerFast, stream: str, seed: int) -> 
         starts = list(range(0, len(encoded), BATCH))
         rng.shuffle(starts)
         for start in starts:
-            yield collate_texts(encoded[start : start + BATCH], int(tokenizer.pad_token_id))
+            yield collate_texts(encoded[start : start + BATCH], cast(int, tokenizer.pad_token_id))
 
 
 def text_logits(model: OPTForCausalLM, batch: TextBatch) -> Tensor:

@@ -112,8 +112,9 @@ def _converted(value: object, wanted: Any, place: str) -> object:  # noqa: ANN40
         if value in inner:
             return value
         raise _wrong(value, place, " or ".join(map(repr, inner)))
-    make = build if is_dataclass(wanted) else _scalar
-    return make(wanted, value, place)
+    if isinstance(wanted, type) and is_dataclass(wanted):
+        return build(wanted, value, place)
+    return _scalar(wanted, value, place)
 
 
 def _tuple(listed: list[object], kinds: tuple[Any, ...], place: str) -> tuple[object, ...]:
