@@ -1,4 +1,4 @@
-"""What is asked: media to encode, examples to answer, and the tasks that pose them."""
+"""Datasets, the tasks defined on them, and their examples."""
 
 from epalm.tasks.types import Example, MediaItem, MediaSet, Prediction, Task
 

@@ -1,10 +1,11 @@
-"""Anyone's own data: a folder with one JSONL or CSV file per split, one example a line.
+"""Manifests, for your own data: a folder with a JSONL or CSV file per split, one example per line.
 
     {"id": "q17", "media": "images/7.jpg", "prompt": "what is on the desk?", "answers": ["lamp"]}
 
-`media` is relative to the folder. Without `prompt` the line is a captioning record and `answers`
-are its captions. `question_type` and `answer_type` may be added, for tables of scores by group. A
-CSV file has the same columns; its cell `answers` holds a JSON list, or texts separated by "|".
+`media` is relative to the folder. Without `prompt`, the line is a captioning example and `answers`
+are its captions. The optional `question_type` and `answer_type` add tables of scores by group.
+
+A CSV file has the same columns; its cell `answers` contains a JSON list, or texts separated by "|".
 """
 
 from functools import partial
@@ -12,16 +13,16 @@ from pathlib import Path
 from sys import intern
 
 from epalm.errors import MalformedFileError, MissingFileError
-from epalm.tasks.readers.collection import without_collection
 from epalm.tasks.readers.data_files import check_split
-from epalm.tasks.readers.manifest_rows import Line, read_lines
+from epalm.tasks.readers.gc_pause import gc_paused
+from epalm.tasks.readers.manifest_rows import ManifestRow, read_rows
 from epalm.tasks.types import Example, Kind, MediaItem, MediaSet, Modality, Task
 
 TASK = "manifest"
-"""Name of the task over any manifest's media."""
+"""Name of the task of every manifest."""
 
 SPLITS = ("train", "val", "test")
-"""Files that a folder's set of media is made of; single files may have other names."""
+"""Splits whose files form the dataset of a folder; single files may have other names."""
 
 FORMATS = (".jsonl", ".csv")
 
@@ -30,27 +31,31 @@ MODALITIES: dict[Modality, str] = {
     "video": ".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .gif .3gp .flv .ogv .wmv",
     "audio": ".wav .flac .ogg .opus .mp3 .aif .aiff .m4a .aac",
 }
-"""What a medium is, by the ending of its file."""
+"""Modality by file extension."""
 
-_MODALITY_OF = {ending: kind for kind, endings in MODALITIES.items() for ending in endings.split()}
+_MODALITY_OF = {
+    extension: modality
+    for modality, extensions in MODALITIES.items()
+    for extension in extensions.split()
+}
 
 
-@without_collection()
+@gc_paused()
 def media(path: Path) -> MediaSet:
-    """Each medium of a manifest once, in order of first appearance over train, val and test.
+    """List each media file of a manifest once, in order of first appearance in its splits.
 
     Args:
-        path: a folder with some of train, val and test (.jsonl or .csv), or one such file of any
-            name.
+        path: a folder with some of train, val and test (.jsonl or .csv), or a single such file of
+            any name.
 
     Returns:
-        The set; its name is the folder's, with "-" and the file's stem behind it if `path` is a
-        file; its keys are the `media` texts as they stand in the lines.
+        The dataset. Its name is the folder's name, followed by "-" and the file's stem if `path` is
+        a file. Its keys are the `media` values as written.
 
     Raises:
-        MissingFileError: there is no such path, or no split in the folder.
-        MalformedFileError: a line or a file has another layout, or some lines have a prompt and
-            others none; names the line.
+        MissingFileError: the path does not exist, or the folder has none of the splits.
+        MalformedFileError: a file or line is malformed, or only some lines have a prompt; names the
+            line.
     """
     path = path.absolute()
     folder = path if path.is_dir() else path.parent
@@ -59,66 +64,66 @@ def media(path: Path) -> MediaSet:
     files = _files_of(path)
     kind: Kind | None = None
     for file in files:
-        for line in read_lines(file):
-            found = _kind(line)
-            kind = kind or found
-            if found != kind:
-                raise _other_kind(line, kind, files[0])
-            if line.media not in items:
-                items[line.media] = _item(line, folder)
+        for row in read_rows(file):
+            row_kind = _kind(row)
+            kind = kind or row_kind
+            if row_kind != kind:
+                raise _mixed_kinds(row, kind, files[0])
+            if row.media not in items:
+                items[row.media] = _item(row, folder)
     return MediaSet(name, tuple(items.values()), (TASK,), folder)
 
 
 def task(root: Path) -> Task:
-    """The task over a manifest's media.
+    """Return the task of a manifest.
 
     Args:
-        root: the manifest's folder; every JSONL or CSV file in it is a split.
+        root: folder of the manifest; every JSONL or CSV file in it is a split.
 
     Returns:
-        A task of kind "qa", scored by "exact", if the first line of its first file has a prompt;
-        else of kind "caption", scored by "caption".
+        A task of kind "qa" with the metric "exact" if the first line of its first file has a
+        prompt; else a task of kind "caption" with the metric "caption".
 
     Raises:
-        MissingFileError: the folder holds no manifest.
-        MalformedFileError: the first file has another layout.
+        MissingFileError: the folder contains no manifest.
+        MalformedFileError: the first file is malformed.
     """
     files = _split_files(root)
-    kind = _kind(next(read_lines(next(iter(files.values())))))
+    kind = _kind(next(read_rows(next(iter(files.values())))))
     metric = "exact" if kind == "qa" else "caption"
     return Task(TASK, kind, metric, tuple(files), partial(examples, kind))
 
 
-@without_collection()
+@gc_paused()
 def examples(kind: Kind, split: str, root: Path) -> list[Example]:
-    """The lines of `<root>/<split>.jsonl` or `.csv`, in file order.
+    """Read the examples of `<root>/<split>.jsonl` or `.csv`, in file order.
 
     Args:
         kind: "qa" if every line must have a prompt, "caption" if none may have one.
         split: stem of the file.
-        root: the manifest's folder.
+        root: folder of the manifest.
 
     Raises:
-        UnknownSplitError: no such file; names the splits there are.
-        MissingFileError: the folder holds no manifest.
-        MalformedFileError: a line has another layout, is not of this kind, repeats an id or, in
-            the split train, has no answer. Names the line.
+        UnknownSplitError: there is no such file; lists the splits.
+        MissingFileError: the folder contains no manifest.
+        MalformedFileError: a line is malformed, is of another kind, repeats an id or, in the split
+            train, has no answer. Names the line.
     """
     files = _split_files(root)
     first = next(iter(files.values()))
     check_split(split, tuple(files), owner=f"the manifest {root}")
     found: list[Example] = []
     seen: set[str] = set()
-    for line in read_lines(files[split]):
-        if _kind(line) != kind:
-            raise _other_kind(line, kind, first)
-        if split == "train" and not line.answers:
-            raise line.wrong("no answers: the training split needs at least one in every line")
-        if line.id in seen:
-            before = next(one.number for one in read_lines(line.file) if one.id == line.id)
-            raise line.wrong(f"id {line.id!r} stands in line {before} already")
-        seen.add(line.id)
-        found.append(_example(line))
+    for row in read_rows(files[split]):
+        if _kind(row) != kind:
+            raise _mixed_kinds(row, kind, first)
+        if split == "train" and not row.answers:
+            raise row.error("no answers: the training split needs at least one in every line")
+        if row.id in seen:
+            line = next(earlier.line for earlier in read_rows(row.file) if earlier.id == row.id)
+            raise row.error(f"id {row.id!r} is already used in line {line}")
+        seen.add(row.id)
+        found.append(_example(row))
     return found
 
 
@@ -128,61 +133,62 @@ def _files_of(path: Path) -> list[Path]:
             raise MalformedFileError(f"{path} does not end in {' or '.join(FORMATS)}")
         return [path]
     files = _split_files(path)
-    chosen = [files[split] for split in SPLITS if split in files]
-    if not chosen:
+    present = [files[split] for split in SPLITS if split in files]
+    if not present:
         raise MissingFileError(
-            f"{path} holds none of train, val and test (.jsonl or .csv), only {', '.join(files)}: "
-            "rename a file, or name one file instead of the folder"
+            f"{path} contains none of train, val and test (.jsonl or .csv), only "
+            f"{', '.join(files)}: rename a file, or give one file instead of the folder"
         )
-    return chosen
+    return present
 
 
 def _split_files(folder: Path) -> dict[str, Path]:
-    """Split -> file, of all manifests in a folder; train, val and test first."""
-    found = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS and path.is_file()]
-    if not found:
+    """Map each split of a folder to its file; train, val and test come first."""
+    paths = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS and path.is_file()]
+    if not paths:
         raise MissingFileError(
-            f"{folder} holds no manifest: wanted train.jsonl, val.jsonl, test.jsonl (or .csv) with "
-            'one line {"id": ..., "media": ..., "prompt": ..., "answers": [...]} per example'
+            f"{folder} contains no manifest: expected train.jsonl, val.jsonl, test.jsonl (or .csv) "
+            'with one line {"id": ..., "media": ..., "prompt": ..., "answers": [...]} per example'
         )
-    found.sort(key=lambda path: SPLITS.index(path.stem) if path.stem in SPLITS else len(SPLITS))
+    paths.sort(key=lambda path: SPLITS.index(path.stem) if path.stem in SPLITS else len(SPLITS))
     files: dict[str, Path] = {}
-    for path in found:
+    for path in paths:
         if path.stem in files:
             raise MalformedFileError(
-                f"{folder} holds {files[path.stem].name} and {path.name}: remove one of them"
+                f"{folder} contains {files[path.stem].name} and {path.name}: remove one of them"
             )
         files[path.stem] = path
     return files
 
 
-def _item(line: Line, folder: Path) -> MediaItem:
-    media = line.media
+def _item(row: ManifestRow, folder: Path) -> MediaItem:
+    media = row.media
     modality = _MODALITY_OF.get(media[media.rfind(".") :].lower())
     if modality is None:
-        raise line.wrong(f"media {media!r} ends in none of the known {', '.join(_MODALITY_OF)}")
+        supported = ", ".join(_MODALITY_OF)
+        raise row.error(f"media {media!r} has none of the supported extensions {supported}")
     return MediaItem(media, folder, media, modality)
 
 
-def _kind(line: Line) -> Kind:
-    """What all of a manifest is if this is the first line of its first file."""
-    return "qa" if line.prompt else "caption"
+def _kind(row: ManifestRow) -> Kind:
+    """Kind of the manifest if this is the first line of its first file."""
+    return "qa" if row.prompt else "caption"
 
 
-def _other_kind(line: Line, kind: Kind, first: Path) -> MalformedFileError:
-    mend = "keep questions and captions in folders of their own"
+def _mixed_kinds(row: ManifestRow, kind: Kind, first: Path) -> MalformedFileError:
+    remedy = "put questions and captions into separate folders"
     if kind == "qa":
-        return line.wrong(f"no prompt, but the first line of {first.name} has one: {mend}")
-    return line.wrong(f"a prompt, but the first line of {first.name} has none: {mend}")
+        return row.error(f"no prompt, but the first line of {first.name} has one: {remedy}")
+    return row.error(f"a prompt, but the first line of {first.name} has none: {remedy}")
 
 
-def _example(line: Line) -> Example:
+def _example(row: ManifestRow) -> Example:
     return Example(
-        intern(line.media),  # most media are in several lines
-        line.id,
-        line.prompt,
-        line.answers,
-        references=line.answers,
-        question_type=intern(line.question_type),
-        answer_type=intern(line.answer_type),
+        intern(row.media),  # most media files are in several lines
+        row.id,
+        row.prompt,
+        row.answers,
+        references=row.answers,
+        question_type=intern(row.question_type),
+        answer_type=intern(row.answer_type),
     )

@@ -1,4 +1,4 @@
-"""Sets of media and tasks by name, and where their files are looked for."""
+"""Load datasets and tasks by name, and resolve the data root."""
 
 import os
 from dataclasses import replace
@@ -13,7 +13,7 @@ from epalm.tasks.types import MediaSet, Task
 
 DATASETS: dict[str, str] = {
     "coco": "epalm.tasks.benchmarks.karpathy:coco",
-    "coco-test2015": "epalm.tasks.benchmarks.vqa2:submission_photos",
+    "coco-test2015": "epalm.tasks.benchmarks.vqa2:submission_images",
     "flickr8k": "epalm.tasks.benchmarks.karpathy:flickr8k",
     "flickr30k": "epalm.tasks.benchmarks.karpathy:flickr30k",
     "gqa": "epalm.tasks.benchmarks.gqa:media",
@@ -23,7 +23,7 @@ DATASETS: dict[str, str] = {
     "msvd": "epalm.tasks.benchmarks.epalm_json:msvd",
     "audiocaps": "epalm.tasks.benchmarks.epalm_json:audiocaps",
 }
-"""Set of media -> "module:factory"; a factory is called with the data root and gives a MediaSet."""
+"""Dataset -> "module:factory"; the factory takes the data root and returns a MediaSet."""
 
 TASKS: dict[str, str] = {
     "vqa2": "epalm.tasks.benchmarks.vqa2:task",
@@ -40,39 +40,40 @@ TASKS: dict[str, str] = {
     "audiocaps-caption": "epalm.tasks.benchmarks.epalm_json:audiocaps_captions",
     manifest.TASK: "epalm.tasks.manifest:task",
 }
-"""Task -> "module:factory"; a factory is called with the data root and gives a Task."""
+"""Task -> "module:factory"; the factory takes the data root and returns a Task."""
 
 DATA_ROOT_VARIABLE = "EPALM_DATA_ROOT"
 
 DEFAULT_DATA_ROOT = "data"
-"""Looked in where neither an option nor the environment nor a store names a data root."""
+"""Data root if neither an option nor the environment nor a store specifies one."""
 
 
 def resolve_data_root(option: Path | None, *, recorded: str = "", task: str = "") -> Path:
-    """The folder in which data sets are looked for.
+    """Return the folder in which datasets are searched.
 
-    The first of these that is given: the option, $EPALM_DATA_ROOT, the folder recorded in the
-    store, `data` in the current folder. The environment does not count for the task "manifest":
-    it names a folder of published sets, whereas a manifest's root is the manifest's own folder.
+    It is the first of these that is given: the option, $EPALM_DATA_ROOT, the folder recorded in the
+    store, `data` in the current folder. The environment variable is ignored for the task
+    "manifest": it specifies a folder of published datasets, and the root of a manifest is the
+    manifest's own folder.
 
     Args:
         option: value of --data-root.
         recorded: `data_root` of a store.
-        task: the task that will read from it, if one is known.
+        task: name of the task that will read from the folder, if known.
 
     Returns:
-        An absolute path; it need not exist.
+        An absolute path, which may not exist.
 
     Raises:
-        UsageError: it begins with the home of an unknown user.
+        UsageError: the path begins with the home of an unknown user.
     """
     variable = "" if task == manifest.TASK else os.environ.get(DATA_ROOT_VARIABLE, "")
-    named = Path(option or variable or recorded or DEFAULT_DATA_ROOT)
+    root = Path(option or variable or recorded or DEFAULT_DATA_ROOT)
     try:
-        return named.expanduser().absolute()
-    except RuntimeError as error:  # ~name of a user whom nobody knows
+        return root.expanduser().absolute()
+    except RuntimeError as error:  # ~name of an unknown user
         raise UsageError(
-            f"the data root {named} begins with the home of an unknown user: give a path, with "
+            f"the data root {root} begins with the home of an unknown user: give a path, with "
             f"--data-root or the environment variable {DATA_ROOT_VARIABLE}"
         ) from error
 
@@ -80,66 +81,67 @@ def resolve_data_root(option: Path | None, *, recorded: str = "", task: str = ""
 def load_media(
     name: str, data_root: Path | None = None, *, allow_outside: bool = False
 ) -> MediaSet:
-    """The set of media of this name.
+    """Load a dataset by name.
 
     Args:
-        name: a key of `DATASETS`, a manifest's folder or file, or a `TypedName`
+        name: a key of `DATASETS`, the folder or file of a manifest, or a `TypedName`
             `package.module:Name` of a factory like those of `DATASETS`.
-        data_root: as from `resolve_data_root`, which is asked if None. A manifest does not need it.
-        allow_outside: let names and links lead out of the folders of the set, as a person permitted
-            on the command line; code that a person named is trusted anyway.
+        data_root: data root; None resolves it with `resolve_data_root`. Manifests ignore it.
+        allow_outside: allow paths and links that lead out of the dataset's folders. Only the user
+            may permit this; factories given by the user are not checked.
 
     Raises:
-        UsageError: no such set, and no such path.
-        DataError: see `check_inside`.
-        MissingFileError: one of its files is not there.
-        MalformedFileError: one of its files has another layout.
+        UsageError: there is no such dataset and no such path.
+        DataError: a file is outside the folder of the dataset.
+        MissingFileError: a file of the dataset does not exist.
+        MalformedFileError: a file of the dataset has an unexpected structure.
     """
-    found = _named_media(name, data_root)
-    if not allow_outside and (name in DATASETS or found.tasks == (manifest.TASK,)):
-        check_inside(found.items)
-    return found
+    media = _load_media(name, data_root)
+    if not allow_outside and (name in DATASETS or media.tasks == (manifest.TASK,)):
+        check_inside(media.items)
+    return media
 
 
-def _named_media(name: str, data_root: Path | None) -> MediaSet:
+def _load_media(name: str, data_root: Path | None) -> MediaSet:
     if name not in DATASETS and os.path.exists(name):  # noqa: PTH110 - Path raises on long names
         return manifest.media(Path(name))
     if name not in DATASETS and _is_path(name):
-        raise MissingFileError(f"there is no folder and no file {Path(name).absolute()}")
+        raise MissingFileError(f"there is no file or folder {Path(name).absolute()}")
     factory = load_plugin(
-        name, DATASETS, what="set of media, no path of a manifest", option="--dataset"
+        name, DATASETS, what="dataset, and no path of a manifest", option="--dataset"
     )
-    found = cast(MediaSet, _made(factory(resolve_data_root(data_root)), MediaSet, name))
-    if isinstance(name, TypedName):  # what the named code names is named, too
-        return replace(found, tasks=tuple(map(TypedName, found.tasks)))
-    return found
+    media = cast(MediaSet, _checked(factory(resolve_data_root(data_root)), MediaSet, name))
+    if isinstance(name, TypedName):  # task names given by code of the user are trusted as well
+        return replace(media, tasks=tuple(map(TypedName, media.tasks)))
+    return media
 
 
 def load_task(name: str, data_root: Path | None = None) -> Task:
-    """The task of this name.
+    """Load a task by name.
 
     Args:
         name: a key of `TASKS`, or a `TypedName` `package.module:Name` of a factory like those of
             `TASKS`.
-        data_root: as from `resolve_data_root`, which is asked if None. For the task "manifest" it
-            must be the manifest's folder.
+        data_root: data root; None resolves it with `resolve_data_root`. For the task "manifest" it
+            must be the folder of the manifest.
 
     Raises:
-        UsageError: no such task.
-        MissingFileError: the task is "manifest" and `data_root` holds none.
-        MalformedFileError: the task is "manifest" and its first file has another layout.
+        UsageError: there is no such task.
+        MissingFileError: the task is "manifest" and `data_root` contains none.
+        MalformedFileError: the task is "manifest" and its first file is malformed.
     """
     factory = load_plugin(name, TASKS, what="task", option="--task")
     root = resolve_data_root(data_root, task=name)
-    found = cast(Task, _made(factory(root), Task, name))
-    return replace(found, metric=TypedName(found.metric)) if isinstance(name, TypedName) else found
+    task = cast(Task, _checked(factory(root), Task, name))
+    return replace(task, metric=TypedName(task.metric)) if isinstance(name, TypedName) else task
 
 
 def _is_path(name: str) -> bool:
     return Path(name).suffix in manifest.FORMATS or (os.sep in name and ":" not in name)
 
 
-def _made(value: object, wanted: type, name: str) -> object:
-    if not isinstance(value, wanted):
-        raise UsageError(f"{name} gave a {type(value).__name__}, wanted a {wanted.__name__}")
+def _checked(value: object, expected: type, name: str) -> object:
+    if not isinstance(value, expected):
+        actual = type(value).__name__
+        raise UsageError(f"{name} returned a {actual}, expected a {expected.__name__}")
     return value

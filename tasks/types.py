@@ -1,4 +1,4 @@
-"""What is asked: media to encode, examples to answer, predictions made."""
+"""The types of datasets and tasks: media items, examples, predictions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,42 +10,42 @@ Kind = Literal["qa", "caption"]
 
 
 class ByteRange(NamedTuple):
-    """Some bytes of a file: one photo of a tar file.
+    """A range of bytes in a file, such as one image of a tar file.
 
     Attributes:
-        offset: of the first byte.
-        nbytes: how many.
+        offset: position of the first byte.
+        nbytes: number of bytes.
     """
 
     offset: int
     nbytes: int
 
     def read(self, path: Path) -> bytes:
-        """The bytes.
+        """Read the bytes.
 
         Raises:
-            OSError: the file cannot be read, or ends before them.
+            OSError: the file cannot be read, or is too short.
         """
         with path.open("rb") as file:
             file.seek(self.offset)
-            found = file.read(self.nbytes)
-        if len(found) < self.nbytes:
+            content = file.read(self.nbytes)
+        if len(content) < self.nbytes:
             raise OSError(f"ends before byte {self.offset + self.nbytes}")
-        return found
+        return content
 
 
 class MediaItem(NamedTuple):
-    """One photo, clip or recording to encode.
+    """One image, video or audio clip to encode.
 
-    There may be millions: the folder is one object for all of them, and no path is kept. Named
-    tuples are made several times as fast as frozen dataclasses.
+    A dataset may have millions: all items share one folder object, and no path is stored. Named
+    tuples are created several times as fast as frozen dataclasses.
 
     Attributes:
-        key: its address in a feature store.
-        folder: where it lies.
-        name: of its file, relative to the folder.
-        modality: what it is.
-        part: the bytes of that file which it is; None for all of them. Photos only.
+        key: unique key of the item in a feature store.
+        folder: folder of the dataset.
+        name: path of the file, relative to the folder.
+        modality: "image", "video" or "audio".
+        part: the bytes of the file that contain the item; None for the whole file. Images only.
     """
 
     key: str
@@ -55,28 +55,28 @@ class MediaItem(NamedTuple):
     part: ByteRange | None = None
 
     @classmethod
-    def at(cls, path: Path, key: str, modality: Modality = "image") -> Self:
-        """The medium in a file."""
+    def from_path(cls, path: Path, key: str, modality: Modality = "image") -> Self:
+        """Return the item for a whole file."""
         return cls(key, path.parent, path.name, modality)
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return self.folder / self.name
 
 
 class Example(NamedTuple):
-    """One question about, or caption of, one medium.
+    """One question about a media item, or one captioning example.
 
     Attributes:
-        key: the medium, as in the feature store.
-        question_id: unique within its split.
+        key: key of the media item in the feature store.
+        question_id: unique id within the split.
         prompt: the question; empty for captioning.
-        answers: what training may teach, one is drawn per epoch.
-        weights: the chance of each answer, in proportion; empty means equal chances.
-        references: what a prediction is scored against (ten human answers, five captions, ...).
-        question_type: group for the break-down of scores, e.g. "how many"; empty if unknown.
-        answer_type: likewise, e.g. "yes/no".
+        answers: possible training targets; one is drawn per epoch.
+        references: texts to score a prediction against (ten human answers, five captions, ...).
+        weights: relative sampling probability of each answer; empty for equal probabilities.
+        question_type: group for the breakdown of scores, e.g. "how many"; empty if unknown.
+        answer_type: group for the breakdown of scores, e.g. "yes/no"; empty if unknown.
     """
 
     key: str
@@ -100,13 +100,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class MediaSet:
-    """A set of media and the tasks that ask about it.
+    """A dataset of images, videos or audio clips, and the tasks defined on it.
 
     Attributes:
         name: short name, the first half of the store's default file name.
-        items: every medium once, in a stable order; the rows of the store.
-        tasks: names of the tasks over these media, the default one first.
-        root: folder the files were found in; recorded in the store as the default for training.
+        items: every media item once, in a stable order; one row of the store each.
+        tasks: names of the tasks on this dataset, the default one first.
+        root: folder of the files; recorded in the store as the default data root of training.
     """
 
     name: str
@@ -117,16 +117,16 @@ class MediaSet:
 
 @dataclass(frozen=True)
 class Task:
-    """Questions or captions over one set of media.
+    """A question answering or captioning task on one dataset.
 
     Attributes:
-        name: as on the command line.
+        name: name on the command line.
         kind: "qa" (short answers to prompts) or "caption".
-        metric: the entry of `epalm.metrics` that scores it.
-        splits: names accepted by `examples`.
-        examples: (split, data root) -> the split's examples, in file order.
-        train_split: the split training reads unless told otherwise.
-        val_split: the split validation reads unless told otherwise.
+        metric: name of the main metric in `epalm.metrics`.
+        splits: names that `examples` accepts.
+        examples: function from (split, data root) to the split's examples, in file order.
+        train_split: default split for training.
+        val_split: default split for validation.
     """
 
     name: str

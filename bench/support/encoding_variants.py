@@ -43,7 +43,7 @@ def make_photos(folder: Path, number: int) -> list[MediaItem]:
         file = folder / f"{place:06d}.jpg"
         blurred = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(BLUR_PIXELS))
         blurred.save(file, quality=JPEG_QUALITY)
-        items.append(MediaItem.at(file, file.name))
+        items.append(MediaItem.from_path(file, file.name))
     return items
 
 
@@ -52,7 +52,7 @@ def found_photos(folder: Path, number: int) -> list[MediaItem]:
     files = sorted(folder.glob("*.jpg"))[:number]
     if len(files) < number:
         raise MissingFileError(f"{folder} holds {len(files)} *.jpg, wanted {number}: see --number")
-    return [MediaItem.at(file, file.name) for file in files]
+    return [MediaItem.from_path(file, file.name) for file in files]
 
 
 def random_encoder(name: str, folder: Path, precision: str) -> Encoder:

@@ -13,9 +13,14 @@ from epalm.errors import MalformedFileError, MissingFileError
 from epalm.evaluate.scores.eval_results import Score
 from epalm.metrics.intervals import GroupMean, all_intervals, group_means
 from epalm.metrics.metric_registry import Scores
-from epalm.tasks.readers.data_files import JsonRecord
+from epalm.tasks.readers.json_record import JsonRecord
 from epalm.tasks.readers.json_stream import stream_member
-from epalm.tasks.readers.json_values import NOT_JSON, described, parse, unusable
+from epalm.tasks.readers.json_values import (
+    JSON_ERRORS,
+    encoding_error,
+    parse_error_reason,
+    parse_json,
+)
 from epalm.tasks.types import Example, Prediction
 
 LAYOUTS = (
@@ -75,7 +80,7 @@ def read_predictions(file: Path) -> list[Prediction]:
             record.text(said)  # raises
         text = members[said]
         if not isinstance(text, str):
-            raise record.wrong(said, text, "a string")
+            raise record.error(said, text, "a string")
         found.append(Prediction(one, one, text.strip()))
     return found
 
@@ -143,17 +148,20 @@ def _official(file: Path) -> list[Example]:
 def _question(record: JsonRecord) -> Example:
     first = next(record.records("answers"), None)
     if first is None:
-        raise record.wrong("answers", [], "at least one answer")
+        raise record.error("answers", [], "at least one answer")
     member = "raw_answer" if first.has("raw_answer") else "answer"
-    people = tuple(map(intern, record.column("answers", member)))
+    people = tuple(map(intern, record.member_texts("answers", member)))
     name = record.identifier("question_id")
-    types = intern(record.word("question_type")), intern(record.word("answer_type"))
+    types = (
+        intern(record.optional_text("question_type")),
+        intern(record.optional_text("answer_type")),
+    )
     return Example(name, name, "", people, people, (), *types)
 
 
 def _add(example: Example, seen: dict[str, Example], record: JsonRecord, member: str) -> None:
     if example.question_id in seen:
-        raise record.wrong(member, example.question_id, "one that stands there once")
+        raise record.error(member, example.question_id, "one that stands there once")
     seen[example.question_id] = example
 
 
@@ -195,16 +203,16 @@ def _lines(file: Path, stream: TextIO) -> Iterator[tuple[str, object]]:
 
 def _parsed(text: str, place: str, wanted: str) -> object:
     try:
-        value: object = parse(text)
-    except NOT_JSON as error:
+        value: object = parse_json(text)
+    except JSON_ERRORS as error:
         at = ""
         if isinstance(error, json.JSONDecodeError):
             line = f"line {error.lineno}, " if error.lineno > 1 else ""
             at = f" from {line}column {error.colno} on"
         raise MalformedFileError(
-            f"{place}: no JSON{at} ({described(error)}), wanted {wanted}"
+            f"{place}: no JSON{at} ({parse_error_reason(error)}), wanted {wanted}"
         ) from error
-    if reason := unusable(value):
+    if reason := encoding_error(value):
         raise MalformedFileError(f"{place} holds {reason}: no file or program takes that")
     return value
 
@@ -213,7 +221,7 @@ def _answers(record: JsonRecord, members: dict[str, object]) -> tuple[str, ...]:
     """As they stand: people leave answers empty, and white space counts in some metrics."""
     value = members.get("answers", members.get("references"))
     if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
-        raise record.wrong("answers", value, "a list of strings, at least one")
+        raise record.error("answers", value, "a list of strings, at least one")
     return tuple(value)
 
 
@@ -224,10 +232,10 @@ def _example(record: JsonRecord, members: dict[str, object]) -> Example:
     return Example(
         key=name,
         question_id=name,
-        prompt=record.word("prompt"),
+        prompt=record.optional_text("prompt"),
         answers=tuple(label) or references,
         references=references or tuple(label),
         weights=tuple(label.values()),
-        question_type=record.word("question_type"),
-        answer_type=record.word("answer_type"),
+        question_type=record.optional_text("question_type"),
+        answer_type=record.optional_text("answer_type"),
     )

@@ -12,7 +12,7 @@ from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoders.encoder_names import check_encoder_name
 from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.precision import AUTO as AUTO_PRECISION
-from epalm.tasks.readers.json_values import SHOWN_CHARACTERS
+from epalm.tasks.readers.json_values import MAX_QUOTED_CHARACTERS
 from epalm.tasks.task_registry import load_media
 from epalm.tasks.types import MediaItem, MediaSet
 
@@ -159,7 +159,7 @@ def _check_name_length(out: str) -> None:
     name = Path(out).name
     if "://" not in out and len(os.fsencode(name)) > NAME_BYTES:
         raise UsageError(
-            f"the store's name {name[:SHOWN_CHARACTERS]}... is longer than a file name may be "
+            f"the store's name {name[:MAX_QUOTED_CHARACTERS]}... is longer than a file name may be "
             f"({NAME_BYTES} bytes): give a shorter --out"
         )
 

@@ -1,1 +1,1 @@
-"""Published data sets, one file per benchmark: their annotation files to media and examples."""
+"""Published datasets, one module per benchmark: read their annotation files."""

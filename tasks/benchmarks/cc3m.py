@@ -1,11 +1,11 @@
-"""Conceptual Captions (Sharma et al. 2018) as it was downloaded: a table, tar files, or folders.
+"""Conceptual Captions (Sharma et al. 2018) as a table, as tar files, or as folders of images.
 
-    cc3m/train.tsv                      caption <tab> the photo's file, relative to the table
-    cc3m/train/00000.tar                or tar files for WebDataset
-    cc3m/train/00000/000000012.jpg      or the same in folders, e.g. by img2dataset,
-    cc3m/train/00000/000000012.txt      with the caption beside each photo
+    cc3m/train.tsv                      caption <tab> image file, relative to the table
+    cc3m/train/00000.tar                or tar files in the WebDataset layout
+    cc3m/train/00000/000000012.jpg      or the same in folders, as img2dataset writes them,
+    cc3m/train/00000/000000012.txt      with the caption next to each image
 
-A photo has the same key in a tar file and in the folder that it would be extracted to.
+An image has the same key in a tar file and in the folder extracted from it.
 """
 
 import logging
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epalm.errors import MalformedFileError, MissingFileError
-from epalm.tasks.readers.data_files import check_split, find_present
-from epalm.tasks.readers.json_values import SURROGATE, shown
+from epalm.tasks.readers.data_files import check_split, find_available
+from epalm.tasks.readers.json_values import SURROGATE, quote
 from epalm.tasks.readers.tar_shards import (
-    CAPTION_ENDING,
-    PHOTO_ENDINGS,
-    TAR_ENDING,
-    in_one_line,
+    CAPTION_EXTENSION,
+    IMAGE_EXTENSIONS,
+    TAR_EXTENSION,
+    decode_caption,
     read_shard,
 )
 from epalm.tasks.types import Example, MediaItem, MediaSet, Task
@@ -33,179 +33,176 @@ SPLITS = ("train", "val")
 FOLDERS = ("cc3m", "CC3M", "")
 
 LAYOUT = (
-    "wanted a table {split}.tsv with lines of caption, tab, file of the photo; or tar files "
-    "{split}/00000.tar for WebDataset; or folders {split}/00000/ with 000000012.jpg and .txt. The "
-    "captions are published "
-    "as tables of URLs (ai.google.com/research/ConceptualCaptions); img2dataset downloads the "
-    "photos (layouts: docs/data.md)"
+    "expected a table {split}.tsv with lines of caption, tab, image file; or tar files "
+    "{split}/00000.tar in the WebDataset layout; or folders {split}/00000/ with 000000012.jpg and "
+    ".txt. The captions are published as tables of URLs "
+    "(ai.google.com/research/ConceptualCaptions); img2dataset downloads the images "
+    "(see docs/data.md)"
 )
 
 
 class CaptionedImage(NamedTuple):
-    """One photo and its caption.
+    """One image and its caption.
 
     Attributes:
-        name: the photo's key: its file, relative to the folder of the table or above the shards.
-        caption: empty where there is none.
-        number: of the line, or the name once more.
+        key: key of the image: its path relative to the folder of the table or of the shards.
+        caption: the caption; empty if there is none.
+        question_id: the line number in a table, else the key.
     """
 
-    name: str
+    key: str
     caption: str
-    number: str
+    question_id: str
 
 
 def media(root: Path) -> MediaSet:
-    """Each photo once, those of train before those of val; a note names the one that is absent.
+    """List each image once, train before val; a missing split is logged.
 
     Raises:
-        MissingFileError: neither split is there.
-        MalformedFileError: a line of a table has another layout.
+        MissingFileError: neither split exists.
+        MalformedFileError: a line of a table is malformed.
     """
-    places = find_present(lambda split: _find(split, root), SPLITS, owner="cc3m")
-    items = {item.key: item for place in places for item in _items(place)}
+    sources = find_available(lambda split: _find(split, root), SPLITS, owner="cc3m")
+    items = {item.key: item for source in sources for item in _items(source)}
     return MediaSet("cc3m", tuple(items.values()), ("cc3m-caption",), root)
 
 
 def task(root: Path) -> Task:
-    """The task cc3m-caption; no file is read yet, and `root` therefore not used."""
+    """Return the task cc3m-caption; files are read by `examples` alone, so `root` is unused."""
     del root
     return Task("cc3m-caption", "caption", "caption", SPLITS, examples)
 
 
 def examples(split: str, root: Path) -> list[Example]:
-    """One example per caption, in order of lines or files; photos without caption are left out.
+    """Read one example per caption, in order of lines or files, without images lacking captions.
 
     Raises:
-        UnknownSplitError: no such split.
-        MissingFileError: it is not there, or no photo of it has a caption.
-        MalformedFileError: a line has another layout, a tar file is damaged, or a text is not
-            UTF-8.
+        UnknownSplitError: there is no such split.
+        MissingFileError: the split does not exist, or none of its images has a caption.
+        MalformedFileError: a line is malformed, a tar file is damaged, or a caption is not UTF-8.
     """
     check_split(split, SPLITS, owner="task cc3m-caption")
-    place = _find(split, root)
-    found, empty = [], 0
-    for one in _captioned(place):
-        if one.caption:
-            found.append(Example(one.name, one.number, "", (one.caption,), (one.caption,)))
+    source = _find(split, root)
+    found, empty = list[Example](), 0
+    for key, caption, question_id in _captioned(source):
+        if caption:
+            found.append(Example(key, question_id, "", (caption,), (caption,)))
         else:
             empty += 1
     if not found:
         raise MissingFileError(
-            f"{place}: none of its {empty} photos has a caption, wanted it in a text file of the "
-            "same stem; img2dataset writes that with --caption_col"
+            f"{source}: none of its {empty} images has a caption, expected a text file of the same "
+            "stem; img2dataset writes it with --caption_col"
         )
     if empty:
-        logger.warning("%s: %d photos without caption left out", place, empty)
+        logger.warning("%s: %d images without a caption left out", source, empty)
     return found
 
 
 def _find(split: str, root: Path) -> Path:
-    """The table or the folder of a split."""
-    for base in FOLDERS:
-        if (table := root / base / f"{split}.tsv").is_file():
+    """Find the table or the folder of a split."""
+    for folder in FOLDERS:
+        if (table := root / folder / f"{split}.tsv").is_file():
             return table
-        if (shards := root / base / split).is_dir():
+        if (shards := root / folder / split).is_dir():
             return shards
-    bases = ", ".join(str(root / base) for base in FOLDERS)
+    folders = ", ".join(str(root / folder) for folder in FOLDERS)
     raise MissingFileError(
-        f"{split} of Conceptual Captions was not found in any of {bases}: "
+        f"{split} of Conceptual Captions was not found in any of {folders}: "
         + LAYOUT.format(split=split)
     )
 
 
-def _items(place: Path) -> Iterator[MediaItem]:
-    folder = place.parent
-    if place.is_file():
-        yield from (MediaItem(name, folder, name) for _, _, name in _lines(place))
+def _items(source: Path) -> Iterator[MediaItem]:
+    folder = source.parent
+    if source.is_file():
+        yield from (MediaItem(name, folder, name) for _, _, name in _read_table(source))
         return
-    tars, photos = _shards(place)
+    tars, images = _shards(source)
     for tar in tars:
         for name, part, _ in read_shard(folder / tar):
-            yield MediaItem(_unpacked(tar, name), folder, tar, part=part)
-    yield from (MediaItem(photo, folder, photo) for photo in photos)
+            yield MediaItem(_extracted(tar, name), folder, tar, part=part)
+    yield from (MediaItem(image, folder, image) for image in images)
 
 
-def _captioned(place: Path) -> Iterator[CaptionedImage]:
-    folder = place.parent
-    if place.is_file():
-        yield from (
-            CaptionedImage(name, caption, str(number)) for number, caption, name in _lines(place)
-        )
+def _captioned(source: Path) -> Iterator[CaptionedImage]:
+    folder = source.parent
+    if source.is_file():
+        for number, caption, name in _read_table(source):
+            yield CaptionedImage(name, caption, str(number))
         return
-    tars, photos = _shards(place)
+    tars, images = _shards(source)
     for tar in tars:
         for name, _, caption in read_shard(folder / tar):
-            yield CaptionedImage(_unpacked(tar, name), caption, _unpacked(tar, name))
-    yield from (CaptionedImage(photo, _text_beside(folder / photo), photo) for photo in photos)
+            yield CaptionedImage(_extracted(tar, name), caption, _extracted(tar, name))
+    yield from (CaptionedImage(image, _read_caption(folder / image), image) for image in images)
 
 
-def _lines(table: Path) -> Iterator[tuple[int, str, str]]:
-    """Number, caption and file of each line; blank lines are passed over."""
+def _read_table(table: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield number, caption and image file of each line; blank lines are skipped."""
     try:
         with table.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     caption, _, name = line.rstrip("\r\n").rpartition("\t")
-                    yield number, caption.strip(), _checked(name, table, number, line)
+                    yield number, caption.strip(), _checked_name(name, table, number, line)
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"{table} is not UTF-8: {error}") from error
 
 
-def _checked(name: str, table: Path, number: int, line: str) -> str:
-    at = f"{table}, line {number}"
+def _checked_name(name: str, table: Path, number: int, line: str) -> str:
+    where = f"{table}, line {number}"
     if "\t" not in line or not name.strip():
-        raise MalformedFileError(f"{at}: wanted caption, tab, file of the photo")
+        raise MalformedFileError(f"{where}: expected caption, tab, image file")
     if "\0" in name:
-        raise MalformedFileError(f"{at}: {shown(name)} holds a NUL character")
+        raise MalformedFileError(f"{where}: {quote(name)} contains a NUL character")
     if "://" in name:
         raise MalformedFileError(
-            f"{at}: {name} is a URL, wanted the file that was downloaded from there; "
-            "e.g. img2dataset downloads them (docs/data.md)"
+            f"{where}: {name} is a URL, expected a downloaded file; img2dataset downloads "
+            "the images (see docs/data.md)"
         )
     return name
 
 
-def _shards(place: Path) -> tuple[list[str], list[str]]:
-    """Tar files and photos below a folder, in order of their names; one of both lists is empty.
+def _shards(source: Path) -> tuple[list[str], list[str]]:
+    """List the tar files and the images below a folder, sorted; one of the lists is empty.
 
-    Names begin with the folder's.
+    Paths begin with the name of the folder.
     """
     tars: list[str] = []
-    photos: list[str] = []
-    for folder, below, files in os.walk(place):
-        below.sort()
-        head = Path(folder).relative_to(place.parent).as_posix()
+    images: list[str] = []
+    for folder, subfolders, files in os.walk(source):
+        subfolders.sort()
+        prefix = Path(folder).relative_to(source.parent).as_posix()
         for file in sorted(files):
-            if SURROGATE.search(file) or SURROGATE.search(head):
+            if SURROGATE.search(file) or SURROGATE.search(prefix):
                 raise MalformedFileError(
-                    f"{shown(f'{head}/{file}')}: the name is not UTF-8: rename it"
+                    f"{quote(f'{prefix}/{file}')}: the name is not UTF-8: rename the file"
                 )
-            if file.endswith(TAR_ENDING):
-                tars.append(f"{head}/{file}")
-            elif file.lower().endswith(PHOTO_ENDINGS):
-                photos.append(f"{head}/{file}")
-    if not tars and not photos:
+            if file.endswith(TAR_EXTENSION):
+                tars.append(f"{prefix}/{file}")
+            elif file.lower().endswith(IMAGE_EXTENSIONS):
+                images.append(f"{prefix}/{file}")
+    if not tars and not images:
         raise MissingFileError(
-            f"{place} holds neither tar files nor photos: {LAYOUT.format(split=place.name)}"
+            f"{source} contains neither tar files nor images: {LAYOUT.format(split=source.name)}"
         )
-    if tars and photos:
+    if tars and images:
         raise MalformedFileError(
-            f"{place} holds {len(tars)} tar files, e.g. {tars[0]}, and {len(photos)} photos "
-            f"beside them, e.g. {photos[0]}: move the ones or the others away, so that no photo "
-            "counts twice"
+            f"{source} contains {len(tars)} tar files, e.g. {tars[0]}, and {len(images)} images, "
+            f"e.g. {images[0]}: remove one or the other, so that no image is counted twice"
         )
-    return tars, photos
+    return tars, images
 
 
-def _unpacked(tar: str, name: str) -> str:
-    """Where a member lies once the tar file is extracted to a folder of its name."""
-    return f"{tar.removesuffix(TAR_ENDING)}/{name}"
+def _extracted(tar: str, name: str) -> str:
+    """Path of a tar member if the tar file is extracted to a folder of its name."""
+    return f"{tar.removesuffix(TAR_EXTENSION)}/{name}"
 
 
-def _text_beside(photo: Path) -> str:
-    file = photo.with_suffix(CAPTION_ENDING)
+def _read_caption(image: Path) -> str:
+    file = image.with_suffix(CAPTION_EXTENSION)
     try:
-        return in_one_line(file.read_bytes(), str(file))
+        return decode_caption(file.read_bytes(), str(file))
     except FileNotFoundError:
         return ""

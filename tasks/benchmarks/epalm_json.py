@@ -1,15 +1,14 @@
-"""MSRVTT, MSVD and AudioCaps, in the JSON lists that the released loaders read.
+"""MSRVTT, MSVD and AudioCaps, in the JSON format of the official eP-ALM implementation.
 
 Questions:  {"video": "video0.mp4", "question": ..., "question_id": 7, "label": {"couch": 1.0}}
-            ("sent" may stand for "question")
+            ("sent" may replace "question")
 Captions:   {"video": "video0.mp4", "caption": "a man sings"} or a list of captions; "audio" for
             AudioCaps, e.g. "train/rqfQRErjfk8.wav"
 
-A set's media are those that its files name: whoever needs the questions alone does without the
-files of captions.
+A dataset consists of the media that the available annotation files refer to: the caption files are
+not needed for question answering.
 """
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,33 +17,32 @@ from sys import intern
 
 from epalm.errors import MissingFileError
 from epalm.tasks.readers.data_files import (
-    JsonRecord,
     check_split,
+    check_unique_ids,
     find_file,
     find_folder,
-    with_unique_ids,
+    warn_missing,
 )
+from epalm.tasks.readers.json_record import JsonRecord
 from epalm.tasks.readers.json_stream import stream_list
 from epalm.tasks.types import Example, Kind, MediaItem, MediaSet, Modality, Task
 
-logger = logging.getLogger(__name__)
-
 SPLITS = ("train", "val", "test")
-"""What each task has; some have more."""
+"""Splits of every task; some tasks have more."""
 
 ANNOTATION_FOLDER = "annotation"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Where a set's files lie.
+class DatasetLayout:
+    """Names and folders of one dataset.
 
     Attributes:
-        name: of the set of media; also the sub-folder of the data root that is looked into.
-        modality: of its media.
-        member: of each record, the one that names the medium.
-        folders: where media may lie below the data root or its sub-folder.
-        title: what the set is, for messages.
+        name: name of the dataset, and of its sub-folder of the data root.
+        modality: modality of its media.
+        member: member of each record that contains the path of the media file.
+        folders: folders of media files, relative to the data root or to the sub-folder.
+        title: full name and reference, for messages.
     """
 
     name: str
@@ -55,33 +53,33 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionRecord:
-    """One task over a set.
+class TaskFiles:
+    """The annotation files of one task.
 
     Attributes:
-        name: of the task.
-        kind: questions or captions.
-        layout: of its set.
-        files: split -> file; those of `SPLITS` first, of which a missing one is reported.
+        name: name of the task.
+        kind: question answering or captioning.
+        layout: the dataset of the task.
+        files: split -> file name; only missing files of `SPLITS` are reported.
     """
 
     name: str
     kind: Kind
-    layout: Layout
+    layout: DatasetLayout
     files: Mapping[str, str]
 
     def find(self, split: str, root: Path) -> Path:
-        """Where the file of a split lies.
+        """Find the file of a split.
 
         Raises:
-            MissingFileError: it is not there.
+            MissingFileError: the file does not exist.
         """
         title = self.layout.title
         return find_file(
             self.files[split],
             root=root,
-            folders=_folders(self.layout),
-            published=f"a file of {title} as the released code of eP-ALM reads it",
+            folders=_annotation_folders(self.layout),
+            published=f"a file of {title} in the format of the official eP-ALM implementation",
         )
 
 
@@ -91,103 +89,97 @@ def _one_per_split(pattern: str) -> dict[str, str]:
 
 VIDEO_FOLDERS = ("videos/all", "videos")
 
-MSRVTT = Layout("msrvtt", "video", "video", VIDEO_FOLDERS, "MSRVTT (Xu et al. 2016)")
-MSVD = Layout(
+MSRVTT = DatasetLayout("msrvtt", "video", "video", VIDEO_FOLDERS, "MSRVTT (Xu et al. 2016)")
+MSVD = DatasetLayout(
     "msvd", "video", "video", (*VIDEO_FOLDERS, "YouTubeClips"), "MSVD (Chen and Dolan 2011)"
 )
-AUDIOCAPS = Layout("audiocaps", "audio", "audio", ("audios",), "AudioCaps (Kim et al. 2019)")
+AUDIOCAPS = DatasetLayout("audiocaps", "audio", "audio", ("audios",), "AudioCaps (Kim et al. 2019)")
 
-MSRVTT_QA = QuestionRecord("msrvtt-qa", "qa", MSRVTT, _one_per_split("msrvtt_vqa_{split}.json"))
-MSVD_QA = QuestionRecord("msvd-qa", "qa", MSVD, _one_per_split("msvd_vqa_{split}.json"))
-MSRVTT_CAPTION = QuestionRecord(
+MSRVTT_QA = TaskFiles("msrvtt-qa", "qa", MSRVTT, _one_per_split("msrvtt_vqa_{split}.json"))
+MSVD_QA = TaskFiles("msvd-qa", "qa", MSVD, _one_per_split("msvd_vqa_{split}.json"))
+MSRVTT_CAPTION = TaskFiles(
     "msrvtt-caption",
     "caption",
     MSRVTT,
     {
         "train": "msrvtt_caption_train7k.json",
-        "val": "msrvtt_caption_test.json",  # the released runs chose their checkpoint by it, too
+        "val": "msrvtt_caption_test.json",  # as in the official implementation
         "test": "msrvtt_caption_test.json",
         "train7k": "msrvtt_caption_train7k.json",
         "train9k": "msrvtt_caption_train9k.json",
         "test1k": "msrvtt_caption_test1k.json",
     },
 )
-AUDIOCAPS_CAPTION = QuestionRecord(
+AUDIOCAPS_CAPTION = TaskFiles(
     "audiocaps-caption", "caption", AUDIOCAPS, _one_per_split("audiocaps_caption_{split}.json")
 )
 
 METRIC_OF: dict[Kind, str] = {"qa": "label", "caption": "caption"}
 
 
-def media(tasks: Sequence[QuestionRecord], root: Path) -> MediaSet:
-    """Each medium once, in order of first appearance over the files that are there.
+def media(tasks: Sequence[TaskFiles], root: Path) -> MediaSet:
+    """List each media file once, in order of first appearance in the available files.
 
     Args:
-        tasks: all over one set, the default one first; their train, val and test files are read in
-            this order.
-        root: data root; it or its sub-folder of the set's name holds `annotation` and the media.
+        tasks: the tasks of one dataset, the default one first; their train, val and test files are
+            read in this order.
+        root: data root; it or its sub-folder of the dataset contains `annotation` and the media.
 
     Returns:
-        The set; its tasks are those of which a file is there. A note names the absent files.
+        The dataset with the tasks that have a file; missing files are logged.
 
     Raises:
-        MissingFileError: none of the files, or no folder of media, is there.
-        MalformedFileError: a file has another layout.
+        MissingFileError: there is no annotation file, or no folder of media.
+        MalformedFileError: a file has an unexpected structure.
     """
     layout = tasks[0].layout
-    found, absent = _present(tasks, root)
-    first = next(iter(found)).parent
-    bases = [first.parent, first, root, *(root / name for name in _own_folders(layout))]
-    places = [base / folder for base in bases for folder in layout.folders]
-    what = f"the {layout.modality} files of {layout.title}"
-    folder = find_folder(list(dict.fromkeys(places)), what=what)
+    files, missing = _available(tasks, root)
+    first = next(iter(files)).parent
+    parents = [first.parent, first, root, *(root / name for name in _dataset_folders(layout))]
+    candidates = [parent / folder for parent in parents for folder in layout.folders]
+    folder = find_folder(candidates, what=f"the {layout.modality} files of {layout.title}")
     keys = dict.fromkeys(
-        record.file_name(layout.member) for file in found for record in stream_list(file)
+        record.file_name(layout.member) for file in files for record in stream_list(file)
     )
-    if absent:
-        logger.warning(
-            "%s: only the media named in %s; not found: %s",
-            layout.name,
-            ", ".join(file.name for file in found),
-            ", ".join(absent),
-        )
+    if missing:
+        warn_missing(layout.name, list(files), missing)
     items = tuple(MediaItem(key, folder, key, layout.modality) for key in keys)
-    return MediaSet(layout.name, items, tuple(dict.fromkeys(found.values())), root)
+    return MediaSet(layout.name, items, tuple(dict.fromkeys(files.values())), root)
 
 
-def task(asked: QuestionRecord, root: Path) -> Task:
-    """The task; no file is read yet, and `root` therefore not used."""
+def task(files: TaskFiles, root: Path) -> Task:
+    """Return a task; files are read by `examples` alone, so `root` is unused."""
     del root
-    metric = METRIC_OF[asked.kind]
-    return Task(asked.name, asked.kind, metric, tuple(asked.files), partial(examples, asked))
+    metric = METRIC_OF[files.kind]
+    return Task(files.name, files.kind, metric, tuple(files.files), partial(examples, files))
 
 
-def examples(asked: QuestionRecord, split: str, root: Path) -> list[Example]:
-    """The examples of one split.
+def examples(files: TaskFiles, split: str, root: Path) -> list[Example]:
+    """Read the examples of one split.
 
     Args:
-        asked: which task.
-        split: one of the task's.
+        files: annotation files of the task.
+        split: one of the task's splits.
         root: data root.
 
     Returns:
-        Questions in file order, all answers of "label" being both answers and references, its
-        scores the weights. Captions in order of the media's first appearance: in training one
-        example per caption, in other splits one per medium with all its captions.
+        Questions in file order; the answers of "label" are both answers and references, its scores
+        are the weights. Captions in order of the media's first appearance: one example per caption
+        in training splits, one example per media item with all its captions in other splits.
 
     Raises:
-        UnknownSplitError: no such split.
-        MissingFileError: the split's file is not there.
-        MalformedFileError: it has another layout.
+        UnknownSplitError: there is no such split.
+        MissingFileError: the split's file does not exist.
+        MalformedFileError: the file has an unexpected structure.
     """
-    check_split(split, tuple(asked.files), owner=f"task {asked.name}")
-    file = asked.find(split, root)
+    check_split(split, tuple(files.files), owner=f"task {files.name}")
+    file = files.find(split, root)
     records = stream_list(file)
-    if asked.kind == "qa":
-        return with_unique_ids([_question(one, asked.layout) for one in records], file=file)
-    said = _captions(records, asked.layout)
-    collect = _one_per_caption if split.startswith("train") else _one_per_medium
-    return [example for key, captions in said.items() for example in collect(key, captions)]
+    if files.kind == "qa":
+        return check_unique_ids([_question(record, files.layout) for record in records], file=file)
+    captions_of = _captions(records, files.layout)
+    convert = _one_per_caption if split.startswith("train") else _one_per_item
+    return [example for key, texts in captions_of.items() for example in convert(key, texts)]
 
 
 msrvtt = partial(media, (MSRVTT_QA, MSRVTT_CAPTION))
@@ -199,36 +191,36 @@ msrvtt_captions = partial(task, MSRVTT_CAPTION)
 audiocaps_captions = partial(task, AUDIOCAPS_CAPTION)
 
 
-def _folders(layout: Layout) -> list[str]:
-    names = _own_folders(layout)
+def _annotation_folders(layout: DatasetLayout) -> list[str]:
+    names = _dataset_folders(layout)
     return [ANNOTATION_FOLDER, *(f"{name}/{ANNOTATION_FOLDER}" for name in names), *names]
 
 
-def _own_folders(layout: Layout) -> tuple[str, ...]:
+def _dataset_folders(layout: DatasetLayout) -> tuple[str, ...]:
     return layout.name, layout.name.upper()
 
 
-def _present(tasks: Sequence[QuestionRecord], root: Path) -> tuple[dict[Path, str], list[str]]:
-    """The files that are there, each with its task's name, and the names of those that are not.
+def _available(tasks: Sequence[TaskFiles], root: Path) -> tuple[dict[Path, str], list[str]]:
+    """Find the available files with the names of their tasks, and the names of the missing ones.
 
     Raises:
-        MissingFileError: none is there; about the first.
+        MissingFileError: no file exists; describes the first one.
     """
-    found: dict[Path, str] = {}
+    available: dict[Path, str] = {}
     missing: dict[str, MissingFileError] = {}
-    for asked in tasks:
-        for split in asked.files:
+    for entry in tasks:
+        for split in entry.files:
             try:
-                found.setdefault(asked.find(split, root), asked.name)
+                available.setdefault(entry.find(split, root), entry.name)
             except MissingFileError as error:
                 if split in SPLITS:
-                    missing.setdefault(asked.files[split], error)
-    if not found:
+                    missing.setdefault(entry.files[split], error)
+    if not available:
         raise next(iter(missing.values()))
-    return found, list(missing)
+    return available, list(missing)
 
 
-def _question(record: JsonRecord, layout: Layout) -> Example:
+def _question(record: JsonRecord, layout: DatasetLayout) -> Example:
     label = record.scores("label")
     answers = tuple(map(intern, label))
     return Example(
@@ -241,12 +233,12 @@ def _question(record: JsonRecord, layout: Layout) -> Example:
     )
 
 
-def _captions(records: Iterable[JsonRecord], layout: Layout) -> dict[str, list[str]]:
-    """Medium -> its captions, over however many records they are spread."""
-    said: dict[str, list[str]] = {}
+def _captions(records: Iterable[JsonRecord], layout: DatasetLayout) -> dict[str, list[str]]:
+    """Collect the captions of each media item, which may be spread over several records."""
+    captions: dict[str, list[str]] = {}
     for record in records:
-        said.setdefault(record.file_name(layout.member), []).extend(record.sentences("caption"))
-    return said
+        captions.setdefault(record.file_name(layout.member), []).extend(record.text_list("caption"))
+    return captions
 
 
 def _one_per_caption(key: str, captions: Sequence[str]) -> list[Example]:
@@ -256,5 +248,5 @@ def _one_per_caption(key: str, captions: Sequence[str]) -> list[Example]:
     ]
 
 
-def _one_per_medium(key: str, captions: Sequence[str]) -> list[Example]:
+def _one_per_item(key: str, captions: Sequence[str]) -> list[Example]:
     return [Example(key, key, "", tuple(captions), tuple(captions))]

@@ -1,4 +1,4 @@
-"""COCO, Flickr8k and Flickr30k in the splits and the JSON layout of Karpathy and Fei-Fei (2015)."""
+"""COCO, Flickr8k and Flickr30k in the splits and the JSON format of Karpathy and Fei-Fei (2015)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from pathlib import Path
 
 from epalm.errors import UnknownSplitError
 from epalm.tasks.readers.data_files import (
-    JsonRecord,
     check_split,
+    check_unique_ids,
     find_file,
     find_folder,
-    with_unique_ids,
 )
+from epalm.tasks.readers.json_record import JsonRecord
 from epalm.tasks.readers.json_stream import stream_member
 from epalm.tasks.types import Example, MediaItem, MediaSet, Task
 
 SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}
-"""The file's word -> our split. The official loaders, too, train on restval."""
+"""Split in the file -> our split. The official implementation trains on restval as well."""
 
 SPLITS = ("train", "val", "test", "karpathy_train", "karpathy_val", "karpathy_test")
-"""A name with "karpathy_" in front means the same as the short one."""
+"""The prefix "karpathy_" is optional."""
 
 PUBLISHED = (
     "one of Karpathy's caption splits (caption_datasets.zip, deepimagesent page at Stanford)"
@@ -28,52 +28,52 @@ PUBLISHED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """What tells one of the three sets from the others.
+class KarpathyDataset:
+    """One of the three datasets.
 
     Attributes:
-        name: of the set of media; also the sub-folder that is looked into.
-        photo_folders: where photos may lie below the data root or its sub-folder; COCO's stand in
-            one folder more, named by each photo's "filepath".
-        tasks: tasks over these photos, the default one first.
-        photos: what the photos are and where they can be had.
+        name: name of the dataset, and of its sub-folder of the data root.
+        image_folders: folders of images, relative to the data root or to the sub-folder. COCO's
+            images are one level deeper, in the folder given by each image's "filepath".
+        tasks: tasks on these images, the default one first.
+        images: description of the images and their source.
     """
 
     name: str
-    photo_folders: tuple[str, ...]
+    image_folders: tuple[str, ...]
     tasks: tuple[str, ...]
-    photos: str
+    images: str
 
 
-COCO = Layout(
+COCO = KarpathyDataset(
     "coco",
     ("", "images"),
     ("vqa2", "coco-caption", "okvqa"),
-    "COCO's photos (2014, cocodataset.org)",
+    "COCO images (2014, cocodataset.org)",
 )
-FLICKR8K = Layout(
+FLICKR8K = KarpathyDataset(
     "flickr8k",
     ("images", "Images", "Flicker8k_Dataset"),
     ("flickr8k-caption",),
-    "Flickr8k's photos (Hodosh et al. 2013)",
+    "Flickr8k images (Hodosh et al. 2013)",
 )
-FLICKR30K = Layout(
+FLICKR30K = KarpathyDataset(
     "flickr30k",
     ("images", "Images", "flickr30k_images"),
     ("flickr30k-caption",),
-    "Flickr30k's photos (Young et al. 2014)",
+    "Flickr30k images (Young et al. 2014)",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class KarpathyImage:
     """One entry of the file.
 
     Attributes:
         key: file name, e.g. "COCO_val2014_000000391895.jpg".
         folder: "train2014" or "val2014" for COCO; empty for Flickr.
-        split: train, val or test.
-        record: the entry itself.
+        split: "train", "val" or "test".
+        record: the JSON object of the image.
     """
 
     key: str
@@ -82,101 +82,106 @@ class Photo:
     record: JsonRecord
 
 
-def media(layout: Layout, root: Path) -> MediaSet:
-    """All photos of the file, in its order.
+def media(dataset: KarpathyDataset, root: Path) -> MediaSet:
+    """List all images of the file, in file order.
 
     Args:
-        layout: which set.
-        root: data root; holds the file and the photos, or a sub-folder of the set's name does.
+        dataset: one of `COCO`, `FLICKR8K` and `FLICKR30K`.
+        root: data root; it or its sub-folder of the dataset contains the file and the images.
 
     Raises:
-        MissingFileError: the file or a folder of photos is not there.
-        MalformedFileError: the file has another layout, or names a photo twice.
+        MissingFileError: the file or a folder of images does not exist.
+        MalformedFileError: the file has an unexpected structure, or lists an image twice.
     """
-    file = _find(layout, root)
+    file = _find(dataset, root)
     folder_of: dict[str, Path] = {}
     items: dict[str, MediaItem] = {}
-    for photo in read_photos(file):
-        if photo.folder not in folder_of:
-            places = folders_below(layout, root, photo.folder, file=file)
-            folder_of[photo.folder] = find_folder(places, what=layout.photos)
-        if photo.key in items:
-            raise photo.record.wrong("filename", photo.key, "a photo that no other entry names")
-        items[photo.key] = MediaItem(photo.key, folder_of[photo.folder], photo.key)
-    return MediaSet(layout.name, tuple(items.values()), layout.tasks, root)
+    for image in read_images(file):
+        if image.folder not in folder_of:
+            candidates = image_folder_candidates(dataset, root, image.folder, file=file)
+            folder_of[image.folder] = find_folder(candidates, what=dataset.images)
+        if image.key in items:
+            raise image.record.error("filename", image.key, "an image that is listed once")
+        items[image.key] = MediaItem(image.key, folder_of[image.folder], image.key)
+    return MediaSet(dataset.name, tuple(items.values()), dataset.tasks, root)
 
 
-def caption_task(layout: Layout, root: Path) -> Task:
-    """The captioning task over one set; no file is read yet, and `root` therefore not used."""
+def caption_task(dataset: KarpathyDataset, root: Path) -> Task:
+    """Return the captioning task; files are read by `captions` alone, so `root` is unused."""
     del root
-    name = f"{layout.name}-caption"
-    return Task(name, "caption", "caption", SPLITS, partial(captions, layout))
+    name = f"{dataset.name}-caption"
+    return Task(name, "caption", "caption", SPLITS, partial(captions, dataset))
 
 
-def captions(layout: Layout, split: str, root: Path) -> list[Example]:
-    """The examples of one split, in file order.
+def captions(dataset: KarpathyDataset, split: str, root: Path) -> list[Example]:
+    """Read the examples of one split, in file order.
 
     Args:
-        layout: which set.
+        dataset: one of `COCO`, `FLICKR8K` and `FLICKR30K`.
         split: one of `SPLITS`.
         root: data root.
 
     Returns:
-        train: one example per caption, its "sentid" the question_id. val and test: one per photo,
-        its file name the question_id and all of its captions the references.
+        In train, one example per caption with its "sentid" as question_id. In val and test, one
+        example per image with its file name as question_id and all its captions as references.
 
     Raises:
-        UnknownSplitError: no such split, or the file at hand holds no photo of it.
-        MissingFileError: the file is not there.
-        MalformedFileError: the file has another layout.
+        UnknownSplitError: there is no such split, or the file has no image of it.
+        MissingFileError: the file does not exist.
+        MalformedFileError: the file has an unexpected structure.
     """
-    check_split(split, SPLITS, owner=f"task {layout.name}-caption")
-    file = _find(layout, root)
-    photos = photos_of(split, file)
+    check_split(split, SPLITS, owner=f"task {dataset.name}-caption")
+    file = _find(dataset, root)
+    images = images_of_split(split, file)
     if split.removeprefix("karpathy_") == "train":
-        examples = [example for photo in photos for example in _one_per_caption(photo)]
+        examples = [example for image in images for example in _one_per_caption(image)]
     else:
-        examples = [_one_per_photo(photo) for photo in photos]
-    return with_unique_ids(examples, file=file)
+        examples = [_one_per_image(image) for image in images]
+    return check_unique_ids(examples, file=file)
 
 
-def photos_of(split: str, file: Path) -> Iterator[Photo]:
-    """The photos of one split of `SPLITS`, in file order; restval is part of train.
+def images_of_split(split: str, file: Path) -> Iterator[KarpathyImage]:
+    """Yield the images of one split of `SPLITS`, in file order; restval is part of train.
 
     Raises:
-        UnknownSplitError: the file holds no photo of this split.
-        MalformedFileError: the file has another layout.
+        UnknownSplitError: the file has no image of this split.
+        MalformedFileError: the file has an unexpected structure.
     """
-    wanted = split.removeprefix("karpathy_")
-    held: set[str] = set()
-    for photo in read_photos(file):
-        held.add(photo.split)
-        if photo.split == wanted:
-            yield photo
-    if wanted not in held:
+    short_name = split.removeprefix("karpathy_")
+    splits: set[str] = set()
+    for image in read_images(file):
+        splits.add(image.split)
+        if image.split == short_name:
+            yield image
+    if short_name not in splits:
         raise UnknownSplitError(
-            f"{file} holds no photo of {split}, only of {', '.join(sorted(held)) or 'no split'}"
+            f"{file} has no image of {split}, only of {', '.join(sorted(splits)) or 'no split'}"
         )
 
 
-def read_photos(file: Path) -> Iterator[Photo]:
-    """The entries of a Karpathy file, in its order.
+def read_images(file: Path) -> Iterator[KarpathyImage]:
+    """Yield the images of a Karpathy file, in file order.
 
     Raises:
-        MalformedFileError: the file has another layout; names the place.
+        MalformedFileError: the file has an unexpected structure; names the position.
     """
     for record in stream_member(file, "images"):
         split = record.text("split")
         if split not in SPLIT_OF:
-            raise record.wrong("split", split, f"one of {', '.join(SPLIT_OF)}")
-        yield Photo(record.file_name("filename"), record.word("filepath"), SPLIT_OF[split], record)
+            raise record.error("split", split, f"one of {', '.join(SPLIT_OF)}")
+        yield KarpathyImage(
+            record.file_name("filename"),
+            record.optional_text("filepath"),
+            SPLIT_OF[split],
+            record,
+        )
 
 
 def find_coco_file(root: Path) -> Path:
-    """Where COCO's Karpathy file lies.
+    """Find COCO's Karpathy file.
 
     Raises:
-        MissingFileError: it is not there.
+        MissingFileError: the file does not exist.
     """
     return _find(COCO, root)
 
@@ -189,37 +194,37 @@ flickr8k_captions = partial(caption_task, FLICKR8K)
 flickr30k_captions = partial(caption_task, FLICKR30K)
 
 
-def folders_below(
-    layout: Layout, root: Path, filepath: str = "", *, file: Path | None = None
+def image_folder_candidates(
+    dataset: KarpathyDataset, root: Path, filepath: str = "", *, file: Path | None = None
 ) -> list[Path]:
-    """Where photos of a set are looked for.
+    """List the folders in which to search for the images of a dataset.
 
     Args:
-        layout: which set.
+        dataset: one of `COCO`, `FLICKR8K` and `FLICKR30K`.
         root: data root.
-        filepath: of the photos, e.g. "train2014".
-        file: the set's file; photos beside it are preferred.
+        filepath: the "filepath" of the images, e.g. "train2014".
+        file: the dataset's file; its folder is searched first.
     """
-    bases = [file.parent] if file else []
-    bases += [root, *(root / folder for folder in _folders(layout))]
-    return [base / name / filepath for base in bases for name in layout.photo_folders]
+    parents = [file.parent] if file else []
+    parents += [root, *(root / folder for folder in _folders(dataset))]
+    return [parent / name / filepath for parent in parents for name in dataset.image_folders]
 
 
-def _folders(layout: Layout) -> tuple[str, ...]:
-    return layout.name, layout.name.upper()
+def _folders(dataset: KarpathyDataset) -> tuple[str, ...]:
+    return dataset.name, dataset.name.upper()
 
 
-def _find(layout: Layout, root: Path) -> Path:
-    name = f"dataset_{layout.name}.json"
-    return find_file(name, root=root, folders=_folders(layout), published=PUBLISHED)
+def _find(dataset: KarpathyDataset, root: Path) -> Path:
+    name = f"dataset_{dataset.name}.json"
+    return find_file(name, root=root, folders=_folders(dataset), published=PUBLISHED)
 
 
-def _one_per_caption(photo: Photo) -> Iterator[Example]:
-    for sentence in photo.record.records("sentences"):
+def _one_per_caption(image: KarpathyImage) -> Iterator[Example]:
+    for sentence in image.record.records("sentences"):
         caption = (sentence.text("raw"),)
-        yield Example(photo.key, sentence.identifier("sentid"), "", caption, caption)
+        yield Example(image.key, sentence.identifier("sentid"), "", caption, caption)
 
 
-def _one_per_photo(photo: Photo) -> Example:
-    said = tuple(sentence.text("raw") for sentence in photo.record.records("sentences"))
-    return Example(photo.key, photo.key, "", said, said)
+def _one_per_image(image: KarpathyImage) -> Example:
+    texts = tuple(sentence.text("raw") for sentence in image.record.records("sentences"))
+    return Example(image.key, image.key, "", texts, texts)

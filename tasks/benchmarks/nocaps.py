@@ -1,45 +1,45 @@
-"""nocaps (Agrawal et al. 2019): captions of Open Images' photos, for evaluation only.
+"""nocaps (Agrawal et al. 2019): captions of images from Open Images, for evaluation only.
 
 {"images": [{"id": 0, "file_name": "0013ea2087020901.jpg", "domain": "in-domain", ...}, ...],
  "annotations": [{"image_id": 0, "caption": "A baby is standing.", ...}, ...]}
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.errors import MalformedFileError
 from epalm.tasks.readers.data_files import (
     check_split,
+    check_unique_ids,
+    find_available,
     find_file,
-    find_present,
     folder_finder,
-    with_unique_ids,
 )
 from epalm.tasks.readers.json_stream import stream_member
 from epalm.tasks.types import Example, MediaItem, MediaSet, Task
 
 FILES = {"val": "nocaps_val_4500_captions.json", "test": "nocaps_test_image_info.json"}
-"""Split -> file; 4,500 photos with ten captions each, and 10,600 without, for submission."""
+"""Split -> file: 4,500 images with ten captions each, and 10,600 without, for submissions."""
 
 SPLITS = tuple(FILES)
 
 FOLDERS = ("nocaps", "nocaps/annotations", "annotations")
-PHOTO_FOLDERS = ("", "nocaps")
-PHOTO_NAMES = ("images", "images/val", "images/test", "val", "validation", "test")
+IMAGE_ROOTS = ("", "nocaps")
+IMAGE_FOLDERS = ("images", "images/val", "images/test", "val", "validation", "test")
 
 PUBLISHED = "a file of nocaps (nocaps.org, Download)"
-PHOTOS = "nocaps's photos (from Open Images: each entry's coco_url)"
+IMAGES = "the images of nocaps (from Open Images: each entry's coco_url)"
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class NocapsImage:
     """One entry of "images".
 
     Attributes:
-        image_id: the number that captions and submissions name.
-        key: its file name.
-        domain: "in-domain", "near-domain", "out-domain", or empty where the file does not say.
+        image_id: id of the image in captions and submissions.
+        key: file name of the image.
+        domain: "in-domain", "near-domain", "out-domain"; empty if the file does not specify it.
     """
 
     image_id: str
@@ -48,65 +48,71 @@ class Photo:
 
 
 def media(root: Path) -> MediaSet:
-    """The photos of val and test in file order; a note names the file that is absent.
+    """List the images of val and test in file order; a missing file is logged.
 
     Raises:
-        MissingFileError: no file, or no folder of photos, is there.
-        MalformedFileError: a file has another layout.
+        MissingFileError: there is no annotation file, or no folder of images.
+        MalformedFileError: a file has an unexpected structure.
     """
-    files = find_present(lambda split: _find(split, root), SPLITS, owner="nocaps")
-    keys = dict.fromkeys(photo.key for file in files for photo in _photos(file))
-    places = [root / base / name for base in PHOTO_FOLDERS for name in PHOTO_NAMES]
-    folder_of = folder_finder(places, what=PHOTOS)
+    files = find_available(lambda split: _find(split, root), SPLITS, owner="nocaps")
+    keys = dict.fromkeys(image.key for file in files for image in _read_images(file))
+    candidates = [root / parent / name for parent in IMAGE_ROOTS for name in IMAGE_FOLDERS]
+    folder_of = folder_finder(candidates, what=IMAGES)
     items = tuple(MediaItem(key, folder_of(key), key) for key in keys)
     return MediaSet("nocaps", items, ("nocaps-caption",), root)
 
 
 def task(root: Path) -> Task:
-    """The task nocaps-caption; no file is read yet, and `root` therefore not used."""
+    """Return the task nocaps-caption; files are read by `examples` alone, so `root` is unused."""
     del root
     return Task("nocaps-caption", "caption", "caption", SPLITS, examples)
 
 
 def examples(split: str, root: Path) -> list[Example]:
-    """One example per photo, in file order; its "id" is the question_id, its domain the group.
+    """Read one example per image, in file order.
+
+    The "id" of the image is the question_id, and its domain the question_type.
 
     Args:
-        split: val or test; the photos of test have no captions.
+        split: val or test; the images of test have no captions.
         root: data root.
 
     Raises:
-        UnknownSplitError: no such split.
-        MissingFileError: the file is not there.
-        MalformedFileError: it has another layout, or a photo of val has no caption.
+        UnknownSplitError: there is no such split.
+        MissingFileError: the file does not exist.
+        MalformedFileError: the file has an unexpected structure, or an image of val has no caption.
     """
-    check_split(split, SPLITS, owner="task nocaps-caption, which is for evaluation,")
+    check_split(split, SPLITS, owner="task nocaps-caption (evaluation only)")
     file = _find(split, root)
-    said = _captions(file) if split == "val" else {}
-    found = [_example(photo, said.get(photo.image_id, ())) for photo in _photos(file)]
+    captions = _read_captions(file) if split == "val" else {}
+    found = [_example(image, captions.get(image.image_id, [])) for image in _read_images(file)]
     for example in found if split == "val" else ():
         if not example.references:
-            raise MalformedFileError(f"{file} has no caption of photo {example.question_id}")
-    return with_unique_ids(found, file=file)
+            raise MalformedFileError(f"{file} has no caption of image {example.question_id}")
+    return check_unique_ids(found, file=file)
 
 
 def _find(split: str, root: Path) -> Path:
     return find_file(FILES[split], root=root, folders=FOLDERS, published=PUBLISHED)
 
 
-def _photos(file: Path) -> Iterator[Photo]:
+def _read_images(file: Path) -> Iterator[NocapsImage]:
     for record in stream_member(file, "images"):
-        yield Photo(record.identifier("id"), record.file_name("file_name"), record.word("domain"))
+        yield NocapsImage(
+            record.identifier("id"),
+            record.file_name("file_name"),
+            record.optional_text("domain"),
+        )
 
 
-def _captions(file: Path) -> dict[str, list[str]]:
-    """Photo's id -> its captions."""
-    said: dict[str, list[str]] = {}
+def _read_captions(file: Path) -> dict[str, list[str]]:
+    """Map the id of each image to its captions."""
+    captions: dict[str, list[str]] = {}
     for record in stream_member(file, "annotations"):
-        said.setdefault(record.identifier("image_id"), []).append(record.text("caption"))
-    return said
+        captions.setdefault(record.identifier("image_id"), []).append(record.text("caption"))
+    return captions
 
 
-def _example(photo: Photo, captions: list[str] | tuple[()]) -> Example:
-    said = tuple(captions)
-    return Example(photo.key, photo.image_id, "", said, said, question_type=photo.domain)
+def _example(image: NocapsImage, captions: Sequence[str]) -> Example:
+    texts = tuple(captions)
+    return Example(image.key, image.image_id, "", texts, texts, question_type=image.domain)

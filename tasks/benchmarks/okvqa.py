@@ -1,13 +1,13 @@
-"""OK-VQA (Marino et al. 2019) over COCO's photos; its annotations hold stemmed and raw answers."""
+"""OK-VQA (Marino et al. 2019) on COCO images; its annotations have stemmed and raw answers."""
 
 from pathlib import Path
 
 from epalm.tasks.readers.data_files import check_split
-from epalm.tasks.readers.vqa_format import VqaFiles, read_answered
+from epalm.tasks.readers.vqa_format import VqaFiles, read_answered_questions
 from epalm.tasks.types import Example, Task
 
 PART_OF = {"train": "train2014", "val": "val2014", "test": "val2014"}
-"""Split -> part; 9,009 and 5,046 questions. There is no third part: val and test are the same."""
+"""Split -> part: 9,009 and 5,046 questions. There is no third part: val and test are the same."""
 
 SPLITS = tuple(PART_OF)
 
@@ -21,18 +21,18 @@ FILES = VqaFiles(
 
 
 def task(root: Path) -> Task:
-    """The task okvqa; no file is read yet, and `root` therefore not used."""
+    """Return the task okvqa; files are read by `examples` alone, so `root` is unused."""
     del root
     return Task("okvqa", "qa", "vqa", SPLITS, examples)
 
 
 def examples(split: str, root: Path) -> list[Example]:
-    """The questions of one split, in file order, answers as people wrote them ("raw_answer").
+    """Read the questions of one split with the unstemmed answers ("raw_answer"), in file order.
 
     Raises:
-        UnknownSplitError: no such split.
-        MissingFileError: a file is not there.
-        MalformedFileError: a file has another layout, or a question lacks its annotation.
+        UnknownSplitError: there is no such split.
+        MissingFileError: a file does not exist.
+        MalformedFileError: a file has an unexpected structure, or a question has no annotation.
     """
     check_split(split, SPLITS, owner="task okvqa")
-    return read_answered(FILES, PART_OF[split], root)
+    return read_answered_questions(FILES, PART_OF[split], root)

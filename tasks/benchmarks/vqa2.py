@@ -1,24 +1,35 @@
-"""VQA v2 over COCO's photos: the official question and annotation files, or VL-T5's lists.
+"""VQA v2 on COCO images: the official question and annotation files, or VL-T5's lists.
 
-The splits karpathy_* put each question where Karpathy's caption splits put its photo, so that no
-photo of the test split is seen in training; standard_* are the official training and validation
-files as they are. test2015 and test-dev2015 have no published answers: they are for submission.
+The splits karpathy_* assign questions by the split of their image in Karpathy's caption splits, so
+that no image of the test split is seen in training. The splits standard_* are the official training
+and validation files. test2015 and test-dev2015 have no published answers; they are for submissions.
 """
 
 from functools import partial
 from pathlib import Path
 from sys import intern
 
-from epalm.tasks.benchmarks.karpathy import COCO, Photo, find_coco_file, folders_below, photos_of
-from epalm.tasks.readers.data_files import check_split, find_folder, find_present, with_unique_ids
-from epalm.tasks.readers.vlt5_lists import Vlt5Question, read_asked
+from epalm.tasks.benchmarks.karpathy import (
+    COCO,
+    KarpathyImage,
+    find_coco_file,
+    image_folder_candidates,
+    images_of_split,
+)
+from epalm.tasks.readers.data_files import (
+    check_split,
+    check_unique_ids,
+    find_available,
+    find_folder,
+)
+from epalm.tasks.readers.vlt5_lists import Vlt5Question, read_vlt5_questions
 from epalm.tasks.readers.vqa_format import (
     HumanAnswers,
     VqaFiles,
-    answered,
-    read_answered,
+    read_answered_questions,
+    read_human_answers,
     read_questions,
-    read_said,
+    with_answers,
 )
 from epalm.tasks.types import Example, MediaItem, MediaSet, Task
 
@@ -35,7 +46,7 @@ SPLITS = (
     "test",
     *TEST_PARTS,
 )
-"""train, val and test mean the karpathy_ splits."""
+"""`train`, `val` and `test` are short for the karpathy_ splits."""
 
 STANDARD_PARTS = {"standard_train": "train2014", "standard_val": "val2014"}
 PARTS = tuple(STANDARD_PARTS.values())
@@ -61,70 +72,73 @@ FIRST_PART = STANDARD_PARTS | {
     "karpathy_val": "val2014",
     "karpathy_test": "val2014",
 }
-"""Split -> the part whose official question file it begins with."""
+"""Split -> the part whose official question file is read first."""
 
-TEST_PHOTOS = "test2015"
-"""The part of COCO that all test questions are about."""
+TEST_IMAGES = "test2015"
+"""The part of COCO with the images of all test questions."""
 
 
 def task(root: Path) -> Task:
-    """The task vqa2; no file is read yet, and `root` therefore not used."""
+    """Return the task vqa2; files are read by `examples` alone, so `root` is unused."""
     del root
     return Task("vqa2", "qa", "vqa", SPLITS, examples, "karpathy_train", "karpathy_val")
 
 
-def submission_photos(root: Path) -> MediaSet:
-    """The photos that the test questions are about, each once, in order of first appearance.
+def submission_images(root: Path) -> MediaSet:
+    """List the images of the test questions once each, in order of first appearance.
 
     Raises:
-        MissingFileError: no question file of the tests, or no folder test2015, is there.
-        MalformedFileError: a file has another layout.
+        MissingFileError: there is no test question file, or no folder test2015.
+        MalformedFileError: a file has an unexpected structure.
     """
-    find, part = partial(_test_file, root=root), TEST_PARTS[1:]
-    files = find_present(find, TEST_PARTS, owner="coco-test2015", optional=part)
-    keys = dict.fromkeys(one.key for file in files for one in read_questions(file, TEST_PHOTOS))
-    folder = find_folder(folders_below(COCO, root, TEST_PHOTOS), what=f"COCO's {TEST_PHOTOS}")
+    find, optional = partial(_test_file, root=root), TEST_PARTS[1:]
+    files = find_available(find, TEST_PARTS, owner="coco-test2015", optional=optional)
+    keys = dict.fromkeys(
+        question.key for file in files for question in read_questions(file, TEST_IMAGES)
+    )
+    candidates = image_folder_candidates(COCO, root, TEST_IMAGES)
+    folder = find_folder(candidates, what=f"COCO's {TEST_IMAGES} images")
     items = tuple(MediaItem(key, folder, key) for key in keys)
     return MediaSet("coco-test2015", items, ("vqa2",), root)
 
 
 def examples(split: str, root: Path) -> list[Example]:
-    """The questions of one split, in file order, those of train2014 before those of val2014.
+    """Read the questions of one split, in file order, train2014 before val2014.
 
     Args:
         split: one of `SPLITS`.
-        root: data root; it or one of its sub-folders holds the question and annotation files and,
-            for karpathy_* splits, dataset_coco.json. Where these question files are absent, VL-T5's
-            lists in `vqa` serve: their scores are the weights of their answers then, and an entry
-            without "answers" needs the annotation files still.
+        root: data root; it or one of its sub-folders contains the question and annotation files
+            and, for karpathy_* splits, dataset_coco.json. If these question files are missing,
+            VL-T5's lists in `vqa` are read: their scores are the weights of their answers, and
+            entries without "answers" still need the annotation files.
 
     Returns:
-        references: the ten people's answers as published, outer white space removed; empty for
-        test2015 and test-dev2015.
-        answers: the distinct ones among them, in order of first appearance; no answer is
-            normalised and no list of frequent answers is applied.
-        weights: for each of `answers` its soft score min(1, people / 3).
+        Examples with these fields. `references` are the ten published answers, stripped of
+        whitespace; empty for test2015 and test-dev2015. `answers` are the distinct references in
+        order of first appearance; they are not normalized, and no list of frequent answers is
+        applied. `weights` are their soft scores min(1, annotators / 3).
 
     Raises:
-        UnknownSplitError: no such split.
-        MissingFileError: a file is not there.
-        MalformedFileError: a file has another layout, or a question lacks its annotation.
+        UnknownSplitError: there is no such split.
+        MissingFileError: a file does not exist.
+        MalformedFileError: a file has an unexpected structure, or a question has no annotation.
     """
     check_split(split, SPLITS, owner="task vqa2")
     if split in TEST_PARTS:
-        return read_questions(_test_file(split, root), TEST_PHOTOS)
-    full = split if split in VLT5_FILES else f"karpathy_{split}"
-    lists = [f"{folder}/{VLT5_FILES[full]}" for folder in VLT5_FOLDERS]
-    file = FILES.find(FILES.questions, FIRST_PART[full], root, instead=lists)
-    if file.name == VLT5_FILES[full]:
-        return _listed_questions(file, root)
-    if full in STANDARD_PARTS:
-        return read_answered(FILES, STANDARD_PARTS[full], root)
-    parts = {photo.key: _part_of(photo) for photo in photos_of(full, find_coco_file(root))}
+        return read_questions(_test_file(split, root), TEST_IMAGES)
+    full_name = split if split in VLT5_FILES else f"karpathy_{split}"
+    lists = [f"{folder}/{VLT5_FILES[full_name]}" for folder in VLT5_FOLDERS]
+    file = FILES.find(FILES.questions, FIRST_PART[full_name], root, instead=lists)
+    if file.name == VLT5_FILES[full_name]:
+        return _read_vlt5(file, root)
+    if full_name in STANDARD_PARTS:
+        return read_answered_questions(FILES, STANDARD_PARTS[full_name], root)
+    images = images_of_split(full_name, find_coco_file(root))
+    parts = {image.key: _part_of(image) for image in images}
     return [
         example
         for part in sorted(set(parts.values()))
-        for example in read_answered(FILES, part, root, photos=parts)
+        for example in read_answered_questions(FILES, part, root, images=parts)
     ]
 
 
@@ -132,61 +146,63 @@ def _test_file(part: str, root: Path) -> Path:
     return FILES.find(FILES.questions, part, root)
 
 
-def _part_of(photo: Photo) -> str:
-    if photo.folder not in PARTS:
-        raise photo.record.wrong("filepath", photo.folder, " or ".join(PARTS))
-    return photo.folder
+def _part_of(image: KarpathyImage) -> str:
+    if image.folder not in PARTS:
+        raise image.record.error("filepath", image.folder, " or ".join(PARTS))
+    return image.folder
 
 
-def _listed_questions(file: Path, root: Path) -> list[Example]:
-    """The questions of a list of VL-T5's."""
+def _read_vlt5(file: Path, root: Path) -> list[Example]:
+    """Read the questions of a VL-T5 list."""
     examples: list[Example] = []
-    bare: dict[str, set[str]] = {part: set() for part in PARTS}
-    for asked in read_asked(file):
-        examples.append(_listed(asked))
+    unannotated: dict[str, set[str]] = {part: set() for part in PARTS}
+    for question in read_vlt5_questions(file):
+        examples.append(_vlt5_example(question))
         if not examples[-1].references:
-            bare[_listed_part(asked)].add(asked.question_id)
-    with_unique_ids(examples, file=file)
-    said: dict[str, HumanAnswers] = {}
-    for part, wanted in bare.items():
-        if wanted:
-            said |= read_said(FILES, part, root, wanted=wanted)
-    return [_completed(one, said) for one in examples]
+            unannotated[_vlt5_part(question)].add(question.question_id)
+    check_unique_ids(examples, file=file)
+    annotations: dict[str, HumanAnswers] = {}
+    for part, ids in unannotated.items():
+        if ids:
+            annotations |= read_human_answers(FILES, part, root, question_ids=ids)
+    return [_with_annotation(example, annotations) for example in examples]
 
 
-def _listed(asked: Vlt5Question) -> Example:
-    _listed_part(asked)
-    record = asked.record
-    people = record.column("answers", "answer") if record.has("answers") else ()
-    question = Example(
-        key=intern(f"{asked.photo}.jpg"),
-        question_id=asked.question_id,
-        prompt=asked.prompt,
-        answers=tuple(asked.label),
+def _vlt5_example(question: Vlt5Question) -> Example:
+    _vlt5_part(question)  # refuses an unknown part
+    record = question.record
+    references = record.member_texts("answers", "answer") if record.has("answers") else ()
+    example = Example(
+        key=intern(f"{question.image_id}.jpg"),
+        question_id=question.question_id,
+        prompt=question.prompt,
+        answers=tuple(question.label),
         references=(),
-        weights=tuple(asked.label.values()),
-        question_type=intern(record.word("question_type")),
-        answer_type=intern(record.word("answer_type")),
+        weights=tuple(question.label.values()),
+        question_type=intern(record.optional_text("question_type")),
+        answer_type=intern(record.optional_text("answer_type")),
     )
-    return _with_people(question, tuple(map(intern, people))) if people else question
+    return _with_references(example, tuple(map(intern, references))) if references else example
 
 
-def _listed_part(asked: Vlt5Question) -> str:
+def _vlt5_part(question: Vlt5Question) -> str:
+    image_id = question.image_id
     for part in PARTS:
-        if asked.photo.startswith(f"COCO_{part}_"):
+        if image_id.startswith(f"COCO_{part}_"):
             return part
-    raise asked.record.wrong("img_id", asked.photo, f"COCO_{PARTS[0]}_... or COCO_{PARTS[1]}_...")
+    expected = f"COCO_{PARTS[0]}_... or COCO_{PARTS[1]}_..."
+    raise question.record.error("img_id", image_id, expected)
 
 
-def _completed(question: Example, said: dict[str, HumanAnswers]) -> Example:
-    if question.references:
-        return question
-    return _with_people(question, said[question.question_id].people)
+def _with_annotation(example: Example, annotations: dict[str, HumanAnswers]) -> Example:
+    if example.references:
+        return example
+    return _with_references(example, annotations[example.question_id].answers)
 
 
-def _with_people(question: Example, people: tuple[str, ...]) -> Example:
-    """References from people; where no listed answer fits, people's answers are taught, too."""
-    if question.answers:
-        return question._replace(references=people)
-    types = question.question_type, question.answer_type
-    return answered(question, HumanAnswers(people, *types))
+def _with_references(example: Example, references: tuple[str, ...]) -> Example:
+    """Add human answers as references, and as training targets if the list has none."""
+    if example.answers:
+        return example._replace(references=references)
+    types = example.question_type, example.answer_type
+    return with_answers(example, HumanAnswers(references, *types))

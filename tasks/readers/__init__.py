@@ -1,1 +1,1 @@
-"""Readers of annotation files and manifests: checked while they are read, in bounded memory."""
+"""Readers of annotation files; every value is checked, and memory is bounded."""

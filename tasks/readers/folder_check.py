@@ -1,8 +1,8 @@
-"""Whether the files that a data set names are in its folder.
+"""Check that the files of a dataset are inside its folder.
 
-Anyone may hand out a manifest, and a report shows the media that it names: `../../me/private.jpg`,
-an absolute path or a symbolic link would put any image of the reader's machine on a page that is
-passed on. Only the option --allow-outside of a command permits that, and no file records it.
+A manifest may come from anyone, and a report shows its media: `../../me/private.jpg`, an absolute
+path or a symbolic link would put any image of the reader's machine on a page that is passed on.
+Only the command-line option --allow-outside permits such paths, and no file records it.
 """
 
 import os
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epalm.errors import DataError
-from epalm.tasks.readers.json_values import shown
+from epalm.tasks.readers.json_values import quote
 from epalm.tasks.types import MediaItem
 
 OPTION = "--allow-outside"
 
 
-class _Root(NamedTuple):
-    """A folder that items must not lead out of.
+class _DatasetFolder(NamedTuple):
+    """The folder of a dataset.
 
     Attributes:
-        folder: as items name it.
-        real: without symbolic links.
-        links: name of a folder below it that was listed -> the symbolic links in there.
+        folder: path as in the items.
+        real: path without symbolic links.
+        links: sub-folder that was listed -> the names of its symbolic links.
     """
 
     folder: Path
@@ -34,22 +34,23 @@ class _Root(NamedTuple):
 
 
 def check_inside(items: Iterable[MediaItem]) -> None:
-    """Refuse a name that leads out of its item's folder, by itself or by a symbolic link.
+    """Check that no path leads out of its item's folder, directly or by a symbolic link.
 
-    Each folder is listed once; no file is looked at unless it is a link, as there may be millions.
+    Each folder is listed once, and only symbolic links are resolved, since there may be millions of
+    files.
 
     Raises:
-        DataError: names the first such item and where it leads.
+        DataError: a path leads out of the folder; names the first one and its target.
     """
-    roots: dict[Path, _Root] = {}
-    for folder, own in groupby(items, attrgetter("folder")):
+    roots: dict[Path, _DatasetFolder] = {}
+    for folder, group in groupby(items, attrgetter("folder")):
         if folder not in roots:
-            roots[folder] = _Root(folder, os.path.realpath(folder), {})
-        _check_below(roots[folder], own)
+            roots[folder] = _DatasetFolder(folder, os.path.realpath(folder), {})
+        _check_below(roots[folder], group)
 
 
-def _check_below(root: _Root, items: Iterable[MediaItem]) -> None:
-    """Check items of one folder."""
+def _check_below(root: _DatasetFolder, items: Iterable[MediaItem]) -> None:
+    """Check the items of one folder."""
     links = root.links
     for item in items:
         folder, _, file = item.name.rpartition("/")
@@ -72,12 +73,12 @@ def _links_in(folder: Path) -> frozenset[str]:
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if entry.is_symlink())
-    except OSError:  # not there, or not a folder: opening the file will say so
+    except OSError:  # no such folder: opening the file will report it
         return frozenset()
 
 
 def _outside(item: MediaItem, target: str) -> DataError:
     return DataError(
-        f"the file {shown(item.name)} leads out of {item.folder}, to {target}: put the file into "
-        f"that folder, or, if you trust who wrote that name, give {OPTION} to this command"
+        f"the file {quote(item.name)} leads out of {item.folder}, to {target}: move it into that "
+        f"folder, or give {OPTION} if you trust the author of the dataset"
     )

@@ -1,8 +1,8 @@
-"""JSON files of any size, one record after the other: memory for one record, not for the file.
+"""Read large JSON files record by record: memory for one record, not for the file.
 
-The published files that this is for have up to a gigabyte, all of it one list of small objects, or
-one object of them. `json` alone would take several times that in memory. Not ijson: its fastest
-backend is slower than a C call of `json` per record, and says neither line nor column of an error.
+Published annotation files have up to a gigabyte, most of it one list or one object of small
+objects. `json.load` would need several times that in memory. ijson is not used: its fastest backend
+is slower than one call of `json` per record, and its errors have neither line nor column.
 """
 
 import codecs
@@ -14,94 +14,99 @@ from pathlib import Path
 from typing import BinaryIO
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.readers.data_files import JsonRecord
-from epalm.tasks.readers.json_values import NOT_JSON, SHOWN_CHARACTERS, described, unusable
+from epalm.tasks.readers.json_record import JsonRecord
+from epalm.tasks.readers.json_values import (
+    JSON_ERRORS,
+    MAX_QUOTED_CHARACTERS,
+    encoding_error,
+    parse_error_reason,
+)
 
 CHUNK_BYTES = 1 << 20
-"""Read at once; more where a single record is larger."""
+"""Number of bytes read at once; more if a single record is larger."""
 
-LONGEST_MARK = 16
-"""An error so many characters before the end of what was read may be a cut word, number or escape
-("tru", "-1e", "\\ud83d\\ude"): the next chunk tells."""
+MAX_TOKEN_CHARACTERS = 16
+"""An error this close to the end of a chunk may be a keyword, number or escape that continues in
+the next chunk ("tru", "-1e", "\\ud83d\\ude")."""
 
-LONGEST_VALUE = 1 << 28
-"""Characters of a record. What is longer is damaged, and is refused before it fills the memory."""
+MAX_VALUE_CHARACTERS = 1 << 28
+"""A longer record is refused before it fills the memory: the file is damaged."""
 
-_WORD = re.compile(r"[^ \t\n\r]")
+_NON_WHITESPACE = re.compile(r"[^ \t\n\r]")
 
 
 def stream_member(file: Path, member: str) -> Iterator[JsonRecord]:
-    """The objects of the list that an outermost object's `member` is.
+    """Yield the objects of the list `member` of the outermost object.
 
     Args:
-        file: UTF-8.
-        member: name of the list, e.g. "questions"; other members are passed over.
+        file: a UTF-8 file.
+        member: name of the list, e.g. "questions"; other members are skipped.
 
     Yields:
-        The objects in file order, each knowing its place.
+        The objects in file order.
 
     Raises:
-        MalformedFileError: no JSON (says from which line and column on), no such member, no list,
-            or something else than an object in it. The file is read to its end.
+        MalformedFileError: the JSON is invalid (names line and column), the member is missing or
+            not a list, or one of its elements is not an object. The file is read to its end.
     """
-    with _reading(file) as values:
-        values.check("{", "an object")
-        found = False
-        for name in values.members():
+    with _open_cursor(file) as cursor:
+        cursor.check("{", "an object")
+        is_present = False
+        for name in cursor.members():
             if name != member:
-                values.skip()
+                cursor.skip()
                 continue
-            found = True
-            values.check("[", "a list", name)
-            for index, value in enumerate(values.elements()):
+            is_present = True
+            cursor.check("[", "a list", name)
+            for index, value in enumerate(cursor.elements()):
                 yield JsonRecord(value, file, f"{member}[{index}]")
-        values.check_end()
-        if not found:
-            raise MalformedFileError(f"{file}: {member} is missing, wanted a list")
+        cursor.check_end()
+        if not is_present:
+            raise MalformedFileError(f"{file}: {member} is missing, expected a list")
 
 
 def stream_list(file: Path) -> Iterator[JsonRecord]:
-    """The objects of a file whose outermost value is a list; arguments and errors likewise.
+    """Yield the objects of a file whose outermost value is a list.
 
     Raises:
-        MalformedFileError: see `stream_member`; an empty list counts as malformed, too.
+        MalformedFileError: as for `stream_member`, or the list is empty.
     """
-    wanted = "a list of objects"
-    with _reading(file) as values:
-        values.check("[", wanted)
+    expected = "a list of objects"
+    with _open_cursor(file) as cursor:
+        cursor.check("[", expected)
         index = -1
-        for index, value in enumerate(values.elements()):
+        for index, value in enumerate(cursor.elements()):
             yield JsonRecord(value, file, f"[{index}]")
-        values.check_end()
+        cursor.check_end()
         if index < 0:
-            raise MalformedFileError(f"{file} is [], wanted {wanted}")
+            raise MalformedFileError(f"{file} is [], expected {expected}")
 
 
 def stream_object(file: Path) -> Iterator[tuple[str, JsonRecord]]:
-    """The names and objects of a file whose outermost value is an object of objects.
+    """Yield the names and objects of a file whose outermost value is an object of objects.
 
     Raises:
-        MalformedFileError: see `stream_member`; an empty object counts as malformed, too.
+        MalformedFileError: as for `stream_member`, or the object is empty.
     """
-    wanted = "an object of objects"
-    with _reading(file) as values:
-        values.check("{", wanted)
+    expected = "an object of objects"
+    with _open_cursor(file) as cursor:
+        cursor.check("{", expected)
         name = None
-        for name in values.members():
-            yield name, JsonRecord(values.value(), file, name)
-        values.check_end()
+        for name in cursor.members():
+            yield name, JsonRecord(cursor.value(), file, name)
+        cursor.check_end()
         if name is None:
-            raise MalformedFileError(f"{file} is {{}}, wanted {wanted}")
+            raise MalformedFileError(f"{file} is {{}}, expected {expected}")
 
 
 @contextmanager
-def _reading(file: Path) -> "Iterator[_Values]":
+def _open_cursor(file: Path) -> "Iterator[_JsonCursor]":
     with file.open("rb") as stream:
-        yield _Values(stream, file)
+        yield _JsonCursor(stream, file)
 
 
-class _Values:
-    """A cursor over the values of a file; keeps what was read from the cursor on, and no more."""
+class _JsonCursor:
+    """A cursor over the values of a file; keeps only the text from the cursor on in memory."""
 
     def __init__(self, stream: BinaryIO, file: Path) -> None:
         self._stream = stream
@@ -118,33 +123,33 @@ class _Values:
         self._text = self._text.removeprefix("\ufeff")
 
     def value(self) -> object:
-        """The value at the cursor, which moves behind it."""
+        """Read the value at the cursor, and move past it."""
         self._peek()
         while True:
             try:
                 value, end = self._decode(self._text, self._at)
-            except NOT_JSON as error:
+            except JSON_ERRORS as error:
                 if not isinstance(error, json.JSONDecodeError):
-                    raise self._broken(described(error), self._at) from error
-                if self._is_cut(error) and self._more():
+                    raise self._invalid(parse_error_reason(error), self._at) from error
+                if self._may_continue(error) and self._more():
                     continue
-                raise self._broken(error.msg, error.pos) from error
+                raise self._invalid(error.msg, error.pos) from error
             self._check_characters(value, end)
-            # A number at the very end may go on in the next chunk.
+            # A number at the end of the chunk may continue in the next one.
             if end < len(self._text) or not self._more():
                 self._at = end
                 return value
 
     def _check_characters(self, value: object, end: int) -> None:
-        """Refuse half a surrogate pair, which only an escape can give."""
-        if self._text.find("\\u", self._at, end) >= 0 and (reason := unusable(value)):
-            line, column = self._place(self._at)
+        """Refuse lone surrogates, which only an escape can produce."""
+        if self._text.find("\\u", self._at, end) >= 0 and (reason := encoding_error(value)):
+            line, column = self._position(self._at)
             raise MalformedFileError(
-                f"{self._file}: the value at line {line}, column {column} holds {reason}"
+                f"{self._file}: the value at line {line}, column {column} contains {reason}"
             )
 
     def skip(self) -> None:
-        """Pass over the value at the cursor; a list element by element."""
+        """Skip the value at the cursor; a list is skipped element by element."""
         if self._peek() == "[":
             for _ in self.elements():
                 pass
@@ -152,7 +157,7 @@ class _Values:
             self.value()
 
     def elements(self) -> Iterator[object]:
-        """The values of the list at the cursor."""
+        """Yield the values of the list at the cursor."""
         self._take("[")
         if self._peek() != "]":
             yield self.value()
@@ -162,7 +167,7 @@ class _Values:
         self._take("]")
 
     def members(self) -> Iterator[str]:
-        """The names of the object at the cursor; each value is to be taken before the next name."""
+        """Yield the names of the object at the cursor; read each value before the next name."""
         self._take("{")
         if self._peek() != "}":
             yield self._name()
@@ -171,78 +176,78 @@ class _Values:
                 yield self._name()
         self._take("}")
 
-    def check(self, opening: str, wanted: str, place: str = "") -> None:
-        """Refuse a value at the cursor that does not begin with "{" or "["."""
-        found = self._peek()
-        if found == "":
-            raise self._broken("the file ends here", self._at)
-        if found != opening:
-            while len(self._text) - self._at < SHOWN_CHARACTERS and self._more():
+    def check(self, opening: str, expected: str, member: str = "") -> None:
+        """Check that the value at the cursor begins with `opening`, "{" or "["."""
+        character = self._peek()
+        if character == "":
+            raise self._invalid("the file ends here", self._at)
+        if character != opening:
+            while len(self._text) - self._at < MAX_QUOTED_CHARACTERS and self._more():
                 pass
-            shown = self._text[self._at : self._at + SHOWN_CHARACTERS].strip()
-            at = f"{self._file}: {place}" if place else str(self._file)
-            raise MalformedFileError(f"{at} is {shown}, wanted {wanted}")
+            quoted = self._text[self._at : self._at + MAX_QUOTED_CHARACTERS].strip()
+            where = f"{self._file}: {member}" if member else str(self._file)
+            raise MalformedFileError(f"{where} is {quoted}, expected {expected}")
 
     def check_end(self) -> None:
-        """Refuse anything behind the outermost value."""
+        """Check that nothing follows the outermost value."""
         if self._peek() != "":
-            raise self._broken("more behind the end", self._at)
+            raise self._invalid("text after the end", self._at)
 
     def _name(self) -> str:
         if self._peek() != '"':
-            raise self._broken("a name in quotes is missing", self._at)
+            raise self._invalid("a name in quotes is missing", self._at)
         name = str(self.value())
         self._take(":")
         return name
 
     def _take(self, mark: str) -> None:
         if self._peek() != mark:
-            raise self._broken(f"{mark!r} is missing", self._at)
+            raise self._invalid(f"{mark!r} is missing", self._at)
         self._at += 1
 
     def _peek(self) -> str:
-        """The next character that is no white space, the cursor now before it; "" at the end."""
+        """Move to the next non-whitespace character and return it; "" at the end of the file."""
         while True:
-            if found := _WORD.search(self._text, self._at):
-                self._at = found.start()
-                return found[0]
+            if match := _NON_WHITESPACE.search(self._text, self._at):
+                self._at = match.start()
+                return match[0]
             self._at = len(self._text)
             if not self._more():
                 return ""
 
-    def _is_cut(self, error: json.JSONDecodeError) -> bool:
-        unfinished = error.msg.startswith("Unterminated string")
-        return unfinished or error.pos > len(self._text) - LONGEST_MARK
+    def _may_continue(self, error: json.JSONDecodeError) -> bool:
+        is_string = error.msg.startswith("Unterminated string")
+        return is_string or error.pos > len(self._text) - MAX_TOKEN_CHARACTERS
 
     def _more(self) -> bool:
-        """Read on behind the cursor; False at the end of the file."""
-        if len(self._text) - self._at > LONGEST_VALUE:
-            raise self._broken(f"a value of more than {LONGEST_VALUE} characters", self._at)
+        """Read another chunk; False at the end of the file."""
+        if len(self._text) - self._at > MAX_VALUE_CHARACTERS:
+            raise self._invalid(f"a value of more than {MAX_VALUE_CHARACTERS} characters", self._at)
         chunk = self._stream.read(max(CHUNK_BYTES, len(self._text) - self._at))
-        waiting = len(self._utf8.getstate()[0])
+        pending = len(self._utf8.getstate()[0])
         try:
             text = self._utf8.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            place = self._bytes - waiting + error.start
-            raise MalformedFileError(f"{self._file}: byte {place} is not UTF-8") from error
+            offset = self._bytes - pending + error.start
+            raise MalformedFileError(f"{self._file}: byte {offset} is not UTF-8") from error
         if not chunk:
             return False
-        self._line, self._column = self._place(self._at)
+        self._line, self._column = self._position(self._at)
         self._bytes += len(chunk)
         self._text = self._text[self._at :] + text
         self._at = 0
         return True
 
-    def _place(self, position: int) -> tuple[int, int]:
-        """Line and column in the file, from 1, of a position in what is kept."""
-        lines = self._text.count("\n", 0, position)
+    def _position(self, index: int) -> tuple[int, int]:
+        """Line and column in the file, from 1, of an index into the text in memory."""
+        lines = self._text.count("\n", 0, index)
         if not lines:
-            return self._line, self._column + position
-        return self._line + lines, position - self._text.rfind("\n", 0, position)
+            return self._line, self._column + index
+        return self._line + lines, index - self._text.rfind("\n", 0, index)
 
-    def _broken(self, reason: str, position: int) -> MalformedFileError:
-        line, column = self._place(position)
+    def _invalid(self, reason: str, index: int) -> MalformedFileError:
+        line, column = self._position(index)
         return MalformedFileError(
-            f"{self._file}: no JSON from line {line}, column {column} on ({reason}); "
-            "if a download was cut short, fetch the file again"
+            f"{self._file}: invalid JSON at line {line}, column {column} ({reason}); "
+            "if its download was interrupted, download it again"
         )

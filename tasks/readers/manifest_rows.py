@@ -1,4 +1,4 @@
-"""The lines of a manifest file, JSONL or CSV, one after the other, each checked."""
+"""Read the rows of a manifest file, JSONL or CSV, one by one, and check each."""
 
 import csv
 import json
@@ -9,48 +9,55 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.readers.json_values import NOT_JSON, SURROGATE, described, parse, parse_line, shown
+from epalm.tasks.readers.json_values import (
+    JSON_ERRORS,
+    SURROGATE,
+    parse_error_reason,
+    parse_json,
+    parse_line,
+    quote,
+)
 
 REQUIRED = ("id", "media")
 OPTIONAL = ("prompt", "answers", "question_type", "answer_type")
 COLUMNS = REQUIRED + OPTIONAL
 
 ANSWER_SEPARATOR = "|"
-"""Between the answers in a CSV cell that holds no JSON list."""
+"""Separator of the answers in a CSV cell that is not a JSON list."""
 
 DELIMITERS = ",;\t"
-"""Of CSV cells. Excel writes semicolons where numbers have decimal commas."""
+"""Delimiters of CSV cells. Excel writes semicolons in locales with decimal commas."""
 
-LONGEST_LINE = 1 << 24
-"""Characters. A longer line is refused before it is in memory: the file is no JSONL then."""
+MAX_LINE_CHARACTERS = 1 << 24
+"""A longer line is refused before it is read completely: the file is not JSONL."""
 
 _KNOWN = frozenset(COLUMNS)
 _UNNAMED = re.compile(r"|Unnamed: \d+(\.\d+)?")
-"""Header of a column without a name, as written and as pandas writes it the second time."""
+"""Header of a column without a name: empty, or as pandas names it when it saves it again."""
 
-_WANTED_ANSWERS = "a list of strings, none of them empty"
+_EXPECTED_ANSWERS = "a list of non-empty strings"
 
 Cells = Mapping[str, object]
 
 
-class Line(NamedTuple):
+class ManifestRow(NamedTuple):
     """One example of a manifest.
 
-    `id` and `media` are as written; outer white space of the other texts is removed.
+    `id` and `media` are as written; the other texts are stripped of whitespace.
 
     Attributes:
         file: the manifest file.
-        number: line number, from 1; in CSV the last line of a record of several lines.
-        id: the example's id, unique within its file.
-        media: path of the medium, relative to the manifest's folder.
+        line: line number, from 1; for a CSV record of several lines, the last one.
+        id: id of the example, unique within its file.
+        media: path of the media file, relative to the manifest's folder.
         prompt: the question; empty for captioning.
-        answers: may be empty where nothing is taught or scored.
+        answers: the answers or captions; may be empty outside of training.
         question_type: group for tables of scores; empty if not given.
-        answer_type: likewise.
+        answer_type: group for tables of scores; empty if not given.
     """
 
     file: Path
-    number: int
+    line: int
     id: str
     media: str
     prompt: str
@@ -58,77 +65,77 @@ class Line(NamedTuple):
     question_type: str
     answer_type: str
 
-    def wrong(self, message: str) -> MalformedFileError:
-        """An error that names file and line."""
-        return _wrong(self.file, self.number, message)
+    def error(self, message: str) -> MalformedFileError:
+        """Return an error that names file and line."""
+        return _error(self.file, self.line, message)
 
 
-def read_lines(file: Path) -> Iterator[Line]:
-    """The lines of a manifest file in order; blank ones are skipped.
+def read_rows(file: Path) -> Iterator[ManifestRow]:
+    """Yield the rows of a manifest file in order; blank lines are skipped.
 
     Args:
-        file: JSONL, or CSV if its name ends in .csv; UTF-8.
+        file: a UTF-8 file; CSV if its name ends in .csv, else JSONL.
 
     Yields:
-        At least one line. No more than one is in memory.
+        At least one row; only one is in memory at a time.
 
     Raises:
-        MalformedFileError: a line has another layout (names it, what was found and what was
-            wanted), or the file is empty.
+        MalformedFileError: a line is malformed (names the line, the value and what was expected),
+            or the file is empty.
     """
-    rows = _csv_rows if file.suffix == ".csv" else _json_rows
+    read = _csv_rows if file.suffix == ".csv" else _json_rows
     number = 0
     try:
-        for number, cells in rows(file):
-            yield _line(file, number, cells)
+        for number, cells in read(file):
+            yield _row(file, number, cells)
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"{file} is not UTF-8: {error}") from error
     if not number:
-        raise MalformedFileError(f"{file} holds no example")
+        raise MalformedFileError(f"{file} contains no example")
 
 
 def _json_rows(file: Path) -> Iterator[tuple[int, Cells]]:
     with file.open(encoding="utf-8-sig") as stream:
-        lines = iter(partial(stream.readline, LONGEST_LINE), "")
+        lines = iter(partial(stream.readline, MAX_LINE_CHARACTERS), "")
         for number, text in enumerate(lines, start=1):
             try:
                 value = parse_line(text)
-            except NOT_JSON as error:
+            except JSON_ERRORS as error:
                 if not text.strip():
                     continue
-                _refuse_text(file, number, text, error)
+                _raise_invalid_json(file, number, text, error)
             if type(value) is not dict:
-                raise _wrong(file, number, f"found {text.strip()[:60]}, wanted an object {{...}}")
-            if "\\u" in text:  # UTF-8 itself has neither, an escape may be either
+                raise _error(file, number, f"found {text.strip()[:60]}, expected an object {{...}}")
+            if "\\u" in text:  # only an escape can produce these characters
                 _check_characters(file, number, value)
             yield number, value
 
 
-def _refuse_text(file: Path, number: int, text: str, error: Exception) -> NoReturn:
-    if len(text) >= LONGEST_LINE:
-        message = f"longer than {LONGEST_LINE} characters, wanted one example a line"
-        raise _wrong(file, number, message) from error
+def _raise_invalid_json(file: Path, number: int, text: str, error: Exception) -> NoReturn:
+    if len(text) >= MAX_LINE_CHARACTERS:
+        message = f"longer than {MAX_LINE_CHARACTERS} characters, expected one example per line"
+        raise _error(file, number, message) from error
     column = error.colno if isinstance(error, json.JSONDecodeError) else 1
-    message = f"no JSON from column {column} on ({described(error)})"
-    raise _wrong(file, number, message) from error
+    message = f"invalid JSON at column {column} ({parse_error_reason(error)})"
+    raise _error(file, number, message) from error
 
 
 def _check_characters(file: Path, number: int, cells: Cells) -> None:
-    """Refuse half a character, which no file, tokenizer or terminal takes, and NUL in a name."""
+    """Refuse lone surrogates, which files and tokenizers cannot encode, and NUL in a path."""
     for name, value in cells.items():
         texts = value if isinstance(value, list) else [value]
         for text in texts:
-            if isinstance(text, str) and (found := SURROGATE.search(text)):
-                code = f"U+{ord(found[0]):04X}"
-                raise _wrong(file, number, f"{name} holds {code}, half of a surrogate pair")
+            if isinstance(text, str) and (surrogate := SURROGATE.search(text)):
+                code = f"U+{ord(surrogate[0]):04X}"
+                raise _error(file, number, f"{name} contains {code}, half of a surrogate pair")
     media = cells.get("media")
     if isinstance(media, str) and "\0" in media:
-        raise _wrong(file, number, f"media {shown(media)} holds a NUL character")
+        raise _error(file, number, f"media {quote(media)} contains a NUL character")
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, Cells]]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
-        first = stream.readline(LONGEST_LINE)
+        first = stream.readline(MAX_LINE_CHARACTERS)
         stream.seek(0)
         reader = csv.reader(stream, strict=True, delimiter=_delimiter(first))
         try:
@@ -144,33 +151,33 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Cells]]:
                 _check_characters(file, number, cells)
                 yield number, cells
         except csv.Error as error:
-            raise _wrong(file, reader.line_num, str(error)) from error
+            raise _error(file, reader.line_num, str(error)) from error
 
 
 def _delimiter(header: str) -> str:
-    """The mark that parts a header into columns that every manifest has."""
-    for mark in DELIMITERS:
-        if set(REQUIRED) <= {name.strip('"') for name in header.strip().split(mark)}:
-            return mark
+    """Find the delimiter that splits the header into the required columns."""
+    for delimiter in DELIMITERS:
+        if set(REQUIRED) <= {name.strip('"') for name in header.strip().split(delimiter)}:
+            return delimiter
     return DELIMITERS[0]
 
 
 def _header(file: Path, number: int, names: Sequence[str]) -> list[str]:
-    """The names of the columns, "" for those without."""
-    found = ["" if _UNNAMED.fullmatch(name) else name for name in names]
-    for place, name in enumerate(found):
-        if name and name in found[:place]:
-            raise _wrong(file, number, f"the column {name!r} is there twice")
-    return found
+    """Return the names of the columns, "" for columns without a name."""
+    columns = ["" if _UNNAMED.fullmatch(name) else name for name in names]
+    for index, name in enumerate(columns):
+        if name and name in columns[:index]:
+            raise _error(file, number, f"duplicate column {name!r}")
+    return columns
 
 
 def _cells(file: Path, number: int, names: Sequence[str], row: Sequence[str]) -> Cells:
-    """The cells by column. An unnamed first column is the index of a table and is left out."""
+    """Map columns to cells, without an unnamed first column, which is the index of a table."""
     if surplus := [cell for cell in row[len(names) :] if cell.strip()]:
-        raise _wrong(file, number, f"more cells than the header has columns: {surplus}")
+        raise _error(file, number, f"more cells than columns in the header: {surplus}")
     for name, cell in zip(names[1:], row[1:], strict=False):
         if not name and cell.strip():
-            raise _wrong(file, number, f"the cell {shown(cell)} is in a column without a name")
+            raise _error(file, number, f"the cell {quote(cell)} is in a column without a name")
     cells: dict[str, object] = dict(zip(names, row, strict=False))
     cells.pop("", None)
     cells["answers"] = _csv_answers(file, number, str(cells.get("answers", "")))
@@ -183,16 +190,16 @@ def _csv_answers(file: Path, number: int, cell: str) -> object:
     if not cell.lstrip().startswith("["):
         return cell.split(ANSWER_SEPARATOR)
     try:
-        return parse(cell)
-    except NOT_JSON as error:
-        message = f"answers begin with '[' but are no JSON list ({described(error)})"
-        raise _wrong(file, number, message) from error
+        return parse_json(cell)
+    except JSON_ERRORS as error:
+        message = f"answers begin with '[' but are not a JSON list ({parse_error_reason(error)})"
+        raise _error(file, number, message) from error
 
 
-def _line(file: Path, number: int, cells: Cells) -> Line:
+def _row(file: Path, number: int, cells: Cells) -> ManifestRow:
     if not cells.keys() <= _KNOWN:
         unknown = ", ".join(sorted(map(repr, cells.keys() - _KNOWN)))
-        raise _wrong(file, number, f"found {unknown}; known are {', '.join(COLUMNS)}")
+        raise _error(file, number, f"unknown columns {unknown}; known are {', '.join(COLUMNS)}")
     get = cells.get
     name = get("id")
     if type(name) is int:
@@ -201,8 +208,8 @@ def _line(file: Path, number: int, cells: Cells) -> Line:
     name = _text(file, number, "id", name)
     if not (name.strip() and media.strip()):
         missing = [key for key, text in (("id", name), ("media", media)) if not text.strip()]
-        raise _wrong(file, number, f"{' and '.join(missing)} missing or empty")
-    return Line(
+        raise _error(file, number, f"{' and '.join(missing)} missing or empty")
+    return ManifestRow(
         file,
         number,
         name,
@@ -219,20 +226,21 @@ def _text(file: Path, number: int, name: str, value: object) -> str:
         return value
     if value is None:
         return ""
-    raise _wrong(file, number, f"{name} is {shown(value)}, wanted a string")
+    raise _error(file, number, f"{name} is {quote(value)}, expected a string")
 
 
 def _answers(file: Path, number: int, value: object) -> tuple[str, ...]:
     if type(value) is not list:
         if value is None:
             return ()
-        raise _wrong(file, number, f"answers is {shown(value)}, wanted {_WANTED_ANSWERS}")
-    found = tuple([answer.strip() if type(answer) is str else "" for answer in value])
-    if "" in found:
-        message = f"answers holds {shown(value[found.index('')])}, wanted {_WANTED_ANSWERS}"
-        raise _wrong(file, number, message)
-    return found
+        raise _error(file, number, f"answers is {quote(value)}, expected {_EXPECTED_ANSWERS}")
+    answers = tuple([answer.strip() if type(answer) is str else "" for answer in value])
+    if "" in answers:
+        invalid = quote(value[answers.index("")])
+        message = f"answers contains {invalid}, expected {_EXPECTED_ANSWERS}"
+        raise _error(file, number, message)
+    return answers
 
 
-def _wrong(file: Path, number: int, message: str) -> MalformedFileError:
+def _error(file: Path, number: int, message: str) -> MalformedFileError:
     return MalformedFileError(f"{file}, line {number}: {message}")

@@ -1,7 +1,7 @@
-"""Tar files of captioned photos, as img2dataset and others write them for WebDataset.
+"""Read tar files of captioned images in the WebDataset layout, as img2dataset writes them.
 
-A sample is the files of one stem: `000000012.jpg` and its caption, `000000012.txt`. The photos stay
-where they are: what is read is each member's header, and the captions.
+A sample consists of the files of one stem: `000000012.jpg` and its caption `000000012.txt`. Only
+the headers and the captions are read; images are decoded later from their byte ranges.
 """
 
 import tarfile
@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.readers.json_values import SURROGATE, shown
+from epalm.tasks.readers.json_values import SURROGATE, quote
 from epalm.tasks.types import ByteRange
 
-PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
-CAPTION_ENDING = ".txt"
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+CAPTION_EXTENSION = ".txt"
 
-TAR_ENDING = ".tar"
+TAR_EXTENSION = ".tar"
 
 
 class TarImage(NamedTuple):
-    """One photo of a tar file.
+    """One image of a tar file.
 
     Attributes:
-        name: of the member.
-        part: where it lies in the tar file.
-        caption: in one line; empty if there is no text of this stem.
+        name: name of the tar member.
+        part: position of the image in the tar file.
+        caption: caption in one line; empty if there is no text file with this stem.
     """
 
     name: str
@@ -33,43 +33,51 @@ class TarImage(NamedTuple):
 
 
 def read_shard(file: Path) -> list[TarImage]:
-    """The photos of an uncompressed tar file, in its order.
+    """List the images of an uncompressed tar file, in file order.
 
     Raises:
-        MalformedFileError: it is no such file, or ends early; a text is not UTF-8.
+        MalformedFileError: the file is not an uncompressed tar file, is truncated, or a caption is
+            not UTF-8.
     """
-    photos: list[tuple[str, ByteRange]] = []
+    images: list[tuple[str, ByteRange]] = []
     captions: dict[str, str] = {}
     try:
-        # tarfile stops at what it cannot read behind the first header, and says nothing: so the
-        # empty block that ends every archive has to be where it stopped.
+        # After the first header, tarfile silently stops at what it cannot read: check that it
+        # stopped at the empty block that ends every archive.
         with tarfile.open(file, "r:") as shard:
             for member in shard:
                 name = member.name.removeprefix("./")
                 if SURROGATE.search(name):
-                    raise MalformedFileError(f"{file}: the name {shown(name)} is not UTF-8")
-                stem, ending = _split(name)
+                    raise MalformedFileError(f"{file}: the member name {quote(name)} is not UTF-8")
+                stem, extension = _split(name)
                 if not member.isreg():
                     continue
-                if ending in PHOTO_ENDINGS:
-                    photos.append((name, ByteRange(member.offset_data, member.size)))
-                elif ending == CAPTION_ENDING and (text := shard.extractfile(member)) is not None:
-                    captions[stem] = in_one_line(text.read(), f"{file}, {name}")
+                if extension in IMAGE_EXTENSIONS:
+                    images.append((name, ByteRange(member.offset_data, member.size)))
+                elif (
+                    extension == CAPTION_EXTENSION
+                    and (text := shard.extractfile(member)) is not None
+                ):
+                    captions[stem] = decode_caption(text.read(), f"{file}, {name}")
         if any(ByteRange(shard.offset, tarfile.BLOCKSIZE).read(file)):
             raise tarfile.ReadError(f"no header at byte {shard.offset}")
     except (tarfile.TarError, OSError) as error:
         raise MalformedFileError(
-            f"{file} is not a whole, uncompressed tar file ({error}): download it again, or "
-            "unpack what compresses it"
+            f"{file} is not a complete, uncompressed tar file ({error}): download it again, or "
+            "decompress it"
         ) from error
-    return [TarImage(name, part, captions.get(_split(name)[0], "")) for name, part in photos]
+    return [TarImage(name, part, captions.get(_split(name)[0], "")) for name, part in images]
 
 
-def in_one_line(content: bytes, where: str) -> str:
-    """The text of a caption file, its white space made single blanks.
+def decode_caption(content: bytes, where: str) -> str:
+    """Decode a caption, and collapse its whitespace to single spaces.
+
+    Args:
+        content: the bytes of the caption file.
+        where: the file, for the error message.
 
     Raises:
-        MalformedFileError: not UTF-8.
+        MalformedFileError: the text is not UTF-8.
     """
     try:
         return " ".join(content.decode("utf-8-sig").split())
@@ -78,5 +86,5 @@ def in_one_line(content: bytes, where: str) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    stem, dot, ending = name.rpartition(".")
-    return stem, (dot + ending).lower()
+    stem, dot, extension = name.rpartition(".")
+    return stem, (dot + extension).lower()

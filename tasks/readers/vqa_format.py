@@ -1,4 +1,4 @@
-"""Question and annotation files in the layout of VQA (visualqa.org), which OK-VQA shares.
+"""Read question and annotation files in the VQA format (visualqa.org), also used by OK-VQA.
 
 Questions:    {"questions": [{"image_id": 9, "question": "What is it?", "question_id": 9000}, ...]}
 Annotations:  {"annotations": [{"question_id": 9000, "question_type": "what is", "answer_type":
@@ -12,24 +12,25 @@ from pathlib import Path
 from sys import intern
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.readers.data_files import JsonRecord, find_file, with_unique_ids
+from epalm.tasks.readers.data_files import check_unique_ids, find_file
+from epalm.tasks.readers.json_record import JsonRecord
 from epalm.tasks.readers.json_stream import stream_member
 from epalm.tasks.types import Example
 
-FULL_SCORE_PEOPLE = 3
-"""An answer that so many of the ten people gave scores 1 (Antol et al. 2015)."""
+FULL_SCORE_ANNOTATORS = 3
+"""An answer given by at least this many of the ten annotators scores 1 (Antol et al. 2015)."""
 
 
 @dataclass(frozen=True, slots=True)
 class VqaFiles:
-    """Where one set's files lie.
+    """Names and folders of the files of one dataset.
 
     Attributes:
-        questions: name of the question file, with "{part}" in it.
-        annotations: likewise.
-        folders: of the data root, that are looked into.
-        published: what the files are and where they can be had, for messages.
-        answer: of each person's answer, the member that is taught and scored.
+        questions: name of the question file, with a placeholder "{part}".
+        annotations: name of the annotation file, with a placeholder "{part}".
+        folders: sub-folders of the data root to search.
+        published: description of the files and their source, for error messages.
+        answer: member of each annotator's entry that contains the answer.
     """
 
     questions: str
@@ -39,10 +40,10 @@ class VqaFiles:
     answer: str = "answer"
 
     def find(self, pattern: str, part: str, root: Path, *, instead: Sequence[str] = ()) -> Path:
-        """Where the file of a part, e.g. "train2014", lies, or one of those that serve as well.
+        """Find the file of a part, e.g. "train2014", or one of the alternatives `instead`.
 
         Raises:
-            MissingFileError: none of them is there.
+            MissingFileError: none of them exists.
         """
         name = pattern.format(part=part)
         return find_file(
@@ -52,119 +53,121 @@ class VqaFiles:
 
 @dataclass(frozen=True, slots=True)
 class HumanAnswers:
-    """What an annotation holds.
+    """The annotation of one question.
 
     Attributes:
-        people: everybody's answer.
-        question_type: e.g. "what is".
-        answer_type: e.g. "other".
+        answers: the answer of each annotator.
+        question_type: type of the question, e.g. "what is".
+        answer_type: type of the answer, e.g. "other".
     """
 
-    people: tuple[str, ...]
+    answers: tuple[str, ...]
     question_type: str
     answer_type: str
 
 
 def soft_scores(answers: Collection[str]) -> dict[str, float]:
-    """Each distinct answer's score min(1, people / 3), in order of first appearance."""
+    """Score each distinct answer by min(1, annotators / 3), in order of first appearance."""
     return {
-        answer: min(1.0, people / FULL_SCORE_PEOPLE) for answer, people in Counter(answers).items()
+        answer: min(1.0, count / FULL_SCORE_ANNOTATORS)
+        for answer, count in Counter(answers).items()
     }
 
 
-def photo_name(part: str, number: int) -> str:
-    """The file name of a COCO photo of 2014 or 2015."""
+def coco_image_name(part: str, number: int) -> str:
+    """Return the file name of a COCO image of 2014 or 2015."""
     return f"COCO_{part}_{number:012d}.jpg"
 
 
 def read_questions(
-    file: Path, photos_part: str, *, photos: Collection[str] | None = None
+    file: Path, image_part: str, *, images: Collection[str] | None = None
 ) -> list[Example]:
-    """The questions of a file, without answers, in file order.
+    """Read the questions of a file, without answers, in file order.
 
     Args:
         file: an official question file.
-        photos_part: of COCO, e.g. "train2014".
-        photos: only questions about these; None for all.
+        image_part: part of COCO with the images, e.g. "train2014".
+        images: keys of images, to read only questions about these; None for all.
 
     Raises:
-        MalformedFileError: it has another layout, or an id stands there twice.
+        MalformedFileError: the file has an unexpected structure, or an id is used twice.
     """
-    found = []
+    questions = []
     for record in stream_member(file, "questions"):
-        key = intern(photo_name(photos_part, record.number("image_id")))
-        if photos is None or key in photos:
+        key = intern(coco_image_name(image_part, record.integer("image_id")))
+        if images is None or key in images:
             question_id, prompt = record.identifier("question_id"), record.text("question")
-            found.append(Example(key, question_id, intern(prompt), (), ()))
-    return with_unique_ids(found, file=file)
+            questions.append(Example(key, question_id, intern(prompt), (), ()))
+    return check_unique_ids(questions, file=file)
 
 
-def read_said(
-    files: VqaFiles, part: str, root: Path, *, wanted: Collection[str]
+def read_human_answers(
+    files: VqaFiles, part: str, root: Path, *, question_ids: Collection[str]
 ) -> dict[str, HumanAnswers]:
-    """question_id -> what people said, of the questions `wanted`.
+    """Read the annotations of the given questions: question_id -> answers.
 
     Raises:
-        MissingFileError: the annotation file of this part is not there.
-        MalformedFileError: it has another layout, annotates a question twice, or lacks one.
+        MissingFileError: the annotation file of this part does not exist.
+        MalformedFileError: the file has an unexpected structure, annotates a question twice, or
+            lacks one.
     """
     file = files.find(files.annotations, part, root)
-    found: dict[str, HumanAnswers] = {}
+    annotations: dict[str, HumanAnswers] = {}
     for record in stream_member(file, "annotations"):
         question_id = record.identifier("question_id")
-        if question_id not in wanted:
+        if question_id not in question_ids:
             continue
-        if question_id in found:
-            raise record.wrong("question_id", question_id, "one that no other annotation has")
-        found[question_id] = _said(record, files.answer)
-    for question_id in wanted:
-        if question_id not in found:
+        if question_id in annotations:
+            raise record.error("question_id", question_id, "an id without another annotation")
+        annotations[question_id] = _human_answers(record, files.answer)
+    for question_id in question_ids:
+        if question_id not in annotations:
             raise MalformedFileError(f"{file} has no annotation of question {question_id}")
-    return found
+    return annotations
 
 
-def answered(question: Example, said: HumanAnswers) -> Example:
-    """The question with its answers: the distinct ones, each weighted by its soft score."""
-    scores = soft_scores(said.people)
+def with_answers(question: Example, human: HumanAnswers) -> Example:
+    """Add the distinct answers to a question, each weighted by its soft score."""
+    scores = soft_scores(human.answers)
     return Example(
         key=question.key,
         question_id=question.question_id,
         prompt=question.prompt,
         answers=tuple(scores),
-        references=said.people,
+        references=human.answers,
         weights=tuple(scores.values()),
-        question_type=said.question_type,
-        answer_type=said.answer_type,
+        question_type=human.question_type,
+        answer_type=human.answer_type,
     )
 
 
-def read_answered(
-    files: VqaFiles, part: str, root: Path, *, photos: Collection[str] | None = None
+def read_answered_questions(
+    files: VqaFiles, part: str, root: Path, *, images: Collection[str] | None = None
 ) -> list[Example]:
-    """The questions of one part with their answers, in file order.
+    """Read the questions of one part with their answers, in file order.
 
     Args:
-        files: which set.
+        files: names of the dataset's files.
         part: "train2014" or "val2014".
-        root: the data root.
-        photos: only questions about these; None for all.
+        root: data root.
+        images: keys of images, to read only questions about these; None for all.
 
     Raises:
-        MissingFileError: a file is not there.
-        MalformedFileError: a file has another layout, or a question lacks its annotation.
+        MissingFileError: a file does not exist.
+        MalformedFileError: a file has an unexpected structure, or a question has no annotation.
     """
-    questions = read_questions(files.find(files.questions, part, root), part, photos=photos)
-    wanted = {question.question_id for question in questions}
-    said = read_said(files, part, root, wanted=wanted)
-    for place, question in enumerate(questions):  # in place: at most one of each is held twice
-        questions[place] = answered(question, said.pop(question.question_id))
+    questions = read_questions(files.find(files.questions, part, root), part, images=images)
+    question_ids = {question.question_id for question in questions}
+    annotations = read_human_answers(files, part, root, question_ids=question_ids)
+    for index, question in enumerate(questions):  # in place, to keep no second list in memory
+        questions[index] = with_answers(question, annotations.pop(question.question_id))
     return questions
 
 
-def _said(record: JsonRecord, member: str) -> HumanAnswers:
-    people = tuple(map(intern, record.column("answers", member)))
-    if not people:
-        raise record.wrong("answers", [], "at least one answer")
+def _human_answers(record: JsonRecord, member: str) -> HumanAnswers:
+    answers = tuple(map(intern, record.member_texts("answers", member)))
+    if not answers:
+        raise record.error("answers", [], "at least one answer")
     return HumanAnswers(
-        people, intern(record.text("question_type")), intern(record.text("answer_type"))
+        answers, intern(record.text("question_type")), intern(record.text("answer_type"))
     )

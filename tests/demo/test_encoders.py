@@ -28,7 +28,7 @@ def written_items(show: Show, folder: Path, stream: str, count: int) -> list[Med
         show.write(f"{stream}/{number}", folder, f"media/{number}").lines[0]
         for number in range(count)
     ]
-    return [MediaItem.at(folder / line["media"], line["media"]) for line in lines]
+    return [MediaItem.from_path(folder / line["media"], line["media"]) for line in lines]
 
 
 @pytest.mark.parametrize("modality", SHOWS)

@@ -81,9 +81,9 @@ def test_what_submit_writes_can_be_scored(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[{"id": 1, "prediction": null}]', "[0].prediction is null, wanted a string"),
-        ('[{"id": 1, "prediction": "a"}, 3]', "[1] is 3, wanted an object"),
-        ('[{"question_id": 1, "answer": 2}]', "[0].answer is 2, wanted a string"),
+        ('[{"id": 1, "prediction": null}]', "[0].prediction is null, expected a string"),
+        ('[{"id": 1, "prediction": "a"}, 3]', "[1] is 3, expected an object"),
+        ('[{"question_id": 1, "answer": 2}]', "[0].answer is 2, expected a string"),
         ('[{"question_id": 1}]', "[0].id is missing"),
         ('[{"id": 1}]\n[{"id": 2}]', "no JSON from line 2, column 1 on (Extra data)"),
     ],
@@ -116,7 +116,7 @@ def test_a_wrong_annotation_is_refused_with_its_place(
 
 def test_one_and_the_text_one_are_the_same_id(tmp_path: Path) -> None:
     rows = [{"id": 1, "answers": ["a"]}, {"id": "1", "answers": ["b"]}]
-    with pytest.raises(MalformedFileError, match=r'\[1\].id is "1", wanted one that stands there'):
+    with pytest.raises(MalformedFileError, match=r'\[1\].id is "1", expected one that stands'):
         read_references(listed(tmp_path / "right.json", rows))
 
 

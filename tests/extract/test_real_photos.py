@@ -62,7 +62,7 @@ def test_stored_rows_equal_timms_own_pipeline(preprocessing: str, tmp_path: Path
         shard_rows=64,
     )
     sink = create_store(tmp_path / "a.zarr", spec, [photo.stem for photo in photos])
-    items = [MediaItem.at(photo, photo.stem) for photo in photos]
+    items = [MediaItem.from_path(photo, photo.stem) for photo in photos]
     extract(encoder, items, sink, pace=RunOptions(batch_size=3, workers=0, quiet=True))
     cls = zarr.open_group(tmp_path / "a.zarr", mode="r")["cls"]
     assert isinstance(cls, zarr.Array)

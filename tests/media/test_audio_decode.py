@@ -205,7 +205,7 @@ def test_every_real_audio_clip_and_audio_track_is_decoded_to_a_filter_bank(
     assert len(paths) == count
     for path in paths:
         clip = decode_audio(path, seconds=10.3)
-        bank = load(MediaItem.at(path, path.stem, "audio"), 0)
+        bank = load(MediaItem.from_path(path, path.stem, "audio"), 0)
         seconds = clip.samples.shape[1] / clip.rate
         windows = int((seconds - 0.025) * 100) + 1
         assert abs(int((bank != 0).any(dim=1).sum()) - min(1024, windows)) <= 1

@@ -133,21 +133,21 @@ def test_a_test_split_may_lack_answers_but_the_training_split_may_not(tmp_path: 
 @pytest.mark.parametrize(
     ("second_line", "message"),
     [
-        ('{"id": "q2", "media"', r"no JSON from column \d+ on"),
-        ('["q2"]', r'found \["q2"\], wanted an object'),
+        ('{"id": "q2", "media"', r"invalid JSON at column \d+"),
+        ('["q2"]', r'found \["q2"\], expected an object'),
         ('{"media": "a.jpg", "prompt": "Why?"}', "id missing or empty"),
         ('{"id": "q2", "media": " ", "prompt": "Why?"}', "media missing or empty"),
-        ('{"id": 2.5, "media": "a.jpg"}', "id is 2.5, wanted a string"),
-        ('{"id": "q2", "media": "a.jpg", "prompt": 7}', "prompt is 7, wanted a string"),
-        ('{"id": "q2", "media": "a.jpg", "answers": "x"}', 'answers is "x", wanted a list'),
-        ('{"id": "q2", "media": "a.jpg", "answers": [3]}', "answers holds 3, wanted a list"),
-        ('{"id": "q2", "media": "a.jpg", "answers": [""]}', 'answers holds "", wanted a list'),
+        ('{"id": 2.5, "media": "a.jpg"}', "id is 2.5, expected a string"),
+        ('{"id": "q2", "media": "a.jpg", "prompt": 7}', "prompt is 7, expected a string"),
+        ('{"id": "q2", "media": "a.jpg", "answers": "x"}', 'answers is "x", expected a list'),
+        ('{"id": "q2", "media": "a.jpg", "answers": [3]}', "answers contains 3, expected a list"),
+        ('{"id": "q2", "media": "a.jpg", "answers": [""]}', 'answers contains "", expected a list'),
         (
             '{"id": "q2", "media": "a.jpg", "question": "?"}',
-            "found 'question'; known are id, media",
+            "unknown columns 'question'; known are id, media",
         ),
         ('{"id": "q2", "media": "a.jpg"}', "no prompt, but the first line of val.jsonl has one"),
-        (json.dumps(QUESTION), "id 'q1' stands in line 1 already"),
+        (json.dumps(QUESTION), "id 'q1' is already used in line 1"),
     ],
 )
 def test_a_malformed_line_is_refused_with_its_number(
@@ -161,8 +161,8 @@ def test_a_malformed_line_is_refused_with_its_number(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("q2,a.jpg,Why?,x,y", r"line 3: more cells than the header has columns: \['y'\]"),
-        ("q2,a.jpg,Why?,[x", r"line 3: answers begin with '\[' but are no JSON list"),
+        ("q2,a.jpg,Why?,x,y", r"line 3: more cells than columns in the header: \['y'\]"),
+        ("q2,a.jpg,Why?,[x", r"line 3: answers begin with '\[' but are not a JSON list"),
         ('q2,a.jpg,Why?,"x" y', "line 3: "),
         ("q2", "line 3: media missing or empty"),
     ],
@@ -185,7 +185,9 @@ def test_a_prompt_in_a_captioning_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_ending_is_refused_when_media_are_listed(tmp_path: Path) -> None:
     write_lines(tmp_path / "train.jsonl", QUESTION, QUESTION | {"media": "notes.txt"})
-    with pytest.raises(MalformedFileError, match=r"line 2: media 'notes.txt' ends in none .*\.jpg"):
+    with pytest.raises(
+        MalformedFileError, match=r"line 2: 'notes.txt' has none of the supported .*jpg"
+    ):
         load_media(str(tmp_path))
 
 
@@ -197,9 +199,9 @@ def test_an_unknown_split_is_refused_with_those_in_the_folder(tmp_path: Path) ->
 
 
 def test_a_folder_without_manifest_is_refused_with_the_layout_wanted(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r'wanted train.jsonl.*"media"'):
+    with pytest.raises(MissingFileError, match=r'expected train.jsonl.*"media"'):
         load_media(str(tmp_path))
-    with pytest.raises(MissingFileError, match="holds no manifest"):
+    with pytest.raises(MissingFileError, match="contains no manifest"):
         load_task("manifest", tmp_path)
     write_lines(tmp_path / "audio.jsonl", CAPTION)
     with pytest.raises(MissingFileError, match=r"none of train, val and test.* only audio"):
@@ -214,7 +216,7 @@ def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "holds no example"), (b'{"id": "\xff"}', "is not UTF-8")]
+    ("content", "message"), [(b"", "contains no example"), (b'{"id": "\xff"}', "is not UTF-8")]
 )
 def test_an_empty_or_undecodable_file_is_refused(
     tmp_path: Path, content: bytes, message: str

@@ -9,7 +9,7 @@ import pytest
 from epalm.errors import MalformedFileError
 from epalm.tasks import manifest
 from epalm.tasks.readers import manifest_rows
-from epalm.tasks.readers.manifest_rows import read_lines
+from epalm.tasks.readers.manifest_rows import read_rows
 from epalm.tasks.task_registry import load_media, load_task
 from epalm.tasks.types import Example, MediaItem
 
@@ -77,16 +77,16 @@ def test_a_quoted_cell_keeps_its_line_break(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"id,media,,answers\n1,a.jpg,x,y\n", 'line 2: the cell "x" is in a column without a name'),
-        (b"id,media,id\n1,a.jpg,2\n", "line 1: the column 'id' is there twice"),
-        (b"id,media\n1,a\0.jpg\n", "line 2: media .* holds a NUL character"),
+        (b"id,media,id\n1,a.jpg,2\n", "line 1: duplicate column 'id'"),
+        (b"id,media\n1,a\0.jpg\n", "line 2: media .* contains a NUL character"),
         ("id,media\n1,é.jpg\n".encode("cp1252"), "is not UTF-8"),
         ("id,media\n1,a.jpg\n".encode("utf-16"), "is not UTF-8"),
         (b'id,media\n1,"a.jpg\n2,b.jpg\n', "line 3: unexpected end of data"),
         (b"id,media\n1," + b"a" * 200_000 + b"\n", "line 2: field larger than field limit"),
-        (b"id,media\n", "holds no example"),
+        (b"id,media\n", "contains no example"),
         (
             b'id,media,answers\n1,a.jpg,"[""\\ud83d""]"\n',
-            r"line 2: answers holds U\+D83D, half of a surrogate pair",
+            r"line 2: answers contains U\+D83D, half of a surrogate pair",
         ),
         (b"id,media,answers\n1,a.jpg," + b"[" * 100_000 + b"\n", "line 2: .*nested too deeply"),
     ],
@@ -101,18 +101,21 @@ def test_a_table_that_cannot_be_read_is_named_with_its_line(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (r'{"id": "\ud800", "media": "a.jpg"}', r"id holds U\+D800, half of a surrogate pair"),
-        (r'{"id": 1, "media": "\udc00.jpg"}', r"media holds U\+DC00"),
-        (r'{"id": 1, "media": "a.jpg", "prompt": "\ud83d?"}', r"prompt holds U\+D83D"),
-        (r'{"id": 1, "media": "a.jpg", "answers": ["\ud83d"]}', r"answers holds U\+D83D"),
-        (r'{"id": 1, "media": "a\u0000.jpg"}', r"media .*a\\u0000.jpg.* holds a NUL character"),
-        (r'{"id": 1, "media": "a.jpg", "\ud800": 1}', r"found '\\ud800'; known are|holds"),
+        (r'{"id": "\ud800", "media": "a.jpg"}', r"id contains U\+D800, half of a surrogate pair"),
+        (r'{"id": 1, "media": "\udc00.jpg"}', r"media contains U\+DC00"),
+        (r'{"id": 1, "media": "a.jpg", "prompt": "\ud83d?"}', r"prompt contains U\+D83D"),
+        (r'{"id": 1, "media": "a.jpg", "answers": ["\ud83d"]}', r"answers contains U\+D83D"),
+        (r'{"id": 1, "media": "a\u0000.jpg"}', r"media .*a\\u0000.jpg.* contains a NUL character"),
+        (
+            r'{"id": 1, "media": "a.jpg", "\ud800": 1}',
+            r"columns '\\ud800'; known are|contains",
+        ),
         ("[" * 100_000, "lists or objects are nested too deeply"),
         ('{"id":' * 100_000, "lists or objects are nested too deeply"),
-        ('{"id": ' + "9" * 5000 + ', "media": "a.jpg"}', "a whole number has too many digits"),
-        ('{"id": 1e400, "media": "a.jpg"}', "id is Infinity, wanted a string"),
-        ('{"id": NaN, "media": "a.jpg"}', "id is NaN, wanted a string"),
-        ('{"id": 1, "media": "a.jpg", "answers": [NaN]}', "answers holds NaN"),
+        ('{"id": ' + "9" * 5000 + ', "media": "a.jpg"}', "an integer has too many digits"),
+        ('{"id": 1e400, "media": "a.jpg"}', "id is Infinity, expected a string"),
+        ('{"id": NaN, "media": "a.jpg"}', "id is NaN, expected a string"),
+        ('{"id": 1, "media": "a.jpg", "answers": [NaN]}', "answers contains NaN"),
         ('{"id": 1, "media": "a.jpg", "prompt": ' + "[" * 900 + "]" * 900 + "}", "prompt is "),
     ],
 )
@@ -129,13 +132,13 @@ def test_a_pair_of_escapes_is_one_character(tmp_path: Path) -> None:
     (tmp_path / "val.jsonl").write_text(
         '{"id": 1, "media": "a.jpg", "answers": ["\\ud83d\\ude00"]}'
     )
-    assert next(read_lines(tmp_path / "val.jsonl")).answers == ("😀",)
+    assert next(read_rows(tmp_path / "val.jsonl")).answers == ("😀",)
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest_rows, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(manifest_rows, "MAX_LINE_CHARACTERS", 1000)
     (tmp_path / "val.jsonl").write_text('[{"id": 1}, ' * 1000)
     with pytest.raises(MalformedFileError, match="line 1: longer than 1000 characters"):
         load_media(str(tmp_path))
@@ -170,14 +173,14 @@ def test_each_file_is_opened_once_and_read_line_by_line(
     monkeypatch.setattr(Path, "open", note)
     load_media(str(tmp_path))
     assert opened == ["train.jsonl", "val.jsonl"]
-    assert next(read_lines(tmp_path / "val.jsonl")).number == 1
+    assert next(read_rows(tmp_path / "val.jsonl")).line == 1
 
 
 @pytest.mark.parametrize("text", [" {} ", "{}", "{}\r\n", "\t{}\n", "{}\n"])
 def test_white_space_around_a_line_says_nothing(tmp_path: Path, text: str) -> None:
     line = '{"id": "1", "media": "a.jpg"}'
     (tmp_path / "val.jsonl").write_bytes(text.replace("{}", line).encode())
-    assert [one.media for one in read_lines(tmp_path / "val.jsonl")] == ["a.jpg"]
+    assert [one.media for one in read_rows(tmp_path / "val.jsonl")] == ["a.jpg"]
 
 
 @pytest.mark.parametrize(("rest", "column"), [("x", 30), (' {"id": "2"}', 31), ("\u00a0", 30)])
@@ -187,9 +190,9 @@ def test_what_stands_behind_the_object_of_a_line_is_refused_with_its_column(
     line = '{"id": "1", "media": "a.jpg"}'
     (tmp_path / "val.jsonl").write_text(f"{line}{rest}\n", encoding="utf-8")
     with pytest.raises(
-        MalformedFileError, match=rf"line 1: no JSON from column {column} on \(Extra"
+        MalformedFileError, match=rf"line 1: invalid JSON at column {column} \(Extra"
     ):
-        list(read_lines(tmp_path / "val.jsonl"))
+        list(read_rows(tmp_path / "val.jsonl"))
 
 
 @pytest.mark.parametrize("media", ["a.jpg", "a.txt"])

@@ -140,7 +140,7 @@ def test_a_file_cut_short_is_refused_with_its_name(
     error = refusal(layout, tmp_path)
     assert isinstance(error, MalformedFileError)
     assert str(error).startswith(str(tmp_path / file))
-    assert "fetch the file again" in str(error)
+    assert "download it again" in str(error)
     assert error.exit_code == 1
 
 

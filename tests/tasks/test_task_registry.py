@@ -46,9 +46,9 @@ def test_a_factory_of_ones_own_is_called_with_the_data_root(tmp_path: Path) -> N
 
 
 def test_a_factory_that_gives_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="gave a Task, wanted a MediaSet"):
+    with pytest.raises(UsageError, match="returned a Task, expected a MediaSet"):
         load_media(TypedName(f"{__name__}:nothing"), tmp_path)
-    with pytest.raises(UsageError, match="gave a MediaSet, wanted a Task"):
+    with pytest.raises(UsageError, match="returned a MediaSet, expected a Task"):
         load_task(TypedName(f"{__name__}:two_photos"), tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_a_known_name_wins_over_a_folder_of_that_name(
     (tmp_path / "coco").mkdir()
     with pytest.raises(MissingFileError, match=r"dataset_coco\.json"):
         load_media("coco", tmp_path)
-    with pytest.raises(MissingFileError, match="holds no manifest"):
+    with pytest.raises(MissingFileError, match="contains no manifest"):
         load_media("./coco", tmp_path)
 
 

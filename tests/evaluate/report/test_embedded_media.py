@@ -107,7 +107,7 @@ def test_a_photo_whose_format_runs_other_programs_is_not_opened(
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", run)
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 8)).save(path, "EPS")
-    shown = embed(MediaItem.at(path, "photo"))
+    shown = embed(MediaItem.from_path(path, "photo"))
     assert (shown.element, "not a supported image" in shown.address) == ("none", True)
 
 
@@ -115,7 +115,7 @@ def test_a_photo_in_a_tar_file_is_embedded(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     photo = (tmp_path / "a.png").read_bytes()
     (tmp_path / "0.tar").write_bytes(b"before" + photo + b"after")
-    whole = embed(MediaItem.at(tmp_path / "a.png", "a"))
+    whole = embed(MediaItem.from_path(tmp_path / "a.png", "a"))
     assert embed(MediaItem("a", tmp_path, "0.tar", part=ByteRange(6, len(photo)))) == whole
     beyond = embed(MediaItem("a", tmp_path, "0.tar", part=ByteRange(90, len(photo))))
     assert beyond.element == "none"

@@ -170,7 +170,7 @@ def test_views_are_in_the_fingerprint_only_if_there_are_several(weights: Path) -
 
 
 def test_an_encoder_loads_as_many_views_as_it_was_made_with(weights: Path, tmp_path: Path) -> None:
-    item = MediaItem.at(save_photo(tmp_path / "a.png"), "a")
+    item = MediaItem.from_path(save_photo(tmp_path / "a.png"), "a")
     encoder = tiny(weights, views=AugmentedViews(3, 5))
     views = [encoder.load(item, view) for view in range(3)]
     assert np.array_equal(views[0], tiny(weights).load(item, 0))

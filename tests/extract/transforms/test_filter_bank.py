@@ -49,7 +49,7 @@ def saved(path: Path, samples: np.ndarray, *, rate: int = 16_000, subtype: str =
 
 
 def bank_of(path: Path, loader: FilterBankLoader | None = None, *, view: int = 0) -> torch.Tensor:
-    return (loader or FilterBankLoader(AST))(MediaItem.at(path, path.stem, "audio"), view)
+    return (loader or FilterBankLoader(AST))(MediaItem.from_path(path, path.stem, "audio"), view)
 
 
 def normalised(bank: torch.Tensor) -> torch.Tensor:
@@ -214,7 +214,7 @@ def test_a_view_depends_on_seed_key_and_number_alone(tmp_path: Path) -> None:
     )
     view = bank_of(path, few, view=1)
     assert torch.equal(bank_of(path, many, view=1), view)
-    assert torch.equal(pickle.loads(pickle.dumps(few))(MediaItem.at(path, "a"), 1), view)
+    assert torch.equal(pickle.loads(pickle.dumps(few))(MediaItem.from_path(path, "a"), 1), view)
     assert not torch.equal(bank_of(path, many, view=2), view)
     assert not torch.equal(bank_of(other, few, view=1), view)
     assert torch.equal(bank_of(other, few), bank_of(path, many))
@@ -264,7 +264,7 @@ def test_a_mask_lies_where_torchaudio_would_put_it(monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_worker_processes_give_the_same_banks_in_any_order(tmp_path: Path) -> None:
     paths = [saved(tmp_path / f"{seed}.wav", noise(1.3, seed=seed)) for seed in range(6)]
-    items = [MediaItem.at(path, path.stem, "audio") for path in paths]
+    items = [MediaItem.from_path(path, path.stem, "audio") for path in paths]
     loader = FilterBankLoader(SMALL, AugmentedViews(count=2))
     every = [DecodeRequest(row, view, item) for row, item in enumerate(items) for view in range(2)]
     expected = {(one.row, one.view): loader(one.item, one.view) for one in every}

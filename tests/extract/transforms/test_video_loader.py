@@ -19,7 +19,7 @@ REAL_CLIPS = [SHARED / "data/msvd_clips", SHARED / "data/audiocaps_clips"]
 
 
 def item(path: Path) -> MediaItem:
-    return MediaItem.at(path, path.stem, "video")
+    return MediaItem.from_path(path, path.stem, "video")
 
 
 def test_segments_are_equal_and_their_middles_are_worked_by_hand() -> None:

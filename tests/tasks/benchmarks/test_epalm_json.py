@@ -67,7 +67,7 @@ def test_absent_files_are_named_and_their_media_left_out(
     assert [item.key for item in media.items] == ["video7.mp4", "video6.mp4"]
     assert media.tasks == ("msrvtt-caption",)
     (line,) = caplog.messages
-    assert "only the media named in msrvtt_caption_train7k.json" in line
+    assert "using only the media listed in msrvtt_caption_train7k.json" in line
     assert line.endswith(
         "not found: msrvtt_vqa_train.json, msrvtt_vqa_val.json, msrvtt_vqa_test.json, "
         "msrvtt_caption_test.json"
@@ -190,14 +190,17 @@ def test_a_split_whose_file_is_absent_is_named(msrvtt: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ({"video": 7}, r"\[1\].video is 7, wanted a string"),
-        ({"question": " "}, r"\[1\].question is \" \", wanted a string that is not empty"),
-        ({"question_id": None}, r"\[1\].question_id is null, wanted a whole number or a string"),
-        ({"label": "man"}, r'\[1\].label is "man", wanted an object of at least 1 answer'),
-        ({"label": {}}, r"\[1\].label is {}, wanted an object of at least 1 answer"),
-        ({"label": {"man": 3}}, r"\[1\].label is {\"man\": 3}, wanted .* score from 0 to 1"),
-        ({"label": {"man": True}}, r"\[1\].label is {\"man\": true}, wanted .* score from 0 to 1"),
-        ({"question_id": 0}, "the id 0 stands there twice"),
+        ({"video": 7}, r"\[1\].video is 7, expected a string"),
+        ({"question": " "}, r"\[1\].question is \" \", expected a string that is not empty"),
+        ({"question_id": None}, r"\[1\].question_id is null, expected an integer or a string"),
+        ({"label": "man"}, r'\[1\].label is "man", expected an object with at least 1 answer'),
+        ({"label": {}}, r"\[1\].label is {}, expected an object with at least 1 answer"),
+        ({"label": {"man": 3}}, r"\[1\].label is {\"man\": 3}, expected .* score from 0 to 1"),
+        (
+            {"label": {"man": True}},
+            r"\[1\].label is {\"man\": true}, expected .* 0 to 1",
+        ),
+        ({"question_id": 0}, "duplicate id 0"),
     ],
 )
 def test_a_question_of_another_layout_is_refused_with_its_place(
@@ -221,17 +224,17 @@ def test_a_caption_of_another_layout_is_refused_with_its_place(
     tmp_path: Path, caption: object
 ) -> None:
     write(tmp_path, "audiocaps_caption_val.json", {"audio": "a.wav", "caption": caption})
-    with pytest.raises(MalformedFileError, match=r"\[0\].caption is .*, wanted a string or a list"):
+    with pytest.raises(MalformedFileError, match=r"\[0\].caption is .*, expected a string or a"):
         load_task("audiocaps-caption").examples("val", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{}", r"msvd_vqa_val.json is \{\}, wanted a list of objects"),
-        ("[]", r"msvd_vqa_val.json is \[\], wanted a list of objects"),
-        ('["a.mp4"]', r'msvd_vqa_val.json: \[0\] is "a.mp4", wanted an object'),
-        ('[{"video": "a', "msvd_vqa_val.json: no JSON from line 1"),
+        ("{}", r"msvd_vqa_val.json is \{\}, expected a list of objects"),
+        ("[]", r"msvd_vqa_val.json is \[\], expected a list of objects"),
+        ('["a.mp4"]', r'msvd_vqa_val.json: \[0\] is "a.mp4", expected an object'),
+        ('[{"video": "a', "msvd_vqa_val.json: invalid JSON at line 1"),
     ],
 )
 def test_a_file_that_is_no_list_of_objects_is_refused(

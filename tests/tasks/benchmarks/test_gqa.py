@@ -58,8 +58,8 @@ def test_absent_splits_are_named_but_for_the_one_without_answers(
     with caplog.at_level(logging.WARNING):
         load_media("gqa", tmp_path)
     assert caplog.messages == [
-        "gqa: only the media named in train_balanced_questions.json, val_balanced_questions.json; "
-        "not found: testdev"
+        "gqa: using only the media listed in train_balanced_questions.json, "
+        "val_balanced_questions.json; not found: testdev"
     ]
 
 
@@ -94,7 +94,7 @@ def test_a_question_without_answer_in_a_list_is_refused(tmp_path: Path) -> None:
     write_gqa_vlt5(tmp_path)
     entry = {"img_id": "1", "question_id": 1, "sent": "Why?", "label": {}}
     write_json(tmp_path / "GQA" / "train.json", [entry])
-    with pytest.raises(MalformedFileError, match=r"\[0\].label is {}, wanted an answer"):
+    with pytest.raises(MalformedFileError, match=r"\[0\].label is {}, expected an answer"):
         read(tmp_path, "train")
 
 
@@ -103,5 +103,5 @@ def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "gqa" / "val_balanced_questions.json"
     inside = file.read_text()[1:-1]
     file.write_text(f"{{{inside}, {inside}}}")
-    with pytest.raises(MalformedFileError, match="the id 1 stands there twice"):
+    with pytest.raises(MalformedFileError, match="duplicate id 1"):
         read(tmp_path, "val")

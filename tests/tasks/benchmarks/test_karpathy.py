@@ -93,7 +93,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones(coco: Path) -> None:
 
 def test_a_split_without_photos_in_the_file_at_hand_is_refused(tmp_path: Path) -> None:
     write_karpathy(tmp_path, "flickr8k", [photo("7.jpg", "train", "A dog.")])
-    with pytest.raises(UnknownSplitError, match="no photo of test, only of train"):
+    with pytest.raises(UnknownSplitError, match="no image of test, only of train"):
         load_task("flickr8k-caption").examples("test", tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_a_missing_file_is_named_with_every_place_and_its_source(tmp_path: Path)
 
 def test_missing_photos_are_named_with_every_place(coco: Path) -> None:
     (coco / "val2014").rmdir()
-    with pytest.raises(MissingFileError, match="COCO's photos") as caught:
+    with pytest.raises(MissingFileError, match="COCO images") as caught:
         load_media("coco", coco)
     for place in (coco / "val2014", coco / "images" / "val2014", coco / "coco" / "val2014"):
         assert str(place) in str(caught.value)
@@ -118,7 +118,7 @@ def test_missing_photos_are_named_with_every_place(coco: Path) -> None:
 def test_a_truncated_file_is_refused_with_the_place_where_it_breaks(tmp_path: Path) -> None:
     file = write_karpathy(tmp_path, "flickr8k", [photo("7.jpg", "train", "A dog.")])
     file.write_text('{"images": [\n {"filename": "7.j')
-    with pytest.raises(MalformedFileError, match=r"dataset_flickr8k.json: no JSON from line 2"):
+    with pytest.raises(MalformedFileError, match=r"dataset_flickr8k.json: invalid JSON at line 2"):
         load_task("flickr8k-caption").examples("train", tmp_path)
 
 
@@ -131,15 +131,24 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ({"split": "dev"}, r'images\[1\].split is "dev", wanted one of train, restval, val, test'),
-        ({"split": None}, r"images\[1\].split is null, wanted a string"),
-        ({"filename": 7}, r"images\[1\].filename is 7, wanted a string"),
-        ({"sentences": "A dog."}, r'images\[1\].sentences is "A dog.", wanted a list'),
-        ({"sentences": ["A dog."]}, r'images\[1\].sentences\[0\] is "A dog.", wanted an object'),
+        (
+            {"split": "dev"},
+            r'images\[1\].split is "dev", expected one of train, restval, val, t',
+        ),
+        ({"split": None}, r"images\[1\].split is null, expected a string"),
+        ({"filename": 7}, r"images\[1\].filename is 7, expected a string"),
+        ({"sentences": "A dog."}, r'images\[1\].sentences is "A dog.", expected a list'),
+        ({"sentences": ["A dog."]}, r'images\[1\].sentences\[0\] is "A dog.", expected an object'),
         ({"sentences": [{"sentid": 1}]}, r"images\[1\].sentences\[0\].raw is missing"),
-        ({"sentences": [{"raw": " ", "sentid": 1}]}, r"raw is \" \", wanted a string that is not"),
-        ({"sentences": [{"raw": "A dog.", "sentid": True}]}, r"sentid is true, wanted a whole"),
-        ({"sentences": [{"raw": "A dog.", "sentid": 0}]}, "the id 0 stands there twice"),
+        (
+            {"sentences": [{"raw": " ", "sentid": 1}]},
+            r"raw is \" \", expected a string that is",
+        ),
+        (
+            {"sentences": [{"raw": "A dog.", "sentid": True}]},
+            r"sentid is true, expected an int",
+        ),
+        ({"sentences": [{"raw": "A dog.", "sentid": 0}]}, "duplicate id 0"),
     ],
 )
 def test_an_entry_of_another_layout_is_refused_with_its_place(
@@ -154,12 +163,12 @@ def test_an_entry_of_another_layout_is_refused_with_its_place(
 def test_a_file_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "dataset_flickr8k.json").write_text("[]")
     with pytest.raises(
-        MalformedFileError, match=r"dataset_flickr8k.json is \[\], wanted an object"
+        MalformedFileError, match=r"dataset_flickr8k.json is \[\], expected an object"
     ):
         load_media("flickr8k", tmp_path)
     (tmp_path / "dataset_flickr8k.json").write_text("{}")
     (tmp_path / "images").mkdir()
-    with pytest.raises(MalformedFileError, match="images is missing, wanted a list"):
+    with pytest.raises(MalformedFileError, match="images is missing, expected a list"):
         load_media("flickr8k", tmp_path)
 
 

@@ -42,7 +42,7 @@ def test_photos_of_val_and_test_may_lie_in_folders_of_their_own(tmp_path: Path) 
 
 def test_there_is_nothing_to_learn(tmp_path: Path) -> None:
     write_nocaps(tmp_path)
-    with pytest.raises(UnknownSplitError, match="is for evaluation, has no split 'train'"):
+    with pytest.raises(UnknownSplitError, match=r"evaluation only\) has no split 'train'"):
         load_task("nocaps-caption").examples("train", tmp_path)
 
 
@@ -51,5 +51,5 @@ def test_a_photo_of_val_without_caption_is_refused(tmp_path: Path) -> None:
     whole = json.loads((tmp_path / VAL).read_text())
     whole["annotations"] = whole["annotations"][:2]
     (tmp_path / VAL).write_text(json.dumps(whole))
-    with pytest.raises(MalformedFileError, match="has no caption of photo 0"):
+    with pytest.raises(MalformedFileError, match="has no caption of image 0"):
         load_task("nocaps-caption").examples("val", tmp_path)

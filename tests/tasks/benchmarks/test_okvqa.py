@@ -27,5 +27,5 @@ def test_files_of_vqa_v1_which_have_the_same_names_are_refused(tmp_path: Path) -
     write_vqa2(tmp_path)
     for file in tmp_path.glob("v2_*"):
         file.rename(tmp_path / file.name.removeprefix("v2_"))
-    with pytest.raises(MalformedFileError, match="wanted an object with a string 'raw_answer'"):
+    with pytest.raises(MalformedFileError, match="expected an object with a string 'raw_answer'"):
         load_task("okvqa").examples("train", tmp_path)

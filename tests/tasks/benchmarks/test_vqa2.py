@@ -143,8 +143,8 @@ def test_a_question_without_annotation_is_refused(vqa: Path) -> None:
 @pytest.mark.parametrize(
     ("questions", "annotations", "message"),
     [
-        ([1, 1], [1], "train2014_questions.json: the id 1 stands there twice"),
-        ([1], [1, 1], r'annotations\[1\].question_id is "1", wanted one that no other'),
+        ([1, 1], [1], "train2014_questions.json: duplicate id 1"),
+        ([1], [1, 1], r'annotations\[1\].question_id is "1", expected an id without another'),
     ],
 )
 def test_an_id_that_stands_twice_is_refused(
@@ -160,10 +160,10 @@ def test_an_id_that_stands_twice_is_refused(
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ({"answers": []}, r"annotations\[0\].answers is \[\], wanted at least one answer"),
-        ({"answers": [{"answer": 3}]}, r'annotations\[0\].answers\[0\] is {"answer": 3}, wanted'),
-        ({"answers": None}, r"annotations\[0\].answers is null, wanted a list"),
-        ({"answer_type": None}, r"annotations\[0\].answer_type is null, wanted a string"),
+        ({"answers": []}, r"annotations\[0\].answers is \[\], expected at least one answer"),
+        ({"answers": [{"answer": 3}]}, r'annotations\[0\].answers\[0\] is {"answer": 3}, expected'),
+        ({"answers": None}, r"annotations\[0\].answers is null, expected a list"),
+        ({"answer_type": None}, r"annotations\[0\].answer_type is null, expected a string"),
     ],
 )
 def test_an_annotation_of_another_layout_is_refused_with_its_place(
@@ -185,7 +185,7 @@ def test_a_photo_of_an_unknown_folder_is_refused(vqa: Path) -> None:
     entries = json.loads(file.read_text())
     del entries["images"][3]["filepath"]
     file.write_text(json.dumps(entries))
-    with pytest.raises(MalformedFileError, match=r"images\[3\].filepath is \"\", wanted train2014"):
+    with pytest.raises(MalformedFileError, match=r"images\[3\].filepath is \"\", expected train"):
         read(vqa, "karpathy_train")
 
 
@@ -239,5 +239,5 @@ def test_a_list_about_other_photos_is_refused(tmp_path: Path) -> None:
     write_vqa2_vlt5(tmp_path)
     file = tmp_path / "vqa" / "karpathy_val.json"
     file.write_text(file.read_text().replace("COCO_val2014_", "VG_"))
-    with pytest.raises(MalformedFileError, match=r"\[0\].img_id is \"VG_000000000073\", wanted"):
+    with pytest.raises(MalformedFileError, match=r"\[0\].img_id is \"VG_000000000073\", expected"):
         read(tmp_path, "val")

@@ -8,7 +8,7 @@ import pytest
 
 from epalm.errors import MalformedFileError
 from epalm.tasks.readers import json_stream
-from epalm.tasks.readers.data_files import JsonRecord
+from epalm.tasks.readers.json_record import JsonRecord
 from epalm.tasks.readers.json_stream import stream_list, stream_member, stream_object
 
 RECORDS = [
@@ -56,31 +56,31 @@ def test_records_are_those_that_json_reads_wherever_chunks_end(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1, column 1 on .the file ends here"),
-        ('{"q": [{"id": 1}', "line 1, column 17 on .'\\]' is missing"),
-        ('{"q": [{"id": 1}]', "line 1, column 18 on .'}' is missing"),
-        ('{"q": [{"id": 1},\n {"id"', r"line 2, column \d on "),
-        ('{"q": [{"id": 1},\n {"id": tru]}', "line 2, column 9 on .Expecting value"),
-        ('{"q": [{"id": 1} {"id": 2}]}', "line 1, column 18 on .'\\]' is missing"),
-        ('{"q" [1]}', "line 1, column 6 on .':' is missing"),
-        ("{q: 1}", "line 1, column 2 on .a name in quotes is missing"),
-        ('{"q": [{"id": 1}]} x', "line 1, column 20 on .more behind the end"),
-        ('{"q": [{"id": 1}],\n "r": "unended', r"line 2, column 7 on .Unterminated string"),
-        ('{"q": {"id": 1}}', r'file.json: q is \{"id": 1\}\}, wanted a list'),
-        ('{"q": [7]}', r"file.json: q\[0\] is 7, wanted an object"),
-        ('{"r": []}', "file.json: q is missing, wanted a list"),
-        ("[]", r"file.json is \[\], wanted an object"),
+        ("", "line 1, column 1 .the file ends here"),
+        ('{"q": [{"id": 1}', "line 1, column 17 .'\\]' is missing"),
+        ('{"q": [{"id": 1}]', "line 1, column 18 .'}' is missing"),
+        ('{"q": [{"id": 1},\n {"id"', r"line 2, column \d "),
+        ('{"q": [{"id": 1},\n {"id": tru]}', "line 2, column 9 .Expecting value"),
+        ('{"q": [{"id": 1} {"id": 2}]}', "line 1, column 18 .'\\]' is missing"),
+        ('{"q" [1]}', "line 1, column 6 .':' is missing"),
+        ("{q: 1}", "line 1, column 2 .a name in quotes is missing"),
+        ('{"q": [{"id": 1}]} x', "line 1, column 20 .text after the end"),
+        ('{"q": [{"id": 1}],\n "r": "unended', r"line 2, column 7 .Unterminated string"),
+        ('{"q": {"id": 1}}', r'file.json: q is \{"id": 1\}\}, expected a list'),
+        ('{"q": [7]}', r"file.json: q\[0\] is 7, expected an object"),
+        ('{"r": []}', "file.json: q is missing, expected a list"),
+        ("[]", r"file.json is \[\], expected an object"),
         (b'{"q": [{"id": "\xff"}]}', "byte 15 is not UTF-8"),
         (b'{"q": [{"id": "\xc3', "byte 15 is not UTF-8"),
-        ('{"q": ' + "[" * 100_000, "line 1, column 8 on .*nested too deeply"),
-        ('{"q": [\n{"id": ' + '{"a":' * 100_000, "line 2, column 1 on .*nested too deeply"),
-        ('{"q": [{"id": ' + "7" * 5000 + "}]}", "column 8 on .a whole number has too many digits"),
-        ('{"q": [{"id": 1e400}]}', r"q\[0\].id is Infinity, wanted a whole number or a string"),
-        ('{"q": [{"id": NaN}]}', r"q\[0\].id is NaN, wanted"),
-        ('{"q": [{"id": "a\\u0000"}]}', r"q\[0\].id is .*, wanted a string without NUL"),
-        ('{"q": [{"id": "\\ud83d\\u0041"}]}', r"line 1, column 8 holds U\+D83D, half of a surr"),
-        ('{"q": [{"id": 1, "\\uDE00": 2}]}', r"line 1, column 8 holds U\+DE00, half of a surr"),
-        ('{"q\\ud83d": 1}', r"line 1, column 2 holds U\+D83D, half of a surrogate pair"),
+        ('{"q": ' + "[" * 100_000, "line 1, column 8 .*nested too deeply"),
+        ('{"q": [\n{"id": ' + '{"a":' * 100_000, "line 2, column 1 .*nested too deeply"),
+        ('{"q": [{"id": ' + "7" * 5000 + "}]}", "column 8 .an integer has too many digits"),
+        ('{"q": [{"id": 1e400}]}', r"q\[0\].id is Infinity, expected an integer or a string"),
+        ('{"q": [{"id": NaN}]}', r"q\[0\].id is NaN, expected"),
+        ('{"q": [{"id": "a\\u0000"}]}', r"q\[0\].id is .*, expected a string without NUL"),
+        ('{"q": [{"id": "\\ud83d\\u0041"}]}', r"line 1, column 8 contains U\+D83D, half of a surr"),
+        ('{"q": [{"id": 1, "\\uDE00": 2}]}', r"line 1, column 8 contains U\+DE00, half of a surr"),
+        ('{"q\\ud83d": 1}', r"line 1, column 2 contains U\+D83D, half of a surrogate pair"),
     ],
 )
 def test_what_is_broken_is_named_with_its_place(
@@ -91,14 +91,14 @@ def test_what_is_broken_is_named_with_its_place(
 
 
 @pytest.mark.parametrize(
-    ("read", "empty", "wanted"),
+    ("read", "empty", "expected"),
     [(stream_list, "[]", "a list of objects"), (stream_object, "{}", "an object of objects")],
 )
 def test_an_empty_file_or_one_of_another_kind_is_refused(
-    tmp_path: Path, read: Callable[[Path], Iterator[object]], empty: str, wanted: str
+    tmp_path: Path, read: Callable[[Path], Iterator[object]], empty: str, expected: str
 ) -> None:
     for text in (empty, "7"):
-        with pytest.raises(MalformedFileError, match=f"wanted {wanted}"):
+        with pytest.raises(MalformedFileError, match=f"expected {expected}"):
             list(read(write(tmp_path, text)))
 
 
@@ -141,21 +141,21 @@ def test_a_value_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_stream, "CHUNK_BYTES", 64)
-    monkeypatch.setattr(json_stream, "LONGEST_VALUE", 1000)
-    with pytest.raises(MalformedFileError, match=r"line 1, column 3 on .a value of more than 1000"):
+    monkeypatch.setattr(json_stream, "MAX_VALUE_CHARACTERS", 1000)
+    with pytest.raises(MalformedFileError, match=r"line 1, column 3 .a value of more than 1000"):
         ids(stream_list(write(tmp_path, '[ {"id": "' + 5000 * "x" + '"}]')))
 
 
 @pytest.mark.parametrize("digits", ["9" * 19, "9" * 5000, "-1", "1.5"])
 def test_a_number_of_an_image_has_at_most_eighteen_digits(digits: str) -> None:
     record = JsonRecord({"image_id": digits}, Path("f.json"))
-    with pytest.raises(MalformedFileError, match=r"image_id is .*, wanted a number of at most 18"):
-        record.number("image_id")
+    with pytest.raises(MalformedFileError, match=r"image_id is .*, expected a number of at m"):
+        record.integer("image_id")
 
 
 def test_a_file_name_is_used_as_written() -> None:
     record = JsonRecord({"file": " a.jpg ", "blank": "  ", "number": 7}, Path("f.json"))
     assert record.file_name("file") == " a.jpg "
     for name in ("blank", "number"):
-        with pytest.raises(MalformedFileError, match=f"{name} is .*, wanted a string"):
+        with pytest.raises(MalformedFileError, match=f"{name} is .*, expected a string"):
             record.file_name(name)
