@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
@@ -264,8 +265,9 @@ def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
     described = app.info if app.registered_callback else app.registered_commands[0]
     shown = f"{examples_epilog(*examples)}\n" if examples else ""
     described.epilog = f"{shown}--version: print the version of epalm and exit."
+    program = Path(sys.argv[0]).name
     try:
-        app()
+        app(prog_name="epalm" if program == "__main__.py" else program)
     except Exception as error:
         found = explained(error)
         if found is None:

@@ -88,6 +88,7 @@ def test_each_package_imports_only_what_its_layer_may(package: str) -> None:
     found = {
         module_name(package, file): wrong
         for file in sources(package)
+        if file.name != "__main__.py"  # the command `epalm` starts all others
         if (wrong := violations(package, file.read_text(encoding="utf-8")))
     }
     assert found == {}
