@@ -43,7 +43,7 @@ from bench.support.vqa_workload import (
     random_model,
 )
 from epalm.model.engine.model_batch import Batch
-from epalm.model.engine.onednn_linear import block_weights
+from epalm.model.engine.onednn_linear import use_onednn_layout
 from epalm.model.epalm import EPALM
 from epalm.model.generation.decode import generate
 from epalm.model.generation.prefix_cache import PrefixCache
@@ -144,9 +144,9 @@ def cached(model: EPALM, asked: Asked, decoding: Decoding) -> Tensor:
 
 def ranked(model: EPALM, asked: Asked, answers: AnswerList) -> Tensor:
     """(B) best answers by ours."""
-    cache = PrefixCache.of_pictures(model, asked.tokens)
+    cache = PrefixCache.from_features(model, asked.tokens)
     own = torch.arange(len(asked.tokens))
-    return rank(model, cache, *asked.left, answers, pictures=own)[0]
+    return rank(model, cache, *asked.left, answers, image_index=own)[0]
 
 
 def draw_answers(count: int, words: int) -> AnswerList:
@@ -156,7 +156,7 @@ def draw_answers(count: int, words: int) -> AnswerList:
     for length in lengths.tolist():
         drawn = torch.randint(FIRST_WORD, words, (length,)).tolist()
         found[(*drawn, BEGIN)] = str(len(found))
-    return AnswerList.of_ids(found)
+    return AnswerList.from_token_ids(found)
 
 
 def timed(make: Callable[[], Tensor], batch: int) -> Variant:
@@ -251,7 +251,7 @@ def main(
     model, sure = (make_model(shape, precision, words) for _ in range(2))
     make_sure(sure)
     for one in (model, sure):
-        block_weights(one.language_model)  # as `epalm-eval` does
+        use_onednn_layout(one.language_model)  # as `epalm-eval` does
     greedy = Decoding(new_tokens)
     lines = []
     for decoding, batch in ((greedy, greedy_batch), (replace(greedy, num_beams=3), beam_batch)):

@@ -27,7 +27,7 @@ from bench.support.timed_rounds import (
 )
 from epalm.model.engine.language_model import PRECISIONS
 from epalm.model.engine.losses import head_losses
-from epalm.model.engine.onednn_linear import block_weights
+from epalm.model.engine.onednn_linear import use_onednn_layout
 
 REFERENCE = "plain"
 
@@ -61,7 +61,7 @@ def lines_for(precision: str, *, rows: int, width: int, words: int, rounds: int)
     states = torch.randn(rows, width).to(dtype).requires_grad_()
     head = nn.Linear(width, words, bias=False, dtype=dtype).requires_grad_(requires_grad=False)
     blocked = copy.deepcopy(head)
-    block_weights(blocked)
+    use_onednn_layout(blocked)
     targets = torch.randint(0, words, (rows,))
     samples = interleave(
         {

@@ -93,7 +93,7 @@ MISTAKES = {
     f"{EVALUATE} --features nope.zarr": "found nothing at nope.zarr",
     f"{EVALUATE} --task nope": "'nope' is no task",
     f"{EVALUATE} --device gpu": "--device gpu cannot be used",
-    f"{EVALUATE} --temperature 0.5": "would change sampling only",
+    f"{EVALUATE} --temperature 0.5": "can only be set for sampling",
     f"{EVALUATE} --answers nope.txt": "nope.txt is not there",
     "epalm-eval report nope": "holds a run.json",
     "epalm-eval compare nope": "holds a run.json",

@@ -128,7 +128,7 @@ def jobs(stores: Mapping[str, StoreSpec], variants: Sequence[str], seeds: int) -
         for blind in (False, True):
             for variant in variants:
                 if not blind or seed == 0 or variant == REPEATED_CONTROL:
-                    every = find_variant(variant).vectors == "tokens"
+                    every = find_variant(variant).features == "tokens"
                     fitting = [
                         name for name, spec in stores.items() if every == (spec.positions > 1)
                     ]

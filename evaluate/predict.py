@@ -16,7 +16,7 @@ from epalm.model.generation.batched_generation import (
     AnswerStrategy,
     Generator,
     Questions,
-    answer_all,
+    answer_questions,
 )
 from epalm.model.generation.ranking import AnswerList, Ranker
 from epalm.tasks.types import Example
@@ -52,14 +52,14 @@ def predict(
     prompts, ids = zip(*((one.prompt, one.question_id) for one in examples), strict=True)
     questions = Questions(prompts, ids, keys, read)
     with progress("answering", total=len(examples), unit="examples", quiet=quiet) as tick:
-        answers = answer_all(
+        answers = answer_questions(
             run.model,
             run.tokenizer,
             run.record.model.text_template(),
             questions,
             answer,
             batch_size=batch_size,
-            tick=tick,
+            on_batch=tick,
         )
     return _answered(examples, answers)
 

@@ -1,1 +1,1 @@
-"""The model: connectors, soft prompt and injection into a frozen OPT."""
+"""The eP-ALM model: cached encoder features, injected into a frozen OPT."""

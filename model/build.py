@@ -1,4 +1,4 @@
-"""The model from its settings: frozen language model, trained parts, injection plan."""
+"""Builds the model from its settings: frozen language model, trained parts, injection plan."""
 
 from collections.abc import Callable
 
@@ -23,15 +23,15 @@ def build_model(
     *,
     shard: Callable[[nn.Module], object] | None = None,
 ) -> tuple[EPALM, PreTrainedTokenizerBase]:
-    """The model with freshly initialised trained parts, and its tokenizer.
+    """The model with newly initialized trained parts, and its tokenizer.
 
     Args:
-        settings: how to build it.
-        device: where it is to lie.
-        shard: see `load_language_model`.
+        settings: settings of the model.
+        device: device of the model.
+        shard: called with each loaded decoder layer, see `load_language_model`.
 
     Raises:
-        UsageError: a setting that does not fit the language model.
+        UsageError: a setting does not fit the language model.
         ModelError: the language model or its tokenizer cannot be used.
     """
     lm = load_language_model(settings.lm, settings.precision, device, shard=shard)
@@ -44,16 +44,16 @@ def build_model(
 
 
 def assemble(lm: OPTForCausalLM, settings: ModelSettings) -> EPALM:
-    """The model around a frozen language model, with freshly initialised trained parts.
+    """The model around a frozen language model, with newly initialized trained parts.
 
     Raises:
-        UsageError: a setting that does not fit the language model.
+        UsageError: a setting does not fit the language model.
     """
     variant = find_variant(settings.variant)
     _check_trainable(variant, settings)
     layers, width = lm.config.num_hidden_layers, lm.config.hidden_size
-    places, visual = _places(variant, settings)
-    used = len(places) // visual
+    feature_indices, visual_tokens = _used_features(variant, settings)
+    used = len(feature_indices) // visual_tokens
     count = used if variant.connectors == "each" else 1
     connectors = Connectors(settings.encoder_width, width, count)
     prompt = _make_prompt(lm, variant, settings.prompt_length)
@@ -65,44 +65,45 @@ def assemble(lm: OPTForCausalLM, settings: ModelSettings) -> EPALM:
         _make_plan(layers, variant, settings, used),
         adapters=Adapters(layers, width, factor) if factor else None,
         lm_dropout=settings.lm_dropout,
-        places=places,
-        visual=visual,
+        feature_indices=feature_indices,
+        visual_tokens=visual_tokens,
         trained=(*TRAINED, "language_model") if variant.language_model == "trained" else TRAINED,
     )
 
 
-def _places(variant: Variant, settings: ModelSettings) -> tuple[list[int], int]:
-    """Which of a record's vectors are used, and how many of them meet in a layer.
+def _used_features(variant: Variant, settings: ModelSettings) -> tuple[list[int], int]:
+    """Indices of the stored features that are used, and the number of visual tokens per layer.
 
     Raises:
-        UsageError: the variant needs vectors that the store does not keep.
+        UsageError: the variant needs features that the store does not have.
     """
     blocks = settings.blocks or tuple(range(settings.cached))
-    first = [block * settings.positions for block in blocks]
-    if variant.vectors == "all":
-        return first, 1
-    if variant.vectors == "last":
-        return first[-1:], 1
+    cls_indices = [block * settings.positions for block in blocks]
+    if variant.features == "all":
+        return cls_indices, 1
+    if variant.features == "last":
+        return cls_indices[-1:], 1
     if settings.positions == 1:
         raise UsageError(
-            f"variant {settings.variant!r} reads all tokens of the encoder, the store keeps [CLS] "
-            "alone: extract with `epalm-extract --tokens all`"
+            f"variant {settings.variant!r} reads all tokens of the encoder, the store has only "
+            "[CLS]: extract with `epalm-extract --tokens all`"
         )
     if settings.tail == "official":
-        raise UsageError("tail 'official' is defined for one visual row: use tail 'causal'")
-    return [*range(first[-1], first[-1] + settings.positions)], settings.positions
+        raise UsageError("tail 'official' needs a single visual token: use tail 'causal'")
+    start = cls_indices[-1]
+    return [*range(start, start + settings.positions)], settings.positions
 
 
 def _check_trainable(variant: Variant, settings: ModelSettings) -> None:
     if variant.language_model == "trained" and settings.precision != "fp32":
         raise UsageError(
-            f"variant {settings.variant!r} trains the language model, in {settings.precision} its "
-            "small steps would be rounded away: use --precision fp32"
+            f"variant {settings.variant!r} trains the language model, whose small updates would "
+            f"be rounded away in {settings.precision}: use --precision fp32"
         )
 
 
 def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int) -> InjectionPlan:
-    """The plan for the last `used` of the cached vectors."""
+    """The injection plan for the last `used` of the cached features."""
     at_input = variant.span == "input" and settings.inject == "auto"
     span = INPUT_SPAN if at_input else parse_span(settings.inject, layers, settings.cached)
     return plan_injection(

@@ -1,4 +1,7 @@
-"""eP-ALM: a frozen OPT, connectors from cached [CLS] vectors, and a soft prompt."""
+"""The eP-ALM model: a frozen OPT, connectors from cached [CLS] features, and a soft prompt.
+
+In this package an "image" is any encoded sample: an image, a video or an audio clip.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +12,7 @@ from transformers import OPTForCausalLM
 
 from epalm.errors import ModelError
 from epalm.model.engine.decoder_loop import Injection, LayerInput, run_layers
-from epalm.model.engine.input_embedding import embed_rows
+from epalm.model.engine.input_embedding import embed_inputs
 from epalm.model.engine.losses import TokenLosses, head_losses
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.engine.packed_attention import Prefix, TextDependentToken, text_dependent_token
@@ -21,24 +24,24 @@ from epalm.model.method.injection import InjectionPlan
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 
 CANNOT_GENERATE = (
-    "tail 'official' lets a visual row that reads the text into more than the last layer, so that "
-    "no text can be kept for the next step of generation: inject up to the last layer but one with "
-    "text_step 1, or use tail 'causal' or 'drop'"
+    "tail 'official' lets a visual token that attends to the text reach more than the last layer, "
+    "so no keys and values of the text can be cached between generation steps: inject up to the "
+    "last layer but one with text_step 1, or use tail 'causal' or 'drop'"
 )
-"""Why a plan is refused, see `InjectionPlan.can_generate`."""
+"""Error message for a plan whose `InjectionPlan.can_generate` is false."""
 
 POSITION_OFFSET = 2
-"""OPT's position table starts with two rows that belong to no position (row 1: padding)."""
+"""Unused entries at the start of OPT's position table (entry 1: padding)."""
 
 
 TRAINED = ("connectors", "prompt", "adapters")
-"""The parts of `EPALM` that are trained unless it is told otherwise."""
+"""The parts of `EPALM` that are trained by default."""
 
 
 class EPALM(nn.Module):
-    """The whole model; the parts named in `trained` learn."""
+    """The whole model: frozen language model, connectors, prompt and adapters."""
 
-    places: Tensor | None
+    feature_indices: Tensor | None
 
     def __init__(
         self,
@@ -49,29 +52,29 @@ class EPALM(nn.Module):
         *,
         adapters: Adapters | None = None,
         lm_dropout: float = 0.0,
-        places: Sequence[int] | None = None,
-        visual: int = 1,
+        feature_indices: Sequence[int] | None = None,
+        visual_tokens: int = 1,
         trained: Sequence[str] = TRAINED,
     ) -> None:
-        """Put the parts together.
+        """Assemble the parts and attach the adapters to the language model.
 
         Args:
-            language_model: frozen, see `epalm.model.engine.language_model.freeze`.
-            connectors: D to H.
+            language_model: frozen OPT, see `epalm.model.engine.language_model.freeze`.
+            connectors: maps from width D to width H.
             prompt: soft prompt of the word embedding's width, deep prompt of width H, or none.
-            plan: which layer receives which cached vector.
-            adapters: attached to the language model here, or none.
-            lm_dropout: hidden dropout of the frozen OPT while training; the released code
-                leaves OPT's own 0.1 on.
-            places: which of a record's stored vectors are injected, `visual` for each connector;
-                None for all.
-            visual: rows that each picture has in a layer, V.
-            trained: the parts that are trained.
+            plan: the cached feature that each layer receives.
+            adapters: adapters for the language model's layers, or none.
+            lm_dropout: hidden dropout of the frozen OPT while training; the official
+                implementation leaves OPT's own 0.1 on.
+            feature_indices: indices of the stored features that are injected, `visual_tokens` for
+                each connector; None for all.
+            visual_tokens: number of visual tokens per image in a layer, V.
+            trained: names of the parts that are trained.
         """
         super().__init__()
-        if len(plan.source) != len(language_model.model.decoder.layers):
+        if len(plan.feature_of_layer) != len(language_model.model.decoder.layers):
             raise ModelError(
-                f"the plan has {len(plan.source)} layers, "
+                f"the plan has {len(plan.feature_of_layer)} layers, "
                 f"the language model {len(language_model.model.decoder.layers)}"
             )
         self.language_model = language_model
@@ -79,10 +82,10 @@ class EPALM(nn.Module):
         self.prompt = prompt
         self.plan = plan
         self.lm_dropout = lm_dropout
-        self.visual = visual
+        self.visual_tokens = visual_tokens
         self.trained = tuple(trained)
-        chosen = None if places is None else torch.tensor(places)
-        self.register_buffer("places", chosen, persistent=False)
+        indices = None if feature_indices is None else torch.tensor(feature_indices)
+        self.register_buffer("feature_indices", indices, persistent=False)
         language_model.requires_grad_("language_model" in trained)
         self.adapters = adapters
         for layer in language_model.model.decoder.layers:
@@ -91,155 +94,159 @@ class EPALM(nn.Module):
             adapters.attach(language_model.model.decoder.layers)
 
     def train(self, mode: bool = True) -> "EPALM":  # noqa: FBT001, FBT002 - torch's signature
-        """Train mode for the trained parts; the frozen model follows only for its dropout."""
+        """Set train mode; the frozen language model enters it only if it has dropout."""
         super().train(mode)
         self.language_model.train(mode and self.lm_dropout > 0)
         return self
 
     def forward(self, batch: Batch, label_smoothing: float = 0.0) -> TokenLosses:
-        """Cross-entropies at the supervised positions; logits exist for no other position.
+        """Cross-entropies at the supervised positions; no other logits are computed.
 
         Args:
-            batch: right-padded, on the model's device.
-            label_smoothing: mass spread over the vocabulary.
+            batch: right-padded batch on the model's device.
+            label_smoothing: probability mass spread over the vocabulary.
         """
         present = self._present(batch.attention_mask)
-        hidden = self.text_states(
-            batch.tokens,
+        hidden = self.last_hidden_states(
+            batch.features,
             batch.input_ids,
             batch.attention_mask,
-            pictures=batch.pictures,
-            lower=batch.lower,
+            image_index=batch.image_index,
+            text_states=batch.text_states,
         )
         targets = batch.labels.roll(-1, dims=1)
         targets[:, -1] = IGNORED
         flat_targets = targets[present]
-        rows = (flat_targets != IGNORED).nonzero().squeeze(1)
+        supervised = (flat_targets != IGNORED).nonzero().squeeze(1)
         values = head_losses(
-            self._before_head(hidden.index_select(0, rows)),
+            self._before_head(hidden.index_select(0, supervised)),
             self.language_model.lm_head,
-            flat_targets[rows],
+            flat_targets[supervised],
             label_smoothing=label_smoothing,
         )
-        samples = present.nonzero()[:, 0][rows]
-        return TokenLosses(values, samples, len(batch.input_ids))
+        examples = present.nonzero()[:, 0][supervised]
+        return TokenLosses(values, examples, len(batch.input_ids))
 
     def logits(self, states: Tensor) -> Tensor:
-        """(..., vocabulary) from the last layer's states (..., H): final norm, projection, head."""
+        """Logits (..., vocabulary) from the last layer's hidden states (..., H)."""
         head: Tensor = self.language_model.lm_head(self._before_head(states))
         return head
 
     def _before_head(self, states: Tensor) -> Tensor:
-        """(..., word embedding's width) from (..., H)."""
+        """Apply final norm and projection: (..., H) to (..., word embedding's width)."""
         decoder = self.language_model.model.decoder
         for part in (decoder.final_layer_norm, decoder.project_out):
             if part is not None:
                 states = part(states)
         return states
 
-    def text_states(
+    def last_hidden_states(
         self,
-        tokens: Tensor,
+        features: Tensor,
         input_ids: Tensor,
         attention_mask: Tensor,
         *,
-        pictures: Tensor | None = None,
-        lower: Tensor | None = None,
+        image_index: Tensor | None = None,
+        text_states: Tensor | None = None,
     ) -> Tensor:
-        """Last layer's states of the text rows, in order of sample and position.
+        """The last layer's hidden states of the text tokens, ordered by example and position.
 
         Args:
-            tokens: (G, L, D) stored vectors.
+            features: (G, L, D) stored features.
             input_ids: (B, T) int64.
-            attention_mask: (B, T) int64. Every sequence's first position must be real.
-            pictures: (B) int64, see `Batch`; None if each sample has its own.
-            lower: (rows, H), what `lower_states` gave for these texts; None to compute it here.
+            attention_mask: (B, T) int64. The first position of every text must be real.
+            image_index: (B) int64, see `Batch`; None if each text has its own image.
+            text_states: (tokens, H), cached result of `lower_text_states` for these texts; None to
+                compute it here.
 
         Returns:
-            (rows, H): one per real token; with the official tail one per position, since its
-            visual query reads the padding too.
+            (tokens, H): one per real token. With the tail "official" one per position, since the
+            visual token attends to padding too.
         """
         present = self._present(attention_mask)
-        if pictures is None:
-            pictures = torch.arange(len(tokens), device=tokens.device)
-        elif self.plan.visual_sees_all:  # a visual row that reads a text serves no other
-            tokens, pictures = tokens[pictures], torch.arange(len(pictures), device=tokens.device)
-        sequences = PackedBatch(present, attention_mask.bool(), pictures)
-        if lower is None:
+        if image_index is None:
+            image_index = torch.arange(len(features), device=features.device)
+        elif self.plan.visual_sees_all:  # a visual token that attends to a text is that text's own
+            features = features[image_index]
+            image_index = torch.arange(len(image_index), device=features.device)
+        sequences = PackedBatch(present, attention_mask.bool(), image_index)
+        if text_states is None:
             start = LayerInput(*self._embed(input_ids, attention_mask))
         else:
-            start = LayerInput(lower.to(self._dtype), 0, self.plan.first)
-        return self._run(self._visual_states(tokens), start, sequences)
+            start = LayerInput(text_states.to(self._dtype), 0, self.plan.first)
+        return self._run(self._visual_states(features), start, sequences)
 
     @property
-    def text_is_apart(self) -> bool:
-        """Whether what a text is below the first injected layer depends on nothing that learns."""
-        learns = self.prompt or self.adapters or "language_model" in self.trained
-        return not learns and self.lm_dropout == 0 and self.plan.first > 0
+    def can_cache_text_states(self) -> bool:
+        """Whether training never changes the text's hidden states below the first injection."""
+        trained_below = self.prompt or self.adapters or "language_model" in self.trained
+        return not trained_below and self.lm_dropout == 0 and self.plan.first > 0
 
-    def lower_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """States of the text rows where the first picture comes in, see `text_states`.
+    def lower_text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states of the text tokens below the first injected layer.
 
         Args:
             input_ids: (B, T) int64.
             attention_mask: (B, T) int64.
 
         Returns:
-            (rows, H) in the language model's dtype, without gradient.
+            (tokens, H) as in `last_hidden_states`, in the language model's dtype, without gradient.
 
         Raises:
-            ModelError: they change while the model learns.
+            ModelError: training changes these states, see `can_cache_text_states`.
         """
-        if not self.text_is_apart:
-            raise ModelError("the states of texts below the injection depend on what is trained")
+        if not self.can_cache_text_states:
+            raise ModelError("the hidden states below the injection depend on trained parameters")
         present = self._present(attention_mask)
-        pictures = torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
+        image_index = torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
         start = LayerInput(*self._embed(input_ids, attention_mask))
-        sequences = PackedBatch(present, attention_mask.bool(), pictures)
+        sequences = PackedBatch(present, attention_mask.bool(), image_index)
         with torch.no_grad():
             return self._run([], start, sequences, stop=self.plan.first)
 
-    def prefix(self, tokens: Tensor) -> Prefix:
-        """Keys and values of visual and prompt rows per layer, for generation.
+    def prefix(self, features: Tensor) -> Prefix:
+        """Keys and values of the visual and prompt tokens in each layer, for generation.
 
         Args:
-            tokens: (G, L, D) stored vectors of G pictures.
+            features: (G, L, D) stored features of G images.
 
         Raises:
-            ModelError: with the plan's tail "official" text that was read before depends on text
-                that comes later, see `InjectionPlan.can_generate`.
+            ModelError: the plan does not allow cached generation, see
+                `InjectionPlan.can_generate`.
         """
         if not self.plan.can_generate:
             raise ModelError(CANNOT_GENERATE)
-        recorded: dict[int, tuple[Tensor, Tensor]] = {}
-        none = torch.zeros(len(tokens), 0, dtype=torch.bool, device=tokens.device)
-        pictures = torch.arange(len(tokens), device=tokens.device)
-        start = LayerInput(*self._embed(none.long(), none.long()))
-        visual = self._visual_states(tokens)
-        self._run(visual, start, PackedBatch(none, none, pictures), recorded=recorded)
-        layers = tuple(recorded.get(layer) for layer in range(len(self.plan.source)))
-        carry = self._carry(tokens) if self.plan.visual_sees_all else None
-        return Prefix(layers, carry)
+        captured: dict[int, tuple[Tensor, Tensor]] = {}
+        no_text = torch.zeros(len(features), 0, dtype=torch.bool, device=features.device)
+        image_index = torch.arange(len(features), device=features.device)
+        start = LayerInput(*self._embed(no_text.long(), no_text.long()))
+        visual = self._visual_states(features)
+        self._run(visual, start, PackedBatch(no_text, no_text, image_index), captured=captured)
+        layers = tuple(captured.get(layer) for layer in range(len(self.plan.feature_of_layer)))
+        text_dependent = self._text_dependent(features) if self.plan.visual_sees_all else None
+        return Prefix(layers, text_dependent)
 
-    def _carry(self, tokens: Tensor) -> TextDependentToken:
-        """The visual row that reads the text, see `TextDependentToken`."""
+    def _text_dependent(self, features: Tensor) -> TextDependentToken:
+        """The visual token that attends to the text, see `TextDependentToken`."""
         decoder = self.language_model.model.decoder
-        rows = self._visual_states(tokens)[self.plan.source[-2] or 0]
-        return text_dependent_token(decoder.layers, rows)
+        states = self._visual_states(features)[self.plan.feature_of_layer[-2] or 0]
+        return text_dependent_token(decoder.layers, states)
 
-    def _visual_states(self, tokens: Tensor) -> list[Tensor]:
-        """(G, L, D) stored vectors to what each connector makes of them, (G * V, H)."""
-        chosen = tokens if self.places is None else tokens.index_select(1, self.places)
-        by_row = chosen.unflatten(1, (-1, self.visual)).transpose(1, 2).flatten(0, 1)
-        return [states.to(self._dtype) for states in self.connectors(by_row)]
+    def _visual_states(self, features: Tensor) -> list[Tensor]:
+        """Each connector's output (G * V, H) for the stored features (G, L, D)."""
+        indices = self.feature_indices
+        used = features if indices is None else features.index_select(1, indices)
+        by_token = used.unflatten(1, (-1, self.visual_tokens)).transpose(1, 2).flatten(0, 1)
+        return [states.to(self._dtype) for states in self.connectors(by_token)]
 
     @property
     def _dtype(self) -> torch.dtype:
-        """What the language model computes in."""
+        """The dtype that the language model computes in."""
         dtype: torch.dtype = self.language_model.model.decoder.embed_tokens.weight.dtype
         return dtype
 
     def _present(self, attention_mask: Tensor) -> Tensor:
+        """(B, T) bool, whether the token at each text position is computed."""
         present = attention_mask.bool()
         return torch.ones_like(present) if self.plan.visual_sees_all else present
 
@@ -250,44 +257,44 @@ class EPALM(nn.Module):
         sequences: PackedBatch,
         *,
         stop: int | None = None,
-        recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
+        captured: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """The text rows' states (rows, H) behind layer `stop` - 1; see `run_layers`."""
+        """Hidden states (tokens, H) of the text after layer `stop` - 1; see `run_layers`."""
         layers = list(self.language_model.model.decoder.layers)[:stop]
         deep = self.prompt if isinstance(self.prompt, DeepPrompt) else None
-        injection = Injection(self.plan, self.visual, deep)
+        injection = Injection(self.plan, self.visual_tokens, deep)
         return run_layers(
-            layers, injection, start, visual=visual, sequences=sequences, recorded=recorded
+            layers, injection, start, visual=visual, sequences=sequences, captured=captured
         )
 
     def _embed(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, int]:
-        """Rows [prompt | text] (P + text rows, H) that enter layer 0, and P."""
+        """Input [prompt | text] (P + text tokens, H) of layer 0, and P."""
         present = self._present(attention_mask)
         positions = (attention_mask.cumsum(1) * attention_mask - 1 + POSITION_OFFSET)[present]
         decoder = self.language_model.model.decoder
-        rows, prompt = embed_rows(decoder, self.prompt, input_ids[present], positions=positions)
-        return dropout(rows, self.lm_dropout, training=self.language_model.training), prompt
+        hidden, prompt = embed_inputs(decoder, self.prompt, input_ids[present], positions=positions)
+        return dropout(hidden, self.lm_dropout, training=self.language_model.training), prompt
 
 
 def parameter_counts(model: EPALM) -> tuple[int, int]:
-    """How many parameters are trained, and how many of the language model's are frozen."""
-    trained = sum(weight.numel() for _, weight in trainable(model))
+    """Number of trained parameters, and of frozen parameters of the language model."""
+    trained = sum(weight.numel() for _, weight in trainable_parameters(model))
     frozen = 0 if "language_model" in model.trained else weight_count(model.language_model)
     return trained, frozen
 
 
-def trainable(model: EPALM) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and parameters of everything that is trained, checked to be all that can be.
+def trainable_parameters(model: EPALM) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters of the trained parts.
 
     Raises:
-        ModelError: something else requires a gradient, or a trained part does not.
+        ModelError: a parameter of another part requires a gradient, or a trained part's does not.
     """
     for name, parameter in model.named_parameters():
-        wanted = name.split(".")[0] in model.trained
-        if parameter.requires_grad != wanted:
-            state = "is frozen" if wanted else "requires a gradient"
+        trained = name.split(".")[0] in model.trained
+        if parameter.requires_grad != trained:
+            state = "is frozen" if trained else "requires a gradient"
             raise ModelError(
                 f"parameter {name} {state}, trained are only {', '.join(model.trained)}"
             )
-        if wanted:
+        if trained:
             yield name, parameter

@@ -8,7 +8,7 @@ from typing import Any
 
 from epalm.cache.store import Store
 from epalm.model.build import build_model
-from epalm.model.checkpoints.official_checkpoint import OfficialCheckpoint, read_released
+from epalm.model.checkpoints.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
 from epalm.model.checkpoints.run_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.engine.language_model import weights_digest
@@ -86,7 +86,7 @@ def import_checkpoint(request: ImportConfig) -> RunRecord:
         CacheMismatchError: the store was not made with the published preprocessing.
         UsageError: no variant is like it, or the run folder is taken.
     """
-    released = read_released(request.checkpoint)
+    released = read_official_checkpoint(request.checkpoint)
     spec = Store.open(request.features).spec
     recipe = released_recipe(released, request)
     check_recipe_store(spec, recipe)

@@ -12,10 +12,10 @@ from epalm.errors import ModelError, UsageError
 from epalm.metrics.metric_registry import load_metric
 from epalm.model.build import build_model
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.engine.activation_checkpointing import recompute_last
+from epalm.model.engine.activation_checkpointing import checkpoint_last_layers
 from epalm.model.engine.decoder_loop import compile_layers
 from epalm.model.engine.language_model import check_source, weights_digest
-from epalm.model.engine.onednn_linear import block_weights
+from epalm.model.engine.onednn_linear import use_onednn_layout
 from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
@@ -153,11 +153,11 @@ def _prepare_layers(model: EPALM, request: TrainConfig) -> None:
     if request.text_states:
         check_apart(model)
     layers = model.language_model.model.decoder.layers
-    recompute_last(layers, request.recipe.recompute_layers)
+    checkpoint_last_layers(layers, request.recipe.recompute_layers)
     if request.recipe.compiled == "layers":
         compile_layers(layers)
     elif not request.shard:
-        block_weights(model.language_model)
+        use_onednn_layout(model.language_model)
 
 
 def _loader(

@@ -19,7 +19,7 @@ from epalm.model.checkpoints.run_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE
 from epalm.model.engine.losses import TokenLosses
 from epalm.model.engine.model_batch import Batch
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import Loader
 from epalm.train.lr_schedule import learning_rate
@@ -136,7 +136,7 @@ def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
         "language_model": recipe.lm_lr,
     }
     grouped: dict[str, list[nn.Parameter]] = {"": []}
-    for name, weight in trainable(model):
+    for name, weight in trainable_parameters(model):
         part = name.split(".")[0]
         grouped.setdefault(part if own_rates.get(part, 0) > 0 else "", []).append(weight)
     groups = [
@@ -214,7 +214,7 @@ def train_step(run: Trainer, batch: Batch | None) -> Tensor:
         loss.backward()
     elif run.idle is not None:
         model(run.idle.to(device)).values.sum().backward()
-    weights = [weight for _, weight in trainable(model)]
+    weights = [weight for _, weight in trainable_parameters(model)]
     loss = run.group.average(loss.detach(), weights, terms)
     if recipe.clip_norm:
         nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
@@ -225,7 +225,7 @@ def train_step(run: Trainer, batch: Batch | None) -> Tensor:
 
 def reduce_loss(losses: TokenLosses, recipe: Recipe) -> tuple[Tensor, int]:
     """The scalar to minimise, before `loss_weight`, and of how many terms it is the mean."""
-    terms = losses.values if recipe.normalise == "token" else losses.per_sample()
+    terms = losses.values if recipe.normalise == "token" else losses.per_example()
     return terms.mean(), len(terms)
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from epalm.metrics.answer_variety import little_variety
 from epalm.metrics.metric_registry import Metric
 from epalm.model.epalm import EPALM
-from epalm.model.generation.batched_generation import Generator, Questions, answer_all
+from epalm.model.generation.batched_generation import Generator, Questions, answer_questions
 from epalm.model.method.model_settings import Template
 from epalm.tasks.types import Example, Prediction
 from epalm.train.config.recipe import Recipe
@@ -65,14 +65,14 @@ class Validation:
         columns = ((one.prompt, one.question_id, one.key) for one in examples)
         prompts, ids, keys = zip(*columns, strict=True)
         with set_stance("force_eager"):  # layers are compiled for training's steps
-            answers = answer_all(
+            answers = answer_questions(
                 self.model,
                 self.tokenizer,
                 self.template,
                 Questions(prompts, ids, keys, read),
                 Generator(self.tokenizer, self.recipe.decoding()),
                 batch_size=-(-self.recipe.batch_size // self.group.world),
-                tick=_no_progress,
+                on_batch=_no_progress,
             )
         return [answer.text for answer in answers]
 

@@ -35,7 +35,7 @@ class OfficialModel(nn.Module):
         self.connectors = model.connectors
         self.prompt = model.prompt
         self.plan = model.plan
-        self.places = model.places
+        self.feature_indices = model.feature_indices
 
     def forward(self, batch: Batch) -> Tensor:
         """(B) float32: the sum of each sample's cross-entropies."""
@@ -53,12 +53,14 @@ class OfficialModel(nn.Module):
         """(B, 1 + P + T, word width) behind the last norm and projection."""
         decoder = self.language_model.model.decoder
         hidden, mask = self._embed(batch)
-        tokens = batch.tokens[batch.pictures]
-        chosen = tokens if self.places is None else tokens.index_select(1, self.places)
+        tokens = batch.features[batch.image_index]
+        chosen = (
+            tokens if self.feature_indices is None else tokens.index_select(1, self.feature_indices)
+        )
         vectors = self.connectors(chosen)
         visual = [rows.unsqueeze(1).to(hidden.dtype) for rows in vectors]
         inserted = False
-        for source, layer in zip(self.plan.source, decoder.layers, strict=True):
+        for source, layer in zip(self.plan.feature_of_layer, decoder.layers, strict=True):
             if source is not None and inserted:
                 hidden = torch.cat([visual[source], hidden[:, 1:]], dim=1)
             elif source is not None:

@@ -24,8 +24,8 @@ from bench.support.vqa_workload import (
 )
 from epalm.model.engine.language_model import freeze
 from epalm.model.engine.model_batch import Batch
-from epalm.model.engine.onednn_linear import block_weights
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.engine.onednn_linear import use_onednn_layout
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.tasks.types import MediaItem
 from epalm.train.data.cached_text_states import CachedTextStates, open_text_states
 from epalm.train.data.tokenized_texts import Text
@@ -67,7 +67,7 @@ def ways(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> list[Way]:
         folder: where states of texts are stored.
     """
     blocked = twin(lm)
-    rearranged = block_weights(blocked)
+    rearranged = use_onednn_layout(blocked)
     made = []
     for variant in ("full", "lin"):
         reference = f"{variant}: official, cached"
@@ -80,7 +80,7 @@ def ways(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> list[Way]:
         model = random_model(blocked, variant)
         for name, arrangement in _arrangements().items():
             made.append(_ours(f"{variant}: {name}", reference, model, arrangement))
-        if model.text_is_apart:
+        if model.can_cache_text_states:
             lower = partial(open_text_states, folder, model, texts, digest="random", quiet=True)
             made += [
                 replace(way, name=f"{way.name}, texts kept", lower=lower)
@@ -115,13 +115,13 @@ def _arrangements() -> dict[str, Arrangement]:
 
 
 def _ours(name: str, reference: str, model: EPALM, arrangement: Arrangement) -> Way:
-    weights = [weight for _, weight in trainable(model)]
-    return Way(name, reference, _per_sample(model), weights, arrangement)
+    weights = [weight for _, weight in trainable_parameters(model)]
+    return Way(name, reference, _per_example(model), weights, arrangement)
 
 
-def _per_sample(model: EPALM) -> Callable[[Batch], Tensor]:
+def _per_example(model: EPALM) -> Callable[[Batch], Tensor]:
     def loss(batch: Batch) -> Tensor:
-        found: Tensor = model(batch).per_sample()
+        found: Tensor = model(batch).per_example()
         return found
 
     return loss
@@ -172,9 +172,12 @@ class Stepper:
         lower = self._lower[way.lower] if way.lower else None
 
         def loss(step: Step) -> Tensor:
-            tokens = self._vectors.index_select(0, step.batch.tokens)
+            tokens = self._vectors.index_select(0, step.batch.features)
             states = lower.read(step.texts).to(self._device) if lower else None
-            return LOSS_WEIGHT * way.loss(replace(step.batch, tokens=tokens, lower=states)).mean()
+            return (
+                LOSS_WEIGHT
+                * way.loss(replace(step.batch, features=tokens, text_states=states)).mean()
+            )
 
         return loss
 

@@ -88,7 +88,7 @@ def _injection(model: ModelSettings) -> str:
         "all": f"{model.cached} cached vectors",
         "last": "the last vector",
         "tokens": f"all {model.positions} tokens of the last block",
-    }[variant.vectors]
+    }[variant.features]
     layers = {"auto": "over the published layers", "input": "before the input"}[variant.span]
     where = layers if model.inject == "auto" else f"at layers {model.inject}"
     step = "" if model.text_step == 1 else f", every {model.text_step} layers"

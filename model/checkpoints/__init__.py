@@ -1,1 +1,1 @@
-"""Reading and writing of trained tensors: adapters, run records, official checkpoints."""
+"""Checkpoints: trained tensors, run records, and checkpoints of the official implementation."""

@@ -1,9 +1,9 @@
-"""Checkpoints of the released code: the same trained parts under other names.
+"""Checkpoints of the official implementation: the same trained parts under other names.
 
-The released training scripts save a dict with the tensors under "model", beside "optimizer",
-"lr_scheduler", "config" (the YAML file's content), "epoch" and the best score. Of the tensors they
-keep what is not part of a backbone, and adapters, which stand inside the language model: those are
-there twice, since the decoder's layers are registered under two names.
+The official training scripts save a dict with the tensors under "model", next to "optimizer",
+"lr_scheduler", "config" (the content of the YAML file), "epoch" and the best score. They keep the
+tensors that belong to no backbone, and the adapters inside the language model. Those are there
+twice, since the decoder's layers are registered under two names.
 """
 
 import re
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from epalm.errors import MalformedFileError, MissingFileError, ModelError, UsageError
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.model.method.variants import VARIANTS
 from epalm.untrusted.file_kinds import WANTED, describe_file, not_weights
 
@@ -31,16 +31,16 @@ NAMES = {
     "transformer.#.fc2.1.adapter.0.*": "adapters.#.ffn.down.*",
     "transformer.#.fc2.1.adapter.2.*": "adapters.#.ffn.up.*",
 }
-"""Released name -> ours; # is a number, * "weight" or "bias". The names are those of the released
-models/epalm.py, connector.py and adapters.py; the adapters are its "normal" ones without norm."""
+"""Official name -> our name; # is a number, * "weight" or "bias". The official names are those of
+models/epalm.py, connector.py and adapters.py, with the "normal" adapters without norm."""
 
 LAYERS, LAYERS_AGAIN = "transformer.", "model_text.model.decoder.layers."
-"""The decoder's layers have both prefixes."""
+"""The two prefixes of the decoder's layers."""
 
 NESTED = ("model", "state_dict")
-"""Keys under which a file may keep its tensors."""
+"""Keys under which a file may store its tensors."""
 
-FIXED = {
+SUPPORTED_CONFIG = {
     "connector_type": "linear",
     "deep": False,
     "select_higher_step": False,
@@ -48,18 +48,18 @@ FIXED = {
     "special_eo_answer_token": None,
     "use_vis_prefix": True,
 }
-"""Configuration keys whose other values this project does not reproduce."""
+"""Configuration keys of which only one value is supported."""
 
 
 @dataclass(frozen=True)
 class OfficialCheckpoint:
-    """A released checkpoint.
+    """A checkpoint of the official implementation.
 
     Attributes:
-        file: where it was read from.
-        tensors: the trained tensors under our names, float32, on the CPU.
-        unknown: released names that have no place here.
-        config: the released configuration; empty if the file holds none.
+        file: the checkpoint's file.
+        tensors: trained tensors by our names, float32, on the CPU.
+        unknown: official names without a counterpart in our model.
+        config: configuration of the official implementation; empty if the file has none.
     """
 
     file: Path
@@ -68,9 +68,9 @@ class OfficialCheckpoint:
     config: Mapping[str, Any]
 
     def connectors(self) -> int:
-        """How many connectors there are."""
+        """Number of connectors."""
         return sum(
-            bool(re.fullmatch(r"connectors\.maps\.\d+\.weight", one)) for one in self.tensors
+            bool(re.fullmatch(r"connectors\.maps\.\d+\.weight", name)) for name in self.tensors
         )
 
     def prompt_length(self) -> int:
@@ -79,47 +79,53 @@ class OfficialCheckpoint:
         return 0 if embedding is None else len(embedding)
 
     def variant(self) -> str:
-        """The variant that has these parts.
+        """Name of the method variant with these parts.
 
-        One connector may serve all cached vectors or the last alone, at inner layers or at the
-        input: the configuration says which, and without one it is all, as released.
+        A single connector may belong to all cached features or to the last one, at inner layers or
+        at the input: the configuration decides. Without one it is all features, as released.
 
         Raises:
-            UsageError: no variant has them.
+            UsageError: no variant has these parts.
         """
         down = self.tensors.get("adapters.0.attention.down.weight")
         factor = 0 if down is None else down.shape[1] // down.shape[0]
         prompt = "none"
         if self.prompt_length():
             prompt = "mlp" if "prompt.mlp.0.weight" in self.tensors else "plain"
-        found = ("one" if self.connectors() == 1 else "each", prompt, factor)
-        vectors = "last" if self.config.get("injected_hidden_states") == 1 else "all"
+        connectors = "one" if self.connectors() == 1 else "each"
+        features = "last" if self.config.get("injected_hidden_states") == 1 else "all"
         span = "input" if self.config.get("end_layer_idx") == 1 else "auto"
-        for name, one in VARIANTS.items():
-            parts = (one.connectors, one.prompt, one.adapter_factor)
-            if parts == found and (one.vectors, one.span) == (vectors, span):
+        parts = (connectors, prompt, factor, features, span)
+        for name, variant in VARIANTS.items():
+            if parts == (
+                variant.connectors,
+                variant.prompt,
+                variant.adapter_factor,
+                variant.features,
+                variant.span,
+            ):
                 return name
         raise UsageError(
             f"{self.file} has {self.connectors()} connectors, prompt {prompt!r}, adapter factor "
-            f"{factor}, {vectors} vectors at span {span!r}: no variant is like that; name one that "
-            f"comes near with --variant, to see what differs: {', '.join(VARIANTS)}"
+            f"{factor}, {features} features at span {span!r}: no variant has these parts; give a "
+            f"similar one with --variant to see the differences: {', '.join(VARIANTS)}"
         )
 
     def copy_into(self, model: EPALM) -> None:
-        """Give a model of the same parts these tensors.
+        """Copy the tensors into a model with the same parts.
 
         Raises:
             ModelError: lists every tensor that is unknown, missing or of another shape.
         """
-        wanted = {name: tuple(weight.shape) for name, weight in trainable(model)}
-        found = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        expected = {name: tuple(weight.shape) for name, weight in trainable_parameters(model)}
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
         problems = [f"{name} is unknown" for name in self.unknown]
-        problems += [f"{_released(name)} is missing" for name in sorted(wanted.keys() - found)]
-        problems += [f"{_released(name)} has no place" for name in sorted(found.keys() - wanted)]
+        problems += [f"{_official(name)} is missing" for name in sorted(expected.keys() - shapes)]
+        problems += [f"{_official(name)} is unused" for name in sorted(shapes.keys() - expected)]
         problems += [
-            f"{_released(name)} is {found[name]}, wanted {wanted[name]}"
-            for name in sorted(found.keys() & wanted)
-            if found[name] != wanted[name]
+            f"{_official(name)} is {shapes[name]}, wanted {expected[name]}"
+            for name in sorted(shapes.keys() & expected)
+            if shapes[name] != expected[name]
         ]
         if problems:
             config = model.language_model.config
@@ -131,16 +137,16 @@ class OfficialCheckpoint:
         model.load_state_dict(self.tensors, strict=False)
 
 
-def read_released(file: Path) -> OfficialCheckpoint:
-    """Read a checkpoint: a torch file, executing nothing from it, or safetensors.
+def read_official_checkpoint(file: Path) -> OfficialCheckpoint:
+    """Read a checkpoint, a safetensors file or a torch file, without executing code from it.
 
     Raises:
-        MissingFileError: no such file.
-        MalformedFileError: it cannot be read, or holds no tensors or two versions of one.
-        ModelError: its configuration wants what this project does not do.
+        MissingFileError: the file does not exist.
+        MalformedFileError: the file cannot be read, has no tensors, or has two versions of one.
+        ModelError: its configuration is not supported.
     """
     if not file.is_file():
-        raise MissingFileError(f"{file} is not there: name a checkpoint of the released code")
+        raise MissingFileError(f"{file} is missing: give a checkpoint of the official code")
     saved = _read(file)
     state = next((saved[key] for key in NESTED if isinstance(saved.get(key), Mapping)), saved)
     config = saved.get("config")
@@ -150,18 +156,18 @@ def read_released(file: Path) -> OfficialCheckpoint:
     unknown = []
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
-            continue  # the state may lie flat beside epoch and optimiser
-        ours = _renamed(_plain(name), NAMES)
-        if ours is None:
+            continue  # tensors may be at the top level, next to epoch and optimizer
+        our_name = _renamed(_plain(name), NAMES)
+        if our_name is None:
             unknown.append(name)
-        elif ours in tensors and not torch.equal(tensors[ours], tensor.float()):
-            raise MalformedFileError(f"{file} holds two different tensors for {name}")
+        elif our_name in tensors and not torch.equal(tensors[our_name], tensor.float()):
+            raise MalformedFileError(f"{file} has two different tensors for {name}")
         else:
-            tensors[ours] = tensor.float()
+            tensors[our_name] = tensor.float()
     if not tensors:
         raise MalformedFileError(
-            f"{file} holds no tensor named like {next(iter(NAMES))}, wanted a checkpoint of the "
-            f"released code; it holds {', '.join(list(map(str, state))[:5]) or 'nothing'}"
+            f"{file} has no tensor named like {next(iter(NAMES))}, wanted a checkpoint of the "
+            f"official code; its entries are {', '.join(list(map(str, state))[:5]) or 'none'}"
         )
     return OfficialCheckpoint(file, tensors, tuple(unknown), config)
 
@@ -173,63 +179,68 @@ def _read(file: Path) -> Mapping[str, Any]:
         if file.suffix == ".safetensors":
             return load_file(file)
         saved = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no pickle raise whatever they spell
+    except Exception as error:  # bytes that are not a pickle can raise any error
         raise MalformedFileError(
             f"{file} cannot be read as tensors and plain values, it is {describe_file(file)}: "
-            "where it was made, save its entry 'model' alone, "
+            "on the machine that wrote it, save its entry 'model' alone, "
             'torch.save({"model": checkpoint["model"]}, ...)'
         ) from error
     if not isinstance(saved, Mapping):
-        raise MalformedFileError(f"{file} holds a {type(saved).__name__}, wanted a dict of tensors")
+        raise MalformedFileError(
+            f"{file} contains a {type(saved).__name__}, wanted a dict of tensors"
+        )
     return saved
 
 
 def _check_types(file: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a configuration whose values are not what the released code writes."""
+    """Reject a configuration with values that the official implementation does not write."""
     layers = [key for key in ("start_layer_idx", "end_layer_idx") if "start_layer_idx" in config]
     wrong = [key for key in ("max_length", *layers) if type(config.get(key, 0)) is not int]
     wrong += [key for key in layers if key not in config]
     adapters = config.get("adapter_config") or {}
-    held = adapters.values() if isinstance(adapters, Mapping) else [adapters]
-    if not all(isinstance(one, Mapping) for one in held if one):
+    entries = adapters.values() if isinstance(adapters, Mapping) else [adapters]
+    if not all(isinstance(entry, Mapping) for entry in entries if entry):
         wrong.append("adapter_config")
     if wrong:
-        found = ", ".join(f"{key} {config.get(key)!r:.60}" for key in wrong)
+        values = ", ".join(f"{key} {config.get(key)!r:.60}" for key in wrong)
         raise MalformedFileError(
-            f"the configuration in {file} has {found}: save its entry 'model' alone and give the "
+            f"the configuration in {file} has {values}: save its entry 'model' alone and give the "
             "settings with --set"
         )
 
 
 def _check(file: Path, config: Mapping[str, Any]) -> None:
     _check_types(file, config)
-    other = [
+    unsupported = [
         f"{key} is {config[key]!r}, wanted {value!r}"
-        for key, value in FIXED.items()
+        for key, value in SUPPORTED_CONFIG.items()
         if key in config and config[key] != value
     ]
-    for place, adapter in (config.get("adapter_config") or {}).items():
+    for sublayer, adapter in (config.get("adapter_config") or {}).items():
         if adapter and adapter.get("adapter_type") != "normal":
-            other.append(f"adapter_config.{place} is {adapter.get('adapter_type')!r}, not 'normal'")
-    if other:
-        raise ModelError(f"{file} was trained in a way that is not reproduced: {'; '.join(other)}")
+            unsupported.append(
+                f"adapter_config.{sublayer} is {adapter.get('adapter_type')!r}, not 'normal'"
+            )
+    if unsupported:
+        raise ModelError(f"{file} has unsupported settings: {'; '.join(unsupported)}")
 
 
 def _plain(name: str) -> str:
+    """The official name without wrappers, with the first of the layers' two prefixes."""
     name = name.removeprefix("module.")
     return LAYERS + name.removeprefix(LAYERS_AGAIN) if name.startswith(LAYERS_AGAIN) else name
 
 
-def _released(name: str) -> str:
-    """What the released code calls one of our tensors."""
+def _official(name: str) -> str:
+    """The official name of one of our tensors."""
     return _renamed(name, {ours: theirs for theirs, ours in NAMES.items()}) or name
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str | None:
-    """The name by a table of patterns, or none that fits."""
+    """The new name by the first matching pattern, or None."""
     for pattern, target in names.items():
-        places = re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(weight|bias)")
-        if match := re.fullmatch(places, name):
+        regex = re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(weight|bias)")
+        if match := re.fullmatch(regex, name):
             for part in match.groups():
                 target = re.sub(r"[#*]", part, target, count=1)
             return target

@@ -1,6 +1,6 @@
-"""The trained tensors of a run, adapter.safetensors, and the model around them.
+"""Reading and writing a run's trained tensors, adapter.safetensors, and loading its model.
 
-Training writes them, evaluation reads them; only trained tensors are stored.
+Training writes the file and evaluation reads it; it contains only trained tensors.
 """
 
 import logging
@@ -15,8 +15,8 @@ from epalm.model.build import build_model
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.checkpoints.tensor_file import check_tensors, read_tensors, write_tensors
 from epalm.model.engine.language_model import weights_digest
-from epalm.model.engine.onednn_linear import block_weights
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.engine.onednn_linear import use_onednn_layout
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.precision import computes_in, why_slow
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run ready to generate.
+    """A run with its model ready to generate.
 
     Attributes:
-        record: what it is.
-        model: with the trained tensors, on its device.
-        tokenizer: of the language model.
-        precision: that the language model computes in, as in training if the device can.
+        record: the run's record.
+        model: model with the trained tensors, on its device.
+        tokenizer: tokenizer of the language model.
+        precision: precision of the language model, the one of training if the device supports it.
     """
 
     record: RunRecord
@@ -40,30 +40,31 @@ class LoadedRun:
 
 
 def save_adapter(model: EPALM, file: Path) -> None:
-    """Write the trained tensors with a checksum, whole or not at all.
+    """Write the trained tensors atomically and with a checksum.
 
     Raises:
-        OSError: the file system refuses.
+        OSError: writing failed.
     """
-    write_tensors(file, dict(trainable(model)))
+    write_tensors(file, dict(trainable_parameters(model)))
 
 
 def load_adapter(model: EPALM, file: Path) -> None:
-    """Read the trained tensors back.
+    """Read the trained tensors into the model.
 
     Raises:
-        MissingFileError: no such file.
-        DataError: it is damaged, of another model, or has values that are not finite.
+        MissingFileError: the file does not exist.
+        DataError: the file is damaged, belongs to another model, or has values that are not
+            finite.
     """
     if not file.is_file():
-        raise MissingFileError(f"{file} is missing: train the run on to the end of an epoch")
-    weights = dict(trainable(model))
+        raise MissingFileError(f"{file} is missing: resume the training to the end of an epoch")
+    weights = dict(trainable_parameters(model))
     try:
         tensors = read_tensors(file).tensors
-        check_tensors(tensors, weights, where=str(file))
+        check_tensors(tensors, weights, source=str(file))
     except DataError as error:
         raise DataError(
-            f"{error}; put back a copy of it, or train the run again with --fresh"
+            f"{error}; restore the file from a copy, or train the run again with --fresh"
         ) from error
     with torch.no_grad():
         for name, weight in weights.items():
@@ -71,18 +72,19 @@ def load_adapter(model: EPALM, file: Path) -> None:
 
 
 def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
-    """The run's model with what it learnt, in eval mode on `device`.
+    """Load a run's model with its trained tensors, in eval mode on `device`.
 
-    If the device cannot compute in the run's precision, the same weights are used in float32.
+    If the device does not support the run's precision, the same weights are used in float32.
 
     Raises:
-        MissingFileError: the folder holds no run, or no trained tensors yet.
-        ModelError: the language model cannot be loaded, or has other weights than in training.
+        MissingFileError: the folder has no run, or no trained tensors yet.
+        ModelError: the language model cannot be loaded, or its weights differ from those in
+            training.
     """
     record = RunRecord.load(folder)
     precision = _usable_precision(record, folder, device)
-    as_trained = precision == record.model.precision
-    model, tokenizer = build_model(record.model, device if as_trained else "cpu")
+    same_precision = precision == record.model.precision
+    model, tokenizer = build_model(record.model, device if same_precision else "cpu")
     digest = weights_digest(model.language_model)
     if digest != record.lm_digest:
         raise ModelError(
@@ -90,22 +92,22 @@ def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
             "use the language model it was trained with"
         )
     load_adapter(model, folder / ADAPTER_FILE)
-    model = model if as_trained else model.float().to(device)
-    block_weights(model.language_model)
+    model = model if same_precision else model.float().to(device)
+    use_onednn_layout(model.language_model)
     return LoadedRun(record, model.eval(), tokenizer, precision)
 
 
 def _usable_precision(record: RunRecord, folder: Path, device: str) -> str:
-    """The run's precision, or "fp32" if the device cannot compute in it; logged if unusual."""
-    wanted = record.model.precision
-    if not computes_in(wanted, device):
+    """The run's precision, or "fp32" if the device does not support it; slow ones are logged."""
+    precision = record.model.precision
+    if not computes_in(precision, device):
         logger.warning(
             "%s cannot compute in %s, in which %s was trained: its weights are used in fp32",
             device,
-            wanted,
+            precision,
             folder,
         )
         return "fp32"
-    if reason := why_slow(wanted, device):
+    if reason := why_slow(precision, device):
         logger.warning("%s: %s was trained in it and is evaluated in it", reason, folder)
-    return wanted
+    return precision

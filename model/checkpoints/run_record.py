@@ -1,6 +1,6 @@
-"""run.json of a run folder: how to build the model again, and what it was trained on.
+"""run.json of a run folder: settings to rebuild the model, and the data it was trained on.
 
-Read before anything heavy is imported; `epalm.model.checkpoints.run_io` reads the trained tensors.
+This module imports no torch; `epalm.model.checkpoints.run_io` reads the trained tensors.
 """
 
 import json
@@ -24,30 +24,31 @@ RANGES: Mapping[str, Range] = {
     "frozen": Range(0, 10**15),
     "pool_blocks": Range(0, 10**12),
 }
-"""Of a record's own numbers."""
+"""Valid ranges of a record's own numbers."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run was.
+    """Record of a training run.
 
     Attributes:
-        name: of the run folder.
-        task: name of the task it was trained on.
+        name: name of the run folder.
+        task: name of the training task.
         recipe: name or path of the recipe.
-        model: how to build the model.
-        decoding: how it generates.
+        model: settings of the model.
+        decoding: decoding settings.
         features: path or URL of the feature store.
-        store: the store's comparable fields; evaluation refuses another store.
+        store: the store's comparable fields; evaluation rejects a store with other ones.
         data_root: folder of the task's files.
-        seed: of everything random.
-        blind: trained on other media's features (the blind control).
+        seed: seed of initialization, data order and dropout.
+        blind: whether it was trained on other samples' features (the blind control).
         lm_digest: CRC-32C of the frozen language model's weights.
         trained: number of trained parameters.
         frozen: number of the language model's parameters.
-        order: kind of the epochs' order, see `epalm.cache.readers.epoch_order.ShuffleSpec`.
-        pool_blocks: likewise; what a run began with it keeps, whatever memory is free later.
-        examples: SHA-256 of what it learns from and is validated on; empty for an imported one.
+        order: kind of shuffling, see `epalm.cache.readers.epoch_order.ShuffleSpec`.
+        pool_blocks: size of the shuffling pool, see `ShuffleSpec`; a resumed run keeps it, however
+            much memory is free then.
+        examples: SHA-256 of the training and validation examples; empty for an imported run.
     """
 
     name: str
@@ -68,22 +69,22 @@ class RunRecord:
     examples: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no run can have.
+        """Reject numbers out of range.
 
         Raises:
-            UsageError: names the number, what was found and what was wanted.
+            UsageError: names the field, its value and the valid range.
         """
         check_ranges(self, RANGES)
 
     def differing(self, store: Mapping[str, str], names: Collection[str]) -> list[str]:
-        """What distinguishes a store's fields from those of the store in training.
+        """Differences between a store and the store used in training.
 
         Args:
             store: `StoreSpec.comparable` of another store.
-            names: the fields to compare.
+            names: names of the fields to compare.
 
         Returns:
-            One phrase per field that differs, with both values, by name.
+            One phrase with both values per field that differs, sorted by name.
         """
         return [
             f"{name} is {store.get(name, 'absent')}, in training {self.store.get(name, 'absent')}"
@@ -101,15 +102,17 @@ class RunRecord:
         """Read run.json.
 
         Raises:
-            MissingFileError: the folder holds no run.
-            MalformedFileError: run.json is damaged or of another version.
+            MissingFileError: the folder has no run.json.
+            MalformedFileError: run.json is damaged or was written by an incompatible version.
         """
         file = folder / RECORD_FILE
         if not file.is_file():
             raise MissingFileError(
-                f"{folder} holds no {RECORD_FILE}: give --run a folder that epalm-train made"
+                f"{folder} has no {RECORD_FILE}: give --run a folder that epalm-train made"
             )
         try:
             return build(cls, read_json(file), RECORD_FILE)
         except ValueError as error:
-            raise MalformedFileError(f"{file} is no run record of this version: {error}") from error
+            raise MalformedFileError(
+                f"{file} is not a run record of this version: {error}"
+            ) from error

@@ -1,8 +1,8 @@
-"""Safetensors files with a checksum over every byte, written whole or not at all.
+"""Safetensors files with a checksum over every byte, written atomically.
 
-The checksum is a CRC-32C of the file in which its own eight digits are zeros. It is in the file's
-metadata, so that every reader of safetensors reads these files as any other. There is one entry of
-metadata, since safetensors writes several in no particular order.
+The checksum is the CRC-32C of the file with zeros in place of the checksum's own eight digits. It
+is in the file's metadata, so every reader of safetensors can read these files. The metadata has a
+single entry, since safetensors writes several entries in no defined order.
 """
 
 import json
@@ -26,17 +26,18 @@ from epalm.errors import DataError
 logger = logging.getLogger(__name__)
 
 KEY = "epalm"
-"""The entry of the metadata: `SEAL`, eight digits, and notes as JSON."""
+"""Key of the metadata entry: `CHECKSUM_PREFIX`, eight digits, and notes as JSON."""
 
-SEAL = "crc32c "
-UNSEALED = "00000000"
+CHECKSUM_PREFIX = "crc32c "
+EMPTY_CHECKSUM = "00000000"
 
-_SEALED = re.compile(rb'"epalm":"crc32c ([0-9a-f]{8})')
-_MARKS = (b'"epalm":"', b'"crc32c ')
-"""Either tells a file whose checksum was destroyed from one that never had any."""
+_CHECKSUM = re.compile(rb'"epalm":"crc32c ([0-9a-f]{8})')
+_CHECKSUM_MARKS = (b'"epalm":"', b'"crc32c ')
+"""A header with either of these but without `_CHECKSUM` is damaged; one without them never had a
+checksum."""
 
-_HEAD_BYTES = 8
-"""The length of the header, little-endian (format of safetensors)."""
+_LENGTH_BYTES = 8
+"""Bytes of the header's length, little-endian, at the start of the file (safetensors format)."""
 
 _BLOCK_BYTES = 1 << 24
 """Bytes per read while a checksum is computed (16 MiB)."""
@@ -44,11 +45,11 @@ _BLOCK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What a file holds.
+    """Content of a tensor file.
 
     Attributes:
-        tensors: name -> tensor, in main memory.
-        notes: name -> text.
+        tensors: tensors by name, on the CPU.
+        notes: texts by name.
     """
 
     tensors: dict[str, Tensor]
@@ -58,25 +59,25 @@ class TensorFile:
 def write_tensors(
     file: Path, tensors: Mapping[str, Tensor], *, notes: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors in one step: temporary file, fsync, rename, fsync of the folder.
+    """Write tensors atomically: temporary file, fsync, rename, fsync of the folder.
 
     Args:
-        file: replaced if it is there.
-        tensors: name -> tensor on any device.
-        notes: short texts to keep with them, name -> text.
+        file: file to write, replaced if it exists.
+        tensors: tensors by name, on any device.
+        notes: short texts to store with them, by name.
 
     Raises:
-        OSError: the file system refuses; what was there is unchanged.
+        OSError: writing failed; an existing file is unchanged.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    cpu_tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     temporary = file.with_name(f".{file.name}.new")
     try:
         temporary.unlink(missing_ok=True)
         temporary.touch()
-        mode = temporary.stat().st_mode  # safetensors would let nobody but the owner read it
-        _save(temporary, plain, json.dumps(notes or {}, sort_keys=True))
+        mode = temporary.stat().st_mode  # safetensors gives only the owner read access
+        _save(temporary, cpu_tensors, json.dumps(notes or {}, sort_keys=True))
         temporary.chmod(mode)
-        _seal(temporary)
+        _write_checksum(temporary)
         temporary.replace(file)
         sync(file.parent)
     except OSError:
@@ -86,7 +87,7 @@ def write_tensors(
 
 
 def read_tensors(file: Path) -> TensorFile:
-    """What `write_tensors` wrote, or the tensors of a file without a checksum, with a log line.
+    """Read a file written by `write_tensors`, or one without a checksum, with a log line.
 
     Raises:
         DataError: a byte differs from what was written, or the file cannot be read.
@@ -96,8 +97,8 @@ def read_tensors(file: Path) -> TensorFile:
             logger.info("%s has no checksum: it was written by an earlier version", file)
         with safe_open(file, "pt") as opened:
             entry = (opened.metadata() or {}).get(KEY, "")
-        notes = json.loads(entry[len(SEAL + UNSEALED) :]) if entry else {}
-        # Copies: safetensors maps the file, and who cut it short later would end this process.
+        notes = json.loads(entry[len(CHECKSUM_PREFIX + EMPTY_CHECKSUM) :]) if entry else {}
+        # Copies, since safetensors maps the file: truncating it later would crash this process.
         tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
         return TensorFile(tensors, notes)
     except SafetensorError as error:
@@ -106,83 +107,87 @@ def read_tensors(file: Path) -> TensorFile:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
-def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, where: str) -> None:
-    """Compare tensors with those that they are to replace, by name.
+def check_tensors(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Compare loaded tensors with those that they will replace, by name.
 
     Args:
-        found: name -> tensor of a file.
-        wanted: name -> tensor of the same shape.
-        where: the file, for the message.
+        tensors: loaded tensors by name.
+        expected: the model's tensors by name.
+        source: file of the loaded tensors, for the message.
 
     Raises:
-        DataError: one is missing, unexpected, of another shape or type, or not finite.
+        DataError: a tensor is missing, unexpected, of another shape or dtype, or not finite.
     """
-    if missing := sorted(wanted.keys() - found.keys()):
-        raise DataError(f"{where} is of another model: it lacks {_counted(missing)}")
-    if unexpected := sorted(found.keys() - wanted.keys()):
-        raise DataError(f"{where} is of another model: it has unexpected {_counted(unexpected)}")
-    for name, tensor in wanted.items():
-        own = found[name]
-        if own.shape != tensor.shape or own.dtype != tensor.dtype:
+    wrong_model = f"{source} belongs to another model"
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise DataError(f"{wrong_model}: it lacks {_counted(missing)}")
+    if unexpected := sorted(tensors.keys() - expected.keys()):
+        raise DataError(f"{wrong_model}: it has unexpected {_counted(unexpected)}")
+    for name, parameter in expected.items():
+        tensor = tensors[name]
+        if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
             raise DataError(
-                f"{where} is of another model: {name} is {_words(own)}, wanted {_words(tensor)}"
+                f"{wrong_model}: {name} is {_describe(tensor)}, wanted {_describe(parameter)}"
             )
-        if not bool(torch.isfinite(own).all()):
-            raise DataError(f"{where} cannot be used: {name} has values that are not finite")
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{source} cannot be used: {name} has values that are not finite")
 
 
 def _counted(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _words(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _save(file: Path, tensors: dict[str, Tensor], notes: str) -> None:
     try:
-        save_file(tensors, file, metadata={KEY: f"{SEAL}{UNSEALED}{notes}"})
-    except SafetensorError as error:  # its only reason for tensors is the file system
+        save_file(tensors, file, metadata={KEY: f"{CHECKSUM_PREFIX}{EMPTY_CHECKSUM}{notes}"})
+    except SafetensorError as error:  # valid tensors only fail because of the file system
         raise OSError(str(error)) from error
 
 
-def _seal(file: Path) -> None:
-    place = _SEALED.search(_header(file))
-    assert place is not None, "the header has the empty checksum"
+def _write_checksum(file: Path) -> None:
+    match = _CHECKSUM.search(_header(file))
+    assert match is not None, "the header has the empty checksum"
+    offset = _LENGTH_BYTES + match.start(1)
     with file.open("r+b") as opened:
-        opened.seek(_HEAD_BYTES + place.start(1))
-        opened.write(_checksum(file, _HEAD_BYTES + place.start(1)).encode())
+        opened.seek(offset)
+        opened.write(_checksum(file, offset).encode())
         opened.flush()
         os.fsync(opened.fileno())
 
 
 def _check(file: Path) -> bool:
-    """Whether the file has a checksum, which is then right.
+    """Whether the file has a checksum; if so, it matches.
 
     Raises:
-        DataError: it is wrong.
+        DataError: the checksum does not match.
     """
     header = _header(file)
-    place = _SEALED.search(header)
-    if place is None and not any(mark in header for mark in _MARKS):
+    match = _CHECKSUM.search(header)
+    if match is None and not any(mark in header for mark in _CHECKSUM_MARKS):
         return False
-    if place is None or _checksum(file, _HEAD_BYTES + place.start(1)) != place[1].decode():
+    if match is None or _checksum(file, _LENGTH_BYTES + match.start(1)) != match[1].decode():
         raise DataError(f"{file} is damaged: its checksum does not match its bytes")
     return True
 
 
 def _header(file: Path) -> bytes:
     with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(_HEAD_BYTES), "little")
+        size = int.from_bytes(opened.read(_LENGTH_BYTES), "little")
         return opened.read(min(size, file.stat().st_size))
 
 
-def _checksum(file: Path, place: int) -> str:
-    """CRC-32C of a file with zeros for the eight digits at `place`."""
+def _checksum(file: Path, offset: int) -> str:
+    """CRC-32C of a file with zeros in place of the eight digits at `offset`."""
     checksum, first = 0, 0
     for block in _blocks(file):
-        start = max(place - first, 0)
-        end = min(place + len(UNSEALED) - first, len(block))
+        start = max(offset - first, 0)
+        end = min(offset + len(EMPTY_CHECKSUM) - first, len(block))
         if start < end:
             block[start:end] = b"0" * (end - start)
         checksum = google_crc32c.extend(checksum, bytes(block))

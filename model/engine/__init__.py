@@ -1,1 +1,1 @@
-"""The frozen language model's forward pass: packed batches, injection points, losses, kernels."""
+"""The language model's forward pass: packed batches, injection, attention, losses, kernels."""

@@ -1,4 +1,4 @@
-"""Less memory for more time: decoder layers whose inner tensors backward makes anew."""
+"""Activation checkpointing: layers recompute their activations in backward to save memory."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,23 +9,23 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute_last(layers: nn.ModuleList, count: int) -> None:
-    """Keep only what enters the last `count` layers; all of them if there are fewer.
+def checkpoint_last_layers(layers: nn.ModuleList, count: int) -> None:
+    """Keep only the inputs of the last `count` layers; of all layers if there are fewer.
 
-    The last ones, since those below the first trained tensor keep nothing anyhow. Hooks on a layer
-    stay outside of what is computed twice, hooks within it are called twice; dropout draws the same
+    The last layers are chosen since those below the first trained tensor keep nothing for
+    backward. Hooks on a layer are called once, hooks on its modules twice; dropout uses the same
     masks both times.
     """
     for layer in layers[max(len(layers) - count, 0) :]:
-        layer.forward = partial(_remember_input, layer.forward)
+        layer.forward = partial(_checkpointed_forward, layer.forward)
 
 
-def _remember_input(
+def _checkpointed_forward(
     forward: Callable[..., Tensor],
-    rows: Tensor,
-    **settings: Any,  # noqa: ANN401 - what a decoder layer takes
+    hidden: Tensor,
+    **kwargs: Any,  # noqa: ANN401 - arguments of a decoder layer
 ) -> Tensor:
     if not torch.is_grad_enabled():
-        return forward(rows, **settings)
-    made: Tensor = checkpoint(forward, rows, use_reentrant=False, **settings)
-    return made
+        return forward(hidden, **kwargs)
+    output: Tensor = checkpoint(forward, hidden, use_reentrant=False, **kwargs)
+    return output

@@ -1,4 +1,4 @@
-"""What the config.json of a language model may say: numbers that an OPT can have."""
+"""Checks of the values in a language model's config.json."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ COUNTS: Mapping[str, Range] = {
     "word_embed_proj_dim": Range(1, 1_000_000),
     "num_attention_heads": Range(1, 100_000),
 }
-"""Whole numbers; the largest OPT has 50,272 words, 96 layers and a width of 12,288."""
+"""Ranges of the integers; the largest OPT has 50,272 words, 96 layers and a width of 12,288."""
 
 NUMBERS: Mapping[str, Range] = {
     "dropout": Range(0, 1, open_high=True),
@@ -26,42 +26,44 @@ NUMBERS: Mapping[str, Range] = {
     "layerdrop": Range(0, 1, open_high=True),
     "init_std": Range(0, 1000),
 }
-"""Other numbers."""
+"""Ranges of the other numbers."""
 
 
 def check_config(config: OPTConfig, name: str) -> None:
-    """Refuse what no OPT has, and weights that somebody else quantized.
+    """Reject values that no OPT has, and weights that are quantized already.
 
     Args:
-        config: of the language model.
-        name: of the language model, for the message.
+        config: configuration of the language model.
+        name: name of the language model, for the message.
 
     Raises:
-        ModelError: names the key of config.json, what it is and what was wanted.
+        ModelError: names the key of config.json, its value and the valid values.
     """
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(
             f"config.json of {name} has a quantization_config: wanted weights in floating point, "
-            "which --precision int8 or int4 quantizes as they are loaded; name the original model"
+            "which --precision int8 or int4 quantizes while loading; use the original model"
         )
     for key, interval in {**COUNTS, **NUMBERS}.items():
         value = getattr(config, key)
-        number = isinstance(value, int if key in COUNTS else int | float)
-        wanted = interval.violated(value) if number else "a number"
-        _refuse(name, key, value, wanted)
+        is_number = isinstance(value, int if key in COUNTS else int | float)
+        _check(name, key, value, interval.violated(value) if is_number else "a number")
     heads = config.num_attention_heads
-    divided = "" if config.hidden_size % heads == 0 else f"a multiple of the {heads} heads"
-    _refuse(name, "hidden_size", config.hidden_size, divided)
+    divisible = config.hidden_size % heads == 0
+    width = "" if divisible else f"a multiple of the {heads} heads"
+    _check(name, "hidden_size", config.hidden_size, width)
     known = config.activation_function in ACT2FN
-    _refuse(name, "activation_function", config.activation_function, "" if known else "e.g. relu")
+    _check(name, "activation_function", config.activation_function, "" if known else "e.g. relu")
     pad = config.pad_token_id
-    inside = pad is None or 0 <= pad < config.vocab_size
-    _refuse(name, "pad_token_id", pad, "" if inside else f"a token below {config.vocab_size:,}")
+    in_vocabulary = pad is None or 0 <= pad < config.vocab_size
+    token = "" if in_vocabulary else f"a token below {config.vocab_size:,}"
+    _check(name, "pad_token_id", pad, token)
 
 
-def _refuse(name: str, key: str, value: object, wanted: str) -> None:
-    if wanted:
+def _check(name: str, key: str, value: object, valid: str) -> None:
+    """Raise an error that states the valid values, unless that text is empty."""
+    if valid:
         raise ModelError(
-            f"config.json of {name} has {key} {shown(value)}, wanted {wanted}: get the file again, "
+            f"config.json of {name} has {key} {shown(value)}, wanted {valid}: get the file again, "
             "or correct it"
         )

@@ -1,4 +1,4 @@
-"""The loop over the language model's layers, where pictures and prompts come in."""
+"""The loop over the language model's layers, which inserts visual tokens and deep prompts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from epalm.model.method.prompt import DeepPrompt
 
 @dataclass(frozen=True)
 class LayerInput:
-    """What enters a layer.
+    """Hidden states that enter a layer.
 
     Attributes:
-        hidden: (P + text rows, H), prompt before text.
-        prompt: P.
-        layer: its number.
+        hidden: (P + text tokens, H), prompt before text.
+        prompt: number of prompt tokens, P.
+        layer: index of the layer.
     """
 
     hidden: Tensor
@@ -28,39 +28,39 @@ class LayerInput:
 
 @dataclass(frozen=True)
 class Injection:
-    """What comes in between the layers.
+    """Tokens that are inserted between the layers.
 
     Attributes:
-        plan: which layer receives which vectors.
-        visual: rows that each picture has in a layer, V.
-        prompt: new prompt rows for every layer, if they are deep.
+        plan: the feature that each layer receives.
+        visual_tokens: number of visual tokens per image in a layer, V.
+        prompt: deep prompt with new prompt tokens for every layer, or none.
     """
 
     plan: InjectionPlan
-    visual: int
+    visual_tokens: int
     prompt: DeepPrompt | None
 
-    def rows_at(self, layer: int) -> int:
-        """Visual rows of each picture at a layer, 0 or V."""
+    def visual_tokens_at(self, layer: int) -> int:
+        """Number of visual tokens per image in this layer, 0 or V."""
         dropped = self.plan.tail == "drop" and layer >= self.plan.stop
-        return 0 if layer < self.plan.first or dropped else self.visual
+        return 0 if layer < self.plan.first or dropped else self.visual_tokens
 
-    def renew_prompt(self, hidden: Tensor, layer: int, count: int) -> Tensor:
-        """The rows with the layer's own vectors in place of the prompt rows."""
+    def replace_prompt(self, hidden: Tensor, layer: int, image_count: int) -> Tensor:
+        """The hidden states with the layer's own deep prompt at the prompt tokens."""
         if self.prompt is None or layer == 0:
             return hidden
-        start = count * self.rows_at(layer)
-        vectors = self.prompt(layer).to(hidden.dtype)
-        renewed = vectors.repeat(1 if layer < self.plan.first else count, 1)
-        return torch.cat([hidden[:start], renewed, hidden[start + len(renewed) :]])
+        start = image_count * self.visual_tokens_at(layer)
+        prompt = self.prompt(layer).to(hidden.dtype)
+        prompts = prompt.repeat(1 if layer < self.plan.first else image_count, 1)
+        return torch.cat([hidden[:start], prompts, hidden[start + len(prompts) :]])
 
 
 def compile_layers(layers: Iterable[nn.Module], backend: str = "inductor") -> None:
-    """Compile each layer once for steps of all sizes; layers of one shape share the result.
+    """Compile each layer once for batches of all sizes; layers of equal shape share the result.
 
     Args:
-        layers: of the language model.
-        backend: of `torch.compile`.
+        layers: decoder layers of the language model.
+        backend: backend of `torch.compile`.
     """
     for layer in layers:
         layer.compile(dynamic=True, backend=backend)
@@ -73,46 +73,48 @@ def run_layers(
     *,
     visual: Sequence[Tensor],
     sequences: PackedBatch,
-    recorded: dict[int, tuple[Tensor, Tensor]] | None = None,
+    captured: dict[int, tuple[Tensor, Tensor]] | None = None,
 ) -> Tensor:
-    """Pass rows through layers, overwriting the visual rows before each injected one.
+    """Run the decoder layers, replacing the visual tokens before each injected one.
 
     Args:
-        layers: from layer 0 on; those below `start.layer` are left out.
-        injection: what comes in between.
-        start: what enters the first of them.
-        visual: what each connector gave, (G * V, H); empty if all layers lie below the injection.
+        layers: decoder layers from layer 0 on; those below `start.layer` are skipped.
+        injection: tokens to insert.
+        start: input of the first layer that is run.
+        visual: outputs of the connectors, (G * V, H) each; empty if all layers are below the
+            injection.
         sequences: the texts.
-        recorded: see `PackedLayout`.
+        captured: receives each layer's keys and values, see `PackedLayout`.
 
     Returns:
-        (rows, H), the text rows' states.
+        Hidden states of the text tokens, (tokens, H).
     """
     plan, hidden, prompt = injection.plan, start.hidden, start.prompt
-    text = len(hidden) - prompt
-    seen = len(visual[0]) if visual else 0
-    count = seen // injection.visual or 1
+    text_count = len(hidden) - prompt
+    visual_count = len(visual[0]) if visual else 0
+    image_count = visual_count // injection.visual_tokens or 1
     layout: PackedLayout | None = None
     for index in range(start.layer, len(layers)):
-        source = plan.source[index]
-        if index == plan.first and source is not None:
-            hidden = torch.cat([visual[source], hidden[:prompt].repeat(count, 1), hidden[prompt:]])
+        feature = plan.feature_of_layer[index]
+        if index == plan.first and feature is not None:
+            prompts = hidden[:prompt].repeat(image_count, 1)
+            hidden = torch.cat([visual[feature], prompts, hidden[prompt:]])
             layout = None
         elif index == plan.stop and plan.tail == "drop":
-            hidden, layout = hidden[seen:], None
-        elif source is not None:
-            hidden = torch.cat([visual[source], hidden[seen:]])
-        hidden = injection.renew_prompt(hidden, index, count)
+            hidden, layout = hidden[visual_count:], None
+        elif feature is not None:
+            hidden = torch.cat([visual[feature], hidden[visual_count:]])
+        hidden = injection.replace_prompt(hidden, index, image_count)
         if layout is None:
             layout = build_packed_layout(
                 sequences,
-                count=count,
-                visual=injection.rows_at(index),
+                image_count=image_count,
+                visual=injection.visual_tokens_at(index),
                 prompt=prompt,
                 shared_prompt=index < plan.first,
                 visual_sees_all=plan.visual_sees_all,
-                recorded=recorded,
+                captured=captured,
             )
         if len(hidden):
             hidden = layers[index](hidden.unsqueeze(0), layout=layout).squeeze(0)
-    return hidden[len(hidden) - text :]
+    return hidden[len(hidden) - text_count :]

@@ -1,4 +1,4 @@
-"""What enters the language model's first layer."""
+"""The input of the language model's first layer."""
 
 import torch
 from torch import Tensor, nn
@@ -7,35 +7,36 @@ from transformers.models.opt.modeling_opt import OPTDecoder
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 
 
-def embed_rows(
+def embed_inputs(
     decoder: OPTDecoder,
     prompt: SoftPrompt | DeepPrompt | None,
     ids: Tensor,
     *,
     positions: Tensor,
 ) -> tuple[Tensor, int]:
-    """Embedded words with the prompt before them.
+    """Embeddings of the text tokens with the prompt before them.
 
-    A soft prompt is as wide as a word and passes `project_in` with the words where there is one
-    (OPT-350M), a deep one is as wide as the layers. Neither has positions.
+    A soft prompt has the word embedding's width and passes through `project_in` with the text
+    where the model has one (OPT-350M); a deep prompt has the layers' width. Neither has position
+    embeddings.
 
     Args:
-        decoder: of OPT.
-        prompt: P vectors, or none.
-        ids: (rows) int64.
-        positions: (rows) int64, rows of the table of positions.
+        decoder: OPT's decoder.
+        prompt: prompt of P tokens, or none.
+        ids: (tokens) int64.
+        positions: (tokens) int64, indices into the position table.
 
     Returns:
-        (P + rows, H), and P.
+        (P + tokens, H), and P.
     """
-    rows: Tensor = decoder.embed_tokens(ids)
+    hidden: Tensor = decoder.embed_tokens(ids)
     if isinstance(prompt, SoftPrompt):
-        rows = torch.cat([prompt().to(rows.dtype), rows])
+        hidden = torch.cat([prompt().to(hidden.dtype), hidden])
     if decoder.project_in is not None:
-        rows = decoder.project_in(rows)
-    places = nn.functional.embedding(positions, decoder.embed_positions.weight)
-    soft = len(rows) - len(ids)
-    rows = torch.cat([rows[:soft], rows[soft:] + places])
+        hidden = decoder.project_in(hidden)
+    position_embeddings = nn.functional.embedding(positions, decoder.embed_positions.weight)
+    soft = len(hidden) - len(ids)
+    hidden = torch.cat([hidden[:soft], hidden[soft:] + position_embeddings])
     if isinstance(prompt, DeepPrompt):
-        rows = torch.cat([prompt(0).to(rows.dtype), rows])
-    return rows, len(rows) - len(ids)
+        hidden = torch.cat([prompt(0).to(hidden.dtype), hidden])
+    return hidden, len(hidden) - len(ids)

@@ -29,7 +29,7 @@ from transformers.utils.logging import (
 from epalm.errors import ModelError
 from epalm.model.engine.config_check import check_config
 from epalm.model.engine.packed_attention import ATTENTION, register_attention
-from epalm.model.engine.quantized import QUANTIZED, move, quantize
+from epalm.model.engine.quantized import QUANTIZED, move_module, quantize
 from epalm.untrusted.file_kinds import check_model_folder, describe_file
 from epalm.untrusted.hub_config import loading, mismatch, refuse_kernels
 
@@ -40,14 +40,14 @@ PRECISIONS = {
     "int8": torch.bfloat16,
     "int4": torch.bfloat16,
 }
-"""Names of the frozen weights' precisions on the command line and in recipes, and the dtype of all
-weights that are not quantised."""
+"""Precisions of the frozen weights, as named on the command line and in recipes, with the dtype of
+all weights that are not quantized."""
 
 HASHED_BYTES = 1 << 24
-"""Of a weight that are copied at one time for its digest."""
+"""Bytes of a weight that are copied at one time to compute its digest (16 MiB)."""
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]*\w")
-"""organisation/name; the hub's few models without an organisation are no OPTs."""
+"""Pattern organization/name; the hub's few models without an organization are not OPTs."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,47 +61,47 @@ def load_language_model(
 ) -> OPTForCausalLM:
     """A frozen OPT in eval mode, loaded without a second copy of its weights.
 
-    The files are mapped, not read, and each decoder layer in turn is brought to its precision and
-    its device. So neither the device nor the memory of this process (the mapped files aside, whose
-    pages the system takes back) ever holds more than the finished part and one layer.
+    The files are memory-mapped, and the decoder layers are converted and moved to the device one
+    by one. So neither the device nor this process ever holds more than the finished part and one
+    layer, apart from mapped pages, which the system can reclaim.
 
     Args:
         name: hub id or local folder.
         precision: a key of `PRECISIONS`.
-        device: where the weights are to lie.
-        shard: called with each finished decoder layer, to leave a part of it on the device.
+        device: device of the weights.
+        shard: called with each finished decoder layer, to keep only a part of it on the device.
 
     Raises:
-        ModelError: unknown precision, nothing found under that name, or not an OPT.
+        ModelError: the precision is unknown, the name matches no model, or the model is not an OPT.
         MissingToolError: the precision needs a package that is not installed.
     """
     config = load_config(name, precision)
     logger.info("loading the language model %s, %s", name, precision)
-    config.dtype = None  # "auto" is then the dtype of the files, whatever the config claims
+    config.dtype = None  # "auto" is then the dtype of the files, not that of config.json
     model = freeze(_load_complete(name, config))
     dtype, decoder = PRECISIONS[precision], model.model.decoder
     for layer in decoder.layers:
         if precision in QUANTIZED:
             quantize(layer, precision)
-        move(layer, device, dtype)
+        move_module(layer, device, dtype)
         if shard is not None:
             shard(layer)
     for part in (
         *(part for part in decoder.children() if part is not decoder.layers),
         model.lm_head,
     ):
-        move(part, device, dtype)
+        move_module(part, device, dtype)
     return model
 
 
 def _load_complete(name: str, config: OPTConfig) -> OPTForCausalLM:
-    """The model with every weight from its files: transformers would draw missing ones at random.
+    """The model with every weight from its files; transformers initializes missing ones randomly.
 
     Raises:
-        ModelError: the files cannot be read, or are not of the model that the configuration names.
+        ModelError: the files cannot be read, or do not match the configuration.
     """
-    before = get_verbosity()
-    set_verbosity_error()  # its table of wrong weights is many lines long
+    verbosity = get_verbosity()
+    set_verbosity_error()  # transformers' table of mismatched weights is many lines long
     try:
         with loading(partial(_load_message, "language model", name)):
             loaded: Any = OPTForCausalLM.from_pretrained(
@@ -110,22 +110,22 @@ def _load_complete(name: str, config: OPTConfig) -> OPTForCausalLM:
                 dtype="auto",
                 trust_remote_code=False,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are refused below, in one line
+                ignore_mismatched_sizes=True,  # rejected below, in one line
             )
     finally:
-        set_verbosity(before)
+        set_verbosity(verbosity)
     model: OPTForCausalLM = loaded[0]
-    found: dict[str, Any] = loaded[1]
-    if wrong_shapes := mismatch(found):
+    loading_info: dict[str, Any] = loaded[1]
+    if wrong_shapes := mismatch(loading_info):
         raise ModelError(
-            f"the weights of {name} are not those of its config.json: {wrong_shapes}: get the "
+            f"the weights of {name} do not match its config.json: {wrong_shapes}: get the "
             "files again, or correct config.json"
         )
-    unused = [key for key in found["unexpected_keys"] if ".layers." in key]
-    if wrong := sorted([*found["missing_keys"], *unused]):
+    unused = [key for key in loading_info["unexpected_keys"] if ".layers." in key]
+    if wrong := sorted([*loading_info["missing_keys"], *unused]):
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise ModelError(
-            f"the weights of {name} are not those of its config.json, which has "
+            f"the weights of {name} do not match its config.json, which has "
             f"{config.num_hidden_layers} layers: {wrong[0]}{more} {'is' if not more else 'are'} "
             "missing or unused: get the files again, or correct config.json"
         )
@@ -133,15 +133,15 @@ def _load_complete(name: str, config: OPTConfig) -> OPTForCausalLM:
 
 
 def check_source(name: str, precision: str) -> None:
-    """Refuse what shows without asking the hub.
+    """Reject an invalid name, folder or precision, without access to the hub.
 
     Args:
         name: hub id or local folder.
         precision: a key of `PRECISIONS`.
 
     Raises:
-        ModelError: unknown precision, neither a folder nor a hub id, or files in the folder that
-            are not what they are named.
+        ModelError: the precision is unknown, the name is neither a folder nor a hub id, or the
+            content of the folder's files does not match their names.
     """
     if precision not in PRECISIONS:
         raise ModelError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
@@ -154,8 +154,8 @@ def check_source(name: str, precision: str) -> None:
         )
     elif not HUB_ID.fullmatch(name):
         raise ModelError(
-            f"there is no folder {Path(name).absolute()}, and {name!r} is no hub id: give --lm a "
-            "local folder, or a hub id such as facebook/opt-125m"
+            f"there is no folder {Path(name).absolute()}, and {name!r} is not a hub id: give --lm "
+            "a local folder, or a hub id such as facebook/opt-125m"
         )
 
 
@@ -163,13 +163,13 @@ def load_config(name: str, precision: str) -> OPTConfig:
     """The configuration of an OPT; no weights are read.
 
     Raises:
-        ModelError: see `check_source`; nothing found under that name, or not an OPT.
+        ModelError: the name matches no model, the model is not an OPT, or `check_source` fails.
     """
     check_source(name, precision)
-    disable_progress_bar()  # it would ignore --quiet
+    disable_progress_bar()  # transformers' bar ignores --quiet
     with loading(partial(_load_message, "language model", name)):
         refuse_kernels(PretrainedConfig.get_config_dict(name)[0], name)
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)  # None would ask
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)  # None would prompt
     if not isinstance(config, OPTConfig):
         raise ModelError(f"{name} is a {config.model_type!r} model, wanted an OPT")
     check_config(config, name)
@@ -180,12 +180,12 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The language model's tokenizer.
 
     Raises:
-        ModelError: nothing found under that name, or it lacks OPT's begin, end or pad token.
+        ModelError: the name matches no tokenizer, or it lacks OPT's begin, end or pad token.
     """
     with loading(partial(_load_message, "tokenizer", name)):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
-        raise ModelError(f"the tokenizer of {name} lacks an end or pad token, wanted OPT's")
+        raise ModelError(f"the tokenizer of {name} has no end or pad token, wanted OPT's")
     if tokenizer("").input_ids != [tokenizer.bos_token_id]:
         raise ModelError(f"the tokenizer of {name} does not begin texts with its begin token")
     checked: PreTrainedTokenizerBase = tokenizer
@@ -202,30 +202,30 @@ def freeze(model: OPTForCausalLM) -> OPTForCausalLM:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each of several processes holds a part of the weights."""
+    """Whether the weights are sharded over several processes."""
     return any(isinstance(weight, DTensor) for weight in model.parameters())
 
 
 def weights_digest(module: nn.Module) -> str:
     """CRC-32C over all parameters' and buffers' names and bytes, as eight hexadecimal digits.
 
-    Where processes hold parts of the weights, all have to call it, and all get the same.
+    If the weights are sharded, all processes must call it, and all get the same digest.
     """
     checksum = 0
     for name, weight in sorted([*module.named_parameters(), *module.named_buffers()]):
-        whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
-        raw = whole.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        full = weight.full_tensor() if isinstance(weight, DTensor) else weight
+        raw = full.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         checksum = google_crc32c.extend(checksum, name.encode())
         for start in range(0, len(raw), HASHED_BYTES):
             checksum = google_crc32c.extend(checksum, raw[start : start + HASHED_BYTES].tobytes())
     return f"{checksum:08x}"
 
 
-def _load_message(what: str, name: str, error: Exception) -> str:
+def _load_message(part: str, name: str, error: Exception) -> str:
     folder, hub = Path(name).absolute(), "the hub (or the local cache if offline)"
-    place = "the folder" if folder.is_dir() else f"{hub}, and there is no folder {folder}"
+    source = "the folder" if folder.is_dir() else f"{hub}, and there is no folder {folder}"
     first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return (
-        f"no {what} could be loaded as {name!r} from {place}: {first_line}. "
+        f"no {part} could be loaded as {name!r} from {source}: {first_line}. "
         "Give --lm a hub id such as facebook/opt-125m, or a local folder"
     )

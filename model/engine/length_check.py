@@ -1,4 +1,4 @@
-"""Whether texts fit the language model's table of positions, asked before anything is computed."""
+"""Check that texts fit the language model's position table, before anything is computed."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -7,82 +7,82 @@ from dataclasses import dataclass
 from epalm.console import counted
 from epalm.errors import ModelError
 
-SHOWN = 40
-"""Characters of an answer that a message shows."""
+EXCERPT_LENGTH = 40
+"""Maximum number of an answer's characters in a message."""
 
 
 @dataclass(frozen=True)
 class AnswerLimit:
-    """What a way to answer adds to a prompt at most.
+    """The maximum that an answer strategy adds to a prompt.
 
     Attributes:
-        tokens: how many tokens.
-        words: what they are, for people.
-        mend: what to do for fewer.
+        tokens: maximum number of tokens.
+        label: source of this maximum, for messages.
+        remedy: how to lower it, for messages.
     """
 
     tokens: int
-    words: str
-    mend: str
+    label: str
+    remedy: str
 
 
-def check_texts(
-    prompts: Sequence[int],
-    answers: Sequence[int],
+def check_lengths(
+    prompt_lengths: Sequence[int],
+    answer_lengths: Sequence[int],
     ids: Sequence[str],
     *,
     positions: int,
-    words: Callable[[int], str],
-    where: str = "",
-    mend: str = "",
+    answer_label: Callable[[int], str],
+    source: str = "",
+    remedy: str = "",
 ) -> None:
-    """Refuse texts of more tokens than there are positions; only words take positions.
+    """Reject texts of more tokens than positions; only text tokens take positions.
 
     Args:
-        prompts: tokens of each example's prompt, begin token included.
-        answers: tokens of its longest answer, as many.
-        ids: of the examples.
-        positions: of the language model.
-        words: place of an example -> what its longest answer is, for people.
-        where: what the examples are of, for people.
-        mend: what else would help.
+        prompt_lengths: tokens of each example's prompt, begin token included.
+        answer_lengths: tokens of each example's longest answer.
+        ids: id of each example.
+        positions: number of positions of the language model.
+        answer_label: function from the index of an example to a description of its longest answer.
+        source: origin of the examples, the beginning of the message.
+        remedy: further remedy, the end of the message.
 
     Raises:
-        ModelError: names the first example that is too long, and says how many are.
+        ModelError: names the first example that is too long, and how many are.
     """
-    pairs = zip(prompts, answers, strict=True)
-    over = [place for place, (prompt, answer) in enumerate(pairs) if prompt + answer > positions]
-    if not over:
+    lengths = enumerate(zip(prompt_lengths, answer_lengths, strict=True))
+    too_long = [index for index, (prompt, answer) in lengths if prompt + answer > positions]
+    if not too_long:
         return
-    first = over[0]
+    first = too_long[0]
     raise ModelError(
-        f"{where}example {ids[first]!r} has {counted(prompts[first], 'token')} of prompt and "
-        f"{answers[first]} of answer ({words(first)}), the language model has {positions} "
-        f"positions (too long: {len(over)} of {counted(len(ids), 'example')}): shorten such "
-        f"examples or leave them out{mend}"
+        f"{source}example {ids[first]!r} has {counted(prompt_lengths[first], 'token')} of prompt "
+        f"and {answer_lengths[first]} of answer ({answer_label(first)}), the language model has "
+        f"{positions} positions (too long: {len(too_long)} of {counted(len(ids), 'example')}): "
+        f"shorten such examples or leave them out{remedy}"
     )
 
 
-def check_prompts(
-    prompts: Sequence[int],
+def check_prompt_lengths(
+    prompt_lengths: Sequence[int],
     ids: Sequence[str],
-    longest: AnswerLimit,
+    limit: AnswerLimit,
     *,
     positions: int,
-    where: str = "",
+    source: str = "",
 ) -> None:
-    """Refuse prompts behind which an answer has no room; see `check_texts`."""
-    check_texts(
-        prompts,
-        [longest.tokens] * len(prompts),
+    """Reject prompts that leave too few positions for an answer; see `check_lengths`."""
+    check_lengths(
+        prompt_lengths,
+        [limit.tokens] * len(prompt_lengths),
         ids,
         positions=positions,
-        words=lambda _: longest.words,
-        where=where,
-        mend=f", or {longest.mend}" if max(prompts, default=0) < positions else "",
+        answer_label=lambda _: limit.label,
+        source=source,
+        remedy=f", or {limit.remedy}" if max(prompt_lengths, default=0) < positions else "",
     )
 
 
 def excerpt(answer: str) -> str:
     """The beginning of an answer, in quotation marks."""
-    return repr(textwrap.shorten(answer, SHOWN, placeholder=" ..."))
+    return repr(textwrap.shorten(answer, EXCERPT_LENGTH, placeholder=" ..."))

@@ -1,4 +1,4 @@
-"""Cross-entropy of a frozen head without keeping its logits."""
+"""Cross-entropy of a frozen language-model head, without keeping its logits."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from epalm.model.engine.onednn_linear import multiply, multiply_back
+from epalm.model.engine.onednn_linear import multiply, multiply_transposed
 
-CHUNK_ROWS = 256
-"""Rows whose logits exist at one time: 51 MB in float32 over OPT's 50,272 words."""
+CHUNK_TOKENS = 256
+"""Tokens whose logits are in memory at one time: 51 MB in float32 with OPT's 50,272 words."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,17 @@ class TokenLosses:
 
     Attributes:
         values: (M) float32, one per supervised token.
-        samples: (M) int64, the sample of each.
-        batch: B.
+        examples: (M) int64, the example (row of the batch) of each token.
+        batch_size: B.
     """
 
     values: Tensor
-    samples: Tensor
-    batch: int
+    examples: Tensor
+    batch_size: int
 
-    def per_sample(self) -> Tensor:
-        """(B) float32: each sample's sum, the released code's loss."""
-        return self.values.new_zeros(self.batch).index_add(0, self.samples, self.values)
+    def per_example(self) -> Tensor:
+        """(B) float32: each example's sum, the official implementation's loss."""
+        return self.values.new_zeros(self.batch_size).index_add(0, self.examples, self.values)
 
 
 def head_losses(
@@ -37,14 +37,14 @@ def head_losses(
 ) -> Tensor:
     """Cross-entropies of `head(states)`, as `torch.nn.functional.cross_entropy` defines them.
 
-    If the head is frozen, the gradient of the states is all that backward needs. It is
-    computed chunk by chunk beside the loss, in place of logits that would wait for backward.
+    If the head is frozen, backward only needs the gradient of the states. The forward pass
+    computes it together with the loss, chunk by chunk, so that no logits are kept for backward.
 
     Args:
         states: (M, H).
-        head: (H) to (vocabulary), without bias.
+        head: linear map from H to the vocabulary, without bias.
         targets: (M) int64.
-        label_smoothing: mass spread over the vocabulary.
+        label_smoothing: probability mass spread over the vocabulary.
 
     Returns:
         (M) float32.
@@ -66,22 +66,22 @@ class _HeadLosses(torch.autograd.Function):
         label_smoothing: float,
     ) -> Tensor:
         losses = states.new_empty(len(states), dtype=torch.float32)
-        wanted = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(states) if wanted else states.new_empty(0)
-        for start in range(0, len(states), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            logits = multiply(head, states[rows]).float()
-            chosen = targets[rows, None]
+        needs_gradient = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(states) if needs_gradient else states.new_empty(0)
+        for start in range(0, len(states), CHUNK_TOKENS):
+            chunk = slice(start, start + CHUNK_TOKENS)
+            logits = multiply(head, states[chunk]).float()
+            target = targets[chunk, None]
             logits.sub_(logits.amax(dim=1, keepdim=True))
-            mean = _target_mean(logits, chosen, label_smoothing)
+            mean = _target_mean(logits, target, label_smoothing)
             total = logits.exp_().sum(dim=1)
-            losses[rows] = total.log() - mean
-            if wanted:  # probabilities, minus what they should be
+            losses[chunk] = total.log() - mean
+            if needs_gradient:  # probabilities minus target probabilities
                 logits.div_(total[:, None])
-                logits.scatter_add_(1, chosen, torch.full_like(logits[:, :1], label_smoothing - 1))
+                logits.scatter_add_(1, target, torch.full_like(logits[:, :1], label_smoothing - 1))
                 if label_smoothing:
                     logits.sub_(label_smoothing / logits.shape[1])
-                gradient[rows] = multiply_back(head, logits.to(states.dtype))
+                gradient[chunk] = multiply_transposed(head, logits.to(states.dtype))
         ctx.save_for_backward(gradient)
         return losses
 
@@ -91,9 +91,9 @@ class _HeadLosses(torch.autograd.Function):
         return gradient * upstream[:, None].to(gradient.dtype), None, None, None
 
 
-def _target_mean(logits: Tensor, chosen: Tensor, label_smoothing: float) -> Tensor:
+def _target_mean(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
     """(M) mean logit under the target distribution."""
-    own = logits.gather(1, chosen).squeeze(1)
+    target_logit = logits.gather(1, target).squeeze(1)
     if not label_smoothing:
-        return own
-    return (1 - label_smoothing) * own + label_smoothing * logits.mean(dim=1)
+        return target_logit
+    return (1 - label_smoothing) * target_logit + label_smoothing * logits.mean(dim=1)

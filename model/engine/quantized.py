@@ -1,8 +1,8 @@
-"""Frozen linear maps whose weights are kept in 8 or 4 bits.
+"""Frozen linear maps with weights quantized to 8 or 4 bits.
 
-A weight is made whole for one product and forgotten, in the backward pass as in the forward pass,
-so that only its codes take memory. The same codes serve training and generation on every device:
-they are made on the CPU, wherever they will lie.
+A weight is dequantized for one product and then discarded, in the forward and in the backward
+pass, so that only its codes stay in memory. Codes are computed on the CPU for every device, so
+that training and generation use the same ones everywhere.
 """
 
 import logging
@@ -16,27 +16,28 @@ from torch import Tensor, nn
 from epalm.errors import MissingToolError
 
 QUANTIZED = ("int8", "int4")
-"""Precisions of decoder layers' linear maps; embeddings, head, norms and biases keep a dtype.
+"""Quantized precisions of decoder layers' linear maps; embeddings, head, norms and biases are not
+quantized.
 
-int8: one scale per output row (LLM.int8(), arXiv:2208.07339, without its activations in int8).
-int4: NF4, one scale per `BLOCK` weights (QLoRA, arXiv:2305.14314, section 3).
+int8: one scale per output row (LLM.int8(), arXiv:2208.07339, without int8 activations).
+int4: NF4, one scale per `BLOCK_SIZE` weights (QLoRA, arXiv:2305.14314, section 3).
 """
 
-BLOCK = 64
-"""Weights that share a scale in int4, as in QLoRA."""
+BLOCK_SIZE = 64
+"""Number of weights that share a scale in int4, as in QLoRA."""
 
-INT8_LARGEST = 127
-"""The code of a row's largest weight."""
+INT8_MAX = 127
+"""Code of a row's largest weight."""
 
 
 class QuantizedLinear(nn.Module):
-    """A frozen `torch.nn.Linear` with quantised weights."""
+    """A frozen `torch.nn.Linear` with quantized weights."""
 
     def __init__(self, linear: nn.Linear, precision: str) -> None:
-        """Quantise.
+        """Quantize a linear map.
 
         Args:
-            linear: its weight on the CPU; its bias is taken over.
+            linear: map with its weight on the CPU; its bias is used as it is.
             precision: one of `QUANTIZED`.
         """
         super().__init__()
@@ -49,25 +50,25 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("scales", scales)
 
     def forward(self, states: Tensor) -> Tensor:
-        """(..., in) to (..., out), of the same dtype."""
+        """Map (..., in) to (..., out) of the same dtype."""
         product: Tensor = _FrozenProduct.apply(states, self)
         return product if self.bias is None else product + self.bias
 
     def weight(self, dtype: torch.dtype) -> Tensor:
-        """(out, in): the weight that the codes stand for."""
+        """The dequantized weight, (out, in)."""
         codes, scales = self.get_buffer("codes"), self.get_buffer("scales")
         if self.precision == "int8":
             return codes.to(dtype) * scales.to(dtype)[:, None]
         functional = _bitsandbytes()
-        shape = torch.Size((len(scales), BLOCK))
-        state = functional.QuantState(scales, shape, None, BLOCK, "nf4", dtype)
+        shape = torch.Size((len(scales), BLOCK_SIZE))
+        state = functional.QuantState(scales, shape, None, BLOCK_SIZE, "nf4", dtype)
         blocks: Tensor = functional.dequantize_4bit(codes, state)
         count = self.out_features * self.in_features
         return blocks.flatten()[:count].view(self.out_features, self.in_features)
 
 
 class _FrozenProduct(torch.autograd.Function):
-    """`states @ weight.T` that keeps the codes for backward, not the weight."""
+    """`states @ weight.T`, which keeps the codes for backward instead of the weight."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, linear: QuantizedLinear) -> Tensor:  # noqa: ANN401
@@ -80,7 +81,7 @@ class _FrozenProduct(torch.autograd.Function):
 
 
 def quantize(layer: nn.Module, precision: str) -> None:
-    """Replace all linear maps within a module by quantised ones.
+    """Replace all linear maps within a module by quantized ones.
 
     Raises:
         MissingToolError: int4 needs bitsandbytes, which is not installed.
@@ -95,37 +96,39 @@ def quantize(layer: nn.Module, precision: str) -> None:
                 setattr(module, name, QuantizedLinear(child, precision))
 
 
-def move(module: nn.Module, device: str, dtype: torch.dtype) -> None:
-    """Bring a module to a device, its parameters to a dtype too; codes and scales keep theirs."""
+def move_module(module: nn.Module, device: str, dtype: torch.dtype) -> None:
+    """Move a module to a device and cast its parameters; codes and scales keep their dtypes."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(device=device, dtype=dtype)
     module.to(device)
 
 
 def weight_count(model: nn.Module) -> int:
-    """Number of a model's weights, quantised ones included."""
-    maps = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+    """Number of a model's weights, quantized ones included."""
+    quantized = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
     plain = sum(weight.numel() for weight in model.parameters())
-    return plain + sum(linear.in_features * linear.out_features for linear in maps)
+    return plain + sum(linear.in_features * linear.out_features for linear in quantized)
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(out, in) int8 and (out) float32."""
-    scales = (weight.abs().amax(dim=1) / INT8_LARGEST).clamp(min=torch.finfo(weight.dtype).tiny)
+    """Codes (out, in) int8 and scales (out) float32."""
+    scales = (weight.abs().amax(dim=1) / INT8_MAX).clamp(min=torch.finfo(weight.dtype).tiny)
     return (weight / scales[:, None]).round().to(torch.int8), scales
 
 
 def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Two codes a byte, uint8, and (blocks) float32.
+    """Codes, two per byte in uint8, and scales (blocks) float32.
 
-    A block is a row to bitsandbytes: its CPU kernel is wrong where rows are shorter than blocks.
+    Each block is a row for bitsandbytes, whose CPU kernel is wrong for rows shorter than a block.
     """
-    blocks = nn.functional.pad(weight.flatten(), (0, -weight.numel() % BLOCK)).view(-1, BLOCK)
-    codes, state = _bitsandbytes().quantize_4bit(blocks, blocksize=BLOCK, quant_type="nf4")
+    blocks = nn.functional.pad(weight.flatten(), (0, -weight.numel() % BLOCK_SIZE)).view(
+        -1, BLOCK_SIZE
+    )
+    codes, state = _bitsandbytes().quantize_4bit(blocks, blocksize=BLOCK_SIZE, quant_type="nf4")
     return codes, state.absmax
 
 
 def _bitsandbytes() -> Any:  # noqa: ANN401 - a module without types
-    """bitsandbytes.functional, without its warnings about kernels that are not used here."""
+    """Import bitsandbytes.functional without its warnings about kernels that are not used here."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     return import_module("bitsandbytes.functional")

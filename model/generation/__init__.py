@@ -1,1 +1,1 @@
-"""Text generation from image prefixes: decoding, cached prefixes, closed-vocabulary ranking."""
+"""Text generation after visual prefixes, and closed-vocabulary evaluation by log-likelihood."""

@@ -1,4 +1,4 @@
-"""Answers to many questions: each picture's prefix is made once, prompts of like length meet."""
+"""Batched answering: one prefix per image, and batches of prompts of similar length."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -9,50 +9,51 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from epalm.model.engine.length_check import AnswerLimit, check_prompts
+from epalm.model.engine.length_check import AnswerLimit, check_prompt_lengths
 from epalm.model.engine.model_batch import collate_prompts, prompt_ids
 from epalm.model.epalm import EPALM
 from epalm.model.generation.decode import generate_from_cache
 from epalm.model.generation.prefix_cache import PrefixCache
-from epalm.model.generation.token_log_probs import ChosenBeams, ChosenTokens
+from epalm.model.generation.token_log_probs import BeamRecorder, SingleBeamRecorder
 from epalm.model.method.model_settings import Decoding, Template
 
-WINDOW = 4
-"""Batches whose pictures' prefixes are kept together, so that prompts of like length can be found:
-at most 0.4 MB a question for OPT-125M, 3.6 MB for OPT-2.7B in half precision."""
+WINDOW_BATCHES = 4
+"""Batches whose image prefixes are cached together, to find prompts of similar length: at most
+0.4 MB per question for OPT-125M, 3.6 MB for OPT-2.7B in half precision."""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked.
+    """Questions about images.
 
     Attributes:
-        prompts: empty for captioning.
-        ids: of the questions, for messages.
-        keys: of the picture that each is about.
-        read: places among the prompts -> stored vectors of their pictures (B, L, D).
+        prompts: prompt of each question, empty for captioning.
+        ids: id of each question, for messages.
+        keys: key of each question's image.
+        load_features: function from indices of questions to the stored features of their images,
+            (B, L, D).
     """
 
     prompts: Sequence[str]
     ids: Sequence[str]
     keys: Sequence[str]
-    read: Callable[[list[int]], Tensor]
+    load_features: Callable[[list[int]], Tensor]
 
 
 @dataclass(frozen=True)
 class GenerationBatch:
-    """Some questions as the model takes them.
+    """A batch of questions as the model's input.
 
     Attributes:
-        cache: of pictures.
-        pictures: (B) int64, the cache's row of each prompt.
+        cache: cached prefixes of images.
+        image_index: (B) int64, index of each prompt's image in the cache.
         input_ids: (B, T) int64, left-padded.
         attention_mask: (B, T) int64.
-        names: of the questions: text that tells each from all others.
+        names: unique name of each question.
     """
 
     cache: PrefixCache
-    pictures: Tensor
+    image_index: Tensor
     input_ids: Tensor
     attention_mask: Tensor
     names: Sequence[str]
@@ -60,13 +61,13 @@ class GenerationBatch:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered, and how sure the model was of it.
+    """An answer and the model's confidence in it.
 
     Attributes:
-        text: without special tokens and outer blanks.
-        log_probability: natural logarithm of the probability that the model gives the answer's
-            tokens, end token included, after picture and prompt.
-        tokens: how many tokens that is the sum over.
+        text: answer without special tokens and without spaces at both ends.
+        log_probability: natural logarithm of the probability of the answer's tokens, end token
+            included, given image and prompt.
+        tokens: number of these tokens.
     """
 
     text: str
@@ -75,125 +76,124 @@ class Answer:
 
 
 class AnswerStrategy(Protocol):
-    """A way to answer."""
+    """A method of answering questions, by generation or by likelihood."""
 
     @property
-    def longest(self) -> AnswerLimit:
-        """What it adds to a prompt at most."""
+    def limit(self) -> AnswerLimit:
+        """The maximum length of an answer."""
 
-    def __call__(self, model: EPALM, asked: GenerationBatch) -> list[Answer]:
+    def __call__(self, model: EPALM, batch: GenerationBatch) -> list[Answer]:
         """One answer per question."""
 
 
 @dataclass(frozen=True)
 class Generator:
-    """Answers by generating text.
+    """Answers questions by generating text.
 
     Attributes:
-        tokenizer: with the answer separator added if the template uses it.
-        decoding: how.
+        tokenizer: tokenizer with the answer separator added if the template uses it.
+        decoding: decoding settings.
     """
 
     tokenizer: PreTrainedTokenizerBase
     decoding: Decoding
 
     @property
-    def longest(self) -> AnswerLimit:
+    def limit(self) -> AnswerLimit:
         """See `AnswerStrategy`."""
-        return longest_text(self.decoding)
+        return generation_limit(self.decoding)
 
-    def __call__(self, model: EPALM, asked: GenerationBatch) -> list[Answer]:
-        """The text that follows each prompt."""
-        seeds = [zlib.crc32(name.encode(), self.decoding.seed) for name in asked.names]
+    def __call__(self, model: EPALM, batch: GenerationBatch) -> list[Answer]:
+        """The generated text after each prompt."""
+        seeds = [zlib.crc32(name.encode(), self.decoding.seed) for name in batch.names]
         end = model.language_model.config.eos_token_id
         assert isinstance(end, int)  # OPT has one
         beams = self.decoding.num_beams
-        witness = ChosenBeams(end, beams) if beams > 1 else ChosenTokens(end)
+        recorder = BeamRecorder(end, beams) if beams > 1 else SingleBeamRecorder(end)
         ids = generate_from_cache(
             model,
-            asked.cache,
-            asked.input_ids,
-            asked.attention_mask,
+            batch.cache,
+            batch.input_ids,
+            batch.attention_mask,
             self.decoding,
-            pictures=asked.pictures,
+            image_index=batch.image_index,
             seeds=seeds,
-            witness=witness,
+            recorder=recorder,
         )
         texts = [
             text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         ]
-        sums, counts = witness.sums(ids)
+        sums, counts = recorder.sums(ids)
         return list(map(Answer, texts, sums.tolist(), counts.tolist()))
 
 
-def longest_text(decoding: Decoding) -> AnswerLimit:
-    """What generated text adds to a prompt at most."""
+def generation_limit(decoding: Decoding) -> AnswerLimit:
+    """The maximum length of generated text."""
     return AnswerLimit(decoding.max_new_tokens, "max_new_tokens", "lower max_new_tokens")
 
 
 @torch.no_grad()
-def answer_all(
+def answer_questions(
     model: EPALM,
     tokenizer: PreTrainedTokenizerBase,
     template: Template,
     questions: Questions,
-    answer: AnswerStrategy,
+    strategy: AnswerStrategy,
     *,
     batch_size: int,
-    tick: Callable[[int], object],
+    on_batch: Callable[[int], object],
 ) -> list[Answer]:
-    """An answer to every question, in their order.
+    """An answer to every question, in the order of the questions.
 
     Args:
-        model: left in eval mode.
-        tokenizer: see `Generator`.
-        template: how prompts were written in training.
-        questions: all of them.
-        answer: how.
+        model: model, left in eval mode.
+        tokenizer: tokenizer with the answer separator added if the template uses it.
+        template: text template of training.
+        questions: all questions.
+        strategy: method of answering.
         batch_size: questions per batch.
-        tick: called with the size of each finished batch.
+        on_batch: called with the size of each finished batch.
 
     Raises:
-        ModelError: a prompt and the longest answer would outgrow the language model's position
-            table; nothing is answered.
+        ModelError: a prompt with the longest answer exceeds the language model's position table;
+            no question is answered then.
     """
     model.eval()
     device = next(model.parameters()).device
     lengths = [len(ids) for ids in prompt_ids(tokenizer, template, questions.prompts)]
     positions = model.language_model.config.max_position_embeddings
-    check_prompts(lengths, questions.ids, answer.longest, positions=positions)
+    check_prompt_lengths(lengths, questions.ids, strategy.limit, positions=positions)
     answers: dict[int, Answer] = {}
-    for window in windows(questions.keys, WINDOW * batch_size):
-        some = {questions.keys[place]: place for place in window}
-        vectors = questions.read(list(some.values()))
-        cache = PrefixCache.of_pictures(model, vectors.to(device))
-        rows = {key: row for row, key in enumerate(some)}
-        places = sorted(window, key=lengths.__getitem__)
-        for start in range(0, len(places), batch_size):
-            batch = places[start : start + batch_size]
-            prompts = [questions.prompts[place] for place in batch]
-            keys = [questions.keys[place] for place in batch]
+    for window in windows(questions.keys, WINDOW_BATCHES * batch_size):
+        question_of_key = {questions.keys[index]: index for index in window}
+        features = questions.load_features(list(question_of_key.values()))
+        cache = PrefixCache.from_features(model, features.to(device))
+        cache_index = {key: index for index, key in enumerate(question_of_key)}
+        by_length = sorted(window, key=lengths.__getitem__)
+        for start in range(0, len(by_length), batch_size):
+            indices = by_length[start : start + batch_size]
+            prompts = [questions.prompts[index] for index in indices]
+            keys = [questions.keys[index] for index in indices]
             ids, mask = collate_prompts(tokenizer, template, prompts)
-            pictures = torch.tensor([rows[key] for key in keys])
+            image_index = torch.tensor([cache_index[key] for key in keys])
             names = [f"{key}\n{prompt}" for key, prompt in zip(keys, prompts, strict=True)]
-            asked = GenerationBatch(
-                cache, pictures.to(device), ids.to(device), mask.to(device), names
+            batch = GenerationBatch(
+                cache, image_index.to(device), ids.to(device), mask.to(device), names
             )
-            for place, found in zip(batch, answer(model, asked), strict=True):
-                answers[place] = found
-            tick(len(batch))
-    return [answers[place] for place in range(len(lengths))]
+            answers.update(zip(indices, strategy(model, batch), strict=True))
+            on_batch(len(indices))
+    return [answers[index] for index in range(len(lengths))]
 
 
 def windows(keys: Sequence[str], size: int) -> Iterator[list[int]]:
-    """The places of all questions, those about one picture together, in parts of equal size.
+    """Indices of all questions in parts of equal size, with questions about one image together.
 
-    How many parts there are depends on the number of questions alone: processes that share the
-    weights have to run the model equally often.
+    The number of parts depends only on the number of questions, since processes with sharded
+    weights must run the model equally often.
     """
-    places: dict[str, list[int]] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    order = [place for group in places.values() for place in group]
+    indices_of_key: dict[str, list[int]] = {}
+    for index, key in enumerate(keys):
+        indices_of_key.setdefault(key, []).append(index)
+    order = [index for indices in indices_of_key.values() for index in indices]
     for start in range(0, len(order), size):
         yield order[start : start + size]

@@ -1,4 +1,4 @@
-"""Generation behind a cache, by transformers' own decoding loops."""
+"""Generation after a cached prefix, with transformers' own decoding loops."""
 
 from collections.abc import Sequence
 
@@ -22,48 +22,48 @@ from epalm.model.method.model_settings import Decoding
 
 
 class GumbelNoise(LogitsProcessor):
-    """Gumbel noise on the logits, so that the largest one is a draw from their softmax.
+    """Adds Gumbel noise to the logits, so that their maximum is a sample from their softmax.
 
-    Each row has a random stream of its own, which makes its draws independent of the batch.
+    Each sequence has its own random generator, so its samples do not depend on the batch.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
-        """One stream per row."""
-        self._streams = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        """Create one random generator per sequence."""
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """(rows, vocabulary) float32, of the same shape."""
+        """Noisy scores, (sequences, vocabulary) float32."""
         del input_ids
-        waits = torch.empty_like(scores)
-        for wait, stream in zip(waits, self._streams, strict=True):
-            wait.exponential_(generator=stream)
-        return scores - waits.clamp_(min=torch.finfo(waits.dtype).tiny).log_()
+        exponential = torch.empty_like(scores)
+        for sequence, generator in zip(exponential, self._generators, strict=True):
+            sequence.exponential_(generator=generator)
+        return scores - exponential.clamp_(min=torch.finfo(exponential.dtype).tiny).log_()
 
 
 @torch.no_grad()  # in inference mode, sharded weights could not be used for training again
 def generate(
     model: EPALM,
-    tokens: Tensor,
+    features: Tensor,
     input_ids: Tensor,
     attention_mask: Tensor,
     decoding: Decoding,
     *,
     seeds: Sequence[int] = (),
 ) -> Tensor:
-    """Ids that follow each prompt about a picture of its own; see `generate_from_cache`.
+    """Generated ids for prompts with one image each; see `generate_from_cache`.
 
     Args:
-        model: in eval mode.
-        tokens: (B, L, D) stored vectors.
+        model: model in eval mode.
+        features: (B, L, D) stored features.
         input_ids: (B, T) int64, left-padded.
         attention_mask: (B, T) int64.
-        decoding: see `Decoding`.
-        seeds: see `generate_from_cache`.
+        decoding: decoding settings.
+        seeds: B random seeds, used if the decoding samples.
     """
-    pictures = PrefixCache.of_pictures(model, tokens)
-    own = torch.arange(len(tokens), device=tokens.device)
+    cache = PrefixCache.from_features(model, features)
+    image_index = torch.arange(len(features), device=features.device)
     return generate_from_cache(
-        model, pictures, input_ids, attention_mask, decoding, pictures=own, seeds=seeds
+        model, cache, input_ids, attention_mask, decoding, image_index=image_index, seeds=seeds
     )
 
 
@@ -75,75 +75,81 @@ def generate_from_cache(
     attention_mask: Tensor,
     decoding: Decoding,
     *,
-    pictures: Tensor,
+    image_index: Tensor,
     seeds: Sequence[int] = (),
-    witness: LogProbRecorder | None = None,
+    recorder: LogProbRecorder | None = None,
 ) -> Tensor:
-    """Ids that follow each prompt, padded after the end token.
+    """Generated ids for each prompt, padded after the end token.
 
-    A prompt is read once, however many beams go on from it.
+    With beam search, a prompt is still processed only once.
 
     Args:
-        model: in eval mode.
-        cache: of the pictures.
+        model: model in eval mode.
+        cache: cached prefixes of the images.
         input_ids: (B, T) int64, left-padded.
         attention_mask: (B, T) int64.
-        decoding: see `Decoding`.
-        pictures: (B) int64, the row of `cache` that each prompt is about.
-        seeds: B numbers that decide the draws if the decoding samples.
-        witness: notes the probabilities of the tokens.
+        decoding: decoding settings.
+        image_index: (B) int64, index of each prompt's image in `cache`.
+        seeds: B random seeds, used if the decoding samples.
+        recorder: records the log-probabilities of the generated tokens.
 
     Returns:
         (B, at most max_new_tokens) int64.
 
     Raises:
-        ModelError: the last real token is not in the last column, or the text would outgrow the
-            language model's position table.
+        ModelError: a prompt ends in padding, or the text would exceed the language model's
+            position table.
     """
-    check_room(model, input_ids, attention_mask, decoding.max_new_tokens)
+    check_positions(model, input_ids, attention_mask, decoding.max_new_tokens)
     length, beams = input_ids.shape[1], decoding.num_beams
     sharded = is_sharded(model.language_model)
-    read = cache.branch(pictures, None if bool(attention_mask.all()) else attention_mask)
+    text_cache = cache.select(image_index, None if bool(attention_mask.all()) else attention_mask)
     if beams > 1:
-        if length > 1 and not sharded:  # else all processes have to pass the layers equally often
-            read_text(model, read, input_ids[:, :-1])
-        rows = torch.arange(len(pictures), device=pictures.device).repeat_interleave(beams)
-        read = read.branch(rows)
-    out = model.language_model.generate(
+        if length > 1 and not sharded:  # all processes must run sharded layers equally often
+            extend_cache(model, text_cache, input_ids[:, :-1])
+        sequences = torch.arange(len(image_index), device=image_index.device)
+        text_cache = text_cache.select(sequences.repeat_interleave(beams))
+    output = model.language_model.generate(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        generation_config=_configuration(model.language_model.config, decoding),
-        logits_processor=_processors(decoding, seeds, input_ids.device, witness),
+        generation_config=_generation_config(model.language_model.config, decoding),
+        logits_processor=_processors(decoding, seeds, input_ids.device, recorder),
         synced_gpus=sharded,
-        **{CACHE_ARGUMENT: read},
+        **{CACHE_ARGUMENT: text_cache},
     )
-    ids: Tensor = out[:, length:]
+    ids: Tensor = output[:, length:]
     return ids
 
 
-def read_text(model: EPALM, cache: PrefixCache, input_ids: Tensor) -> Tensor:
-    """Let the cache read the next tokens of its texts.
+def extend_cache(model: EPALM, cache: PrefixCache, input_ids: Tensor) -> Tensor:
+    """Process the next tokens of the cached sequences.
 
     Args:
-        model: in eval mode.
-        cache: as many rows as there are texts; changed.
-        input_ids: (rows, new) int64, at least one new.
+        model: model in eval mode.
+        cache: cache of the same sequences; extended in place.
+        input_ids: (sequences, new) int64, at least one new token.
 
     Returns:
-        (rows, new, word embedding's width): what the head makes logits of.
+        The input of the language-model head, (sequences, new, word embedding's width).
     """
-    read = model.language_model.model.decoder(
+    output = model.language_model.model.decoder(
         input_ids=input_ids,
         attention_mask=cache.text_mask(cache.get_seq_length() + input_ids.shape[1]),
         use_cache=True,
         **{CACHE_ARGUMENT: cache},
     )
-    states: Tensor = read.last_hidden_state
+    states: Tensor = output.last_hidden_state
     return states
 
 
-def check_room(model: EPALM, input_ids: Tensor, attention_mask: Tensor, new_tokens: int) -> None:
-    """Refuse prompts that no text can follow; see `generate_from_cache` for what is raised."""
+def check_positions(
+    model: EPALM, input_ids: Tensor, attention_mask: Tensor, new_tokens: int
+) -> None:
+    """Reject prompts that end in padding or leave too few positions.
+
+    Raises:
+        ModelError: a prompt ends in padding, or it and `new_tokens` exceed the position table.
+    """
     if not bool(attention_mask[:, -1].all()):
         raise ModelError("generation needs left padding, found a prompt that ends in padding")
     positions = model.language_model.config.max_position_embeddings
@@ -154,8 +160,8 @@ def check_room(model: EPALM, input_ids: Tensor, attention_mask: Tensor, new_toke
         )
 
 
-def _configuration(config: PretrainedConfig, decoding: Decoding) -> GenerationConfig:
-    """Greedy or beams; draws are the greedy choice behind `GumbelNoise`."""
+def _generation_config(config: PretrainedConfig, decoding: Decoding) -> GenerationConfig:
+    """Greedy or beam search; sampling is greedy search after `GumbelNoise`."""
     return GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.num_beams,
@@ -167,11 +173,11 @@ def _configuration(config: PretrainedConfig, decoding: Decoding) -> GenerationCo
 
 
 def _processors(
-    decoding: Decoding, seeds: Sequence[int], device: torch.device, witness: LogProbRecorder | None
+    decoding: Decoding, seeds: Sequence[int], device: torch.device, recorder: LogProbRecorder | None
 ) -> LogitsProcessorList:
     processors = LogitsProcessorList()
-    if witness:
-        processors.append(witness)
+    if recorder:
+        processors.append(recorder)
     if not decoding.do_sample:
         return processors
     if decoding.temperature != 1:

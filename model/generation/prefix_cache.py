@@ -1,4 +1,4 @@
-"""The cache of generation: per layer the keys and values of [a picture's prefix | the text]."""
+"""Key/value cache of generation: keys and values of [an image's prefix | the text] per layer."""
 
 import inspect
 from collections.abc import Sequence
@@ -17,108 +17,114 @@ CACHE_ARGUMENT = (
     if "cache" in inspect.signature(OPTForCausalLM.forward).parameters
     else "past_key_values"
 )
-"""What `forward` and `generate` call the cache: transformers 5.24 renamed `past_key_values`."""
+"""Cache argument of `forward` and `generate`: transformers 5.24 renamed `past_key_values`."""
 
 
 class PrefixLayer(DynamicLayer):
-    """One layer's keys and values, of which the first positions are no text.
+    """Keys and values of one layer, beginning with those of the prefix.
 
     Attributes:
-        keys: (rows, heads, positions, head width).
-        values: likewise.
-        before: positions in front of the text.
+        keys: (sequences, heads, positions, head width).
+        values: (sequences, heads, positions, head width).
+        prefix_length: number of positions before the text.
     """
 
     keys: Tensor
     values: Tensor
 
-    def __init__(self, keys: Tensor, values: Tensor, before: int) -> None:
-        """Start with what is known."""
+    def __init__(self, keys: Tensor, values: Tensor, prefix_length: int) -> None:
+        """Initialize the layer with keys and values."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.keys, self.values, self.before = keys, values, before
+        self.keys, self.values, self.prefix_length = keys, values, prefix_length
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
 
     def get_seq_length(self) -> int:
-        """Tokens of text: all that a mask or a position number is about."""
-        return int(self.keys.shape[2]) - self.before
+        """Number of text tokens, the only ones that have positions and a mask."""
+        return int(self.keys.shape[2]) - self.prefix_length
 
-    def branch(self, rows: Tensor) -> "PrefixLayer":
-        """A copy of some rows."""
-        keys, values = (part.index_select(0, rows) for part in (self.keys, self.values))
-        return PrefixLayer(keys, values, self.before)
+    def select(self, sequences: Tensor) -> "PrefixLayer":
+        """A copy of the given sequences (R) int64."""
+        keys, values = (part.index_select(0, sequences) for part in (self.keys, self.values))
+        return PrefixLayer(keys, values, self.prefix_length)
 
 
 class PrefixCache(Cache):
-    """What `OPTForCausalLM.forward` takes as its cache, behind pictures.
+    """Cache for `OPTForCausalLM.forward` that begins with the prefixes of images.
 
-    A row is one text with its picture. Behind the same picture or the same prompt, rows branch off
-    from what was computed once.
+    Each sequence is a text after an image. Sequences with the same image or the same prompt are
+    copies of a cache that was computed once.
     """
 
     def __init__(
         self,
         layers: Sequence[PrefixLayer],
         *,
-        pictures: Tensor,
+        image_index: Tensor,
         mask: Tensor | None = None,
-        carry: TextDependentToken | None = None,
+        text_dependent: TextDependentToken | None = None,
     ) -> None:
-        """Put layers together.
+        """Create a cache from its layers.
 
         Args:
             layers: one per layer of the language model.
-            pictures: (rows) int64, the picture of each row, as `carry` numbers them.
-            mask: (rows, T) int64 of the left-padded text, or None without padding.
-            carry: the visual row whose last state depends on the text.
+            image_index: (sequences) int64, the image of each sequence, as `text_dependent` numbers
+                them.
+            mask: (sequences, T) int64 attention mask of the left-padded text, or None without
+                padding.
+            text_dependent: the visual token whose last state depends on the text, or none.
         """
         super().__init__(layers=list(layers))
         self.prefixed = list(layers)
-        self.pictures, self.mask, self.carry = pictures, mask, carry
+        self.image_index, self.mask, self.text_dependent = image_index, mask, text_dependent
 
     @classmethod
-    def of_pictures(cls, model: EPALM, tokens: Tensor) -> "PrefixCache":
-        """One row per picture, without text.
+    def from_features(cls, model: EPALM, features: Tensor) -> "PrefixCache":
+        """A cache with one sequence per image, without text.
 
         Args:
-            model: in eval mode.
-            tokens: (G, L, D) stored vectors.
+            model: model in eval mode.
+            features: (G, L, D) stored features.
 
         Raises:
-            ModelError: see `EPALM.prefix`.
+            ModelError: the plan does not allow cached generation, see `EPALM.prefix`.
         """
-        prefix = model.prefix(tokens)
+        prefix = model.prefix(features)
         config = model.language_model.config
         heads = config.num_attention_heads
-        shape = len(tokens), heads, 0, config.hidden_size // heads
-        nothing = torch.empty(shape, dtype=model.language_model.dtype, device=tokens.device)
-        made = [layer or (nothing, nothing) for layer in prefix.layers]
-        layers = [PrefixLayer(keys, values, keys.shape[2]) for keys, values in made]
-        pictures = torch.arange(len(tokens), device=tokens.device)
-        return cls(layers, pictures=pictures, carry=prefix.carry)
+        shape = len(features), heads, 0, config.hidden_size // heads
+        empty = torch.empty(shape, dtype=model.language_model.dtype, device=features.device)
+        pairs = [layer or (empty, empty) for layer in prefix.layers]
+        layers = [PrefixLayer(keys, values, keys.shape[2]) for keys, values in pairs]
+        image_index = torch.arange(len(features), device=features.device)
+        return cls(layers, image_index=image_index, text_dependent=prefix.text_dependent)
 
-    def branch(self, rows: Tensor, mask: Tensor | None = None) -> "PrefixCache":
-        """A copy of some rows.
+    def select(self, sequences: Tensor, mask: Tensor | None = None) -> "PrefixCache":
+        """A copy of the given sequences.
 
         Args:
-            rows: (R) int64, which ones, in any order and number.
-            mask: (R, T) int64 of left-padded text that comes next; None if there is no padding, or
-                for the rows' own.
+            sequences: (R) int64, indices in any order, repeated or not.
+            mask: (R, T) int64 attention mask of the left-padded text that comes next; None if
+                there is no padding, or to copy the masks of the sequences.
         """
         if mask is None and self.mask is not None:
-            mask = self.mask[rows]
-        layers = [layer.branch(rows) for layer in self.prefixed]
-        return PrefixCache(layers, pictures=self.pictures[rows], mask=mask, carry=self.carry)
+            mask = self.mask[sequences]
+        return PrefixCache(
+            [layer.select(sequences) for layer in self.prefixed],
+            image_index=self.image_index[sequences],
+            mask=mask,
+            text_dependent=self.text_dependent,
+        )
 
-    def keep(self, count: int) -> None:
-        """Go on with the first `count` rows alone."""
-        self.pictures = self.pictures[:count]
+    def keep_first(self, count: int) -> None:
+        """Remove all but the first `count` sequences."""
+        self.image_index = self.image_index[:count]
         self.mask = None if self.mask is None else self.mask[:count]
         for layer in self.prefixed:
             layer.keys, layer.values = layer.keys[:count], layer.values[:count]
 
     def text_mask(self, length: int) -> Tensor | None:
-        """(rows, length) int64 of the text's first positions, or None without padding."""
+        """(sequences, length) int64 mask of the text's first positions, or None without padding."""
         if self.mask is None:
             return None
         return pad(self.mask[:, :length], (0, max(length - self.mask.shape[1], 0)), value=1)
@@ -131,27 +137,32 @@ class PrefixCache(Cache):
         *args: Any,  # noqa: ANN401 - transformers' signature
         **kwargs: Any,  # noqa: ANN401 - transformers' signature
     ) -> tuple[Tensor, Tensor]:
-        """All keys and values with the new ones; a carried row reads them for the last layer.
+        """Append keys and values, and update the text-dependent token for the last layer.
 
         Args:
-            key_states: (rows, heads, new, head width).
-            value_states: likewise.
-            layer_idx: number of the layer.
-            args: none.
-            kwargs: none.
+            key_states: (sequences, heads, new, head width).
+            value_states: (sequences, heads, new, head width).
+            layer_idx: index of the layer.
+            args: not used.
+            kwargs: not used.
+
+        Returns:
+            All keys and values of the layer.
         """
         keys, values = super().update(key_states, value_states, layer_idx, *args, **kwargs)
-        if self.carry is not None and layer_idx == self.carry.layer:
+        if self.text_dependent is not None and layer_idx == self.text_dependent.layer:
             layer = self.prefixed[layer_idx]
             mask = self.text_mask(layer.get_seq_length())
-            visible = mask if mask is None else pad(mask.bool(), (layer.before, 0), value=True)
-            seen = visible if visible is None else visible[:, None, None]
-            self.carry.read(keys, values, seen, index=self.pictures, scaling=1.0)
-            self._renew(layer_idx + 1, *self.carry.state)
+            if mask is not None:
+                mask = pad(mask.bool(), (layer.prefix_length, 0), value=True)[:, None, None]
+            self.text_dependent.update(
+                keys, values, mask, image_index=self.image_index, scaling=1.0
+            )
+            self._replace_first(layer_idx + 1, *self.text_dependent.state)
         return keys, values
 
-    def _renew(self, number: int, keys: Tensor, values: Tensor) -> None:
-        """Replace a layer's first positions, (rows, heads, some, head width)."""
-        layer, count = self.prefixed[number], keys.shape[2]
+    def _replace_first(self, layer_idx: int, keys: Tensor, values: Tensor) -> None:
+        """Replace a layer's first positions, (sequences, heads, count, head width)."""
+        layer, count = self.prefixed[layer_idx], keys.shape[2]
         layer.keys = torch.cat([keys, layer.keys[:, :, count:]], dim=2)
         layer.values = torch.cat([values, layer.values[:, :, count:]], dim=2)

@@ -1,10 +1,11 @@
-"""Answers from a closed list, ranked exactly by their probability.
+"""Closed-vocabulary evaluation by log-likelihood: the most probable answer of a list.
 
-An answer's score is the log-probability of its tokens, end token included, given picture and
-prompt. It only falls with each further token, so an answer whose first tokens are less probable
-than another whole answer needs no more reading: the most promising answers are read first, until no
-other can win. Constrained beam search (`prefix_allowed_tokens_fn`) would read less of the list but
-loses answers whose first token is not among the beams.
+An answer's score is the log-probability of its tokens, end token included, given image and prompt.
+The result is exact, but most answers need not be scored to their end: a score only falls with each
+further token, so an answer whose first tokens are less probable than another whole answer cannot
+win. The most promising answers are scored first, until no other can win. Constrained beam search
+(`prefix_allowed_tokens_fn`) would score fewer answers but loses those whose first token is not
+among the beams.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,27 +20,27 @@ from epalm.model.engine.length_check import AnswerLimit, excerpt
 from epalm.model.engine.model_batch import answer_ids
 from epalm.model.epalm import EPALM
 from epalm.model.generation.batched_generation import Answer, GenerationBatch
-from epalm.model.generation.decode import check_room, read_text
+from epalm.model.generation.decode import check_positions, extend_cache
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.method.model_settings import Template
 
-FIRST_READ = 4
-"""Answers per question that are read in the first round; each round reads twice as many."""
+FIRST_ROUND_ANSWERS = 4
+"""Answers per question that are scored in the first round; each round scores twice as many."""
 
-ROWS = 256
-"""Answers that are read together: their logits take 51 MB in float32 over OPT's 50,272 words."""
+BATCH_ANSWERS = 256
+"""Answers scored in one batch: their logits take 51 MB in float32 with OPT's 50,272 words."""
 
 
 @dataclass(frozen=True)
 class AnswerList:
-    """A closed list of answers, as tokens and as a tree of shared beginnings.
+    """A closed vocabulary of answers, as tokens and as a prefix tree.
 
     Attributes:
         texts: A different answers.
-        ids: (A, K + 1) int64, tokens and the end token, filled up with zeros.
-        lengths: (A) int64, tokens before the end token.
-        nodes: (A, K + 1) int64, a number for the first tokens of an answer that all answers with
-            the same first tokens share; -1 behind the last token.
+        ids: (A, K + 1) int64, tokens and end token, padded with zeros.
+        lengths: (A) int64, number of tokens before the end token.
+        nodes: (A, K + 1) int64, for each token the node of the prefix tree that all answers with
+            the same tokens up to here share; -1 after the last token.
     """
 
     texts: tuple[str, ...]
@@ -51,29 +52,30 @@ class AnswerList:
     def encode(
         cls, tokenizer: PreTrainedTokenizerBase, template: Template, texts: Sequence[str]
     ) -> "AnswerList":
-        """The list as training writes its answers; of those with equal tokens, the first.
+        """Tokenize answers as in training; of answers with equal tokens, the first one is kept.
 
         Raises:
             UsageError: the list is empty.
         """
-        found: dict[tuple[int, ...], str] = {}
+        answers: dict[tuple[int, ...], str] = {}
         for ids, text in zip(answer_ids(tokenizer, template, texts), texts, strict=True):
-            found.setdefault(tuple(ids), text)
-        if not found:
+            answers.setdefault(tuple(ids), text)
+        if not answers:
             raise UsageError("the list of answers is empty: wanted one answer per line")
-        return cls.of_ids(found)
+        return cls.from_token_ids(answers)
 
     @classmethod
-    def of_ids(cls, answers: Mapping[tuple[int, ...], str]) -> "AnswerList":
-        """Tokens with the end token -> text."""
-        numbers: dict[tuple[int, ...], int] = {}
+    def from_token_ids(cls, answers: Mapping[tuple[int, ...], str]) -> "AnswerList":
+        """The list from a mapping of token ids, end token included, to texts."""
+        node_of_prefix: dict[tuple[int, ...], int] = {}
         width = max(map(len, answers))
         ids = torch.zeros(len(answers), width, dtype=torch.long)
         nodes = torch.full((len(answers), width), -1)
-        for row, answer in enumerate(answers):
-            ids[row, : len(answer)] = torch.tensor(answer)
+        for index, answer in enumerate(answers):
+            ids[index, : len(answer)] = torch.tensor(answer)
             for count in range(len(answer)):
-                nodes[row, count] = numbers.setdefault(answer[:count], len(numbers))
+                prefix = answer[:count]
+                nodes[index, count] = node_of_prefix.setdefault(prefix, len(node_of_prefix))
         lengths = torch.tensor([len(answer) - 1 for answer in answers])
         return cls(tuple(answers.values()), ids, lengths, nodes)
 
@@ -85,34 +87,34 @@ class AnswerList:
 
 @dataclass(frozen=True)
 class Ranker:
-    """Answers with the most probable one of a list."""
+    """Answers questions with the most probable answer of a list."""
 
     answers: AnswerList
 
     @property
-    def longest(self) -> AnswerLimit:
-        """See `Answerer`."""
-        place = int(self.answers.lengths.argmax())
+    def limit(self) -> AnswerLimit:
+        """See `AnswerStrategy`."""
+        index = int(self.answers.lengths.argmax())
         return AnswerLimit(
-            tokens=int(self.answers.lengths[place]),
-            words=f"{excerpt(self.answers.texts[place])}, the list's longest",
-            mend="leave that answer out",
+            tokens=int(self.answers.lengths[index]),
+            label=f"{excerpt(self.answers.texts[index])}, the list's longest",
+            remedy="leave that answer out",
         )
 
-    def __call__(self, model: EPALM, asked: GenerationBatch) -> list[Answer]:
+    def __call__(self, model: EPALM, batch: GenerationBatch) -> list[Answer]:
         """The best answer to each question."""
         best, scores = rank(
             model,
-            asked.cache,
-            asked.input_ids,
-            asked.attention_mask,
+            batch.cache,
+            batch.input_ids,
+            batch.attention_mask,
             self.answers,
-            pictures=asked.pictures,
+            image_index=batch.image_index,
         )
         counts = self.answers.lengths + 1
         return [
-            Answer(self.answers.texts[place], score, int(counts[place]))
-            for place, score in zip(best.tolist(), scores.tolist(), strict=True)
+            Answer(self.answers.texts[index], score, int(counts[index]))
+            for index, score in zip(best.tolist(), scores.tolist(), strict=True)
         ]
 
 
@@ -124,110 +126,117 @@ def rank(
     attention_mask: Tensor,
     answers: AnswerList,
     *,
-    pictures: Tensor,
+    image_index: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The most probable answer to each prompt.
 
-    With the tail "official" a token is scored as in generation, where the visual row has read the
-    text up to it; the training loss lets that row read the tokens it scores.
+    With the tail "official" a token is scored as in generation, where the visual token has attended
+    to the text before it; in the training loss the visual token also attends to the scored tokens.
 
     Args:
-        model: in eval mode.
-        cache: of the pictures.
+        model: model in eval mode.
+        cache: cached prefixes of the images.
         input_ids: (B, T) int64, left-padded.
         attention_mask: (B, T) int64.
-        answers: the list.
-        pictures: (B) int64, the row of `cache` that each prompt is about.
+        answers: the list of answers.
+        image_index: (B) int64, index of each prompt's image in `cache`.
 
     Returns:
-        Places in the list (B) int64 and their scores (B) float32.
+        Indices in the list (B) int64 and their scores (B) float32.
 
     Raises:
-        ModelError: see `epalm.model.generation.decode.generate_from_cache`.
+        ModelError: a prompt ends in padding, or the text would exceed the language model's
+            position table.
     """
-    check_room(model, input_ids, attention_mask, int(answers.lengths.max()))
-    listed = answers.to(input_ids.device)
+    check_positions(model, input_ids, attention_mask, int(answers.lengths.max()))
+    answers = answers.to(input_ids.device)
     mask = None if bool(attention_mask.all()) else attention_mask
-    prompts = cache.branch(pictures, mask)
-    last = read_text(model, prompts, input_ids)[:, -1]
-    board = RankingState.begin(_log_probabilities(model, last, listed.ids[:, 0]), listed)
-    count = FIRST_READ
+    prompts = cache.select(image_index, mask)
+    last = extend_cache(model, prompts, input_ids)[:, -1]
+    state = RankingState.start(_log_probs(model, last, answers.ids[:, 0]), answers)
+    count = FIRST_ROUND_ANSWERS
     while True:
-        questions, chosen = board.promising(count)
+        questions, candidates = state.candidates(count)
         if not len(questions):
             break
-        order = listed.lengths[chosen].argsort(descending=True)
-        for part in order.split(ROWS):
-            _read(model, prompts.branch(questions[part]), board, questions[part], chosen[part])
+        order = answers.lengths[candidates].argsort(descending=True)
+        for batch in order.split(BATCH_ANSWERS):
+            _score(
+                model, prompts.select(questions[batch]), state, questions[batch], candidates[batch]
+            )
         count *= 2
-    scores, places = board.finished().max(dim=1)
-    return places, scores
+    scores, indices = state.scores().max(dim=1)
+    return indices, scores
 
 
 @dataclass(frozen=True)
 class RankingState:
-    """What is known of each answer to each question.
+    """Scores and upper bounds of all answers to each question.
 
     Attributes:
-        answers: the list.
+        answers: the list of answers.
         first: (B, A) float32, log-probability of the first token.
-        bounds: (B, A) float32, log-probability of the tokens that were read; it is the answer's own
-            where all were, else more.
-        known: (B, A) bool, whether all were.
+        bounds: (B, A) float32, log-probability of the tokens scored so far, an upper bound of the
+            answer's score.
+        complete: (B, A) bool, whether all tokens were scored, so that the bound is the score.
     """
 
     answers: AnswerList
     first: Tensor
     bounds: Tensor
-    known: Tensor
+    complete: Tensor
 
     @classmethod
-    def begin(cls, first: Tensor, answers: AnswerList) -> "RankingState":
-        """Where only the first tokens are known; an empty answer has no other."""
+    def start(cls, first: Tensor, answers: AnswerList) -> "RankingState":
+        """The state with only first tokens scored, which completes empty answers."""
         return cls(answers, first, first.clone(), (answers.lengths == 0).repeat(len(first), 1))
 
-    def finished(self) -> Tensor:
-        """(B, A) float32, the scores of all answers that were read to their end."""
-        return self.bounds.masked_fill(~self.known, -torch.inf)
+    def scores(self) -> Tensor:
+        """(B, A) float32, the scores of complete answers, minus infinity for the others."""
+        return self.bounds.masked_fill(~self.complete, -torch.inf)
 
-    def promising(self, count: int) -> tuple[Tensor, Tensor]:
-        """(questions, answers) int64: up to `count` answers a question that may still win."""
-        best = self.finished().amax(dim=1, keepdim=True)
-        hopeless = self.known | (self.bounds <= best)
-        open_bounds = self.bounds.masked_fill(hopeless, -torch.inf)
-        values, chosen = open_bounds.topk(min(count, open_bounds.shape[1]), dim=1)
+    def candidates(self, count: int) -> tuple[Tensor, Tensor]:
+        """(questions, answers) int64: up to `count` answers per question that can still win."""
+        best = self.scores().amax(dim=1, keepdim=True)
+        excluded = self.complete | (self.bounds <= best)
+        open_bounds = self.bounds.masked_fill(excluded, -torch.inf)
+        values, answers = open_bounds.topk(min(count, open_bounds.shape[1]), dim=1)
         questions, ranks = values.isfinite().nonzero(as_tuple=True)
-        return questions, chosen[questions, ranks]
+        return questions, answers[questions, ranks]
 
 
-def _read(
-    model: EPALM, cache: PrefixCache, board: RankingState, questions: Tensor, chosen: Tensor
+def _score(
+    model: EPALM,
+    cache: PrefixCache,
+    state: RankingState,
+    questions: Tensor,
+    candidates: Tensor,
 ) -> None:
-    """Read answers token by token, and note what that says of all answers that begin alike.
+    """Score answers token by token, and update all answers that share their first tokens.
 
     Args:
-        model: in eval mode.
-        cache: of the prompts, a row for each answer to be read; changed.
-        board: changed.
+        model: model in eval mode.
+        cache: cache of the prompts, one sequence per answer to score; changed in place.
+        state: changed in place.
         questions: (N) int64.
-        chosen: (N) int64, an answer to each, the longest ones first.
+        candidates: (N) int64, an answer to each question, the longest ones first.
     """
-    listed = board.answers
-    totals = board.first[questions]
-    for step in range(int(listed.lengths[chosen[0]])):
-        count = int((listed.lengths[chosen] > step).sum())
-        cache.keep(count)
-        reading = chosen[:count]
-        states = read_text(model, cache, listed.ids[reading, step, None])[:, -1]
-        found = _log_probabilities(model, states, listed.ids[:, step + 1])
-        alike = listed.nodes[:, step + 1] == listed.nodes[reading, step + 1, None]
-        totals[:count] += found.masked_fill(~alike, 0)
-        rows, ended = (alike & (listed.lengths == step + 1)).nonzero(as_tuple=True)
-        board.known[questions[rows], ended] = True
-    board.bounds.scatter_reduce_(0, questions[:, None].expand_as(totals), totals, "amin")
+    answers = state.answers
+    totals = state.first[questions]
+    for step in range(int(answers.lengths[candidates[0]])):
+        count = int((answers.lengths[candidates] > step).sum())
+        cache.keep_first(count)
+        current = candidates[:count]
+        states = extend_cache(model, cache, answers.ids[current, step, None])[:, -1]
+        log_probs = _log_probs(model, states, answers.ids[:, step + 1])
+        shared = answers.nodes[:, step + 1] == answers.nodes[current, step + 1, None]
+        totals[:count] += log_probs.masked_fill(~shared, 0)
+        indices, ended = (shared & (answers.lengths == step + 1)).nonzero(as_tuple=True)
+        state.complete[questions[indices], ended] = True
+    state.bounds.scatter_reduce_(0, questions[:, None].expand_as(totals), totals, "amin")
 
 
-def _log_probabilities(model: EPALM, states: Tensor, wanted: Tensor) -> Tensor:
-    """(rows, A) float32 of the wanted ids (A), from what the head reads (rows, width)."""
+def _log_probs(model: EPALM, states: Tensor, ids: Tensor) -> Tensor:
+    """(N, A) float32 log-probabilities of tokens (A), from the head's input (N, width)."""
     logits: Tensor = model.language_model.lm_head(states).float()
-    return logits[:, wanted] - logits.logsumexp(dim=1, keepdim=True)
+    return logits[:, ids] - logits.logsumexp(dim=1, keepdim=True)

@@ -1,1 +1,1 @@
-"""The method of the paper: injection plan, connectors, prompts, adapters, named variants."""
+"""The paper's method: injection plan, connectors, prompts, adapters, named variants, settings."""

@@ -1,6 +1,6 @@
-"""What a model is built from, its texts and its decoding: settings alone, without torch.
+"""Settings of the model, its text template and its decoding.
 
-They are checked before anything heavy is imported.
+This module imports no torch, so that settings are checked before slow imports.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ Supervision = Literal["all", "answer"]
 
 @dataclass(frozen=True)
 class Template:
-    """How a prompt and an answer become one text, e.g. "{prompt}?</a>{answer}".
+    """Text format of a prompt and its answer, e.g. "{prompt}?</a>{answer}".
 
     Attributes:
-        text: ends in "{answer}"; "{prompt}" before it, or nothing for captioning.
-        supervise: "all" supervises the prompt too (as published), "answer" the answer only.
+        text: template that ends in "{answer}" and has "{prompt}" before it; captioning needs no
+            "{prompt}".
+        supervise: "all" supervises the prompt too (as published), "answer" only the answer.
     """
 
     text: str
@@ -37,31 +38,34 @@ class Template:
         return self.text.removesuffix("{answer}")
 
     def question(self, prompt: str) -> str:
-        """What generation starts from; blanks at the end belong to the answer's first token."""
+        """The text that generation starts from, without trailing spaces.
+
+        Those belong to the answer's first token.
+        """
         return self._head.replace("{prompt}", prompt).rstrip(" ")
 
     def answer(self, answer: str) -> str:
-        """What follows it."""
-        blanks = len(self._head) - len(self._head.rstrip(" "))
-        return " " * blanks + answer
+        """The text that follows `question`."""
+        spaces = len(self._head) - len(self._head.rstrip(" "))
+        return " " * spaces + answer
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How text is generated, in Hugging Face's words.
+    """Decoding settings, with the names of Hugging Face's `GenerationConfig`.
 
-    A sampled text depends on `seed`, its picture and its prompt, not on what else is in the batch,
-    the order of the questions or the number of processes; on another type of device the same seed
-    draws other numbers, and rounding can tip a draw as it can tip a greedy choice.
+    A sampled text depends on `seed`, its image and its prompt, not on the rest of the batch, the
+    order of the questions or the number of processes. Another type of device draws other numbers
+    from the same seed, and rounding can change a draw as it can change a greedy choice.
 
     Attributes:
-        max_new_tokens: tokens after the prompt, the end token included.
-        num_beams: 1 is greedy; the paper's main results use 3.
-        do_sample: draw each token from the language model's distribution, as the paper's ablations
-            do, in place of the most probable one.
-        temperature: the logits are divided by it before a draw.
-        top_p: draw only from the most probable tokens that have this much probability together.
-        seed: of all draws.
+        max_new_tokens: maximum number of tokens after the prompt, the end token included.
+        num_beams: number of beams; 1 is greedy, the paper's main results use 3.
+        do_sample: sample each token from the language model's distribution, as the paper's
+            ablations do, instead of taking the most probable one.
+        temperature: divisor of the logits before sampling.
+        top_p: sample only from the most probable tokens whose probabilities sum to this value.
+        seed: random seed of sampling.
     """
 
     max_new_tokens: int = 20
@@ -72,20 +76,20 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be generated with.
+        """Reject invalid combinations and values out of range.
 
         Raises:
-            UsageError: names the setting, what was found and what was wanted.
+            UsageError: names the setting, its value and the valid values.
         """
         check_ranges(self, DECODING_RANGES)
         if self.do_sample and self.num_beams > 1:
-            raise UsageError(f"sampling keeps one text, found num_beams {self.num_beams}: give 1")
-        idle = {"temperature": 1, "top_p": 1, "seed": 0}
-        changed = [name for name, value in idle.items() if getattr(self, name) != value]
+            raise UsageError(f"sampling needs num_beams 1, found num_beams {self.num_beams}")
+        defaults = {"temperature": 1, "top_p": 1, "seed": 0}
+        changed = [name for name, value in defaults.items() if getattr(self, name) != value]
         if changed and not self.do_sample:
             raise UsageError(
-                f"{' and '.join(changed)} would change sampling only: sample "
-                "(`epalm-eval --sample`, recipe key do_sample), or leave it out"
+                f"{' and '.join(changed)} can only be set for sampling: enable it "
+                "(`epalm-eval --sample`, recipe key do_sample), or leave this setting out"
             )
 
 
@@ -95,19 +99,22 @@ class ModelSettings:
 
     Attributes:
         lm: hub id or local folder of the OPT.
-        precision: of the frozen weights, a key of `epalm.model.engine.language_model.PRECISIONS`.
-        variant: a name of `epalm.model.method.variants.VARIANTS`.
+        precision: precision of the frozen weights, a key of
+            `epalm.model.engine.language_model.PRECISIONS`.
+        variant: method variant, a key of `epalm.model.method.variants.VARIANTS`.
         encoder_width: D.
-        cached: blocks of the encoder whose vectors are used.
+        cached: number of encoder blocks whose features are used.
         prompt_length: P, used by variants with a soft or deep prompt.
-        inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
-        tail: see `epalm.model.method.injection.Tail`.
+        inject: injected span: "auto" for the variant's default, "FIRST:STOP" or "FIRST:end".
+        tail: treatment of the visual token after the span, see
+            `epalm.model.method.injection.Tail`.
         lm_dropout: hidden dropout of the frozen OPT in training.
-        template: see `Template`.
-        supervise: likewise.
-        text_step: see `epalm.model.method.injection.plan_injection`.
-        blocks: which of the blocks in the store are used, oldest first; empty for all.
-        positions: vectors that the store keeps of each block, [CLS] first.
+        template: text format, see `Template.text`.
+        supervise: supervised part of the text, see `Template.supervise`.
+        text_step: distance of injected layers, see
+            `epalm.model.method.injection.plan_injection`.
+        blocks: indices of the store's encoder blocks that are used, ascending; empty for all.
+        positions: number of features that the store has per block, [CLS] first.
     """
 
     lm: str
@@ -126,13 +133,13 @@ class ModelSettings:
     positions: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no model can have.
+        """Reject numbers out of range.
 
         Raises:
-            UsageError: names the number, what was found and what was wanted.
+            UsageError: names the setting, its value and the valid range.
         """
         check_ranges(self, MODEL_RANGES)
 
     def text_template(self) -> Template:
-        """How prompts and answers become text."""
+        """The text template of prompts and answers."""
         return Template(self.template, self.supervise)

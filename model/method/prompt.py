@@ -1,4 +1,4 @@
-"""Soft prompts: trainable vectors in front of the text, at the input or at every layer."""
+"""Trainable prompts before the text: a soft prompt at the input or a deep one at every layer."""
 
 import torch
 from torch import Tensor, nn
@@ -7,17 +7,18 @@ from torch import Tensor, nn
 class SoftPrompt(nn.Module):
     """P trainable vectors of the word embedding's width w, plain or through a two-layer MLP.
 
-    The released code's default: N(0, 1) vectors through Linear(w, w), tanh, Linear(w, w).
-    Prompt rows get no position embedding and pass `project_in` where the model has one (OPT-350M).
+    The official implementation's default is N(0, 1) vectors through Linear(w, w), tanh,
+    Linear(w, w). Prompt tokens have no position embedding and pass through `project_in` where the
+    model has one (OPT-350M).
     """
 
     def __init__(self, length: int, width: int, *, hidden: int) -> None:
-        """Draw the vectors.
+        """Draw the vectors from N(0, 1).
 
         Args:
             length: P.
             width: w, `word_embed_proj_dim` of the language model.
-            hidden: width of the MLP's inner layer; 0 for the plain vectors ("light" prompt).
+            hidden: width of the MLP's hidden layer; 0 for plain vectors (the "light" prompt).
         """
         super().__init__()
         self.embedding = nn.Parameter(torch.randn(length, width))
@@ -28,18 +29,18 @@ class SoftPrompt(nn.Module):
         )
 
     def forward(self) -> Tensor:
-        """(P, w), float32."""
+        """The prompt's embeddings, (P, w) float32."""
         return self.embedding if self.mlp is None else self.mlp(self.embedding)
 
 
 class DeepPrompt(nn.Module):
     """P trainable vectors of the language model's width H for every layer.
 
-    Each layer reads its own vectors in place of what the layer below made of the former ones.
+    Each layer reads its own vectors instead of the previous layer's output at the prompt tokens.
     """
 
     def __init__(self, layers: int, length: int, width: int) -> None:
-        """Draw the vectors from N(0, 1), as those of `SoftPrompt`.
+        """Draw the vectors from N(0, 1), as in `SoftPrompt`.
 
         Args:
             layers: number of OPT layers.
@@ -50,5 +51,5 @@ class DeepPrompt(nn.Module):
         self.embedding = nn.Parameter(torch.randn(layers, length, width))
 
     def forward(self, layer: int) -> Tensor:
-        """(P, H), float32: what stands in front of the text at that layer."""
+        """The prompt tokens that enter a layer, (P, H) float32."""
         return self.embedding[layer]

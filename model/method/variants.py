@@ -1,7 +1,7 @@
-"""The published variants and baselines by name: what is trained, and how the picture gets in.
+"""Method variants and baselines by name: what is trained, and where visual tokens enter.
 
-Section 4 of the paper, its Figure 3, and Table 14 for those named after layers. The baselines put
-the encoder's last vector before the input of the language model.
+Sources: section 4 of the paper, its Figure 3, and Table 14 for those named after layers. The
+baselines insert the encoder's last feature before the input of the language model.
 """
 
 from dataclasses import dataclass, replace
@@ -11,37 +11,38 @@ from epalm.errors import UsageError
 from epalm.plugins import suggestion
 
 INPUT_SPAN = (0, 1)
-"""(first, stop) of a plain prefix: inserted before layer 0 and carried through all others."""
+"""Span (first, stop) of a plain prefix: inserted before layer 0, then processed by all layers."""
 
 ADAPTER_FACTOR = 8
-"""Width over inner width of the paper's adapters."""
+"""Reduction factor of the paper's adapters."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is trained.
+    """Method variant: the trained parts and the features they use.
 
     Attributes:
-        connectors: "each" cached vector has a connector, or all share "one".
-        prompt: "plain" vectors before the text, such vectors through an "mlp", or "deep": new ones
-            at every layer.
-        adapter_factor: width over inner width of adapters in every layer; 0 for none.
-        vectors: "all" cached vectors are injected, or the encoder's "last" only, or all "tokens" of
-            its last block, of a store that keeps them.
-        span: where, unless the recipe's `inject` says it: "auto" is the published span, "input"
-            is `INPUT_SPAN`.
-        language_model: "trained" too is the upper bound of the paper's Table 11.
+        connectors: "each" for one connector per cached feature, "one" for a shared connector.
+        prompt: "plain" vectors before the text, such vectors through an "mlp", or "deep" for new
+            vectors at every layer.
+        adapter_factor: reduction factor of the adapters in every layer; 0 for no adapters.
+        features: "all" cached features are injected, only the encoder's "last" one, or all
+            "tokens" of its last block, from a store that keeps them.
+        span: default span if the recipe's `inject` is "auto": "auto" is the published span,
+            "input" is `INPUT_SPAN`.
+        language_model: "trained" also trains the language model (upper bound in the paper's
+            Table 11).
     """
 
     connectors: Literal["each", "one"]
     prompt: Literal["none", "plain", "mlp", "deep"] = "none"
     adapter_factor: int = 0
-    vectors: Literal["all", "last", "tokens"] = "all"
+    features: Literal["all", "last", "tokens"] = "all"
     span: Literal["auto", "input"] = "auto"
     language_model: Literal["frozen", "trained"] = "frozen"
 
 
-_ADAPTED_PREFIX = Variant("one", adapter_factor=ADAPTER_FACTOR, vectors="last", span="input")
+_ADAPTED_PREFIX = Variant("one", adapter_factor=ADAPTER_FACTOR, features="last", span="input")
 
 VARIANTS = {
     "lin": Variant("one"),
@@ -51,25 +52,25 @@ VARIANTS = {
     "full": Variant("each", "mlp"),
     "full-light": Variant("each", "plain"),
     "ada": Variant("each", adapter_factor=ADAPTER_FACTOR),
-    "deep-prompt": Variant("one", "deep", vectors="last", span="input"),
-    "promptfuse": Variant("one", "plain", vectors="last", span="input"),
-    "limber": Variant("one", vectors="last", span="input"),
+    "deep-prompt": Variant("one", "deep", features="last", span="input"),
+    "promptfuse": Variant("one", "plain", features="last", span="input"),
+    "limber": Variant("one", features="last", span="input"),
     "magma": _ADAPTED_PREFIX,
-    "magma-all-tokens": replace(_ADAPTED_PREFIX, vectors="tokens"),
+    "magma-all-tokens": replace(_ADAPTED_PREFIX, features="tokens"),
     "frozenbilm-like": _ADAPTED_PREFIX,
-    "l19-31+adapter": Variant("one", adapter_factor=ADAPTER_FACTOR, vectors="last"),
-    "l19-31+deep-prompt": Variant("one", "deep", vectors="last"),
+    "l19-31+adapter": Variant("one", adapter_factor=ADAPTER_FACTOR, features="last"),
+    "l19-31+deep-prompt": Variant("one", "deep", features="last"),
     "finetune-lm": Variant("each", "mlp", language_model="trained"),
 }
-"""`frozenbilm-like` is `magma` over a video's vectors. The names with layers give OPT-2.7B's span,
-and stand for the published span of any other depth."""
+"""`frozenbilm-like` is `magma` on a video's features. The names with layers state OPT-2.7B's span;
+with any other depth they use its published span."""
 
 
 def find_variant(name: str) -> Variant:
-    """The variant of that name.
+    """The method variant of that name.
 
     Raises:
-        UsageError: there is none; lists the names.
+        UsageError: the name is unknown; the message suggests known ones.
     """
     try:
         return VARIANTS[name]

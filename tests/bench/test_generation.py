@@ -54,10 +54,10 @@ def test_fewer_answers_of_a_list_are_read_by_a_model_that_is_sure(
 
     def counted(model: EPALM, cache: PrefixCache, ids: Tensor) -> Tensor:
         rows.append(len(ids))
-        return read_text(model, cache, ids)
+        return extend_cache(model, cache, ids)
 
-    read_text = ranking.read_text
-    monkeypatch.setattr(ranking, "read_text", counted)
+    extend_cache = ranking.extend_cache
+    monkeypatch.setattr(ranking, "extend_cache", counted)
     answers, asked = draw_answers(60, 300), Asked.draw(4, 300, (3, 6))
     model = make_model("tiny", "fp32", 300)
     assert len(ranked(model, asked, answers)) == 4

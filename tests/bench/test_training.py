@@ -12,7 +12,7 @@ from bench.support.official_step import OfficialModel
 from bench.support.timed_rounds import Sample
 from epalm.errors import UsageError
 from epalm.model.engine.model_batch import Batch, collate_texts
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from tests.model.helpers import tiny_opt, tiny_variant
 
 
@@ -33,7 +33,7 @@ def questions() -> Batch:
 
 
 def gradients(model: EPALM, losses: torch.Tensor) -> dict[str, torch.Tensor]:
-    names, weights = zip(*trainable(model), strict=True)
+    names, weights = zip(*trainable_parameters(model), strict=True)
     return dict(zip(names, torch.autograd.grad(losses.mean(), weights), strict=True))
 
 
@@ -43,7 +43,7 @@ def test_the_reference_step_has_our_losses_and_gradients(variant: str, norm: str
     lm = tiny_opt(layers=9, pre_norm=norm == "pre-LN", projected=norm != "pre-LN")
     model = tiny_variant(lm, variant, cached=3, tail="official")
     batch = questions()
-    ours, theirs = model(batch).per_sample(), OfficialModel(model)(batch)
+    ours, theirs = model(batch).per_example(), OfficialModel(model)(batch)
     assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-5)
     found, wanted = gradients(model, ours), gradients(model, theirs)
     for name, gradient in wanted.items():
@@ -97,8 +97,8 @@ def test_arrangements_change_who_shares_a_batch_and_nothing_else() -> None:
     plain = vqa_workload.Arrangement()
     grouped = vqa_workload.Arrangement(5, buckets=True, supervise="answer")
     assert texts(plain) == texts(grouped)
-    assert [len(step.batch.tokens) for step in asked.batches(4, plain)] == [10, 10, 10]
-    assert [len(step.batch.tokens) for step in asked.batches(4, grouped)] == [2, 2, 2]
+    assert [len(step.batch.features) for step in asked.batches(4, plain)] == [10, 10, 10]
+    assert [len(step.batch.features) for step in asked.batches(4, grouped)] == [2, 2, 2]
     for padded, cut in zip(asked.batches(4, plain), asked.batches(4, grouped), strict=True):
         assert (padded.batch.labels != -100).sum() > (cut.batch.labels != -100).sum()
 

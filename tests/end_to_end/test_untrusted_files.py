@@ -23,7 +23,7 @@ from epalm.errors import MalformedFileError
 from epalm.evaluate import cli as evaluate_cli
 from epalm.evaluate.scores.eval_results import write_evaluation
 from epalm.extract import cli as extract_cli
-from epalm.model.checkpoints.official_checkpoint import read_released
+from epalm.model.checkpoints.official_checkpoint import read_official_checkpoint
 from epalm.train import cli as train_cli
 from tests.evaluate.helpers import BROKEN, COLOURS, TinyRun, evaluation, make_run, store_spec
 
@@ -405,4 +405,4 @@ def test_a_checkpoint_with_other_settings_than_the_official_ones_is_refused(
     state = {"connector.0.weight": torch.zeros(16, 8)}
     torch.save({"model": state, "config": config}, tmp_path / "official.pth")
     with pytest.raises(MalformedFileError, match=r"the configuration in .*official\.pth has"):
-        read_released(tmp_path / "official.pth")
+        read_official_checkpoint(tmp_path / "official.pth")

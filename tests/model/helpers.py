@@ -86,7 +86,7 @@ def tiny_variant(lm: OPTForCausalLM, variant: str, **changes: Any) -> EPALM:  # 
 def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
     """(B, T, vocabulary) for texts without padding."""
     with torch.no_grad():
-        states = model.text_states(tokens, ids, torch.ones_like(ids))
+        states = model.last_hidden_states(tokens, ids, torch.ones_like(ids))
         return model.logits(states).view(*ids.shape, -1)
 
 

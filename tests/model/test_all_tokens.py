@@ -45,5 +45,5 @@ def test_of_a_store_with_all_tokens_other_variants_read_cls(name: str, tokens: T
     found = text_logits(tiny_variant(lm, name, **THREE_OF_TWO), tokens, IDS)
     assert torch.equal(found, wanted)
     one = tiny_variant(lm, name, cached=1, blocks=(1,), positions=3)
-    assert one.places is not None
-    assert one.places.tolist() == [3]
+    assert one.feature_indices is not None
+    assert one.feature_indices.tolist() == [3]

@@ -12,7 +12,7 @@ from transformers import OPTForCausalLM
 from epalm.errors import ModelError
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.model_batch import IGNORED, Batch
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.model.generation.decode import generate
 from epalm.model.method.connector import Connectors
 from epalm.model.method.injection import InjectionPlan, Tail
@@ -49,7 +49,7 @@ def right_padded(lengths: list[int], width: int) -> Tensor:
 
 def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
     with torch.no_grad():
-        states = model.text_states(tokens, ids, torch.ones_like(ids))
+        states = model.last_hidden_states(tokens, ids, torch.ones_like(ids))
         return model.logits(states).view(*ids.shape, -1)
 
 
@@ -63,7 +63,7 @@ def test_with_an_empty_plan_and_no_prompt_logits_equal_stock_opt(
     model = EPALM(lm, Connectors(8, lm.config.hidden_size, 1), None, plan).eval()
     mask = right_padded([7, 4, 6], 7)
     with torch.no_grad():
-        ours = model.logits(model.text_states(tokens, ids, mask))
+        ours = model.logits(model.last_hidden_states(tokens, ids, mask))
         theirs = stock.eval()(input_ids=ids, attention_mask=mask).logits[mask.bool()]
     assert torch.allclose(ours, theirs, atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_the_official_tail_lets_padding_change_a_logit(tokens: Tensor, ids: Tens
     model = tiny_epalm(tiny_opt(), tail="official")
     mask = right_padded([4, 4, 4], 7)
     with torch.no_grad():
-        padded = model.logits(model.text_states(tokens, ids, mask)).view(*ids.shape, -1)
+        padded = model.logits(model.last_hidden_states(tokens, ids, mask)).view(*ids.shape, -1)
     alone = text_logits(model, tokens, ids[:, :4])
     assert (padded[:, :4] - alone).abs().max() > 1e-4
 
@@ -116,11 +116,11 @@ def test_padding_changes_no_loss(
     lengths = [7, 4, 6]
     mask = right_padded(lengths, 7)
     labels = torch.where(mask.bool(), ids, IGNORED)
-    together = model(Batch(tokens, ids, mask, labels, torch.arange(len(ids)))).per_sample()
+    together = model(Batch(tokens, ids, mask, labels, torch.arange(len(ids)))).per_example()
     for row, length in enumerate(lengths):
         one = slice(row, row + 1)
         short = (part[one, :length] for part in (ids, mask, labels))
-        alone = model(Batch(tokens[one], *short, torch.arange(1))).per_sample()
+        alone = model(Batch(tokens[one], *short, torch.arange(1))).per_example()
         assert torch.allclose(together[one], alone, atol=1e-5)
 
 
@@ -165,7 +165,7 @@ def test_cached_beams_equal_uncached_beams(
 ) -> None:
     lm.config.eos_token_id = None
     model = tiny_epalm(lm, tail=tail)
-    assert model.plan.stop == len(model.plan.source) - 1
+    assert model.plan.stop == len(model.plan.feature_of_layer) - 1
     for row in range(len(ids)):
         one = slice(row, row + 1)
         found = generate(model, tokens[one], ids[one], torch.ones_like(ids[one]), Decoding(4, 3))
@@ -210,9 +210,9 @@ def test_only_connectors_and_prompt_are_trained_and_the_frozen_model_stays_as_it
 ) -> None:
     model = tiny_epalm(tiny_opt())
     before = weights_digest(model.language_model)
-    names = [name for name, _ in trainable(model)]
+    names = [name for name, _ in trainable_parameters(model)]
     assert all(name.startswith(("connectors.", "prompt.")) for name in names)
-    optimizer = torch.optim.SGD([weight for _, weight in trainable(model)], lr=0.1)
+    optimizer = torch.optim.SGD([weight for _, weight in trainable_parameters(model)], lr=0.1)
     model(
         Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
     ).values.mean().backward()
@@ -224,7 +224,7 @@ def test_an_unfrozen_weight_is_noticed() -> None:
     model = tiny_epalm(tiny_opt())
     model.language_model.lm_head.weight.requires_grad_(requires_grad=True)
     with pytest.raises(ModelError, match="requires a gradient"):
-        list(trainable(model))
+        list(trainable_parameters(model))
 
 
 def test_dropout_of_the_frozen_model_is_off_unless_asked(tokens: Tensor, ids: Tensor) -> None:
@@ -244,18 +244,18 @@ def test_questions_that_share_a_picture_cost_and_teach_what_they_do_apart(
     lm: OPTForCausalLM, variant: str, tail: Tail
 ) -> None:
     model = tiny_variant(lm, variant, tail=tail)
-    pictures = torch.tensor([1, 0, 1, 1, 2, 0])
+    image_index = torch.tensor([1, 0, 1, 1, 2, 0])
     tokens = torch.randn(3, 2, 8)
     ids = torch.randint(4, 60, (6, 7))
     mask = (torch.arange(7) < torch.tensor([7, 4, 5, 7, 3, 6])[:, None]).long()
     labels = ids.masked_fill(mask == 0, IGNORED)
     found = []
     for batch in (
-        Batch(tokens, ids, mask, labels, pictures),
-        Batch(tokens[pictures], ids, mask, labels, torch.arange(6)),
+        Batch(tokens, ids, mask, labels, image_index),
+        Batch(tokens[image_index], ids, mask, labels, torch.arange(6)),
     ):
         model.zero_grad()
-        losses = model(batch).per_sample()
+        losses = model(batch).per_example()
         losses.mean().backward()
         found.append((losses.detach(), dict(gradients(model))))
     (grouped, shared), (apart, own) = found
@@ -265,6 +265,6 @@ def test_questions_that_share_a_picture_cost_and_teach_what_they_do_apart(
 
 
 def gradients(model: EPALM) -> Iterator[tuple[str, Tensor]]:
-    for name, weight in trainable(model):
+    for name, weight in trainable_parameters(model):
         assert weight.grad is not None
         yield name, weight.grad.clone()

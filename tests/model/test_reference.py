@@ -126,7 +126,7 @@ def test_logits_equal_the_plain_computation(
 ) -> None:
     model = build(lm, variant, tail, text_step)
     with torch.no_grad():
-        states = model.text_states(tokens, ids, torch.ones_like(ids))
+        states = model.last_hidden_states(tokens, ids, torch.ones_like(ids))
         found = model.logits(states).view(*ids.shape, -1)
     for row in range(len(ids)):
         wanted = plain_logits(model, tokens[row], ids[row], tail, text_step=text_step)
@@ -162,7 +162,9 @@ def test_a_left_padded_batch_generates_what_recomputing_single_samples_gives(
     for row, text in enumerate((ids[:1], ids[1:, :4])):
         for _ in range(4):
             with torch.no_grad():
-                states = model.text_states(tokens[row : row + 1], text, torch.ones_like(text))
+                states = model.last_hidden_states(
+                    tokens[row : row + 1], text, torch.ones_like(text)
+                )
                 best = model.logits(states[-1:]).argmax(-1)
             text = torch.cat([text, best[None]], dim=1)
         assert found[row].tolist() == text[0, -4:].tolist()

@@ -161,7 +161,7 @@ def test_an_imported_checkpoint_computes_what_the_released_code_did(
     run = case.imported(case.save())
     ids, mask = case.inputs["input_ids"], case.inputs["attention_mask"]
     with torch.no_grad():
-        logits = run.model.logits(run.model.text_states(case.inputs["cls"], ids, mask))
+        logits = run.model.logits(run.model.last_hidden_states(case.inputs["cls"], ids, mask))
     wanted = case.expected["logits"][:, 1 + case.config["prompt_length"] :][mask.bool()]
     if len(logits) == mask.numel():  # this tail computes padding too
         logits = logits[mask.bool().flatten()]
@@ -277,7 +277,7 @@ def test_settings_that_are_not_reproduced_are_refused(full: Released) -> None:
 
 def test_a_carried_input_prefix_is_refused_because_it_cannot_generate(tmp_path: Path) -> None:
     case = Released(tmp_path, CASES[-1])
-    with pytest.raises(UsageError, match="tail 'official' lets a visual row"):
+    with pytest.raises(UsageError, match="tail 'official' lets a visual token"):
         case.imported(case.save())
 
 
@@ -286,5 +286,5 @@ def test_a_checkpoint_like_no_variant_asks_for_one(full: Released) -> None:
         del full.state[name]
     ada = load_file(GOLDEN / "05_preln_ada/trainable.safetensors")
     extra = {released_name(name): tensor for name, tensor in ada.items() if "adapter" in name}
-    with pytest.raises(UsageError, match=r"adapter factor 8.*no variant is like that"):
+    with pytest.raises(UsageError, match=r"adapter factor 8.*no variant has these parts"):
         full.imported(full.save(**extra))

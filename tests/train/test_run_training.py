@@ -110,7 +110,7 @@ def test_the_released_codes_tail_trains_validates_and_loads(world: World) -> Non
 
 
 def test_a_tail_that_cannot_generate_is_refused_before_training(world: World) -> None:
-    with pytest.raises(UsageError, match=r"tail 'official' lets a visual row.*or use tail"):
+    with pytest.raises(UsageError, match=r"tail 'official' lets a visual token.*or use tail"):
         run(world, "--set", "tail=official", "--set", "inject=0:1")
     assert not (world.root / "runs").exists()
 

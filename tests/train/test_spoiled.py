@@ -11,7 +11,7 @@ import torch
 
 from epalm.errors import EpalmError, RunFolderError, Stopped, TrainingError
 from epalm.model.checkpoints.run_io import load_run
-from epalm.model.epalm import trainable
+from epalm.model.epalm import trainable_parameters
 from epalm.train import trainer
 from tests.train.helpers import World, logged, make_world
 from tests.train.test_run_training import run, stop_after
@@ -30,7 +30,7 @@ def spoil_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         loss = plain(one, batch)  # type: ignore[arg-type]
         if one.progress.step == step:
             with torch.no_grad():
-                list(trainable(one.model))[-1][1].fill_(float("nan"))
+                list(trainable_parameters(one.model))[-1][1].fill_(float("nan"))
         return loss
 
     monkeypatch.setattr(trainer, "train_step", spoiled)
@@ -43,7 +43,9 @@ def test_weights_that_the_last_step_of_a_run_spoils_are_not_saved(
     with pytest.raises(TrainingError, match="is not finite after step 20: lower lr, set clip_norm"):
         run(world)
     assert [line["epoch"] for line in logged(world, "val")] == [1]
-    assert all(weight.isfinite().all() for _, weight in trainable(load_run(folder(world)).model))
+    assert all(
+        weight.isfinite().all() for _, weight in trainable_parameters(load_run(folder(world)).model)
+    )
     monkeypatch.undo()
     run(world)
     assert [line["epoch"] for line in logged(world, "val")] == [1, 2]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from epalm.errors import UsageError
 from epalm.model.checkpoints.run_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.epalm import trainable
+from epalm.model.epalm import trainable_parameters
 from epalm.train.cli import app
 from epalm.train.config.recipe import Recipe, load_recipe
 from epalm.train.trainer import make_optimizer
@@ -39,7 +39,7 @@ def test_a_run_of_a_variant_learns_is_kept_and_loads(world: World, variant: str)
     loaded = load_run(folder)
     assert loaded.record.model.variant == variant
     kept = load_file(folder / "adapter.safetensors")
-    trained = dict(trainable(loaded.model))
+    trained = dict(trainable_parameters(loaded.model))
     assert kept.keys() == trained.keys()
     assert loaded.record.trained == sum(weight.numel() for weight in kept.values())
     assert all(torch.equal(kept[name], weight) for name, weight in trained.items())
@@ -75,7 +75,7 @@ def test_another_variant_in_the_same_folder_is_refused(world: World) -> None:
 def own_rates(recipe: Recipe, variant: str) -> dict[float, set[str]]:
     """Learning rate of each group -> the parts trained with it."""
     model = tiny_variant(tiny_opt(), variant)
-    names = {id(weight): name.split(".")[0] for name, weight in trainable(model)}
+    names = {id(weight): name.split(".")[0] for name, weight in trainable_parameters(model)}
     groups = make_optimizer(model, recipe).param_groups
     return {group["lr"]: {names[id(weight)] for weight in group["params"]} for group in groups}
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from epalm.errors import EpalmError, ModelError
 from epalm.extract.encoders.encoder_registry import EncoderSettings, make_encoder
-from epalm.model.checkpoints.official_checkpoint import read_released
+from epalm.model.checkpoints.official_checkpoint import read_official_checkpoint
 from epalm.model.engine.language_model import load_config, load_language_model, load_tokenizer
 from epalm.untrusted.file_kinds import check_model_folder, check_weights_file, describe_file
 from tests.extract.helpers import TINY
@@ -175,7 +175,7 @@ def test_weights_of_an_encoder_that_are_none_are_called_what_they_are(wrong: Pat
 @pytest.mark.parametrize("wrong", [name for name in EVERY if name != "folder.pth"], indirect=True)
 def test_a_checkpoint_to_import_that_is_none_is_called_what_it_is(wrong: Path) -> None:
     with pytest.raises(EpalmError) as raised:
-        read_released(wrong)
+        read_official_checkpoint(wrong)
     check_message(raised.value, wrong)
 
 

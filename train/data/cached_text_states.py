@@ -52,7 +52,7 @@ class CachedTextStates:
         self._padding = padding
 
     def read(self, texts: Sequence[Text]) -> Tensor:
-        """(rows, H): what `EPALM.lower_states` gives for a right-padded batch of these texts."""
+        """(tokens, H), as `EPALM.lower_text_states` returns for a right-padded batch of texts."""
         lengths = np.array([len(head) + len(tail) for head, tail in texts])
         longest = int(lengths.max())
         rows = np.full(len(texts), longest) if self._padding else lengths
@@ -120,7 +120,7 @@ def check_apart(model: EPALM) -> None:
     Raises:
         UsageError: says what is needed.
     """
-    if not model.text_is_apart:
+    if not model.can_cache_text_states:
         raise UsageError(
             "--text-states needs a variant that trains nothing below the injection (lin, "
             "6-connectors), lm_dropout 0, and a first injected layer above 0"
@@ -167,7 +167,7 @@ def _compute(model: EPALM, keys: Sequence[str], spec: StoreSpec) -> Features:
         mask = torch.ones_like(ids)
         if padding:
             mask[:, -1] = 0
-        states = model.lower_states(ids, mask).float().view(*ids.shape, -1).cpu().numpy()
+        states = model.lower_text_states(ids, mask).float().view(*ids.shape, -1).cpu().numpy()
         valid = np.ones(len(ids), np.bool_)
         names = keys[start : start + size]
         out[start : start + size, 0] = cast_features(states, spec.dtype, keys=names, valid=valid)

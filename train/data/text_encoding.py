@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from epalm.model.engine.language_model import load_config, load_tokenizer
-from epalm.model.engine.length_check import check_prompts, check_texts, excerpt
+from epalm.model.engine.length_check import check_lengths, check_prompt_lengths, excerpt
 from epalm.model.engine.model_batch import add_separator, prompt_ids
-from epalm.model.generation.batched_generation import longest_text
+from epalm.model.generation.batched_generation import generation_limit
 from epalm.model.method.model_settings import ModelSettings
 from epalm.tasks.types import Example
 from epalm.train.config.train_config import TrainConfig
@@ -36,20 +36,20 @@ def fitting_texts(
     positions = config.max_position_embeddings
     texts = TokenizedTexts(tokenizer, template, learnt)
     prompts, answers = texts.longest()
-    check_texts(
+    check_lengths(
         prompts,
         [tokens for tokens, _ in answers],
         [one.question_id for one in learnt],
         positions=positions,
-        words=lambda place: excerpt(answers[place][1]),
-        where=_place(request, request.recipe.train_split or task.train_split),
+        answer_label=lambda place: excerpt(answers[place][1]),
+        source=_place(request, request.recipe.train_split or task.train_split),
     )
-    check_prompts(
+    check_prompt_lengths(
         [len(ids) for ids in prompt_ids(tokenizer, template, [one.prompt for one in asked])],
         [one.question_id for one in asked],
-        longest_text(request.recipe.decoding()),
+        generation_limit(request.recipe.decoding()),
         positions=positions,
-        where=_place(request, request.recipe.val_split or task.val_split),
+        source=_place(request, request.recipe.val_split or task.val_split),
     )
     return texts
 

@@ -118,7 +118,7 @@ def _options(
     setup: MemoryInputs, batch_size: int
 ) -> dict[str, Callable[[MemoryInputs], MemoryInputs]]:
     """What to write on the command line -> what it does."""
-    layers, placing, load = len(setup.model.plan.source), setup.placing, setup.load
+    layers, placing, load = len(setup.model.plan.feature_of_layer), setup.placing, setup.load
     options: dict[str, Callable[[MemoryInputs], MemoryInputs]] = {}
     if "language_model" not in setup.model.trained and placing.shards == 1:
         bits = _layer_bits(placing.precision)

@@ -16,11 +16,11 @@ from epalm.console import byte_size
 from epalm.errors import ModelError
 from epalm.model.build import assemble
 from epalm.model.engine.language_model import PRECISIONS, freeze, load_config
-from epalm.model.engine.losses import CHUNK_ROWS
-from epalm.model.engine.onednn_linear import MEMORY_SHARE, can_reorder_weights
-from epalm.model.engine.packed_attention import SHORT
-from epalm.model.engine.quantized import BLOCK, QUANTIZED
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.engine.losses import CHUNK_TOKENS
+from epalm.model.engine.onednn_linear import MEMORY_FRACTION, onednn_layout_works
+from epalm.model.engine.packed_attention import SHORT_SEQUENCE
+from epalm.model.engine.quantized import BLOCK_SIZE, QUANTIZED
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 
@@ -133,7 +133,10 @@ def plan_memory(
         store: bytes of vectors that lie on the device.
         free: bytes that are free there.
     """
-    kept = [layer_bytes(model, load, index, placing) for index in range(len(model.plan.source))]
+    kept = [
+        layer_bytes(model, load, index, placing)
+        for index in range(len(model.plan.feature_of_layer))
+    ]
     remade = kept[len(kept) - min(placing.recomputed, len(kept)) :]
     last = range(len(kept) - len(remade), len(kept))
     inputs = sum(rows_in_layer(model, load, index) for index in last)
@@ -174,8 +177,8 @@ def layer_weight_bytes(layer: nn.Module, precision: str) -> int:
     if precision == "int8":
         codes = coded + FLOAT_BYTES * sum(len(weight) for weight in maps)
     else:
-        blocks = sum(-(-weight.numel() // BLOCK) for weight in maps)
-        codes = blocks * (BLOCK // 2 + FLOAT_BYTES)
+        blocks = sum(-(-weight.numel() // BLOCK_SIZE) for weight in maps)
+        codes = blocks * (BLOCK_SIZE // 2 + FLOAT_BYTES)
     return codes + (whole - coded) * itemsize
 
 
@@ -183,16 +186,20 @@ def blocked_bytes(model: EPALM, placing: WeightPlacement, free: int) -> int:
     """Bytes of weights in the CPU's own layout, which are made where memory allows."""
     dtype = PRECISIONS[placing.precision]
     frozen = "language_model" not in model.trained and placing.precision not in QUANTIZED
-    if not (placing.cpu and frozen and placing.shards == 1 and can_reorder_weights(dtype)):
+    if not (placing.cpu and frozen and placing.shards == 1 and onednn_layout_works(dtype)):
         return 0
     maps = [part for part in model.language_model.modules() if isinstance(part, nn.Linear)]
     needed = 2 * dtype.itemsize * sum(part.weight.numel() for part in maps)
-    return needed if needed <= MEMORY_SHARE * (free - frozen_bytes(model, placing)) else 0
+    return needed if needed <= MEMORY_FRACTION * (free - frozen_bytes(model, placing)) else 0
 
 
 def trained_bytes(model: EPALM) -> int:
     """Bytes of everything that AdamW changes, with its gradients and moments."""
-    return TRAINED_COPIES * FLOAT_BYTES * sum(weight.numel() for _, weight in trainable(model))
+    return (
+        TRAINED_COPIES
+        * FLOAT_BYTES
+        * sum(weight.numel() for _, weight in trainable_parameters(model))
+    )
 
 
 def rows_in_layer(model: EPALM, load: StepShape, index: int) -> int:
@@ -206,7 +213,7 @@ def rows_before_text(model: EPALM, index: int) -> tuple[int, int]:
     """(V, P): visual and prompt rows of one sequence in a layer."""
     plan, prompt = model.plan, model.prompt
     dropped = plan.tail == "drop" and index >= plan.stop
-    visual = 0 if index < plan.first or dropped else model.visual
+    visual = 0 if index < plan.first or dropped else model.visual_tokens
     length = prompt.embedding.shape[-2] if isinstance(prompt, SoftPrompt | DeepPrompt) else 0
     return visual, length
 
@@ -228,14 +235,14 @@ def _kept(model: EPALM, load: StepShape, index: int, placing: WeightPlacement) -
     ffn = rows * config.ffn_dim * itemsize  # what ReLU gave
     queries = 3 * slots * width * itemsize  # and keys and values
     scores = slots * config.num_attention_heads * length
-    if placing.cpu and length < SHORT:
+    if placing.cpu and length < SHORT_SEQUENCE:
         halves = itemsize if itemsize < FLOAT_BYTES else 0
         weights = scores * (FLOAT_BYTES + halves) + slots * length  # and the mask
     else:  # fused: its result, its normaliser, its mask as an additive one
         weights = slots * (width * itemsize + config.num_attention_heads * FLOAT_BYTES)
         weights += slots * length * itemsize
     masks = 2 * rows * width if model.lm_dropout else 0
-    if model.lm_dropout and placing.cpu and length < SHORT:
+    if model.lm_dropout and placing.cpu and length < SHORT_SEQUENCE:
         masks += scores * (1 + itemsize)
     inputs = 3 * rows * width * itemsize if "language_model" in model.trained else 0
     return norms + ffn + queries + weights + masks + inputs + _adapter_bytes(model, rows, width)
@@ -253,8 +260,14 @@ def ends_bytes(model: EPALM, load: StepShape, itemsize: int) -> int:
     """Kept before the first and behind the last layer: connectors, layouts, states of the head."""
     width = _width(model)
     source = next(iter(model.connectors.parameters())).shape[1]
-    vectors = len(model.plan.source) if model.places is None else len(model.places)
-    before, after = (rows_before_text(model, index) for index in (0, len(model.plan.source) - 1))
+    vectors = (
+        len(model.plan.feature_of_layer)
+        if model.feature_indices is None
+        else len(model.feature_indices)
+    )
+    before, after = (
+        rows_before_text(model, index) for index in (0, len(model.plan.feature_of_layer) - 1)
+    )
     slots = load.samples * (sum(before) + sum(after) + 2 * load.longest)
     return (
         load.pictures * vectors * source * FLOAT_BYTES
@@ -280,7 +293,7 @@ def working_bytes(model: EPALM, load: StepShape, placing: WeightPlacement) -> in
 def head_bytes(model: EPALM, load: StepShape, itemsize: int) -> int:
     """Logits of one chunk, as the product gives them and in float32; all if the head is trained."""
     trained = "language_model" in model.trained
-    rows = load.text_rows if trained else min(CHUNK_ROWS, load.text_rows)
+    rows = load.text_rows if trained else min(CHUNK_TOKENS, load.text_rows)
     return rows * _config(model).vocab_size * (itemsize + FLOAT_BYTES)
 
 

@@ -76,9 +76,9 @@ def dummy_batch(vectors: int, width: int) -> Batch:
     """
     ids = torch.zeros(1, 2, dtype=torch.long)
     return Batch(
-        tokens=torch.zeros(1, vectors, width),
+        features=torch.zeros(1, vectors, width),
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         labels=torch.full_like(ids, IGNORED),
-        pictures=torch.zeros(1, dtype=torch.long),
+        image_index=torch.zeros(1, dtype=torch.long),
     )

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from epalm.errors import DataError, RunFolderError, TrainingError
 from epalm.model.checkpoints.run_io import save_adapter
 from epalm.model.checkpoints.tensor_file import check_tensors, read_tensors, write_tensors
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.untrusted.checked_json import build, parse_json
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def check_finite(model: EPALM, optimizer: Optimizer, *, step: int) -> None:
 
 def _tensors(model: EPALM, optimizer: Optimizer) -> dict[str, Tensor]:
     """Everything that a checkpoint keeps, by name."""
-    tensors = {f"{WEIGHTS}/{name}": weight.detach() for name, weight in trainable(model)}
+    tensors = {f"{WEIGHTS}/{name}": weight.detach() for name, weight in trainable_parameters(model)}
     for name, weight in _named(model, optimizer):
         state = optimizer.state.get(weight, {})
         tensors |= {f"{key}/{name}": state[key] for key in OPTIMIZER_STATE if key in state}
@@ -133,7 +133,7 @@ def _tensors(model: EPALM, optimizer: Optimizer) -> dict[str, Tensor]:
 
 def _named(model: EPALM, optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors in the optimizer's order."""
-    names = {weight: name for name, weight in trainable(model)}
+    names = {weight: name for name, weight in trainable_parameters(model)}
     for group in optimizer.param_groups:
         yield from ((names[weight], weight) for weight in group["params"])
 
@@ -189,7 +189,7 @@ def _restore(
             like = (torch.zeros(()), weight.detach(), weight.detach())
             keys = (f"{key}/{name}" for key in OPTIMIZER_STATE)
             wanted |= dict(zip(keys, like, strict=True))
-    check_tensors(found, wanted, where=where)
+    check_tensors(found, wanted, source=where)
     with torch.no_grad():
         for name, weight in named:
             weight.copy_(found[f"{WEIGHTS}/{name}"])

@@ -51,7 +51,7 @@ def test_a_wrong_value_is_named(
         for name in place[:-1]:
             inner = inner[name]
         inner[place[-1]] = value
-    with pytest.raises(MalformedFileError, match=f"run.json is no run record .*{words}"):
+    with pytest.raises(MalformedFileError, match=f"run.json is not a run record .*{words}"):
         load(tmp_path, fields if place else value)
 
 
@@ -60,7 +60,7 @@ def test_a_wrong_value_is_named(
 )
 def test_text_that_is_no_json_is_one_error(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD_FILE).write_text(text, errors="surrogatepass")
-    with pytest.raises(MalformedFileError, match=r"run\.json is no run record"):
+    with pytest.raises(MalformedFileError, match=r"run\.json is not a run record"):
         RunRecord.load(tmp_path)
 
 

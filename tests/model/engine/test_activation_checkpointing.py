@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from epalm.model.engine.activation_checkpointing import recompute_last
+from epalm.model.engine.activation_checkpointing import checkpoint_last_layers
 from epalm.model.engine.model_batch import Batch
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.model.generation.decode import generate
 from epalm.model.method.model_settings import Decoding
 from tests.model.helpers import tiny_opt, tiny_variant
@@ -21,7 +21,7 @@ def batch_of(size: int = 4) -> Batch:
 
 def model_of(variant: str, count: int, dropout: float = 0.0) -> EPALM:
     model = tiny_variant(tiny_opt(), variant, lm_dropout=dropout).train()
-    recompute_last(model.language_model.model.decoder.layers, count)
+    checkpoint_last_layers(model.language_model.model.decoder.layers, count)
     return model
 
 
@@ -37,7 +37,9 @@ def learn(model: EPALM) -> tuple[Tensor, dict[str, Tensor], int]:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         losses = model(batch_of()).values
     losses.sum().backward()
-    gradients = {name: weight.grad for name, weight in trainable(model) if weight.grad is not None}
+    gradients = {
+        name: weight.grad for name, weight in trainable_parameters(model) if weight.grad is not None
+    }
     return losses.detach(), gradients, sum(kept.values())
 
 
@@ -63,7 +65,7 @@ def test_generation_is_left_alone() -> None:
     made = [
         generate(
             model_of("full", count).eval(),
-            batch.tokens,
+            batch.features,
             batch.input_ids,
             batch.attention_mask,
             Decoding(4),

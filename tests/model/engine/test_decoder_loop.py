@@ -7,7 +7,7 @@ from torch._dynamo.utils import counters
 
 from epalm.model.engine.decoder_loop import compile_layers
 from epalm.model.engine.model_batch import IGNORED, Batch
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from tests.model.helpers import tiny_opt, tiny_variant
 
 
@@ -17,16 +17,18 @@ def batch(size: int, length: int) -> Batch:
     ids = torch.randint(4, 60, (size, length), generator=generator)
     mask = torch.ones_like(ids)
     mask[0, length - 2 :] = 0
-    pictures = torch.arange(size).sub(1).clamp(min=0)
+    image_index = torch.arange(size).sub(1).clamp(min=0)
     tokens = torch.randn(size - 1, 2, 8, generator=generator)
-    return Batch(tokens, ids, mask, ids.masked_fill(mask == 0, IGNORED), pictures)
+    return Batch(tokens, ids, mask, ids.masked_fill(mask == 0, IGNORED), image_index)
 
 
 def outcome(model: EPALM, given: Batch) -> dict[str, Tensor]:
     model.zero_grad()
-    losses = model(given).per_sample()
+    losses = model(given).per_example()
     losses.mean().backward()
-    gradients = {name: weight.grad for name, weight in trainable(model) if weight.grad is not None}
+    gradients = {
+        name: weight.grad for name, weight in trainable_parameters(model) if weight.grad is not None
+    }
     return {"losses": losses.detach()} | gradients
 
 

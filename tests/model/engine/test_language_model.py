@@ -16,7 +16,7 @@ from epalm.model.engine import language_model
 from epalm.model.engine.language_model import load_config, load_language_model, weights_digest
 from epalm.model.engine.model_batch import Batch
 from epalm.model.engine.quantized import QuantizedLinear, weight_count
-from epalm.model.epalm import trainable
+from epalm.model.epalm import trainable_parameters
 from tests.fakes import save_language_model
 from tests.model.helpers import tiny_epalm
 
@@ -127,7 +127,7 @@ def test_weights_of_another_shape_are_named_with_both_shapes(tmp_path: Path) -> 
     "name", ["models/old/opt-mini", "./opt-mini", "../opt-mini", "/opt-mini", "opt-mini", "a/"]
 )
 def test_a_name_that_is_no_hub_id_is_a_folder_that_is_missing(name: str) -> None:
-    with pytest.raises(ModelError, match=r"there is no folder /.* is no hub id: give --lm"):
+    with pytest.raises(ModelError, match=r"there is no folder /.* is not a hub id: give --lm"):
         load_config(name, "fp32")
 
 
@@ -208,7 +208,7 @@ def test_training_around_quantised_weights_lowers_the_loss_in_fp32_tensors(
     lm = load_language_model(save(tmp_path / "lm", width=16), precision)
     model = tiny_epalm(lm).train()
     digest = weights_digest(lm)
-    weights = [weight for _, weight in trainable(model)]
+    weights = [weight for _, weight in trainable_parameters(model)]
     optimizer = torch.optim.AdamW(weights, lr=0.01)
     ids = torch.randint(4, 61, (4, 6))
     batch = Batch(torch.randn(4, 2, 8), ids, torch.ones_like(ids), ids, torch.arange(4))

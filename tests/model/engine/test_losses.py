@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from epalm.model.engine.losses import CHUNK_ROWS, head_losses
-from epalm.model.engine.onednn_linear import block_weights
+from epalm.model.engine.losses import CHUNK_TOKENS, head_losses
+from epalm.model.engine.onednn_linear import use_onednn_layout
 
 
 def head(weight: Tensor, *, trained: bool = False) -> nn.Linear:
@@ -15,7 +15,7 @@ def head(weight: Tensor, *, trained: bool = False) -> nn.Linear:
 
 @pytest.mark.parametrize("kind", ["frozen", "blocked", "trained"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("rows", [1, CHUNK_ROWS, 2 * CHUNK_ROWS + 7])
+@pytest.mark.parametrize("rows", [1, CHUNK_TOKENS, 2 * CHUNK_TOKENS + 7])
 def test_losses_and_gradients_equal_pytorchs(rows: int, smoothing: float, kind: str) -> None:
     generator = torch.Generator().manual_seed(rows)
     states = torch.randn(rows, 12, generator=generator, requires_grad=True)
@@ -25,7 +25,7 @@ def test_losses_and_gradients_equal_pytorchs(rows: int, smoothing: float, kind: 
     plain = cross_entropy(states @ weight.T, targets, reduction="none", label_smoothing=smoothing)
     (wanted,) = torch.autograd.grad((plain * upstream).sum(), states)
     used = head(weight, trained=kind == "trained")
-    assert block_weights(used if kind == "blocked" else nn.Identity()) == (kind == "blocked")
+    assert use_onednn_layout(used if kind == "blocked" else nn.Identity()) == (kind == "blocked")
     found = head_losses(states, used, targets, label_smoothing=smoothing)
     (gradient,) = torch.autograd.grad((found * upstream).sum(), states)
     assert torch.allclose(found, plain, atol=1e-5)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from epalm.model.engine import onednn_linear
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.model_batch import Batch
-from epalm.model.engine.onednn_linear import OnednnLinear, block_weights, can_reorder_weights
-from epalm.model.epalm import trainable
+from epalm.model.engine.onednn_linear import OnednnLinear, onednn_layout_works, use_onednn_layout
+from epalm.model.epalm import trainable_parameters
 from epalm.model.generation.decode import generate
 from epalm.model.method.adapter import Adapters
 from epalm.model.method.model_settings import Decoding
@@ -26,7 +26,7 @@ def test_a_rearranged_map_computes_what_the_plain_one_does(
     plain = nn.Linear(24, 40, bias=bias == "with bias", dtype=dtype)
     plain.requires_grad_(requires_grad=False)
     fast = copy.deepcopy(plain)
-    assert block_weights(fast) == (1 if can_reorder_weights(dtype) else 0)
+    assert use_onednn_layout(fast) == (1 if onednn_layout_works(dtype) else 0)
     given = torch.randn(shape, dtype=dtype, requires_grad=True)
     upstream = torch.randn(*shape[:-1], 40, dtype=dtype)
     tolerance = {torch.float32: 1e-6, torch.bfloat16: 2e-2}[dtype]
@@ -50,15 +50,15 @@ def test_a_model_with_rearranged_weights_learns_and_generates_the_same(
 
     def outcome() -> tuple[Tensor, dict[str, Tensor], list[list[int]]]:
         model.zero_grad()
-        losses = model(batch).per_sample()
+        losses = model(batch).per_example()
         losses.mean().backward()
-        gradients = {name: weight.grad.clone() for name, weight in trainable(model)}
-        made = generate(model, batch.tokens, ids, batch.attention_mask, Decoding(5))
+        gradients = {name: weight.grad.clone() for name, weight in trainable_parameters(model)}
+        made = generate(model, batch.features, ids, batch.attention_mask, Decoding(5))
         return losses.detach(), gradients, made.tolist()
 
     losses, gradients, made = outcome()
     digest = weights_digest(lm)
-    assert block_weights(lm) == 4 * 6 + (1 if norm == "pre-LN" else 3)
+    assert use_onednn_layout(lm) == 4 * 6 + (1 if norm == "pre-LN" else 3)
     fast_losses, fast_gradients, fast_made = outcome()
     assert torch.allclose(fast_losses, losses, atol=1e-5)
     for name, gradient in gradients.items():
@@ -69,7 +69,7 @@ def test_a_model_with_rearranged_weights_learns_and_generates_the_same(
 
 def test_maps_that_are_trained_stay_as_they_are() -> None:
     adapters = Adapters(1, 24, 8)
-    assert block_weights(adapters) == 0
+    assert use_onednn_layout(adapters) == 0
 
 
 def test_without_the_memory_for_them_weights_stay_as_they_are(
@@ -77,7 +77,7 @@ def test_without_the_memory_for_them_weights_stay_as_they_are(
 ) -> None:
     plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
     monkeypatch.setattr(onednn_linear, "free_memory", lambda: 2 * plain.weight.nbytes)
-    assert block_weights(plain) == 0
+    assert use_onednn_layout(plain) == 0
     assert not isinstance(plain, OnednnLinear)
 
 
@@ -93,16 +93,16 @@ def test_where_the_library_cannot_multiply_by_them_weights_stay_as_they_are(
         raise failure("no such operation on this machine")
 
     plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
-    can_reorder_weights.cache_clear()
+    onednn_layout_works.cache_clear()
     monkeypatch.setattr(torch.ops.mkldnn, operation, fail)
     try:
         with caplog.at_level(logging.INFO, logger="epalm"):
-            assert block_weights(plain) == 0
+            assert use_onednn_layout(plain) == 0
     finally:
-        can_reorder_weights.cache_clear()
+        onednn_layout_works.cache_clear()
     assert not isinstance(plain, OnednnLinear)
     assert [record.getMessage() for record in caplog.records] == [
-        "oneDNN has no kernel for float32 weights here: plain products are used"
+        "oneDNN has no kernel for float32 weights here: using plain products"
     ]
 
 
@@ -110,13 +110,13 @@ def test_weights_whose_rearranged_products_are_wrong_stay_as_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
-    can_reorder_weights.cache_clear()
-    monkeypatch.setattr(onednn_linear, "_reordered_product", lambda rows, weight, bias: rows + 1)
+    onednn_layout_works.cache_clear()
+    monkeypatch.setattr(onednn_linear, "_onednn_product", lambda rows, weight, bias: rows + 1)
     try:
-        assert block_weights(plain) == 0
+        assert use_onednn_layout(plain) == 0
     finally:
-        can_reorder_weights.cache_clear()
+        onednn_layout_works.cache_clear()
 
 
 def test_float32_weights_can_be_rearranged_wherever_there_is_onednn() -> None:
-    assert can_reorder_weights(torch.float32) == torch.backends.mkldnn.is_available()
+    assert onednn_layout_works(torch.float32) == torch.backends.mkldnn.is_available()

@@ -16,7 +16,7 @@ from epalm.model.engine.model_batch import collate_prompts, prompt_ids
 from epalm.model.engine.packed_attention import Prefix
 from epalm.model.epalm import EPALM
 from epalm.model.generation import batched_generation
-from epalm.model.generation.batched_generation import Answer, Generator, Questions, answer_all
+from epalm.model.generation.batched_generation import Answer, Generator, Questions, answer_questions
 from epalm.model.generation.decode import GumbelNoise, generate
 from epalm.model.method.injection import Tail
 from epalm.model.method.model_settings import Decoding, Template
@@ -42,7 +42,7 @@ def ids() -> Tensor:
 def next_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
     """(B, vocabulary) by full recomputation."""
     with torch.inference_mode():
-        states = model.text_states(tokens, ids, torch.ones_like(ids))
+        states = model.last_hidden_states(tokens, ids, torch.ones_like(ids))
         return model.logits(states).view(*ids.shape, -1)[:, -1]
 
 
@@ -95,11 +95,11 @@ def test_top_p_leaves_the_most_probable_tokens_only(tokens: Tensor, ids: Tensor)
     [
         ({"max_new_tokens": 0}, "max_new_tokens is 0, wanted more than 0"),
         ({"num_beams": 0}, "num_beams is 0"),
-        ({"do_sample": True, "num_beams": 3}, "sampling keeps one text, found num_beams 3"),
+        ({"do_sample": True, "num_beams": 3}, "sampling needs num_beams 1, found num_beams 3"),
         ({"do_sample": True, "temperature": 0.0}, "temperature is 0"),
         ({"do_sample": True, "temperature": float("nan")}, "temperature is nan"),
         ({"do_sample": True, "top_p": 1.5}, "top_p is 1.5, wanted at most 1"),
-        ({"temperature": 0.5}, "temperature would change sampling only"),
+        ({"temperature": 0.5}, "temperature can only be set for sampling"),
     ],
 )
 def test_settings_that_cannot_be_generated_with_are_refused(
@@ -138,14 +138,14 @@ class World:
             [self.keys[place] for place in places],
             lambda asked: self.vectors[[int(self.keys[places[one]][1:]) for one in asked]],
         )
-        return answer_all(
+        return answer_questions(
             self.model,
             self.tokenizer,
             self.template,
             questions,
             Generator(self.tokenizer, decoding),
             batch_size=batch_size,
-            tick=lambda _: None,
+            on_batch=lambda _: None,
         )
 
 
@@ -237,6 +237,6 @@ def test_the_prefix_of_a_picture_is_made_once_for_questions_that_stay_together(
     monkeypatch.setattr(world.model, "prefix", counted)
     texts = world.answer(Decoding(3), 4, EVERYTHING)
     assert made == [4, 2]  # 16 questions about k0, k3, k1 and k4, 8 about k4 and k2
-    monkeypatch.setattr(batched_generation, "WINDOW", 24)
+    monkeypatch.setattr(batched_generation, "WINDOW_BATCHES", 24)
     assert world.answer(Decoding(3), 1, EVERYTHING) == texts
     assert made[2:] == [5]

@@ -50,7 +50,7 @@ def answers() -> AnswerList:
     singles = [(token,) for token in range(20, 26)]
     shared = [(5,), (5, 6), (5, 6, 7), (5, 6, 8), (9, 5), (10, 11, 12, 13), (10, 11), (10, 12)]
     listed = [*singles, *shared]
-    return AnswerList.of_ids({(*ids, END): " ".join(map(str, ids)) for ids in listed})
+    return AnswerList.from_token_ids({(*ids, END): " ".join(map(str, ids)) for ids in listed})
 
 
 def left_padded(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -70,9 +70,9 @@ def losses(model: EPALM, tokens: Tensor, prompt: list[int], answers: AnswerList)
     """The training loss of each answer, summed over its tokens and the end token."""
     texts = [(prompt, answer) for answer in tokens_of(answers)]
     ids, mask, labels = collate_texts(texts, supervise="answer", pad=1)
-    pictures = torch.zeros(len(texts), dtype=torch.long)
+    image_index = torch.zeros(len(texts), dtype=torch.long)
     with torch.no_grad():
-        found = model(Batch(tokens[None], ids, mask, labels, pictures)).per_sample()
+        found = model(Batch(tokens[None], ids, mask, labels, image_index)).per_example()
     return list(map(float, found))
 
 
@@ -86,7 +86,7 @@ def step_losses(
         for token in answer:
             ids = torch.tensor([text])
             with torch.no_grad():
-                states = model.text_states(tokens[None], ids, torch.ones_like(ids))
+                states = model.last_hidden_states(tokens[None], ids, torch.ones_like(ids))
                 total -= float(model.logits(states[-1]).log_softmax(-1)[token])
             text.append(token)
         found.append(total)
@@ -105,11 +105,11 @@ def test_the_best_answer_and_its_score_are_those_of_a_plain_loop(
     first_read: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ranking, "FIRST_READ", first_read)
-    monkeypatch.setattr(ranking, "ROWS", 5)
+    monkeypatch.setattr(ranking, "FIRST_ROUND_ANSWERS", first_read)
+    monkeypatch.setattr(ranking, "BATCH_ANSWERS", 5)
     model = tiny_epalm(lm, tail=tail)
-    cache = PrefixCache.of_pictures(model, tokens)
-    places, scores = rank(model, cache, *left_padded(prompts), answers, pictures=PICTURES)
+    cache = PrefixCache.from_features(model, tokens)
+    places, scores = rank(model, cache, *left_padded(prompts), answers, image_index=PICTURES)
     plain = step_losses if tail == "official" else losses
     for row, prompt in enumerate(prompts):
         wanted = plain(model, tokens[PICTURES[row]], prompt, answers)
@@ -120,9 +120,9 @@ def test_the_best_answer_and_its_score_are_those_of_a_plain_loop(
 
 def test_an_empty_answer_is_ranked_too(tokens: Tensor, prompts: list[list[int]]) -> None:
     model = tiny_epalm(tiny_opt())
-    answers = AnswerList.of_ids({(5, END): "5", (END,): "", (6, END): "6"})
-    cache = PrefixCache.of_pictures(model, tokens)
-    places, scores = rank(model, cache, *left_padded(prompts), answers, pictures=PICTURES)
+    answers = AnswerList.from_token_ids({(5, END): "5", (END,): "", (6, END): "6"})
+    cache = PrefixCache.from_features(model, tokens)
+    places, scores = rank(model, cache, *left_padded(prompts), answers, image_index=PICTURES)
     for row, prompt in enumerate(prompts):
         wanted = losses(model, tokens[PICTURES[row]], prompt, answers)
         assert int(places[row]) == min(range(3), key=wanted.__getitem__)
@@ -134,11 +134,11 @@ def test_a_prompt_without_padding_is_ranked_as_in_a_padded_batch(
     tokens: Tensor, prompts: list[list[int]], answers: AnswerList
 ) -> None:
     model = tiny_epalm(tiny_opt())
-    cache = PrefixCache.of_pictures(model, tokens)
-    together = rank(model, cache, *left_padded(prompts), answers, pictures=PICTURES)
+    cache = PrefixCache.from_features(model, tokens)
+    together = rank(model, cache, *left_padded(prompts), answers, image_index=PICTURES)
     for row, prompt in enumerate(prompts):
         one = slice(row, row + 1)
-        alone = rank(model, cache, *left_padded([prompt]), answers, pictures=PICTURES[one])
+        alone = rank(model, cache, *left_padded([prompt]), answers, image_index=PICTURES[one])
         assert alone[0].tolist() == together[0][one].tolist()
         assert torch.allclose(alone[1], together[1][one], atol=1e-5)
 
@@ -150,17 +150,17 @@ def test_answers_that_cannot_win_are_not_read(
     torch.nn.init.constant_(lm.model.decoder.final_layer_norm.bias, 1)
     torch.nn.init.constant_(lm.lm_head.weight[END], 0.5)  # every answer ends after its first token
     model = tiny_epalm(lm)
-    answers = AnswerList.of_ids({(token, END): str(token) for token in range(3, 60)})
+    answers = AnswerList.from_token_ids({(token, END): str(token) for token in range(3, 60)})
     rows: list[int] = []
 
     def counted(model: EPALM, cache: PrefixCache, ids: Tensor) -> Tensor:
         rows.append(len(ids))
-        return read_text(model, cache, ids)
+        return extend_cache(model, cache, ids)
 
-    read_text = ranking.read_text
-    monkeypatch.setattr(ranking, "read_text", counted)
-    cache = PrefixCache.of_pictures(model, tokens)
-    places, _ = rank(model, cache, *left_padded(prompts), answers, pictures=PICTURES)
+    extend_cache = ranking.extend_cache
+    monkeypatch.setattr(ranking, "extend_cache", counted)
+    cache = PrefixCache.from_features(model, tokens)
+    places, _ = rank(model, cache, *left_padded(prompts), answers, image_index=PICTURES)
     assert sum(rows[1:]) < len(prompts) * len(answers.texts) / 4
     for row, prompt in enumerate(prompts):
         wanted = losses(model, tokens[PICTURES[row]], prompt, answers)
@@ -172,8 +172,8 @@ def test_a_ranker_answers_with_the_texts_of_the_list(
 ) -> None:
     model = tiny_epalm(tiny_opt())
     ids, mask = left_padded(prompts)
-    cache = PrefixCache.of_pictures(model, tokens)
-    places, scores = rank(model, cache, ids, mask, answers, pictures=PICTURES)
+    cache = PrefixCache.from_features(model, tokens)
+    places, scores = rank(model, cache, ids, mask, answers, image_index=PICTURES)
     found = Ranker(answers)(model, GenerationBatch(cache, PICTURES, ids, mask, ["a", "b", "c"]))
     assert [one.text for one in found] == [answers.texts[place] for place in places.tolist()]
     assert [one.log_probability for one in found] == scores.tolist()
@@ -197,14 +197,14 @@ def test_answers_are_encoded_as_training_writes_them_each_once(
 
 def test_answers_that_outgrow_the_position_table_are_refused(tokens: Tensor) -> None:
     model = tiny_epalm(tiny_opt())
-    answers = AnswerList.of_ids({(*[5] * 60, END): "long"})
-    cache = PrefixCache.of_pictures(model, tokens)
+    answers = AnswerList.from_token_ids({(*[5] * 60, END): "long"})
+    cache = PrefixCache.from_features(model, tokens)
     with pytest.raises(ModelError, match="60 new ones exceed"):
-        rank(model, cache, *left_padded([[2, 5, 6, 7, 8]]), answers, pictures=PICTURES[:1])
+        rank(model, cache, *left_padded([[2, 5, 6, 7, 8]]), answers, image_index=PICTURES[:1])
 
 
 def test_the_longest_answer_of_a_list_is_named() -> None:
-    answers = AnswerList.of_ids({(5, END): "a", (5, 6, 7, END): "a b c", (6, END): "b"})
-    longest = Ranker(answers).longest
+    answers = AnswerList.from_token_ids({(5, END): "a", (5, 6, 7, END): "a b c", (6, END): "b"})
+    longest = Ranker(answers).limit
     assert longest.tokens == 3
-    assert longest.words == "'a b c', the list's longest"
+    assert longest.label == "'a b c', the list's longest"

@@ -21,7 +21,7 @@ PUBLISHED = {  # section 1.2 of the method's description: (layers, first, stop, 
 def test_each_layer_receives_the_published_vector(case: tuple[int, int, int, int]) -> None:
     layers, first, stop, cached = case
     plan = plan_injection(layers, cached, first=first, stop=stop)
-    assert list(plan.source) == PUBLISHED[case]
+    assert list(plan.feature_of_layer) == PUBLISHED[case]
     assert (plan.first, plan.stop) == (first, stop)
 
 
@@ -52,7 +52,7 @@ def test_with_text_step_two_every_second_layer_receives_the_published_vector(
 ) -> None:
     layers, first, stop, cached = case
     plan = plan_injection(layers, cached, first=first, stop=stop, text_step=2)
-    assert list(plan.source) == PUBLISHED_BY_TWO[case]
+    assert list(plan.feature_of_layer) == PUBLISHED_BY_TWO[case]
 
 
 def test_a_span_without_a_multiple_of_text_step_is_refused() -> None:
@@ -74,7 +74,7 @@ def test_only_the_official_mask_and_a_layer_that_reads_the_carried_row_leak() ->
 
 def test_the_tail_to_end_leaves_no_layer_behind_the_span() -> None:
     plan = plan_injection(7, 2, first=1, stop=3, tail="to-end")
-    assert plan.source == (None, 0, 0, 0, 1, 1, 1)
+    assert plan.feature_of_layer == (None, 0, 0, 0, 1, 1, 1)
     assert plan == replace(plan_injection(7, 2, first=1, stop=7), tail="to-end")
     assert not plan.visual_sees_all
 
@@ -98,5 +98,5 @@ def test_a_plan_prints_itself_as_a_table() -> None:
         "         0  no visual token",
         "      1..2  visual token from feature 0",
         "      3..4  visual token from feature 1",
-        "         5  visual token of the layer before",
+        "         5  visual token from the previous layer",
     ]

@@ -205,7 +205,7 @@ def test_sampling_reaches_generation_and_survives_a_round_trip(tmp_path: Path) -
     copy = tmp_path / "copy.toml"
     copy.write_text(recipe.to_toml())
     assert load_recipe(str(copy)) == recipe
-    with pytest.raises(UsageError, match="sampling keeps one text, found num_beams 3"):
+    with pytest.raises(UsageError, match="sampling needs num_beams 1, found num_beams 3"):
         load_recipe("vqa2", ["num_beams=3", "do_sample=true"])
 
 

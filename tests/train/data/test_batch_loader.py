@@ -63,21 +63,21 @@ def loader(tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec, *, views: int
 
 def seen(batches: list[Batch]) -> np.ndarray:
     """(M, 2) row and view of every example served."""
-    rows = [batch.tokens[batch.pictures, 0].numpy() for batch in batches]
+    rows = [batch.features[batch.image_index, 0].numpy() for batch in batches]
     return np.concatenate(rows).astype(int)
 
 
 def kept(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
     """All batches; their vectors copied, as the next batch takes their memory."""
     batches = loader.batches(epoch, start)
-    return [replace(batch, tokens=batch.tokens.clone()) for batch in batches]
+    return [replace(batch, features=batch.features.clone()) for batch in batches]
 
 
 def test_the_examples_of_batches_are_counted_as_they_are_served(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     found = loader(tokenizer, ShuffleSpec())
-    sizes = [len(batch.pictures) for batch in kept(found, 0)]
+    sizes = [len(batch.image_index) for batch in kept(found, 0)]
     assert sizes[-1] < sizes[0]
     assert [found.samples(one, one + 1) for one in range(len(found))] == sizes
     assert found.samples(1, len(found)) == sum(sizes[1:])
@@ -103,7 +103,7 @@ def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
     assert len(whole) == 13
     assert len(rest) == 8
     for left, right in zip(whole[5:], rest, strict=True):
-        assert torch.equal(left.tokens[left.pictures], right.tokens[right.pictures])
+        assert torch.equal(left.features[left.image_index], right.features[right.image_index])
         assert torch.equal(left.labels, right.labels)
 
 
@@ -117,10 +117,12 @@ def test_processes_share_each_batch_of_one_process(
     shares = [kept(replace(alone, group=group), epoch=1, start=2) for group in groups]
     for number, whole in enumerate(kept(alone, epoch=1, start=2)):
         for rank, share in enumerate(shares):
-            together = whole.tokens[whole.pictures]
+            together = whole.features[whole.image_index]
             count = len(together)
             mine = [place for place in range(count) if place * world // count == rank]
-            found = [share[number].tokens[share[number].pictures]] if number < len(share) else []
+            found = (
+                [share[number].features[share[number].image_index]] if number < len(share) else []
+            )
             assert torch.equal(torch.cat([*found, together[:0]]), together[mine])
     assert [len(share) for share in shares] == [11, 11, 11, 11, 10][:world]
 
@@ -147,9 +149,9 @@ def test_a_picture_that_is_asked_twice_in_a_batch_is_in_it_once(
     pictures = {False: 0, True: 0}
     for made in (plain, grouped):
         for batch in kept(made, epoch=1):
-            distinct = {tuple(vector) for vector in batch.tokens[:, 0].tolist()}
-            assert len(distinct) == len(batch.tokens)
-            pictures[made is grouped] += len(batch.tokens)
+            distinct = {tuple(vector) for vector in batch.features[:, 0].tolist()}
+            assert len(distinct) == len(batch.features)
+            pictures[made is grouped] += len(batch.features)
     assert COUNT <= pictures[True] <= COUNT + 3  # a pair may lie across the end of a batch
     assert pictures[False] > 1.5 * COUNT
     assert sorted(map(tuple, seen(kept(grouped, 1)))) == sorted(map(tuple, seen(kept(plain, 1))))

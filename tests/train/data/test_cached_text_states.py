@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from epalm.cache.verify import verify_deep
 from epalm.errors import UsageError
 from epalm.model.engine.model_batch import IGNORED, Batch
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.train.cli import app
 from epalm.train.data.cached_text_states import make_stores, open_text_states
 from epalm.train.data.tokenized_texts import Text
@@ -32,9 +32,11 @@ def batch_of(texts: list[Text]) -> Batch:
 
 def taught(model: EPALM, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     model.zero_grad()
-    losses = model(batch).per_sample()
+    losses = model(batch).per_example()
     losses.mean().backward()
-    gradients = {name: weight.grad for name, weight in trainable(model) if weight.grad is not None}
+    gradients = {
+        name: weight.grad for name, weight in trainable_parameters(model) if weight.grad is not None
+    }
     return losses.detach(), gradients
 
 
@@ -49,7 +51,7 @@ def test_stored_states_give_the_same_losses_and_gradients(
     states = open_text_states(tmp_path, model, TEXTS, digest="d", quiet=True)
     batch = batch_of(TEXTS)
     losses, gradients = taught(model, batch)
-    found, own = taught(model, replace(batch, lower=states.read(TEXTS)))
+    found, own = taught(model, replace(batch, text_states=states.read(TEXTS)))
     assert torch.allclose(found, losses, atol=1e-5)
     assert own.keys() == gradients.keys()
     for name, gradient in gradients.items():
@@ -60,7 +62,7 @@ def test_half_precision_keeps_its_states_to_the_bit(tmp_path: Path) -> None:
     model = tiny_variant(tiny_opt(layers=5).to(torch.bfloat16), "lin", inject="2:4")
     states = open_text_states(tmp_path, model, TEXTS, digest="d", quiet=True).read(TEXTS)
     batch = batch_of(TEXTS)
-    wanted = model.lower_states(batch.input_ids, batch.attention_mask)
+    wanted = model.lower_text_states(batch.input_ids, batch.attention_mask)
     assert states.dtype == torch.float16
     large = wanted.abs() > 2**-14  # below, float16 has fewer digits than bfloat16
     assert torch.equal(states[large].bfloat16(), wanted[large])
@@ -72,13 +74,13 @@ def test_each_distinct_text_is_computed_once_and_kept(
 ) -> None:
     model = tiny_variant(tiny_opt(layers=5), "lin", inject="2:4")
     asked: list[int] = []
-    compute = EPALM.lower_states
+    compute = EPALM.lower_text_states
 
     def count(self: EPALM, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         asked.append(len(ids))
         return compute(self, ids, mask)
 
-    monkeypatch.setattr(EPALM, "lower_states", count)
+    monkeypatch.setattr(EPALM, "lower_text_states", count)
     stores = make_stores(tmp_path, model, [*TEXTS, *TEXTS], digest="d", quiet=True)
     assert sorted(asked) == [1, 1, 2]
     assert {length: store.spec.shape for length, store in stores.items()} == {

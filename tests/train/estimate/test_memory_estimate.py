@@ -11,11 +11,11 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from epalm.errors import ModelError
 from epalm.model.build import assemble
-from epalm.model.engine.activation_checkpointing import recompute_last
+from epalm.model.engine.activation_checkpointing import checkpoint_last_layers
 from epalm.model.engine.language_model import PRECISIONS, freeze, load_language_model
 from epalm.model.engine.model_batch import Batch
 from epalm.model.engine.quantized import quantize
-from epalm.model.epalm import EPALM, trainable
+from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.train.estimate.memory_estimate import (
     MemoryPlan,
     StepShape,
@@ -122,7 +122,7 @@ def test_what_backward_keeps_is_planned_within_a_quarter(
 @pytest.mark.parametrize("count", [1, 4])
 def test_layers_that_are_computed_again_are_planned_without_their_insides(count: int) -> None:
     model = assemble(small_opt(), settings("full")).train()
-    recompute_last(model.language_model.model.decoder.layers, count)
+    checkpoint_last_layers(model.language_model.model.decoder.layers, count)
     plan = plan_memory(model, WeightPlacement("fp32", recomputed=count, cpu=True), SHORT_TEXTS)
     planned = plan.parts["kept for backward"]
     assert 0.75 * planned < measure(model, SHORT_TEXTS) < 1.25 * planned
@@ -140,7 +140,7 @@ def test_weights_are_planned_to_the_byte_without_loading_them(
     assert all(weight.is_meta for weight in model.parameters())
     plan = plan_memory(model, WeightPlacement(precision), SHORT_TEXTS)
     assert plan.weights == sum(tensor.nbytes for tensor in held)
-    trained = sum(weight.numel() for _, weight in trainable(model))
+    trained = sum(weight.numel() for _, weight in trainable_parameters(model))
     assert plan.parts["trained tensors, gradients, AdamW"] == 16 * trained
 
 

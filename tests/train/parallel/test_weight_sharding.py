@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from epalm.errors import UsageError
 from epalm.model.engine.language_model import load_language_model, weights_digest
 from epalm.model.engine.model_batch import Batch
-from epalm.model.epalm import trainable
+from epalm.model.epalm import trainable_parameters
 from epalm.train.cli import app
 from epalm.train.config.recipe import load_recipe
 from epalm.train.estimate.memory_estimate import WeightPlacement, frozen_bytes
@@ -142,11 +142,17 @@ def test_an_idle_batch_runs_every_layer_forth_and_back_and_teaches_nothing(varia
         layer.fc1.register_full_backward_hook(lambda *_: calls.append("back"))
     model(dummy_batch(2, 8)).values.sum().backward()
     idle, calls[:] = list(calls), []
-    taught = {name for name, weight in trainable(model) if weight.grad is not None}
-    assert all(not weight.grad.any() for _, weight in trainable(model) if weight.grad is not None)
+    taught = {name for name, weight in trainable_parameters(model) if weight.grad is not None}
+    assert all(
+        not weight.grad.any()
+        for _, weight in trainable_parameters(model)
+        if weight.grad is not None
+    )
     model.zero_grad()
     ids = torch.randint(4, 61, (3, 5))
     batch = Batch(torch.randn(3, 2, 8), ids, torch.ones_like(ids), ids, torch.arange(3))
     model(batch).values.mean().backward()
     assert calls == idle
-    assert taught == {name for name, weight in trainable(model) if weight.grad is not None}
+    assert taught == {
+        name for name, weight in trainable_parameters(model) if weight.grad is not None
+    }

@@ -16,7 +16,7 @@ from epalm.errors import DataError, MissingFileError, RunFolderError, TrainingEr
 from epalm.model.checkpoints.run_io import load_adapter, save_adapter
 from epalm.model.checkpoints.run_record import METRICS_FILE
 from epalm.model.checkpoints.tensor_file import read_tensors, write_tensors
-from epalm.model.epalm import trainable
+from epalm.model.epalm import trainable_parameters
 from epalm.train.run_files.metrics_log import MetricsLog
 from epalm.train.run_files.training_checkpoint import (
     EARLIER_STATE_FILE,
@@ -34,7 +34,7 @@ PROGRESS = Progress(step=7, validated=2, best_score=0.5, best_epoch=1, seconds=3
 def write_earlier(folder: Path) -> dict[str, torch.Tensor]:
     """A checkpoint as version 0.0 wrote it."""
     model, optimizer = make(seed=1)
-    weights = {name: weight.detach() for name, weight in trainable(model)}
+    weights = {name: weight.detach() for name, weight in trainable_parameters(model)}
     kept = {"weights": weights, "optimizer": optimizer.state_dict(), "progress": vars(PROGRESS)}
     torch.save(kept, folder / EARLIER_STATE_FILE)
     return state(model, optimizer)
@@ -75,11 +75,11 @@ def test_an_adapter_of_an_earlier_version_loads_with_a_note(
 ) -> None:
     (model, _), (other, _) = make(seed=1), make(seed=2)
     file = tmp_path / "adapter.safetensors"
-    save_file({name: weight.detach() for name, weight in trainable(model)}, file)
+    save_file({name: weight.detach() for name, weight in trainable_parameters(model)}, file)
     caplog.set_level("INFO")
     load_adapter(other, file)
-    wanted = dict(trainable(model))
-    assert all(torch.equal(weight, wanted[name]) for name, weight in trainable(other))
+    wanted = dict(trainable_parameters(model))
+    assert all(torch.equal(weight, wanted[name]) for name, weight in trainable_parameters(other))
     assert "has no checksum" in caplog.text
 
 
@@ -162,7 +162,7 @@ def spoil(file: Path, names: dict[str, str], change: Change) -> None:
 def test_tensors_are_loaded_strictly_by_name(tmp_path: Path, kind: str) -> None:
     change, words = WRONG[kind]
     model, optimizer = make()
-    first, second = [name for name, _ in trainable(model)][:2]
+    first, second = [name for name, _ in trainable_parameters(model)][:2]
     adapter = tmp_path / "adapter.safetensors"
     save_adapter(model, adapter)
     save_state(tmp_path, model, optimizer, PROGRESS)
