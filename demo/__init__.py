@@ -1,1 +1,1 @@
-"""The embedded demo: drawn scenes and micro models that come with the package."""
+"""`epalm-demo`: all three stages on generated data and small models that come with the package."""

@@ -1,7 +1,8 @@
-"""`epalm-demo`: the three stages on media and models that come with the package, no network."""
+"""`epalm-demo`: the three stages on generated data and small models that come with the package."""
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,10 +10,11 @@ import typer
 from rich.table import Table
 
 from epalm.console import configure_logging, duration, run_app, say, show_table
+from epalm.options import GENERAL, PanelCommand, command_from, option
 
 if TYPE_CHECKING:
-    from epalm.demo.modalities import Show
-    from epalm.demo.stages import Contestant, Place
+    from epalm.demo.modalities import DemoModality
+    from epalm.demo.stages import DemoFolder
     from epalm.evaluate.scores.eval_results import Evaluation
 
 logger = logging.getLogger(__name__)
@@ -20,107 +22,125 @@ logger = logging.getLogger(__name__)
 EXAMPLES = (
     "epalm-demo",
     "epalm-demo --modality all --out runs/demo",
+    "epalm-demo --modality audio --seed 1",
 )
-"""Command lines that the help ends with."""
+"""Command lines at the end of the help."""
 
 app = typer.Typer(add_completion=False)
 
-TITLES = {
-    "blind": "blind: features of another",
-    "lin": "lin: one connector for all",
-    "full": "full: one for each layer",
+RUN_TITLES = {
+    "blind": "blind: shuffled features",
+    "lin": "lin: one shared connector",
+    "full": "full: one connector per layer",
 }
-"""What a run is called in the table, by the name of its folder. The first is the control: full's
-connectors, on the features of another photo, clip or recording."""
+"""Name of a run's folder -> its title in the table. The first is the control: the connectors of
+`full`, trained and tested on the features of other samples."""
 
 
-@app.command()
-def command(
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Options of `epalm-demo`; each `option(...)` has the help text."""
+
     modality: Annotated[
         Literal["image", "video", "audio", "all"],
-        typer.Option(
-            help="What to show: questions about images or video clips, captions of audio clips, or "
-            "all three."
+        option(
+            help="Task: image (questions about images), video (questions about videos), audio "
+            "(captions of audio clips), or all three.",
+            panel="Data",
         ),
-    ] = "image",
-    out: Annotated[Path, typer.Option(help="Folder for media, features, runs and reports.")] = Path(
-        "runs/demo"
-    ),
+    ] = "image"
     seed: Annotated[
-        int, typer.Option(min=0, max=10**12, help="Random seed of data and training.")
-    ] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
-) -> None:
-    """Draw data, cache their features, and train a frozen language model to answer about them.
+        int,
+        option(
+            help="Random seed of the generated data and of training.",
+            panel="Data",
+            min=0,
+            max=10**12,
+        ),
+    ] = 0
+    out: Annotated[
+        Path,
+        option(help="Output folder of the data, features, runs and reports.", panel="Output"),
+    ] = Path("runs/demo")
+    quiet: Annotated[
+        bool, option("--quiet", help="Print results, warnings and errors only.", panel=GENERAL)
+    ] = False
 
-    Each call makes everything again. On two cores images take about a minute and a half, all
-    three modalities about six minutes.
+
+def run(options: DemoOptions) -> None:
+    """Run all three stages on generated data: extract features, train and evaluate.
+
+    Needs no network and no GPU. Results of an earlier call in the same folder are overwritten. On
+    two CPU cores, image takes about a minute and a half, all three modalities about six minutes.
     """
-    configure_logging(quiet=quiet)
+    configure_logging(quiet=options.quiet)
     import torch
 
-    from epalm.demo.modalities import SHOWS
-    from epalm.demo.stages import Place
+    from epalm.demo.modalities import MODALITIES
+    from epalm.demo.stages import DemoFolder
 
-    torch.set_num_threads(1)  # tensors this small make threads wait for each other
+    torch.set_num_threads(1)  # with tensors this small, threads only wait for each other
     started = time.monotonic()
-    pages = []
-    for show in SHOWS.values():
-        if modality in (show.name, "all"):
-            place = Place(show, out, seed, quiet=quiet)
-            show_table(run_show(place))
-            pages.append(str(place.page))
-    say(f"{duration(time.monotonic() - started)}; every answer: {' '.join(pages)}")
+    reports = []
+    for modality in MODALITIES.values():
+        if options.modality in (modality.name, "all"):
+            folder = DemoFolder(modality, options.out, options.seed, quiet=options.quiet)
+            show_table(run_stages(folder))
+            reports.append(str(folder.report))
+    say(f"{duration(time.monotonic() - started)}; report with every answer: {' '.join(reports)}")
 
 
-def run_show(place: "Place") -> Table:
-    """All three stages of one modality; its runs side by side."""
+app.command(cls=PanelCommand)(command_from(DemoOptions, run))
+
+
+def run_stages(folder: "DemoFolder") -> Table:
+    """Run all three stages of one modality; the table compares its runs."""
     from epalm.demo import stages
 
-    show = place.show
-    examples = stages.draw_media(place)
-    logger.info("made %s with %d %s: %s", show.media, examples, show.examples, place.data)
-    media = stages.extract_features(place)
-    logger.info("encoded %d %s once: %s", media, show.media, place.store)
-    shares, evaluations = [], []
-    for contestant in stages.CONTESTANTS:
-        shares.append(stages.train_run(place, contestant))
-        evaluations.append(stages.evaluate_run(place, contestant))
-    stages.write_page(place, tuple(evaluations))
-    return comparison(show, stages.CONTESTANTS, shares, evaluations)
+    modality = folder.modality
+    examples = stages.write_data(folder)
+    logger.info(
+        "generated %s with %d %s: %s", modality.samples, examples, modality.examples, folder.data
+    )
+    encoded = stages.extract_features(folder)
+    logger.info("extracted features of %d %s: %s", encoded, modality.samples, folder.store)
+    trainable_fractions, evaluations = [], []
+    for run_spec in stages.RUNS:
+        trainable_fractions.append(stages.train_run(folder, run_spec))
+        evaluations.append(stages.evaluate_run(folder, run_spec))
+    stages.write_report(folder, tuple(evaluations))
+    return comparison_table(modality, trainable_fractions, evaluations)
 
 
-def comparison(
-    show: "Show",
-    contestants: "tuple[Contestant, ...]",
-    shares: list[float],
-    evaluations: "list[Evaluation]",
+def comparison_table(
+    modality: "DemoModality", trainable_fractions: list[float], evaluations: "list[Evaluation]"
 ) -> Table:
-    """The runs side by side.
+    """One row per run of `stages.RUNS`.
 
     Args:
-        show: whose runs.
-        contestants: the rows.
-        shares: trained share of all parameters but the encoder's, per row.
-        evaluations: scores per row.
+        modality: the modality whose runs are compared.
+        trainable_fractions: per run, trainable parameters as a fraction of those of the language
+            model and the adapter together.
+        evaluations: scores per run.
     """
+    from epalm.demo.stages import RUNS
     from epalm.evaluate.report.tables import interval, label, percent
 
-    headline, *others = show.scores
+    headline, *others = modality.scores
     count = len(evaluations[0].answered)
-    table = Table(title=f"{show.name}: scores x 100 on {count} test {show.examples}")
+    table = Table(title=f"{modality.name}: scores x 100 on {count} test {modality.examples}")
     table.add_column("run")
-    for column in ("trained", label(headline), "95 % interval", *map(label, others)):
+    for column in ("trainable", label(headline), "95 % interval", *map(label, others)):
         table.add_column(column, justify="right")
-    for contestant, share, evaluation in zip(contestants, shares, evaluations, strict=True):
+    for run_spec, fraction, evaluation in zip(RUNS, trainable_fractions, evaluations, strict=True):
         score = evaluation.scores[headline]
         table.add_row(
-            TITLES[contestant.name],
-            f"{100 * share:.2f} %",
+            RUN_TITLES[run_spec.name],
+            f"{100 * fraction:.2f} %",
             percent(score.value),
             interval(score),
             *(percent(evaluation.scores[name].value) for name in others),
-            style="bold" if contestant.name == "full" else "",
+            style="bold" if run_spec.name == "full" else "",
         )
     return table
 

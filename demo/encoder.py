@@ -1,7 +1,7 @@
-"""The micro encoders that come with the package, for extraction.
+"""The small encoders that come with the package.
 
-Their doors are `--encoder epalm.demo.encoder:micro_vit`, `:micro_timesformer` and
-`:micro_ast`.
+On the command line of `epalm-extract` they are `--encoder epalm.demo.encoder:micro_vit`,
+`epalm.demo.encoder:micro_timesformer` and `epalm.demo.encoder:micro_ast`.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ from epalm.extract.encoders.timm_vit import load_weights, vit_encoder
 from epalm.extract.transforms.image_transform import CLIP_MEAN, CLIP_STD
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Folder of the shipped weights; see its README.md."""
+"""Folder of the weights; its README.md says how they were trained."""
 
 VIT_WEIGHTS = WEIGHTS / "vit-micro.safetensors"
 
@@ -43,14 +43,15 @@ CONFIG = {
     "mean": CLIP_MEAN,
     "std": CLIP_STD,
 }
-"""timm's data config. The constants are CLIP's, so official and native preprocessing agree."""
+"""timm's data config, with CLIP's mean and standard deviation, so that official and native
+preprocessing agree."""
 
 
 class ConvStem(PatchEmbed):
-    """Patches through small strided convolutions instead of one linear map.
+    """Patch embedding by strided convolutions instead of one linear layer.
 
-    Such a stem lets a transformer learn from few pictures (Xiao et al., 2021, "Early convolutions
-    help transformers see better"); the blocks behind it are timm's own.
+    Such a stem lets a transformer train on few images (Xiao et al., 2021, "Early convolutions help
+    transformers see better"); the blocks after it are timm's.
     """
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - whatever timm passes
@@ -64,10 +65,10 @@ class ConvStem(PatchEmbed):
 
 
 def build_vit(classes: int = 0) -> VisionTransformer:
-    """The architecture with random weights.
+    """A vision transformer with random weights.
 
     Args:
-        classes: outputs of the linear head on the final [CLS]; 0 for no head.
+        classes: number of outputs of the linear head on the final [CLS] token; 0 for no head.
     """
     model = VisionTransformer(
         img_size=SIDE_PIXELS,
@@ -85,39 +86,39 @@ def build_vit(classes: int = 0) -> VisionTransformer:
 
 
 def micro_vit(name: str, settings: EncoderSettings) -> Encoder:
-    """The encoder of pictures; see `epalm.extract.encoders.encoder_registry.make_encoder`.
+    """The image encoder, made as `epalm.extract.encoders.encoder_registry.make_encoder` asks.
 
     Raises:
-        MissingFileError: the weights are not there.
+        MissingFileError: the weights are missing.
     """
-    path = _present(settings.weights or VIT_WEIGHTS, made_by="vit")
+    path = _require(settings.weights or VIT_WEIGHTS, made_by="vit")
     return vit_encoder(name, load_weights(build_vit(), path, name=name), settings)
 
 
 def micro_timesformer(name: str, settings: EncoderSettings) -> Encoder:
-    """The encoder of clips; see `epalm.extract.encoders.encoder_registry.make_encoder`.
+    """The video encoder, made as `epalm.extract.encoders.encoder_registry.make_encoder` asks.
 
     Raises:
-        MissingFileError: the weights are not there.
+        MissingFileError: the weights are missing.
     """
-    folder = _present(settings.weights or TIMESFORMER_WEIGHTS, made_by="timesformer")
+    folder = _require(settings.weights or TIMESFORMER_WEIGHTS, made_by="timesformer")
     return make_hugging_face(name, replace(settings, weights=folder))
 
 
 def micro_ast(name: str, settings: EncoderSettings) -> Encoder:
-    """The encoder of recordings; see `epalm.extract.encoders.encoder_registry.make_encoder`.
+    """The audio encoder, made as `epalm.extract.encoders.encoder_registry.make_encoder` asks.
 
     Raises:
-        MissingFileError: the weights are not there.
+        MissingFileError: the weights are missing.
     """
-    folder = _present(settings.weights or AST_WEIGHTS, made_by="ast")
+    folder = _require(settings.weights or AST_WEIGHTS, made_by="ast")
     return make_hugging_face(name, replace(settings, weights=folder))
 
 
-def _present(path: Path, *, made_by: str) -> Path:
+def _require(path: Path, *, made_by: str) -> Path:
     if not path.exists():
         raise MissingFileError(
-            f"{path}: no such file; install the package again, or make it with "
+            f"{path}: no such file; reinstall the package, or train the encoder again with "
             f"`python -m tools.pretraining {made_by}`"
         )
     return path

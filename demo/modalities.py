@@ -1,78 +1,79 @@
-"""What the demo shows of each modality: which media, encoder, task and recipe."""
+"""The demo's data, encoder, task and recipe for each modality."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.demo import descriptions
-from epalm.demo.demo_dataset import Sizes, Writer, write_clip, write_scene, write_sound
+from epalm.demo.demo_dataset import SampleWriter, SplitSizes, write_clip, write_scene, write_sound
 from epalm.plugins import TypedName
 from epalm.tasks import manifest
 
 RECIPES = Path(__file__).parent / "recipes"
+"""Folder of the demo's recipes."""
 
 
 @dataclass(frozen=True)
-class Show:
-    """One modality's part of the demo.
+class DemoModality:
+    """The demo of one modality.
 
     Attributes:
-        name: of its folder, and on the command line.
-        title: of its page.
-        media: what is encoded, in the plural.
-        examples: what is answered, in the plural.
-        sizes: media per split.
-        write: makes one medium.
+        name: name on the command line and of the output folder.
+        title: title of the report.
+        samples: plural noun for what is encoded.
+        examples: plural noun for what the model answers.
+        sizes: number of samples per split.
+        write: generates one sample and writes it to disk.
         encoder: name of the frozen encoder.
         task: name of the task.
-        recipe: of all its runs.
-        scores: what the table shows, the headline first.
+        recipe: recipe of all runs.
+        scores: scores in the table, the headline first.
     """
 
     name: str
     title: str
-    media: str
+    samples: str
     examples: str
-    sizes: Sizes
-    write: Writer
+    sizes: SplitSizes
+    write: SampleWriter
     encoder: str
     task: str
     recipe: Path
     scores: tuple[str, ...]
 
 
-SHOWS: dict[str, Show] = {
-    show.name: show
-    for show in (
-        Show(
+MODALITIES: dict[str, DemoModality] = {
+    modality.name: modality
+    for modality in (
+        DemoModality(
             name="image",
-            title="Drawn scenes, micro models",
-            media="photos",
+            title="Demo: generated images",
+            samples="images",
             examples="questions",
-            sizes=Sizes(train=1400, val=50, test=300),
+            sizes=SplitSizes(train=1400, val=50, test=300),
             write=write_scene,
             encoder=TypedName("epalm.demo.encoder:micro_vit"),
             task=manifest.TASK,
             recipe=RECIPES / "scenes.toml",
             scores=("exact_match",),
         ),
-        Show(
+        DemoModality(
             name="video",
-            title="Drawn clips, micro models",
-            media="clips",
+            title="Demo: generated videos",
+            samples="videos",
             examples="questions",
-            sizes=Sizes(train=1000, val=50, test=300),
+            sizes=SplitSizes(train=1000, val=50, test=300),
             write=write_clip,
             encoder=TypedName("epalm.demo.encoder:micro_timesformer"),
             task=manifest.TASK,
             recipe=RECIPES / "questions.toml",
             scores=("exact_match",),
         ),
-        Show(
+        DemoModality(
             name="audio",
-            title="Synthesised recordings, micro models",
-            media="recordings",
+            title="Demo: synthetic audio clips",
+            samples="audio clips",
             examples="captions",
-            sizes=Sizes(train=1000, val=50, test=300),
+            sizes=SplitSizes(train=1000, val=50, test=300),
             write=write_sound,
             encoder=TypedName("epalm.demo.encoder:micro_ast"),
             task=descriptions.NAME,
@@ -81,4 +82,4 @@ SHOWS: dict[str, Show] = {
         ),
     )
 }
-"""Name -> one modality's part."""
+"""Name -> the demo of this modality."""

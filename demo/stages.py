@@ -1,4 +1,4 @@
-"""The three stages on drawn media, by the same functions as the three commands."""
+"""The three stages of the demo, run with the same functions as the three commands."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ from epalm.cache.records.extraction_log import delete_extraction_log
 from epalm.cache.store import Store
 from epalm.demo.demo_dataset import write_dataset
 from epalm.demo.encoder import WEIGHTS
-from epalm.demo.modalities import Show
-from epalm.evaluate.preparation.eval_preparation import EvalConfig as EvalRequest
+from epalm.demo.modalities import DemoModality
+from epalm.evaluate.preparation.eval_preparation import EvalConfig
 from epalm.evaluate.report.report_files import REPORT_FILE, ReportColumn, write_comparison
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation
@@ -19,28 +19,29 @@ from epalm.extract.planning.extraction_plan import make_plan
 from epalm.extract.run_extraction import extract
 from epalm.tasks.task_registry import load_task
 from epalm.train.config.recipe import load_recipe
-from epalm.train.config.train_config import TrainConfig as TrainRequest
+from epalm.train.config.train_config import TrainConfig
 from epalm.train.run_training import train
 
 LANGUAGE_MODEL = WEIGHTS / "opt-micro"
+"""Folder of the frozen language model."""
 
-SPLIT = "test"
+TEST_SPLIT = "test"
 
-LEAD = (
-    "Micro models that come with the package: we trained the encoder on such media without any "
-    "text, and the language model on texts alone. The scores show that the method works; they say "
-    "nothing about real photographs, clips and recordings."
+REPORT_INTRODUCTION = (
+    "All models come with the package and are very small. We trained the encoder on data of this "
+    "kind without any text, and the language model on text only. The scores show that the method "
+    "works; they say nothing about real images, videos and audio clips."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class DemoRun:
     """One training run of the demo.
 
     Attributes:
-        name: of its run folder.
-        variant: what is trained.
-        blind: train and test on the features of other media of the same split.
+        name: name of the run folder.
+        variant: method variant.
+        blind: train and test on the features of other samples of the same split.
     """
 
     name: str
@@ -48,74 +49,76 @@ class Contestant:
     blind: bool = False
 
 
-CONTESTANTS = (
-    Contestant("blind", "full", blind=True),
-    Contestant("lin", "lin"),
-    Contestant("full", "full"),
+RUNS = (
+    DemoRun("blind", "full", blind=True),
+    DemoRun("lin", "lin"),
+    DemoRun("full", "full"),
 )
+"""The runs that the demo compares, for every modality."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the files of one modality lie.
+class DemoFolder:
+    """The output files of one modality.
 
     Attributes:
-        show: the modality's part of the demo.
-        out: folder of the whole demo.
-        seed: of media and training.
+        modality: the modality.
+        out: output folder of the whole demo.
+        seed: random seed of data and training.
         quiet: show no progress.
     """
 
-    show: Show
+    modality: DemoModality
     out: Path
     seed: int = 0
     quiet: bool = False
 
     @property
-    def folder(self) -> Path:
-        """All files of this modality."""
-        return self.out / self.show.name
+    def root(self) -> Path:
+        """Folder of all files of this modality."""
+        return self.out / self.modality.name
 
     @property
     def data(self) -> Path:
-        """The manifest's folder."""
-        return self.folder / "data"
+        """Folder of the generated data and its manifest."""
+        return self.root / "data"
 
     @property
     def store(self) -> Path:
-        """The feature store."""
-        return self.folder / "cache" / f"{self.show.name}.zarr"
+        """Path of the feature store."""
+        return self.root / "cache" / f"{self.modality.name}.zarr"
 
     @property
-    def page(self) -> Path:
-        """The HTML page that compares the runs."""
-        return self.folder / REPORT_FILE
+    def report(self) -> Path:
+        """Path of the HTML report that compares the runs."""
+        return self.root / REPORT_FILE
 
-    def run(self, contestant: Contestant) -> Path:
-        """The folder of a training run."""
-        return self.folder / "runs" / contestant.name
-
-
-def draw_media(place: Place) -> int:
-    """Write the media and the manifest; the number of its lines."""
-    return write_dataset(place.data, place.show.sizes, place.show.write, seed=place.seed)
+    def run(self, run: DemoRun) -> Path:
+        """Folder of a training run."""
+        return self.root / "runs" / run.name
 
 
-def extract_features(place: Place) -> int:
-    """Stage one: encode every medium once; the number of media in the store."""
+def write_data(folder: DemoFolder) -> int:
+    """Generate the samples and write them with their manifest; the number of examples."""
+    modality = folder.modality
+    return write_dataset(folder.data, modality.sizes, modality.write, seed=folder.seed)
+
+
+def extract_features(folder: DemoFolder) -> int:
+    """Stage one: encode every sample once; the number of samples in the store."""
     settings = Settings(
-        encoder=place.show.encoder,
-        dataset=str(place.data),
-        out=place.store,
+        encoder=folder.modality.encoder,
+        dataset=str(folder.data),
+        out=folder.store,
         precision="fp32",  # as in the recipes
         device="cpu",
         workers=0,
-        quiet=place.quiet,
+        quiet=folder.quiet,
     )
     plan = make_plan(read_inputs(settings))
-    stale = Store.at(plan.out)
-    if stale.exists():
-        delete_store(stale)
+    old_store = Store.at(plan.out)
+    if old_store.exists():
+        delete_store(old_store)
         delete_extraction_log(plan.out)
     store = create_store(plan.out, plan.spec, plan.keys)
     report = extract(plan.encoder, plan.items, store, pace=plan.pace, root=plan.root)
@@ -123,50 +126,53 @@ def extract_features(place: Place) -> int:
     return report.records
 
 
-def train_run(place: Place, contestant: Contestant) -> float:
-    """Stage two: train connectors, and the prompt if there is one, from stored features.
+def train_run(folder: DemoFolder, run: DemoRun) -> float:
+    """Stage two: train the adapter on the cached features.
 
     Returns:
-        Trained parameters as a share of these and the language model's.
+        Trainable parameters as a fraction of those of the language model and the adapter together.
     """
-    show = place.show
+    modality = folder.modality
     changes = {
         "lm": str(LANGUAGE_MODEL),
-        "encoder": str(show.encoder),
-        "variant": contestant.variant,
+        "encoder": str(modality.encoder),
+        "variant": run.variant,
     }
-    recipe = load_recipe(str(show.recipe), [*changes.items()])
+    recipe = load_recipe(str(modality.recipe), [*changes.items()])
     record = train(
-        TrainRequest(
-            folder=place.run(contestant),
-            task=load_task(show.task, place.data),
-            data_root=place.data,
-            features=str(place.store),
+        TrainConfig(
+            folder=folder.run(run),
+            task=load_task(modality.task, folder.data),
+            data_root=folder.data,
+            features=str(folder.store),
             recipe=recipe,
-            recipe_name=show.recipe.stem,
-            seed=place.seed,
-            blind=contestant.blind,
+            recipe_name=modality.recipe.stem,
+            seed=folder.seed,
+            blind=run.blind,
             fresh=True,
-            quiet=place.quiet,
+            quiet=folder.quiet,
         )
     )
     return record.trained / (record.trained + record.frozen)
 
 
-def evaluate_run(place: Place, contestant: Contestant) -> Evaluation:
-    """Stage three: answer the test split and score the answers."""
-    request = EvalRequest(
-        place.run(contestant),
-        SPLIT,
-        data_root=place.data,
+def evaluate_run(folder: DemoFolder, run: DemoRun) -> Evaluation:
+    """Stage three: generate answers for the test split and score them."""
+    config = EvalConfig(
+        folder.run(run),
+        TEST_SPLIT,
+        data_root=folder.data,
         batch_size=256,
-        quiet=place.quiet,
+        quiet=folder.quiet,
     )
-    return evaluate(request).evaluation
+    return evaluate(config).evaluation
 
 
-def write_page(place: Place, evaluations: tuple[Evaluation, ...]) -> None:
-    """One HTML page about all runs."""
-    runs = map(place.run, CONTESTANTS)
-    shown = [ReportColumn(run, found) for run, found in zip(runs, evaluations, strict=True)]
-    write_comparison(place.page, shown, title=place.show.title, lead=LEAD)
+def write_report(folder: DemoFolder, evaluations: tuple[Evaluation, ...]) -> None:
+    """Write the HTML report that compares all runs."""
+    run_folders = map(folder.run, RUNS)
+    columns = [
+        ReportColumn(run_folder, evaluation)
+        for run_folder, evaluation in zip(run_folders, evaluations, strict=True)
+    ]
+    write_comparison(folder.report, columns, title=folder.modality.title, lead=REPORT_INTRODUCTION)

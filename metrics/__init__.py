@@ -1,1 +1,1 @@
-"""Metrics: predictions against references."""
+"""Metrics: scores of predictions against reference answers."""

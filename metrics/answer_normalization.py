@@ -1,24 +1,26 @@
-"""Answer normalisation of the official VQA evaluation: marks, numbers, articles, contractions.
+"""Answer normalization of the official VQA evaluation.
 
-Each step keeps the oddities of that program (GT-Vision-Lab/VQA, vqaEval.py), because published
-accuracies contain them. `tests/metrics/data` holds pairs scored by the original.
+It handles punctuation, number words, articles and contractions. Every step reproduces the quirks of
+the original program (GT-Vision-Lab/VQA, vqaEval.py), since published accuracies depend on them.
+`tests/metrics/data` has pairs that the original program scored.
 """
 
 import re
 from functools import lru_cache
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-"""Marks that are removed or become a space. The apostrophe, the colon and the dollar stay."""
+"""Characters that are removed or replaced by a space; apostrophe, colon and dollar are kept."""
 
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 
 _PERIOD = re.compile(r"\.(?!\d)")
 
-_PERIODS_AT_MOST = 32
-"""The original passes `re.UNICODE`, which is 32, where `re.sub` takes the number of removals."""
+_MAX_PERIODS = 32
+"""Largest number of periods removed. The original passes `re.UNICODE`, which is 32, in the place of
+`re.sub`'s argument `count`."""
 
-_REMEMBERED = 65_536
-"""Answers repeat: VQA v2 validation has 2.1 million, most of them among a few thousand."""
+_CACHE_SIZE = 65_536
+"""Answers repeat: the 2.1 million of VQA v2 validation are mostly among a few thousand."""
 
 _ARTICLES = frozenset(("a", "an", "the"))
 
@@ -39,16 +41,16 @@ _CONTRACTIONS = """
     what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
     why's won't would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're
     you've
-""".split()  # noqa: SIM905 - a list of hundred quoted words cannot be read
+""".split()  # noqa: SIM905 - a list of a hundred quoted words is unreadable
 
 
 def _misspellings() -> dict[str, str]:
-    """Each contraction with any one of its apostrophes left out -> the contraction."""
-    table = {"somebody'd": "somebodyd"}  # the wrong way round in the original
+    """Contraction with one apostrophe missing -> correct contraction."""
+    table = {"somebody'd": "somebodyd"}  # key and value are swapped in the original
     for word in _CONTRACTIONS:
-        for place, letter in enumerate(word):
+        for index, letter in enumerate(word):
             if letter == "'":
-                table[word[:place] + word[place + 1 :]] = word
+                table[word[:index] + word[index + 1 :]] = word
     return table
 
 
@@ -56,31 +58,32 @@ _CONTRACTED = _misspellings()
 
 
 def strip_answer(text: str) -> str:
-    """The text with line breaks and tabs as spaces, without outer white space."""
+    """The text with line breaks and tabs replaced by spaces, stripped."""
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHE_SIZE)
 def remove_punctuation(text: str) -> str:
-    """The text without punctuation and without periods that no digit follows.
+    """The text without punctuation and without periods that are not followed by a digit.
 
-    A mark becomes a space where it joins two words ("ping-pong"). It is removed outright where it
-    stands beside a space somewhere in the text, and always if the text has a comma between digits.
+    A character of `_PUNCTUATION` is replaced by a space if it only occurs inside words
+    ("ping-pong"). It is removed if it is next to a space anywhere in the text, and always if the
+    text has a comma between digits.
     """
     number_with_comma = _COMMA_IN_NUMBER.search(text) is not None
-    plain = text
-    for mark in _PUNCTUATION:
-        loose = number_with_comma or f"{mark} " in text or f" {mark}" in text
-        plain = plain.replace(mark, "" if loose else " ")
-    return _PERIOD.sub("", plain, count=_PERIODS_AT_MOST)
+    cleaned = text
+    for character in _PUNCTUATION:
+        removed = number_with_comma or f"{character} " in text or f" {character}" in text
+        cleaned = cleaned.replace(character, "" if removed else " ")
+    return _PERIOD.sub("", cleaned, count=_MAX_PERIODS)
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def normalise_answer(text: str) -> str:
-    """The text as the official VQA evaluation compares it.
+@lru_cache(maxsize=_CACHE_SIZE)
+def normalize_answer(text: str) -> str:
+    """The text in the form that the official VQA evaluation compares.
 
-    Lower case, no punctuation, number words up to ten as digits, no articles, apostrophes put back
-    into contractions, single spaces.
+    Lower case, without punctuation and articles, number words up to ten as digits, missing
+    apostrophes of contractions restored, single spaces.
     """
     words = remove_punctuation(strip_answer(text)).lower().split()
     digits = (_DIGITS.get(word, word) for word in words)

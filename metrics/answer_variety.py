@@ -1,52 +1,54 @@
-"""Whether a model answers the same thing whatever it is shown."""
+"""Detection of models that give the same few answers to everything."""
 
 from collections import Counter
 from collections.abc import Sequence
 
-LEAST_EXAMPLES = 40
-"""Of fewer, 5 % are a single answer or two, which chance alone may give."""
+MIN_EXAMPLES = 40
+"""Smallest number of answers that is judged; 5 % of fewer are one or two answers, by chance."""
 
-LEAST_DISTINCT = 0.05
-"""Where fewer of the answers differ, a model may not use what it sees."""
+MIN_DISTINCT_FRACTION = 0.05
+"""A smaller fraction of distinct answers is suspicious."""
 
-OFTENER = 2.0
-"""Answers to questions repeat by nature ("yes", "2"). As many times as in the references may the
-most frequent one be given before it is remarkable."""
+MAX_FREQUENCY_RATIO = 2.0
+"""Answers to questions repeat naturally ("yes", "2"). The most frequent one is suspicious if it is
+this many times as frequent as among the references."""
 
-UNKNOWN_SHARE = 0.25
-"""Share of the most frequent right answer where no references are published; "yes" has about as
-much in VQA v2."""
+DEFAULT_FREQUENCY = 0.25
+"""Assumed frequency of an answer among the references if none are published; in VQA v2, "yes" has
+about this frequency."""
 
-_SHOWN_CHARACTERS = 40
+_MAX_ANSWER_LENGTH = 40
 
 
-def little_variety(
+def low_variety_warning(
     answers: Sequence[str], references: Sequence[Sequence[str]], *, questions: bool
 ) -> str:
-    """A sentence where hardly any two of the answers differ; else "".
+    """A warning if only a few of the answers are distinct; else the empty string.
 
     Args:
-        answers: N texts.
-        references: the right answers to each, in the same order; those of one may be empty.
-        questions: answers to questions, which may be as alike as the right ones are; not captions.
+        answers: N predicted texts.
+        references: reference answers of each, in the same order; an entry may be empty.
+        questions: True for answers to questions, which may repeat as often as the references do;
+            False for captions.
     """
     count, distinct = len(answers), Counter(answers)
-    if count < LEAST_EXAMPLES or len(distinct) >= LEAST_DISTINCT * count:
+    if count < MIN_EXAMPLES or len(distinct) >= MIN_DISTINCT_FRACTION * count:
         return ""
     ((top, times),) = distinct.most_common(1)
-    if questions and len(distinct) > 1 and times <= OFTENER * count * _share(top, references):
+    usual = count * _reference_frequency(top, references)
+    if questions and len(distinct) > 1 and times <= MAX_FREQUENCY_RATIO * usual:
         return ""
     noun = "answer" if questions else "caption"
-    shown = top if len(top) <= _SHOWN_CHARACTERS else f"{top[:_SHOWN_CHARACTERS]} ..."
+    quoted = top if len(top) <= _MAX_ANSWER_LENGTH else f"{top[:_MAX_ANSWER_LENGTH]} ..."
     return (
-        f"only {len(distinct)} of {count:,} {noun}s differ, {100 * times / count:.0f} % are "
-        f'"{shown}": the model may not use what it is shown'
+        f"only {len(distinct)} of {count:,} {noun}s are distinct, and {100 * times / count:.0f} % "
+        f'are "{quoted}": the model may ignore its input'
     )
 
 
-def _share(answer: str, references: Sequence[Sequence[str]]) -> float:
-    """How often an answer is the most frequent reference."""
-    firsts = [Counter(each).most_common(1)[0][0] for each in references if each]
-    if not firsts:
-        return UNKNOWN_SHARE
-    return firsts.count(answer) / len(firsts)
+def _reference_frequency(answer: str, references: Sequence[Sequence[str]]) -> float:
+    """Fraction of the examples whose most frequent reference is `answer`."""
+    modes = [Counter(each).most_common(1)[0][0] for each in references if each]
+    if not modes:
+        return DEFAULT_FREQUENCY
+    return modes.count(answer) / len(modes)

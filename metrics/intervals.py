@@ -1,4 +1,4 @@
-"""How sure a score is, and how it divides over groups of questions."""
+"""Bootstrap confidence intervals of scores, and mean scores per group of examples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import numpy as np
 from epalm.errors import DataError
 from epalm.metrics.metric_registry import Interval, Scores, Values
 
-_DRAWS_AT_ONCE = 4_000_000
-"""Numbers in memory at a time: 32 MB."""
+_MAX_BATCH_VALUES = 4_000_000
+"""Largest number of values in one batch of resamples: 32 MB."""
 
 
 def bootstrap_interval(
@@ -19,9 +19,9 @@ def bootstrap_interval(
 
     Args:
         values: (N,) scores per example, N at least 1.
-        seed: the same seed gives the same interval.
-        rounds: how many samples of N are drawn with replacement.
-        level: share of the samples' means inside the interval.
+        seed: random seed of the resampling.
+        rounds: number of resamples of N values, drawn with replacement.
+        level: confidence level.
 
     Raises:
         DataError: no values.
@@ -41,27 +41,28 @@ def bootstrap_intervals(
     rounds: int = 2000,
     level: float = 0.95,
 ) -> list[Interval]:
-    """Percentile bootstrap intervals of scores of a whole set, such as BLEU.
+    """Percentile bootstrap intervals of corpus-level scores such as BLEU.
 
     Args:
-        statistics: (N, S) of each example, N at least 1; what the scores need is their sum.
-        score: (R, S) sums of R samples -> (R, K) scores.
-        seed: the same seed gives the same intervals.
-        rounds: how many samples of N are drawn with replacement.
-        level: share of the samples' scores inside the interval.
+        statistics: (N, S) statistics of each example, N at least 1. The scores must be functions of
+            their sums over examples.
+        score: (R, S) sums of R resamples -> (R, K) scores.
+        seed: random seed of the resampling.
+        rounds: number of resamples of N examples, drawn with replacement.
+        level: confidence level.
 
     Returns:
-        K intervals.
+        One interval for each of the K scores.
 
     Raises:
         DataError: no examples.
     """
     count = len(statistics)
     if count == 0:
-        raise DataError("an interval needs at least one value, found 0")
+        raise DataError("a confidence interval needs at least one value, found 0")
     generator = np.random.default_rng(seed)
     sums = np.empty((rounds, statistics.shape[1]))
-    batch = max(1, _DRAWS_AT_ONCE // statistics.size)
+    batch = max(1, _MAX_BATCH_VALUES // statistics.size)
     for start in range(0, rounds, batch):
         size = min(batch, rounds - start)
         drawn = generator.integers(count, size=(size, count))
@@ -72,29 +73,29 @@ def bootstrap_intervals(
 
 
 def all_intervals(scores: Scores) -> dict[str, Interval]:
-    """The 95 % interval of every score that has one; see `known_interval`."""
+    """The 95 % interval of every score, except those that `known_interval` rejects."""
     means = {name: column for name, column in scores.per_example.items() if name in scores.values}
-    found = {
+    intervals = {
         name: scores.intervals[name]
         if name in scores.intervals
         else bootstrap_interval(means[name])
         for name in scores.values
         if name in scores.intervals or name in means
     }
-    return {name: interval for name, interval in found.items() if known_interval(*interval)}
+    return {name: interval for name, interval in intervals.items() if known_interval(*interval)}
 
 
 def known_interval(low: float, high: float) -> Interval | None:
-    """The interval, or None for one without width.
+    """The interval, or None if its width is 0.
 
-    Samples of equal values are all the same: they say nothing of how far another set would differ.
+    If all values are equal, so are all resamples; they say nothing about the uncertainty.
     """
     return (low, high) if low < high else None
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMean:
-    """The mean score of one group of examples and how many they are."""
+    """Name, mean score and number of examples of one group."""
 
     name: str
     mean: float
@@ -102,11 +103,11 @@ class GroupMean:
 
 
 def group_means(values: Values, groups: Sequence[str]) -> list[GroupMean]:
-    """Mean score per group, largest group first, equal ones by name.
+    """Mean score per group, sorted by decreasing size, then by name.
 
     Args:
         values: (N,) scores per example.
-        groups: N names, such as question types; examples with an empty name are left out.
+        groups: N group names, e.g. question types; examples with an empty name are ignored.
     """
     members: dict[str, list[float]] = {}
     for value, name in zip(values, groups, strict=True):

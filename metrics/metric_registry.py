@@ -1,4 +1,4 @@
-"""The metrics by name, what a metric is, and how predictions meet their examples."""
+"""Registry of metrics, the type of a metric, and matching of predictions with examples."""
 
 import sys
 from collections import Counter
@@ -15,7 +15,7 @@ from epalm.tasks.types import Example, Prediction
 Values = NDArray[np.float64]
 
 Interval = tuple[float, float]
-"""Lower and upper end."""
+"""Lower and upper end of a confidence interval."""
 
 METRICS: dict[str, str] = {
     "vqa": "epalm.metrics.vqa_accuracy:score_vqa",
@@ -27,20 +27,21 @@ METRICS: dict[str, str] = {
 """Metric name -> "module:function"."""
 
 FINAL: dict[str, str] = {"caption": "epalm.metrics.captions.caption_suite:score_caption_suite"}
-"""Metrics that take more time in an evaluation than training has for every epoch."""
+"""Metric name -> "module:function" of its slower version, used by evaluations but not by the
+validation during training."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a metric says about a set of predictions.
+    """Scores of a set of predictions.
 
     Attributes:
-        values: corpus scores as fractions of one; CIDEr as the toolkit gives it (at most 10).
-        per_example: (N,) scores in the order of the examples. Where `intervals` has no entry, the
-            value is their mean.
-        headline: the key of `values` that selects checkpoints and leads every table.
-        intervals: 95 % bootstrap intervals of values that are no mean over examples.
-        left_out: scores that could not be computed -> why.
+        values: name -> score of the whole set, from 0 to 1; CIDEr from 0 to 10.
+        per_example: name -> (N,) scores in the order of the examples. Their mean is the entry of
+            `values`, unless `intervals` has one.
+        headline: key of `values` that selects checkpoints and comes first in every table.
+        intervals: name -> 95 % bootstrap interval, for scores that are not means over examples.
+        left_out: name of a score that could not be computed -> reason.
     """
 
     values: dict[str, float]
@@ -50,30 +51,30 @@ class Scores:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-_NAMED = 5
-"""How many questions an error names at most."""
+_MAX_NAMED = 5
+"""Largest number of questions that an error message names."""
 
 Metric = Callable[[Sequence[Prediction], Sequence[Example]], Scores]
 
 
 def load_metric(name: str) -> Metric:
-    """The metric of this name, ready to be used.
+    """The metric of this name, after a check that it can run.
 
-    A metric's module may define `require_tools()`, which checks for outside programs; it is called
-    here, so that what is missing is said before anything is generated.
+    A metric's module may define `require_tools()`, which checks for external programs. It is called
+    here, so that a missing program is reported before any answer is generated.
 
     Args:
-        name: a key of `METRICS`, or a `TypedName` `package.module:function`.
+        name: key of `METRICS`, or a `TypedName` `package.module:function`.
 
     Raises:
-        UsageError: no such metric; lists the known ones.
+        UsageError: there is no such metric; the message lists the known ones.
         MissingToolError: the metric needs a program that is not installed.
     """
     return _load(name, METRICS)
 
 
 def load_final_metric(name: str) -> Metric:
-    """As `load_metric`, with every score that the metric's authors report: for evaluations."""
+    """The metric of this name for evaluations: the version in `FINAL` if there is one."""
     return _load(name, METRICS | FINAL)
 
 
@@ -89,23 +90,24 @@ def texts_in_order(predictions: Sequence[Prediction], examples: Sequence[Example
 
     Args:
         predictions: one for each example, in any order; matched by `question_id`.
-        examples: see `check_scorable`.
+        examples: at least one, each with references.
 
     Raises:
         DataError: an example cannot be scored, or a prediction is missing, belongs to no example
-            or stands there twice. Names the first such question.
+            or occurs twice. The message names the first such question.
     """
     check_scorable(examples)
     texts = _unique_texts(predictions)
-    wanted = [example.question_id for example in examples]
-    _refuse([one for one in wanted if one not in texts], "has no prediction", of=len(wanted))
-    strangers = sorted(texts.keys() - set(wanted))
-    _refuse(strangers, "has a prediction but is no question of the split", of=len(texts))
-    return [texts[one] for one in wanted]
+    ids = [example.question_id for example in examples]
+    missing = [question_id for question_id in ids if question_id not in texts]
+    _refuse_questions(missing, "has no prediction", total=len(ids))
+    unknown = sorted(texts.keys() - set(ids))
+    _refuse_questions(unknown, "has a prediction but is not in the split", total=len(texts))
+    return [texts[question_id] for question_id in ids]
 
 
 def check_scorable(examples: Sequence[Example]) -> None:
-    """Check what can be checked before anything is predicted.
+    """Check that predictions for the examples can be scored.
 
     Raises:
         DataError: there are no examples, or one of them has no reference.
@@ -115,33 +117,33 @@ def check_scorable(examples: Sequence[Example]) -> None:
     for example in examples:
         if not example.references:
             raise DataError(
-                f"question {example.question_id} has no reference to be scored against: "
+                f"question {example.question_id} has no reference answer: "
                 "choose a split with published answers"
             )
 
 
 def scores_from(per_example: dict[str, Values], *, headline: str) -> Scores:
-    """Scores whose corpus values are the means of (N,) scores per example."""
+    """Scores whose values are the means of (N,) scores per example."""
     values = {name: float(column.mean()) for name, column in per_example.items()}
     return Scores(values=values, per_example=per_example, headline=headline)
 
 
 def _unique_texts(predictions: Sequence[Prediction]) -> dict[str, str]:
-    texts = {one.question_id: one.text for one in predictions}
+    texts = {prediction.question_id: prediction.text for prediction in predictions}
     if len(texts) < len(predictions):
-        times = Counter(one.question_id for one in predictions)
-        twice = [one for one, count in times.items() if count > 1]
-        _refuse(twice, "has more than one prediction", of=len(texts))
+        counts = Counter(prediction.question_id for prediction in predictions)
+        repeated = [question_id for question_id, count in counts.items() if count > 1]
+        _refuse_questions(repeated, "has more than one prediction", total=len(texts))
     return texts
 
 
-def _refuse(question_ids: Sequence[str], what: str, *, of: int) -> None:
-    """Raise if there are any; name the first ones and say how many."""
+def _refuse_questions(question_ids: Sequence[str], problem: str, *, total: int) -> None:
+    """Raise an error that names and counts the questions; do nothing if there are none."""
     if not question_ids:
         return
-    first = f"question {question_ids[0]} {what}"
-    if len(question_ids) == 1:
-        raise DataError(first)
-    named = ", ".join(question_ids[1:_NAMED])
-    more = f", {named}" + (", ..." if len(question_ids) > _NAMED else "")
-    raise DataError(f"{first}, and so {len(question_ids)} of {of}: {question_ids[0]}{more}")
+    message = f"question {question_ids[0]} {problem}"
+    if len(question_ids) > 1:
+        names = ", ".join(question_ids[:_MAX_NAMED])
+        names += ", ..." if len(question_ids) > _MAX_NAMED else ""
+        message += f"; in all {len(question_ids)} of {total} questions: {names}"
+    raise DataError(message)

@@ -2,9 +2,9 @@
 
 An AST of another width than the published ones has no weights to download. This one begins as the
 authors of AST begin theirs (Gong, Chung and Glass, 2021, section 2.2): the blocks of an image
-transformer, its patch embedding summed over the colours, its position embeddings stretched over
+transformer, its patch embedding summed over the colors, its position embeddings stretched over
 frequency and time, its [CLS] for both class tokens. It has not heard a sound: what it tells apart
-is what pictures of sounds have in common with photos.
+is what images of sounds have in common with photos.
 """
 
 from pathlib import Path

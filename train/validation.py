@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.compiler import set_stance
 from transformers import PreTrainedTokenizerBase
 
-from epalm.metrics.answer_variety import little_variety
+from epalm.metrics.answer_variety import low_variety_warning
 from epalm.metrics.metric_registry import Metric
 from epalm.model.epalm import EPALM
 from epalm.model.generation.batched_generation import Generator, Questions, answer_questions
@@ -89,7 +89,7 @@ class Validation:
     def _warn_of_variety(self, texts: Sequence[str]) -> None:
         references = [example.references for example in self.examples]
         questions = any(example.prompt for example in self.examples)
-        alike = "" if self.blind else little_variety(texts, references, questions=questions)
+        alike = "" if self.blind else low_variety_warning(texts, references, questions=questions)
         if alike:
             logger.warning("%s", alike)
 

@@ -1,1 +1,1 @@
-"""Drawn images and clips and synthetic audio, with questions and captions about them."""
+"""Generated images, videos and audio clips, with questions and captions about them."""

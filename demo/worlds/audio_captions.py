@@ -1,4 +1,4 @@
-"""Captions of recordings: every one says the same five facts, each in words of its own."""
+"""Captions of audio clips: each states the same five facts in a different wording."""
 
 from epalm.demo.worlds.scene_questions import Question
 from epalm.demo.worlds.sounds import Sound
@@ -13,7 +13,7 @@ FORMS = (
     "a {kind} heard {times} {pitch} and {glide} {background}",
     "someone plays {count} {kinds} {glide} at a {pitch} pitch {background}",
 )
-"""Wordings. The words for pitch, glide and background are those of the same place below."""
+"""Caption templates. Template i takes the i-th word for pitch, glide and background below."""
 
 PITCH_WORDS = {
     "low": ("low", "deep", "deep", "low"),
@@ -46,11 +46,11 @@ MEANINGS: dict[str, dict[str, str]] = {
         "ticking": "ticking", "clock": "ticking",
     },
 }  # fmt: skip
-"""Fact -> word that tells it -> its value. No word tells two facts."""
+"""Fact -> word that states it -> value. No word states two facts."""
 
 
 def captions(sound: Sound) -> list[str]:
-    """The recording in every wording of `FORMS`, lower-case words with single blanks between."""
+    """One caption per template of `FORMS`: lower-case words separated by single spaces."""
     plural = PLURALS.get(sound.kind, f"{sound.kind}s")
     return [
         form.format(
@@ -58,27 +58,27 @@ def captions(sound: Sound) -> list[str]:
             times=TIMES_WORDS[sound.count - 1],
             kind=sound.kind,
             kinds=sound.kind if sound.count == 1 else plural,
-            pitch=PITCH_WORDS[sound.pitch][place],
-            glide=GLIDE_WORDS[sound.glide][place],
-            background=BACKGROUND_WORDS[sound.background][place],
+            pitch=PITCH_WORDS[sound.pitch][index],
+            glide=GLIDE_WORDS[sound.glide][index],
+            background=BACKGROUND_WORDS[sound.background][index],
         )
-        for place, form in enumerate(FORMS)
+        for index, form in enumerate(FORMS)
     ]
 
 
-def facts_told(caption: str) -> dict[str, str]:
-    """The facts a caption tells; one that it leaves out, or tells in two ways, is missing."""
+def stated_facts(caption: str) -> dict[str, str]:
+    """Fact -> value; facts that the caption omits or contradicts itself about are left out."""
     words = caption.split()
-    told = {}
+    facts = {}
     for fact, meanings in MEANINGS.items():
         values = {meanings[word] for word in words if word in meanings}
         if len(values) == 1:
-            told[fact] = values.pop()
-    return told
+            facts[fact] = values.pop()
+    return facts
 
 
 def sound_questions(sound: Sound) -> list[Question]:
-    """One question about each fact; the language model's texts have them, the demo does not."""
+    """One question per fact; only the pretraining texts of the language model use them."""
     return [
         Question("count", "how many sounds are there?", str(sound.count)),
         Question("kind", "what kind of sound is it?", sound.kind),

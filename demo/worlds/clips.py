@@ -1,128 +1,128 @@
-"""A small moving world: one shape crosses the picture, another stays and grows, shrinks and blinks.
+"""Generated videos: one shape crosses the image, another one stays, grows or shrinks, and blinks.
 
-Every clip is a pure function of a name, as scenes are. Which way the first shape goes, how far, and
-what the second one does are drawn independently and uniformly. A single frame shows both shapes,
-yet not which of them moves, where to, how fast, whether the other grows, or how often it blinks.
+Every clip is a pure function of its name, as every scene is. The direction and distance of the
+first shape and the changes of the second are drawn independently and uniformly. A single frame
+shows both shapes, but not which one moves, where to and how fast, whether the other one grows, or
+how often it blinks.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from epalm.demo.worlds.scenes import (
-    BACKGROUND_GREYS,
-    COLOURS,
+    BACKGROUND_GRAYS,
+    COLORS,
     SHAPES,
     SIDE_PIXELS,
-    Place,
+    Box,
     draw_shape,
 )
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 FRAMES = 16
-"""Frames of a clip."""
+"""Number of frames of a clip."""
 
 SLOT_FRAMES = 2
 SLOTS = FRAMES // SLOT_FRAMES
-"""What blinks is hidden for whole slots of two frames, so that an encoder that takes every other
-frame sees every blink once."""
+"""The blinking shape is hidden for whole slots of two frames, so that an encoder that samples every
+other frame sees every blink once."""
 
 FRAME_MS = 100
-"""How long a frame is shown."""
+"""Duration of a frame in milliseconds."""
 
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-"""The word for a direction and what it adds to (x, y)."""
+"""Word for a direction -> unit vector (x, y)."""
 
 TRAVEL_PIXELS = {"slow": (15, 18), "fast": (30, 36)}
-"""The word for a speed and the least and greatest way from the first frame to the last. At least a
-pixel a frame: PIL drops frames of a GIF that equal the one before."""
+"""Word for a speed -> minimum and maximum distance from the first frame to the last. It is at least
+one pixel per frame, since PIL drops GIF frames that equal the previous one."""
 
 MOVER_RADIUS_PIXELS = (6, 8)
 
 RADII_PIXELS = {"grow": (4, 10), "shrink": (10, 4)}
-"""What the shape that stays does, and its radius in the first and in the last frame."""
+"""Change of the shape that stays -> its radius in the first and in the last frame."""
 
 MAX_BLINKS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """The shape that crosses the picture.
+    """The shape that crosses the image.
 
     Attributes:
         shape: one of `SHAPES`.
-        colour: the word for its colour.
-        rgb: its colour.
-        start: its place in the first frame.
+        color: word for the color.
+        rgb: RGB values of the color.
+        start: position and size in the first frame.
         direction: a key of `DIRECTIONS`.
-        travel: pixels from the first frame to the last.
+        travel: distance in pixels from the first frame to the last.
     """
 
     shape: str
-    colour: str
-    rgb: Colour
-    start: Place
+    color: str
+    rgb: Color
+    start: Box
     direction: str
     travel: int
 
-    def at(self, frame: int) -> Place:
-        """Its place in a frame."""
-        way = round(self.travel * frame / (FRAMES - 1))
+    def at(self, frame: int) -> Box:
+        """Position and size in a frame."""
+        distance = round(self.travel * frame / (FRAMES - 1))
         across, down = DIRECTIONS[self.direction]
-        start = self.start
-        return Place(
-            start.x + across * way, start.y + down * way, start.half_width, start.half_height
+        return replace(
+            self.start, x=self.start.x + across * distance, y=self.start.y + down * distance
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Stayer:
-    """The shape that stays where it is.
+    """The shape that stays in place.
 
     Attributes:
         shape: one of `SHAPES`.
-        colour: the word for its colour.
-        rgb: its colour.
-        centre: (x, y) in pixels.
+        color: word for the color.
+        rgb: RGB values of the color.
+        center: (x, y) in pixels.
         trend: a key of `RADII_PIXELS`.
-        hidden: slots in which it is not drawn, no two of them side by side.
+        hidden: slots in which the shape is not drawn; no two of them are adjacent.
     """
 
     shape: str
-    colour: str
-    rgb: Colour
-    centre: tuple[int, int]
+    color: str
+    rgb: Color
+    center: tuple[int, int]
     trend: str
     hidden: tuple[int, ...]
 
-    def at(self, frame: int) -> Place | None:
-        """Its place in a frame; None where it is hidden."""
+    def at(self, frame: int) -> Box | None:
+        """Position and size in a frame; None if hidden."""
         if frame // SLOT_FRAMES in self.hidden:
             return None
         first, last = RADII_PIXELS[self.trend]
         radius = round(first + (last - first) * frame / (FRAMES - 1))
-        return Place(*self.centre, radius, radius)
+        return Box(*self.center, radius, radius)
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One clip, as facts.
+    """The facts of one clip.
 
     Attributes:
-        name: what it was made from; the same name gives the same clip.
-        mover: the shape that crosses the picture.
-        stayer: the other one; clips of the demo always have it.
-        ground: colour of the background.
+        name: random seed of the clip.
+        mover: the shape that crosses the image.
+        stayer: the other shape; None only in pretraining.
+        ground: RGB values of the background.
     """
 
     name: str
     mover: Mover
     stayer: Stayer | None
-    ground: Colour
+    ground: Color
 
     @property
     def speed(self) -> str:
@@ -133,29 +133,35 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """Words and values of the colours of a clip: the mover's, the stayer's, the background's."""
+    """Colors of a clip.
+
+    Attributes:
+        words: words for the colors of the mover and the stayer.
+        colors: RGB values of the mover and the stayer.
+        ground: RGB values of the background.
+    """
 
     words: tuple[str, str]
-    colours: tuple[Colour, Colour]
-    ground: Colour
+    colors: tuple[Color, Color]
+    ground: Color
 
 
 def make_clip(name: str) -> Clip:
-    """The clip of the demo that belongs to `name`; equal names give equal clips."""
+    """The demo's clip of this name; equal names give equal clips."""
     rng = random.Random(name)
-    first, second = rng.sample(tuple(COLOURS), 2)
-    grey = rng.choice(BACKGROUND_GREYS)
-    looks = Looks((first, second), (COLOURS[first], COLOURS[second]), (grey, grey, grey))
+    first, second = rng.sample(tuple(COLORS), 2)
+    gray = rng.choice(BACKGROUND_GRAYS)
+    looks = Looks((first, second), (COLORS[first], COLORS[second]), (gray, gray, gray))
     return make_pair(name, rng, looks)
 
 
 def make_pair(name: str, rng: random.Random, looks: Looks) -> Clip:
-    """A clip of both shapes: the mover keeps to one half of the picture, the stayer to the other.
+    """A clip with both shapes: the mover stays in one half of the image, the stayer in the other.
 
     Args:
-        name: of the clip.
-        rng: decides everything but the colours.
-        looks: the colours.
+        name: name of the clip.
+        rng: source of everything random except the colors.
+        looks: the colors.
     """
     shapes = rng.sample(SHAPES, 2)
     direction = rng.choice(tuple(DIRECTIONS))
@@ -173,15 +179,15 @@ def make_pair(name: str, rng: random.Random, looks: Looks) -> Clip:
     mover = Mover(
         shapes[0],
         looks.words[0],
-        looks.colours[0],
-        Place(*start, radius, radius),
+        looks.colors[0],
+        Box(*start, radius, radius),
         direction,
         travel,
     )
     stayer = Stayer(
         shapes[1],
         looks.words[1],
-        looks.colours[1],
+        looks.colors[1],
         (column, row) if sideways else (row, column),
         rng.choice(tuple(RADII_PIXELS)),
         _hidden_slots(rng),
@@ -190,33 +196,33 @@ def make_pair(name: str, rng: random.Random, looks: Looks) -> Clip:
 
 
 def _hidden_slots(rng: random.Random) -> tuple[int, ...]:
-    """One to three slots, none of them the first or the last, no two side by side."""
+    """One to three slots: neither the first nor the last, and no two adjacent."""
     count = rng.randint(1, MAX_BLINKS)
     drawn = sorted(rng.sample(range(1, SLOTS - count), count))
     return tuple(slot + number for number, slot in enumerate(drawn))
 
 
 def draw_indices(clip: Clip, frames: tuple[int, ...]) -> list[Image.Image]:
-    """The given frames in mode L: 0 where the background is, 1 the mover, 2 the stayer."""
-    pictures = []
+    """The frames in mode L: 0 is the background, 1 the mover, 2 the stayer."""
+    images = []
     for frame in frames:
-        picture = Image.new("L", (SIDE_PIXELS, SIDE_PIXELS), 0)
-        pen = ImageDraw.Draw(picture)
+        image = Image.new("L", (SIDE_PIXELS, SIDE_PIXELS), 0)
+        pen = ImageDraw.Draw(image)
         draw_shape(pen, clip.mover.shape, clip.mover.at(frame), 1)
-        place = clip.stayer.at(frame) if clip.stayer else None
-        if clip.stayer and place:
-            draw_shape(pen, clip.stayer.shape, place, 2)
-        pictures.append(picture)
-    return pictures
+        box = clip.stayer.at(frame) if clip.stayer else None
+        if clip.stayer and box:
+            draw_shape(pen, clip.stayer.shape, box, 2)
+        images.append(image)
+    return images
 
 
-def palette(clip: Clip) -> tuple[Colour, Colour, Colour]:
-    """The colours of the indices 0, 1 and 2."""
+def palette(clip: Clip) -> tuple[Color, Color, Color]:
+    """RGB values of the indices 0, 1 and 2."""
     return (clip.ground, clip.mover.rgb, clip.stayer.rgb if clip.stayer else clip.ground)
 
 
 def draw_clip(clip: Clip, frames: tuple[int, ...] = tuple(range(FRAMES))) -> NDArray[np.uint8]:
     """(frames, side, side, 3) RGB, without anti-aliasing."""
-    indices = np.stack([np.asarray(picture) for picture in draw_indices(clip, frames)])
+    indices = np.stack([np.asarray(image) for image in draw_indices(clip, frames)])
     pixels: NDArray[np.uint8] = np.array(palette(clip), dtype=np.uint8)[indices]
     return pixels

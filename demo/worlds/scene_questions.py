@@ -1,25 +1,24 @@
-"""Questions about scenes that need the picture, and captions that describe it.
+"""Questions about scenes that need the image, and captions of scenes.
 
-Every kind of question is answered by facts that scenes draw uniformly and independently of what
-the question mentions. The best a reader of the question alone can do is therefore one in six for
-colours, one in four for shapes, one in three for numbers and neighbours, about one in three for
-totals, and one in two for the rest.
+Every fact that a question is about is drawn uniformly and independently of the question's words.
+Chance accuracy from the question alone is therefore 1/6 for colors, 1/4 for shapes, 1/3 for counts
+and neighbors, about 1/3 for totals, and 1/2 for the rest.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from epalm.demo.worlds.scenes import COLOURS, RADIUS_PIXELS, SHAPES, SIDES, Group, Scene
+from epalm.demo.worlds.scenes import COLORS, RADIUS_PIXELS, SHAPES, SIDES, Group, Scene
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with the single word that answers it.
+    """A question with a single-word answer.
 
     Attributes:
-        kind: a key of `QUESTION_KINDS`.
-        text: ends in a question mark.
+        kind: kind of question, e.g. a key of `QUESTION_KINDS`.
+        text: the question, with its question mark.
         answer: one word or digit.
     """
 
@@ -28,16 +27,16 @@ class Question:
     answer: str
 
 
-def colour_question(scene: Scene, group: Group, rng: random.Random) -> Question:
+def color_question(scene: Scene, group: Group, rng: random.Random) -> Question:
     """Six equally likely answers."""
     del scene, rng
-    return Question("color", f"what color are the {group.shape}s?", group.colour)
+    return Question("color", f"what color are the {group.shape}s?", group.color)
 
 
 def shape_question(scene: Scene, group: Group, rng: random.Random) -> Question:
     """Four equally likely answers."""
     del scene, rng
-    return Question("shape", f"which shape is {group.colour}?", group.shape)
+    return Question("shape", f"which shape is {group.color}?", group.shape)
 
 
 def count_question(scene: Scene, group: Group, rng: random.Random) -> Question:
@@ -47,90 +46,92 @@ def count_question(scene: Scene, group: Group, rng: random.Random) -> Question:
 
 
 def size_question(scene: Scene, group: Group, rng: random.Random) -> Question:
-    """Two equally likely answers, named by the question."""
+    """Two equally likely answers, both in the question."""
     del scene, rng
     sizes = " or ".join(RADIUS_PIXELS)
     return Question("size", f"are the {group.shape}s {sizes}?", group.size)
 
 
 def side_question(scene: Scene, group: Group, rng: random.Random) -> Question:
-    """Two equally likely answers, named by the question."""
+    """Two equally likely answers, both in the question."""
     del rng
     sides = " or ".join(SIDES[scene.axis])
     return Question("side", f"are the {group.shape}s {sides}?", group.side)
 
 
-def neighbour_question(scene: Scene, group: Group, rng: random.Random) -> Question:
-    """The other group's shape, by where it lies: three equally likely answers."""
+def neighbor_question(scene: Scene, group: Group, rng: random.Random) -> Question:
+    """The other group's shape, given its side: three equally likely answers."""
     del rng
     other = scene.other(group)
-    where = {"left": "left of", "right": "right of", "top": "above", "bottom": "below"}[other.side]
-    return Question("neighbour", f"what is {where} the {group.shape}s?", other.shape)
+    relation = {"left": "left of", "right": "right of", "top": "above", "bottom": "below"}[
+        other.side
+    ]
+    return Question("neighbour", f"what is {relation} the {group.shape}s?", other.shape)
 
 
 def presence_question(scene: Scene, group: Group, rng: random.Random) -> Question:
-    """Half yes; the noes are a colour of the other group, an absent colour or an absent shape."""
+    """Half yes; else the other group's color, an absent color or an absent shape, so no."""
     if rng.random() < 0.5:
-        return Question("presence", f"is there a {group.colour} {group.shape}?", "yes")
+        return Question("presence", f"is there a {group.color} {group.shape}?", "yes")
     other = scene.other(group)
-    colours = [word for word in COLOURS if word not in (group.colour, other.colour)]
+    colors = [word for word in COLORS if word not in (group.color, other.color)]
     shapes = [word for word in SHAPES if word not in (group.shape, other.shape)]
     wrong = rng.choice(
         (
-            (other.colour, group.shape),
-            (rng.choice(colours), group.shape),
-            (group.colour, rng.choice(shapes)),
+            (other.color, group.shape),
+            (rng.choice(colors), group.shape),
+            (group.color, rng.choice(shapes)),
         )
     )
     return Question("presence", f"is there a {' '.join(wrong)}?", "no")
 
 
 def total_question(scene: Scene, group: Group, rng: random.Random) -> Question:
-    """2 to 6, of which 4 is the most frequent with one in three."""
+    """An answer from 2 to 6; the most frequent one is 4, with probability 1/3."""
     del group, rng
-    total = sum(one.count for one in scene.groups)
+    total = sum(each.count for each in scene.groups)
     return Question("total", "how many things are there?", str(total))
 
 
 def any_question(scene: Scene, group: Group, rng: random.Random) -> Question:
-    """Half yes: a colour or a shape that a group has, or that none has."""
-    colour, yes = rng.random() < 0.5, rng.random() < 0.5
-    words = tuple(COLOURS) if colour else SHAPES
-    shown = {one.colour if colour else one.shape for one in scene.groups}
-    absent = [word for word in words if word not in shown]
-    word = (group.colour if colour else group.shape) if yes else rng.choice(absent)
-    form = "is anything {}?" if colour else "is there any {}?"
+    """Half yes; a color or a shape that one group has, or that no group has."""
+    about_color, yes = rng.random() < 0.5, rng.random() < 0.5
+    words = tuple(COLORS) if about_color else SHAPES
+    present = {each.color if about_color else each.shape for each in scene.groups}
+    absent = [word for word in words if word not in present]
+    word = (group.color if about_color else group.shape) if yes else rng.choice(absent)
+    form = "is anything {}?" if about_color else "is there any {}?"
     return Question("any", form.format(word), "yes" if yes else "no")
 
 
 QuestionMaker = Callable[[Scene, Group, random.Random], Question]
 
 QUESTION_KINDS: dict[str, QuestionMaker] = {
-    "color": colour_question,
+    "color": color_question,
     "shape": shape_question,
     "count": count_question,
     "size": size_question,
     "side": side_question,
-    "neighbour": neighbour_question,
+    "neighbour": neighbor_question,
     "presence": presence_question,
     "total": total_question,
     "any": any_question,
 }
-"""Kind -> what makes such a question about one group of a scene."""
+"""Kind -> function that makes such a question about one group of a scene."""
 
 
-def ask_all(scene: Scene) -> list[Question]:
-    """One question of every kind, each about a group drawn by the scene's name."""
+def all_scene_questions(scene: Scene) -> list[Question]:
+    """One question of every kind, each about a group drawn with the scene's name as seed."""
     rng = random.Random(f"{scene.name}/questions")
     return [make(scene, rng.choice(scene.groups), rng) for make in QUESTION_KINDS.values()]
 
 
 def describe(scene: Scene) -> str:
-    """A caption that holds every fact, e.g. `left 2 small red circles, right 1 large blue star`."""
+    """A caption with every fact, e.g. `left 2 small red circles, right 1 large blue star`."""
     return ", ".join(f"{group.side} {noun_phrase(group)}" for group in scene.groups)
 
 
 def noun_phrase(group: Group) -> str:
-    """Count, size, colour and shape of a group, e.g. `2 small red circles`."""
+    """Count, size, color and shape of a group, e.g. `2 small red circles`."""
     plural = "s" if group.count > 1 else ""
-    return f"{group.count} {group.size} {group.colour} {group.shape}{plural}"
+    return f"{group.count} {group.size} {group.color} {group.shape}{plural}"

@@ -1,8 +1,8 @@
-"""A small drawn world: two groups of equal shapes side by side or one above the other.
+"""Generated images: two groups of equal shapes, side by side or one above the other.
 
-Every scene is a pure function of a name (its seed), so the same name gives the same pixels on any
-machine. The two groups of a scene always differ in shape and in colour; their sizes, their counts
-and the sides they take are drawn independently and uniformly, so no attribute betrays another.
+Every scene is a pure function of its name (the random seed), so the same name gives the same pixels
+on any machine. The two groups of a scene always differ in shape and in color. Their sizes, counts
+and sides are drawn independently and uniformly, so that no attribute predicts another.
 """
 
 import math
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 SIDE_PIXELS = 64
-"""Width and height of a picture."""
+"""Width and height of an image."""
 
 RADIUS_PIXELS = {"small": 4, "large": 8}
-"""Half the width of a shape, by the word for its size."""
+"""Word for a size -> half the width of the shape."""
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (224, 48, 48),
     "green": (48, 176, 64),
     "blue": (56, 88, 232),
@@ -25,63 +25,64 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (160, 64, 200),
     "white": (248, 248, 248),
 }
-"""The word for a colour and its RGB value; without anti-aliasing, so pixels hold it exactly."""
+"""Word for a color -> RGB values; shapes are drawn without anti-aliasing, so pixels are exact."""
 
 SHAPES = ("circle", "square", "triangle", "star")
 
 SIDES = {"horizontal": ("left", "right"), "vertical": ("top", "bottom")}
-"""The words for the first and the second half of a picture, by how it is divided."""
+"""Axis along which the image is divided -> words for its first and its second half."""
 
 MAX_COUNT = 3
-"""Most shapes in one group; each has a slot of its own along the half it lies in."""
+"""Largest number of shapes in a group; each has its own slot along its half of the image."""
 
 SLOT_PIXELS = SIDE_PIXELS / MAX_COUNT
 SLOT_JITTER_PIXELS = 1
 HALF_JITTER_PIXELS = 6
-"""Jitter of a centre along its half (within its slot) and across it; neighbours never touch."""
+"""Largest shift of a shape's center along its half (within its slot) and across it; neighbors never
+touch."""
 
-BACKGROUND_GREYS = range(16, 81)
+BACKGROUND_GRAYS = range(16, 81)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One to three equal shapes in one half of the picture.
+    """One to three equal shapes in one half of the image.
 
     Attributes:
         shape: one of `SHAPES`.
-        colour: a key of `COLOURS`.
+        color: a key of `COLORS`.
         size: a key of `RADIUS_PIXELS`.
-        side: left, right, top or bottom.
-        centres: (x, y) of each shape, in pixels.
+        side: "left", "right", "top" or "bottom".
+        centers: (x, y) of each shape, in pixels.
     """
 
     shape: str
-    colour: str
+    color: str
     size: str
     side: str
-    centres: tuple[tuple[int, int], ...]
+    centers: tuple[tuple[int, int], ...]
 
     @property
     def count(self) -> int:
-        """How many shapes the group has."""
-        return len(self.centres)
+        """Number of shapes."""
+        return len(self.centers)
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture, as facts.
+    """The facts of one image.
 
     Attributes:
-        name: what it was made from; the same name gives the same scene.
+        name: random seed of the scene.
         axis: a key of `SIDES`.
         groups: the left (or top) group, then the right (or bottom) one.
-        grey: brightness of the background, 0 to 255.
+        gray: brightness of the background, 0 to 255.
     """
 
     name: str
     axis: str
     groups: tuple[Group, Group]
-    grey: int
+    gray: int
 
     def other(self, group: Group) -> Group:
         """The group that is not `group`."""
@@ -90,51 +91,51 @@ class Scene:
 
 
 def make_scene(name: str) -> Scene:
-    """The scene that belongs to `name`; equal names give equal scenes."""
+    """The scene of this name; equal names give equal scenes."""
     rng = random.Random(name)
     axis = rng.choice(tuple(SIDES))
     shapes = rng.sample(SHAPES, 2)
-    colours = rng.sample(tuple(COLOURS), 2)
+    colors = rng.sample(tuple(COLORS), 2)
     groups = [
         Group(
             shape=shapes[half],
-            colour=colours[half],
+            color=colors[half],
             size=rng.choice(tuple(RADIUS_PIXELS)),
             side=SIDES[axis][half],
-            centres=_centres(rng, axis, half),
+            centers=_centers(rng, axis, half),
         )
         for half in (0, 1)
     ]
-    return Scene(name, axis, (groups[0], groups[1]), rng.choice(BACKGROUND_GREYS))
+    return Scene(name, axis, (groups[0], groups[1]), rng.choice(BACKGROUND_GRAYS))
 
 
-def _centres(rng: random.Random, axis: str, half: int) -> tuple[tuple[int, int], ...]:
+def _centers(rng: random.Random, axis: str, half: int) -> tuple[tuple[int, int], ...]:
     """Centres of one to three shapes, each in its own slot of the given half."""
     slots = sorted(rng.sample(range(MAX_COUNT), rng.randint(1, MAX_COUNT)))
-    centres = []
+    centers = []
     for slot in slots:
         across = SIDE_PIXELS * (1 + 2 * half) // 4
         across += rng.randint(-HALF_JITTER_PIXELS, HALF_JITTER_PIXELS)
         along = round(SLOT_PIXELS * (slot + 0.5))
         along += rng.randint(-SLOT_JITTER_PIXELS, SLOT_JITTER_PIXELS)
-        centres.append((across, along) if axis == "horizontal" else (along, across))
-    return tuple(centres)
+        centers.append((across, along) if axis == "horizontal" else (along, across))
+    return tuple(centers)
 
 
 def draw_scene(scene: Scene) -> Image.Image:
-    """The picture of a scene: RGB, `SIDE_PIXELS` square, no anti-aliasing."""
-    picture = Image.new("RGB", (SIDE_PIXELS, SIDE_PIXELS), (scene.grey,) * 3)
-    pen = ImageDraw.Draw(picture)
+    """The image of a scene: RGB, `SIDE_PIXELS` square, no anti-aliasing."""
+    image = Image.new("RGB", (SIDE_PIXELS, SIDE_PIXELS), (scene.gray,) * 3)
+    pen = ImageDraw.Draw(image)
     for group in scene.groups:
         radius = RADIUS_PIXELS[group.size]
-        for centre in group.centres:
-            draw_shape(pen, group.shape, Place(*centre, radius, radius), COLOURS[group.colour])
-    return picture
+        for center in group.centers:
+            draw_shape(pen, group.shape, Box(*center, radius, radius), COLORS[group.color])
+    return image
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a shape is drawn: its centre, and half its width and height, in pixels."""
+class Box:
+    """Position and size of a shape: its center and half its width and height, in pixels."""
 
     x: int
     y: int
@@ -143,31 +144,31 @@ class Place:
 
 
 def draw_shape(
-    pen: ImageDraw.ImageDraw, shape: str, place: Place, fill: int | tuple[int, int, int]
+    pen: ImageDraw.ImageDraw, shape: str, box: Box, fill: int | tuple[int, int, int]
 ) -> None:
     """Draw one of `SHAPES`, without anti-aliasing."""
-    left, right = place.x - place.half_width, place.x + place.half_width
-    top, bottom = place.y - place.half_height, place.y + place.half_height
+    left, right = box.x - box.half_width, box.x + box.half_width
+    top, bottom = box.y - box.half_height, box.y + box.half_height
     if shape == "circle":
         pen.ellipse((left, top, right, bottom), fill=fill)
     elif shape == "square":
         pen.rectangle((left, top, right, bottom), fill=fill)
     elif shape == "triangle":
-        pen.polygon([(place.x, top), (right, bottom), (left, bottom)], fill)
+        pen.polygon([(box.x, top), (right, bottom), (left, bottom)], fill)
     else:
-        pen.polygon(_star(place), fill)
+        pen.polygon(_star(box), fill)
 
 
-def _star(place: Place, points: int = 5) -> list[tuple[float, float]]:
-    """Corners of a star that points up; the inner corners lie at 0.42 of the radius."""
+def _star(box: Box, points: int = 5) -> list[tuple[float, float]]:
+    """Corners of a star that points up; the inner corners are at 0.42 of the radius."""
     corners = []
     for corner in range(2 * points):
         reach = 1.0 if corner % 2 == 0 else 0.42
         angle = math.pi * corner / points
         corners.append(
             (
-                place.x + reach * place.half_width * math.sin(angle),
-                place.y - reach * place.half_height * math.cos(angle),
+                box.x + reach * box.half_width * math.sin(angle),
+                box.y - reach * box.half_height * math.cos(angle),
             )
         )
     return corners

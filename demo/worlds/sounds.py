@@ -1,8 +1,8 @@
-"""A small sounding world: one to three equal sounds over a background.
+"""Synthetic audio clips: one to three equal sounds over a background.
 
-Every recording is a pure function of a name, as scenes are. How many sounds there are, of which
-kind, how high, whether they rise or fall, and what lies behind them are drawn independently and
-uniformly, so that no fact betrays another.
+Every clip is a pure function of its name, as every scene is. The number of sounds, their kind,
+pitch and glide, and the background are drawn independently and uniformly, so that no fact predicts
+another.
 """
 
 import random
@@ -17,27 +17,28 @@ Wave = NDArray[np.float64]
 RATE_HZ = 16_000
 SLOT_SECONDS = 0.4
 SLOTS = 3
-"""Each sound has a slot of its own, so there are at most three."""
+"""Each sound has its own slot, so there are at most three."""
 
 SAMPLES = round(RATE_HZ * SLOT_SECONDS * SLOTS)
-"""1.2 seconds: 118 frames of 25 ms every 10 ms, which fit into the encoder's 128."""
+"""Length of a clip, 1.2 seconds: 118 frames of 25 ms every 10 ms; the encoder takes up to 128."""
 
 SOUND_SECONDS = (0.22, 0.3)
-"""Least and greatest length of a sound."""
+"""Minimum and maximum length of a sound."""
 
 FADE_SECONDS = 0.015
-"""How long a sound takes to begin and to end, so that it does not click."""
+"""Length of the fade in and fade out of a sound, which prevent clicks."""
 
 PITCHES_HZ = {"low": (220.0, 380.0), "high": (900.0, 1500.0)}
-"""The word for a pitch and the range of a sound's middle frequency."""
+"""Word for a pitch -> range of the frequency in the middle of a sound."""
 
 GLIDES = {"rising": 1.6, "falling": 1 / 1.6}
-"""The word for a glide and the last frequency of a sound as a multiple of the first."""
+"""Word for a glide -> last frequency of a sound divided by its first."""
 
 BACKGROUNDS = ("silence", "noise", "ticking")
 
 NOISE_FLOOR = 3e-4
-"""Of every recording: ten steps of 16 bits; digital silence would be known by its logarithm."""
+"""Standard deviation of the noise in every clip, ten steps at 16 bits; without it, the logarithm in
+the spectrogram would give digital silence away."""
 
 NOISE_LEVELS = (0.03, 0.07)
 TICKS_HZ = (8.0, 11.0)
@@ -52,7 +53,7 @@ def beep(phase: Wave) -> Wave:
 
 
 def buzz(phase: Wave) -> Wave:
-    """Eight harmonics, each weaker than the one before."""
+    """Eight harmonics of decreasing amplitude."""
     harmonics = np.arange(1, 9)[:, None]
     mixed: Wave = (np.sin(phase * harmonics) / harmonics).sum(axis=0) / 2
     return mixed
@@ -64,7 +65,7 @@ def chord(phase: Wave) -> Wave:
 
 
 def trill(phase: Wave) -> Wave:
-    """A tone whose loudness swells 35 times a second."""
+    """A tone with 35 Hz amplitude modulation."""
     swell: Wave = np.sin(np.pi * 35 * np.arange(len(phase)) / RATE_HZ) ** 2
     return np.sin(phase) * swell
 
@@ -75,12 +76,12 @@ KINDS: dict[str, Callable[[Wave], Wave]] = {
     "chord": chord,
     "trill": trill,
 }
-"""The word for a sound and what makes it of the phase, in radians, of its lowest tone."""
+"""Word for a sound -> function from the phase of its lowest tone, in radians, to the waveform."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One sound of a recording: its first sample and its number of samples."""
+    """One sound in a clip: its first sample and its number of samples."""
 
     start: int
     samples: int
@@ -88,17 +89,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """One recording, as facts.
+    """The facts of one audio clip.
 
     Attributes:
-        name: what it was made from; the same name gives the same recording.
+        name: random seed of the clip.
         kind: a key of `KINDS`.
         pitch: a key of `PITCHES_HZ`.
         glide: a key of `GLIDES`.
         background: one of `BACKGROUNDS`.
-        events: when it sounds.
-        frequency_hz: in the middle of every event.
-        level: largest amplitude of the events, of 1.
+        events: start and length of every sound.
+        frequency_hz: frequency in the middle of every sound.
+        level: peak amplitude of the sounds; full scale is 1.
     """
 
     name: str
@@ -112,12 +113,12 @@ class Sound:
 
     @property
     def count(self) -> int:
-        """How many sounds there are."""
+        """Number of sounds."""
         return len(self.events)
 
 
 def make_sound(name: str) -> Sound:
-    """The recording that belongs to `name`; equal names give equal recordings."""
+    """The audio clip of this name; equal names give equal clips."""
     rng = random.Random(name)
     pitch = rng.choice(tuple(PITCHES_HZ))
     return Sound(
@@ -142,8 +143,8 @@ def _events(rng: random.Random) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def synthesise(sound: Sound) -> NDArray[np.int16]:
-    """(`SAMPLES`,) at `RATE_HZ`, one channel."""
+def synthesize(sound: Sound) -> NDArray[np.int16]:
+    """(`SAMPLES`,) mono waveform at `RATE_HZ`."""
     noise = np.random.default_rng(list(sound.name.encode()))
     wave = NOISE_FLOOR * noise.standard_normal(SAMPLES) + _background(sound.background, noise)
     for event in sound.events:
@@ -152,9 +153,9 @@ def synthesise(sound: Sound) -> NDArray[np.int16]:
 
 
 def _tone(sound: Sound, samples: int) -> Wave:
-    """One event: gliding on a logarithmic scale, through the sound's frequency in its middle."""
-    place = np.arange(samples) / samples - 0.5
-    frequency = sound.frequency_hz * GLIDES[sound.glide] ** place
+    """One sound with an exponential glide; its frequency in the middle is `frequency_hz`."""
+    position = np.arange(samples) / samples - 0.5
+    frequency = sound.frequency_hz * GLIDES[sound.glide] ** position
     phase = 2 * np.pi * np.cumsum(frequency) / RATE_HZ
     fade = round(FADE_SECONDS * RATE_HZ)
     edge = np.minimum(np.arange(samples), np.arange(samples)[::-1]) / fade
@@ -162,7 +163,7 @@ def _tone(sound: Sound, samples: int) -> Wave:
 
 
 def _background(word: str, noise: np.random.Generator) -> Wave:
-    """(`SAMPLES`,) of what lies behind the sounds."""
+    """(`SAMPLES`,) waveform of the background."""
     if word == "noise":
         return noise.uniform(*NOISE_LEVELS) * noise.standard_normal(SAMPLES)
     wave = np.zeros(SAMPLES)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from epalm.evaluate.scores.eval_results import Evaluation
-from epalm.metrics.answer_variety import little_variety
+from epalm.metrics.answer_variety import low_variety_warning
 
 logger = logging.getLogger(__name__)
 
@@ -48,5 +48,5 @@ def _alike(evaluation: Evaluation) -> list[str]:
     answers = [one.prediction for one in evaluation.answered]
     references = [one.references for one in evaluation.answered]
     questions = evaluation.kind == "qa"
-    line = "" if evaluation.blind else little_variety(answers, references, questions=questions)
+    line = "" if evaluation.blind else low_variety_warning(answers, references, questions=questions)
     return [line] if line else []

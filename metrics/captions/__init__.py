@@ -1,1 +1,1 @@
-"""Caption metrics of the COCO toolkit, with and without Java."""
+"""Caption metrics of the COCO toolkit; Java is optional for some of them."""

@@ -1,4 +1,4 @@
-"""Caption metrics of the COCO toolkit that need no further program: BLEU, ROUGE-L and CIDEr."""
+"""Caption metrics of the COCO toolkit that need no Java program: BLEU, ROUGE-L and CIDEr."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,29 +12,29 @@ from epalm.metrics.metric_registry import Scores, texts_in_order
 from epalm.tasks.types import Example, Prediction
 
 Sentences = dict[int, list[str]]
-"""Row of the example -> sentences, as the toolkit takes them."""
+"""Index of the example -> sentences, in the toolkit's format."""
 
 _ORDERS = 4
 
 _LIMIT_SECONDS, _LIMIT_SECONDS_EACH = 120.0, 0.01
-"""For the tokenizer, and for each of its sentences on top; it does thousands a second."""
+"""Time limit of the tokenizer, plus so much per sentence; it processes thousands per second."""
 
 _OPTIONS = ("-preserveLines", "-lowerCase", "-encoding", "UTF-8")
-"""Of the tokenizer; the toolkit's, and the encoding whatever the locale."""
+"""Options of the tokenizer: the toolkit's, and an encoding that does not depend on the locale."""
 
 
 def score_captions(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Scores:
-    """The metric "caption", as training validates with it.
+    """Metric "caption" for the validation during training.
 
-    Values: BLEU-1 to BLEU-4 and ROUGE-L from 0 to 1, and CIDEr from 0 to 10, the headline. Per
-    example: ROUGE-L and CIDEr; BLEU counts over the whole set at once. CIDEr weighs words by how
-    few of the examples use them, so it depends on the whole set and is 0 for a single example.
+    Values: BLEU-1 to BLEU-4 and ROUGE-L from 0 to 1, and CIDEr from 0 to 10, the headline. Only
+    ROUGE-L and CIDEr have scores per example; BLEU is a corpus score. CIDEr weights words by their
+    rarity among the examples, so it depends on the whole set and is 0 for a single example.
 
     Raises:
-        MissingToolError: there is no working Java, and a sentence is not plain.
+        MissingToolError: Java does not work, and a sentence cannot be tokenized without it.
         DataError: predictions and examples do not match, or no reference contains a word.
     """
-    references, hypotheses = tokenised(predictions, examples)
+    references, hypotheses = tokenized(predictions, examples)
     from pycocoevalcap.bleu.bleu import Bleu
 
     bleu, _ = Bleu(_ORDERS).compute_score(references, hypotheses, verbose=0)
@@ -44,43 +44,43 @@ def score_captions(predictions: Sequence[Prediction], examples: Sequence[Example
 
 
 def rouge_and_cider(references: Sentences, hypotheses: Sentences) -> Scores:
-    """ROUGE-L and CIDEr of tokenised captions, which are means over them."""
+    """ROUGE-L and CIDEr of tokenized captions; both are means over the examples."""
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    rouge, rouge_each = Rouge().compute_score(references, hypotheses)
-    cider, cider_each = Cider().compute_score(references, hypotheses)
+    rouge, rouge_per_example = Rouge().compute_score(references, hypotheses)
+    cider, cider_per_example = Cider().compute_score(references, hypotheses)
     return Scores(
         values={"ROUGE-L": float(rouge), "CIDEr": float(cider)},
         per_example={
-            "ROUGE-L": np.asarray(rouge_each, dtype=np.float64),
-            "CIDEr": np.asarray(cider_each, dtype=np.float64),
+            "ROUGE-L": np.asarray(rouge_per_example, dtype=np.float64),
+            "CIDEr": np.asarray(cider_per_example, dtype=np.float64),
         },
         headline="CIDEr",
     )
 
 
 def require_tools() -> None:
-    """Check that Java runs: who trains cannot know that all captions will be plain.
+    """Check that Java runs, since generated captions may not be tokenizable without it.
 
     Raises:
-        MissingToolError: says how to install it.
+        MissingToolError: Java does not run; the message says how to install it.
     """
     find_java()
 
 
-def tokenised(
+def tokenized(
     predictions: Sequence[Prediction], examples: Sequence[Example]
 ) -> tuple[Sentences, Sentences]:
-    """References and hypotheses by row, in the order of the examples.
+    """Tokenized references and hypotheses by index of the example.
 
     Raises:
-        MissingToolError: there is no working Java, and a sentence is not plain.
+        MissingToolError: Java does not work, and a sentence cannot be tokenized without it.
         DataError: predictions and examples do not match, or no reference contains a word.
     """
     texts = texts_in_order(predictions, examples)
-    flat = [*texts, *(sentence for one in examples for sentence in one.references)]
-    tokens = iter(tokenise(flat))
+    flat = [*texts, *(sentence for example in examples for sentence in example.references)]
+    tokens = iter(tokenize(flat))
     hypotheses = {row: [next(tokens)] for row in range(len(texts))}
     references = {
         row: [next(tokens) for _ in example.references] for row, example in enumerate(examples)
@@ -90,18 +90,19 @@ def tokenised(
     return references, hypotheses
 
 
-def tokenise(sentences: Sequence[str]) -> list[str]:
-    """The sentences as the COCO toolkit compares them.
+def tokenize(sentences: Sequence[str]) -> list[str]:
+    """Tokenize sentences as the COCO toolkit does.
 
-    Lower-case Penn Treebank tokens with one space between, without punctuation. The toolkit's
-    tokenizer is a Java program; without Java, sentences that are plain enough get the same tokens
-    from `epalm.metrics.captions.treebank`.
+    The result has lower-case Penn Treebank tokens separated by single spaces, without punctuation.
+    The toolkit's tokenizer is a Java program. Without Java, `epalm.metrics.captions.treebank` gives
+    the same tokens for simple sentences.
 
     Args:
-        sentences: any text; line breaks count as spaces, empty ones stay empty.
+        sentences: any text; line breaks count as spaces, and empty sentences stay empty.
 
     Raises:
-        MissingToolError: there is no working Java, and a sentence is not plain; names it.
+        MissingToolError: Java does not work, and a sentence, which the message quotes, is not
+            simple enough.
         EpalmError: the Java program failed.
     """
     lines = [" ".join(sentence.split()) for sentence in sentences]
@@ -116,7 +117,7 @@ def _plain(line: str, reason: MissingToolError) -> str:
     tokens = plain_tokens(line)
     if tokens is None:
         raise MissingToolError(
-            f"the sentence {line!r} can be tokenised by a Java program only, but {reason}"
+            f"the sentence {line!r} can only be tokenized by a Java program, but {reason}"
         )
     return tokens
 
@@ -124,21 +125,22 @@ def _plain(line: str, reason: MissingToolError) -> str:
 def _by_java(java: str, lines: Sequence[str]) -> list[str]:
     from pycocoevalcap.tokenizer import ptbtokenizer
 
-    # PTBTokenizer.tokenize would write its input into the installed package's own folder, which
-    # need not be writable, and would not notice a failing Java. Same program, same options.
+    # PTBTokenizer.tokenize writes its input into the folder of the installed package, which may not
+    # be writable, and does not notice if Java fails. This runs the same program and options.
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
-    written = run_java(
+    output = run_java(
         [java, "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", *_OPTIONS],
         "".join(line + "\n" for line in lines).encode("utf-8", errors="replace"),
-        what="the caption tokenizer",
+        program="the caption tokenizer",
         limit_seconds=_LIMIT_SECONDS + _LIMIT_SECONDS_EACH * len(lines),
     )
-    found = written.decode("utf-8", errors="replace").split("\n")[:-1]
-    if len(found) != len(lines):
+    tokenized_lines = output.decode("utf-8", errors="replace").split("\n")[:-1]
+    if len(tokenized_lines) != len(lines):
         raise EpalmError(
-            f"the caption tokenizer returned {len(found)} of {len(lines)} sentences: try another "
-            "version of Java"
+            f"the caption tokenizer returned {len(tokenized_lines)} of {len(lines)} sentences: "
+            "try another version of Java"
         )
-    dropped = frozenset(ptbtokenizer.PUNCTUATIONS)
-    words = (line.rstrip().split(" ") for line in found)  # a token may hold a no-break space
-    return [" ".join(word for word in several if word not in dropped) for several in words]
+    punctuation = frozenset(ptbtokenizer.PUNCTUATIONS)
+    # Split at spaces only: a token may contain a no-break space.
+    tokens = (line.rstrip().split(" ") for line in tokenized_lines)
+    return [" ".join(token for token in each if token not in punctuation) for each in tokens]

@@ -1,11 +1,11 @@
-"""All caption metrics of the COCO toolkit, as an evaluation reports them."""
+"""All caption metrics of the COCO toolkit, for evaluations."""
 
 import logging
 from collections.abc import Callable, Sequence
 
 from epalm.errors import EpalmError, MissingToolError
 from epalm.metrics.captions import java, meteor, spice
-from epalm.metrics.captions.caption_metrics import Sentences, rouge_and_cider, tokenised
+from epalm.metrics.captions.caption_metrics import Sentences, rouge_and_cider, tokenized
 from epalm.metrics.metric_registry import Scores
 from epalm.tasks.types import Example, Prediction
 
@@ -13,19 +13,19 @@ logger = logging.getLogger(__name__)
 
 
 def score_caption_suite(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Scores:
-    """The metric "caption", as evaluations report it.
+    """Metric "caption" for evaluations.
 
     Values: BLEU-1 to BLEU-4, ROUGE-L, METEOR and SPICE from 0 to 1, CIDEr from 0 to 10, the
-    headline, and SPIDEr, half the sum of CIDEr and SPICE. METEOR and SPICE are computed by Java
-    programs in bounded time; where they cannot run, they are left out and the scores say why.
+    headline, and SPIDEr, the mean of CIDEr and SPICE. METEOR and SPICE are computed by Java
+    programs with a time limit; if one cannot run, its score is left out with the reason.
 
     Raises:
-        MissingToolError: there is no working Java, and a sentence is not plain.
+        MissingToolError: Java does not work, and a sentence cannot be tokenized without it.
         DataError: predictions and examples do not match, or no reference contains a word.
     """
     from epalm.metrics.captions.bleu import score_bleu
 
-    references, hypotheses = tokenised(predictions, examples)
+    references, hypotheses = tokenized(predictions, examples)
     parts = [score_bleu(references, hypotheses), rouge_and_cider(references, hypotheses)]
     left_out: dict[str, str] = {}
     for name, score in (("METEOR", meteor.score_meteor), ("SPICE", spice.score_spice)):
@@ -34,16 +34,16 @@ def score_caption_suite(predictions: Sequence[Prediction], examples: Sequence[Ex
             parts.append(part)
         else:
             left_out[name] = part
-    found = _joined(parts, left_out)
-    return found if "SPICE" in left_out else _with_spider(found)
+    scores = _merged(parts, left_out)
+    return scores if "SPICE" in left_out else _with_spider(scores)
 
 
 def require_tools() -> None:
-    """Say what will be left out, and why."""
+    """Log which scores will be left out, and why."""
     try:
         java.find_java()
     except MissingToolError:
-        logger.warning("captions are tokenised without Java: those that are not plain are refused")
+        logger.warning("captions are tokenized without Java, which only works for simple sentences")
     for name, check in (("METEOR", java.find_java), ("SPICE", spice.check_spice)):
         try:
             check()
@@ -57,17 +57,17 @@ def _attempt(
     references: Sentences,
     hypotheses: Sentences,
 ) -> Scores | str:
-    """The scores, or why there are none."""
+    """The scores, or the reason why there are none."""
     try:
         return score(references, hypotheses)
-    except MissingToolError as error:  # said by `require_tools` before
+    except MissingToolError as error:  # `require_tools` has logged it
         return str(error)
     except EpalmError as error:
         logger.warning("%s is left out: %s", name, error)
         return str(error)
 
 
-def _joined(parts: Sequence[Scores], left_out: dict[str, str]) -> Scores:
+def _merged(parts: Sequence[Scores], left_out: dict[str, str]) -> Scores:
     return Scores(
         values={name: value for part in parts for name, value in part.values.items()},
         per_example={name: each for part in parts for name, each in part.per_example.items()},
@@ -78,12 +78,12 @@ def _joined(parts: Sequence[Scores], left_out: dict[str, str]) -> Scores:
 
 
 def _with_spider(scores: Scores) -> Scores:
-    """The scores and SPIDEr (Liu et al. 2017)."""
-    each = (scores.per_example["CIDEr"] + scores.per_example["SPICE"]) / 2
+    """The scores with SPIDEr (Liu et al. 2017)."""
+    per_example = (scores.per_example["CIDEr"] + scores.per_example["SPICE"]) / 2
     value = (scores.values["CIDEr"] + scores.values["SPICE"]) / 2
     return Scores(
         values=scores.values | {"SPIDEr": value},
-        per_example=scores.per_example | {"SPIDEr": each},
+        per_example=scores.per_example | {"SPIDEr": per_example},
         headline=scores.headline,
         intervals=scores.intervals,
         left_out=scores.left_out,

@@ -1,4 +1,4 @@
-"""The Java programs of the caption toolkit: whether they can run, and running them."""
+"""Finding Java and running the Java programs of the caption toolkit."""
 
 import os
 import re
@@ -27,24 +27,24 @@ ENGLISH = (
     ),
     "-Dfile.encoding=UTF-8",
 )
-"""Properties that fix numbers, letter case and text encoding whatever the locale is.
+"""Properties that fix number format, letter case and encoding independently of the locale.
 
-Other locales write decimal commas or other digits, which METEOR's own program cannot read back.
-The names are those that `java.util.Locale` reads its default from.
+Some locales write decimal commas or other digits, which METEOR's program cannot read back. The
+names are those from which `java.util.Locale` reads its default.
 """
 
 LAST_OPTIONS = "_JAVA_OPTIONS"
-"""Environment variable whose options win over those of the command line."""
+"""Environment variable whose options override those of the command line."""
 
-_PATIENCE_SECONDS = 60.0
-"""For `java -version`, which takes well below one."""
+_VERSION_LIMIT_SECONDS = 60.0
+"""Time limit of `java -version`, which takes well below a second."""
 
 
 def find_java() -> str:
-    """The `java` on the PATH, tried.
+    """Path of the `java` on the PATH, after a check that it runs.
 
     Raises:
-        MissingToolError: there is none that runs; says how to install it.
+        MissingToolError: there is no `java` that runs; the message says how to install it.
     """
     java = shutil.which("java")
     if java is None:
@@ -54,29 +54,29 @@ def find_java() -> str:
 
 
 def java_version(java: str) -> int:
-    """The major version of a Java program: 8 for "1.8.0_402", 17 for "17.0.15".
+    """The major version of a `java`: 8 for "1.8.0_402", 17 for "17.0.15".
 
     Raises:
-        MissingToolError: it does not run, or says no version.
+        MissingToolError: it does not run, or prints no version.
     """
     try:
-        done = subprocess.run(
-            [java, "-version"], capture_output=True, check=False, timeout=_PATIENCE_SECONDS
+        completed = subprocess.run(
+            [java, "-version"], capture_output=True, check=False, timeout=_VERSION_LIMIT_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MissingToolError(f"{java} does not run ({error}): {INSTALL}") from error
-    said = (done.stderr + done.stdout).decode(errors="replace")
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
-    if done.returncode != 0 or found is None:
+    output = (completed.stderr + completed.stdout).decode(errors="replace")
+    version = re.search(r'version "(?:1\.)?(\d+)', output)
+    if completed.returncode != 0 or version is None:
         raise MissingToolError(f"{java} does not run: {INSTALL}")
-    return int(found[1])
+    return int(version[1])
 
 
 def java_environment() -> dict[str, str]:
-    """The environment of a Java program, in which nothing overrides `ENGLISH`.
+    """Environment variables for a Java program, in which nothing overrides `ENGLISH`.
 
-    Options of JAVA_TOOL_OPTIONS and JDK_JAVA_OPTIONS are read before the command line's and need no
-    care.
+    Options in JAVA_TOOL_OPTIONS and JDK_JAVA_OPTIONS are overridden by the command line, so they
+    are left alone.
     """
     environment = dict(os.environ)
     if LAST_OPTIONS in environment:
@@ -85,31 +85,31 @@ def java_environment() -> dict[str, str]:
 
 
 def run_java(
-    command: Sequence[str], given: bytes = b"", *, what: str, limit_seconds: float
+    command: Sequence[str], stdin: bytes = b"", *, program: str, limit_seconds: float
 ) -> bytes:
-    """What a Java program writes to its standard output, in the locale `ENGLISH`.
+    """Run a Java program in the locale `ENGLISH`; its standard output.
 
     Args:
         command: `java` and its arguments.
-        given: its standard input.
-        what: it is, for the message, e.g. "the caption tokenizer".
-        limit_seconds: after which it is killed.
+        stdin: standard input of the program.
+        program: name of the program for error messages, e.g. "the caption tokenizer".
+        limit_seconds: time limit, after which the program is killed.
 
     Raises:
-        EpalmError: it failed or took longer.
+        EpalmError: the program failed or exceeded the limit.
     """
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [command[0], *ENGLISH, *command[1:]],
-            input=given,
+            input=stdin,
             capture_output=True,
             check=False,
             timeout=limit_seconds,
             env=java_environment(),
         )
     except subprocess.TimeoutExpired as error:
-        raise EpalmError(f"{what} was stopped after {limit_seconds:.0f} s") from error
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace")[-500:]
-        raise EpalmError(f"{what} ended with exit code {done.returncode}: {said}")
-    return done.stdout
+        raise EpalmError(f"{program} was stopped after {limit_seconds:.0f} s") from error
+    if completed.returncode != 0:
+        errors = completed.stderr.decode(errors="replace")[-500:]
+        raise EpalmError(f"{program} ended with exit code {completed.returncode}: {errors}")
+    return completed.stdout

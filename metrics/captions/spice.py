@@ -1,4 +1,4 @@
-"""SPICE by its authors' Java program, once its parser has been installed."""
+"""SPICE, computed by its authors' Java program, and the installation of its parser."""
 
 import json
 import os
@@ -18,48 +18,49 @@ import numpy as np
 from epalm.errors import DataError, EpalmError, MissingToolError, UsageError
 from epalm.metrics.captions.caption_metrics import Sentences
 from epalm.metrics.captions.java import find_java, java_version, run_java
-from epalm.metrics.metric_registry import Scores
+from epalm.metrics.metric_registry import Scores, Values
 
 SOURCE = "https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
 """The archive of Stanford CoreNLP 3.6.0, the parser that SPICE was published with."""
 
 JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-"""What SPICE needs of it; its manifest looks for them in the folder `lib` beside it."""
+"""Files of the archive that SPICE needs; it looks for them in the folder `lib` next to it."""
 
 INSTALL = "epalm-eval install-spice"
 
 JAVA_VARIABLE = "EPALM_SPICE_JAVA"
-"""Environment variable: the `java` for SPICE, where another one is on the PATH."""
+"""Environment variable: path of the `java` for SPICE; default is the one on the PATH."""
 
 JAVA_VERSIONS = (8, 14)
-"""The program was compiled for 8 and writes with the JavaScript engine that 15 no longer has."""
+"""Oldest and newest version of Java: the program was compiled for 8 and needs the JavaScript engine
+that 15 removed."""
 
 _HEAP = "-Xmx8G"
-"""As the COCO toolkit starts it."""
+"""Maximum heap size, as in the COCO toolkit."""
 
 _LIMIT_SECONDS, _LIMIT_SECONDS_EACH = 600.0, 0.5
-"""For loading the parser, and for each caption and reference on top."""
+"""Time limit: for loading the parser, plus so much per caption and reference."""
 
-_PATIENCE_SECONDS = 60.0
-"""Without a byte of a download."""
+_DOWNLOAD_TIMEOUT_SECONDS = 60.0
+"""Longest wait for the next bytes of a download."""
 
-_PIECE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 _PROTOCOLS = ("https", "http", "file")
 
 
 def spice_folder() -> Path:
-    """The folder of the program, inside the installed toolkit."""
+    """Folder of the SPICE program in the installed toolkit."""
     from pycocoevalcap.spice import spice
 
     return Path(spice.__file__).parent
 
 
 def check_spice() -> str:
-    """The `java` that SPICE can run with.
+    """Path of a `java` that can run SPICE.
 
     Raises:
-        MissingToolError: something is not installed; says what.
+        MissingToolError: SPICE's parser or a suitable Java is not installed.
     """
     missing = [name for name in JARS if not (spice_folder() / "lib" / name).is_file()]
     if missing:
@@ -76,60 +77,61 @@ def check_spice() -> str:
 
 
 def score_spice(references: Sentences, hypotheses: Sentences) -> Scores:
-    """SPICE of tokenised captions, which is a mean over them.
+    """SPICE of tokenized captions, a mean over the captions.
 
     Raises:
-        MissingToolError: see `check_spice`.
-        EpalmError: the program failed or took too long.
+        MissingToolError: SPICE's parser or a suitable Java is not installed.
+        EpalmError: the program failed or exceeded the time limit.
     """
     from pycocoevalcap.spice import spice
 
     java, jar = check_spice(), spice_folder() / spice.SPICE_JAR
     rows = [
-        {"image_id": row, "test": said, "refs": references[row]}
-        for row, (said,) in hypotheses.items()
+        {"image_id": row, "test": hypothesis, "refs": references[row]}
+        for row, (hypothesis,) in hypotheses.items()
     ]
     sentences = len(rows) + sum(map(len, references.values()))
     with TemporaryDirectory() as folder:
-        given, written = Path(folder) / "captions.json", Path(folder) / "scores.json"
-        given.write_text(json.dumps(rows), encoding="ascii")
+        captions, output = Path(folder) / "captions.json", Path(folder) / "scores.json"
+        captions.write_text(json.dumps(rows), encoding="ascii")
+        files = [str(captions), "-out", str(output)]
         run_java(
-            [java, _HEAP, "-jar", str(jar), str(given), "-out", str(written), "-subset", "-silent"],
-            what="the SPICE program",
+            [java, _HEAP, "-jar", str(jar), *files, "-subset", "-silent"],
+            program="the SPICE program",
             limit_seconds=_LIMIT_SECONDS + _LIMIT_SECONDS_EACH * sentences,
         )
-        each = _each(written, len(rows))
-    return Scores({"SPICE": float(each.mean())}, {"SPICE": each}, headline="SPICE")
+        per_example = _f_scores(output, len(rows))
+    return Scores({"SPICE": float(per_example.mean())}, {"SPICE": per_example}, headline="SPICE")
 
 
-def _each(file: Path, count: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """The F-score over all tuples of each row."""
+def _f_scores(file: Path, count: int) -> Values:
+    """(count,) F-score over all tuples of each caption."""
     try:
-        found = {
-            one["image_id"]: float(one["scores"]["All"]["f"])
-            for one in json.loads(file.read_text(encoding="utf-8"))
+        scores = {
+            entry["image_id"]: float(entry["scores"]["All"]["f"])
+            for entry in json.loads(file.read_text(encoding="utf-8"))
         }
-        return np.array([found[row] for row in range(count)])
+        return np.array([scores[row] for row in range(count)])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise EpalmError(
-            f"the SPICE program wrote no score for every caption ({error!r})"
+            f"the SPICE program did not write a score for every caption ({error!r})"
         ) from error
 
 
 def install_spice(source: str = SOURCE, *, tick: Callable[[int], None]) -> list[Path]:
-    """Put the parser where the toolkit looks for it; one time; no score downloads anything.
+    """Install the parser into the folder of the toolkit; metrics never download anything.
 
     Args:
-        source: URL, or path of a file, of the archive.
-        tick: called with the number of bytes as they come.
+        source: URL or path of the archive.
+        tick: called with the number of bytes of every chunk.
 
     Returns:
-        The files; both whole, or none.
+        The installed files; either both are installed or none.
 
     Raises:
-        DataError: the source cannot be read, broke off or is no such archive.
-        UsageError: its address has an unknown protocol.
-        EpalmError: the toolkit's folder cannot be written, or is full.
+        DataError: the source cannot be read, is incomplete, or is not the expected archive.
+        UsageError: the URL has an unknown protocol.
+        EpalmError: the toolkit's folder cannot be written, or the disk is full.
     """
     library = spice_folder() / "lib"
     try:
@@ -142,54 +144,54 @@ def install_spice(source: str = SOURCE, *, tick: Callable[[int], None]) -> list[
                 (Path(folder) / name).replace(library / name)
     except OSError as error:
         raise EpalmError(
-            f"{library} cannot be written ({error.strerror}): make place for 1 GB, run `{INSTALL}` "
-            "as its owner, or install epalm into an environment of your own"
+            f"{library} cannot be written ({error.strerror}): free 1 GB of disk space, run "
+            f"`{INSTALL}` as the owner of the folder, or install epalm into your own environment"
         ) from error
     return [library / name for name in JARS]
 
 
 def archive_bytes(source: str) -> int:
-    """The size of what `install_spice` will fetch; 0 if the server does not say.
+    """Size of the archive that `install_spice` downloads; 0 if the server does not report it.
 
     Raises:
         DataError: the source cannot be read.
     """
-    with _opened(source) as stream:
-        return _promised(stream)
+    with _open_source(source) as stream:
+        return _content_length(stream)
 
 
 def _fetch(source: str, file: Path, tick: Callable[[int], None]) -> None:
-    with _opened(source) as stream, file.open("wb") as out:
+    with _open_source(source) as stream, file.open("wb") as out:
         try:
-            for piece in iter(lambda: stream.read(_PIECE_BYTES), b""):
-                out.write(piece)
-                tick(len(piece))
+            for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b""):
+                out.write(chunk)
+                tick(len(chunk))
         except (OSError, ValueError, HTTPException) as error:
             raise DataError(f"{source} broke off ({error}): run `{INSTALL}` again") from error
-        found, wanted = out.tell(), _promised(stream)
-    if found < wanted:  # a server that goes away ends a stream as if it were whole
+        received, expected = out.tell(), _content_length(stream)
+    if received < expected:  # a lost connection ends the stream without an error
         raise DataError(
-            f"{source} broke off after {found} of {wanted} bytes: run `{INSTALL}` again"
+            f"{source} broke off after {received} of {expected} bytes: run `{INSTALL}` again"
         )
 
 
-def _opened(source: str) -> Any:  # noqa: ANN401 - what urlopen gives depends on the URL
+def _open_source(source: str) -> Any:  # noqa: ANN401 - the type that urlopen returns depends on the URL
     url = source if "://" in source else Path(source).absolute().as_uri()
     if urllib.parse.urlsplit(url).scheme not in _PROTOCOLS:
         raise UsageError(
-            f"--source {source} is no address that can be read: wanted {', '.join(_PROTOCOLS)} "
-            "before ://, or the path of a file"
+            f"--source {source} has an unknown protocol: use {', '.join(_PROTOCOLS)}, or the path "
+            "of a file"
         )
     try:
-        return urllib.request.urlopen(url, timeout=_PATIENCE_SECONDS)
+        return urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_SECONDS)
     except (OSError, ValueError, HTTPException) as error:
         raise DataError(
-            f"{source} cannot be read ({error}): name a mirror, or a file fetched elsewhere, with "
-            f"`{INSTALL} --source`"
+            f"{source} cannot be read ({error}): give a mirror, or a file downloaded elsewhere, "
+            f"with `{INSTALL} --source`"
         ) from error
 
 
-def _promised(stream: Any) -> int:  # noqa: ANN401 - likewise
+def _content_length(stream: Any) -> int:  # noqa: ANN401 - as above
     return int(stream.headers.get("Content-Length") or 0)
 
 
@@ -202,11 +204,13 @@ def _extract(archive: Path, name: str, folder: Path, source: str) -> None:
         with zipfile.ZipFile(folder / name):
             return
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        raise DataError(f"{source} is no archive with {name} ({error}), wanted {SOURCE}") from error
+        raise DataError(
+            f"{source} is not an archive that contains {name} ({error}): expected {SOURCE}"
+        ) from error
 
 
 def _member(names: Iterable[str], name: str) -> str:
-    found = [one for one in names if one.rsplit("/", 1)[-1] == name]
-    if not found:
-        raise KeyError(name)
-    return found[0]
+    for member in names:
+        if member.rsplit("/", 1)[-1] == name:
+            return member
+    raise KeyError(name)

@@ -1,10 +1,10 @@
-"""Penn Treebank tokens of plain sentences, for where there is no Java.
+"""Penn Treebank tokenization of simple sentences without Java.
 
-The caption toolkit tokenises with Stanford's PTBTokenizer 3.4.1, which knows thousands of cases.
-Here are those that captions consist of: words and numbers with their usual endings, and marks at
-their edges. For these the tokens are the same; `tests/metrics/captions/test_treebank.py` holds them
-against the published tokens and, where there is Java, against that program itself. Anything else is
-refused, never guessed.
+The caption toolkit tokenizes with Stanford's PTBTokenizer 3.4.1, which handles thousands of cases.
+This module handles those that captions usually consist of: words and numbers with their usual
+endings, and punctuation before and after them. For these the tokens are the same;
+`tests/metrics/captions/test_treebank.py` compares them with published tokens and, if Java is
+installed, with that program. Anything else is rejected, never guessed.
 """
 
 import re
@@ -21,14 +21,14 @@ _CHUNK = re.compile(
 )
 
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-"}
-"""The toolkit drops the other marks."""
+"""Tokens of brackets; the toolkit drops all other punctuation."""
 
 _ALONE = (
     dict.fromkeys((*".,;:!?\"'-", "--", "..."), "")
     | _BRACKETS
     | {mark: mark for mark in ("&", "=", "#", "'s", "n't", "'re", "'ll", "'ve", "'m", "'d")}
 )
-"""Between blanks -> what is kept of it."""
+"""Chunk that stands alone between spaces -> its token, empty if it is dropped."""
 
 _PARTED = {
     "cannot": "can not",
@@ -42,10 +42,10 @@ _PARTED = {
 _NEGATED = re.compile(
     "ai|are|ca|could|did|does|do|had|has|have|is|might|must|need|should|was|were|wo|would"
 )
-"""What n't follows."""
+"""Words that n't is split from."""
 
 _NUMBERS = re.compile(r"\d\W* \W?\d")
-"""Where one ends and another begins there may be a telephone number, which is one token."""
+"""Two numbers in sequence may be a telephone number, which is a single token."""
 
 _ABBREVIATIONS = frozenset(
     """
@@ -56,30 +56,27 @@ _ABBREVIATIONS = frozenset(
     neb nev nov oct okla penn pfc ph plc pres prof profs pvt rd rep reps rev rt sen sens sep sept
     seq sfc sgt spc sq sr st ste supt supts sys tel tenn thu thurs treas tue tues univ va vs vt wed
     wis wisc wm wyo
-    """.split()  # noqa: SIM905 - a list of hundred quoted words cannot be read
+    """.split()  # noqa: SIM905 - a list of a hundred quoted words is unreadable
 )
-"""They keep their period."""
+"""Abbreviations that keep their period."""
 
 _UNSURE = frozenset(
     """
     ark art az del fig figs ill la mass mfg miss mtg no nos op ore pa pp ppte ppty prop pte ptes pty
     ptys tex wash
-    """.split()  # noqa: SIM905 - likewise
+    """.split()  # noqa: SIM905 - as above
 )
-"""They keep it in some spellings or before some words only; single letters do so too."""
+"""Abbreviations that keep their period only in some spellings or before some words; the same holds
+for single letters."""
 
 
 def plain_tokens(sentence: str) -> str | None:
-    """The tokens of a sentence, with one blank between; None if it is not plain.
-
-    Args:
-        sentence: any text.
-    """
+    """The tokens of a sentence, separated by spaces; None if the sentence is not simple enough."""
     chunks = sentence.lower().split()
     if not sentence.isascii() or _NUMBERS.search(" ".join(chunks)):
         return None
-    found = [_ALONE[chunk] if chunk in _ALONE else _tokens(chunk) for chunk in chunks]
-    return None if None in found else " ".join(filter(None, found))
+    tokens = [_ALONE[chunk] if chunk in _ALONE else _tokens(chunk) for chunk in chunks]
+    return None if None in tokens else " ".join(filter(None, tokens))
 
 
 def _tokens(chunk: str) -> str | None:

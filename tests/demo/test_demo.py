@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from epalm.demo.modalities import SHOWS
+from epalm.demo.modalities import MODALITIES
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("modality", SHOWS)
+@pytest.mark.parametrize("modality", MODALITIES)
 def test_the_demo_beats_its_blind_control_by_30_points_without_network_and_java(
     modality: str, tmp_path: Path
 ) -> None:
@@ -32,5 +32,5 @@ def test_the_demo_beats_its_blind_control_by_30_points_without_network_and_java(
         found = list((out / modality / "runs" / name / "eval").glob("*/scores.json"))
         assert len(found) == 1
         scores = json.loads(found[0].read_text())["scores"]
-        score[name] = scores[SHOWS[modality].scores[0]]["value"]
+        score[name] = scores[MODALITIES[modality].scores[0]]["value"]
     assert score["full"] > score["blind"] + 0.30

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from transformers import OPTForCausalLM, PreTrainedTokenizerFast
 
-from epalm.demo.demo_dataset import medium_name, without_name
+from epalm.demo.demo_dataset import sample_name, without_name
 from epalm.demo.encoder import WEIGHTS
-from epalm.demo.modalities import SHOWS
+from epalm.demo.modalities import MODALITIES
 from epalm.demo.stages import LANGUAGE_MODEL
-from epalm.demo.worlds.clip_questions import ask_all_about
+from epalm.demo.worlds.clip_questions import all_clip_questions
 from epalm.demo.worlds.clips import make_clip
-from epalm.demo.worlds.scene_questions import ask_all
+from epalm.demo.worlds.scene_questions import all_scene_questions
 from epalm.demo.worlds.scenes import make_scene
 from epalm.model.engine.language_model import load_language_model, load_tokenizer
 from tools.pretraining.pretrain_opt import answer_accuracy, collate_texts, encode_text
@@ -85,16 +85,16 @@ def test_the_language_model_answers_from_a_description_it_never_saw(
 
 def test_the_texts_teach_every_kind_of_question() -> None:
     seen = " ".join(make_text(f"survey/{number}").plain() for number in range(300))
-    asked = ask_all(make_scene("survey")) + ask_all_about(make_clip("survey"))
+    asked = all_scene_questions(make_scene("survey")) + all_clip_questions(make_clip("survey"))
     for question in asked:
         assert " ".join(question.text.split()[:2]) in seen, question.kind
 
 
 @pytest.mark.slow
 def test_no_scene_of_the_demo_was_seen_in_pretraining() -> None:
-    sizes = SHOWS["image"].sizes
+    sizes = MODALITIES["image"].sizes
     demo = {
-        without_name(make_scene(medium_name(0, split, number)))
+        without_name(make_scene(sample_name(0, split, number)))
         for split, count in (("train", sizes.train), ("val", sizes.val), ("test", sizes.test))
         for number in range(count)
     }

@@ -95,7 +95,7 @@ WRONG = {
     "report tiny --bogus": "No such option",
     "compare": "Missing argument",
     "compare tiny raw --split val": "one task and split",
-    f"{INSTALL} gopher://host/corenlp.zip": "no address that can be read",
+    f"{INSTALL} gopher://host/corenlp.zip": "has an unknown protocol",
     "install-spice surplus": "unexpected extra argument",
 }
 """Command -> words of its error: what can never be right, whatever the files hold."""
@@ -150,7 +150,7 @@ MISSING = {
     "compare tiny --out blank/page": "nothing can be written to blank",
     f"{INSTALL} absent.zip": "absent.zip cannot be read",
     f"{INSTALL} folder": "folder cannot be read",
-    f"{INSTALL} blank": "blank is no archive",
+    f"{INSTALL} blank": "blank is not an archive",
 }
 """Likewise of what is not there, damaged or in the way, and mended where it lies."""
 

@@ -105,7 +105,7 @@ def test_a_damaged_archive_installs_nothing(
     damaged[start : start + 8] = b"\xff" * 8  # no block of deflated bytes begins so
     archive.write_bytes(damaged)
     refused(monkeypatch, library, archive)
-    assert f"is no archive with {spice.JARS[1]} (Error -3" in capfd.readouterr().err
+    assert f"is not an archive that contains {spice.JARS[1]} (Error -3" in capfd.readouterr().err
 
 
 def test_an_archive_that_is_not_there_is_named(

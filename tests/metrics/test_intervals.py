@@ -48,7 +48,7 @@ def test_the_seed_decides_the_interval_and_batches_do_not(monkeypatch: pytest.Mo
     whole = bootstrap_interval(values, seed=1)
     assert whole == bootstrap_interval(values, seed=1)
     assert whole != bootstrap_interval(values, seed=2)
-    monkeypatch.setattr(intervals, "_DRAWS_AT_ONCE", 700)
+    monkeypatch.setattr(intervals, "_MAX_BATCH_VALUES", 700)
     assert bootstrap_interval(values, seed=1) == pytest.approx(whole)
 
 
@@ -68,7 +68,7 @@ def test_scores_of_sums_are_computed_for_every_sample_of_examples(
         rows = [statistics[row] for row in generator.integers(60, size=60)]
         ratios.append(sum(row[0] for row in rows) / sum(row[1] for row in rows))
     assert found[0] == pytest.approx(tuple(np.quantile(ratios, (0.025, 0.975))))
-    monkeypatch.setattr(intervals, "_DRAWS_AT_ONCE", 700)
+    monkeypatch.setattr(intervals, "_MAX_BATCH_VALUES", 700)
     batched = bootstrap_intervals(statistics, lambda sums: sums[:, :1] / sums[:, 1:], rounds=500)
     assert batched[0] == pytest.approx(found[0])
 

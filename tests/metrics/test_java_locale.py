@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from epalm.metrics.captions.caption_metrics import tokenise, tokenised
+from epalm.metrics.captions.caption_metrics import tokenize, tokenized
 from epalm.metrics.captions.java import find_java, run_java
 from epalm.metrics.captions.meteor import score_meteor
 from tests.metrics.toolkit import captioned, needs_java, said
@@ -37,7 +37,7 @@ def test_numbers_and_letters_do_not_depend_on_the_locale(
     file = tmp_path / "Printed.java"
     file.write_text(PRINTED)
     monkeypatch.setenv(variable, value)
-    written = run_java([find_java(), str(file)], what="the test program", limit_seconds=60)
+    written = run_java([find_java(), str(file)], program="the test program", limit_seconds=60)
     assert written == b"1234.50 7 interior UTF-8"
 
 
@@ -58,11 +58,11 @@ def test_meteor_is_the_same_number_where_decimals_have_a_comma(
         captioned("1", "two dogs are running through grass", "dogs play in a field"),
         captioned("2", "a plate with food", "some food on a white plate"),
     ]
-    scores = score_meteor(*tokenised(predictions, examples))
+    scores = score_meteor(*tokenized(predictions, examples))
     assert round(100 * scores.values["METEOR"], 2) == 43.19
 
 
 @needs_java
 def test_captions_are_tokenized_the_same_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(*LOCALES[4])
-    assert tokenise(["An INTERIOR: a café."]) == ["an interior a café"]
+    assert tokenize(["An INTERIOR: a café."]) == ["an interior a café"]

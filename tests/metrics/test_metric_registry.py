@@ -52,7 +52,7 @@ def test_a_missing_prediction_is_named() -> None:
 
 
 def test_a_prediction_for_no_question_is_named() -> None:
-    with pytest.raises(DataError, match="question q9 has a prediction but is no question of the"):
+    with pytest.raises(DataError, match="question q9 has a prediction but is not in the split"):
         texts_in_order(said(q1="a", q2="b", q3="c", q9="d"), EXAMPLES)
 
 
@@ -64,7 +64,7 @@ def test_two_predictions_for_one_question_are_named() -> None:
 
 def test_many_missing_predictions_are_counted_and_the_first_five_named() -> None:
     examples = [Example("k", f"q{row}", "?", ("yes",), ("yes",)) for row in range(9)]
-    expected = "question q1 has no prediction, and so 8 of 9: q1, q2, q3, q4, q5, ..."
+    expected = "question q1 has no prediction; in all 8 of 9 questions: q1, q2, q3, q4, q5, ..."
     with pytest.raises(DataError, match=re.escape(expected)):
         texts_in_order(said(q0="a"), examples)
 
@@ -80,7 +80,7 @@ def test_nothing_to_score_is_an_error() -> None:
         texts_in_order([], [])
 
 
-def test_exact_match_counts_characters_and_normalised_match_forgives_spelling() -> None:
+def test_exact_match_counts_characters_and_normalized_match_forgives_spelling() -> None:
     scores = score_exact(said(q1=" yes ", q2="Yes.", q3="no"), EXAMPLES)
     assert scores.per_example["exact_match"].tolist() == [1.0, 0.0, 0.0]
     assert scores.per_example["normalised_match"].tolist() == [1.0, 1.0, 0.0]
@@ -88,7 +88,7 @@ def test_exact_match_counts_characters_and_normalised_match_forgives_spelling() 
     assert scores.values["exact_match"] == pytest.approx(1 / 3)
 
 
-def test_a_label_is_looked_up_after_normalising_both_sides() -> None:
+def test_a_label_is_looked_up_after_normalizing_both_sides() -> None:
     label = ("Two dogs", "a dog", "dogs")
     examples = [Example("k", name, "?", label, label, (1.0, 0.3, 0.6)) for name in ("q1", "q2")]
     examples += [Example("k", name, "?", ("no",), ("no",)) for name in ("q3", "q4")]
@@ -99,6 +99,6 @@ def test_a_label_is_looked_up_after_normalising_both_sides() -> None:
     assert scores.values["accuracy"] == pytest.approx(2.3 / 4)
 
 
-def test_answers_that_normalise_alike_give_the_highest_of_their_scores() -> None:
+def test_answers_that_normalize_alike_give_the_highest_of_their_scores() -> None:
     example = Example("k", "q", "?", ("dog", "the dog"), ("dog", "the dog"), (0.3, 0.9))
     assert label_score("a dog", example) == 0.9

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import DataError
-from epalm.metrics.answer_normalization import normalise_answer
+from epalm.metrics.answer_normalization import normalize_answer
 from epalm.metrics.vqa_accuracy import (
-    normalised_accuracy,
+    normalized_accuracy,
     released_accuracy,
     score_vqa,
     vqa_accuracy,
@@ -55,19 +55,19 @@ def test_partial_agreement_gives_the_leave_one_out_mean(agreeing: int, accuracy:
     assert vqa_accuracy("Red.", answers) == pytest.approx(accuracy)
 
 
-def test_unanimous_answers_are_compared_without_normalisation() -> None:
+def test_unanimous_answers_are_compared_without_normalization() -> None:
     assert vqa_accuracy("Red", ["red"] * 10) == 0.0
     assert vqa_accuracy(" red\n", ["red"] * 10) == 1.0
 
 
-def test_the_normalised_accuracy_differs_from_the_official_one_for_unanimous_answers_only() -> None:
-    assert normalised_accuracy("The Dog.", ["dog"] * 10) == 1.0
+def test_the_normalized_accuracy_differs_from_the_official_one_for_unanimous_answers_only() -> None:
+    assert normalized_accuracy("The Dog.", ["dog"] * 10) == 1.0
     assert vqa_accuracy("The Dog.", ["dog"] * 10) == 0.0
     pairs = json.loads((DATA / "vqa_scoring.json").read_text(encoding="utf-8"))
     differing = [
         pair
         for pair in pairs
-        if normalised_accuracy(pair["prediction"], pair["answers"])
+        if normalized_accuracy(pair["prediction"], pair["answers"])
         != vqa_accuracy(pair["prediction"], pair["answers"])
     ]
     assert differing
@@ -94,8 +94,8 @@ def test_the_normalised_accuracy_differs_from_the_official_one_for_unanimous_ans
         ("." * 40, "." * 8),
     ],
 )
-def test_normalisation_follows_the_official_rules(text: str, normal: str) -> None:
-    assert normalise_answer(text) == normal
+def test_normalization_follows_the_official_rules(text: str, normal: str) -> None:
+    assert normalize_answer(text) == normal
 
 
 def test_the_metric_scores_each_question_and_their_mean() -> None:

@@ -18,7 +18,7 @@ needs_check = pytest.mark.skipif(
 
 
 def photos() -> list[dict[str, Any]]:
-    """Every hypothesis and its references, tokenised, by the id of the photo."""
+    """Every hypothesis and its references, tokenized, by the id of the photo."""
     found: list[dict[str, Any]] = json.loads(
         (CHECK / "tokenised_hypotheses_and_references.json").read_text()
     )

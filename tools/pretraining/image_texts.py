@@ -17,7 +17,7 @@ REPHRASED = {
     "size": ("how big are the {s}s?", "what size are the {s}s?"),
     "side": ("where are the {s}s?", "on which side are the {s}s?"),
 }
-"""Other ways to ask, by kind; {s} is the shape and {c} the colour of the group asked about."""
+"""Other ways to ask, by kind; {s} is the shape and {c} the color of the group asked about."""
 
 
 def still_text(name: str, rng: random.Random, questions: int) -> tuple[str, list[Question]]:
@@ -32,7 +32,7 @@ def _ask(scene: Scene, kind: str, rng: random.Random) -> Question:
     group = rng.choice(scene.groups)
     question = QUESTION_KINDS[kind](scene, group, rng)
     if kind in REPHRASED and rng.random() < REPHRASED_SHARE:
-        text = rng.choice(REPHRASED[kind]).format(s=group.shape, c=group.colour)
+        text = rng.choice(REPHRASED[kind]).format(s=group.shape, c=group.color)
         return Question(kind, text, question.answer)
     return question
 
@@ -55,7 +55,7 @@ def _facts(scene: Scene, rng: random.Random) -> str:
     facts = [
         f"{word} {group.shape}s"
         for group in scene.groups
-        for word in (group.colour, str(group.count), group.size, group.side)
+        for word in (group.color, str(group.count), group.size, group.side)
     ]
     rng.shuffle(facts)
     return ", ".join(facts)

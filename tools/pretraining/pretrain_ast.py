@@ -1,6 +1,6 @@
 """Pretrain the micro audio spectrogram transformer: how many sounds, of which kind, over what.
 
-A plain supervised classifier over synthesised recordings: a linear head on the final [CLS] answers
+A plain supervised classifier over synthesized recordings: a linear head on the final [CLS] answers
 one small question per fact. No text is involved.
 """
 
@@ -17,7 +17,7 @@ from epalm.demo.worlds.sounds import (
     SLOTS,
     Sound,
     make_sound,
-    synthesise,
+    synthesize,
 )
 from epalm.extract.transforms.filter_bank import AUDIOSET_MEAN, AUDIOSET_STD, filter_bank
 from tools.pretraining.multi_head_loss import grouped_accuracy, grouped_loss
@@ -78,8 +78,8 @@ def labels(sound: Sound) -> list[int]:
 
 
 def spectrogram(sound: Sound) -> Tensor:
-    """(frames, bins) float32: the published filter bank, cut or padded with 0, normalised."""
-    wave = torch.from_numpy(synthesise(sound)) / 32768
+    """(frames, bins) float32: the published filter bank, cut or padded with 0, normalized."""
+    wave = torch.from_numpy(synthesize(sound)) / 32768
     cells = filter_bank(wave - wave.mean(), MEL_BINS)[:FRAMES]
     padded = nn.functional.pad(cells, (0, 0, 0, FRAMES - len(cells)))
     return (padded - AUDIOSET_MEAN) / (2 * AUDIOSET_STD)

@@ -1,7 +1,7 @@
 """Pretrain the micro OPT on texts alone, and its tokenizer.
 
 The texts (`tools.pretraining.pretraining_texts`) describe scenes in words and ask about them; no
-picture and no vector of an encoder is involved. A text is laid out so that all a question learns of
+image and no vector of an encoder is involved. A text is laid out so that all a question learns of
 the description passes through one row: `</s> description </s>` first, then for each question `</s>
 question answer </s>`, which begins again at position 0 and sees itself and the row of the
 description's last `</s>`. The model thereby learns to gather a scene in one row and to answer from

@@ -29,7 +29,7 @@ from epalm.demo.worlds.scenes import SHAPES, SIDE_PIXELS
 from epalm.extract.transforms.image_transform import CLIP_MEAN, CLIP_STD
 from tools.pretraining.multi_head_loss import grouped_accuracy, grouped_loss
 from tools.pretraining.pretraining_schedule import cosine_schedule, descend
-from tools.pretraining.varied_clips import VARIED_COLOURS, make_varied_clip
+from tools.pretraining.varied_clips import VARIED_COLORS, make_varied_clip
 
 BATCH = 16
 WARMUP_STEPS = 200
@@ -63,7 +63,7 @@ ROUNDS = (
 )
 STEPS = sum(one.steps for one in ROUNDS)
 
-COLOUR_WORDS = tuple(VARIED_COLOURS)
+COLOR_WORDS = tuple(VARIED_COLORS)
 DIRECTION_WORDS = tuple(DIRECTIONS)
 TREND_WORDS = tuple(RADII_PIXELS)
 
@@ -74,14 +74,14 @@ CLASSES = (
     len(DIRECTION_WORDS),
     len(TRAVEL_BOUNDS) + 1,
     len(SHAPES),
-    len(COLOUR_WORDS),
+    len(COLOR_WORDS),
     len(SHAPES) + 1,
-    len(COLOUR_WORDS) + 1,
+    len(COLOR_WORDS) + 1,
     len(TREND_WORDS) + 1,
     MAX_BLINKS + 1,
 )
-"""Sizes of the softmax groups: the mover's direction, travel, shape and colour, then the stayer's
-shape, colour, trend and number of blinks, each of which is 0 where there is none."""
+"""Sizes of the softmax groups: the mover's direction, travel, shape and color, then the stayer's
+shape, color, trend and number of blinks, each of which is 0 where there is none."""
 
 
 def build_timesformer() -> TimesformerModel:
@@ -109,14 +109,14 @@ def labels(clip: Clip) -> list[int]:
         DIRECTION_WORDS.index(mover.direction),
         (mover.travel > slowest_middle) + (mover.travel >= slowest_fast),
         SHAPES.index(mover.shape),
-        COLOUR_WORDS.index(mover.colour),
+        COLOR_WORDS.index(mover.color),
     ]
     if stayer is None:
         return [*classes, 0, 0, 0, 0]
     return [
         *classes,
         1 + SHAPES.index(stayer.shape),
-        1 + COLOUR_WORDS.index(stayer.colour),
+        1 + COLOR_WORDS.index(stayer.color),
         1 + TREND_WORDS.index(stayer.trend),
         len(stayer.hidden),
     ]
@@ -126,14 +126,14 @@ def clip_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
     """Clips `stream`/start, `stream`/start+1, ... as the model takes them: a frame of each slot.
 
     Returns:
-        pixels (count, frames, 3, side, side) float32, normalised; classes (count, groups) int64.
+        pixels (count, frames, 3, side, side) float32, normalized; classes (count, groups) int64.
     """
     clips = [make_varied_clip(f"{stream}/{start + offset}") for offset in range(count)]
-    pixels = torch.stack([normalised(draw_clip(clip, _drawn_frames(clip))) for clip in clips])
+    pixels = torch.stack([normalized(draw_clip(clip, _drawn_frames(clip))) for clip in clips])
     return pixels, torch.tensor([labels(clip) for clip in clips])
 
 
-def normalised(frames: NDArray[np.uint8]) -> Tensor:
+def normalized(frames: NDArray[np.uint8]) -> Tensor:
     """(T, side, side, 3) RGB as (T, 3, side, side) float32, by CLIP's mean and deviation."""
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 - mean) / std

@@ -1,7 +1,7 @@
-"""Pretrain the micro vision transformer: which shapes, in which colours, how many, how big, where.
+"""Pretrain the micro vision transformer: which shapes, in which colors, how many, how big, where.
 
 A plain supervised classifier over drawn scenes: a linear head on the final [CLS] answers one small
-question per shape and attribute and one per colour. No text is involved.
+question per shape and attribute and one per color. No text is involved.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from epalm.console import Ticker
 from epalm.demo.encoder import CONFIG, build_vit
 from epalm.demo.worlds.scenes import (
-    COLOURS,
+    COLORS,
     MAX_COUNT,
     RADIUS_PIXELS,
     SHAPES,
@@ -32,34 +32,34 @@ WEIGHT_DECAY = 0.05
 
 SIZE_WORDS = tuple(RADIUS_PIXELS)
 SIDE_WORDS = tuple(side for pair in SIDES.values() for side in pair)
-COLOUR_WORDS = tuple(COLOURS)
+COLOR_WORDS = tuple(COLORS)
 
 HEAD = "head."
 """Prefix of the classifier's weights, which extraction does not use."""
 
-CLASSES = (len(COLOUR_WORDS) + 1, MAX_COUNT + 1, len(SIZE_WORDS) + 1, len(SIDE_WORDS) + 1) * len(
+CLASSES = (len(COLOR_WORDS) + 1, MAX_COUNT + 1, len(SIZE_WORDS) + 1, len(SIDE_WORDS) + 1) * len(
     SHAPES
-) + (len(SHAPES) + 1,) * len(COLOUR_WORDS)
-"""Sizes of the softmax groups: per shape its colour, count, size and side, then per colour its
-shape. Class 0 of each group says that the scene has no such shape or colour."""
+) + (len(SHAPES) + 1,) * len(COLOR_WORDS)
+"""Sizes of the softmax groups: per shape its color, count, size and side, then per color its
+shape. Class 0 of each group says that the scene has no such shape or color."""
 
 
 def labels(scene: Scene) -> list[int]:
     """The right class of every softmax group in `CLASSES`."""
     by_shape = {group.shape: group for group in scene.groups}
-    by_colour = {group.colour: group for group in scene.groups}
+    by_color = {group.color: group for group in scene.groups}
     classes: list[int] = []
     for shape in SHAPES:
         group = by_shape.get(shape)
         if group is None:
             classes += [0, 0, 0, 0]
             continue
-        classes.append(1 + COLOUR_WORDS.index(group.colour))
+        classes.append(1 + COLOR_WORDS.index(group.color))
         classes.append(group.count)
         classes.append(1 + SIZE_WORDS.index(group.size))
         classes.append(1 + SIDE_WORDS.index(group.side))
-    for colour in COLOUR_WORDS:
-        group = by_colour.get(colour)
+    for color in COLOR_WORDS:
+        group = by_color.get(color)
         classes.append(0 if group is None else 1 + SHAPES.index(group.shape))
     return classes
 
@@ -68,12 +68,12 @@ def scene_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
     """Scenes `stream`/start, `stream`/start+1, ... as the model takes them.
 
     Returns:
-        pixels (count, 3, side, side) float32, normalised; classes (count, groups) int64.
+        pixels (count, 3, side, side) float32, normalized; classes (count, groups) int64.
     """
     scenes = [make_scene(f"{stream}/{start + offset}") for offset in range(count)]
-    pictures = np.stack([np.asarray(draw_scene(scene)) for scene in scenes])
+    images = np.stack([np.asarray(draw_scene(scene)) for scene in scenes])
     mean, std = (torch.tensor(CONFIG[name]).reshape(3, 1, 1) for name in ("mean", "std"))
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return (pixels - mean) / std, torch.tensor([labels(scene) for scene in scenes])
 
 

@@ -45,11 +45,11 @@ def _facts(clip: Clip, rng: random.Random) -> str:
     assert stayer is not None, "lone shapes belong to pretraining"
     facts = [
         f"{mover.shape} moves",
-        f"{mover.colour} moves",
+        f"{mover.color} moves",
         f"goes {mover.direction}",
         clip.speed,
         f"{stayer.shape} stays",
-        f"{stayer.colour} stays",
+        f"{stayer.color} stays",
         f"other {stayer.trend}s",
         f"blinks {len(stayer.hidden)}",
     ]

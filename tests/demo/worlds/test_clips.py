@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from epalm.demo.demo_dataset import ASKED_OF_CLIPS, Sizes, save_gif, write_clip, write_dataset
-from epalm.demo.worlds.clip_questions import CLIP_QUESTION_KINDS, ask_all_about, describe_clip
+from epalm.demo.demo_dataset import (
+    VIDEO_QUESTION_KINDS,
+    SplitSizes,
+    save_gif,
+    write_clip,
+    write_dataset,
+)
+from epalm.demo.worlds.clip_questions import CLIP_QUESTION_KINDS, all_clip_questions, describe_clip
 from epalm.demo.worlds.clips import FRAMES, RADII_PIXELS, Clip, draw_clip, make_clip
-from epalm.demo.worlds.scenes import COLOURS
+from epalm.demo.worlds.scenes import COLORS
 from epalm.media.video_decode import decode_video
 from epalm.tasks.manifest import examples, media
 from tools.pretraining.varied_clips import LEAST_CONTRAST, make_varied_clip
@@ -21,44 +27,44 @@ OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 
 @dataclass(frozen=True)
 class Track:
-    """One colour through all frames: centres (x, y) and areas of the frames that show it."""
+    """One color through all frames: centers (x, y) and areas of the frames that show it."""
 
-    centres: NDArray[np.float64]
+    centers: NDArray[np.float64]
     areas: NDArray[np.int64]
 
     @property
     def way(self) -> NDArray[np.float64]:
-        seen = self.centres[self.areas > 0]
+        seen = self.centers[self.areas > 0]
         way: NDArray[np.float64] = seen[-1] - seen[0]
         return way
 
 
 def tracks(frames: NDArray[np.uint8]) -> dict[str, Track]:
     found = {}
-    for colour, rgb in COLOURS.items():
+    for color, rgb in COLORS.items():
         masks = (frames == np.array(rgb)).all(axis=-1)
         if masks.any():
-            centres = [
+            centers = [
                 (np.argwhere(mask).min(0) + np.argwhere(mask).max(0))[::-1] / 2
                 if mask.any()
                 else (0, 0)
                 for mask in masks
             ]
-            found[colour] = Track(np.array(centres, dtype=float), masks.sum(axis=(1, 2)))
+            found[color] = Track(np.array(centers, dtype=float), masks.sum(axis=(1, 2)))
     return found
 
 
 def answers_from_frames(frames: NDArray[np.uint8]) -> dict[str, str]:
     by_way = sorted(tracks(frames).items(), key=lambda pair: np.abs(pair[1].way).max())
-    (stayer_colour, stayer), (mover_colour, mover) = by_way
+    (stayer_color, stayer), (mover_color, mover) = by_way
     across, down = mover.way
     words = ("left", "right") if abs(across) > abs(down) else ("up", "down")
     shown = stayer.areas > 0
     return {
         "direction": words[int(across + down > 0)],
         "speed": "fast" if np.abs(mover.way).max() > 24 else "slow",
-        "mover color": mover_colour,
-        "stayer color": stayer_colour,
+        "mover color": mover_color,
+        "stayer color": stayer_color,
         "trend": "grow" if stayer.areas[shown][-1] > stayer.areas[shown][0] else "shrink",
         "blinks": str(int((shown[:-1] & ~shown[1:]).sum())),
     }
@@ -68,15 +74,15 @@ def test_what_is_asked_about_motion_follows_from_the_frames_alone() -> None:
     for number in range(20):
         clip = make_clip(f"test/{number}")
         read = answers_from_frames(draw_clip(clip))
-        told = {question.kind: question.answer for question in ask_all_about(clip)}
+        told = {question.kind: question.answer for question in all_clip_questions(clip)}
         assert read == {kind: told[kind] for kind in read}, clip
 
 
-def test_the_shapes_asked_about_are_those_of_the_moving_and_the_staying_colour() -> None:
+def test_the_shapes_asked_about_are_those_of_the_moving_and_the_staying_color() -> None:
     for number in range(20):
         clip = make_clip(f"shapes/{number}")
         assert clip.stayer is not None
-        told = {question.kind: question.answer for question in ask_all_about(clip)}
+        told = {question.kind: question.answer for question in all_clip_questions(clip)}
         assert (told["mover"], told["stayer"]) == (clip.mover.shape, clip.stayer.shape)
         alone = draw_clip(replace(clip, stayer=None))
         masks = (draw_clip(clip) == np.array(clip.mover.rgb)).all(axis=-1)
@@ -108,7 +114,7 @@ def test_a_clip_played_backwards_is_the_clip_with_the_opposite_answers() -> None
         assert (draw_clip(reversed_clip(clip)) == draw_clip(clip)[::-1]).all()
 
 
-def test_the_gif_shows_every_frame_with_its_exact_colours(tmp_path: Path) -> None:
+def test_the_gif_shows_every_frame_with_its_exact_colors(tmp_path: Path) -> None:
     for number in range(5):
         clip = make_clip(f"gif/{number}")
         save_gif(clip, tmp_path / "clip.gif")
@@ -135,20 +141,20 @@ def test_the_clip_of_a_name_is_the_one_it_was_when_the_weights_were_made() -> No
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("clips")
-    sizes = Sizes(train=30, val=5, test=5)
-    assert write_dataset(where, sizes, write_clip, seed=3) == 40 * len(ASKED_OF_CLIPS)
+    sizes = SplitSizes(train=30, val=5, test=5)
+    assert write_dataset(where, sizes, write_clip, seed=3) == 40 * len(VIDEO_QUESTION_KINDS)
     return where
 
 
 def test_the_folder_is_an_ordinary_manifest_of_clips(folder: Path) -> None:
     assert [item.modality for item in media(folder).items] == ["video"] * 40
-    assert len(examples("qa", "train", folder)) == 30 * len(ASKED_OF_CLIPS)
+    assert len(examples("qa", "train", folder)) == 30 * len(VIDEO_QUESTION_KINDS)
 
 
 def test_the_question_alone_says_little_about_a_clip() -> None:
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for number in range(1500):
-        for question in ask_all_about(make_clip(f"demo-0/train/{number}")):
+        for question in all_clip_questions(make_clip(f"demo-0/train/{number}")):
             answers[question.text][question.answer] += 1
     assert len(answers) == len(CLIP_QUESTION_KINDS)
     right = sum(counter.most_common(1)[0][1] for counter in answers.values())

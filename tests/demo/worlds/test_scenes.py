@@ -12,17 +12,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from epalm.demo.demo_dataset import ASKED, Sizes, write_dataset, write_scene
-from epalm.demo.worlds.scene_questions import ask_all, describe
-from epalm.demo.worlds.scenes import COLOURS, draw_scene, make_scene
+from epalm.demo.demo_dataset import IMAGE_QUESTION_KINDS, SplitSizes, write_dataset, write_scene
+from epalm.demo.worlds.scene_questions import all_scene_questions, describe
+from epalm.demo.worlds.scenes import COLORS, draw_scene, make_scene
 from epalm.tasks.manifest import examples, media
 
 
 @dataclass(frozen=True)
 class Blob:
-    """One connected patch of one colour."""
+    """One connected patch of one color."""
 
-    colour: str
+    color: str
     shape: str
     size: str
     x: float
@@ -31,10 +31,10 @@ class Blob:
 
 def blobs(pixels: NDArray[np.uint8]) -> list[Blob]:
     found = []
-    for colour, rgb in COLOURS.items():
+    for color, rgb in COLORS.items():
         mask = (pixels == np.array(rgb)).all(axis=-1)
         while mask.any():
-            found.append(_blob(colour, _pop_component(mask)))
+            found.append(_blob(color, _pop_component(mask)))
     return found
 
 
@@ -53,7 +53,7 @@ def _pop_component(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.array(members)
 
 
-def _blob(colour: str, members: NDArray[np.int64]) -> Blob:
+def _blob(color: str, members: NDArray[np.int64]) -> Blob:
     low, high = members.min(axis=0), members.max(axis=0)
     height, width = high - low + 1
     fill = len(members) / (height * width)
@@ -64,7 +64,7 @@ def _blob(colour: str, members: NDArray[np.int64]) -> Blob:
         shape = "circle" if fill > 0.7 else "star"
     size = "small" if width < 12 else "large"
     row, column = (low + high) / 2
-    return Blob(colour, shape, size, float(column), float(row))
+    return Blob(color, shape, size, float(column), float(row))
 
 
 def _only(words: list[str]) -> str:
@@ -104,9 +104,9 @@ def _about_the_scene(seen: list[Blob], question: str) -> str | None:
     if question == "how many things are there?":
         return str(len(seen))
     if match := re.fullmatch(r"is (?:anything|there any) (\w+)\?", question):
-        return "yes" if any(match[1] in (blob.colour, blob.shape) for blob in seen) else "no"
+        return "yes" if any(match[1] in (blob.color, blob.shape) for blob in seen) else "no"
     if match := re.fullmatch(r"is there a (\w+) (\w+)\?", question):
-        found = any((blob.colour, blob.shape) == (match[1], match[2]) for blob in seen)
+        found = any((blob.color, blob.shape) == (match[1], match[2]) for blob in seen)
         return "yes" if found else "no"
     return None
 
@@ -116,9 +116,9 @@ def _about_a_group(seen: list[Blob], question: str) -> str:
         return re.fullmatch(pattern, question)
 
     if match := asked(r"what color are the (\w+)s\?"):
-        return _only([blob.colour for blob in seen if blob.shape == match[1]])
+        return _only([blob.color for blob in seen if blob.shape == match[1]])
     if match := asked(r"which shape is (\w+)\?"):
-        return _only([blob.shape for blob in seen if blob.colour == match[1]])
+        return _only([blob.shape for blob in seen if blob.color == match[1]])
     if match := asked(r"how many (\w+)s are there\?"):
         return str(sum(blob.shape == match[1] for blob in seen))
     if match := asked(r"are the (\w+)s small or large\?"):
@@ -134,7 +134,7 @@ def test_every_answer_follows_from_the_pixels_alone() -> None:
     for number in range(150):
         scene = make_scene(f"test/{number}")
         seen = blobs(np.asarray(draw_scene(scene)))
-        for question in ask_all(scene):
+        for question in all_scene_questions(scene):
             assert answer_from_pixels(seen, question.text) == question.answer, (scene, question)
 
 
@@ -142,11 +142,11 @@ def test_the_caption_counts_what_the_picture_shows() -> None:
     for number in range(50):
         scene = make_scene(f"caption/{number}")
         kinds = Counter(
-            (blob.size, blob.colour, blob.shape) for blob in blobs(np.asarray(draw_scene(scene)))
+            (blob.size, blob.color, blob.shape) for blob in blobs(np.asarray(draw_scene(scene)))
         )
         caption = describe(scene)
-        for (size, colour, shape), count in kinds.items():
-            assert f" {count} {size} {colour} {shape}" in caption
+        for (size, color, shape), count in kinds.items():
+            assert f" {count} {size} {color} {shape}" in caption
 
 
 def test_a_name_always_gives_the_same_picture() -> None:
@@ -162,15 +162,15 @@ def test_the_scene_of_a_name_is_the_one_it_was_when_the_weights_were_made() -> N
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("scenes")
-    sizes = Sizes(train=400, val=20, test=40)
-    assert write_dataset(where, sizes, write_scene, seed=3) == 460 * len(ASKED)
+    sizes = SplitSizes(train=400, val=20, test=40)
+    assert write_dataset(where, sizes, write_scene, seed=3) == 460 * len(IMAGE_QUESTION_KINDS)
     return where
 
 
 def test_the_folder_is_an_ordinary_manifest(folder: Path) -> None:
     assert len(media(folder).items) == 460
     for split, count in (("train", 400), ("val", 20), ("test", 40)):
-        assert len(examples("qa", split, folder)) == count * len(ASKED)
+        assert len(examples("qa", split, folder)) == count * len(IMAGE_QUESTION_KINDS)
 
 
 def test_the_saved_photos_hold_the_answers(folder: Path) -> None:
@@ -183,8 +183,8 @@ def test_the_saved_photos_hold_the_answers(folder: Path) -> None:
 
 
 def test_no_picture_stands_in_two_splits(folder: Path) -> None:
-    pictures = [path.read_bytes() for path in sorted((folder / "media").glob("*.png"))]
-    assert len(set(pictures)) == len(pictures) == 460
+    images = [path.read_bytes() for path in sorted((folder / "media").glob("*.png"))]
+    assert len(set(images)) == len(images) == 460
 
 
 def test_the_question_alone_says_little_about_the_answer(folder: Path) -> None:

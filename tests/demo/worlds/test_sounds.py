@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from epalm.demo.descriptions import score_descriptions
-from epalm.demo.worlds.audio_captions import FORMS, MEANINGS, captions, facts_told
-from epalm.demo.worlds.sounds import PITCHES_HZ, RATE_HZ, SAMPLES, Sound, make_sound, synthesise
+from epalm.demo.worlds.audio_captions import FORMS, MEANINGS, captions, stated_facts
+from epalm.demo.worlds.sounds import PITCHES_HZ, RATE_HZ, SAMPLES, Sound, make_sound, synthesize
 from epalm.errors import MissingToolError
-from epalm.metrics.captions.caption_metrics import require_tools, tokenise
+from epalm.metrics.captions.caption_metrics import require_tools, tokenize
 from epalm.tasks.types import Example, Prediction
 
 BLOCK = 160
@@ -48,7 +48,7 @@ def sounds_where(stream: str, count: int, **wanted: str) -> list[Sound]:
 
 def test_number_pitch_and_glide_of_beeps_follow_from_the_samples_alone() -> None:
     for sound in sounds_where("test", 20, background="silence", kind="beep"):
-        samples = synthesise(sound)
+        samples = synthesize(sound)
         found = spans(samples)
         assert len(found) == sound.count
         first, last = found[0]
@@ -67,7 +67,7 @@ def test_the_background_follows_from_the_quietest_and_loudest_moments_between_so
             gaps = np.ones(SAMPLES, dtype=bool)
             for event in sound.events:
                 gaps[event.start : event.start + event.samples] = False
-            blocks = np.abs(synthesise(sound)[gaps][: gaps.sum() // BLOCK * BLOCK].astype(float))
+            blocks = np.abs(synthesize(sound)[gaps][: gaps.sum() // BLOCK * BLOCK].astype(float))
             levels = blocks.reshape(-1, BLOCK).max(axis=1)
             ratio = levels.max() / np.median(levels)
             read = "ticking" if ratio > 20 else "noise" if np.median(levels) > 500 else "silence"
@@ -80,11 +80,11 @@ def test_every_wording_tells_every_fact_of_the_recording() -> None:
         worded = captions(sound)
         assert len(set(worded)) == len(FORMS)
         for caption in worded:
-            assert facts_told(caption) == facts(sound), caption
+            assert stated_facts(caption) == facts(sound), caption
 
 
 def test_a_caption_that_says_two_values_of_a_fact_tells_none() -> None:
-    assert facts_told("two high low beeps") == {"count": "2", "kind": "beep"}
+    assert stated_facts("two high low beeps") == {"count": "2", "kind": "beep"}
 
 
 def test_no_word_tells_two_facts() -> None:
@@ -107,7 +107,7 @@ def test_the_facts_of_a_recording_are_even_and_betray_nothing_of_each_other() ->
 
 
 def test_a_name_always_gives_the_same_recording() -> None:
-    first, again, other = (synthesise(make_sound(name)) for name in ("a/1", "a/1", "a/2"))
+    first, again, other = (synthesize(make_sound(name)) for name in ("a/1", "a/1", "a/2"))
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
     assert first.shape == (SAMPLES,)
@@ -145,4 +145,4 @@ def java_runs() -> bool:
 @pytest.mark.skipif(not java_runs(), reason="there is no Java")
 def test_the_published_tokenizer_leaves_captions_as_they_are() -> None:
     said = [one for number in range(100) for one in captions(make_sound(f"words/{number}"))]
-    assert tokenise(said) == said
+    assert tokenize(said) == said

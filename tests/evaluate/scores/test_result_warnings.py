@@ -28,7 +28,7 @@ def test_scores_of_sets_are_no_means_of_their_examples() -> None:
 def test_one_answer_to_all_is_said_but_not_of_a_blind_control() -> None:
     found = evaluation(answers=60)
     assert doubts(found) == [
-        'only 1 of 60 answers differ, 100 % are "lamp": the model may not use what it is shown'
+        'only 1 of 60 answers are distinct, and 100 % are "lamp": the model may ignore its input'
     ]
     assert doubts(replace(found, blind=True)) == []
 

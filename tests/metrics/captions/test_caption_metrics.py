@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import DataError, MissingToolError
-from epalm.metrics.captions.caption_metrics import require_tools, score_captions, tokenise
+from epalm.metrics.captions.caption_metrics import require_tools, score_captions, tokenize
 from epalm.metrics.metric_registry import load_metric
 from tests.metrics.toolkit import (
     captioned,
@@ -49,7 +49,7 @@ def test_without_java_the_published_scores_are_the_same(monkeypatch: pytest.Monk
 @needs_check
 def test_raw_hypotheses_become_the_published_tokens() -> None:
     raw = raw_captions()
-    ours = tokenise([raw[photo["image_id"]] for photo in photos()])
+    ours = tokenize([raw[photo["image_id"]] for photo in photos()])
     assert ours == [photo["test"] for photo in photos()]
 
 
@@ -63,14 +63,14 @@ def test_our_call_of_the_tokenizer_returns_what_the_toolkits_own_does(
     sentences += ["room 100 2000", "a bus no. 5 ..."]
     official = PTBTokenizer().tokenize({0: [{"caption": text} for text in sentences]})
     capfd.readouterr()
-    assert tokenise(sentences) == official[0]
+    assert tokenize(sentences) == official[0]
     assert capfd.readouterr() == ("", "")
 
 
 @needs_java
 def test_sentences_stay_in_place_whatever_they_contain() -> None:
     sentences = ["", "two\nlines\r\nand\u2028more", "...", "🐶", "a dog", "\ud800", ""]
-    assert tokenise(sentences) == ["", "two lines and more", "", "", "a dog", "", ""]
+    assert tokenize(sentences) == ["", "two lines and more", "", "", "a dog", "", ""]
 
 
 @needs_java
@@ -132,4 +132,4 @@ def test_a_java_that_does_not_run_is_noticed(
     assert subprocess.run(["java"], capture_output=True, check=False).returncode == 1
     with pytest.raises(MissingToolError, match="does not run"):
         require_tools()
-    assert tokenise(["A dog."]) == ["a dog"]
+    assert tokenize(["A dog."]) == ["a dog"]

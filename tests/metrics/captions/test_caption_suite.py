@@ -172,7 +172,7 @@ def test_without_java_meteor_and_spice_are_left_out_and_say_why(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     load_final_metric("caption")
-    assert "captions are tokenised without Java" in caplog.text
+    assert "captions are tokenized without Java" in caplog.text
     assert "METEOR is left out: there is no `java`" in caplog.text
     assert "SPICE is left out: its parser is not installed: run `epalm-eval" in caplog.text
     scores = score_caption_suite(
@@ -245,7 +245,7 @@ def test_spice_without_a_score_for_every_caption_is_an_error(
     program: Callable[[str], Path], installed: Path, tmp_path: Path
 ) -> None:
     program(SPICE_WRITES.format(seen=tmp_path / "seen", scores="[]"))
-    with pytest.raises(EpalmError, match="no score for every caption"):
+    with pytest.raises(EpalmError, match="not write a score for every caption"):
         score_spice(REFERENCES, HYPOTHESES)
 
 
@@ -283,10 +283,10 @@ def test_the_parser_is_installed_from_a_server_and_nothing_else_stays(
 
 
 def test_an_archive_without_the_parser_installs_nothing(toolkit: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"no archive with {JARS[1]}"):
+    with pytest.raises(DataError, match=rf"not an archive that contains {JARS[1]}"):
         install_spice(str(archive(tmp_path, JARS[:1])), tick=lambda _: None)
     (tmp_path / "page.html").write_text("moved")
-    with pytest.raises(DataError, match="no archive with"):
+    with pytest.raises(DataError, match="not an archive that contains"):
         install_spice(str(tmp_path / "page.html"), tick=lambda _: None)
     with pytest.raises(DataError, match=r"cannot be read .* --source"):
         install_spice(str(tmp_path / "absent.zip"), tick=lambda _: None)

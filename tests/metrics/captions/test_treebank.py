@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from epalm.metrics.captions.caption_metrics import tokenise
+from epalm.metrics.captions.caption_metrics import tokenize
 from epalm.metrics.captions.treebank import plain_tokens
 from tests.metrics.toolkit import needs_check, needs_java, photos, raw_captions
 
@@ -53,7 +53,7 @@ def test_thousands_of_drawn_sentences_become_what_the_java_program_makes_of_them
     ours = [plain_tokens(sentence) for sentence in sentences]
     plain = [row for row, tokens in enumerate(ours) if tokens is not None]
     assert len(plain) > 3_000
-    theirs = tokenise([sentences[row] for row in plain])
+    theirs = tokenize([sentences[row] for row in plain])
     assert [ours[row] for row in plain] == theirs
 
 
