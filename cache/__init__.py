@@ -1,1 +1,1 @@
-"""The feature store: whole shards in, rows by key out."""
+"""The feature store: written shard by shard, read by key."""

@@ -1,1 +1,1 @@
-"""Store formats: how Zarr and HDF5 files of a store are laid out."""
+"""File formats of a store: Zarr and HDF5."""

@@ -1,1 +1,1 @@
-"""Readers of features: on disk, in memory, or block-shuffled, in the order of an epoch."""
+"""Readers of features: from memory, from disk, or block-shuffled in the order of an epoch."""

@@ -1,1 +1,1 @@
-"""Records of a store: committed shards, the media they were made from, and extraction runs."""
+"""Documents of a store: header, commit records, media records and extraction log."""

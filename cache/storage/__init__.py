@@ -1,1 +1,1 @@
-"""Storage of files, local or on any fsspec file system: whole files, written atomically."""
+"""Files of a store in a local folder or on any fsspec file system, written atomically."""

@@ -1,4 +1,4 @@
-"""A small store with one failed record, on any place and in any format."""
+"""A small store with one failed sample, on any storage and in any format."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ KEYS = [f"é/{row}.jpg" for row in range(COUNT)]
 BROKEN = KEYS[70]
 
 LOCATIONS = ("{}/s.zarr", "{}/s.h5", "memory:/{}/s.zarr", "memory:/{}/s.h5")
-"""Both formats on a local folder and on a remote file system; {} is a folder of the test's own."""
+"""Both formats in a local folder and on a remote file system; {} is the test's own folder."""
 
 
 def spec(**changes: object) -> StoreSpec:
@@ -33,34 +33,41 @@ def spec(**changes: object) -> StoreSpec:
     return StoreSpec(**(fields | changes))  # type: ignore[arg-type]
 
 
-def tokens(**changes: object) -> np.ndarray:
+def random_features(**changes: object) -> np.ndarray:
+    """(N, V, L, D) float32, the features that `fill` writes to a store with these changes."""
     return np.random.default_rng(0).normal(size=spec(**changes).shape).astype(np.float32)
 
 
 def fill(store: Store, shards: Iterable[int] | None = None) -> Store:
-    values = np.random.default_rng(0).normal(size=store.spec.shape).astype(np.float32)
+    """Write some shards; the missing ones by default."""
+    features = np.random.default_rng(0).normal(size=store.spec.shape).astype(np.float32)
     for shard in store.missing_shards() if shards is None else shards:
         rows = store.spec.rows_of(shard)
         errors = {BROKEN: "truncated"} if KEYS.index(BROKEN) in rows else {}
-        store.write_shard(shard, values[rows.start : rows.stop], errors)
+        store.write_shard(shard, features[rows.start : rows.stop], errors)
     return store
 
 
-def finished(location: str | Path, **changes: object) -> Store:
+def finished_store(location: str | Path, **changes: object) -> Store:
     store = fill(create_store(location, spec(**changes), KEYS))
     store.finish()
     return store
 
 
+def reopen(store: Store) -> Store:
+    """The store as a new process sees it."""
+    return Store.at(store.location)
+
+
 def describe_media(location: str | Path, root: Path) -> Store:
-    """Give a finished store media records of the files below `root` that its keys name."""
+    """Add media records, of the files below `root` that the keys name, to a finished store."""
     store = Store.open(location)
-    for number in range(store.spec.shards):
-        rows, errors = store.spec.rows_of(number), store.commit_record(number).errors
+    for shard in range(store.spec.shards):
+        rows, errors = store.spec.rows_of(shard), store.commit_record(shard).errors
         files = [MediaFile(str(root / key), key) for key in store.keys[rows.start : rows.stop]]
-        found = shard(store, number)
-        store.uncommit_shard(number)
-        store.write_shard(number, found, errors, media=describe_files(files, hashed=False))
+        features = store.load_shard(shard)
+        store.uncommit_shard(shard)
+        store.write_shard(shard, features, errors, media=describe_files(files, hashed=False))
     store.finish()
     return store
 
@@ -72,15 +79,7 @@ def memory_reader(spec: StoreSpec, keys: Sequence[str], features: np.ndarray) ->
     return StoreReader(KeyIndex(spec, keys, failed), reader)
 
 
-def contents(store: Store) -> dict[str, bytes]:
-    """Every file of a store, the one in front of HDF5 shards among them."""
+def file_contents(store: Store) -> dict[str, bytes]:
+    """Name and content of every file of a store, the main file of HDF5 included."""
     names = {*store.storage.names(""), *store.format.initial_files}
     return {name: store.storage.read(name) for name in sorted(names)}
-
-
-def shard(store: Store, number: int) -> np.ndarray:
-    """The vectors of one shard, as the store reads them."""
-    rows = store.spec.rows_of(number)
-    out = np.empty((len(rows), *store.spec.row_shape), store.spec.dtype)
-    store.read_shard(number, out)
-    return out

@@ -1,4 +1,4 @@
-"""What a store records of its media files, and what a later look at them finds."""
+"""Media records of a store, and the check for changed media files."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksum
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify, verify_deep
 from epalm.errors import CorruptShardError
-from tests.cache.helpers import COUNT, KEYS, contents, finished, spec, tokens
+from tests.cache.helpers import COUNT, KEYS, file_contents, finished_store, random_features, spec
 
 NAMES = [f"{row}.jpg" for row in range(COUNT)]
 
@@ -45,33 +45,33 @@ def files(root: Path) -> list[MediaFile]:
     return [MediaFile(str(root / name), name) for name in NAMES]
 
 
-def silent(count: int, note: str = "") -> None:
+def no_progress(count: int, note: str = "") -> None:
     """A ticker that shows nothing."""
 
 
-def filled(
+def make_store(
     location: str | Path, root: Path, *, content_hash: bool = False, **changes: object
 ) -> Store:
     store = create_store(location, spec(content_hash=content_hash, **changes), KEYS)
-    values = tokens(**changes)
-    described = describe_files(files(root), hashed=content_hash)
+    values = random_features(**changes)
+    record = describe_files(files(root), hashed=content_hash)
     for shard in store.missing_shards():
         rows = store.spec.rows_of(shard)
-        own = described.take(list(rows))
+        own = record.take(list(rows))
         store.write_shard(shard, values[rows.start : rows.stop], {}, media=own)
     store.finish()
     return store
 
 
-def replaced(file: Path, content: bytes, *, seconds: int = 5000) -> None:
+def replace_file(file: Path, content: bytes, *, seconds: int = 5000) -> None:
     file.write_bytes(content)
     os.utime(file, ns=(0, seconds * 1_000_000_000))
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.h5"])
 @pytest.mark.parametrize("content_hash", [False, True])
-def test_a_store_keeps_what_its_files_were(root: Path, name: str, *, content_hash: bool) -> None:
-    store = Store.open(filled(root.parent / name, root, content_hash=content_hash).location)
+def test_a_store_has_media_records(root: Path, name: str, *, content_hash: bool) -> None:
+    store = Store.open(make_store(root.parent / name, root, content_hash=content_hash).location)
     record = read_media_record(store, 1)
     assert record is not None
     assert store.spec.content_hash == content_hash
@@ -82,7 +82,7 @@ def test_a_store_keeps_what_its_files_were(root: Path, name: str, *, content_has
 
 
 def test_a_media_record_is_a_plain_numpy_file(root: Path) -> None:
-    filled(root.parent / "a.zarr", root, content_hash=True)
+    make_store(root.parent / "a.zarr", root, content_hash=True)
     table = np.load(root.parent / "a.zarr/epalm/media/00000.npy")
     assert table["path"][5] == b"5.jpg"
     assert table["mtime_ns"][5] == 5_000_000_007
@@ -90,40 +90,40 @@ def test_a_media_record_is_a_plain_numpy_file(root: Path) -> None:
 
 
 def test_equal_files_give_equal_stores(root: Path) -> None:
-    first = filled(root.parent / "a.zarr", root, content_hash=True)
-    again = filled(root.parent / "b.zarr", root, content_hash=True)
-    assert contents(first) == contents(again)
+    first = make_store(root.parent / "a.zarr", root, content_hash=True)
+    again = make_store(root.parent / "b.zarr", root, content_hash=True)
+    assert file_contents(first) == file_contents(again)
 
 
 def test_a_damaged_media_record_is_found_and_repaired(root: Path) -> None:
-    store = filled(root.parent / "a.zarr", root)
+    store = make_store(root.parent / "a.zarr", root)
     data = bytearray(store.storage.read(store.media_record_name(1)))
     data[-3] ^= 1
     store.storage.put(store.media_record_name(1), [bytes(data)])
     with pytest.raises(CorruptShardError, match="epalm-extract repair"):
         read_media_record(store, 1)
     assert list(verify(store)) == []
-    assert [problem.name for problem in verify_deep(store)] == [store.media_record_name(1)]
+    assert [issue.name for issue in verify_deep(store)] == [store.media_record_name(1)]
     repair(store)
     assert store.missing_shards() == [1]
 
 
-def test_a_store_that_lost_its_spec_is_made_again_over_its_media_records(root: Path) -> None:
-    store = filled(root.parent / "a.zarr", root)
-    before = contents(store)
+def test_a_store_without_spec_json_is_extracted_again_over_its_media_records(root: Path) -> None:
+    store = make_store(root.parent / "a.zarr", root)
+    before = file_contents(store)
     store.storage.delete([store.private_name("spec.json"), *store.format.initial_files])
     store.storage.delete([store.private_name("errors.jsonl")])
-    assert contents(filled(root.parent / "a.zarr", root)) == before
+    assert file_contents(make_store(root.parent / "a.zarr", root)) == before
 
 
 @pytest.mark.parametrize("content_hash", [False, True])
-def test_every_kind_of_change_is_told_apart(root: Path, *, content_hash: bool) -> None:
-    described = describe_files(files(root), hashed=content_hash)
-    replaced(root / "0.jpg", b"PHOTO 0")
-    replaced(root / "1.jpg", b"a longer photo")
-    replaced(root / "2.jpg", b"photo 2")
+def test_every_kind_of_change_has_its_status(root: Path, *, content_hash: bool) -> None:
+    record = describe_files(files(root), hashed=content_hash)
+    replace_file(root / "0.jpg", b"PHOTO 0")
+    replace_file(root / "1.jpg", b"a longer photo")
+    replace_file(root / "2.jpg", b"photo 2")
     (root / "3.jpg").unlink()
-    compared = compare_files(described, files(root))
+    compared = compare_files(record, files(root))
     touched = TOUCHED if content_hash else CHANGED
     assert compared.status[:5].tolist() == [CHANGED, CHANGED, touched, VANISHED, SAME]
     assert compared.by_time[:5].tolist() == [
@@ -141,76 +141,76 @@ def test_a_slow_file_system_changes_no_result(root: Path, monkeypatch: pytest.Mo
     assert describe_files(files(root), hashed=False).to_bytes() == before
 
 
-def test_the_same_time_hides_nothing_where_all_content_is_read(root: Path) -> None:
-    described = describe_files(files(root), hashed=True)
+def test_a_change_that_kept_the_time_is_found_if_all_files_are_hashed(root: Path) -> None:
+    record = describe_files(files(root), hashed=True)
     before = (root / "4.jpg").stat().st_mtime_ns
     (root / "4.jpg").write_bytes(b"PHOTO 4")
     os.utime(root / "4.jpg", ns=(0, before))
-    assert compare_files(described, files(root)).status[4] == SAME
-    assert compare_files(described, files(root), read_all=True).status[4] == CHANGED
+    assert compare_files(record, files(root)).status[4] == SAME
+    assert compare_files(record, files(root), read_all=True).status[4] == CHANGED
 
 
-def test_a_file_that_appears_is_a_change_and_one_that_never_was_is_none(root: Path) -> None:
+def test_a_file_that_appears_has_changed_and_one_that_stays_absent_has_not(root: Path) -> None:
     (root / "0.jpg").unlink()
     (root / "1.jpg").unlink()
     (root / "1.jpg").mkdir()
-    described = describe_files(files(root), hashed=True)
-    assert compare_files(described, files(root)).status[:2].tolist() == [SAME, SAME]
-    replaced(root / "0.jpg", b"new")
-    assert compare_files(described, files(root)).status[:2].tolist() == [CHANGED, SAME]
+    record = describe_files(files(root), hashed=True)
+    assert compare_files(record, files(root)).status[:2].tolist() == [SAME, SAME]
+    replace_file(root / "0.jpg", b"new")
+    assert compare_files(record, files(root)).status[:2].tolist() == [CHANGED, SAME]
 
 
-def test_a_part_of_a_tar_file_changes_with_it_unless_its_own_bytes_are_known(root: Path) -> None:
+def test_a_sample_in_a_tar_file_changes_with_it_unless_its_hash_is_recorded(root: Path) -> None:
     tar = root / "0.tar"
     tar.write_bytes(b"headAAAAheadBBBB")
     parts = [MediaFile(str(tar), "0.tar", 4, 4), MediaFile(str(tar), "0.tar", 12, 4)]
-    plain, hashed = (describe_files(parts, hashed=wanted) for wanted in (False, True))
-    replaced(tar, b"headAAAAheadCCCC")
+    plain, hashed = (describe_files(parts, hashed=hashed) for hashed in (False, True))
+    replace_file(tar, b"headAAAAheadCCCC")
     assert compare_files(plain, parts).status.tolist() == [CHANGED, CHANGED]
     assert compare_files(hashed, parts).status.tolist() == [TOUCHED, CHANGED]
     moved = [part._replace(offset=part.offset + 4) for part in parts]
-    replaced(tar, b"moreheadAAAAheadBBBB")
+    replace_file(tar, b"moreheadAAAAheadBBBB")
     assert compare_files(plain, moved).status.tolist() == [CHANGED, CHANGED]
     assert compare_files(hashed, moved).status.tolist() == [TOUCHED, TOUCHED]
 
 
-def test_a_name_that_is_no_utf_8_survives(root: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_is_preserved(root: Path) -> None:
     name = os.fsdecode(b"caf\xe9 .jpg")
-    described = describe_files([MediaFile(str(root / name), name)], hashed=False)
-    again = MediaRecord.from_bytes(described.to_bytes(), rows=1, where="here")
+    record = describe_files([MediaFile(str(root / name), name)], hashed=False)
+    again = MediaRecord.from_bytes(record.to_bytes(), rows=1, where="here")
     assert again.names.tolist() == [name]
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"\x93NUMPY\x01\x00", MediaRecord.unknown(2, hashed=False).to_bytes()]
 )
-def test_what_is_no_media_record_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_media_record_are_refused(data: bytes) -> None:
     with pytest.raises(CorruptShardError, match="not a media record"):
         MediaRecord.from_bytes(data, rows=3, where="here")
 
 
-def test_verification_counts_what_differs_and_what_is_unknown(root: Path) -> None:
-    store = filled(root.parent / "a.zarr", root, content_hash=True)
-    replaced(root / "0.jpg", b"PHOTO 0")
-    replaced(root / "100.jpg", b"photo 100")
+def test_verify_media_counts_changed_touched_and_vanished_files(root: Path) -> None:
+    store = make_store(root.parent / "a.zarr", root, content_hash=True)
+    replace_file(root / "0.jpg", b"PHOTO 0")
+    replace_file(root / "100.jpg", b"photo 100")
     (root / "149.jpg").unlink()
     found = verify_media(store, str(root))
     assert (found.checked, found.touched, found.not_recorded) == (150, 1, 0)
     assert (found.changed, found.vanished) == ([KEYS[0]], [KEYS[149]])
 
 
-def test_of_an_older_store_nothing_is_known(root: Path) -> None:
-    store = finished(root.parent / "old.zarr")
+def test_stores_of_earlier_versions_have_no_recorded_state(root: Path) -> None:
+    store = finished_store(root.parent / "old.zarr")
     fields = load_checksummed(store.storage.read(store.private_name("spec.json")), "spec.json")
-    del fields["spec"]["content_hash"]  # as versions before wrote it
+    del fields["spec"]["content_hash"]  # as earlier versions wrote it
     store.storage.put(store.private_name("spec.json"), [dump_checksummed(fields)])
     found = verify_media(Store.open(store.location), str(root))
     assert (found.checked, found.not_recorded, found.changed) == (0, COUNT, [])
 
 
-def test_copies_of_a_store_keep_what_is_known(root: Path) -> None:
-    hashed = filled(root.parent / "a.zarr", root, content_hash=True)
-    copy = convert([hashed], root.parent / "b.h5", tick=silent)
+def test_converted_stores_keep_their_media_records(root: Path) -> None:
+    hashed = make_store(root.parent / "a.zarr", root, content_hash=True)
+    copy = convert([hashed], root.parent / "b.h5", tick=no_progress)
     assert copy.spec.shards == 1
     assert copy.spec.content_hash
     record, before = (read_media_record(store, 0) for store in (copy, hashed))
@@ -218,24 +218,26 @@ def test_copies_of_a_store_keep_what_is_known(root: Path) -> None:
     assert before is not None
     assert record.take(range(64)).to_bytes() == before.to_bytes()
     assert verify_media(copy, str(root)).checked == COUNT
-    old = convert([finished(root.parent / "old.zarr")], root.parent / "c.h5", tick=silent)
+    old = convert(
+        [finished_store(root.parent / "old.zarr")], root.parent / "c.h5", tick=no_progress
+    )
     assert read_media_record(old, 0) is None
 
 
-def test_merged_views_know_what_both_stores_agree_on(root: Path) -> None:
+def test_merged_stores_keep_media_records_that_agree(root: Path) -> None:
     parts = []
     for seed in (1, 2):
-        replaced(root / "7.jpg", b"photo 7", seconds=seed)
+        replace_file(root / "7.jpg", b"photo 7", seconds=seed)
         location = root.parent / f"{seed}.zarr"
-        parts.append(filled(location, root, views=2, fingerprint={"views.seed": str(seed)}))
-    merged = convert(parts, root.parent / "m.zarr", tick=silent)
+        parts.append(make_store(location, root, views=2, fingerprint={"views.seed": str(seed)}))
+    merged = convert(parts, root.parent / "m.zarr", tick=no_progress)
     found = verify_media(merged, str(root))
     assert (found.checked, found.not_recorded, found.changed) == (COUNT - 1, 1, [])
 
 
 @pytest.fixture
-def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Messages of the warnings, as they come."""
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Messages of all warnings so far."""
     messages: list[str] = []
     monkeypatch.setattr(
         media_check.logger, "warning", lambda text, *values: messages.append(text % values)
@@ -243,53 +245,51 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return messages
 
 
-def test_a_user_of_the_features_is_warned_once_of_changed_files(
-    root: Path, warned: list[str]
-) -> None:
-    store = filled(root.parent / "a.zarr", root)
+def test_changed_files_cause_one_warning(root: Path, warnings: list[str]) -> None:
+    store = make_store(root.parent / "a.zarr", root)
     rows = np.arange(COUNT)
     warn_about_changed_media(store, rows, root=str(root), seed=0)
-    assert warned == []
+    assert warnings == []
     for name in ("3.jpg", "5.jpg"):
-        replaced(root / name, b"PHOTO x")
+        replace_file(root / name, b"PHOTO x")
     (root / "6.jpg").unlink()
     warn_about_changed_media(store, rows, root=str(root), seed=0)
-    assert len(warned) == 1
-    assert "2 of 150 media files checked changed" in warned[0]
-    assert f"epalm-extract verify --media {store.location}" in warned[0]
+    assert len(warnings) == 1
+    assert "2 of 150 media files checked changed" in warnings[0]
+    assert f"epalm-extract verify --media {store.location}" in warnings[0]
     warn_about_changed_media(store, rows[10:], root=str(root), seed=0)
-    assert len(warned) == 1
+    assert len(warnings) == 1
 
 
-def test_absent_media_are_no_reason_to_warn(root: Path, warned: list[str]) -> None:
-    store = filled(root.parent / "a.zarr", root)
+def test_missing_files_cause_no_warning(root: Path, warnings: list[str]) -> None:
+    store = make_store(root.parent / "a.zarr", root)
     for name in NAMES:
         (root / name).unlink()
     warn_about_changed_media(store, np.arange(COUNT), root=str(root), seed=0)
     warn_about_changed_media(store, np.arange(COUNT), root=str(root / "nowhere"), seed=0)
     warn_about_changed_media(
-        finished(root.parent / "old.zarr"), np.arange(COUNT), root=str(root), seed=0
+        finished_store(root.parent / "old.zarr"), np.arange(COUNT), root=str(root), seed=0
     )
-    assert warned == []
+    assert warnings == []
 
 
-def test_touched_files_with_their_content_are_no_reason_to_warn(
-    root: Path, warned: list[str]
+def test_touched_files_with_the_same_content_cause_no_warning(
+    root: Path, warnings: list[str]
 ) -> None:
-    store = filled(root.parent / "a.zarr", root, content_hash=True)
+    store = make_store(root.parent / "a.zarr", root, content_hash=True)
     for row, name in enumerate(NAMES):
-        replaced(root / name, b"photo %d" % row)
+        replace_file(root / name, b"photo %d" % row)
     warn_about_changed_media(store, np.arange(COUNT), root=str(root), seed=0)
-    assert warned == []
+    assert warnings == []
 
 
-def test_no_more_files_are_looked_at_than_the_limit(
-    root: Path, warned: list[str], monkeypatch: pytest.MonkeyPatch
+def test_at_most_the_sampled_number_of_files_is_checked(
+    root: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = filled(root.parent / "a.zarr", root)
+    store = make_store(root.parent / "a.zarr", root)
     for name in NAMES:
-        replaced(root / name, b"PHOTO x")
+        replace_file(root / name, b"PHOTO x")
     monkeypatch.setattr(media_check, "SAMPLED_FILES", 20)
     monkeypatch.setattr(media_check, "SAMPLED_SHARDS", 2)
     warn_about_changed_media(store, np.arange(COUNT), root=str(root), seed=0)
-    assert "20 of 20 media files checked changed" in warned[0]
+    assert "20 of 20 media files checked changed" in warnings[0]

@@ -7,21 +7,21 @@ from epalm.cache.store import Store
 from epalm.errors import StoreError
 
 
-def test_a_store_that_does_not_exist_is_refused_with_the_names_of_its_neighbors(
+def test_the_error_about_a_missing_store_names_the_stores_next_to_it(
     tmp_path: Path,
 ) -> None:
     for name in ("coco_vitb16_first200.zarr", "coco_ast.h5", "notes.txt"):
         (tmp_path / name).mkdir()
     absent = tmp_path / "coco_vitb16.zarr"
-    with pytest.raises(StoreError) as refused:
+    with pytest.raises(StoreError) as raised:
         Store.open(absent)
-    assert str(refused.value) == (
+    assert str(raised.value) == (
         f"found nothing at {absent}: run `epalm-extract` first, or correct the path; "
         f"{tmp_path} has coco_ast.h5, coco_vitb16_first200.zarr"
     )
 
 
-def test_of_many_neighbors_five_are_named(tmp_path: Path) -> None:
+def test_at_most_five_neighbors_are_named(tmp_path: Path) -> None:
     for number in range(7):
         (tmp_path / f"{number}.zarr").mkdir()
     message = str(missing_store_error(str(tmp_path / "x.zarr")))
@@ -29,5 +29,5 @@ def test_of_many_neighbors_five_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("location", ["s3://bucket/x.zarr", "no/such/folder/x.zarr"])
-def test_where_no_folder_can_be_listed_the_error_names_no_neighbors(location: str) -> None:
+def test_the_error_names_no_neighbors_if_no_folder_can_be_listed(location: str) -> None:
     assert str(missing_store_error(location)).endswith("or correct the path")

@@ -1,4 +1,4 @@
-"""What holds for a store of either format, on a local folder and on a remote place."""
+"""Stores of both formats, in a local folder and on a remote file system."""
 
 import json
 import threading
@@ -14,12 +14,11 @@ from tests.cache.helpers import (
     BROKEN,
     KEYS,
     LOCATIONS,
-    contents,
+    file_contents,
     fill,
-    finished,
-    shard,
+    finished_store,
+    random_features,
     spec,
-    tokens,
 )
 
 
@@ -36,18 +35,18 @@ def other(location: str) -> str:
 
 
 def test_a_shard_reads_back_as_it_was_written(location: str) -> None:
-    store = finished(location)
-    expected = tokens().astype(np.float16)
+    store = finished_store(location)
+    expected = random_features().astype(np.float16)
     expected[70] = np.nan
     for number in range(3):
         rows = store.spec.rows_of(number)
         assert np.array_equal(
-            shard(store, number), expected[rows.start : rows.stop], equal_nan=True
+            store.load_shard(number), expected[rows.start : rows.stop], equal_nan=True
         )
 
 
-def test_a_record_that_failed_is_listed(location: str) -> None:
-    store = finished(location)
+def test_a_failed_sample_is_listed_with_its_reason(location: str) -> None:
+    store = finished_store(location)
     assert store.failed_samples() == {BROKEN: "truncated"}
     listed = [
         json.loads(line)
@@ -56,7 +55,7 @@ def test_a_record_that_failed_is_listed(location: str) -> None:
     assert listed == [{"key": BROKEN, "error": "truncated"}]
 
 
-def test_an_unfinished_store_knows_what_it_misses(location: str) -> None:
+def test_an_unfinished_store_reports_its_missing_shards(location: str) -> None:
     store = fill(create_store(location, spec(), KEYS), [1])
     assert Store.open(location).missing_shards() == [0, 2]
     with pytest.raises(UnfinishedStoreError, match="2 of 3 shards are missing: run the same"):
@@ -65,15 +64,15 @@ def test_an_unfinished_store_knows_what_it_misses(location: str) -> None:
         store.commit_record(2)
 
 
-def test_order_of_shards_and_writing_twice_change_no_byte(location: str) -> None:
+def test_the_order_of_shards_and_writing_twice_do_not_change_any_byte(location: str) -> None:
     fill(create_store(location, spec(), KEYS), [2, 0])
     fill(create_store(location, spec(), KEYS), [0, 1]).finish()
-    before = contents(Store.open(location))
+    before = file_contents(Store.open(location))
     delete_store(Store.open(location))
-    assert contents(finished(location)) == before
+    assert file_contents(finished_store(location)) == before
 
 
-def test_writers_that_create_a_store_at_once_share_it(location: str) -> None:
+def test_concurrent_writers_create_one_store(location: str) -> None:
     gate = threading.Barrier(4)
 
     def work(number: int) -> None:
@@ -86,17 +85,17 @@ def test_writers_that_create_a_store_at_once_share_it(location: str) -> None:
     for worker in workers:
         worker.join()
     Store.open(location).finish()
-    together = contents(Store.open(location))
+    together = file_contents(Store.open(location))
     delete_store(Store.open(location))
-    assert contents(finished(location)) == together
+    assert file_contents(finished_store(location)) == together
 
 
-def test_a_creation_that_was_killed_is_completed(location: str) -> None:
-    store = finished(location)
-    whole = contents(store)
+def test_an_interrupted_creation_is_completed(location: str) -> None:
+    store = finished_store(location)
+    whole = file_contents(store)
     store.storage.delete(store.format.initial_files)
     create_store(location, spec(), KEYS)
-    assert contents(store) == whole
+    assert file_contents(store) == whole
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_a_creation_that_was_killed_is_completed(location: str) -> None:
         ),
     ],
 )
-def test_a_store_of_other_settings_is_not_reopened(
+def test_a_store_with_other_settings_is_not_reopened(
     location: str, change: dict[str, object], words: str
 ) -> None:
     create_store(location, spec(), KEYS)
@@ -124,7 +123,7 @@ def test_a_store_of_other_settings_is_not_reopened(
         create_store(location, spec(**change), KEYS)
 
 
-def test_of_a_named_group_of_settings_the_name_tells_enough(location: str) -> None:
+def test_if_named_preprocessing_differs_only_its_name_is_listed(location: str) -> None:
     native = {"preprocessing.name": "native", "preprocessing.size": "248", "weights": "aa"}
     official = {"preprocessing.name": "official", "preprocessing.size": "224", "weights": "bb"}
     create_store(location, spec(fingerprint=native), KEYS)
@@ -138,22 +137,22 @@ def test_of_a_named_group_of_settings_the_name_tells_enough(location: str) -> No
         create_store(location, spec(fingerprint=native | {"preprocessing.size": "224"}), KEYS)
 
 
-def test_a_store_of_other_records_is_not_reopened(location: str) -> None:
+def test_a_store_with_other_samples_is_not_reopened(location: str) -> None:
     create_store(location, spec(), KEYS)
     with pytest.raises(CacheMismatchError, match="other samples"):
         create_store(location, spec(), [*KEYS[1:], "new.jpg"])
 
 
 def test_a_commit_record_of_another_store_is_refused(location: str) -> None:
-    store = finished(location)
-    stranger = finished(other(location), encoder="vit-l16")
+    store = finished_store(location)
+    stranger = finished_store(other(location), encoder="vit-l16")
     name = store.commit_record_name(1)
     store.storage.put(name, [stranger.storage.read(name)])
     with pytest.raises(CacheMismatchError, match=r"00001.json was written for other settings"):
         Store.open(location).commit_record(1)
 
 
-def test_the_place_of_the_data_and_of_the_weights_may_change(location: str) -> None:
+def test_a_store_is_reopened_after_data_and_weights_moved(location: str) -> None:
     create_store(location, spec(data_root="/old", weights="/old/w"), KEYS)
     create_store(location, spec(data_root="/new", weights="/new/w"), KEYS)
 
@@ -162,11 +161,11 @@ def test_the_place_of_the_data_and_of_the_weights_may_change(location: str) -> N
     ("value", "words"),
     [(70000.0, "magnitude 70000, the max"), (np.nan, "magnitude nan")],
 )
-def test_a_value_that_does_not_fit_is_refused_with_its_record(
+def test_a_value_that_the_dtype_cannot_represent_is_refused_with_its_key(
     location: str, value: float, words: str
 ) -> None:
     store = create_store(location, spec(), KEYS)
-    block = tokens()[:64]
+    block = random_features()[:64]
     block[5, 0, 1, 2] = value
     with pytest.raises(StoreError, match=f"é/5.jpg has a value of {words}.*--dtype float32"):
         store.write_shard(0, block, {})
@@ -175,14 +174,14 @@ def test_a_value_that_does_not_fit_is_refused_with_its_record(
 
 def test_the_largest_value_of_float16_is_stored(location: str) -> None:
     store = create_store(location, spec(), KEYS)
-    block = tokens()[:64]
+    block = random_features()[:64]
     block[5, 0, 1, 2] = 65504
     store.write_shard(0, block, {})
-    assert shard(store, 0)[5, 0, 1, 2] == 65504
+    assert store.load_shard(0)[5, 0, 1, 2] == 65504
 
 
 @pytest.mark.parametrize("location", LOCATIONS[:2], ids=["zarr", "hdf5"], indirect=True)
-def test_a_place_that_holds_something_else_is_left_alone(location: str) -> None:
+def test_a_folder_with_other_files_is_left_alone(location: str) -> None:
     root = Path(Store.at(location).format.root(location))
     root.mkdir()
     (root / "photo.jpg").write_text("mine")
@@ -195,7 +194,7 @@ def test_a_place_that_holds_something_else_is_left_alone(location: str) -> None:
     assert (root / "photo.jpg").read_text() == "mine"
 
 
-def test_nothing_is_found_where_nothing_is(location: str) -> None:
+def test_opening_a_missing_store_is_an_error(location: str) -> None:
     with pytest.raises(StoreError, match="found nothing at"):
         Store.open(location)
 
@@ -206,20 +205,22 @@ def test_repeated_keys_are_refused(location: str) -> None:
 
 
 @pytest.mark.parametrize("location", LOCATIONS[:2], ids=["zarr", "hdf5"], indirect=True)
-def test_what_a_killed_writer_left_is_harmless_and_swept_at_the_end(location: str) -> None:
-    whole = contents(finished(location))
+def test_temporary_files_of_killed_writers_are_ignored_and_deleted_by_finish(
+    location: str,
+) -> None:
+    whole = file_contents(finished_store(location))
     store = Store.open(location)
     root = Path(store.format.root(location))
     left = root / store.private_name("put") / "half"
     left.parent.mkdir()
     left.write_bytes(b"half a shard")
-    assert contents(store) == whole
+    assert file_contents(store) == whole
     store.finish()
     assert not left.parent.exists()
 
 
-def test_a_deleted_store_is_gone(location: str) -> None:
-    store = finished(location)
+def test_delete_store_deletes_every_file(location: str) -> None:
+    store = finished_store(location)
     delete_store(store)
     assert not store.storage.names("")
     assert all(store.storage.size(name) is None for name in store.format.initial_files)

@@ -24,7 +24,7 @@ from epalm.extract.planning.extraction_plan import Plan
 from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.extract.run_extraction import ExtractionReport, RunOptions, extract
 from epalm.tasks.types import ByteRange, MediaItem
-from tests.cache.helpers import contents
+from tests.cache.helpers import file_contents
 from tests.extract.helpers import (
     TINY,
     Command,
@@ -130,14 +130,14 @@ def test_only_the_shards_of_changed_files_are_made_again_as_a_new_store_would_be
     place = location.format(root.parent)
     assert run(place, root).encoded == COUNT
     assert run(place, root).encoded == 0
-    before = contents(Store.open(place))
+    before = file_contents(Store.open(place))
     put(root, 70, "999")  # as long as before
     put(root, 71, "12345", seconds=71)  # of the same time
     with caplog.at_level(logging.WARNING):
         assert run(place, root).encoded == 64
     assert "2 of 202 photos changed since they were encoded (k70, k71)" in caplog.text
     assert "encoding 1 shard again (64 photos)" in caplog.text
-    after = contents(Store.open(place))
+    after = file_contents(Store.open(place))
     changed = {name for name in after if after[name] != before[name]}
     store = Store.open(place)
     assert changed == {
@@ -147,7 +147,7 @@ def test_only_the_shards_of_changed_files_are_made_again_as_a_new_store_would_be
     }
     run(f"{place.rsplit('/', 1)[0]}/new/{place.rsplit('/', 1)[1]}", root)
     fresh = Store.open(f"{place.rsplit('/', 1)[0]}/new/{place.rsplit('/', 1)[1]}")
-    assert after == contents(fresh)
+    assert after == file_contents(fresh)
     assert run(place, root).encoded == 0
 
 
@@ -184,20 +184,20 @@ def test_features_of_files_that_are_gone_are_kept(
 ) -> None:
     store = root.parent / "s.zarr"
     run(store, root)
-    before = contents(Store.open(store))
+    before = file_contents(Store.open(store))
     (root / "3.txt").unlink()
     (root / "150.txt").unlink()
     with caplog.at_level(logging.WARNING):
         assert run(store, root).encoded == 0
     assert "2 of 202 photos are no longer there (k3, k150): their features are kept" in caplog.text
-    assert contents(Store.open(store)) == before
+    assert file_contents(Store.open(store)) == before
     put(root, 4, "999")
     report = run(store, root)
     assert (report.encoded, report.failed) == (63, 0)
     put(root, 3, "003", seconds=3)
     put(root, 150, "150", seconds=150)
     run(root.parent / "new.zarr", root)
-    assert contents(Store.open(store)) == contents(Store.open(root.parent / "new.zarr"))
+    assert file_contents(Store.open(store)) == file_contents(Store.open(root.parent / "new.zarr"))
 
 
 def test_a_file_that_was_missing_is_encoded_once_it_is_there(root: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_file_that_was_missing_is_encoded_once_it_is_there(root: Path) -> None
     report = run(store, root)
     assert (report.encoded, report.failed) == (64, 0)
     run(root.parent / "new.zarr", root)
-    assert contents(Store.open(store)) == contents(Store.open(root.parent / "new.zarr"))
+    assert file_contents(Store.open(store)) == file_contents(Store.open(root.parent / "new.zarr"))
 
 
 @pytest.mark.parametrize("content_hash", [False, True])
@@ -307,7 +307,7 @@ def test_an_interrupted_run_makes_the_rest_of_the_changed_shards(root: Path) -> 
         run(store, root, encoder=BytesEncoder(interrupt_after=3))
     assert run(store, root).encoded == 128
     run(root.parent / "new.zarr", root)
-    assert contents(Store.open(store)) == contents(Store.open(root.parent / "new.zarr"))
+    assert file_contents(Store.open(store)) == file_contents(Store.open(root.parent / "new.zarr"))
 
 
 @pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
@@ -329,7 +329,7 @@ def test_a_shard_does_not_count_while_it_is_written_again(
     assert list(verify_deep(Store.open(path))) == []
     run(path, root)
     run(root.parent / "new" / name, root)
-    assert contents(Store.open(path)) == contents(Store.open(root.parent / "new" / name))
+    assert file_contents(Store.open(path)) == file_contents(Store.open(root.parent / "new" / name))
 
 
 @pytest.mark.slow
@@ -342,7 +342,7 @@ def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> No
     for row in (5, 70):
         put(root, row, "995")
     run(root.parent / "new" / name, root)
-    wanted = contents(Store.open(root.parent / "new" / name))
+    wanted = file_contents(Store.open(root.parent / "new" / name))
     ended, steps = False, 0
     while not ended:
         for file, content in before.items():
@@ -353,7 +353,7 @@ def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> No
         for shard in {0, 1} - set(store.missing_shards()):
             check_described(store, shard)
         run(path, root)
-        assert contents(Store.open(path)) == wanted
+        assert file_contents(Store.open(path)) == wanted
         steps += 1
     assert steps > 8
 
@@ -464,10 +464,10 @@ def test_a_replaced_photo_that_failed_is_known_after_the_second_try(
 def test_damage_is_repaired_with_the_media_record(command: Command) -> None:
     command()
     store = Store.open("a.zarr")
-    before = contents(store)
+    before = file_contents(store)
     store.storage.put(store.media_record_name(0), [b"damaged"])
     assert command("verify", "a.zarr").code == 1
     assert command("verify", "--media", "a.zarr").code == 1
     repair(store)
     command()
-    assert contents(Store.open("a.zarr")) == before
+    assert file_contents(Store.open("a.zarr")) == before

@@ -21,7 +21,7 @@ from epalm.cache.verify import verify_deep
 from epalm.errors import EpalmError
 from epalm.extract.planning.process_shards import ProcessShard
 from epalm.extract.run_extraction import RunOptions, extract
-from tests.cache.helpers import contents
+from tests.cache.helpers import file_contents
 from tests.extract.helpers import CountingEncoder, counting_store, numbered
 
 ITEMS = numbered(64 * 9 + 5, broken=[3, 200, 570])
@@ -64,7 +64,7 @@ def extraction(path: Path, share: ProcessShard) -> Callable[[], None]:
 def undisturbed(path: Path) -> dict[str, bytes]:
     store = counting_store(path, ITEMS)
     extract(CountingEncoder(), ITEMS, store, pace=PACE)
-    return contents(store)
+    return file_contents(store)
 
 
 class Watch:
@@ -138,7 +138,7 @@ def drill(folder: Path, name: str, *, kills: int, seed: int) -> int:
         report = extract(CountingEncoder(), ITEMS, store, pace=PACE)
         watch.check()
         assert (report.encoded, report.missing, report.failed) == (0, 0, 3)
-        assert contents(store) == whole
+        assert file_contents(store) == whole
         number += 1
         interrupted += watch.interrupted
     return interrupted

@@ -11,7 +11,7 @@ from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import StoreError
 from epalm.extract.run_extraction import RunOptions, extract
-from tests.cache.helpers import contents
+from tests.cache.helpers import file_contents
 from tests.extract.helpers import CountingEncoder, counting_store, numbered
 
 ITEMS = numbered(600)
@@ -58,7 +58,7 @@ def test_a_full_disk_is_named_and_the_same_command_completes_later(
     assert not list((root / store.private_name(PUT_FOLDER)).iterdir())
     ballast.unlink()
     mount("-o", "remount,size=10m", str(disk))
-    assert contents(run(disk / name)) == contents(run(tmp_path / name))
+    assert file_contents(run(disk / name)) == file_contents(run(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
@@ -74,4 +74,4 @@ def test_a_read_only_folder_is_named_and_the_same_command_completes_later(
     with pytest.raises(StoreError, match=r"could not be written.*Read-only.*same command again"):
         run(disk / name)
     mount("-o", "remount,rw", str(disk))
-    assert contents(run(disk / name)) == contents(run(tmp_path / name))
+    assert file_contents(run(disk / name)) == file_contents(run(tmp_path / name))

@@ -11,7 +11,7 @@ import pytest
 from epalm.cache.store import Store
 from epalm.extract.planning import extraction_plan
 from epalm.extract.store_cli import as_ranges
-from tests.cache.helpers import BROKEN, KEYS, contents, finished
+from tests.cache.helpers import BROKEN, KEYS, file_contents, finished_store
 from tests.extract.helpers import TINY, Command, random_model, run_command, save_photo, save_weights
 
 
@@ -22,7 +22,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture(params=["s.zarr", "s.h5"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return finished(tmp_path / request.param)
+    return finished_store(tmp_path / request.param)
 
 
 def flip(store: Store, name: str) -> None:
@@ -154,7 +154,7 @@ def test_failed_photos_are_encoded_again_and_nothing_else_is(
     assert command("verify", "a.zarr", "--deep").code == 0
     (album / "69.png").write_bytes(kept["69.png"])
     assert command("retry-failed", "a.zarr", "--quiet").code == 0
-    assert contents(Store.open("a.zarr"))["epalm/errors.jsonl"] == b""
+    assert file_contents(Store.open("a.zarr"))["epalm/errors.jsonl"] == b""
     assert command("retry-failed", "a.zarr", "--quiet").out == (
         "a.zarr: 0 of 0 failed records encoded\n"
     )

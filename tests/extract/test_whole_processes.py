@@ -12,7 +12,7 @@ import pytest
 
 from epalm.cache.create_store import delete_store
 from epalm.cache.store import Store
-from tests.cache.helpers import contents
+from tests.cache.helpers import file_contents
 from tests.extract.helpers import TINY, random_model, save_photo, save_weights
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,9 @@ def test_torchrun_makes_the_store_of_one_process(album: Path) -> None:
     torchrun = [str(BIN / "torchrun"), "--nproc-per-node", "2", "--no-python"]
     subprocess.run([*torchrun, *command("a.zarr")], cwd=album, capture_output=True, check=True)
     assert extract(album, "alone.zarr") == 3
-    assert contents(Store.open(album / "a.zarr")) == contents(Store.open(album / "alone.zarr"))
+    assert file_contents(Store.open(album / "a.zarr")) == file_contents(
+        Store.open(album / "alone.zarr")
+    )
 
 
 def test_the_tasks_of_a_slurm_array_make_the_store_of_one_process(album: Path) -> None:
@@ -72,10 +74,10 @@ def test_the_tasks_of_a_slurm_array_make_the_store_of_one_process(album: Path) -
         variables = {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}
         assert extract(album, "a.h5", SLURM_ARRAY_TASK_ID=task, **variables) == 0
     assert Store.open(album / "a.h5").missing_shards() == []
-    whole = contents(Store.open(album / "a.h5"))
+    whole = file_contents(Store.open(album / "a.h5"))
     delete_store(Store.open(album / "a.h5"))
     extract(album, "a.h5")
-    assert contents(Store.open(album / "a.h5")) == whole
+    assert file_contents(Store.open(album / "a.h5")) == whole
 
 
 def test_a_signal_before_the_first_photo_ends_with_75_too(album: Path) -> None:
@@ -114,4 +116,6 @@ def test_a_signal_ends_the_command_with_75_and_no_process_is_left(
         time.sleep(0.05)
     assert extract(album, "a.zarr") == 3
     assert extract(album, "alone.zarr") == 3
-    assert contents(Store.open(album / "a.zarr")) == contents(Store.open(album / "alone.zarr"))
+    assert file_contents(Store.open(album / "a.zarr")) == file_contents(
+        Store.open(album / "alone.zarr")
+    )

@@ -1,4 +1,4 @@
-"""Reading by pools: what is read, when, and how much memory it takes."""
+"""The block-shuffle reader: what it reads, when, and how much memory it uses."""
 
 import threading
 import tracemalloc
@@ -19,7 +19,7 @@ from epalm.errors import StoreError
 COUNT = 4096
 
 
-def selection(folder: Path, *, views: int = 1, width: int = 32) -> StoreSubset:
+def make_subset(folder: Path, *, views: int = 1, width: int = 32) -> StoreSubset:
     spec = StoreSpec(
         "coco", "vit", {}, layers=(0,), width=width, count=COUNT, views=views, shard_rows=1024
     )
@@ -32,30 +32,30 @@ def selection(folder: Path, *, views: int = 1, width: int = 32) -> StoreSubset:
 
 
 def plan_of(order: ShuffleSpec, rows: np.ndarray, *, views: int = 1, start: int = 0) -> ReadPlan:
-    left = order.draw(rows, np.random.default_rng(0)).after(start)
-    return ReadPlan(rows[left.examples], rows[left.examples] % views, left.pool_ends)
+    rest = order.draw(rows, np.random.default_rng(0)).after(start)
+    return ReadPlan(rows[rest.examples], rows[rest.examples] % views, rest.pool_ends)
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """(first vector, number of vectors) of every read."""
-    found: list[tuple[int, int]] = []
-    plain, lock = ShardFiles.read, threading.Lock()
+    """(first view index, number of views) of every read."""
+    calls: list[tuple[int, int]] = []
+    original, lock = ShardFiles.read, threading.Lock()
 
-    def note(self: ShardFiles, first: int, into: memoryview) -> None:
+    def record_read(self: ShardFiles, first: int, into: memoryview) -> None:
         with lock:
-            found.append((first, len(into) // self.view_bytes))
-        plain(self, first, into)
+            calls.append((first, len(into) // self.view_bytes))
+        original(self, first, into)
 
-    monkeypatch.setattr(ShardFiles, "read", note)
-    return found
+    monkeypatch.setattr(ShardFiles, "read", record_read)
+    return calls
 
 
 def test_an_epoch_reads_each_block_once_and_whole(
     tmp_path: Path, reads: list[tuple[int, int]]
 ) -> None:
     rows = np.repeat(np.arange(COUNT), 2)
-    source = selection(tmp_path).open("stream", 10**6)
+    source = make_subset(tmp_path).open("stream", 10**6)
     served = sum(
         len(batch) for batch in source.stream(plan_of(ShuffleSpec("blocks", 20), rows), 64)
     )
@@ -63,22 +63,20 @@ def test_an_epoch_reads_each_block_once_and_whole(
     assert sorted(reads) == [(first, BLOCK_ROWS) for first in range(0, COUNT, BLOCK_ROWS)]
 
 
-def test_of_many_views_only_the_picked_ones_are_read(
-    tmp_path: Path, reads: list[tuple[int, int]]
-) -> None:
+def test_only_the_picked_views_are_read(tmp_path: Path, reads: list[tuple[int, int]]) -> None:
     rows = np.arange(COUNT)
-    source = selection(tmp_path, views=4).open("stream", 10**6)
+    source = make_subset(tmp_path, views=4).open("stream", 10**6)
     for _ in source.stream(plan_of(ShuffleSpec("blocks", 20), rows, views=4), 64):
         pass
-    vectors = [first + step for first, count in reads for step in range(count)]
-    assert sorted(vectors) == (4 * rows + rows % 4).tolist()
+    indices = [first + step for first, count in reads for step in range(count)]
+    assert sorted(indices) == (4 * rows + rows % 4).tolist()
 
 
-def test_an_epoch_that_goes_on_reads_nothing_that_was_served(
+def test_a_resumed_epoch_reads_no_row_that_was_served(
     tmp_path: Path, reads: list[tuple[int, int]]
 ) -> None:
     plan = plan_of(ShuffleSpec("blocks", 20), np.arange(COUNT), start=3000)
-    source = selection(tmp_path).open("stream", 10**6)
+    source = make_subset(tmp_path).open("stream", 10**6)
     assert sum(len(batch) for batch in source.stream(plan, 64)) == COUNT - 3000
     read = {first + step for first, count in reads for step in range(count)}
     assert read == set(plan.rows.tolist())
@@ -88,7 +86,9 @@ def test_the_next_pool_is_read_while_one_is_served(
     tmp_path: Path, reads: list[tuple[int, int]]
 ) -> None:
     order = ShuffleSpec("blocks", COUNT // BLOCK_ROWS // 4)
-    batches = selection(tmp_path).open("stream", 10**6).stream(plan_of(order, np.arange(COUNT)), 64)
+    batches = (
+        make_subset(tmp_path).open("stream", 10**6).stream(plan_of(order, np.arange(COUNT)), 64)
+    )
     next(batches)
     while len(reads) < 2 * order.pool_blocks:  # ends by the second pool, or never
         threading.Event().wait(0.001)
@@ -97,12 +97,12 @@ def test_the_next_pool_is_read_while_one_is_served(
 
 def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
     budget, batch_size = 4_000_000, 64
-    chosen = selection(tmp_path, width=1024)
-    need = chosen.requirements(batch_size)
-    order = choose_reader("stream", need, Budget(budget), readers=("stream",)).order
+    subset = make_subset(tmp_path, width=1024)
+    requirements = subset.requirements(batch_size)
+    order = choose_reader("stream", requirements, Budget(budget), readers=("stream",)).order
     plan = plan_of(order, np.arange(COUNT))
-    assert need.nbytes > 2 * budget
-    source = chosen.open("stream", budget)
+    assert requirements.nbytes > 2 * budget
+    source = subset.open("stream", budget)
     source.read([str(row) for row in range(0, COUNT, 1024)])  # checks the shards, 16 MiB at a time
     tracemalloc.start()
     served = sum(len(batch) for batch in source.stream(plan, batch_size))
@@ -112,33 +112,33 @@ def test_memory_stays_within_the_budget(tmp_path: Path) -> None:
     assert 0.8 * budget < peak <= 1.1 * budget
 
 
-def test_pools_that_outgrow_the_budget_are_refused(tmp_path: Path) -> None:
-    source = selection(tmp_path).open("stream", 50_000)
+def test_pools_larger_than_the_budget_are_refused(tmp_path: Path) -> None:
+    source = make_subset(tmp_path).open("stream", 50_000)
     with pytest.raises(StoreError, match=r"2 pools .* 65,536 bytes, but only 50,000 are"):
         next(iter(source.stream(plan_of(ShuffleSpec("blocks", 32), np.arange(COUNT)), 64)))
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_noticed(tmp_path: Path) -> None:
-    chosen = selection(tmp_path)
-    batches = chosen.open("stream", 10**6).stream(
+def test_a_file_truncated_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    subset = make_subset(tmp_path)
+    batches = subset.open("stream", 10**6).stream(
         plan_of(ShuffleSpec("blocks", 32), np.arange(COUNT)), 64
     )
     next(batches)
-    for shard in chosen.shards:
-        with chosen.store.extent(shard).path.open("r+b") as file:
+    for shard in subset.shards:
+        with subset.store.extent(shard).path.open("r+b") as file:
             file.truncate(100)
     with pytest.raises(StoreError, match="became shorter while it was read"):
         list(batches)
 
 
-def test_passes_one_after_and_beside_the_other_do_not_disturb_each_other(tmp_path: Path) -> None:
-    chosen = selection(tmp_path)
-    source, ram = chosen.open("stream", 10**6), chosen.open("ram", 10**9)
+def test_concurrent_and_successive_epochs_do_not_interfere(tmp_path: Path) -> None:
+    subset = make_subset(tmp_path)
+    source, ram = subset.open("stream", 10**6), subset.open("ram", 10**9)
     plan = plan_of(ShuffleSpec("blocks", 20), np.arange(COUNT))
     expected = [batch.copy() for batch in ram.stream(plan, 64)]
     for _ in range(2):
-        for one, other, wanted in zip(
+        for first, second, expected_batch in zip(
             source.stream(plan, 64), source.stream(plan, 64), expected, strict=True
         ):
-            assert np.array_equal(one, wanted)
-            assert np.array_equal(other, wanted)
+            assert np.array_equal(first, expected_batch)
+            assert np.array_equal(second, expected_batch)

@@ -1,4 +1,4 @@
-"""Stores behind the S3 protocol, on a server that runs here."""
+"""Stores on S3, emulated by a local server."""
 
 import logging
 from collections.abc import Iterator
@@ -19,7 +19,15 @@ from epalm.errors import (
     StoreError,
     UsageError,
 )
-from tests.cache.helpers import BROKEN, KEYS, contents, fill, finished, spec, tokens
+from tests.cache.helpers import (
+    BROKEN,
+    KEYS,
+    file_contents,
+    fill,
+    finished_store,
+    random_features,
+    spec,
+)
 
 pytest.importorskip("s3fs", reason="stores on S3 need the extra `s3`")
 moto_server = pytest.importorskip("moto.server", reason="the S3 server of these tests is moto's")
@@ -51,20 +59,20 @@ def test_a_store_on_s3_is_written_resumed_verified_repaired_and_read(
 ) -> None:
     location = f"{bucket}/deep/er/{name}"
     fill(create_store(location, spec(), KEYS), [1])
-    store = finished(location)
-    assert contents(store) == contents(finished(tmp_path / name))
+    store = finished_store(location)
+    assert file_contents(store) == file_contents(finished_store(tmp_path / name))
     assert list(verify_deep(Store.open(location))) == []
     damaged = store.format.extent(store.spec, 2).name
     store.storage.put(damaged, [b"short"])
-    assert [problem.name for problem in repair(Store.open(location))] == [damaged]
-    finished(location)
+    assert [issue.name for issue in repair(Store.open(location))] == [damaged]
+    finished_store(location)
     source = open_store(location)
     assert source.valid([BROKEN, KEYS[0]]).tolist() == [False, True]
     found = source.read([KEYS[149], KEYS[3]])
-    assert np.array_equal(found, tokens()[[149, 3], 0].astype(np.float16))
+    assert np.array_equal(found, random_features()[[149, 3], 0].astype(np.float16))
 
 
-def test_each_file_is_one_put_and_the_record_comes_last(
+def test_each_file_is_one_put_and_the_commit_record_is_last(
     bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = create_store(f"{bucket}/s.h5", spec(), KEYS)
@@ -78,7 +86,7 @@ def test_each_file_is_one_put_and_the_record_comes_last(
     assert ["00001.h5" in puts[0], "done/00001.json" in puts[1], len(puts)] == [True, True, 2]
 
 
-def test_the_first_of_two_creators_wins_on_s3(bucket: str) -> None:
+def test_the_first_of_two_processes_creates_the_store_on_s3(bucket: str) -> None:
     store = create_store(f"{bucket}/s.zarr", spec(), KEYS)
     late = Store.at(store.location)
     assert not late.storage.put_new(late.private_name("spec.json"), [b"another"])
@@ -86,8 +94,8 @@ def test_the_first_of_two_creators_wins_on_s3(bucket: str) -> None:
         create_store(store.location, spec(width=8), KEYS)
 
 
-def test_a_shard_is_fetched_once_and_a_damaged_copy_again(bucket: str, tmp_path: Path) -> None:
-    store = finished(f"{bucket}/s.zarr")
+def test_a_shard_is_downloaded_once_unless_its_copy_is_damaged(bucket: str, tmp_path: Path) -> None:
+    store = finished_store(f"{bucket}/s.zarr")
     store.check_shard(0)
     copies = list((tmp_path / "copies").rglob("*cls_c_0*"))
     assert len(copies) == 1
@@ -95,22 +103,20 @@ def test_a_shard_is_fetched_once_and_a_damaged_copy_again(bucket: str, tmp_path:
     Store.open(store.location).check_shard(0)
     assert copies[0].read_bytes() == store.storage.read("cls/c/0/0/0/0")
     store.storage.put("cls/c/0/0/0/0", [b"damaged too"])
-    Store.open(store.location).check_shard(0)  # the good copy still serves
+    Store.open(store.location).check_shard(0)  # the intact copy is used
     copies[0].unlink()
     with pytest.raises(CorruptShardError, match=r"cls/c/0/0/0/0 of s3://.*has 11 bytes"):
         Store.open(store.location).check_shard(0)
 
 
-def test_a_bucket_that_is_not_there_is_one_clear_error(bucket: str) -> None:
+def test_a_missing_bucket_is_an_error(bucket: str) -> None:
     with pytest.raises(StoreError, match=r"found nothing at s3://no-such-bucket/s.zarr"):
         Store.open("s3://no-such-bucket/s.zarr")
     with pytest.raises(StoreError, match=r"s3://no-such-bucket/s.zarr .*bucket does not exist"):
         create_store("s3://no-such-bucket/s.zarr", spec(), KEYS)
 
 
-def test_missing_credentials_are_one_clear_error(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_credentials_are_an_error(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     fsspec.filesystem("s3").clear_instance_cache()
@@ -118,7 +124,7 @@ def test_missing_credentials_are_one_clear_error(
         Store.open("s3://bucket/s.zarr")
 
 
-def test_an_url_that_nothing_understands_is_an_error_that_says_so() -> None:
+def test_an_unsupported_url_scheme_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"nope://x/s.zarr cannot be a feature store: specify"):
         Store.at("nope://x/s.zarr")
     with pytest.raises(MissingToolError, match=r"gs://x/s.zarr cannot be reached.*gcsfs"):
