@@ -23,7 +23,7 @@ from tests.extract.helpers import run_command
 from tests.extract.tiny_encoders import make_tiny
 from tests.fakes import save_language_model
 from tests.media import av_files
-from tests.tasks.official import LAYOUTS, Official
+from tests.tasks.dataset_layouts import LAYOUTS, DatasetLayout
 
 WORDS = ["what", "is", "it", "where", "yes", "no", "net", "red", "a", "dog", "man", "the", "cup"]
 
@@ -68,7 +68,7 @@ DRAWERS: dict[Modality, tuple[str, Callable[[Path, int], None]]] = {
 """Modality -> tiny encoder, and what writes a medium."""
 
 
-def encoded(layout: Official, root: Path, folder: Path) -> Path:
+def encoded(layout: DatasetLayout, root: Path, folder: Path) -> Path:
     """The published files with media in them, and a store of those."""
     layout.write(root)
     media = load_media(layout.dataset, root)
@@ -85,7 +85,7 @@ def encoded(layout: Official, root: Path, folder: Path) -> Path:
     return store
 
 
-def taught(layout: Official, store: Path, folder: Path) -> Path:
+def taught(layout: DatasetLayout, store: Path, folder: Path) -> Path:
     """A run over the store."""
     lm = save_language_model(folder / "lm", WORDS)
     splits = ("--train-split", layout.train, "--val-split", layout.answered[0])
@@ -98,7 +98,7 @@ def taught(layout: Official, store: Path, folder: Path) -> Path:
 
 
 def answers(
-    layout: Official, split: str, *, run: Path, store: Path, root: Path
+    layout: DatasetLayout, split: str, *, run: Path, store: Path, root: Path
 ) -> list[dict[str, object]]:
     """What the run says of a split, a line for each example."""
     where = ("--runs", run.parent, "--device", "cpu", "--task", layout.task)
@@ -126,7 +126,7 @@ def test_a_task_goes_from_its_published_files_to_answers(
     for split in (*layout.answered[:1], *layout.unanswered[:1]):
         examples = load_task(layout.task, root).examples(split, root)
         found = answers(layout, split, run=run, store=store, root=root)
-        assert [line["id"] for line in found] == [one.question_id for one in examples]
+        assert [line["id"] for line in found] == [example.question_id for example in examples]
 
 
 @pytest.mark.parametrize(("name", "fault"), FAULTS)

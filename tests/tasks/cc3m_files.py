@@ -1,4 +1,4 @@
-"""Writers of CC3M in each of its layouts; only tar files come with photos in them."""
+"""Write CC3M in each of its layouts; only the tar files contain images."""
 
 import io
 import tarfile
@@ -36,14 +36,14 @@ def write_cc3m_shards(root: Path) -> None:
 def write_cc3m_tars(root: Path) -> None:
     for number, (name, caption) in enumerate(SHARDS.items()):
         folder, stem = name.rsplit("/", 1)
-        photo = io.BytesIO()
-        Image.new("RGB", (40 + number, 30), (60 * number, 90, 20)).save(photo, "JPEG")
+        image = io.BytesIO()
+        Image.new("RGB", (40 + number, 30), (60 * number, 90, 20)).save(image, "JPEG")
         file = root / "cc3m" / f"{folder}.tar"
         file.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(file, "a") as shard:
             add_member(shard, f"{stem}.json", b"{}")
             add_member(shard, f"{stem}.txt", caption.encode())
-            add_member(shard, f"{stem}.jpg", photo.getvalue())
+            add_member(shard, f"{stem}.jpg", image.getvalue())
 
 
 def add_member(shard: tarfile.TarFile, name: str, content: bytes) -> None:

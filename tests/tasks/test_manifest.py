@@ -7,7 +7,7 @@ import pytest
 from epalm.errors import MalformedFileError, MissingFileError, UnknownSplitError
 from epalm.tasks.task_registry import load_media, load_task
 from epalm.tasks.types import Example
-from tests.tasks.published import shared_data
+from tests.tasks.annotation_files import shared_data
 
 QUESTION: dict[str, object] = {
     "id": "q1",
@@ -33,7 +33,7 @@ def read(folder: Path, split: str) -> list[Example]:
     return load_task("manifest", folder).examples(split, folder)
 
 
-def test_each_medium_stands_once_in_order_over_train_val_and_test(tmp_path: Path) -> None:
+def test_each_media_file_is_listed_once_in_order_of_train_val_and_test(tmp_path: Path) -> None:
     folder = tmp_path / "desk"
     write_lines(folder / "test.jsonl", CAPTION | {"media": "c.png"}, CAPTION | {"media": "a.jpg"})
     write_lines(folder / "train.jsonl", CAPTION | {"media": "b.jpg"}, CAPTION | {"media": "a.jpg"})
@@ -52,7 +52,7 @@ def test_a_single_file_is_named_after_its_folder_and_itself(tmp_path: Path) -> N
     assert len(read(media.root, "extra")) == 1
 
 
-def test_the_current_folder_gets_its_real_name(
+def test_the_current_folder_is_named_by_its_real_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_lines(tmp_path / "desk" / "train.jsonl", CAPTION)
@@ -62,7 +62,7 @@ def test_the_current_folder_gets_its_real_name(
     assert media.root.is_absolute()
 
 
-def test_the_ending_of_the_file_says_what_the_medium_is(tmp_path: Path) -> None:
+def test_the_file_extension_determines_the_modality(tmp_path: Path) -> None:
     clips = ["c.gif", "d.mp4", "e.avi", "f.3gp", "g.flv", "h.ogv", "i.WMV"]
     names = ["a.JPG", "b.png", *clips, "j.wav", "k.ogg", "l.flac", "m.m4a", "n.aac"]
     write_lines(tmp_path / "train.jsonl", *(CAPTION | {"media": name} for name in names))
@@ -70,7 +70,7 @@ def test_the_ending_of_the_file_says_what_the_medium_is(tmp_path: Path) -> None:
     assert modalities == ["image"] * 2 + ["video"] * 7 + ["audio"] * 5
 
 
-def test_lines_with_prompts_make_a_question_task(tmp_path: Path) -> None:
+def test_lines_with_prompts_make_a_question_answering_task(tmp_path: Path) -> None:
     group = {"question_type": "what is", "answer_type": "other"}
     write_lines(tmp_path / "train.jsonl", QUESTION, QUESTION | {"id": "q2"} | group)
     task = load_task("manifest", tmp_path)
@@ -87,11 +87,11 @@ def test_lines_without_prompts_make_a_captioning_task(tmp_path: Path) -> None:
     task = load_task("manifest", tmp_path)
     assert (task.kind, task.metric) == ("caption", "caption")
     examples = task.examples("val", tmp_path)
-    assert [one.question_id for one in examples] == ["3", "4"]
+    assert [example.question_id for example in examples] == ["3", "4"]
     assert examples[0].references == ("A lamp.", "Une lampe à l'été.")
 
 
-def test_a_csv_file_says_the_same_as_a_jsonl_file(tmp_path: Path) -> None:
+def test_a_csv_file_is_read_like_a_jsonl_file(tmp_path: Path) -> None:
     lines = (
         QUESTION | {"answers": ["a lamp", 'a "lamp", red']},
         QUESTION | {"id": "q2", "prompt": "Où?\nWhere?", "answers": ["here|there"]},
@@ -183,22 +183,20 @@ def test_a_prompt_in_a_captioning_manifest_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "val")
 
 
-def test_an_unknown_ending_is_refused_when_media_are_listed(tmp_path: Path) -> None:
+def test_an_unknown_extension_is_refused_when_media_are_listed(tmp_path: Path) -> None:
     write_lines(tmp_path / "train.jsonl", QUESTION, QUESTION | {"media": "notes.txt"})
-    with pytest.raises(
-        MalformedFileError, match=r"line 2: 'notes.txt' has none of the supported .*jpg"
-    ):
+    with pytest.raises(MalformedFileError, match=r"line 2: media 'notes.txt' has none .*jpg"):
         load_media(str(tmp_path))
 
 
-def test_an_unknown_split_is_refused_with_those_in_the_folder(tmp_path: Path) -> None:
+def test_an_unknown_split_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     for name in ("val", "train", "audio"):
         write_lines(tmp_path / f"{name}.jsonl", CAPTION)
     with pytest.raises(UnknownSplitError, match="'test': choose one of train, val, audio"):
         read(tmp_path, "test")
 
 
-def test_a_folder_without_manifest_is_refused_with_the_layout_wanted(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_refused_with_the_expected_files(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r'expected train.jsonl.*"media"'):
         load_media(str(tmp_path))
     with pytest.raises(MissingFileError, match="contains no manifest"):
@@ -241,27 +239,27 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
         ("esc10", 320, "audio", {"train": 240, "val": 80}),
     ],
 )
-def test_real_manifests_have_the_counts_they_were_published_with(
+def test_real_manifests_have_their_published_counts(
     name: str, media: int, modality: str, counts: dict[str, int]
 ) -> None:
     folder = shared_data(name)
-    found = load_media(str(folder))
-    assert Counter(item.modality for item in found.items) == {modality: media}
+    dataset = load_media(str(folder))
+    assert Counter(item.modality for item in dataset.items) == {modality: media}
     task = load_task("manifest", folder)
     assert task.kind == "qa"
     examples = {split: task.examples(split, folder) for split in task.splits}
-    assert {split: len(some) for split, some in examples.items()} == counts
-    asked = {one.key for some in examples.values() for one in some}
-    assert asked == {item.key for item in found.items}
+    assert {name: len(split) for name, split in examples.items()} == counts
+    keys = {example.key for split in examples.values() for example in split}
+    assert keys == {item.key for item in dataset.items}
 
 
-def test_real_sound_and_video_captions_are_two_sets_in_one_folder() -> None:
+def test_real_audio_and_video_captions_are_two_datasets_in_one_folder() -> None:
     folder = shared_data("audiocaps_clips")
     sound = load_media(str(folder / "audio.jsonl"))
     film = load_media(str(folder / "video.jsonl"))
     assert Counter(item.modality for item in sound.items) == {"audio": 7}
     assert Counter(item.modality for item in film.items) == {"video": 5}
-    assert [len(one.references) for one in read(folder, "audio")] == [5] * 7
+    assert [len(example.references) for example in read(folder, "audio")] == [5] * 7
 
 
 def test_a_mixture_of_questions_and_captions_is_refused_before_anything_is_encoded(

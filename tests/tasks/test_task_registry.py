@@ -6,10 +6,10 @@ from epalm.errors import MissingFileError, UsageError
 from epalm.plugins import TypedName
 from epalm.tasks.task_registry import DATASETS, TASKS, load_media, load_task, resolve_data_root
 from epalm.tasks.types import MediaItem, MediaSet, Task
-from tests.tasks.published import photo, write_karpathy
+from tests.tasks.annotation_files import karpathy_entry, write_karpathy
 
 
-def two_photos(root: Path) -> MediaSet:
+def two_images(root: Path) -> MediaSet:
     items = (MediaItem("a", root, "a.jpg"), MediaItem("b", root, "b.jpg"))
     return MediaSet("two", items, ("nothing",), root)
 
@@ -24,32 +24,34 @@ def no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(TASKS) - {"manifest"}))
-def test_every_task_knows_its_name_and_validates_on_a_split_that_it_has(name: str) -> None:
+def test_every_task_has_its_name_and_valid_default_splits(name: str) -> None:
     task = load_task(name)
     assert task.name == name
     assert task.val_split in task.splits
 
 
 @pytest.mark.parametrize("name", sorted(n for n in DATASETS if "karpathy" in DATASETS[n]))
-def test_every_set_in_karpathys_layout_names_tasks_that_exist(name: str, tmp_path: Path) -> None:
-    write_karpathy(tmp_path, name, [photo("7.jpg", "train", "A dog.", filepath="train2014")])
+def test_every_karpathy_dataset_lists_existing_tasks(name: str, tmp_path: Path) -> None:
+    write_karpathy(
+        tmp_path, name, [karpathy_entry("7.jpg", "train", "A dog.", filepath="train2014")]
+    )
     (tmp_path / "images" / "train2014").mkdir(parents=True)
     media = load_media(name, tmp_path)
     assert media.name == name
     assert set(media.tasks) <= set(TASKS)
 
 
-def test_a_factory_of_ones_own_is_called_with_the_data_root(tmp_path: Path) -> None:
-    media = load_media(TypedName(f"{__name__}:two_photos"), tmp_path)
+def test_a_factory_of_the_user_is_called_with_the_data_root(tmp_path: Path) -> None:
+    media = load_media(TypedName(f"{__name__}:two_images"), tmp_path)
     assert [item.path for item in media.items] == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
     assert load_task(TypedName(f"{__name__}:nothing"), tmp_path).name == "nothing"
 
 
-def test_a_factory_that_gives_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_factory_that_returns_another_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="returned a Task, expected a MediaSet"):
         load_media(TypedName(f"{__name__}:nothing"), tmp_path)
     with pytest.raises(UsageError, match="returned a MediaSet, expected a Task"):
-        load_task(TypedName(f"{__name__}:two_photos"), tmp_path)
+        load_task(TypedName(f"{__name__}:two_images"), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cocoa", "no.such:thing", f"{__name__}:absent", ":", ""])
@@ -58,13 +60,13 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
         load_task(TypedName(name))
 
 
-def test_an_unknown_set_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_dataset_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match="coco, coco-test2015, flickr8k, flickr30k"):
         load_media("cocoa")
 
 
 @pytest.mark.parametrize("name", ["data/desk", "train.jsonl"])
-def test_a_path_that_is_not_there_is_named_in_full(
+def test_a_missing_path_is_reported_in_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,7 +74,7 @@ def test_a_path_that_is_not_there_is_named_in_full(
         load_media(name)
 
 
-def test_a_known_name_wins_over_a_folder_of_that_name(
+def test_a_known_name_takes_precedence_over_a_folder_of_that_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -94,7 +96,7 @@ def test_the_data_root_is_the_option_then_the_environment_then_the_record_then_d
     assert resolve_data_root(Path("here"), recorded="/then") == tmp_path / "here"
 
 
-def test_a_manifest_stays_where_it_was_recorded_whatever_the_environment_says(
+def test_the_root_of_a_manifest_ignores_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("EPALM_DATA_ROOT", "/photos")
@@ -102,16 +104,18 @@ def test_a_manifest_stays_where_it_was_recorded_whatever_the_environment_says(
     assert resolve_data_root(Path("/moved"), recorded="/desk", task="manifest") == Path("/moved")
 
 
-def test_media_are_looked_for_in_the_data_root_of_the_environment(
+def test_media_are_searched_in_the_data_root_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_karpathy(tmp_path, "flickr8k", [photo("7.jpg", "train", "A dog.")])
+    write_karpathy(tmp_path, "flickr8k", [karpathy_entry("7.jpg", "train", "A dog.")])
     (tmp_path / "images").mkdir()
     monkeypatch.setenv("EPALM_DATA_ROOT", str(tmp_path))
     assert load_media("flickr8k").root == tmp_path
 
 
-def test_a_data_root_in_the_home_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_root_in_the_home_of_an_unknown_user_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("EPALM_DATA_ROOT", "~nobody-of-this-name/data")
     with pytest.raises(UsageError, match=r"unknown user.*EPALM_DATA_ROOT"):
         resolve_data_root(None)

@@ -22,10 +22,10 @@ def read(root: Path, split: str) -> list[Example]:
     return load_task("cc3m-caption").examples(split, root)
 
 
-def test_a_table_gives_caption_and_photo(tmp_path: Path) -> None:
+def test_a_table_is_read_to_captions_and_images(tmp_path: Path) -> None:
     write_cc3m_table(tmp_path)
     examples = read(tmp_path, "train")
-    assert [(one.key, one.question_id, one.references) for one in examples] == [
+    assert [(example.key, example.question_id, example.references) for example in examples] == [
         ("photos/0.jpg", "1", ("a dog runs",)),
         ("photos/1.jpg", "2", ("un café",)),
     ]
@@ -33,10 +33,10 @@ def test_a_table_gives_caption_and_photo(tmp_path: Path) -> None:
     assert paths == [tmp_path / "cc3m" / "photos" / f"{number}.jpg" for number in range(4)]
 
 
-def test_shards_give_caption_and_photo_in_order(tmp_path: Path) -> None:
+def test_shards_are_read_to_captions_and_images_in_order(tmp_path: Path) -> None:
     write_cc3m_shards(tmp_path)
     examples = read(tmp_path, "train")
-    assert [(one.key, one.references) for one in examples] == [
+    assert [(example.key, example.references) for example in examples] == [
         ("train/00000/000000001.jpg", ("a dog runs",)),
         ("train/00001/000010007.jpg", ("un café",)),
     ]
@@ -46,7 +46,7 @@ def test_shards_give_caption_and_photo_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_cc3m_table, write_cc3m_shards])
-def test_photos_without_caption_are_counted(
+def test_images_without_a_caption_are_counted(
     write: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert callable(write)
@@ -57,9 +57,9 @@ def test_photos_without_caption_are_counted(
     assert line.endswith("1 images without a caption left out")
 
 
-def test_several_captions_of_one_photo_are_several_examples(tmp_path: Path) -> None:
+def test_several_captions_of_one_image_are_several_examples(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("a dog\t0.jpg\na brown dog\t0.jpg\n")
-    assert [one.question_id for one in read(tmp_path, "train")] == ["1", "2"]
+    assert [example.question_id for example in read(tmp_path, "train")] == ["1", "2"]
     assert len(load_media("cc3m", tmp_path).items) == 1
 
 
@@ -72,20 +72,20 @@ def test_several_captions_of_one_photo_are_several_examples(tmp_path: Path) -> N
         (b"caf\xe9\t1.jpg", "is not UTF-8"),
     ],
 )
-def test_a_line_of_another_layout_is_refused(tmp_path: Path, line: bytes, message: str) -> None:
+def test_a_malformed_line_is_refused(tmp_path: Path, line: bytes, message: str) -> None:
     (tmp_path / "train.tsv").write_bytes(b"a dog\t0.jpg\n" + line)
     for load in (lambda: read(tmp_path, "train"), lambda: load_media("cc3m", tmp_path)):
         with pytest.raises(MalformedFileError, match=message):
             load()
 
 
-def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cc3m" / "train").mkdir(parents=True)
     with pytest.raises(MissingFileError, match="neither tar files nor images: expected a table"):
         load_media("cc3m", tmp_path)
 
 
-def test_a_text_of_a_shard_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_caption_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     write_cc3m_shards(tmp_path)
     file = tmp_path / "cc3m" / "train" / "00000" / "000000001.txt"
     file.write_bytes(b"\xff")
@@ -94,7 +94,7 @@ def test_a_text_of_a_shard_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_cc3m_shards, write_cc3m_tars])
-def test_an_absent_text_counts_as_an_empty_one(
+def test_a_missing_caption_counts_as_an_empty_one(
     write: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(tmp_path)
@@ -118,7 +118,7 @@ def test_shards_without_any_caption_are_refused(tmp_path: Path) -> None:
         read(tmp_path, "train")
 
 
-def test_tar_files_hold_what_the_folders_they_extract_to_would(tmp_path: Path) -> None:
+def test_tar_files_equal_the_folders_extracted_from_them(tmp_path: Path) -> None:
     packed, extracted = tmp_path / "packed", tmp_path / "extracted"
     write_cc3m_tars(packed)
     for file in packed.glob("cc3m/*/*.tar"):
@@ -129,9 +129,9 @@ def test_tar_files_hold_what_the_folders_they_extract_to_would(tmp_path: Path) -
     ours, theirs = (load_media("cc3m", root).items for root in (packed, extracted))
     assert [item.key for item in ours] == [item.key for item in theirs]
     assert len(ours) == 4
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.part is not None
-        assert one.part.read(one.path) == other.path.read_bytes()
+    for item, extracted in zip(ours, theirs, strict=True):
+        assert item.part is not None
+        assert item.part.read(item.path) == extracted.path.read_bytes()
 
 
 def test_the_order_and_folders_of_members_do_not_matter(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_the_order_and_folders_of_members_do_not_matter(tmp_path: Path) -> None:
         add_member(shard, "./a/1.jpg", b"first")
         add_member(shard, "./a/1.txt", b"one")
         add_member(shard, "./b/1.txt", b"two\n")
-    assert [(one.key, one.references) for one in read(tmp_path, "train")] == [
+    assert [(example.key, example.references) for example in read(tmp_path, "train")] == [
         ("train/x-train-0001/b/1.PNG", ("two",)),
         ("train/x-train-0001/a/1.jpg", ("one",)),
     ]
@@ -152,7 +152,7 @@ def test_the_order_and_folders_of_members_do_not_matter(tmp_path: Path) -> None:
     "damage",
     ["cut in a header", "cut in a photo", "cut behind", "overwritten", "gzip", "empty", "no tar"],
 )
-def test_a_damaged_tar_file_is_named(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_tar_file_is_refused_with_its_name(damage: str, tmp_path: Path) -> None:
     write_cc3m_tars(tmp_path)
     file = tmp_path / "cc3m" / "train" / "00001.tar"
     content = file.read_bytes()
@@ -171,14 +171,14 @@ def test_a_damaged_tar_file_is_named(damage: str, tmp_path: Path) -> None:
             load()
 
 
-def test_tar_files_beside_what_was_extracted_are_refused(tmp_path: Path) -> None:
+def test_tar_files_next_to_extracted_folders_are_refused(tmp_path: Path) -> None:
     write_cc3m_shards(tmp_path)
     write_cc3m_tars(tmp_path)
     with pytest.raises(MalformedFileError, match=r"2 tar files, .* and 3 images, "):
         read(tmp_path, "train")
 
 
-def test_names_that_are_not_utf8_or_hold_nul_are_refused(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_or_contain_nul_are_refused(tmp_path: Path) -> None:
     table, folder = tmp_path / "cc3m" / "val.tsv", tmp_path / "cc3m" / "train"
     folder.mkdir(parents=True)
     table.write_text("a cat\t a.jpg\na dog\tb\0.jpg\n")

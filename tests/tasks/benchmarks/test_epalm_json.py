@@ -46,7 +46,7 @@ def msrvtt(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_sets_media_are_the_union_over_its_files_each_once(msrvtt: Path) -> None:
+def test_the_media_of_a_dataset_are_the_union_over_its_files(msrvtt: Path) -> None:
     media = load_media("msrvtt", msrvtt)
     assert [item.key for item in media.items] == [
         f"video{number}.mp4" for number in (0, 7, 8, 9, 6, 5)
@@ -57,7 +57,7 @@ def test_a_sets_media_are_the_union_over_its_files_each_once(msrvtt: Path) -> No
     assert media.tasks == ("msrvtt-qa", "msrvtt-caption")
 
 
-def test_absent_files_are_named_and_their_media_left_out(
+def test_missing_files_are_logged_and_their_media_left_out(
     msrvtt: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("msrvtt_vqa_train", "msrvtt_vqa_val", "msrvtt_vqa_test", "msrvtt_caption_test"):
@@ -74,12 +74,12 @@ def test_absent_files_are_named_and_their_media_left_out(
     )
 
 
-def test_a_complete_set_says_nothing(msrvtt: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_complete_dataset_logs_nothing(msrvtt: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_media("msrvtt", msrvtt)
     assert not caplog.messages
 
 
-def test_questions_come_in_file_order_with_the_labels_scores_as_weights(msrvtt: Path) -> None:
+def test_questions_are_in_file_order_with_the_label_scores_as_weights(msrvtt: Path) -> None:
     task = load_task("msrvtt-qa")
     assert (task.kind, task.metric) == ("qa", "label")
     first, second, third = task.examples("train", msrvtt)
@@ -88,18 +88,18 @@ def test_questions_come_in_file_order_with_the_labels_scores_as_weights(msrvtt: 
     assert first.weights == (1.0, 0.3)
     assert (second.key, second.answers, second.weights) == ("video7.mp4", ("man",), (1.0,))
     assert (third.question_id, third.prompt) == ("v1", "who sings?")
-    assert [one.key for one in task.examples("test", msrvtt)] == ["video9.mp4"]
+    assert [example.key for example in task.examples("test", msrvtt)] == ["video9.mp4"]
 
 
-def test_training_has_one_example_per_caption_whether_listed_or_not(msrvtt: Path) -> None:
+def test_training_has_one_example_per_caption_in_a_list_or_a_string(msrvtt: Path) -> None:
     examples = load_task("msrvtt-caption").examples("train", msrvtt)
-    assert [(one.key, one.question_id, one.answers) for one in examples] == [
+    assert [(example.key, example.question_id, example.answers) for example in examples] == [
         ("video7.mp4", "video7.mp4#0", ("A man runs.",)),
         ("video7.mp4", "video7.mp4#1", ("Running.",)),
         ("video7.mp4", "video7.mp4#2", ("A race.",)),
         ("video6.mp4", "video6.mp4#0", ("Un café.",)),
     ]
-    assert {one.prompt for one in examples} == {""}
+    assert {example.prompt for example in examples} == {""}
 
 
 def test_msrvtt_captions_are_validated_on_the_test_file_as_published(msrvtt: Path) -> None:
@@ -110,7 +110,7 @@ def test_msrvtt_captions_are_validated_on_the_test_file_as_published(msrvtt: Pat
     assert task.examples("val", msrvtt) == [first, second]
 
 
-def test_the_longer_training_list_and_the_shorter_test_are_splits_of_their_own(
+def test_the_longer_training_list_and_the_shorter_test_list_are_additional_splits(
     msrvtt: Path,
 ) -> None:
     task = load_task("msrvtt-caption")
@@ -125,14 +125,14 @@ def test_the_longer_training_list_and_the_shorter_test_are_splits_of_their_own(
     assert "video1.mp4" in {item.key for item in load_media("msrvtt", msrvtt).items}
 
 
-def test_a_test_medium_spread_over_records_is_one_example(tmp_path: Path) -> None:
+def test_a_test_clip_with_several_records_is_one_example(tmp_path: Path) -> None:
     records = [{"audio": "test/a.wav", "caption": text} for text in ("A dog.", "Barking.")]
     write(tmp_path, "audiocaps_caption_test.json", *records)
     (example,) = load_task("audiocaps-caption").examples("test", tmp_path)
     assert example.references == ("A dog.", "Barking.")
 
 
-def test_audiocaps_recordings_lie_below_audios(tmp_path: Path) -> None:
+def test_audiocaps_clips_are_in_the_folder_audios(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         record = {"audio": f"{split}/a.wav", "caption": "A dog barks."}
         write(tmp_path, f"audiocaps_caption_{split}.json", record)
@@ -155,13 +155,13 @@ def test_msvd_is_found_in_a_folder_of_its_name_below_the_root(tmp_path: Path) ->
     assert len(load_task("msvd-qa").examples("val", tmp_path)) == 1
 
 
-def test_two_sets_share_a_data_root_without_mixing(msrvtt: Path) -> None:
+def test_two_datasets_share_a_data_root_without_mixing(msrvtt: Path) -> None:
     write(msrvtt, "msvd_vqa_test.json", asked("vid1.avi", 4, "who?", man=1.0))
     assert [item.key for item in load_media("msvd", msrvtt).items] == ["vid1.avi"]
     assert "vid1.avi" not in {item.key for item in load_media("msrvtt", msrvtt).items}
 
 
-def test_without_any_file_every_place_is_named(tmp_path: Path) -> None:
+def test_without_any_file_the_error_lists_the_searched_paths(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError) as caught:
         load_media("msvd", tmp_path)
     message = str(caught.value)
@@ -170,7 +170,7 @@ def test_without_any_file_every_place_is_named(tmp_path: Path) -> None:
     assert "--data-root" in message
 
 
-def test_without_the_clips_folder_every_place_is_named(msrvtt: Path) -> None:
+def test_without_the_video_folder_the_error_lists_the_searched_folders(msrvtt: Path) -> None:
     (msrvtt / "videos" / "all").rmdir()
     (msrvtt / "videos").rmdir()
     with pytest.raises(MissingFileError, match="the video files of MSRVTT") as caught:
@@ -179,7 +179,7 @@ def test_without_the_clips_folder_every_place_is_named(msrvtt: Path) -> None:
     assert str(msrvtt / "msrvtt" / "videos") in str(caught.value)
 
 
-def test_a_split_whose_file_is_absent_is_named(msrvtt: Path) -> None:
+def test_a_split_whose_file_is_missing_is_reported(msrvtt: Path) -> None:
     (msrvtt / "annotation" / "msrvtt_vqa_val.json").unlink()
     with pytest.raises(MissingFileError, match=r"msrvtt_vqa_val.json was not found"):
         load_task("msrvtt-qa").examples("val", msrvtt)
@@ -203,7 +203,7 @@ def test_a_split_whose_file_is_absent_is_named(msrvtt: Path) -> None:
         ({"question_id": 0}, "duplicate id 0"),
     ],
 )
-def test_a_question_of_another_layout_is_refused_with_its_place(
+def test_a_malformed_question_is_refused_with_its_position(
     tmp_path: Path, spoil: dict[str, object], message: str
 ) -> None:
     good = asked("a.mp4", 0, "who?", man=1.0)
@@ -220,9 +220,7 @@ def test_a_question_without_text_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("caption", [[], "", [" "], ["A dog.", 3], None, {"a": 1}])
-def test_a_caption_of_another_layout_is_refused_with_its_place(
-    tmp_path: Path, caption: object
-) -> None:
+def test_a_malformed_caption_is_refused_with_its_position(tmp_path: Path, caption: object) -> None:
     write(tmp_path, "audiocaps_caption_val.json", {"audio": "a.wav", "caption": caption})
     with pytest.raises(MalformedFileError, match=r"\[0\].caption is .*, expected a string or a"):
         load_task("audiocaps-caption").examples("val", tmp_path)
@@ -237,7 +235,7 @@ def test_a_caption_of_another_layout_is_refused_with_its_place(
         ('[{"video": "a', "msvd_vqa_val.json: invalid JSON at line 1"),
     ],
 )
-def test_a_file_that_is_no_list_of_objects_is_refused(
+def test_a_file_that_is_not_a_list_of_objects_is_refused(
     tmp_path: Path, content: str, message: str
 ) -> None:
     (tmp_path / "annotation").mkdir()

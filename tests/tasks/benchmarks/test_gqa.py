@@ -6,7 +6,7 @@ import pytest
 from epalm.errors import MalformedFileError
 from epalm.tasks.task_registry import load_media, load_task
 from epalm.tasks.types import Example
-from tests.tasks.writers import write_gqa, write_gqa_vlt5, write_json
+from tests.tasks.dataset_writers import write_gqa, write_gqa_vlt5, write_json
 
 
 def read(root: Path, split: str) -> list[Example]:
@@ -27,20 +27,20 @@ def test_official_questions_have_one_answer_and_their_groups(tmp_path: Path) -> 
     assert (third.key, third.prompt) == ("n161313.jpg", "Is the café open?")
 
 
-def test_predictions_are_scored_by_the_label_after_normalisation() -> None:
+def test_predictions_are_scored_by_the_label_after_normalization() -> None:
     task = load_task("gqa")
     assert (task.kind, task.metric) == ("qa", "label")
     assert (task.train_split, task.val_split) == ("train", "val")
 
 
-def test_valid_means_val_and_test_has_no_answers(tmp_path: Path) -> None:
+def test_valid_is_val_and_test_has_no_answers(tmp_path: Path) -> None:
     write_gqa(tmp_path)
     assert read(tmp_path, "valid") == read(tmp_path, "val")
     (example,) = read(tmp_path, "test")
     assert (example.key, example.answers, example.references) == ("n10.jpg", (), ())
 
 
-def test_the_set_has_each_photo_once_in_order_of_the_splits(tmp_path: Path) -> None:
+def test_the_dataset_has_each_image_once_in_order_of_the_splits(tmp_path: Path) -> None:
     write_gqa(tmp_path)
     media = load_media("gqa", tmp_path)
     names = ["2354786.jpg", "n161313.jpg", "77.jpg", "n9.jpg", "n10.jpg"]
@@ -49,7 +49,7 @@ def test_the_set_has_each_photo_once_in_order_of_the_splits(tmp_path: Path) -> N
     assert media.root == tmp_path
 
 
-def test_absent_splits_are_named_but_for_the_one_without_answers(
+def test_missing_splits_are_logged_except_the_one_without_answers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_gqa(tmp_path)
@@ -70,7 +70,7 @@ def test_the_data_root_may_be_the_folder_of_the_files_itself(tmp_path: Path) -> 
     assert read(tmp_path / "gqa", "testdev")
 
 
-def test_a_photo_is_taken_from_the_folder_that_holds_it(tmp_path: Path) -> None:
+def test_an_image_is_read_from_the_folder_that_contains_it(tmp_path: Path) -> None:
     write_gqa_vlt5(tmp_path)
     (tmp_path / "VG" / "VG_100K_2").mkdir()
     places = {
@@ -83,9 +83,9 @@ def test_a_photo_is_taken_from_the_folder_that_holds_it(tmp_path: Path) -> None:
     assert {item.key: item.path for item in load_media("gqa", tmp_path).items} == places
 
 
-def test_official_files_win_over_lists(tmp_path: Path) -> None:
+def test_official_files_take_precedence_over_vlt5_lists(tmp_path: Path) -> None:
     write_gqa_vlt5(tmp_path)
-    assert [one.weights for one in read(tmp_path, "train")] == [(1.0,), (1.0,)]
+    assert [example.weights for example in read(tmp_path, "train")] == [(1.0,), (1.0,)]
     write_gqa(tmp_path)
     assert read(tmp_path, "train")[0].question_id == "02930152"
 
@@ -98,7 +98,7 @@ def test_a_question_without_answer_in_a_list_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "train")
 
 
-def test_an_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_id_is_refused(tmp_path: Path) -> None:
     write_gqa(tmp_path)
     file = tmp_path / "gqa" / "val_balanced_questions.json"
     inside = file.read_text()[1:-1]

@@ -5,30 +5,30 @@ import pytest
 
 from epalm.errors import MalformedFileError, UnknownSplitError
 from epalm.tasks.task_registry import load_media, load_task
-from tests.tasks.writers import write_nocaps
+from tests.tasks.dataset_writers import write_nocaps
 
 VAL = "nocaps/nocaps_val_4500_captions.json"
 
 
-def test_each_photo_is_an_example_with_its_captions_and_its_domain(tmp_path: Path) -> None:
+def test_each_image_is_an_example_with_its_captions_and_its_domain(tmp_path: Path) -> None:
     write_nocaps(tmp_path)
     examples = load_task("nocaps-caption").examples("val", tmp_path)
-    assert [(one.question_id, one.key, one.question_type) for one in examples] == [
+    assert [(example.question_id, example.key, example.question_type) for example in examples] == [
         ("0", "000ea.jpg", "in-domain"),
         ("1", "001ea.jpg", "near-domain"),
         ("2", "002ea.jpg", "out-domain"),
     ]
-    assert {one.references for one in examples} == {("A baby is standing.", "Un bébé.")}
-    assert {one.prompt for one in examples} == {""}
+    assert {example.references for example in examples} == {("A baby is standing.", "Un bébé.")}
+    assert {example.prompt for example in examples} == {""}
 
 
-def test_photos_of_the_test_have_neither_captions_nor_a_domain(tmp_path: Path) -> None:
+def test_test_images_have_neither_captions_nor_a_domain(tmp_path: Path) -> None:
     write_nocaps(tmp_path)
     (example,) = load_task("nocaps-caption").examples("test", tmp_path)
     assert (example.key, example.references, example.question_type) == ("00ff.jpg", (), "")
 
 
-def test_photos_of_val_and_test_may_lie_in_folders_of_their_own(tmp_path: Path) -> None:
+def test_images_of_val_and_test_may_be_in_separate_folders(tmp_path: Path) -> None:
     write_nocaps(tmp_path)
     images = tmp_path / "nocaps" / "images"
     for split, name in {"val": "001ea.jpg", "test": "00ff.jpg"}.items():
@@ -40,13 +40,13 @@ def test_photos_of_val_and_test_may_lie_in_folders_of_their_own(tmp_path: Path) 
     assert len(places) == 4
 
 
-def test_there_is_nothing_to_learn(tmp_path: Path) -> None:
+def test_there_is_no_training_split(tmp_path: Path) -> None:
     write_nocaps(tmp_path)
     with pytest.raises(UnknownSplitError, match=r"evaluation only\) has no split 'train'"):
         load_task("nocaps-caption").examples("train", tmp_path)
 
 
-def test_a_photo_of_val_without_caption_is_refused(tmp_path: Path) -> None:
+def test_a_val_image_without_a_caption_is_refused(tmp_path: Path) -> None:
     write_nocaps(tmp_path)
     whole = json.loads((tmp_path / VAL).read_text())
     whole["annotations"] = whole["annotations"][:2]

@@ -4,14 +4,16 @@ import pytest
 
 from epalm.errors import MalformedFileError
 from epalm.tasks.task_registry import load_task
-from tests.tasks.writers import TEN, write_okvqa, write_vqa2
+from tests.tasks.dataset_writers import TEN_ANSWERS, write_okvqa, write_vqa2
 
 
-def test_raw_answers_are_taught_and_scored_and_not_their_stems(tmp_path: Path) -> None:
+def test_raw_answers_are_used_for_training_and_scoring_instead_of_stemmed_ones(
+    tmp_path: Path,
+) -> None:
     write_okvqa(tmp_path)
     first = load_task("okvqa").examples("train", tmp_path)[0]
     assert first.key == "COCO_train2014_000000000009.jpg"
-    assert first.references == tuple(answer.strip() for answer in TEN)
+    assert first.references == tuple(answer.strip() for answer in TEN_ANSWERS)
     assert first.answers[:3] == ("net", "Net", "the net")
     assert first.weights[:3] == pytest.approx((1.0, 1 / 3, 1 / 3))
 

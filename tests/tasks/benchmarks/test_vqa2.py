@@ -7,8 +7,14 @@ from epalm.errors import MalformedFileError, MissingFileError, UnknownSplitError
 from epalm.tasks.readers.vqa_format import soft_scores
 from epalm.tasks.task_registry import load_media, load_task
 from epalm.tasks.types import Example
-from tests.tasks.published import annotation, photo, question, write_karpathy, write_vqa
-from tests.tasks.writers import TEN, write_vqa2_tests, write_vqa2_vlt5
+from tests.tasks.annotation_files import (
+    annotation,
+    karpathy_entry,
+    question,
+    write_karpathy,
+    write_vqa,
+)
+from tests.tasks.dataset_writers import TEN_ANSWERS, write_vqa2_tests, write_vqa2_vlt5
 
 TRAIN = "COCO_train2014_000000000009.jpg"
 RESTVAL = "COCO_val2014_000000000042.jpg"
@@ -22,17 +28,17 @@ def vqa(tmp_path: Path) -> Path:
         tmp_path,
         "coco",
         [
-            photo(VAL, "val", filepath="val2014"),
-            photo(TEST, "test", filepath="val2014"),
-            photo(RESTVAL, "restval", filepath="val2014"),
-            photo(TRAIN, "train", filepath="train2014"),
+            karpathy_entry(VAL, "val", filepath="val2014"),
+            karpathy_entry(TEST, "test", filepath="val2014"),
+            karpathy_entry(RESTVAL, "restval", filepath="val2014"),
+            karpathy_entry(TRAIN, "train", filepath="train2014"),
         ],
     )
     write_vqa(
         tmp_path,
         "train2014",
         [question(9, 9000, "What is this?"), question(9, 9001, "What is this?")],
-        [annotation(9, 9001, ["yes"] * 10), annotation(9, 9000, TEN)],
+        [annotation(9, 9001, ["yes"] * 10), annotation(9, 9000, TEN_ANSWERS)],
     )
     write_vqa(
         tmp_path,
@@ -59,7 +65,7 @@ def ids(root: Path, split: str) -> list[tuple[str, str]]:
     return [(example.key, example.question_id) for example in read(root, split)]
 
 
-def test_karpathy_splits_put_each_question_where_its_photo_is(vqa: Path) -> None:
+def test_karpathy_splits_assign_each_question_by_its_image(vqa: Path) -> None:
     assert ids(vqa, "karpathy_train") == [(TRAIN, "9000"), (TRAIN, "9001"), (RESTVAL, "42000")]
     assert ids(vqa, "karpathy_val") == [(VAL, "73000")]
     assert ids(vqa, "karpathy_test") == [(TEST, "391895000")]
@@ -82,7 +88,7 @@ def test_validation_needs_no_training_file(vqa: Path) -> None:
     assert ids(vqa, "karpathy_val") == [(VAL, "73000")]
 
 
-def test_training_draws_distinct_answers_by_the_people_who_gave_them(vqa: Path) -> None:
+def test_training_weights_distinct_answers_by_their_annotators(vqa: Path) -> None:
     example = read(vqa, "karpathy_train")[0]
     assert example.answers == ("net", "Net", "the net", "mesh", "", "café")
     assert example.weights == pytest.approx((1.0, 1 / 3, 1 / 3, 2 / 3, 1 / 3, 1 / 3))
@@ -90,27 +96,27 @@ def test_training_draws_distinct_answers_by_the_people_who_gave_them(vqa: Path) 
 
 def test_the_references_are_all_ten_answers_as_published(vqa: Path) -> None:
     example = read(vqa, "karpathy_train")[0]
-    assert example.references == tuple(answer.strip() for answer in TEN)
+    assert example.references == tuple(answer.strip() for answer in TEN_ANSWERS)
     assert (example.question_type, example.answer_type) == ("what is", "other")
 
 
-def test_the_prompt_is_the_question_without_outer_white_space(vqa: Path) -> None:
+def test_the_prompt_is_the_question_stripped_of_whitespace(vqa: Path) -> None:
     assert read(vqa, "karpathy_test")[0].prompt == "Where is he?"
 
 
-def test_three_people_are_enough_for_the_full_score() -> None:
+def test_three_annotators_are_enough_for_the_full_score() -> None:
     answers = ["a"] * 4 + ["b"] * 3 + ["c"] * 2 + ["d"]
     assert soft_scores(answers) == pytest.approx({"a": 1.0, "b": 1.0, "c": 2 / 3, "d": 1 / 3})
 
 
-def test_validation_and_training_read_karpathy_splits_unless_told_otherwise() -> None:
+def test_training_and_validation_use_karpathy_splits_by_default() -> None:
     task = load_task("vqa2")
     assert (task.train_split, task.val_split) == ("karpathy_train", "karpathy_val")
     assert (task.kind, task.metric) == ("qa", "vqa")
 
 
 @pytest.mark.parametrize("folder", ["vqa2", "coco"])
-def test_files_may_lie_in_a_folder_below_the_root(vqa: Path, folder: str) -> None:
+def test_files_may_be_in_a_folder_below_the_root(vqa: Path, folder: str) -> None:
     below = vqa / folder
     below.mkdir()
     for file in vqa.glob("v2_*.json"):
@@ -123,7 +129,7 @@ def test_an_unknown_split_is_refused_with_the_known_ones(vqa: Path) -> None:
         read(vqa, "test2014")
 
 
-def test_a_missing_file_is_named_with_its_places_and_source(vqa: Path) -> None:
+def test_a_missing_file_is_reported_with_the_searched_paths_and_its_source(vqa: Path) -> None:
     (vqa / "v2_mscoco_val2014_annotations.json").unlink()
     with pytest.raises(MissingFileError) as caught:
         read(vqa, "karpathy_val")
@@ -147,7 +153,7 @@ def test_a_question_without_annotation_is_refused(vqa: Path) -> None:
         ([1], [1, 1], r'annotations\[1\].question_id is "1", expected an id without another'),
     ],
 )
-def test_an_id_that_stands_twice_is_refused(
+def test_a_duplicate_id_is_refused(
     vqa: Path, questions: list[int], annotations: list[int], message: str
 ) -> None:
     asked = [question(9, number, "Why?") for number in questions]
@@ -166,7 +172,7 @@ def test_an_id_that_stands_twice_is_refused(
         ({"answer_type": None}, r"annotations\[0\].answer_type is null, expected a string"),
     ],
 )
-def test_an_annotation_of_another_layout_is_refused_with_its_place(
+def test_a_malformed_annotation_is_refused_with_its_position(
     vqa: Path, spoil: dict[str, object], message: str
 ) -> None:
     write_vqa(vqa, "train2014", [question(9, 1, "Why?")], [annotation(9, 1, ["x"]) | spoil])
@@ -174,13 +180,13 @@ def test_an_annotation_of_another_layout_is_refused_with_its_place(
         read(vqa, "standard_train")
 
 
-def test_an_image_id_that_is_no_number_is_refused(vqa: Path) -> None:
+def test_an_image_id_that_is_not_a_number_is_refused(vqa: Path) -> None:
     write_vqa(vqa, "train2014", [question("n161313", 1, "Why?")], [annotation(9, 1, ["x"])])
     with pytest.raises(MalformedFileError, match=r'questions\[0\].image_id is "n161313"'):
         read(vqa, "standard_train")
 
 
-def test_a_photo_of_an_unknown_folder_is_refused(vqa: Path) -> None:
+def test_an_image_of_an_unknown_folder_is_refused(vqa: Path) -> None:
     file = vqa / "dataset_coco.json"
     entries = json.loads(file.read_text())
     del entries["images"][3]["filepath"]
@@ -189,31 +195,31 @@ def test_a_photo_of_an_unknown_folder_is_refused(vqa: Path) -> None:
         read(vqa, "karpathy_train")
 
 
-def test_questions_for_submission_have_no_answers_and_photos_of_their_own(tmp_path: Path) -> None:
+def test_questions_for_submission_have_no_answers_and_their_own_images(tmp_path: Path) -> None:
     write_vqa2_tests(tmp_path)
     first, second = read(tmp_path, "test-dev2015")
     assert (first.key, first.question_id) == ("COCO_test2015_000000000001.jpg", "1000")
     assert (second.prompt, second.answers, second.references) == ("Pourquoi ?", (), ())
     media = load_media("coco-test2015", tmp_path)
     assert [item.path for item in media.items] == [
-        tmp_path / "test2015" / one.key for one in (first, second)
+        tmp_path / "test2015" / example.key for example in (first, second)
     ]
     assert media.tasks == ("vqa2",)
 
 
-def test_lists_of_vlt5_give_their_scores_as_weights_and_people_as_references(
+def test_vlt5_lists_give_scores_as_weights_and_human_answers_as_references(
     tmp_path: Path,
 ) -> None:
     write_vqa2_vlt5(tmp_path)
     first, second = read(tmp_path, "train")
     assert (first.key, first.question_id) == ("COCO_train2014_000000000009.jpg", "9000")
     assert (first.answers, first.weights) == (("net", "mesh"), (1.0, 0.6))
-    assert first.references == second.references == tuple(answer.strip() for answer in TEN)
+    assert first.references == second.references == tuple(answer.strip() for answer in TEN_ANSWERS)
     assert (first.question_type, first.answer_type) == ("what is", "other")
     assert second.answers == ("net", "Net", "the net", "mesh", "", "café")
 
 
-def test_lists_of_vlt5_without_people_need_the_official_annotations(tmp_path: Path) -> None:
+def test_vlt5_lists_without_human_answers_need_the_official_annotations(tmp_path: Path) -> None:
     write_vqa2_vlt5(tmp_path)
     file = tmp_path / "vqa" / "karpathy_val.json"
     (entry,) = json.loads(file.read_text())
@@ -227,7 +233,7 @@ def test_lists_of_vlt5_without_people_need_the_official_annotations(tmp_path: Pa
     assert (example.answers, example.references) == (("red",), ("blue",) * 10)
 
 
-def test_official_files_win_over_lists_of_vlt5(vqa: Path) -> None:
+def test_official_files_take_precedence_over_vlt5_lists(vqa: Path) -> None:
     before = read(vqa, "standard_train")
     (vqa / "other").mkdir()
     write_vqa2_vlt5(vqa / "other")
@@ -235,7 +241,7 @@ def test_official_files_win_over_lists_of_vlt5(vqa: Path) -> None:
     assert read(vqa, "standard_train") == before
 
 
-def test_a_list_about_other_photos_is_refused(tmp_path: Path) -> None:
+def test_a_vlt5_list_about_other_images_is_refused(tmp_path: Path) -> None:
     write_vqa2_vlt5(tmp_path)
     file = tmp_path / "vqa" / "karpathy_val.json"
     file.write_text(file.read_text().replace("COCO_val2014_", "VG_"))

@@ -1,4 +1,4 @@
-"""Files outside a data set's folder are read only if this command was told to."""
+"""Files outside a dataset's folder are read only with --allow-outside."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.tasks.cc3m_files import write_cc3m_tars
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data set's folder beside a private one, which links lead to."""
+    """A dataset's folder next to a private one, to which links lead."""
     made = tmp_path / "data"
     (made / "images").mkdir(parents=True)
     (made / "images" / "a.jpg").touch()
@@ -49,9 +49,7 @@ def name_media(folder: Path, *names: str) -> str:
         "not there/../../me.jpg",
     ],
 )
-def test_a_name_that_leads_outside_is_refused_unless_that_is_allowed(
-    folder: Path, name: str
-) -> None:
+def test_a_path_that_leads_outside_is_refused_unless_allowed(folder: Path, name: str) -> None:
     named = name_media(folder, "images/a.jpg", name.replace("ROOT", str(folder)))
     with pytest.raises(DataError, match=r"leads out of .*data, to .*--allow-outside"):
         load_media(named)
@@ -60,12 +58,12 @@ def test_a_name_that_leads_outside_is_refused_unless_that_is_allowed(
     assert len(load_media(named, allow_outside=True).items) == 2
 
 
-def test_dots_in_names_and_links_that_stay_inside_are_no_way_out(folder: Path) -> None:
+def test_dots_in_names_and_links_inside_the_folder_are_accepted(folder: Path) -> None:
     names = "images/..a.jpg", "images/within.jpg", "copies/a.jpg", "a..b/c.jpg", "gone/d.jpg"
     assert len(load_media(name_media(folder, *names)).items) == 5
 
 
-def test_the_folder_of_a_manifest_may_itself_be_a_link(folder: Path) -> None:
+def test_the_folder_of_a_manifest_may_be_a_link(folder: Path) -> None:
     name_media(folder, "images/a.jpg")
     link = folder.parent / "link"
     link.symlink_to(folder)
@@ -73,14 +71,14 @@ def test_the_folder_of_a_manifest_may_itself_be_a_link(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../private/me.jpg", "folder/me.jpg"])
-def test_a_table_of_conceptual_captions_is_a_manifest_too(folder: Path, name: str) -> None:
+def test_paths_in_a_table_of_conceptual_captions_are_checked(folder: Path, name: str) -> None:
     (folder / "val.tsv").write_text(f"a cat\t{name}\n")
     with pytest.raises(DataError, match="leads out of"):
         load_media("cc3m", folder)
     assert len(load_media("cc3m", folder, allow_outside=True).items) == 1
 
 
-def test_a_tar_file_may_not_be_a_link_to_one_outside(tmp_path: Path) -> None:
+def test_a_tar_file_that_links_outside_is_refused(tmp_path: Path) -> None:
     write_cc3m_tars(tmp_path)
     tar = tmp_path / "cc3m" / "train" / "00001.tar"
     (tmp_path / "elsewhere.tar").write_bytes(tar.read_bytes())
@@ -90,7 +88,7 @@ def test_a_tar_file_may_not_be_a_link_to_one_outside(tmp_path: Path) -> None:
         load_media("cc3m", tmp_path)
 
 
-def test_names_of_a_published_file_are_held_against_the_folder_that_was_found(
+def test_paths_in_published_files_are_checked_against_the_image_folder(
     folder: Path,
 ) -> None:
     entry = {"filename": "a.jpg", "split": "train", "sentences": []}
@@ -104,7 +102,7 @@ def test_names_of_a_published_file_are_held_against_the_folder_that_was_found(
                 load_media("flickr8k", folder)
 
 
-def test_code_that_a_person_named_is_trusted(
+def test_factories_given_by_the_user_are_not_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from epalm.plugins import TypedName
@@ -118,7 +116,7 @@ def outside(root: Path) -> MediaSet:
     return MediaSet("made", (MediaItem("a", root, "../a.jpg"),), (), root)
 
 
-def test_each_folder_is_listed_once_though_items_of_two_alternate(
+def test_each_folder_is_listed_once_even_if_items_of_two_folders_alternate(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed: list[str] = []

@@ -20,7 +20,7 @@ RECORDS = [
 
 @pytest.fixture(params=[1, 2, 3, 7, 64, 1 << 20])
 def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Every value is cut somewhere: within names, numbers, escapes and bytes of one character."""
+    """Chunks end everywhere: within names, numbers, escapes and the bytes of one character."""
     monkeypatch.setattr(json_stream, "CHUNK_BYTES", request.param)
     return int(request.param)
 
@@ -38,17 +38,17 @@ def ids(records: Iterator[JsonRecord]) -> list[str]:
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("ascii_only", [True, False])
 @pytest.mark.usefixtures("chunk")
-def test_records_are_those_that_json_reads_wherever_chunks_end(
+def test_records_equal_those_of_json_wherever_chunks_end(
     tmp_path: Path, *, indent: int | None, ascii_only: bool
 ) -> None:
     values = {"head": 12, "other": [1, [2], {"questions": 3}], "questions": RECORDS, "tail": -1.5}
     text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
-    found = stream_member(write(tmp_path, "\ufeff" + text + " \r\n"), "questions")
-    assert [record._members for record in found] == RECORDS
+    records = stream_member(write(tmp_path, "\ufeff" + text + " \r\n"), "questions")
+    assert [record._members for record in records] == RECORDS
     listed = json.dumps(RECORDS, indent=indent, ensure_ascii=ascii_only)
     assert [record._members for record in stream_list(write(tmp_path, listed))] == RECORDS
     named = json.dumps(dict(zip("äbc", RECORDS, strict=True)), ensure_ascii=ascii_only)
-    pairs = [(name, one._members) for name, one in stream_object(write(tmp_path, named))]
+    pairs = [(name, record._members) for name, record in stream_object(write(tmp_path, named))]
     assert pairs == list(zip("äbc", RECORDS, strict=True))
 
 
@@ -83,7 +83,7 @@ def test_records_are_those_that_json_reads_wherever_chunks_end(
         ('{"q\\ud83d": 1}', r"line 1, column 2 contains U\+D83D, half of a surrogate pair"),
     ],
 )
-def test_what_is_broken_is_named_with_its_place(
+def test_invalid_json_is_refused_with_its_position(
     tmp_path: Path, text: str | bytes, message: str
 ) -> None:
     with pytest.raises(MalformedFileError, match=message):
@@ -94,7 +94,7 @@ def test_what_is_broken_is_named_with_its_place(
     ("read", "empty", "expected"),
     [(stream_list, "[]", "a list of objects"), (stream_object, "{}", "an object of objects")],
 )
-def test_an_empty_file_or_one_of_another_kind_is_refused(
+def test_an_empty_value_or_one_of_another_type_is_refused(
     tmp_path: Path, read: Callable[[Path], Iterator[object]], empty: str, expected: str
 ) -> None:
     for text in (empty, "7"):
@@ -102,7 +102,7 @@ def test_an_empty_file_or_one_of_another_kind_is_refused(
             list(read(write(tmp_path, text)))
 
 
-def test_a_damaged_record_is_noticed_without_reading_the_rest_of_the_file(tmp_path: Path) -> None:
+def test_a_damaged_record_is_found_without_reading_the_rest_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "file.json"
     with file.open("w") as stream:
         stream.write('[{"id": 1}, {"id": nope},')
@@ -114,7 +114,7 @@ def test_a_damaged_record_is_noticed_without_reading_the_rest_of_the_file(tmp_pa
     tracemalloc.stop()
 
 
-def test_memory_is_for_a_record_and_not_for_the_file(tmp_path: Path) -> None:
+def test_memory_depends_on_the_record_and_not_on_the_file(tmp_path: Path) -> None:
     file = tmp_path / "file.json"
     record = '{"id": 1, "text": "' + 5000 * "x" + '"}'
     with file.open("w") as stream:
@@ -137,7 +137,7 @@ def test_a_record_larger_than_a_chunk_is_read_whole(tmp_path: Path) -> None:
     assert record._members == long
 
 
-def test_a_value_without_end_is_refused_before_it_fills_the_memory(
+def test_an_endless_value_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_stream, "CHUNK_BYTES", 64)
@@ -147,7 +147,7 @@ def test_a_value_without_end_is_refused_before_it_fills_the_memory(
 
 
 @pytest.mark.parametrize("digits", ["9" * 19, "9" * 5000, "-1", "1.5"])
-def test_a_number_of_an_image_has_at_most_eighteen_digits(digits: str) -> None:
+def test_an_integer_has_at_most_eighteen_digits(digits: str) -> None:
     record = JsonRecord({"image_id": digits}, Path("f.json"))
     with pytest.raises(MalformedFileError, match=r"image_id is .*, expected a number of at m"):
         record.integer("image_id")

@@ -1,4 +1,4 @@
-"""What holds for every task and every layout of its files."""
+"""Every task reads every layout of its files, and refuses malformed ones."""
 
 import json
 import shutil
@@ -10,8 +10,8 @@ import pytest
 from epalm.errors import EpalmError, MalformedFileError, MissingFileError, UnknownSplitError
 from epalm.tasks.task_registry import DATASETS, TASKS, load_media, load_task
 from epalm.tasks.types import Example
-from tests.tasks.official import LAYOUTS, Member, Official
-from tests.tasks.writers import write_released
+from tests.tasks.dataset_layouts import LAYOUTS, DatasetLayout, Member
+from tests.tasks.dataset_writers import write_official_data_folder
 
 FILES = [(name, file) for name, layout in LAYOUTS.items() for file in layout.required]
 MEMBERS = [
@@ -22,13 +22,13 @@ MEMBERS = [
 ]
 
 
-def read(layout: Official, root: Path) -> dict[str, list[Example]]:
+def read(layout: DatasetLayout, root: Path) -> dict[str, list[Example]]:
     task = load_task(layout.task, root)
     return {split: task.examples(split, root) for split in layout.splits}
 
 
-def refusal(layout: Official, root: Path) -> EpalmError:
-    """The error of the set of media or else of the first split."""
+def refusal(layout: DatasetLayout, root: Path) -> EpalmError:
+    """Return the error of loading the dataset, or else of its first split."""
     with pytest.raises(EpalmError) as caught:
         load_media(layout.dataset, root)
         read(layout, root)
@@ -36,14 +36,14 @@ def refusal(layout: Official, root: Path) -> EpalmError:
 
 
 def parent(file: Path, member: Member) -> tuple[Any, Any]:
-    """The whole value of a file, and what holds the last step to a member."""
-    whole = above = json.loads(file.read_text(encoding="utf-8"))
+    """Return the content of a file, and the object or list that contains a member."""
+    content = container = json.loads(file.read_text(encoding="utf-8"))
     for step in member[:-1]:
-        above = above[step]
-    return whole, above
+        container = container[step]
+    return content, container
 
 
-def test_every_task_and_every_set_is_tested_in_its_official_files() -> None:
+def test_every_task_and_every_dataset_has_a_layout() -> None:
     assert {layout.task for layout in LAYOUTS.values()} == TASKS.keys() - {"manifest"}
     assert {layout.dataset for layout in LAYOUTS.values()} == DATASETS.keys()
 
@@ -51,20 +51,26 @@ def test_every_task_and_every_set_is_tested_in_its_official_files() -> None:
 @pytest.mark.parametrize(
     "name", [name for name, layout in LAYOUTS.items() if layout.task.endswith(("qa", "qa2"))]
 )
-def test_what_many_questions_say_is_in_memory_once(name: str, tmp_path: Path) -> None:
+def test_equal_texts_of_many_questions_are_in_memory_once(name: str, tmp_path: Path) -> None:
     layout = LAYOUTS[name]
     layout.write(tmp_path)
     for split, examples in read(layout, tmp_path).items():
-        said = [
+        texts = [
             text
-            for one in examples
-            for text in (one.key, one.prompt, *one.answers, *one.references, one.question_type)
+            for example in examples
+            for text in (
+                example.key,
+                example.prompt,
+                *example.answers,
+                *example.references,
+                example.question_type,
+            )
         ]
-        assert len({id(text) for text in said}) == len(set(said)), split
+        assert len({id(text) for text in texts}) == len(set(texts)), split
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_split_is_read_and_its_media_are_in_the_set(name: str, tmp_path: Path) -> None:
+def test_every_split_is_read_and_its_media_are_in_the_dataset(name: str, tmp_path: Path) -> None:
     layout = LAYOUTS[name]
     layout.write(tmp_path)
     media = load_media(layout.dataset, tmp_path)
@@ -75,9 +81,13 @@ def test_every_split_is_read_and_its_media_are_in_the_set(name: str, tmp_path: P
         assert examples, split
         assert {example.key for example in examples} <= keys
         assert len({example.question_id for example in examples}) == len(examples)
-        assert all(bool(one.references) == (split not in layout.unanswered) for one in examples)
-        assert all(bool(one.answers) == (split not in layout.unanswered) for one in examples)
-        assert all(len(one.weights) in (0, len(one.answers)) for one in examples)
+        assert all(
+            bool(example.references) == (split not in layout.unanswered) for example in examples
+        )
+        assert all(
+            bool(example.answers) == (split not in layout.unanswered) for example in examples
+        )
+        assert all(len(example.weights) in (0, len(example.answers)) for example in examples)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -91,7 +101,9 @@ def test_an_unknown_split_is_refused_with_the_known_ones(name: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", [name for name, layout in LAYOUTS.items() if layout.media])
-def test_a_missing_folder_of_media_is_named_with_its_places(name: str, tmp_path: Path) -> None:
+def test_a_missing_media_folder_is_reported_with_the_searched_folders(
+    name: str, tmp_path: Path
+) -> None:
     layout = LAYOUTS[name]
     layout.write(tmp_path)
     for folder in layout.media:
@@ -104,20 +116,22 @@ def test_a_missing_folder_of_media_is_named_with_its_places(name: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_without_any_file_every_place_and_the_source_are_named(name: str, tmp_path: Path) -> None:
+def test_without_any_file_the_error_lists_the_searched_paths_and_the_source(
+    name: str, tmp_path: Path
+) -> None:
     layout = LAYOUTS[name]
-    for read_one in (
+    for load in (
         lambda: load_media(layout.dataset, tmp_path),
         lambda: load_task(layout.task).examples(layout.splits[0], tmp_path),
     ):
         with pytest.raises(MissingFileError) as caught:
-            read_one()
+            load()
         assert str(tmp_path) in str(caught.value)
         assert "docs/data.md" in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "file"), FILES)
-def test_a_missing_file_is_named_where_nothing_stands_in_for_it(
+def test_a_missing_file_without_an_alternative_is_reported(
     name: str, file: str, tmp_path: Path
 ) -> None:
     layout = LAYOUTS[name]
@@ -129,14 +143,14 @@ def test_a_missing_file_is_named_where_nothing_stands_in_for_it(
 
 
 @pytest.mark.parametrize(("name", "file"), FILES)
-@pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_file_cut_short_is_refused_with_its_name(
-    name: str, file: str, share: float, tmp_path: Path
+@pytest.mark.parametrize("fraction", [0, 0.5, 0.99])
+def test_a_truncated_file_is_refused_with_its_name(
+    name: str, file: str, fraction: float, tmp_path: Path
 ) -> None:
     layout = LAYOUTS[name]
     layout.write(tmp_path)
     content = (tmp_path / file).read_bytes()
-    (tmp_path / file).write_bytes(content[: int(share * len(content))])
+    (tmp_path / file).write_bytes(content[: int(fraction * len(content))])
     error = refusal(layout, tmp_path)
     assert isinstance(error, MalformedFileError)
     assert str(error).startswith(str(tmp_path / file))
@@ -146,7 +160,7 @@ def test_a_file_cut_short_is_refused_with_its_name(
 
 @pytest.mark.parametrize(("name", "file"), FILES)
 @pytest.mark.parametrize("content", ["7", '"text"', "[7]", '{"a": 7}'])
-def test_a_file_of_another_layout_is_refused_with_its_name(
+def test_a_file_of_another_structure_is_refused_with_its_name(
     name: str, file: str, content: str, tmp_path: Path
 ) -> None:
     layout = LAYOUTS[name]
@@ -158,14 +172,14 @@ def test_a_file_of_another_layout_is_refused_with_its_name(
 
 
 @pytest.mark.parametrize(("name", "file", "member"), MEMBERS)
-def test_a_missing_member_is_refused_with_its_place(
+def test_a_missing_member_is_refused_with_its_position(
     name: str, file: str, member: Member, tmp_path: Path
 ) -> None:
     layout = LAYOUTS[name]
     layout.write(tmp_path)
-    whole, above = parent(tmp_path / file, member)
-    del above[member[-1]]
-    (tmp_path / file).write_text(json.dumps(whole))
+    content, container = parent(tmp_path / file, member)
+    del container[member[-1]]
+    (tmp_path / file).write_text(json.dumps(content))
     error = refusal(layout, tmp_path)
     assert isinstance(error, MalformedFileError)
     assert str(error).startswith(str(tmp_path / file))
@@ -174,24 +188,24 @@ def test_a_missing_member_is_refused_with_its_place(
 
 @pytest.mark.parametrize(("name", "file", "member"), MEMBERS)
 @pytest.mark.parametrize("wrong", [2.5, {"wrong": 7}, None, [[7]]])
-def test_a_member_of_another_type_is_refused_with_its_place(
+def test_a_member_of_another_type_is_refused_with_its_position(
     name: str, file: str, member: Member, wrong: object, tmp_path: Path
 ) -> None:
     layout = LAYOUTS[name]
     layout.write(tmp_path)
-    whole, above = parent(tmp_path / file, member)
-    above[member[-1]] = wrong
-    (tmp_path / file).write_text(json.dumps(whole))
+    content, container = parent(tmp_path / file, member)
+    container[member[-1]] = wrong
+    (tmp_path / file).write_text(json.dumps(content))
     error = refusal(layout, tmp_path)
     assert isinstance(error, MalformedFileError)
     assert str(error).startswith(str(tmp_path / file))
     assert str(member[-1]) in str(error)
 
 
-def test_the_released_codes_data_folder_serves_all_its_sets(tmp_path: Path) -> None:
-    write_released(tmp_path)
-    named = ("vqa2", "coco-caption", "gqa", "msrvtt-qa", "msrvtt-caption", "msvd-qa")
-    for name in (*named, "audiocaps-caption"):
+def test_the_data_folder_of_the_official_implementation_is_read_as_it_is(tmp_path: Path) -> None:
+    write_official_data_folder(tmp_path)
+    names = ("vqa2", "coco-caption", "gqa", "msrvtt-qa", "msrvtt-caption", "msvd-qa")
+    for name in (*names, "audiocaps-caption"):
         task = load_task(name, tmp_path)
         assert task.examples(task.train_split, tmp_path)
         assert task.examples(task.val_split, tmp_path)
@@ -209,7 +223,7 @@ def test_the_released_codes_data_folder_serves_all_its_sets(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["vqa2", "vqa2 as VL-T5", "coco-caption", "okvqa"])
-def test_all_of_coco_may_lie_in_a_folder_of_its_name(name: str, tmp_path: Path) -> None:
+def test_all_files_of_coco_may_be_in_a_folder_coco(name: str, tmp_path: Path) -> None:
     layout = LAYOUTS[name]
     (tmp_path / "coco").mkdir()
     layout.write(tmp_path / "coco")

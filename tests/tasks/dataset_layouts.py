@@ -1,28 +1,28 @@
-"""Every task's data in its published files: where they lie and what they cannot do without."""
+"""The file layouts of every task, with the members that its files require."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tasks import cc3m_files, writers
+from tests.tasks import cc3m_files, dataset_writers
 
 Member = tuple[str | int, ...]
-"""The way to a value in a JSON file."""
+"""Path of a value in a JSON file."""
 
 
 @dataclass(frozen=True)
-class Official:
-    """One task's data in one layout.
+class DatasetLayout:
+    """The files of one task in one layout.
 
     Attributes:
-        task: name.
-        dataset: the set of media.
-        write: puts the files into a data root.
-        train: a split to learn; empty where there is none.
-        answered: splits to score.
-        unanswered: splits for submission.
-        required: file, relative to the data root -> members that it cannot do without.
-        media: folders of photos, clips or recordings.
+        task: name of the task.
+        dataset: name of the dataset.
+        write: function that writes the files to a data root.
+        train: split for training; empty if there is none.
+        answered: splits with answers.
+        unanswered: splits without answers.
+        required: file, relative to the data root -> required members.
+        media: folders of images, videos or audio clips.
     """
 
     task: str
@@ -36,8 +36,8 @@ class Official:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        every = (self.train, *self.answered, *self.unanswered)
-        return tuple(dict.fromkeys(split for split in every if split))
+        splits = (self.train, *self.answered, *self.unanswered)
+        return tuple(dict.fromkeys(split for split in splits if split))
 
 
 def _vqa_members(questions: str, annotations: str, answer: str) -> dict[str, tuple[Member, ...]]:
@@ -69,16 +69,16 @@ def _karpathy_members(name: str) -> dict[str, tuple[Member, ...]]:
     }
 
 
-def _listed(*names: str) -> tuple[Member, ...]:
+def _list_members(*names: str) -> tuple[Member, ...]:
     return tuple((0, name) for name in names)
 
 
-def _videos(name: str, ending: str) -> Official:
-    members = _listed("video", "question", "question_id", "label")
-    return Official(
+def _video_qa(name: str, ending: str) -> DatasetLayout:
+    members = _list_members("video", "question", "question_id", "label")
+    return DatasetLayout(
         task=f"{name}-qa",
         dataset=name,
-        write=writers.write_video_questions(name, ending),
+        write=dataset_writers.write_video_questions(name, ending),
         train="train",
         answered=("val", "test"),
         required={
@@ -88,11 +88,11 @@ def _videos(name: str, ending: str) -> Official:
     )
 
 
-def _flickr_set(name: str) -> Official:
-    return Official(
+def _flickr(name: str) -> DatasetLayout:
+    return DatasetLayout(
         task=f"{name}-caption",
         dataset=name,
-        write=writers.write_flickr(name),
+        write=dataset_writers.write_flickr(name),
         train="train",
         answered=("val", "test"),
         required=_karpathy_members(name),
@@ -102,11 +102,11 @@ def _flickr_set(name: str) -> Official:
 
 GQA_MEMBERS = (("02930152", "imageId"), ("02930152", "question"), ("02930152", "answer"))
 
-LAYOUTS: dict[str, Official] = {
-    "vqa2": Official(
+LAYOUTS: dict[str, DatasetLayout] = {
+    "vqa2": DatasetLayout(
         task="vqa2",
         dataset="coco",
-        write=writers.write_vqa2,
+        write=dataset_writers.write_vqa2,
         train="karpathy_train",
         answered=("karpathy_val", "karpathy_test", "standard_train", "standard_val"),
         required=_vqa_members(
@@ -116,10 +116,10 @@ LAYOUTS: dict[str, Official] = {
         ),
         media=("train2014", "val2014"),
     ),
-    "vqa2 for submission": Official(
+    "vqa2 for submission": DatasetLayout(
         task="vqa2",
         dataset="coco-test2015",
-        write=writers.write_vqa2_tests,
+        write=dataset_writers.write_vqa2_tests,
         train="",
         answered=(),
         unanswered=("test2015", "test-dev2015"),
@@ -132,24 +132,24 @@ LAYOUTS: dict[str, Official] = {
         },
         media=("test2015",),
     ),
-    "vqa2 as VL-T5": Official(
+    "vqa2 as VL-T5": DatasetLayout(
         task="vqa2",
         dataset="coco",
-        write=writers.write_vqa2_vlt5,
+        write=dataset_writers.write_vqa2_vlt5,
         train="karpathy_train",
         answered=("karpathy_val", "standard_train"),
         required={
             "vqa/karpathy_train.json": (
-                *_listed("img_id", "question_id", "sent", "label"),
+                *_list_members("img_id", "question_id", "sent", "label"),
                 (0, "answers", 0, "answer"),
             )
         },
         media=("train2014", "val2014"),
     ),
-    "okvqa": Official(
+    "okvqa": DatasetLayout(
         task="okvqa",
         dataset="coco",
-        write=writers.write_okvqa,
+        write=dataset_writers.write_okvqa,
         train="train",
         answered=("val", "test"),
         required=_vqa_members(
@@ -159,40 +159,40 @@ LAYOUTS: dict[str, Official] = {
         ),
         media=("train2014", "val2014"),
     ),
-    "gqa": Official(
+    "gqa": DatasetLayout(
         task="gqa",
         dataset="gqa",
-        write=writers.write_gqa,
+        write=dataset_writers.write_gqa,
         train="train",
         answered=("val", "valid", "testdev"),
         unanswered=("test",),
         required={"gqa/train_balanced_questions.json": GQA_MEMBERS},
         media=("gqa/images",),
     ),
-    "gqa as VL-T5": Official(
+    "gqa as VL-T5": DatasetLayout(
         task="gqa",
         dataset="gqa",
-        write=writers.write_gqa_vlt5,
+        write=dataset_writers.write_gqa_vlt5,
         train="train",
         answered=("val", "valid", "testdev"),
-        required={"GQA/valid.json": _listed("img_id", "question_id", "sent", "label")},
+        required={"GQA/valid.json": _list_members("img_id", "question_id", "sent", "label")},
         media=("VG", "GQA/images"),
     ),
-    "coco-caption": Official(
+    "coco-caption": DatasetLayout(
         task="coco-caption",
         dataset="coco",
-        write=writers.write_coco,
+        write=dataset_writers.write_coco,
         train="train",
         answered=("val", "test", "karpathy_val"),
         required=_karpathy_members("coco"),
         media=("train2014", "val2014"),
     ),
-    "flickr8k-caption": _flickr_set("flickr8k"),
-    "flickr30k-caption": _flickr_set("flickr30k"),
-    "nocaps-caption": Official(
+    "flickr8k-caption": _flickr("flickr8k"),
+    "flickr30k-caption": _flickr("flickr30k"),
+    "nocaps-caption": DatasetLayout(
         task="nocaps-caption",
         dataset="nocaps",
-        write=writers.write_nocaps,
+        write=dataset_writers.write_nocaps,
         train="",
         answered=("val",),
         unanswered=("test",),
@@ -208,7 +208,7 @@ LAYOUTS: dict[str, Official] = {
         },
         media=("nocaps/images",),
     ),
-    "cc3m-caption": Official(
+    "cc3m-caption": DatasetLayout(
         task="cc3m-caption",
         dataset="cc3m",
         write=cc3m_files.write_cc3m_table,
@@ -217,7 +217,7 @@ LAYOUTS: dict[str, Official] = {
         required={},
         media=(),
     ),
-    "cc3m-caption in shards": Official(
+    "cc3m-caption in shards": DatasetLayout(
         task="cc3m-caption",
         dataset="cc3m",
         write=cc3m_files.write_cc3m_shards,
@@ -226,7 +226,7 @@ LAYOUTS: dict[str, Official] = {
         required={},
         media=("cc3m",),
     ),
-    "cc3m-caption in tar files": Official(
+    "cc3m-caption in tar files": DatasetLayout(
         task="cc3m-caption",
         dataset="cc3m",
         write=cc3m_files.write_cc3m_tars,
@@ -235,28 +235,28 @@ LAYOUTS: dict[str, Official] = {
         required={},
         media=("cc3m",),
     ),
-    "msrvtt-qa": _videos("msrvtt", ".mp4"),
-    "msvd-qa": _videos("msvd", ".avi"),
-    "msrvtt-caption": Official(
+    "msrvtt-qa": _video_qa("msrvtt", ".mp4"),
+    "msvd-qa": _video_qa("msvd", ".avi"),
+    "msrvtt-caption": DatasetLayout(
         task="msrvtt-caption",
         dataset="msrvtt",
-        write=writers.write_msrvtt_captions,
+        write=dataset_writers.write_msrvtt_captions,
         train="train",
         answered=("val", "test", "train7k", "train9k", "test1k"),
         required={
-            f"annotation/msrvtt_caption_{name}.json": _listed("video", "caption")
+            f"annotation/msrvtt_caption_{name}.json": _list_members("video", "caption")
             for name in ("train7k", "test", "train9k", "test1k")
         },
         media=("videos",),
     ),
-    "audiocaps-caption": Official(
+    "audiocaps-caption": DatasetLayout(
         task="audiocaps-caption",
         dataset="audiocaps",
-        write=writers.write_audiocaps,
+        write=dataset_writers.write_audiocaps,
         train="train",
         answered=("val", "test"),
         required={
-            f"annotation/audiocaps_caption_{split}.json": _listed("audio", "caption")
+            f"annotation/audiocaps_caption_{split}.json": _list_members("audio", "caption")
             for split in ("train", "val", "test")
         },
         media=("audios",),

@@ -1,4 +1,4 @@
-"""Manifests as spreadsheets, pandas and people write them; names exactly as they are written."""
+"""Manifests are read as spreadsheets, pandas and people write them; paths are not changed."""
 
 import gc
 import json
@@ -17,7 +17,7 @@ ROWS = (
     Example("a.jpg", "1", "what?", ("yes",), ("yes",)),
     Example("b.jpg", "2", "how many, if any?", ("3,5", "4"), ("3,5", "4")),
 )
-"""What every spelling below says."""
+"""The content of every table below."""
 
 
 def read_csv(folder: Path, content: str | bytes) -> list[Example]:
@@ -64,13 +64,13 @@ PLAIN = 'id,media,prompt,answers\n1,a.jpg,what?,yes\n2,b.jpg,"how many, if any?"
         ),
     ],
 )
-def test_every_spelling_of_a_table_says_the_same(tmp_path: Path, content: str) -> None:
+def test_every_csv_dialect_is_read_alike(tmp_path: Path, content: str) -> None:
     assert tuple(read_csv(tmp_path, content)) == ROWS
 
 
 def test_a_quoted_cell_keeps_its_line_break(tmp_path: Path) -> None:
-    (one,) = read_csv(tmp_path, 'id,media,answers\r\n1,a.jpg,"two\r\nlines"\r\n')
-    assert one.answers == ("two\r\nlines",)
+    (example,) = read_csv(tmp_path, 'id,media,answers\r\n1,a.jpg,"two\r\nlines"\r\n')
+    assert example.answers == ("two\r\nlines",)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_quoted_cell_keeps_its_line_break(tmp_path: Path) -> None:
         (b"id,media,answers\n1,a.jpg," + b"[" * 100_000 + b"\n", "line 2: .*nested too deeply"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_named_with_its_line(
+def test_a_malformed_table_is_refused_with_its_line(
     tmp_path: Path, content: bytes, message: str
 ) -> None:
     with pytest.raises(MalformedFileError, match=f"val.csv.*{message}"):
@@ -119,7 +119,7 @@ def test_a_table_that_cannot_be_read_is_named_with_its_line(
         ('{"id": 1, "media": "a.jpg", "prompt": ' + "[" * 900 + "]" * 900 + "}", "prompt is "),
     ],
 )
-def test_a_line_that_cannot_be_meant_is_refused_by_its_number(
+def test_an_invalid_line_is_refused_with_its_number(
     tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "train.jsonl").write_text('{"id": "0", "media": "a.jpg"}\n' + text + "\n")
@@ -128,14 +128,14 @@ def test_a_line_that_cannot_be_meant_is_refused_by_its_number(
     str(raised.value).encode()  # every message can be printed
 
 
-def test_a_pair_of_escapes_is_one_character(tmp_path: Path) -> None:
+def test_a_surrogate_pair_of_escapes_is_one_character(tmp_path: Path) -> None:
     (tmp_path / "val.jsonl").write_text(
         '{"id": 1, "media": "a.jpg", "answers": ["\\ud83d\\ude00"]}'
     )
     assert next(read_rows(tmp_path / "val.jsonl")).answers == ("😀",)
 
 
-def test_a_line_without_end_is_refused_before_it_fills_the_memory(
+def test_an_endless_line_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifest_rows, "MAX_LINE_CHARACTERS", 1000)
@@ -145,7 +145,9 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_names_are_used_as_written_and_texts_are_trimmed(tmp_path: Path, suffix: str) -> None:
+def test_ids_and_paths_are_used_as_written_and_texts_are_stripped(
+    tmp_path: Path, suffix: str
+) -> None:
     name = " typical place.wav"
     text = f"id,media,answers\n 1 ,{name}, people talk \n"
     if suffix == ".jsonl":
@@ -154,8 +156,8 @@ def test_names_are_used_as_written_and_texts_are_trimmed(tmp_path: Path, suffix:
     (tmp_path / name).touch()
     (item,) = load_media(str(tmp_path)).items
     assert item.path.is_file()
-    (one,) = load_task("manifest", tmp_path).examples("train", tmp_path)
-    assert (one.key, one.question_id, one.answers) == (name, " 1 ", ("people talk",))
+    (example,) = load_task("manifest", tmp_path).examples("train", tmp_path)
+    assert (example.key, example.question_id, example.answers) == (name, " 1 ", ("people talk",))
 
 
 def test_each_file_is_opened_once_and_read_line_by_line(
@@ -177,14 +179,14 @@ def test_each_file_is_opened_once_and_read_line_by_line(
 
 
 @pytest.mark.parametrize("text", [" {} ", "{}", "{}\r\n", "\t{}\n", "{}\n"])
-def test_white_space_around_a_line_says_nothing(tmp_path: Path, text: str) -> None:
+def test_whitespace_around_a_line_is_ignored(tmp_path: Path, text: str) -> None:
     line = '{"id": "1", "media": "a.jpg"}'
     (tmp_path / "val.jsonl").write_bytes(text.replace("{}", line).encode())
-    assert [one.media for one in read_rows(tmp_path / "val.jsonl")] == ["a.jpg"]
+    assert [row.media for row in read_rows(tmp_path / "val.jsonl")] == ["a.jpg"]
 
 
 @pytest.mark.parametrize(("rest", "column"), [("x", 30), (' {"id": "2"}', 31), ("\u00a0", 30)])
-def test_what_stands_behind_the_object_of_a_line_is_refused_with_its_column(
+def test_text_after_the_object_of_a_line_is_refused_with_its_column(
     tmp_path: Path, rest: str, column: int
 ) -> None:
     line = '{"id": "1", "media": "a.jpg"}'
@@ -196,7 +198,7 @@ def test_what_stands_behind_the_object_of_a_line_is_refused_with_its_column(
 
 
 @pytest.mark.parametrize("media", ["a.jpg", "a.txt"])
-def test_cycles_are_collected_again_after_a_manifest_was_read_or_refused(
+def test_the_garbage_collector_is_enabled_again_after_a_manifest_was_read_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, media: str
 ) -> None:
     seen: list[bool] = []

@@ -1,6 +1,6 @@
-"""Writers of published files, with the oddities that the real ones have.
+"""Write the files of published datasets, with the irregularities of the real ones.
 
-Photos, clips and recordings are named, and their folders made, but nothing is in them.
+The folders of images, videos and audio clips are created, but they are empty.
 """
 
 import json
@@ -8,9 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.tasks.published import annotation, photo, question, write_karpathy, write_vqa
+from tests.tasks.annotation_files import (
+    annotation,
+    karpathy_entry,
+    question,
+    write_karpathy,
+    write_vqa,
+)
 
-COCO_PHOTOS = {
+COCO_IMAGES = {
     "train2014": ("COCO_train2014_000000000009.jpg", "COCO_train2014_000000000025.jpg"),
     "val2014": (
         "COCO_val2014_000000000042.jpg",
@@ -18,7 +24,7 @@ COCO_PHOTOS = {
         "COCO_val2014_000000391895.jpg",
     ),
 }
-TEN = ["net", "net", " net", "Net", "the net", "net", "mesh", "mesh", "", "café"]
+TEN_ANSWERS = ["net", "net", " net", "Net", "the net", "net", "mesh", "mesh", "", "café"]
 
 
 def write_json(file: Path, value: object) -> None:
@@ -26,34 +32,36 @@ def write_json(file: Path, value: object) -> None:
     file.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
-def _folders(root: Path, *names: str) -> None:
+def _make_folders(root: Path, *names: str) -> None:
     for name in names:
         (root / name).mkdir(parents=True, exist_ok=True)
 
 
-def _coco_photos(root: Path) -> None:
-    nine, other = COCO_PHOTOS["train2014"]
-    rest, val, test = COCO_PHOTOS["val2014"]
-    said = ("A tray of food.", "Un plateau, à midi.\n")
+def _write_coco(root: Path) -> None:
+    nine, other = COCO_IMAGES["train2014"]
+    rest, val, test = COCO_IMAGES["val2014"]
+    captions = ("A tray of food.", "Un plateau, à midi.\n")
     write_karpathy(
         root,
         "coco",
         [
-            photo(nine, "train", *said, filepath="train2014", first_sentid=30),
-            photo(other, "train", "A red cup.", filepath="train2014", first_sentid=40),
-            photo(rest, "restval", "Skis.", filepath="val2014", first_sentid=10),
-            photo(val, "val", "A bike.", "A red bike.", filepath="val2014", first_sentid=20),
-            photo(test, "test", "A man.", "One man.", filepath="val2014", first_sentid=50),
+            karpathy_entry(nine, "train", *captions, filepath="train2014", first_sentid=30),
+            karpathy_entry(other, "train", "A red cup.", filepath="train2014", first_sentid=40),
+            karpathy_entry(rest, "restval", "Skis.", filepath="val2014", first_sentid=10),
+            karpathy_entry(
+                val, "val", "A bike.", "A red bike.", filepath="val2014", first_sentid=20
+            ),
+            karpathy_entry(test, "test", "A man.", "One man.", filepath="val2014", first_sentid=50),
         ],
     )
-    _folders(root, *COCO_PHOTOS)
+    _make_folders(root, *COCO_IMAGES)
 
 
 def _coco_questions() -> dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """Part -> questions and annotations; the same question twice, ids as numbers and as texts."""
-    asked: dict[str, list[Any]] = {
+    """Part -> questions and annotations, with a repeated question, and number or string ids."""
+    rows_of: dict[str, list[Any]] = {
         "train2014": [
-            (9, 9000, "What is it?", TEN),
+            (9, 9000, "What is it?", TEN_ANSWERS),
             (9, 9001, "What is it?", ["yes"] * 10),
             (25, 25000, "Où est-il ?", ["là"] * 9 + ["ici"]),
         ],
@@ -65,24 +73,26 @@ def _coco_questions() -> dict[str, tuple[list[dict[str, Any]], list[dict[str, An
     }
     return {
         part: (
-            [question(photo_id, number, text) for photo_id, number, text, _ in rows],
-            [annotation(photo_id, number, said) for photo_id, number, _, said in reversed(rows)],
+            [question(image_id, number, text) for image_id, number, text, _ in rows],
+            [annotation(image_id, number, texts) for image_id, number, _, texts in reversed(rows)],
         )
-        for part, rows in asked.items()
+        for part, rows in rows_of.items()
     }
 
 
 def write_vqa2(root: Path) -> None:
-    _coco_photos(root)
+    _write_coco(root)
     for part, (questions, annotations) in _coco_questions().items():
         write_vqa(root, part, questions, annotations)
 
 
 def write_vqa2_vlt5(root: Path) -> None:
-    _coco_photos(root)
-    nine, other = (name.removesuffix(".jpg") for name in COCO_PHOTOS["train2014"])
-    val = COCO_PHOTOS["val2014"][1].removesuffix(".jpg")
-    people = [{"answer": text, "answer_confidence": "yes", "answer_id": 1} for text in TEN]
+    _write_coco(root)
+    nine, other = (name.removesuffix(".jpg") for name in COCO_IMAGES["train2014"])
+    val = COCO_IMAGES["val2014"][1].removesuffix(".jpg")
+    human_answers = [
+        {"answer": text, "answer_confidence": "yes", "answer_id": 1} for text in TEN_ANSWERS
+    ]
     group = {"question_type": "what is", "answer_type": "other", "is_topk_optimal": True}
     train: list[dict[str, object]] = [
         {
@@ -93,7 +103,7 @@ def write_vqa2_vlt5(root: Path) -> None:
         },
         {"img_id": other, "question_id": "9001", "sent": "What is it?", "label": {}},
     ]
-    seen: dict[str, object] = {
+    val_question: dict[str, object] = {
         "img_id": val,
         "question_id": 73000,
         "sent": "What colour?",
@@ -101,37 +111,40 @@ def write_vqa2_vlt5(root: Path) -> None:
     }
     for name, rows in {
         "karpathy_train": train,
-        "karpathy_val": [seen],
+        "karpathy_val": [val_question],
         "train_standard": train,
     }.items():
         write_json(
-            root / "vqa" / f"{name}.json", [row | group | {"answers": people} for row in rows]
+            root / "vqa" / f"{name}.json",
+            [row | group | {"answers": human_answers} for row in rows],
         )
 
 
 def write_vqa2_tests(root: Path) -> None:
     write_vqa2(root)
     for part in ("test2015", "test-dev2015"):
-        asked = {"questions": [question(1, 1000, "What is it?"), question(14, 14000, "Pourquoi ?")]}
-        write_json(root / f"v2_OpenEnded_mscoco_{part}_questions.json", asked)
-    _folders(root, "test2015")
+        content = {
+            "questions": [question(1, 1000, "What is it?"), question(14, 14000, "Pourquoi ?")]
+        }
+        write_json(root / f"v2_OpenEnded_mscoco_{part}_questions.json", content)
+    _make_folders(root, "test2015")
 
 
 def write_okvqa(root: Path) -> None:
-    _coco_photos(root)
+    _write_coco(root)
     for part, (questions, annotations) in _coco_questions().items():
         for entry in annotations:
             for person in entry["answers"]:
                 person |= {"raw_answer": person["answer"], "answer": "stem"}
-        asked = {"task_type": "Open-Ended", "questions": questions}
-        write_json(root / "okvqa" / f"OpenEnded_mscoco_{part}_questions.json", asked)
-        said = {"question_types": {"one": "Vehicles"}, "annotations": annotations}
-        write_json(root / "okvqa" / f"mscoco_{part}_annotations.json", said)
+        question_file = {"task_type": "Open-Ended", "questions": questions}
+        write_json(root / "okvqa" / f"OpenEnded_mscoco_{part}_questions.json", question_file)
+        annotation_file = {"question_types": {"one": "Vehicles"}, "annotations": annotations}
+        write_json(root / "okvqa" / f"mscoco_{part}_annotations.json", annotation_file)
 
 
-def _gqa_entry(photo_id: str, text: str, answer: str) -> dict[str, Any]:
+def _gqa_entry(image_id: str, text: str, answer: str) -> dict[str, Any]:
     types = {"detailed": "existAttr", "semantic": "attr", "structural": "verify"}
-    entry = {"imageId": photo_id, "question": text, "isBalanced": True, "types": types}
+    entry = {"imageId": image_id, "question": text, "isBalanced": True, "types": types}
     return entry | {
         "answer": answer,
         "fullAnswer": f"Yes, {answer}.",
@@ -154,30 +167,34 @@ def write_gqa(root: Path) -> None:
     write_json(folder / "testdev_balanced_questions.json", dev)
     test = {"3": {"imageId": "n10", "question": "Who?", "isBalanced": True}}
     write_json(folder / "test_balanced_questions.json", test)
-    _folders(folder, "images")
+    _make_folders(folder, "images")
 
 
 def write_gqa_vlt5(root: Path) -> None:
-    for name, photo_id in {"train": "2354786", "valid": "77", "testdev": "n9"}.items():
-        entry = {"img_id": photo_id, "question_id": f"{name}1", "sent": "Is it dark?"}
+    for name, image_id in {"train": "2354786", "valid": "77", "testdev": "n9"}.items():
+        entry = {"img_id": image_id, "question_id": f"{name}1", "sent": "Is it dark?"}
         rows = [entry | {"label": {"yes": 1.0}}, entry | {"question_id": 2, "label": {"no": 1.0}}]
         write_json(root / "GQA" / f"{name}.json", rows)
-    _folders(root, "VG/VG_100K", "GQA/images")
+    _make_folders(root, "VG/VG_100K", "GQA/images")
 
 
 def write_coco(root: Path) -> None:
-    _coco_photos(root)
+    _write_coco(root)
 
 
 def write_flickr(name: str) -> Callable[[Path], None]:
     def write(root: Path) -> None:
-        said = {"train": ("A dog.", "Un café."), "val": ("A cat.",), "test": ("A cup.", "Cups.")}
-        photos = [
-            photo(f"{number}.jpg", split, *captions, first_sentid=10 * number)
-            for number, (split, captions) in enumerate(said.items())
+        captions_of = {
+            "train": ("A dog.", "Un café."),
+            "val": ("A cat.",),
+            "test": ("A cup.", "Cups."),
+        }
+        images = [
+            karpathy_entry(f"{number}.jpg", split, *captions, first_sentid=10 * number)
+            for number, (split, captions) in enumerate(captions_of.items())
         ]
-        write_karpathy(root, name, photos)
-        _folders(root, "images")
+        write_karpathy(root, name, images)
+        _make_folders(root, "images")
 
     return write
 
@@ -188,22 +205,22 @@ def write_nocaps(root: Path) -> None:
         {"id": number, "file_name": f"00{number}ea.jpg", "domain": domain, "open_images_id": "x"}
         for number, domain in enumerate(domains)
     ]
-    said = [
-        {"id": 10 * number + place, "image_id": number, "caption": caption}
+    annotations = [
+        {"id": 10 * number + index, "image_id": number, "caption": caption}
         for number in (2, 0, 1)
-        for place, caption in enumerate(("A baby is standing. ", "Un bébé."))
+        for index, caption in enumerate(("A baby is standing. ", "Un bébé."))
     ]
     folder = root / "nocaps"
     write_json(
         folder / "nocaps_val_4500_captions.json",
-        {"info": {}, "images": images, "annotations": said},
+        {"info": {}, "images": images, "annotations": annotations},
     )
     test = {"info": {}, "licenses": [], "images": [{"id": 0, "file_name": "00ff.jpg"}]}
     write_json(folder / "nocaps_test_image_info.json", test)
-    _folders(folder, "images")
+    _make_folders(folder, "images")
 
 
-def _asked(video: str, number: object, text: str, **label: float) -> dict[str, Any]:
+def _video_question(video: str, number: object, text: str, **label: float) -> dict[str, Any]:
     return {"video": video, "question": text, "question_id": number, "label": label}
 
 
@@ -211,15 +228,15 @@ def write_video_questions(name: str, ending: str) -> Callable[[Path], None]:
     def write(root: Path) -> None:
         folder = root / "annotation"
         train = [
-            _asked(f"video0{ending}", 0, "what is on it?", couch=1.0, sofa=0.3),
-            _asked(f"video0{ending}", "1", "what is on it?", couch=1),
-            _asked(f"video7{ending}", 2, "où ?", là=1.0),
+            _video_question(f"video0{ending}", 0, "what is on it?", couch=1.0, sofa=0.3),
+            _video_question(f"video0{ending}", "1", "what is on it?", couch=1),
+            _video_question(f"video7{ending}", 2, "où ?", là=1.0),
         ]
         write_json(folder / f"{name}_vqa_train.json", train)
         for number, split in enumerate(("val", "test"), start=8):
-            one = _asked(f"video{number}{ending}", 0, "why?", fun=1.0)
-            write_json(folder / f"{name}_vqa_{split}.json", [one])
-        _folders(root, "videos/all")
+            question = _video_question(f"video{number}{ending}", 0, "why?", fun=1.0)
+            write_json(folder / f"{name}_vqa_{split}.json", [question])
+        _make_folders(root, "videos/all")
 
     return write
 
@@ -234,7 +251,7 @@ def write_msrvtt_captions(root: Path) -> None:
     files = {"train7k": train, "test": test, "train9k": more, "test1k": test}
     for name, records in files.items():
         write_json(root / "annotation" / f"msrvtt_caption_{name}.json", records)
-    _folders(root, "videos/all")
+    _make_folders(root, "videos/all")
 
 
 def write_audiocaps(root: Path) -> None:
@@ -245,17 +262,17 @@ def write_audiocaps(root: Path) -> None:
     }.items():
         record = {"audio": f"{split}/a.wav", "caption": captions}
         write_json(root / "annotation" / f"audiocaps_caption_{split}.json", [record])
-        _folders(root, f"audios/{split}")
+        _make_folders(root, f"audios/{split}")
 
 
-def write_released(root: Path) -> None:
-    """All sets in one folder, as the released code of eP-ALM wants its data."""
+def write_official_data_folder(root: Path) -> None:
+    """Write the data folder of the official eP-ALM implementation, with all datasets."""
     coco = root / "COCO"
     coco.mkdir(parents=True)
     write_vqa2_vlt5(coco)
     (coco / "vqa").rename(root / "vqa")
     (coco / "images").mkdir()
-    for part in COCO_PHOTOS:
+    for part in COCO_IMAGES:
         (coco / part).rename(coco / "images" / part)
     write_gqa_vlt5(root)
     write_video_questions("msrvtt", ".mp4")(root / "MSRVTT")
