@@ -27,7 +27,7 @@ class Template:
     supervise: Supervision = "all"
 
     def __post_init__(self) -> None:
-        """Refuse a template that does not end in its answer."""
+        """Reject a template that does not end in its answer."""
         if not self.text.endswith("{answer}") or self.text.count("{prompt}") > 1:
             raise UsageError(
                 f"template {self.text!r} must end in '{{answer}}', with at most one '{{prompt}}'"

@@ -1,4 +1,4 @@
-"""Small models for the model tests."""
+"""Tiny models for the tests of the model package."""
 
 import json
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 def tiny_opt(*, pre_norm: bool = True, layers: int = 4, projected: bool = False) -> OPTForCausalLM:
-    """A random frozen OPT, 24 wide, with weights large enough for different tokens to matter."""
+    """A random frozen OPT of width 24, with weights large enough for tokens to affect logits."""
     torch.manual_seed(0)
     config = OPTConfig(
         vocab_size=61,
@@ -43,7 +43,7 @@ def tiny_opt(*, pre_norm: bool = True, layers: int = 4, projected: bool = False)
 def tiny_epalm(
     lm: OPTForCausalLM, *, cached: int = 2, tail: Tail = "causal", prompt: int = 3, stop: int = 3
 ) -> EPALM:
-    """Connectors of width 8 injected from layer 1, and a soft prompt."""
+    """A model with encoder width 8, injected from layer 1, and a soft prompt."""
     torch.manual_seed(1)
     width = lm.config.word_embed_proj_dim
     assert width is not None
@@ -54,7 +54,7 @@ def tiny_epalm(
 
 
 def settings(variant: str, **changes: Any) -> ModelSettings:  # noqa: ANN401 - any field's value
-    """Settings of a model by the name of its variant; no field names a file that exists."""
+    """Settings of a model with this variant; its language model does not exist."""
     fields: dict[str, Any] = {
         "lm": "none",
         "precision": "fp32",
@@ -71,22 +71,22 @@ def settings(variant: str, **changes: Any) -> ModelSettings:  # noqa: ANN401 - a
 
 
 def tiny_variant(lm: OPTForCausalLM, variant: str, **changes: Any) -> EPALM:  # noqa: ANN401
-    """A variant's model in eval mode, its adapters large enough to matter."""
+    """A variant's model in eval mode, with adapters large enough to affect logits."""
     torch.manual_seed(1)
     model = assemble(lm, settings(variant, **changes)).eval()
     if model.adapters is not None:
         for name, weight in model.adapters.named_parameters():
             if name.endswith("down.bias"):
-                torch.nn.init.ones_(weight)  # a ReLU that no row passes has no gradient
+                torch.nn.init.ones_(weight)  # a ReLU that outputs only zeros has no gradient
             else:
                 torch.nn.init.normal_(weight, std=0.2)
     return model
 
 
-def text_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
-    """(B, T, vocabulary) for texts without padding."""
+def text_logits(model: EPALM, features: Tensor, ids: Tensor) -> Tensor:
+    """Logits (B, T, vocabulary) of texts without padding."""
     with torch.no_grad():
-        states = model.last_hidden_states(tokens, ids, torch.ones_like(ids))
+        states = model.last_hidden_states(features, ids, torch.ones_like(ids))
         return model.logits(states).view(*ids.shape, -1)
 
 
@@ -101,7 +101,7 @@ class GoldenCase:
 
 
 def load_golden(name: str) -> GoldenCase:
-    """Build the case's model with its weights and the official tail."""
+    """The case's model with its weights and the official tail, its inputs and outputs."""
     folder = GOLDEN / name
     config = json.loads((folder / "case.json").read_text())
     lm = OPTForCausalLM(OPTConfig(**config["opt_config"], dropout=0.0))
@@ -121,7 +121,7 @@ def load_golden(name: str) -> GoldenCase:
 
 
 def golden_name(name: str) -> str:
-    """What a trained tensor of ours is called in the golden files."""
+    """The golden files' name of one of our trained tensors."""
     return name.replace("connectors.maps.", "connector.").replace("adapters.", "adapter.")
 
 

@@ -1,4 +1,4 @@
-"""Stores that keep all tokens of the encoder's blocks."""
+"""Stores with all tokens of the encoder's blocks."""
 
 import pytest
 import torch
@@ -12,17 +12,19 @@ IDS = torch.tensor([[2, 7, 9], [2, 8, 4]])
 
 
 @pytest.fixture
-def tokens() -> Tensor:
+def features() -> Tensor:
     return torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(5))
 
 
 @pytest.mark.parametrize("norm", ["pre-LN", "post-LN"])
-def test_all_tokens_of_the_encoder_stand_before_the_text(norm: str, tokens: Tensor) -> None:
-    """Stock OPT, given [connected tokens | text] as embeddings, computes the same."""
+def test_all_tokens_of_the_encoder_are_inserted_before_the_text(
+    norm: str, features: Tensor
+) -> None:
+    """Stock OPT computes the same from [connector outputs | text] as embeddings."""
     lm = tiny_opt(pre_norm=norm == "pre-LN", projected=norm == "post-LN")
     model = tiny_variant(lm, "magma-all-tokens", **THREE_OF_TWO)
     decoder = lm.model.decoder
-    connected = model.connectors.maps[0](tokens[:, 3:])
+    connected = model.connectors.maps[0](features[:, 3:])
     text = decoder.embed_tokens(IDS)
     if decoder.project_in is not None:
         text = decoder.project_in(text)
@@ -33,17 +35,19 @@ def test_all_tokens_of_the_encoder_stand_before_the_text(norm: str, tokens: Tens
     with torch.no_grad():
         for layer in decoder.layers:
             hidden = layer(hidden, attention_mask=mask[None, None])
-        wanted = model.logits(hidden[:, 3:])
+        expected = model.logits(hidden[:, 3:])
     lm.set_attn_implementation(ATTENTION)
-    assert torch.allclose(text_logits(model, tokens, IDS), wanted, atol=2e-5)
+    assert torch.allclose(text_logits(model, features, IDS), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["full", "limber"])
-def test_of_a_store_with_all_tokens_other_variants_read_cls(name: str, tokens: Tensor) -> None:
+def test_other_variants_use_only_cls_from_a_store_with_all_tokens(
+    name: str, features: Tensor
+) -> None:
     lm = tiny_opt(layers=13)
-    wanted = text_logits(tiny_variant(lm, name, cached=2), tokens[:, [0, 3]], IDS)
-    found = text_logits(tiny_variant(lm, name, **THREE_OF_TWO), tokens, IDS)
-    assert torch.equal(found, wanted)
-    one = tiny_variant(lm, name, cached=1, blocks=(1,), positions=3)
-    assert one.feature_indices is not None
-    assert one.feature_indices.tolist() == [3]
+    expected = text_logits(tiny_variant(lm, name, cached=2), features[:, [0, 3]], IDS)
+    logits = text_logits(tiny_variant(lm, name, **THREE_OF_TWO), features, IDS)
+    assert torch.equal(logits, expected)
+    single_block = tiny_variant(lm, name, cached=1, blocks=(1,), positions=3)
+    assert single_block.feature_indices is not None
+    assert single_block.feature_indices.tolist() == [3]

@@ -1,4 +1,4 @@
-"""Parity with the released implementation, on its own outputs."""
+"""Parity with the official implementation, on its recorded outputs."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def batch_of(case: GoldenCase) -> Batch:
     return Batch(*inputs, torch.arange(len(inputs[0])))
 
 
-def test_text_logits_equal_the_released_codes(case: GoldenCase) -> None:
+def test_text_logits_equal_those_of_the_official_implementation(case: GoldenCase) -> None:
     batch = batch_of(case)
     mask = batch.attention_mask
     with torch.no_grad():
@@ -39,13 +39,13 @@ def test_text_logits_equal_the_released_codes(case: GoldenCase) -> None:
             case.model.last_hidden_states(batch.features, batch.input_ids, mask)
         )
     prefix = 1 + case.config["prompt_length"]
-    wanted = case.expected["logits"][:, prefix:]
-    if len(logits) == mask.numel():  # the official tail computes padding rows too
+    expected = case.expected["logits"][:, prefix:]
+    if len(logits) == mask.numel():  # the official tail computes padding tokens too
         logits = logits[mask.bool().flatten()]
-    assert torch.allclose(logits, wanted[mask.bool()], atol=2e-5)
+    assert torch.allclose(logits, expected[mask.bool()], atol=2e-5)
 
 
-def test_losses_and_gradients_equal_the_released_codes(case: GoldenCase) -> None:
+def test_losses_and_gradients_equal_those_of_the_official_implementation(case: GoldenCase) -> None:
     case.model.zero_grad()
     losses = case.model(batch_of(case)).per_example()
     (case.config["loss_scale"] * losses.mean()).backward()
@@ -59,7 +59,9 @@ def test_losses_and_gradients_equal_the_released_codes(case: GoldenCase) -> None
 
 @pytest.mark.parametrize(("beams", "name"), [(1, "generate_greedy"), (3, "generate_beam3")])
 @pytest.mark.parametrize("number", CASES[:-1])
-def test_generated_ids_equal_the_released_codes(number: str, beams: int, name: str) -> None:
+def test_generated_ids_equal_those_of_the_official_implementation(
+    number: str, beams: int, name: str
+) -> None:
     case = load_golden(number)
     ids = case.inputs["generate_input_ids"]
     decoding = Decoding(case.config["generate"]["max_new_tokens"], beams)

@@ -1,7 +1,7 @@
-"""Every tail, text step and prompt against a plain computation: one sample, one sequence, no rows.
+"""Every tail, text step and prompt against a plain computation without packed batches.
 
-Stock OPT layers with eager attention get the whole sequence [visual | prompt | text] and an
-additive mask; which vector goes where is written out here anew from the method's description.
+Stock OPT layers with eager attention process one sequence [visual | prompt | text] with an additive
+mask. The injected layers are written out here independently, from the method's description.
 """
 
 import copy
@@ -18,7 +18,7 @@ from epalm.model.method.model_settings import Decoding
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from tests.model.helpers import tiny_opt, tiny_variant
 
-LAYERS, FIRST, STOP, VECTORS, PROMPT = 9, 1, 7, 3, 3
+LAYERS, FIRST, STOP, FEATURES, PROMPT = 9, 1, 7, 3, 3
 VARIANTS = ["full", "6-connectors", "l19-31+deep-prompt"]
 TAILS = ["causal", "official", "drop", "to-end"]
 
@@ -34,8 +34,8 @@ def lm(request: pytest.FixtureRequest) -> OPTForCausalLM:
 
 
 @pytest.fixture
-def tokens() -> Tensor:
-    return torch.randn(2, VECTORS, 8, generator=torch.Generator().manual_seed(5))
+def features() -> Tensor:
+    return torch.randn(2, FEATURES, 8, generator=torch.Generator().manual_seed(5))
 
 
 @pytest.fixture
@@ -49,67 +49,72 @@ def build(
     lm: OPTForCausalLM, variant: str, tail: str, text_step: int, *, stop: int = STOP
 ) -> EPALM:
     span = f"{FIRST}:{stop}"
-    return tiny_variant(lm, variant, cached=VECTORS, inject=span, tail=tail, text_step=text_step)
+    return tiny_variant(lm, variant, cached=FEATURES, inject=span, tail=tail, text_step=text_step)
 
 
-def additive_mask(length: int, *, first_row_sees_all: bool) -> Tensor:
-    """(1, 1, S, S): 0 where a row sees a column, else the lowest float."""
+def additive_mask(length: int, *, first_sees_all: bool) -> Tensor:
+    """(1, 1, S, S): 0 where a query position sees a key position, elsewhere the lowest float."""
     mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
-    if first_row_sees_all:
+    if first_sees_all:
         mask[0] = 0
     return mask[None, None]
 
 
-def visual_vectors(model: EPALM, tokens: Tensor, text_step: int, stop: int) -> dict[int, Tensor]:
-    """Layer -> what row 0 is overwritten with, (1, 1, H), for one sample's vectors (L, D)."""
+def visual_tokens(model: EPALM, features: Tensor, text_step: int, stop: int) -> dict[int, Tensor]:
+    """Injected layer -> its visual token (1, 1, H), for one image's features (L, D)."""
     maps = model.connectors.maps
-    if len(maps) == 1:  # the variants of this file inject the last vector only
-        return {layer: maps[0](tokens[-1])[None, None] for layer in injected(text_step, stop)}
-    step = (stop - FIRST) // VECTORS
-    chosen = {
-        layer: min((layer - FIRST) // step, VECTORS - 1) for layer in injected(text_step, stop)
+    if len(maps) == 1:  # the variants in this file inject only the last feature
+        return {layer: maps[0](features[-1])[None, None] for layer in injected(text_step, stop)}
+    step = (stop - FIRST) // FEATURES
+    feature_of_layer = {
+        layer: min((layer - FIRST) // step, FEATURES - 1) for layer in injected(text_step, stop)
     }
-    return {layer: maps[c](tokens[c])[None, None] for layer, c in chosen.items()}  # type: ignore[operator]
+    return {
+        layer: maps[index](features[index])[None, None]  # type: ignore[operator]
+        for layer, index in feature_of_layer.items()
+    }
 
 
 def injected(text_step: int, stop: int) -> list[int]:
     return [layer for layer in range(FIRST, stop) if layer % text_step == 0]
 
 
-def prompted(model: EPALM, stock: OPTForCausalLM, ids: Tensor) -> Tensor:
-    """(1, P + T, H): what enters layer 0."""
+def layer_0_input(model: EPALM, stock: OPTForCausalLM, ids: Tensor) -> Tensor:
+    """Hidden states (1, P + T, H) that enter layer 0."""
     decoder = stock.model.decoder
-    rows = decoder.embed_tokens(ids)
+    hidden = decoder.embed_tokens(ids)
     if isinstance(model.prompt, SoftPrompt):
-        rows = torch.cat([model.prompt(), rows])
+        hidden = torch.cat([model.prompt(), hidden])
     if decoder.project_in is not None:
-        rows = decoder.project_in(rows)
-    places = decoder.embed_positions.weight[2 : 2 + len(ids)]
-    rows = torch.cat([rows[: -len(ids)], rows[-len(ids) :] + places])
+        hidden = decoder.project_in(hidden)
+    positions = decoder.embed_positions.weight[2 : 2 + len(ids)]
+    hidden = torch.cat([hidden[: -len(ids)], hidden[-len(ids) :] + positions])
     if isinstance(model.prompt, DeepPrompt):
-        rows = torch.cat([model.prompt(0), rows])
-    return rows[None]
+        hidden = torch.cat([model.prompt(0), hidden])
+    return hidden[None]
 
 
 @torch.no_grad()
-def plain_logits(model: EPALM, tokens: Tensor, ids: Tensor, tail: str, *, text_step: int) -> Tensor:
-    """(T, vocabulary) for one sample's vectors (L, D) and ids (T)."""
+def plain_logits(
+    model: EPALM, features: Tensor, ids: Tensor, tail: str, *, text_step: int
+) -> Tensor:
+    """Logits (T, vocabulary) for one image's features (L, D) and ids (T)."""
     stock = OPTForCausalLM(copy.deepcopy(model.language_model.config)).eval()
     stock.load_state_dict(model.language_model.state_dict())
     stock.set_attn_implementation("eager")
     decoder = stock.model.decoder
     stop = LAYERS if tail == "to-end" else STOP
-    visual = visual_vectors(model, tokens, text_step, stop)
-    hidden, has_visual = prompted(model, stock, ids), 0
+    visual = visual_tokens(model, features, text_step, stop)
+    hidden, visual_count = layer_0_input(model, stock, ids), 0
     for index, layer in enumerate(decoder.layers):
         if tail == "drop" and index == STOP:
-            hidden, has_visual = hidden[:, 1:], 0
+            hidden, visual_count = hidden[:, 1:], 0
         if index in visual:
-            hidden, has_visual = torch.cat([visual[index], hidden[:, has_visual:]], dim=1), 1
+            hidden, visual_count = torch.cat([visual[index], hidden[:, visual_count:]], dim=1), 1
         if isinstance(model.prompt, DeepPrompt):
-            hidden[:, has_visual : has_visual + PROMPT] = model.prompt(index)
-        sees_all = tail == "official" and has_visual == 1
-        mask = additive_mask(hidden.shape[1], first_row_sees_all=sees_all)
+            hidden[:, visual_count : visual_count + PROMPT] = model.prompt(index)
+        sees_all = tail == "official" and visual_count == 1
+        mask = additive_mask(hidden.shape[1], first_sees_all=sees_all)
         hidden = layer(hidden, attention_mask=mask)
     states = hidden[0, -len(ids) :]
     for part in (decoder.final_layer_norm, decoder.project_out):
@@ -121,24 +126,24 @@ def plain_logits(model: EPALM, tokens: Tensor, ids: Tensor, tail: str, *, text_s
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("text_step", [1, 2])
 @pytest.mark.parametrize("tail", TAILS)
-def test_logits_equal_the_plain_computation(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str
+def test_logits_equal_those_of_the_plain_computation(
+    lm: OPTForCausalLM, features: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str
 ) -> None:
     model = build(lm, variant, tail, text_step)
     with torch.no_grad():
-        states = model.last_hidden_states(tokens, ids, torch.ones_like(ids))
-        found = model.logits(states).view(*ids.shape, -1)
+        states = model.last_hidden_states(features, ids, torch.ones_like(ids))
+        logits = model.logits(states).view(*ids.shape, -1)
     for row in range(len(ids)):
-        wanted = plain_logits(model, tokens[row], ids[row], tail, text_step=text_step)
-        assert torch.allclose(found[row], wanted, atol=2e-5)
+        expected = plain_logits(model, features[row], ids[row], tail, text_step=text_step)
+        assert torch.allclose(logits[row], expected, atol=2e-5)
 
 
-def test_tails_and_text_steps_differ_where_they_should(tokens: Tensor, ids: Tensor) -> None:
-    """Else the comparisons above could not tell them apart."""
+def test_tails_and_text_steps_give_different_logits(features: Tensor, ids: Tensor) -> None:
+    """Otherwise the comparisons above could not distinguish them."""
     model = build(tiny_opt(layers=LAYERS), "full", "causal", 1)
     settings = [(tail, step) for tail in TAILS for step in (1, 2)]
     logits = [
-        plain_logits(model, tokens[0], ids[0], tail, text_step=step) for tail, step in settings
+        plain_logits(model, features[0], ids[0], tail, text_step=step) for tail, step in settings
     ]
     for first in range(len(settings)):
         for second in range(first):
@@ -150,21 +155,21 @@ def test_tails_and_text_steps_differ_where_they_should(tokens: Tensor, ids: Tens
     ("tail", "text_step"),
     [("causal", 1), ("causal", 2), ("drop", 1), ("drop", 2), ("official", 1), ("to-end", 2)],
 )
-def test_a_left_padded_batch_generates_what_recomputing_single_samples_gives(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str
+def test_a_left_padded_batch_generates_the_same_as_recomputing_single_texts(
+    lm: OPTForCausalLM, features: Tensor, ids: Tensor, tail: Tail, text_step: int, variant: str
 ) -> None:
     lm.config.eos_token_id = None
-    stop = LAYERS - 1 if tail == "official" else STOP  # it can be cached for one layer only
+    stop = LAYERS - 1 if tail == "official" else STOP  # its cache works for a single layer
     model = build(lm, variant, tail, text_step, stop=stop)
     padded, mask = ids.clone(), torch.ones_like(ids)
     padded[1], mask[1, :2] = torch.cat([torch.tensor([1, 1]), ids[1, :4]]), 0
-    found = generate(model, tokens, padded, mask, Decoding(4, 1))
+    generated = generate(model, features, padded, mask, Decoding(4, 1))
     for row, text in enumerate((ids[:1], ids[1:, :4])):
         for _ in range(4):
             with torch.no_grad():
                 states = model.last_hidden_states(
-                    tokens[row : row + 1], text, torch.ones_like(text)
+                    features[row : row + 1], text, torch.ones_like(text)
                 )
                 best = model.logits(states[-1:]).argmax(-1)
             text = torch.cat([text, best[None]], dim=1)
-        assert found[row].tolist() == text[0, -4:].tolist()
+        assert generated[row].tolist() == text[0, -4:].tolist()

@@ -1,4 +1,4 @@
-"""run.json is data from anywhere: what is wrong with it is said in one error."""
+"""run.json may come from anywhere: every invalid value is reported in one error."""
 
 import json
 from dataclasses import asdict
@@ -18,7 +18,7 @@ def load(folder: Path, fields: object) -> RunRecord:
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "words"),
+    ("path", "value", "message"),
     [
         ((), 5, "run.json is 5, wanted an object"),
         ((), [], r"run.json is \[\], wanted an object"),
@@ -42,23 +42,23 @@ def load(folder: Path, fields: object) -> RunRecord:
         (("order",), "none", "order is .none., wanted 'uniform' or 'blocks'"),
     ],
 )
-def test_a_wrong_value_is_named(
-    tmp_path: Path, place: tuple[str, ...], value: object, words: str
+def test_an_invalid_value_is_named(
+    tmp_path: Path, path: tuple[str, ...], value: object, message: str
 ) -> None:
     fields: Any = asdict(RECORD)
-    if place:
+    if path:
         inner = fields
-        for name in place[:-1]:
+        for name in path[:-1]:
             inner = inner[name]
-        inner[place[-1]] = value
-    with pytest.raises(MalformedFileError, match=f"run.json is not a run record .*{words}"):
-        load(tmp_path, fields if place else value)
+        inner[path[-1]] = value
+    with pytest.raises(MalformedFileError, match=f"run.json is not a run record .*{message}"):
+        load(tmp_path, fields if path else value)
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "\x00", "[" * 100_000, '{"seed": ' + "9" * 5000 + "}", '"\ud800"']
 )
-def test_text_that_is_no_json_is_one_error(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_json_is_one_error(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD_FILE).write_text(text, errors="surrogatepass")
     with pytest.raises(MalformedFileError, match=r"run\.json is not a run record"):
         RunRecord.load(tmp_path)

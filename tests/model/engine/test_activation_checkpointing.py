@@ -1,4 +1,4 @@
-"""Layers that are computed again in the backward pass."""
+"""Activation checkpointing: equal losses and gradients with less memory."""
 
 import pytest
 import torch
@@ -15,8 +15,8 @@ from tests.model.helpers import tiny_opt, tiny_variant
 def batch_of(size: int = 4) -> Batch:
     draw = torch.Generator().manual_seed(5)
     ids = torch.randint(4, 61, (size, 6), generator=draw)
-    tokens = torch.randn(size, 2, 8, generator=draw)
-    return Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(size))
+    features = torch.randn(size, 2, 8, generator=draw)
+    return Batch(features, ids, torch.ones_like(ids), ids, torch.arange(size))
 
 
 def model_of(variant: str, count: int, dropout: float = 0.0) -> EPALM:
@@ -25,44 +25,46 @@ def model_of(variant: str, count: int, dropout: float = 0.0) -> EPALM:
     return model
 
 
-def learn(model: EPALM) -> tuple[Tensor, dict[str, Tensor], int]:
-    """The losses, the gradients, and the bytes kept for backward."""
-    kept: dict[int, int] = {}
+def train_step(model: EPALM) -> tuple[Tensor, dict[str, Tensor], int]:
+    """The losses, the gradients, and the bytes saved for backward."""
+    saved: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    def save(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     torch.manual_seed(7)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         losses = model(batch_of()).values
     losses.sum().backward()
     gradients = {
         name: weight.grad for name, weight in trainable_parameters(model) if weight.grad is not None
     }
-    return losses.detach(), gradients, sum(kept.values())
+    return losses.detach(), gradients, sum(saved.values())
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("variant", ["full", "ada", "deep-prompt", "lin"])
-def test_losses_and_gradients_stay_the_same_and_less_is_kept(variant: str, dropout: float) -> None:
-    losses, gradients, kept = learn(model_of(variant, 3, dropout))
-    wanted_losses, wanted_gradients, wanted_kept = learn(model_of(variant, 0, dropout))
-    assert torch.equal(losses, wanted_losses)
-    assert gradients.keys() == wanted_gradients.keys()
+def test_losses_and_gradients_stay_the_same_and_fewer_bytes_are_saved(
+    variant: str, dropout: float
+) -> None:
+    losses, gradients, saved = train_step(model_of(variant, 3, dropout))
+    expected_losses, expected_gradients, expected_saved = train_step(model_of(variant, 0, dropout))
+    assert torch.equal(losses, expected_losses)
+    assert gradients.keys() == expected_gradients.keys()
     for name, gradient in gradients.items():
-        assert torch.equal(gradient, wanted_gradients[name]), name
-    assert kept < 0.6 * wanted_kept
+        assert torch.equal(gradient, expected_gradients[name]), name
+    assert saved < 0.6 * expected_saved
 
 
-def test_each_further_layer_saves_more_and_more_than_all_is_all() -> None:
-    kept = [learn(model_of("full", count))[2] for count in (0, 1, 2, 4, 9)]
-    assert kept[0] > kept[1] > kept[2] > kept[3] == kept[4]
+def test_each_checkpointed_layer_saves_memory_and_more_than_all_layers_is_all() -> None:
+    saved = [train_step(model_of("full", count))[2] for count in (0, 1, 2, 4, 9)]
+    assert saved[0] > saved[1] > saved[2] > saved[3] == saved[4]
 
 
-def test_generation_is_left_alone() -> None:
+def test_generation_gives_the_same_ids() -> None:
     batch = batch_of()
-    made = [
+    generated = [
         generate(
             model_of("full", count).eval(),
             batch.features,
@@ -72,4 +74,4 @@ def test_generation_is_left_alone() -> None:
         )
         for count in (0, 4)
     ]
-    assert torch.equal(*made)
+    assert torch.equal(*generated)

@@ -1,4 +1,4 @@
-"""Compiled layers compute what plain ones do."""
+"""Compiled layers give the same losses and gradients as plain ones."""
 
 import pytest
 import torch
@@ -11,20 +11,20 @@ from epalm.model.epalm import EPALM, trainable_parameters
 from tests.model.helpers import tiny_opt, tiny_variant
 
 
-def batch(size: int, length: int) -> Batch:
-    """Some samples; the first text is shorter, the first two ask about one picture."""
+def make_batch(size: int, length: int) -> Batch:
+    """A batch whose first text is shorter and whose first two texts are about the same image."""
     generator = torch.Generator().manual_seed(size)
     ids = torch.randint(4, 60, (size, length), generator=generator)
     mask = torch.ones_like(ids)
     mask[0, length - 2 :] = 0
     image_index = torch.arange(size).sub(1).clamp(min=0)
-    tokens = torch.randn(size - 1, 2, 8, generator=generator)
-    return Batch(tokens, ids, mask, ids.masked_fill(mask == 0, IGNORED), image_index)
+    features = torch.randn(size - 1, 2, 8, generator=generator)
+    return Batch(features, ids, mask, ids.masked_fill(mask == 0, IGNORED), image_index)
 
 
-def outcome(model: EPALM, given: Batch) -> dict[str, Tensor]:
+def losses_and_gradients(model: EPALM, batch: Batch) -> dict[str, Tensor]:
     model.zero_grad()
-    losses = model(given).per_example()
+    losses = model(batch).per_example()
     losses.mean().backward()
     gradients = {
         name: weight.grad for name, weight in trainable_parameters(model) if weight.grad is not None
@@ -42,18 +42,19 @@ def outcome(model: EPALM, given: Batch) -> dict[str, Tensor]:
         pytest.param("inductor", "full", marks=pytest.mark.slow),
     ],
 )
-def test_compiled_layers_learn_the_same_from_batches_of_all_sizes(
+def test_compiled_layers_give_the_same_losses_and_gradients_for_batches_of_all_sizes(
     backend: str, variant: str
 ) -> None:
     torch.compiler.reset()
     counters.clear()
     plain, compiled = (tiny_variant(tiny_opt(layers=6), variant) for _ in range(2))
     compile_layers(compiled.language_model.model.decoder.layers, backend)
-    for given in (batch(3, 7), batch(4, 9), batch(6, 5)):
-        wanted, found = outcome(plain, given), outcome(compiled, given)
-        assert found.keys() == wanted.keys()
-        for name, value in wanted.items():
-            assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-5), name
+    for batch in (make_batch(3, 7), make_batch(4, 9), make_batch(6, 5)):
+        expected = losses_and_gradients(plain, batch)
+        results = losses_and_gradients(compiled, batch)
+        assert results.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.allclose(results[name], value, rtol=1e-4, atol=1e-5), name
     assert not counters["graph_break"]
     if variant == "full":
         assert counters["stats"]["unique_graphs"] <= 2

@@ -1,4 +1,4 @@
-"""Loading the frozen language model: its weights, its precision, its memory."""
+"""Loading the frozen language model: weights, precision, memory, error messages."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ needs_bitsandbytes = pytest.mark.skipif(
     reason="int4 needs bitsandbytes: pip install 'epalm[quantised]'",
 )
 
-QUANTISED = ["int8", pytest.param("int4", marks=[needs_bitsandbytes, pytest.mark.slow])]
+QUANTIZED = ["int8", pytest.param("int4", marks=[needs_bitsandbytes, pytest.mark.slow])]
 """Loading bitsandbytes takes seconds."""
 
 
@@ -37,22 +37,22 @@ def save(folder: Path, width: int = 64) -> str:
 
 @pytest.mark.parametrize("saved", [torch.float32, torch.float16])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_weights_are_those_of_the_stock_loader_in_any_precision(
+def test_weights_equal_those_of_the_stock_loader_in_every_precision(
     tmp_path: Path, saved: torch.dtype, precision: str
 ) -> None:
     folder = save(tmp_path / "lm", width=16)
     OPTForCausalLM.from_pretrained(folder, dtype=saved).save_pretrained(folder)
-    found = load_language_model(folder, precision)
+    model = load_language_model(folder, precision)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    wanted = OPTForCausalLM.from_pretrained(folder, dtype=dtype).state_dict()
-    assert found.state_dict().keys() == wanted.keys()
-    for name, weight in found.state_dict().items():
+    expected = OPTForCausalLM.from_pretrained(folder, dtype=dtype).state_dict()
+    assert model.state_dict().keys() == expected.keys()
+    for name, weight in model.state_dict().items():
         assert weight.dtype == dtype
-        assert torch.equal(weight, wanted[name]), name
-    assert found.lm_head.weight is found.model.decoder.embed_tokens.weight
+        assert torch.equal(weight, expected[name]), name
+    assert model.lm_head.weight is model.model.decoder.embed_tokens.weight
 
 
-def test_a_config_that_names_another_dtype_than_the_files_costs_no_accuracy(tmp_path: Path) -> None:
+def test_weights_keep_the_dtype_of_their_files_whatever_the_config_states(tmp_path: Path) -> None:
     folder = save(tmp_path / "lm", width=16)
     config = Path(folder) / "config.json"
     digest = weights_digest(load_language_model(folder, "fp32"))
@@ -62,17 +62,17 @@ def test_a_config_that_names_another_dtype_than_the_files_costs_no_accuracy(tmp_
     assert weights_digest(load_language_model(folder, "fp32")) == digest
 
 
-def test_each_finished_layer_is_handed_over_before_the_next_one(tmp_path: Path) -> None:
+def test_each_loaded_layer_is_passed_to_shard_before_the_next_one(tmp_path: Path) -> None:
     seen: list[list[torch.dtype]] = []
 
-    def note(layer: nn.Module) -> None:
+    def record_dtypes(layer: nn.Module) -> None:
         seen.append([weight.dtype for weight in layer.parameters()])
 
-    load_language_model(save(tmp_path / "lm", width=16), "bf16", shard=note)
+    load_language_model(save(tmp_path / "lm", width=16), "bf16", shard=record_dtypes)
     assert [set(dtypes) for dtypes in seen] == [{torch.bfloat16}] * 3
 
 
-def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="known are fp32, bf16, fp16, int8, int4"):
         load_language_model(str(tmp_path), "fp8")
     with pytest.raises(ModelError, match="from the folder"):
@@ -80,7 +80,7 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "wanted"),
+    ("key", "value", "message"),
     [
         ("quantization_config", {"quant_method": "gptq", "bits": 4}, "floating point"),
         ("dropout", 5, "has dropout 5, wanted less than 1"),
@@ -96,8 +96,8 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
         ("hidden_size", "wide", "hidden_size"),
     ],
 )
-def test_a_config_that_no_opt_has_is_refused_with_the_key(
-    tmp_path: Path, key: str, value: object, wanted: str
+def test_a_config_with_an_invalid_value_is_rejected_with_its_key(
+    tmp_path: Path, key: str, value: object, message: str
 ) -> None:
     folder = save(tmp_path / "lm", width=16)
     file = Path(folder) / "config.json"
@@ -106,11 +106,11 @@ def test_a_config_that_no_opt_has_is_refused_with_the_key(
         ModelError, match=key if key != "num_attention_heads" else "hidden_size"
     ) as caught:
         load_config(folder, "fp32")
-    assert wanted in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_weights_of_another_shape_are_named_with_both_shapes(tmp_path: Path) -> None:
+def test_weights_of_another_shape_are_reported_with_both_shapes(tmp_path: Path) -> None:
     folder = save(tmp_path / "lm", width=16)
     file = Path(folder) / "config.json"
     config = json.loads(file.read_text())
@@ -126,83 +126,90 @@ def test_weights_of_another_shape_are_named_with_both_shapes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "name", ["models/old/opt-mini", "./opt-mini", "../opt-mini", "/opt-mini", "opt-mini", "a/"]
 )
-def test_a_name_that_is_no_hub_id_is_a_folder_that_is_missing(name: str) -> None:
+def test_a_name_that_is_not_a_hub_id_is_reported_as_a_missing_folder(name: str) -> None:
     with pytest.raises(ModelError, match=r"there is no folder /.* is not a hub id: give --lm"):
         load_config(name, "fp32")
 
 
-def test_a_name_that_could_be_either_is_said_to_be_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_could_be_either_is_reported_as_neither_hub_id_nor_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def offline(name: str) -> None:
         raise OSError(f"cannot connect for {name}.\nmore lines")
 
     monkeypatch.setattr(language_model.PretrainedConfig, "get_config_dict", offline)
-    words = r"from the hub .*, and there is no folder /.*/models/opt-mni: cannot .*/opt-mni\. Give"
-    with pytest.raises(ModelError, match=words):
+    message = (
+        r"from the hub .*, and there is no folder /.*/models/opt-mni: cannot .*/opt-mni\. Give"
+    )
+    with pytest.raises(ModelError, match=message):
         load_config("models/opt-mni", "fp32")
 
 
-@pytest.mark.parametrize("precision", QUANTISED)
-def test_quantised_weights_and_logits_are_close_to_those_in_fp32(
+@pytest.mark.parametrize("precision", QUANTIZED)
+def test_quantized_weights_and_logits_are_close_to_those_in_fp32(
     tmp_path: Path, precision: str
 ) -> None:
-    """127 steps up to a row's largest weight leave 0.6 % of a weight, NF4's 16 values 9 % (for
-    normal weights, from the widths of the steps). The logits are 18 such maps away: independent
-    errors add up to sqrt(18) times that, where no map enlarges what it gets."""
+    """Expected relative errors of normal weights follow from the quantization steps: 0.6 % with 127
+    steps up to a row's largest weight (int8), 9 % with the 16 values of NF4. The logits are 18
+    quantized maps away; independent errors add up to sqrt(18) times the error of one map, if no
+    map amplifies its input."""
     folder = save(tmp_path / "lm")
     stock = OPTForCausalLM.from_pretrained(folder)
     for module in stock.model.decoder.layers.modules():
         if isinstance(module, nn.Linear):
             module.weight.data /= module.weight.std() * module.in_features**0.5
     stock.save_pretrained(folder)
-    plain, quantised = (load_language_model(folder, name) for name in ("fp32", precision))
+    plain, quantized = (load_language_model(folder, name) for name in ("fp32", precision))
     expected = {"int8": 0.007, "int4": 0.1}[precision]
-    for name, module in quantised.named_modules():
+    for name, module in quantized.named_modules():
         if isinstance(module, QuantizedLinear):
             weight = plain.get_parameter(f"{name}.weight")
             assert 1e-3 < distance(module.weight(torch.float32), weight) < expected
     ids = torch.randint(4, 61, (4, 12), generator=torch.Generator().manual_seed(0))
-    found, wanted = (model(input_ids=ids).logits.float() for model in (quantised, plain))
-    assert 1e-3 < distance(found, wanted) < 18**0.5 * expected
+    logits, expected_logits = (model(input_ids=ids).logits.float() for model in (quantized, plain))
+    assert 1e-3 < distance(logits, expected_logits) < 18**0.5 * expected
 
 
-def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((found - wanted).norm() / wanted.norm())
+def distance(actual: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((actual - exact).norm() / exact.norm())
 
 
 @pytest.mark.parametrize("shape", [(128, 64), (24, 10)])
-@pytest.mark.parametrize("precision", QUANTISED)
-def test_a_quantised_product_and_its_gradient_are_those_of_the_weight_the_codes_stand_for(
+@pytest.mark.parametrize("precision", QUANTIZED)
+def test_a_quantized_product_and_its_gradient_equal_those_of_the_dequantized_weight(
     precision: str, shape: tuple[int, int]
 ) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(*shape).requires_grad_(requires_grad=False)
-    quantised = QuantizedLinear(linear, precision)
+    quantized = QuantizedLinear(linear, precision)
     states = torch.randn(5, shape[0], requires_grad=True)
     plain = states.detach().clone().requires_grad_()
-    found = quantised(states)
-    wanted = nn.functional.linear(plain, quantised.weight(torch.float32), linear.bias)
-    assert torch.allclose(found, wanted, atol=1e-6)
-    found.square().sum().backward()
-    wanted.square().sum().backward()
+    product = quantized(states)
+    expected = nn.functional.linear(plain, quantized.weight(torch.float32), linear.bias)
+    assert torch.allclose(product, expected, atol=1e-6)
+    product.square().sum().backward()
+    expected.square().sum().backward()
     assert states.grad is not None and plain.grad is not None
     assert torch.allclose(states.grad, plain.grad, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", QUANTISED)
-def test_quantised_layers_take_a_quarter_or_an_eighth(tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize("precision", QUANTIZED)
+def test_quantized_layers_take_a_quarter_or_an_eighth_of_the_memory(
+    tmp_path: Path, precision: str
+) -> None:
     folder = save(tmp_path / "lm")
     sizes = []
     for name in ("fp32", precision):
         model = load_language_model(folder, name)
         maps = [m for m in model.model.decoder.layers.modules() if isinstance(m, nn.Linear)]
         codes = [m for m in model.modules() if isinstance(m, QuantizedLinear)]
-        held = [m.weight for m in maps] + [part for m in codes for part in m.buffers()]
-        sizes.append(sum(tensor.nbytes for tensor in held))
+        tensors = [m.weight for m in maps] + [part for m in codes for part in m.buffers()]
+        sizes.append(sum(tensor.nbytes for tensor in tensors))
     assert sizes[1] < {"int8": 0.27, "int4": 0.15}[precision] * sizes[0]
 
 
-@pytest.mark.parametrize("precision", QUANTISED)
-def test_training_around_quantised_weights_lowers_the_loss_in_fp32_tensors(
+@pytest.mark.parametrize("precision", QUANTIZED)
+def test_training_around_quantized_weights_lowers_the_loss_and_keeps_fp32_parameters(
     tmp_path: Path, precision: str
 ) -> None:
     lm = load_language_model(save(tmp_path / "lm", width=16), precision)
@@ -224,14 +231,14 @@ def test_training_around_quantised_weights_lowers_the_loss_in_fp32_tensors(
     assert weights_digest(lm) == digest
 
 
-def test_a_quantised_model_counts_the_weights_it_stands_for(tmp_path: Path) -> None:
+def test_a_quantized_model_has_the_weight_count_of_the_plain_one(tmp_path: Path) -> None:
     folder = save(tmp_path / "lm", width=16)
     plain = load_language_model(folder, "fp32")
     assert weight_count(load_language_model(folder, "int8")) == weight_count(plain)
     assert weight_count(plain) == sum(weight.numel() for weight in plain.parameters())
 
 
-def test_without_bitsandbytes_int4_names_the_command_that_installs_it(
+def test_int4_without_bitsandbytes_names_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("epalm.model.engine.quantized.find_spec", lambda name: None)
@@ -266,8 +273,8 @@ print(max([*peak, own_bytes()]) - start, weights)
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_loading_never_holds_a_second_copy(tmp_path: Path, precision: str) -> None:
-    """Memory of the process's own; pages of the mapped file are the system's to take back."""
+def test_loading_never_needs_a_second_copy_of_the_weights(tmp_path: Path, precision: str) -> None:
+    """Measures anonymous memory only: the system can reclaim pages of the mapped file."""
     config = OPTConfig(
         vocab_size=5000, hidden_size=1024, ffn_dim=4096, num_hidden_layers=8, num_attention_heads=16
     )

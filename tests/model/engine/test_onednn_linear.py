@@ -1,3 +1,5 @@
+"""Frozen weights in oneDNN layout against plain ones."""
+
 import copy
 import logging
 
@@ -19,7 +21,7 @@ from tests.model.helpers import tiny_opt, tiny_variant
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", ["with bias", "without"])
 @pytest.mark.parametrize("shape", [(1, 24), (3, 5, 24)])
-def test_a_rearranged_map_computes_what_the_plain_one_does(
+def test_a_map_in_onednn_layout_gives_the_same_products_and_gradients(
     shape: tuple[int, ...], bias: str, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(0)
@@ -27,20 +29,20 @@ def test_a_rearranged_map_computes_what_the_plain_one_does(
     plain.requires_grad_(requires_grad=False)
     fast = copy.deepcopy(plain)
     assert use_onednn_layout(fast) == (1 if onednn_layout_works(dtype) else 0)
-    given = torch.randn(shape, dtype=dtype, requires_grad=True)
+    states = torch.randn(shape, dtype=dtype, requires_grad=True)
     upstream = torch.randn(*shape[:-1], 40, dtype=dtype)
     tolerance = {torch.float32: 1e-6, torch.bfloat16: 2e-2}[dtype]
-    found, wanted = fast(given), plain(given)
-    assert found.dtype == dtype
-    assert torch.allclose(found, wanted, rtol=tolerance, atol=tolerance)
-    (gradient,) = torch.autograd.grad(found, given, upstream)
-    (truth,) = torch.autograd.grad(wanted, given, upstream)
-    assert torch.allclose(gradient, truth, rtol=tolerance, atol=tolerance)
+    product, expected = fast(states), plain(states)
+    assert product.dtype == dtype
+    assert torch.allclose(product, expected, rtol=tolerance, atol=tolerance)
+    (gradient,) = torch.autograd.grad(product, states, upstream)
+    (expected_gradient,) = torch.autograd.grad(expected, states, upstream)
+    assert torch.allclose(gradient, expected_gradient, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("norm", ["pre-LN", "post-LN"])
 @pytest.mark.parametrize("variant", ["full", "ada"])
-def test_a_model_with_rearranged_weights_learns_and_generates_the_same(
+def test_a_model_with_weights_in_onednn_layout_has_the_same_losses_gradients_and_texts(
     variant: str, norm: str
 ) -> None:
     lm = tiny_opt(pre_norm=norm == "pre-LN", projected=norm == "post-LN")
@@ -48,31 +50,31 @@ def test_a_model_with_rearranged_weights_learns_and_generates_the_same(
     ids = torch.randint(4, 60, (3, 7), generator=torch.Generator().manual_seed(1))
     batch = Batch(torch.randn(3, 2, 8), ids, torch.ones_like(ids), ids, torch.arange(3))
 
-    def outcome() -> tuple[Tensor, dict[str, Tensor], list[list[int]]]:
+    def results() -> tuple[Tensor, dict[str, Tensor], list[list[int]]]:
         model.zero_grad()
         losses = model(batch).per_example()
         losses.mean().backward()
         gradients = {name: weight.grad.clone() for name, weight in trainable_parameters(model)}
-        made = generate(model, batch.features, ids, batch.attention_mask, Decoding(5))
-        return losses.detach(), gradients, made.tolist()
+        generated = generate(model, batch.features, ids, batch.attention_mask, Decoding(5))
+        return losses.detach(), gradients, generated.tolist()
 
-    losses, gradients, made = outcome()
+    losses, gradients, generated = results()
     digest = weights_digest(lm)
     assert use_onednn_layout(lm) == 4 * 6 + (1 if norm == "pre-LN" else 3)
-    fast_losses, fast_gradients, fast_made = outcome()
+    fast_losses, fast_gradients, fast_generated = results()
     assert torch.allclose(fast_losses, losses, atol=1e-5)
     for name, gradient in gradients.items():
         assert torch.allclose(fast_gradients[name], gradient, rtol=1e-4, atol=1e-6), name
-    assert fast_made == made
+    assert fast_generated == generated
     assert weights_digest(lm) == digest
 
 
-def test_maps_that_are_trained_stay_as_they_are() -> None:
+def test_trained_maps_are_not_converted() -> None:
     adapters = Adapters(1, 24, 8)
     assert use_onednn_layout(adapters) == 0
 
 
-def test_without_the_memory_for_them_weights_stay_as_they_are(
+def test_weights_are_not_converted_if_memory_is_short(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
@@ -83,7 +85,7 @@ def test_without_the_memory_for_them_weights_stay_as_they_are(
 
 @pytest.mark.parametrize("operation", ["_reorder_linear_weight", "_linear_pointwise"])
 @pytest.mark.parametrize("failure", [RuntimeError, AttributeError])
-def test_where_the_library_cannot_multiply_by_them_weights_stay_as_they_are(
+def test_weights_are_not_converted_if_onednn_does_not_support_them(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     operation: str,
@@ -106,17 +108,17 @@ def test_where_the_library_cannot_multiply_by_them_weights_stay_as_they_are(
     ]
 
 
-def test_weights_whose_rearranged_products_are_wrong_stay_as_they_are(
+def test_weights_are_not_converted_if_products_in_onednn_layout_are_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
     onednn_layout_works.cache_clear()
-    monkeypatch.setattr(onednn_linear, "_onednn_product", lambda rows, weight, bias: rows + 1)
+    monkeypatch.setattr(onednn_linear, "_onednn_product", lambda states, weight, bias: states + 1)
     try:
         assert use_onednn_layout(plain) == 0
     finally:
         onednn_layout_works.cache_clear()
 
 
-def test_float32_weights_can_be_rearranged_wherever_there_is_onednn() -> None:
+def test_float32_weights_can_be_converted_wherever_onednn_is_available() -> None:
     assert onednn_layout_works(torch.float32) == torch.backends.mkldnn.is_available()

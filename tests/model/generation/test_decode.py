@@ -1,4 +1,4 @@
-"""Sampling, and generation for many questions at a time."""
+"""Sampling, and batched generation for many questions."""
 
 import math
 import zlib
@@ -28,7 +28,7 @@ SAMPLING = Decoding(3, do_sample=True, temperature=0.8, top_p=0.9)
 
 
 @pytest.fixture
-def tokens() -> Tensor:
+def features() -> Tensor:
     return torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(5))
 
 
@@ -39,16 +39,16 @@ def ids() -> Tensor:
     return drawn
 
 
-def next_logits(model: EPALM, tokens: Tensor, ids: Tensor) -> Tensor:
-    """(B, vocabulary) by full recomputation."""
+def next_logits(model: EPALM, features: Tensor, ids: Tensor) -> Tensor:
+    """Logits (B, vocabulary) of the next token, by full recomputation."""
     with torch.inference_mode():
-        states = model.last_hidden_states(tokens, ids, torch.ones_like(ids))
+        states = model.last_hidden_states(features, ids, torch.ones_like(ids))
         return model.logits(states).view(*ids.shape, -1)[:, -1]
 
 
 @pytest.mark.parametrize("tail", ["causal", "drop", "official"])
 def test_cached_sampling_equals_uncached_sampling_with_the_same_seeds(
-    tokens: Tensor, ids: Tensor, tail: Tail
+    features: Tensor, ids: Tensor, tail: Tail
 ) -> None:
     lm = tiny_opt()
     lm.config.eos_token_id = None
@@ -57,41 +57,43 @@ def test_cached_sampling_equals_uncached_sampling_with_the_same_seeds(
     noise = GumbelNoise(seeds, ids.device)
     text = ids
     for _ in range(4):
-        scores = TopPLogitsWarper(0.9)(text, next_logits(model, tokens, text) / 0.8)
+        scores = TopPLogitsWarper(0.9)(text, next_logits(model, features, text) / 0.8)
         text = torch.cat([text, noise(text, scores).argmax(-1, keepdim=True)], dim=1)
     decoding = replace(SAMPLING, max_new_tokens=4)
-    found = generate(model, tokens, ids, torch.ones_like(ids), decoding, seeds=seeds)
-    assert found.tolist() == text[:, -4:].tolist()
-    greedy = generate(model, tokens, ids, torch.ones_like(ids), Decoding(4))
-    assert found.tolist() != greedy.tolist()
+    sampled = generate(model, features, ids, torch.ones_like(ids), decoding, seeds=seeds)
+    assert sampled.tolist() == text[:, -4:].tolist()
+    greedy = generate(model, features, ids, torch.ones_like(ids), Decoding(4))
+    assert sampled.tolist() != greedy.tolist()
 
 
-def test_tokens_are_drawn_as_often_as_the_language_model_says(tokens: Tensor, ids: Tensor) -> None:
+def test_tokens_are_sampled_with_the_probabilities_of_the_language_model(
+    features: Tensor, ids: Tensor
+) -> None:
     model = tiny_epalm(tiny_opt())
-    draws, warmth = 2000, 0.7
-    one, text = tokens[:1].expand(draws, -1, -1), ids[:1].expand(draws, -1)
-    decoding = Decoding(1, do_sample=True, temperature=warmth)
-    found = generate(model, one, text, torch.ones_like(text), decoding, seeds=range(draws))
-    counts = Counter(found[:, 0].tolist())
-    wanted = (next_logits(model, tokens[:1], ids[:1])[0] / warmth).softmax(-1)
-    likely = [token for token in range(len(wanted)) if float(wanted[token]) * draws > 5]
+    draws, temperature = 2000, 0.7
+    repeated, text = features[:1].expand(draws, -1, -1), ids[:1].expand(draws, -1)
+    decoding = Decoding(1, do_sample=True, temperature=temperature)
+    sampled = generate(model, repeated, text, torch.ones_like(text), decoding, seeds=range(draws))
+    counts = Counter(sampled[:, 0].tolist())
+    probabilities = (next_logits(model, features[:1], ids[:1])[0] / temperature).softmax(-1)
+    likely = [token for token, value in enumerate(probabilities) if float(value) * draws > 5]
     assert len(likely) > 5
     for token in likely:
-        share = float(wanted[token])
-        assert abs(counts[token] - draws * share) < 5 * math.sqrt(draws * share * (1 - share))
+        mean = draws * float(probabilities[token])
+        assert abs(counts[token] - mean) < 5 * math.sqrt(mean * (1 - mean / draws))
 
 
-def test_top_p_leaves_the_most_probable_tokens_only(tokens: Tensor, ids: Tensor) -> None:
+def test_top_p_samples_from_the_most_probable_tokens_only(features: Tensor, ids: Tensor) -> None:
     model = tiny_epalm(tiny_opt())
-    one, text = tokens[:1].expand(50, -1, -1), ids[:1].expand(50, -1)
+    repeated, text = features[:1].expand(50, -1, -1), ids[:1].expand(50, -1)
     decoding = Decoding(1, do_sample=True, top_p=1e-6)
-    found = generate(model, one, text, torch.ones_like(text), decoding, seeds=range(50))
-    best = int(next_logits(model, tokens[:1], ids[:1])[0].argmax())
-    assert set(found.flatten().tolist()) == {best}
+    sampled = generate(model, repeated, text, torch.ones_like(text), decoding, seeds=range(50))
+    best = int(next_logits(model, features[:1], ids[:1])[0].argmax())
+    assert set(sampled.flatten().tolist()) == {best}
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens is 0, wanted more than 0"),
         ({"num_beams": 0}, "num_beams is 0"),
@@ -102,41 +104,39 @@ def test_top_p_leaves_the_most_probable_tokens_only(tokens: Tensor, ids: Tensor)
         ({"temperature": 0.5}, "temperature can only be set for sampling"),
     ],
 )
-def test_settings_that_cannot_be_generated_with_are_refused(
-    settings: dict[str, float], words: str
-) -> None:
-    with pytest.raises(UsageError, match=words):
+def test_invalid_decoding_settings_are_rejected(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Decoding(**settings)  # type: ignore[arg-type]
 
 
 class World:
-    """A model and 24 questions of many lengths about five pictures."""
+    """A model and 24 questions of many lengths about five images."""
 
     def __init__(self, folder: str) -> None:
         self.tokenizer = load_tokenizer(folder)
         self.model = tiny_epalm(load_language_model(folder, "fp32"))
         with torch.no_grad():
             for weight in self.model.connectors.parameters():
-                weight.mul_(20)  # so that what was seen changes what is said
+                weight.mul_(20)  # so that images change the answers
         drawn = torch.Generator().manual_seed(8)
-        self.vectors = torch.randn(5, 2, 8, generator=drawn)
+        self.features = torch.randn(5, 2, 8, generator=drawn)
         lengths = torch.randint(1, 9, (24,), generator=drawn).tolist()
         self.prompts = [
-            " ".join(WORDS[place] for place in torch.randint(12, (n,), generator=drawn).tolist())
+            " ".join(WORDS[index] for index in torch.randint(12, (n,), generator=drawn).tolist())
             for n in lengths
         ]
-        self.keys = [f"k{3 * place % 5}" for place in range(24)]
+        self.keys = [f"k{3 * index % 5}" for index in range(24)]
         self.template = Template("{prompt} {answer}")
 
-    def answer(self, decoding: Decoding, batch_size: int, places: list[int]) -> list[str]:
-        return [answer.text for answer in self.answers(decoding, batch_size, places)]
+    def answer(self, decoding: Decoding, batch_size: int, indices: list[int]) -> list[str]:
+        return [answer.text for answer in self.answers(decoding, batch_size, indices)]
 
-    def answers(self, decoding: Decoding, batch_size: int, places: list[int]) -> list[Answer]:
+    def answers(self, decoding: Decoding, batch_size: int, indices: list[int]) -> list[Answer]:
         questions = Questions(
-            [self.prompts[place] for place in places],
-            [f"q{place}" for place in places],
-            [self.keys[place] for place in places],
-            lambda asked: self.vectors[[int(self.keys[places[one]][1:]) for one in asked]],
+            [self.prompts[index] for index in indices],
+            [f"q{index}" for index in indices],
+            [self.keys[index] for index in indices],
+            lambda batch: self.features[[int(self.keys[indices[index]][1:]) for index in batch]],
         )
         return answer_questions(
             self.model,
@@ -155,10 +155,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(str(save_language_model(folder, WORDS, layers=4)))
 
 
-EVERYTHING = list(range(24))
+ALL_QUESTIONS = list(range(24))
 
 
-def test_long_texts_are_left_to_the_check_that_names_them(
+def test_the_tokenizer_does_not_warn_of_long_texts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world.tokenizer, "model_max_length", 4)
@@ -166,77 +166,81 @@ def test_long_texts_are_left_to_the_check_that_names_them(
     assert len(prompt_ids(world.tokenizer, world.template, [f"{WORDS[0]} " * 9])[0]) == 10
 
 
-def test_a_prompt_that_leaves_no_room_is_named_before_anything_is_answered(world: World) -> None:
-    longest = max(EVERYTHING, key=lambda place: len(world.prompts[place].split()))
+def test_a_prompt_that_is_too_long_for_an_answer_is_named_before_any_is_generated(
+    world: World,
+) -> None:
+    longest = max(ALL_QUESTIONS, key=lambda index: len(world.prompts[index].split()))
     tokens = 1 + len(world.prompts[longest].split())
-    others = [place for place in EVERYTHING if len(world.prompts[place].split()) < tokens - 1]
+    others = [index for index in ALL_QUESTIONS if len(world.prompts[index].split()) < tokens - 1]
     world.answers(Decoding(32 - tokens), 8, [longest])
     with pytest.raises(ModelError, match=rf"'q{longest}' has {tokens} tokens.*\(max_new_tokens\)"):
         world.answers(Decoding(33 - tokens), 8, [*others[:3], longest])
 
 
 @pytest.mark.parametrize("decoding", [Decoding(3), Decoding(3, 3), SAMPLING])
-def test_texts_do_not_depend_on_the_batch_or_on_the_order(world: World, decoding: Decoding) -> None:
-    texts = [world.answer(decoding, batch_size, EVERYTHING) for batch_size in (1, 3, 64)]
+def test_texts_do_not_depend_on_the_batch_size_or_the_order(
+    world: World, decoding: Decoding
+) -> None:
+    texts = [world.answer(decoding, batch_size, ALL_QUESTIONS) for batch_size in (1, 3, 64)]
     assert texts[0] == texts[1] == texts[2]
-    assert world.answer(decoding, 5, EVERYTHING[::-1]) == texts[0][::-1]
+    assert world.answer(decoding, 5, ALL_QUESTIONS[::-1]) == texts[0][::-1]
     assert len(set(texts[0])) > 5
 
 
-def test_texts_are_those_of_single_questions(world: World) -> None:
-    found = world.answer(Decoding(3), 8, EVERYTHING)
-    for place in range(0, 24, 3):
-        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[place]])
-        vectors = world.vectors[int(world.keys[place][1:])][None]
-        new = generate(world.model, vectors, ids, mask, Decoding(3))
-        assert found[place] == world.tokenizer.decode(new[0], skip_special_tokens=True).strip()
+def test_texts_equal_those_of_single_questions(world: World) -> None:
+    answers = world.answer(Decoding(3), 8, ALL_QUESTIONS)
+    for index in range(0, 24, 3):
+        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[index]])
+        features = world.features[int(world.keys[index][1:])][None]
+        new = generate(world.model, features, ids, mask, Decoding(3))
+        assert answers[index] == world.tokenizer.decode(new[0], skip_special_tokens=True).strip()
 
 
 @pytest.mark.parametrize(
     "decoding", [Decoding(6), replace(SAMPLING, max_new_tokens=6), Decoding(6, 2), Decoding(6, 4)]
 )
-def test_an_answers_probability_is_the_models_own_of_its_tokens_up_to_the_end(
+def test_an_answers_log_probability_is_the_sum_over_its_tokens_up_to_the_end_token(
     world: World, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = Counter(text.split()[1] for text in world.answer(decoding, 8, EVERYTHING))
+    words = Counter(text.split()[1] for text in world.answer(decoding, 8, ALL_QUESTIONS))
     end = world.tokenizer.convert_tokens_to_ids(max(words, key=words.__getitem__))
     monkeypatch.setattr(world.model.language_model.config, "eos_token_id", end)
-    found = world.answers(decoding, 8, EVERYTHING)
-    for place in range(0, 24, 3):
-        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[place]])
-        vectors = world.vectors[int(world.keys[place][1:])][None]
-        name = f"{world.keys[place]}\n{world.prompts[place]}"
+    answers = world.answers(decoding, 8, ALL_QUESTIONS)
+    for index in range(0, 24, 3):
+        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[index]])
+        features = world.features[int(world.keys[index][1:])][None]
+        name = f"{world.keys[index]}\n{world.prompts[index]}"
         seeds = [zlib.crc32(name.encode(), decoding.seed)]
-        new = generate(world.model, vectors, ids, mask, decoding, seeds=seeds)[0].tolist()
+        new = generate(world.model, features, ids, mask, decoding, seeds=seeds)[0].tolist()
         tokens = new[: new.index(end) + 1] if end in new else new
         total = 0.0
         for token in tokens:
-            total += float(next_logits(world.model, vectors, ids).log_softmax(-1)[0, token])
+            total += float(next_logits(world.model, features, ids).log_softmax(-1)[0, token])
             ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
-        assert found[place].log_probability == pytest.approx(total, abs=1e-4)
-        assert found[place].tokens == len(tokens)
-    assert len({answer.tokens for answer in found}) > 1  # some texts end early
+        assert answers[index].log_probability == pytest.approx(total, abs=1e-4)
+        assert answers[index].tokens == len(tokens)
+    assert len({answer.tokens for answer in answers}) > 1  # some texts end early
 
 
-def test_another_seed_draws_other_texts_and_the_same_seed_the_same(world: World) -> None:
-    first = world.answer(SAMPLING, 8, EVERYTHING)
-    assert world.answer(SAMPLING, 8, EVERYTHING) == first
-    assert world.answer(replace(SAMPLING, seed=1), 8, EVERYTHING) != first
+def test_the_same_seed_samples_the_same_texts_and_another_seed_others(world: World) -> None:
+    first = world.answer(SAMPLING, 8, ALL_QUESTIONS)
+    assert world.answer(SAMPLING, 8, ALL_QUESTIONS) == first
+    assert world.answer(replace(SAMPLING, seed=1), 8, ALL_QUESTIONS) != first
 
 
-def test_the_prefix_of_a_picture_is_made_once_for_questions_that_stay_together(
+def test_the_prefix_of_an_image_is_computed_once_for_all_questions_in_a_window(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
+    sizes: list[int] = []
 
-    def counted(tokens: Tensor) -> Prefix:
-        made.append(len(tokens))
-        return prefix(tokens)
+    def counting_prefix(features: Tensor) -> Prefix:
+        sizes.append(len(features))
+        return prefix(features)
 
     prefix = world.model.prefix
-    monkeypatch.setattr(world.model, "prefix", counted)
-    texts = world.answer(Decoding(3), 4, EVERYTHING)
-    assert made == [4, 2]  # 16 questions about k0, k3, k1 and k4, 8 about k4 and k2
+    monkeypatch.setattr(world.model, "prefix", counting_prefix)
+    texts = world.answer(Decoding(3), 4, ALL_QUESTIONS)
+    assert sizes == [4, 2]  # 16 questions about k0, k3, k1 and k4, 8 about k4 and k2
     monkeypatch.setattr(batched_generation, "WINDOW_BATCHES", 24)
-    assert world.answer(Decoding(3), 1, EVERYTHING) == texts
-    assert made[2:] == [5]
+    assert world.answer(Decoding(3), 1, ALL_QUESTIONS) == texts
+    assert sizes[2:] == [5]

@@ -1,3 +1,5 @@
+"""Injection plans against the published ones."""
+
 from dataclasses import replace
 
 import pytest
@@ -6,7 +8,7 @@ from epalm.errors import UsageError
 from epalm.model.method.injection import Tail, default_span, parse_span, plan_injection
 
 N = None
-PUBLISHED = {  # section 1.2 of the method's description: (layers, first, stop, cached) -> source
+PUBLISHED = {  # section 1.2 of the method's description: (layers, first, stop, cached) -> plan
     (32, 19, 31, 6): [N] * 19 + [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5] + [N],
     (24, 11, 23, 6): [N] * 11 + [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5] + [N],
     (12, 5, 11, 6): [N] * 5 + [0, 1, 2, 3, 4, 5] + [N],
@@ -18,7 +20,7 @@ PUBLISHED = {  # section 1.2 of the method's description: (layers, first, stop, 
 
 
 @pytest.mark.parametrize("case", PUBLISHED)
-def test_each_layer_receives_the_published_vector(case: tuple[int, int, int, int]) -> None:
+def test_each_layer_receives_the_published_feature(case: tuple[int, int, int, int]) -> None:
     layers, first, stop, cached = case
     plan = plan_injection(layers, cached, first=first, stop=stop)
     assert list(plan.feature_of_layer) == PUBLISHED[case]
@@ -36,7 +38,7 @@ def test_the_default_span_is_the_published_one(layers: int, span: tuple[int, int
 PUBLISHED_BY_TWO = {  # the same section's column for text_step 2
     (32, 19, 31, 6): [N] * 20 + [0, N, 1, N, 2, N, 3, N, 4, N, 5, N],
     (24, 11, 23, 6): [N] * 12 + [0, N, 1, N, 2, N, 3, N, 4, N, 5, N],
-    (12, 5, 11, 6): [N] * 6 + [1, N, 3, N, 5, N],  # by its rule; the table has no such row
+    (12, 5, 11, 6): [N] * 6 + [1, N, 3, N, 5, N],  # by its rule, not in its table
     (32, 19, 31, 1): [N] * 20 + [0, N] * 6,
     (32, 0, 32, 6): [
         *(0, N, 0, N, 0, N, 1, N, 1, N, 2, N, 2, N, 2, N),
@@ -47,7 +49,7 @@ PUBLISHED_BY_TWO = {  # the same section's column for text_step 2
 
 
 @pytest.mark.parametrize("case", PUBLISHED_BY_TWO)
-def test_with_text_step_two_every_second_layer_receives_the_published_vector(
+def test_with_text_step_two_every_second_layer_receives_the_published_feature(
     case: tuple[int, int, int, int],
 ) -> None:
     layers, first, stop, cached = case
@@ -55,12 +57,12 @@ def test_with_text_step_two_every_second_layer_receives_the_published_vector(
     assert list(plan.feature_of_layer) == PUBLISHED_BY_TWO[case]
 
 
-def test_a_span_without_a_multiple_of_text_step_is_refused() -> None:
+def test_a_span_without_a_multiple_of_text_step_is_rejected() -> None:
     with pytest.raises(UsageError, match="19:20 has no layer that is a multiple of text_step 2"):
         plan_injection(32, 1, first=19, stop=20, text_step=2)
 
 
-def test_only_the_official_mask_and_a_layer_that_reads_the_carried_row_leak() -> None:
+def test_only_the_official_tail_leaks_and_only_into_a_layer_without_its_own_feature() -> None:
     def leaks(tail: Tail, stop: int, text_step: int = 1) -> bool:
         plan = plan_injection(9, 2, first=1, stop=stop, tail=tail, text_step=text_step)
         return plan.visual_sees_all
@@ -72,19 +74,19 @@ def test_only_the_official_mask_and_a_layer_that_reads_the_carried_row_leak() ->
     assert not leaks("drop", 8)
 
 
-def test_the_tail_to_end_leaves_no_layer_behind_the_span() -> None:
+def test_the_tail_to_end_leaves_no_layer_after_the_span() -> None:
     plan = plan_injection(7, 2, first=1, stop=3, tail="to-end")
     assert plan.feature_of_layer == (None, 0, 0, 0, 1, 1, 1)
     assert plan == replace(plan_injection(7, 2, first=1, stop=7), tail="to-end")
     assert not plan.visual_sees_all
 
 
-def test_a_span_outside_the_model_is_refused_with_both_numbers() -> None:
+def test_a_span_outside_the_model_is_rejected_with_both_numbers() -> None:
     with pytest.raises(UsageError, match=r"19:31 does not fit 12 OPT layers"):
         plan_injection(12, 6, first=19, stop=31)
 
 
-def test_a_span_is_read_from_text() -> None:
+def test_a_span_is_parsed_from_text() -> None:
     assert parse_span("19:31", 32, 6) == (19, 31)
     assert parse_span("19:end", 32, 6) == (19, 32)
     with pytest.raises(UsageError, match="inject is 'last'"):

@@ -1,4 +1,4 @@
-"""Trained parameters of the published variants, as exact integers, and what each one computes."""
+"""Method variants: exact numbers of trained parameters, features used, generation, gradients."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ FROZEN = {  # (language model, encoder with its head), section 2
     "ViT-L+6.7B": (6_658_473_984, 304_326_632),
     "ViT-B+350M": (331_196_416, 86_567_656),
 }
-PERCENTS = {  # of all parameters, the encoder's included; section 2
+PERCENTS = {  # percent of all parameters, encoder included; section 2
     "lin": (0.0718, 0.0603, 0.1881),
     "6-connectors": (0.4295, 0.3605, 1.1183),
     "pt": (0.5487, 0.5400, 0.3145),
@@ -61,10 +61,10 @@ PERCENTS = {  # of all parameters, the encoder's included; section 2
 }
 SIX = {"cached": 6}
 THREE_OF_TWO = {"cached": 2, "positions": 3}
-"""Either way a record has six vectors."""
+"""Two stores with six features per image."""
 
 DEEPEST = 13
-"""Layers of the tiny OPT: enough for the published span of six vectors, 0:12."""
+"""Layers of the tiny OPT: enough for the published span of six features, 0:12."""
 
 
 @pytest.fixture(params=SHAPES)
@@ -92,11 +92,11 @@ def test_trained_parameters_are_the_published_numbers(
     published_lm: OPTForCausalLM, shape: str, name: str
 ) -> None:
     width = SHAPES[shape][0]
-    wanted = settings(name, encoder_width=width, cached=6, prompt_length=10, positions=197)
+    published = settings(name, encoder_width=width, cached=6, prompt_length=10, positions=197)
     with torch.device("meta"):
-        model = assemble(published_lm, wanted)
-    found = sum(weight.numel() for _, weight in trainable_parameters(model))
-    assert found == COUNTS[name][list(SHAPES).index(shape)]
+        model = assemble(published_lm, published)
+    trained = sum(weight.numel() for _, weight in trainable_parameters(model))
+    assert trained == COUNTS[name][list(SHAPES).index(shape)]
 
 
 def test_frozen_parameters_are_the_published_numbers(
@@ -106,16 +106,16 @@ def test_frozen_parameters_are_the_published_numbers(
 
 
 @pytest.mark.parametrize("name", PERCENTS)
-def test_the_share_of_trained_parameters_is_published_with_the_encoder_counted(
+def test_the_percentage_of_trained_parameters_is_the_published_one_with_the_encoder_counted(
     shape: str, name: str
 ) -> None:
-    place = list(SHAPES).index(shape)
-    trained = COUNTS[name][place]
-    found = 100 * trained / (trained + sum(FROZEN[shape]))
-    assert found == pytest.approx(PERCENTS[name][place], abs=5e-5)
+    index = list(SHAPES).index(shape)
+    trained = COUNTS[name][index]
+    percent = 100 * trained / (trained + sum(FROZEN[shape]))
+    assert percent == pytest.approx(PERCENTS[name][index], abs=5e-5)
 
 
-def test_an_unknown_variant_lists_the_known() -> None:
+def test_an_unknown_variant_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"'ada9' is unknown; did you mean ada.* known are lin"):
         find_variant("ada9")
 
@@ -131,7 +131,7 @@ def lm(request: pytest.FixtureRequest) -> OPTForCausalLM:
 
 
 @pytest.fixture
-def tokens() -> Tensor:
+def features() -> Tensor:
     return torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(5))
 
 
@@ -142,48 +142,48 @@ def ids() -> Tensor:
     return drawn
 
 
-def stored(name: str) -> dict[str, int]:
-    """Settings of a store with six vectors a record that the variant can read."""
+def store_settings(name: str) -> dict[str, int]:
+    """Settings of a store with six features per image that the variant can use."""
     return THREE_OF_TWO if VARIANTS[name].features == "tokens" else SIX
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_reads_all_stored_vectors_or_the_last_ones(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
+def test_a_variant_uses_all_stored_features_or_the_last_ones(
+    lm: OPTForCausalLM, features: Tensor, ids: Tensor, name: str
 ) -> None:
-    model = tiny_variant(lm, name, **stored(name))
-    before = text_logits(model, tokens, ids)
-    read = []
-    for place in range(6):
-        changed = tokens.clone()
-        changed[:, place] += 1
-        read.append(not torch.equal(text_logits(model, changed, ids), before))
-    used = {"all": 6, "last": 1, "tokens": 3}[VARIANTS[name].features]
-    assert read == [False] * (6 - used) + [True] * used
+    model = tiny_variant(lm, name, **store_settings(name))
+    before = text_logits(model, features, ids)
+    used = []
+    for index in range(6):
+        changed = features.clone()
+        changed[:, index] += 1
+        used.append(not torch.equal(text_logits(model, changed, ids), before))
+    count = {"all": 6, "last": 1, "tokens": 3}[VARIANTS[name].features]
+    assert used == [False] * (6 - count) + [True] * count
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_generates_from_its_cache_what_full_recomputation_gives(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
+def test_every_variant_generates_the_same_from_its_cache_as_by_full_recomputation(
+    lm: OPTForCausalLM, features: Tensor, ids: Tensor, name: str
 ) -> None:
     lm.config.eos_token_id = None
-    model = tiny_variant(lm, name, **stored(name))
-    wanted = ids
+    model = tiny_variant(lm, name, **store_settings(name))
+    expected = ids
     for _ in range(4):
-        best = text_logits(model, tokens, wanted)[:, -1:].argmax(-1)
-        wanted = torch.cat([wanted, best], dim=1)
-    found = generate(model, tokens, ids, torch.ones_like(ids), Decoding(4, 1))
-    assert found.tolist() == wanted[:, -4:].tolist()
+        best = text_logits(model, features, expected)[:, -1:].argmax(-1)
+        expected = torch.cat([expected, best], dim=1)
+    generated = generate(model, features, ids, torch.ones_like(ids), Decoding(4, 1))
+    assert generated.tolist() == expected[:, -4:].tolist()
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_trained_tensor_of_a_variant_gets_a_gradient_and_the_frozen_model_none(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
+    lm: OPTForCausalLM, features: Tensor, ids: Tensor, name: str
 ) -> None:
     before = weights_digest(lm)
-    model = tiny_variant(lm, name, **stored(name)).train()
+    model = tiny_variant(lm, name, **store_settings(name)).train()
     model(
-        Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
+        Batch(features, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
     ).values.mean().backward()
     for trained, weight in trainable_parameters(model):
         assert weight.grad is not None, trained
@@ -194,17 +194,17 @@ def test_every_trained_tensor_of_a_variant_gets_a_gradient_and_the_frozen_model_
 
 
 @pytest.mark.parametrize("name", ["ada", "l19-31+deep-prompt"])
-def test_behind_half_precision_weights_what_is_trained_stays_single(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, name: str
+def test_trained_parameters_stay_in_float32_around_half_precision_weights(
+    lm: OPTForCausalLM, features: Tensor, ids: Tensor, name: str
 ) -> None:
-    batch = Batch(tokens, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
+    batch = Batch(features, ids, torch.ones_like(ids), ids, torch.arange(len(ids)))
     model = tiny_variant(lm, name, cached=6)
     with torch.no_grad():
-        single = model(batch).values
+        float32_losses = model(batch).values
     lm.to(torch.bfloat16)
     losses = model(batch).values
     losses.mean().backward()
-    assert torch.allclose(losses, single, rtol=0.05, atol=0.2)
+    assert torch.allclose(losses, float32_losses, rtol=0.05, atol=0.2)
     for trained, weight in trainable_parameters(model):
         assert weight.grad is not None, trained
         assert weight.dtype == torch.float32, trained
@@ -214,19 +214,19 @@ def test_behind_half_precision_weights_what_is_trained_stays_single(
     ("name", "span"),
     [("ada", (0, 12)), ("magma", (0, 1)), ("l19-31+adapter", (0, 12)), ("limber", (0, 1))],
 )
-def test_a_baseline_starts_at_the_input_and_a_recipes_span_overrides_it(
+def test_a_baseline_starts_at_the_input_unless_the_recipe_gives_a_span(
     name: str, span: tuple[int, int]
 ) -> None:
-    own = tiny_variant(tiny_opt(layers=DEEPEST), name, cached=6).plan
-    assert (own.first, own.stop) == span
-    asked = tiny_variant(tiny_opt(layers=DEEPEST), name, cached=6, inject="3:5").plan
-    assert (asked.first, asked.stop) == (3, 5)
+    default = tiny_variant(tiny_opt(layers=DEEPEST), name, cached=6).plan
+    assert (default.first, default.stop) == span
+    overridden = tiny_variant(tiny_opt(layers=DEEPEST), name, cached=6, inject="3:5").plan
+    assert (overridden.first, overridden.stop) == (3, 5)
 
 
-def test_new_adapters_are_small_and_clamped_and_zero_ones_change_nothing(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor
+def test_new_adapters_are_small_and_clamped_and_zero_adapters_change_nothing(
+    lm: OPTForCausalLM, features: Tensor, ids: Tensor
 ) -> None:
-    plain = text_logits(tiny_variant(lm, "6-connectors", cached=6), tokens, ids)
+    plain = text_logits(tiny_variant(lm, "6-connectors", cached=6), features, ids)
     model = assemble(lm, settings("ada", cached=6)).eval()
     assert model.adapters is not None
     torch.manual_seed(1)
@@ -236,25 +236,25 @@ def test_new_adapters_are_small_and_clamped_and_zero_ones_change_nothing(
     for weight in model.adapters.parameters():
         assert 0 < weight.abs().max() <= 2e-3
         torch.nn.init.zeros_(weight)
-    assert torch.equal(text_logits(model, tokens, ids), plain)
+    assert torch.equal(text_logits(model, features, ids), plain)
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "words"),
+    ("name", "changes", "message"),
     [
         ("magma-all-tokens", {}, "extract with `epalm-extract --tokens all`"),
         ("magma-all-tokens", {"positions": 3, "tail": "official"}, "use tail 'causal'"),
         ("finetune-lm", {"precision": "bf16"}, "use --precision fp32"),
     ],
 )
-def test_a_variant_refuses_what_it_cannot_work_with(
-    name: str, changes: dict[str, Any], words: str
+def test_a_variant_rejects_settings_that_it_does_not_support(
+    name: str, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=message):
         tiny_variant(tiny_opt(), name, **changes)
 
 
-def test_one_language_model_carries_the_adapters_of_one_model_only() -> None:
+def test_a_language_model_accepts_the_adapters_of_one_model_only() -> None:
     lm = tiny_opt()
     tiny_variant(lm, "ada")
     with pytest.raises(ModelError, match="already has adapters"):
@@ -262,19 +262,19 @@ def test_one_language_model_carries_the_adapters_of_one_model_only() -> None:
 
 
 @pytest.mark.parametrize("tail", ["causal", "drop"])
-def test_a_deep_prompts_vectors_replace_the_prompt_rows_at_every_layer(
-    lm: OPTForCausalLM, tokens: Tensor, ids: Tensor, tail: str
+def test_a_deep_prompt_replaces_the_prompt_tokens_at_every_layer(
+    lm: OPTForCausalLM, features: Tensor, ids: Tensor, tail: str
 ) -> None:
-    """Hooks look at what each layer is given: rows [visual | prompt | text], behind the visual."""
+    """Hooks record each layer's input, [visual | prompt | text] tokens."""
     model = tiny_variant(lm, "l19-31+deep-prompt", cached=6, inject="2:9", tail=tail)
     assert isinstance(model.prompt, DeepPrompt)
-    given: list[Tensor] = []
+    inputs: list[Tensor] = []
     for layer in lm.model.decoder.layers:
-        layer.register_forward_pre_hook(lambda module, rows: given.append(rows[0][0]))
-    text_logits(model, tokens, ids)
-    for index, rows in enumerate(given):
+        layer.register_forward_pre_hook(lambda module, args: inputs.append(args[0][0]))
+    text_logits(model, features, ids)
+    for index, hidden in enumerate(inputs):
         visual = 2 if index >= 2 and (tail == "causal" or index < 9) else 0
         sets = 1 if index < 2 else 2
-        found = rows[visual : visual + 3 * sets]
-        assert torch.equal(found, model.prompt(index).repeat(sets, 1))
-        assert len(rows) == visual + 3 * sets + ids.numel()
+        prompts = hidden[visual : visual + 3 * sets]
+        assert torch.equal(prompts, model.prompt(index).repeat(sets, 1))
+        assert len(hidden) == visual + 3 * sets + ids.numel()
