@@ -22,7 +22,8 @@ from bench.support.timed_rounds import Folder, JsonFile, Line, Result, at_most
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import fit_shard_rows
 from epalm.extract.encoders.encoder_registry import Loader
-from epalm.extract.run_extraction import RunOptions, extract
+from epalm.extract.planning.extraction_plan import RunOptions
+from epalm.extract.run_extraction import extract
 from epalm.tasks.types import MediaItem, Modality
 
 MOST_BYTES = 2_000_000_000
@@ -76,7 +77,7 @@ def extract_many(folder: str, number: int) -> dict[str, float]:
     spec = scratch_spec(number, shard_rows=fit_shard_rows(number, vector_bytes))
     store = create_store(Path(folder) / "s.zarr", spec, keys)
     created = largest_resident()
-    report = extract(FreeEncoder(), items, store, pace=RunOptions(BATCH, workers=0, quiet=True))
+    report = extract(FreeEncoder(), items, store, options=RunOptions(BATCH, workers=0, quiet=True))
     if (report.encoded, report.failed, report.missing) != (number, 0, 0):
         raise RuntimeError(f"the extraction is not whole: {report}")
     seconds = time.perf_counter() - started

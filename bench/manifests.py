@@ -110,7 +110,8 @@ def examples(folder: str) -> dict[str, float]:
 def first_batch(folder: str) -> dict[str, float]:
     """All that `epalm-extract` does before its encoder gets the first batch."""
     from epalm.cache.create_store import create_store
-    from epalm.extract.planning.extract_options import Settings, read_inputs
+    from epalm.extract.planning.extract_inputs import read_inputs
+    from epalm.extract.planning.extract_options import ExtractOptions
     from epalm.extract.planning.extraction_plan import make_plan
     from epalm.extract.run_extraction import extract
 
@@ -118,12 +119,19 @@ def first_batch(folder: str) -> dict[str, float]:
     out = Path(folder) / f"{time.time_ns()}.zarr"
     plan = make_plan(
         read_inputs(
-            Settings(encoder, TypedName(folder), out=out, device="cpu", workers=0, quiet=True)
+            ExtractOptions(
+                encoder=encoder,
+                dataset=TypedName(folder),
+                out=str(out),
+                device="cpu",
+                workers=0,
+                quiet=True,
+            )
         )
     )
     store = create_store(plan.out, plan.spec, plan.keys)
     try:
-        extract(plan.encoder, plan.items, store, pace=plan.pace, root=plan.root)
+        extract(plan.encoder, plan.items, store, options=plan.run_options, root=plan.root)
     except FirstBatch:
         return _measured(0.0, 0)
     raise RuntimeError("the encoder was never called")

@@ -60,7 +60,7 @@ MISTAKES = {
     "epalm-extract --encoder vit-b16 --dataset nope": "'nope' is no set of media",
     "epalm-extract --encoder vit-b16 --dataset nope.jsonl": "no file",
     "epalm-extract --encoder vit-b16 --dataset coco": "dataset_coco.json was not found",
-    "epalm-extract --encoder vit-b16 --dataset empty": "none of the first 1 media exists",
+    "epalm-extract --encoder vit-b16 --dataset empty": "none of the first 1 media files exists",
     f"{ENCODE} --nope": "No such option",
     f"{ENCODE} --precision nope": "'nope'",
     f"{ENCODE} --device gpu": "--device gpu cannot be used",

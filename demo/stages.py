@@ -14,7 +14,8 @@ from epalm.evaluate.report.report_files import REPORT_FILE, ReportColumn, write_
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation
 from epalm.extract.extraction_report import note_report
-from epalm.extract.planning.extract_options import Settings, read_inputs
+from epalm.extract.planning.extract_inputs import read_inputs
+from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.extraction_plan import make_plan
 from epalm.extract.run_extraction import extract
 from epalm.tasks.task_registry import load_task
@@ -106,23 +107,23 @@ def write_data(folder: DemoFolder) -> int:
 
 def extract_features(folder: DemoFolder) -> int:
     """Stage one: encode every sample once; the number of samples in the store."""
-    settings = Settings(
+    options = ExtractOptions(
         encoder=folder.modality.encoder,
         dataset=str(folder.data),
-        out=folder.store,
+        out=str(folder.store),
         precision="fp32",  # as in the recipes
         device="cpu",
         workers=0,
         quiet=folder.quiet,
     )
-    plan = make_plan(read_inputs(settings))
+    plan = make_plan(read_inputs(options))
     old_store = Store.at(plan.out)
     if old_store.exists():
         delete_store(old_store)
         delete_extraction_log(plan.out)
     store = create_store(plan.out, plan.spec, plan.keys)
-    report = extract(plan.encoder, plan.items, store, pace=plan.pace, root=plan.root)
-    note_report(report, plan, settings.device)
+    report = extract(plan.encoder, plan.items, store, options=plan.run_options, root=plan.root)
+    note_report(report, plan, options.device)
     return report.records
 
 

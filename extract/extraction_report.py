@@ -1,4 +1,4 @@
-"""What `epalm-extract` says before and after a run, for people and for programs."""
+"""Estimates before a run and reports after it, as text and as JSON."""
 
 import json
 import logging
@@ -19,30 +19,30 @@ from epalm.extract.run_extraction import ExtractionReport, encode
 from epalm.system_memory import peak_memory
 from epalm.tasks.task_registry import load_task
 
-TIMED_MEDIA = 32
-"""Media that a dry run encodes to estimate the time."""
+TIMED_SAMPLES = 32
+"""Number of samples that a dry run encodes to estimate the time."""
 
 SHOWN_FAILURES = 5
-"""Failed records that the summary quotes; errors.jsonl has all of them."""
+"""Number of failed records in the report; errors.jsonl lists all of them."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would make.
+    """Size and time of a run, estimated from its first samples.
 
     Attributes:
-        store: path.
-        records: media.
-        bytes: of all vectors.
-        shards: units of work.
-        per_second: media per second, decoded and encoded one after the other.
-        seconds: for all media at that rate; None if not one of the timed media can be decoded.
-        task: the first task over the media; "" if its training split is not there.
-        examples: training examples of that task, each of which would be encoded once an epoch if
-            there were no store.
-        break_even_epochs: passes over them after which encoding every view once was cheaper.
+        store: path or URL of the store.
+        records: number of samples.
+        bytes: size of all features.
+        shards: number of shards.
+        per_second: samples per second, decoded and encoded one after the other.
+        seconds: time for all samples at that rate; None if no timed sample can be decoded.
+        task: the first task that uses the data set; "" if its training split cannot be read.
+        examples: number of training examples of that task. Without a store, each epoch would
+            encode the sample of every example.
+        break_even_epochs: number of epochs after which encoding every view once is cheaper.
     """
 
     store: str
@@ -57,8 +57,8 @@ class Estimate:
 
 
 def estimate(plan: Plan) -> Estimate:
-    """Encode the first few media, store nothing, and scale the time up to all of them."""
-    requests = [DecodeRequest(0, 0, item) for item in plan.items[:TIMED_MEDIA]]
+    """Encode the first samples without storing them, and extrapolate the time to all samples."""
+    requests = [DecodeRequest(0, 0, item) for item in plan.items[:TIMED_SAMPLES]]
     encoded = 0
     started = time.monotonic()
     for batch in load_batches([requests], plan.encoder.load, workers=0):
@@ -82,7 +82,7 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def _training_examples(plan: Plan) -> tuple[str, int]:
-    """The first task over the media, and how many training examples it has among them."""
+    """The first task that uses the data set, and its number of training examples in the plan."""
     for name in plan.spec.tasks[:1]:
         try:
             task = load_task(name, Path(plan.spec.data_root))
@@ -92,73 +92,71 @@ def _training_examples(plan: Plan) -> tuple[str, int]:
                 "no break-even: the training split of %s cannot be read: %s", name, error
             )
             break
-        held = set(plan.keys)
-        return name, sum(example.key in held for example in examples)
+        keys = set(plan.keys)
+        return name, sum(example.key in keys for example in examples)
     return "", 0
 
 
-def describe_estimate(found: Estimate, plan: Plan) -> str:
-    """An estimate in one line."""
-    if found.seconds is None:
-        pace = f"time unknown, since none of the first {TIMED_MEDIA} can be decoded"
+def describe_estimate(result: Estimate, plan: Plan) -> str:
+    """An estimate as one line of text."""
+    if result.seconds is None:
+        time_needed = f"time unknown: none of the first {TIMED_SAMPLES} can be decoded"
     else:
-        pace = f"about {duration(found.seconds)} at {found.per_second} {plan.unit}/s"
+        rate = f"{result.per_second} {plan.unit}/s"
+        time_needed = f"about {duration(result.seconds)} at {rate}"
+    size = f"{byte_size(result.bytes)}, {counted(result.shards, 'shard')}"
     line = (
-        f"would write {found.store}: {_media(found.records, plan)}, {plan.spec.shape} "
-        f"{plan.spec.dtype}, {byte_size(found.bytes)}, {counted(found.shards, 'shard')}, {pace}"
+        f"would write {result.store}: {plan.samples(result.records)}, {plan.spec.shape} "
+        f"{plan.spec.dtype}, {size}, {time_needed}"
     )
-    if found.break_even_epochs is None:
+    if result.break_even_epochs is None:
         return line
     return (
-        f"{line}; without a store each epoch of {found.task} encodes {found.examples} {plan.unit}: "
-        f"extracting pays from {found.break_even_epochs:.2f} epochs on"
+        f"{line}; without a store, each epoch of {result.task} encodes {result.examples} "
+        f"{plan.unit}: a store saves time after {result.break_even_epochs:.2f} epochs"
     )
-
-
-def _media(count: int, plan: Plan) -> str:
-    return counted(count, plan.unit.removesuffix("s"))
 
 
 def describe_report(report: ExtractionReport, plan: Plan) -> str:
-    """A finished run in one line."""
-    what = f"{plan.out}: {_media(report.records, plan)}, {byte_size(plan.spec.nbytes)}"
+    """The report of a run as one line of text."""
+    store = f"{plan.out}: {plan.samples(report.records)}, {byte_size(plan.spec.nbytes)}"
     if not report.encoded and not report.missing:
-        return f"{what}, complete before: nothing to do"
+        return f"{store}, already complete: nothing to do"
     rate = report.encoded / report.seconds
     took = duration(report.seconds)
     verb = "tried" if report.failed else "encoded"
-    done = f"{what}; {verb} {report.encoded} in {took} ({rate:.1f} {plan.unit}/s)"
+    done = f"{store}; {verb} {report.encoded} in {took} ({rate:.1f} {plan.unit}/s)"
     if not report.missing:
         return done
     return (
-        f"{done}; {report.missing} of {plan.spec.shards} shards are left to the other processes, "
+        f"{done}; {report.missing} of {plan.spec.shards} shards are left to other processes, "
         f"see `epalm-extract status {plan.out}`"
     )
 
 
 def describe_failures(report: ExtractionReport, plan: Plan, store: Store) -> Iterator[str]:
-    """How many records failed, the first few of them, and where all of them are listed."""
+    """The number of failed records, the first few, and the file that lists them all."""
     yield f"{report.failed} of {report.records} {plan.unit} could not be encoded, e.g."
     for key, reason in islice(store.failed_samples().items(), SHOWN_FAILURES):
         yield f"  {key}: {reason}"
     yield (
-        f"all of them: {store.errors_path}. Their rows are NaN and marked not valid; mend the "
-        f"files and run `epalm-extract retry-failed {plan.out}`, or go on without them"
+        f"all failures: {store.errors_path}. Their rows are NaN and marked invalid; fix the "
+        f"files and run `epalm-extract retry-failed {plan.out}`, or continue without them"
     )
 
 
 def as_json(result: Estimate | ExtractionReport, plan: Plan) -> str:
-    """An estimate or a report for programs."""
+    """An estimate or a report as one line of JSON."""
     return json.dumps({"store": plan.out, **asdict(result)})
 
 
 def note_report(report: ExtractionReport, plan: Plan, device: str) -> None:
-    """Leave what a run took beside its store, for the reports.
+    """Record time and memory of a run beside its store; evaluation reports show them.
 
     Args:
-        report: of the run.
-        plan: of the run.
-        device: as for `epalm.devices.pick_device`.
+        report: report of the run.
+        plan: plan of the run.
+        device: name of the device, see `epalm.devices.pick_device`.
     """
     work = ExtractionLogEntry(
         encoded=report.encoded,

@@ -1,4 +1,4 @@
-"""Media that were encoded although a part of them is missing: said at the end, and listed."""
+"""Report samples that were encoded although their files are damaged or cut off."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,21 +8,21 @@ from epalm.console import note
 from epalm.media.decode_damage import collect_damage
 
 SHOWN_NOTES = 5
-"""Notes that are quoted; the file beside the store has all of them."""
+"""Number of notes that are printed; the file beside the store lists all of them."""
 
 
 @contextmanager
 def incomplete_listed(store: str) -> Iterator[None]:
-    """Say and list which media the decoders find incomplete until the block ends, however it ends.
+    """Print and list the samples that decoders find incomplete, also when the block raises.
 
     Args:
-        store: path or URL; behind a URL nothing is listed.
+        store: path or URL of the store; for a URL no list is written.
     """
-    with collect_damage() as found:
+    with collect_damage() as damage:
         try:
             yield
         finally:
-            notes = list(dict.fromkeys(found))  # the views of one medium may be decoded apart
+            notes = list(dict.fromkeys(damage))  # each view of a sample may note it
             if notes:
                 log_incomplete(store, notes)
                 for line in _described(store, notes):
@@ -33,4 +33,4 @@ def _described(store: str, notes: list[str]) -> Iterator[str]:
     yield f"encoded although damaged or cut off: {len(notes)}, e.g."
     yield from (f"  {line}" for line in notes[:SHOWN_NOTES])
     if file := incomplete_file(store):
-        yield f"all of them: {file}"
+        yield f"full list: {file}"

@@ -1,9 +1,10 @@
-"""Another try for the media that could not be encoded, without touching the others."""
+"""Encode the failed samples of a store again, without changing the others."""
 
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from epalm.cache.media_check import read_media_record
 from epalm.cache.records.media_record import MediaRecord
@@ -13,24 +14,25 @@ from epalm.console import Ticker, progress
 from epalm.devices import AUTO
 from epalm.errors import StoreError
 from epalm.extract.decoding.decode_pool import load_batches
-from epalm.extract.decoding.media_files import described
-from epalm.extract.planning.extract_options import Settings, read_inputs
+from epalm.extract.decoding.media_files import record_files
+from epalm.extract.planning.extract_inputs import read_inputs
+from epalm.extract.planning.extract_options import Dtype, ExtractOptions
 from epalm.extract.planning.extraction_plan import Plan, make_plan
 from epalm.extract.run_extraction import batch_requests, encode_into
 
 
 @dataclass(frozen=True)
 class RetryReport:
-    """What a second try gave.
+    """The result of encoding failed samples again.
 
     Attributes:
-        tried: records that had failed.
-        mended: those of them that have vectors now.
+        tried: number of records that had failed.
+        encoded: number of these that have features now.
         failed: key -> reason of the others.
     """
 
     tried: int
-    mended: int
+    encoded: int
     failed: Mapping[str, str]
 
 
@@ -47,39 +49,42 @@ def retry_failed(
 ) -> RetryReport:
     """Encode the failed records of a finished store again and rewrite their shards.
 
-    A shard is withdrawn before it is rewritten: should this be killed, the same extraction makes
-    that shard again.
+    A shard is withdrawn before it is rewritten. If the process is killed in between, the same
+    extraction encodes that shard again.
 
     Args:
-        store: finished.
-        encoder: of the store; empty for what it names, which is no code then.
-        dataset: likewise its set of media.
-        weights: of the encoder; None for where they lay when the store was made.
-        data_root: where the media lie; None for where they lay then.
-        device: as for `epalm.devices.pick_device`.
-        allow_outside: see `load_media`.
-        quiet: no progress display.
+        store: a finished store.
+        encoder: name of the encoder; empty for the name in the store, which may not name code.
+        dataset: name of the data set; empty for the name in the store, which may not name code.
+        weights: weights of the encoder; None for the path used at extraction.
+        data_root: folder of the data set; None for the one used at extraction.
+        device: name of the device, see `epalm.devices.pick_device`.
+        allow_outside: whether files outside the folder may be read, see `load_media`.
+        quiet: show no progress.
 
     Raises:
         UnfinishedStoreError: shards are missing.
-        CacheMismatchError: encoder or media are no longer those of the store.
+        CacheMismatchError: encoder or data set differ from those of the store.
     """
     store.check_complete()
     tried = store.failed_samples()
     if not tried:
         return RetryReport(0, 0, {})
-    named = _settings(store.spec, encoder=encoder, dataset=dataset, weights=weights)
-    wanted = replace(
-        named,
+    recorded = _recorded_options(store.spec)
+    options = replace(
+        recorded,
+        encoder=encoder or recorded.encoder,
+        dataset=dataset or recorded.dataset,
+        weights=weights or recorded.weights,
         out=store.location,
-        data_root=data_root or named.data_root,
+        data_root=data_root or recorded.data_root,
         device=device,
         allow_outside=allow_outside,
         quiet=quiet,
     )
-    plan = make_plan(read_inputs(wanted))
-    mend = "Name the encoder's weights and the data of that extraction with --weights, --data-root."
-    store.spec.check_same(plan.spec, where=store.location, hint=mend)
+    plan = make_plan(read_inputs(options))
+    advice = "Give the weights and the data of that extraction with --weights and --data-root."
+    store.spec.check_same(plan.spec, where=store.location, hint=advice)
     with progress("encoding", total=len(tried), unit=plan.unit, quiet=quiet) as tick:
         for shard in range(store.spec.shards):
             if store.commit_record(shard).errors:
@@ -89,43 +94,42 @@ def retry_failed(
     return RetryReport(len(tried), len(tried) - len(failed), failed)
 
 
-def _settings(spec: StoreSpec, *, encoder: str, dataset: str, weights: Path | None) -> Settings:
-    """The settings of the extraction that made the store; see `retry_failed`."""
-    made_with = spec.fingerprint
-    known = Path(spec.weights) if spec.weights else None
-    return Settings(
-        encoder=encoder or spec.encoder,
-        dataset=dataset or spec.media,
-        weights=weights or known,
-        preprocessing=made_with.get("preprocessing.name", "official"),
-        frames=_asked_frames(made_with),
-        frames_pool=made_with.get("frames_pool", ""),
+def _recorded_options(spec: StoreSpec) -> ExtractOptions:
+    """The options of the extraction that made the store, from its fingerprint."""
+    fingerprint: Mapping[str, Any] = spec.fingerprint  # values are checked where they are used
+    return ExtractOptions(
+        encoder=spec.encoder,
+        dataset=spec.media,
+        weights=Path(spec.weights) if spec.weights else None,
+        preprocessing=fingerprint.get("preprocessing.name", "official"),
+        frames=_frames(spec.fingerprint),
+        frames_pool=fingerprint.get("frames_pool"),
         tokens="cls" if spec.positions == 1 else "all",
         source_layers=",".join(map(str, spec.layers)),
         views=spec.views,
-        augmentation=made_with.get("views.augmentation", "official"),
-        seed=_number(made_with, "views.seed") or 0,
-        dtype=spec.dtype,
-        precision=made_with.get("precision", "fp32"),
+        augmentation=fingerprint.get("views.augmentation", "official"),
+        seed=_number(spec.fingerprint, "views.seed") or 0,
+        dtype=cast("Dtype", spec.dtype),
+        precision=fingerprint.get("precision", "fp32"),
         data_root=Path(spec.data_root),
         limit=spec.count,
     )
 
 
-def _asked_frames(made_with: Mapping[str, str]) -> int | None:
-    """What --frames was; encoders of clips have one for photos, which is not asked for."""
-    asked = made_with.get("media") == "video" and "frames" in made_with
-    return _number(made_with, "frames") if asked else None
+def _frames(fingerprint: Mapping[str, str]) -> int | None:
+    """The value of --frames; video encoders record a number for images too, which is no option."""
+    given = fingerprint.get("media") == "video" and "frames" in fingerprint
+    return _number(fingerprint, "frames") if given else None
 
 
-def _number(made_with: Mapping[str, str], name: str) -> int | None:
-    text = made_with.get(name)
+def _number(fingerprint: Mapping[str, str], name: str) -> int | None:
+    text = fingerprint.get(name)
     if text is None:
         return None
     if not text.isdecimal():
         raise StoreError(
-            f"the store's fingerprint has {name} {text!r}, wanted a number: a store that was "
-            "merged from several is extracted again with --fresh"
+            f"the store's fingerprint has {name} {text!r}, expected a number: a store merged "
+            "from several is extracted again with --fresh"
         )
     return int(text)
 
@@ -135,13 +139,14 @@ def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     errors = store.commit_record(shard).errors
     tokens = store.load_shard(shard)
     keys = store.keys[rows.start : rows.stop]
-    again = [(row, plan.items[rows.start + row]) for row, key in enumerate(keys) if key in errors]
-    requests = batch_requests(again, store.spec.views, batch_size=plan.pace.batch_size)
+    failed = [(row, plan.items[rows.start + row]) for row, key in enumerate(keys) if key in errors]
+    options = plan.run_options
+    requests = batch_requests(failed, store.spec.views, batch_size=options.batch_size)
     unknown = MediaRecord.unknown(len(rows), hashed=store.spec.content_hash)
     media = read_media_record(store, shard) or unknown
-    watched = described(requests, media, root=plan.root)
-    batches = load_batches(watched, plan.encoder.load, workers=plan.pace.workers)
+    recorded = record_files(requests, media, root=plan.root)
+    batches = load_batches(recorded, plan.encoder.load, workers=options.workers)
     with closing(batches):
-        found = encode_into(tokens, plan.encoder, batches, spec=store.spec, keys=keys, tick=tick)
+        errors = encode_into(tokens, plan.encoder, batches, spec=store.spec, keys=keys, tick=tick)
     store.uncommit_shard(shard)
-    store.write_shard(shard, tokens, found, media=media)
+    store.write_shard(shard, tokens, errors, media=media)

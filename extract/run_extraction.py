@@ -1,4 +1,4 @@
-"""Encode every medium once and store the tokens, shard by shard."""
+"""Encode every sample once and store its features, shard by shard."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,40 +23,23 @@ from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
 from epalm.extract.decoding.decode_pool import DecodePool, DecodeRequest, LoadedBatch, load_batches
-from epalm.extract.decoding.media_files import described
+from epalm.extract.decoding.media_files import record_files
 from epalm.extract.encoders.encoder_registry import Encoder, normed_tokens
+from epalm.extract.planning.extraction_plan import UNITS, RunOptions
 from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.tasks.types import MediaItem
-
-UNITS = {"image": "photos", "video": "clips", "audio": "recordings"}
-"""What the media of a modality are called in progress lines."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Settings of a run that change its speed, not its vectors.
-
-    Attributes:
-        batch_size: media per pass of the encoder.
-        workers: decoding processes; 0 decodes in the encoder's process.
-        quiet: no progress display.
-    """
-
-    batch_size: int = 32
-    workers: int = 2
-    quiet: bool = False
 
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        records: media in the store.
-        encoded: media this run went through; the others were there before.
-        failed: media in the finished shards without vectors.
-        missing: shards that others have yet to make.
-        seconds: wall clock.
+        records: number of samples in the store.
+        encoded: number of samples that this run encoded or failed to encode.
+        failed: number of samples in finished shards that have no features.
+        missing: number of shards that other processes have yet to write.
+        seconds: wall-clock time.
     """
 
     records: int
@@ -68,29 +51,36 @@ class ExtractionReport:
 
 @dataclass(frozen=True)
 class Job:
-    """A shard to make.
+    """A shard to encode.
 
     Attributes:
-        shard: its number.
-        rows: within the shard, that are encoded.
-        kept: within the shard, that keep the vectors they have.
-        again: whether the shard is finished and made again.
+        shard: number of the shard.
+        rows: rows within the shard to encode.
+        unchanged: rows within the shard that keep their features.
+        reencode: whether the shard is already finished and is encoded again.
     """
 
     shard: int
     rows: list[int]
-    kept: list[int]
-    again: bool
+    unchanged: list[int]
+    reencode: bool
 
     @classmethod
-    def of(cls, store: Store, shard: int, kept: Sequence[int] = (), *, again: bool = False) -> Self:
-        """The job of encoding all rows of a shard but those that are kept."""
-        every = range(len(store.spec.rows_of(shard)))
-        return cls(shard, sorted(set(every) - set(kept)), list(kept), again)
+    def of(
+        cls,
+        store: Store,
+        shard: int,
+        unchanged: Sequence[int] = (),
+        *,
+        reencode: bool = False,
+    ) -> Self:
+        """The job of encoding all rows of a shard except the unchanged ones."""
+        rows = range(len(store.spec.rows_of(shard)))
+        return cls(shard, sorted(set(rows) - set(unchanged)), list(unchanged), reencode)
 
 
-class Made(NamedTuple):
-    """What a job gave: vectors, key -> reason of failed media, media record."""
+class EncodedShard(NamedTuple):
+    """The result of a job: features, key -> reason of each failed sample, media record."""
 
     tokens: Features
     errors: dict[str, str]
@@ -102,47 +92,46 @@ def extract(
     items: Sequence[MediaItem],
     store: Store,
     *,
-    pace: RunOptions,
-    share: ProcessShard = ALL,
+    options: RunOptions,
+    process_shard: ProcessShard = ALL,
     root: Path = Path(),
-    again: Mapping[int, Sequence[int]] | None = None,
+    reencode: Mapping[int, Sequence[int]] | None = None,
     pool: DecodePool | None = None,
 ) -> ExtractionReport:
-    """Fill the shards that the store misses, and finish it if no other process has to.
+    """Encode the missing shards, and finish the store when no shard is missing any more.
 
-    A finished shard that is made again is withdrawn before it is written: should this be killed,
-    the same run makes it as one that is missing.
+    A finished shard that is encoded again is withdrawn before it is written. If the process is
+    killed in between, the next run encodes it as a missing shard.
 
     Args:
-        encoder: where the tokens come from.
-        items: the store's media, in the order of its rows.
-        store: created with these media.
-        pace: batch size, workers, display.
-        share: the shards of this process; all by default.
-        root: data root, which the names in media records are relative to.
-        again: finished shards to make again -> rows within each that keep their vectors.
-        pool: decoding processes that run already, in place of `pace.workers` new ones.
+        encoder: computes the features.
+        items: the store's samples, in the order of its rows.
+        store: created for these samples.
+        options: batch size, workers, progress display.
+        process_shard: the shards that this process encodes; all by default.
+        root: data root; names in media records are relative to it.
+        reencode: finished shards to encode again -> rows within each that keep their features.
+        pool: running decoding processes, used instead of `options.workers` new ones.
 
     Raises:
-        Stopped: Ctrl-C or a termination signal; the same run goes on from there.
+        Stopped: Ctrl-C or a termination signal; the same run resumes.
         ModelError: the device is out of memory.
         MediaError: no decoding process can be started.
         StoreError: the store cannot be written, or a value does not fit its dtype.
     """
     started = time.monotonic()
-    missing = [shard for shard in store.missing_shards() if share.owns(shard)]
-    jobs = [Job.of(store, shard) for shard in missing]
-    jobs += [Job.of(store, shard, kept, again=True) for shard, kept in (again or {}).items()]
-    jobs.sort(key=lambda job: job.shard)
+    jobs = _jobs(store, process_shard, reencode or {})
     encoded = sum(len(job.rows) for job in jobs)
     unit = UNITS[encoder.modality]
     try:
-        with progress("encoding", total=encoded, unit=unit, quiet=pace.quiet) as tick:
-            _fill(encoder, items, store, jobs=jobs, pace=pace, root=root, tick=tick, pool=pool)
+        with progress("encoding", total=encoded, unit=unit, quiet=options.quiet) as tick:
+            _fill(
+                encoder, items, store, jobs=jobs, options=options, root=root, tick=tick, pool=pool
+            )
         left = len(store.missing_shards())
         failed = len(store.failed_samples()) if left else store.finish()
     except KeyboardInterrupt as stop:
-        left = len({*store.missing_shards(), *(job.shard for job in jobs if job.again)})
+        left = len({*store.missing_shards(), *(job.shard for job in jobs if job.reencode)})
         raise Stopped(
             f"stopped with {left} of {store.spec.shards} shards to do: run the same command "
             "again to resume"
@@ -160,15 +149,24 @@ def extract(
     )
 
 
+def _jobs(
+    store: Store, process_shard: ProcessShard, reencode: Mapping[int, Sequence[int]]
+) -> list[Job]:
+    missing = [shard for shard in store.missing_shards() if process_shard.owns(shard)]
+    jobs = [Job.of(store, shard) for shard in missing]
+    jobs += [Job.of(store, shard, rows, reencode=True) for shard, rows in reencode.items()]
+    return sorted(jobs, key=lambda job: job.shard)
+
+
 def encode(encoder: Encoder, inputs: Tensor | NDArray[Any], spec: StoreSpec) -> NDArray[np.float32]:
-    """(B, L, D) normed tokens of the blocks and positions that a store keeps."""
+    """Compute the features of a batch: (B, L, D) normed tokens of the store's blocks."""
     with torch.inference_mode():
         blocks = encoder.blocks(
             torch.as_tensor(inputs), layers=spec.layers, positions=spec.positions
         )
         tokens = normed_tokens(blocks, encoder.norm)
-    vectors: NDArray[np.float32] = tokens.float().cpu().numpy()
-    return vectors
+    features: NDArray[np.float32] = tokens.float().cpu().numpy()
+    return features
 
 
 def _fill(
@@ -177,62 +175,62 @@ def _fill(
     store: Store,
     *,
     jobs: list[Job],
-    pace: RunOptions,
+    options: RunOptions,
     root: Path,
     tick: Ticker,
     pool: DecodePool | None,
 ) -> None:
-    """Encode one shard while the one before it is written and the next one is decoded.
+    """Encode a shard while the previous one is written and the next one is decoded.
 
-    What is written is removed from `jobs`.
+    Jobs are removed from `jobs` as their shards are written.
     """
-    spec, every = store.spec, tuple(jobs)
+    spec, all_jobs = store.spec, tuple(jobs)
     media: dict[int, MediaRecord] = {}
 
     def requests() -> Iterator[Sequence[DecodeRequest]]:
-        for job in every:
-            media[job.shard] = _media_before(store, job)
-            own = _requests(items, store, job, batch_size=pace.batch_size)
-            yield from described(own, media[job.shard], root=root)
+        for job in all_jobs:
+            media[job.shard] = _initial_record(store, job)
+            shard_requests = _requests(items, store, job, batch_size=options.batch_size)
+            yield from record_files(shard_requests, media[job.shard], root=root)
 
     batches = (
         pool.load(requests(), encoder.load)
         if pool
-        else load_batches(requests(), encoder.load, workers=pace.workers)
+        else load_batches(requests(), encoder.load, workers=options.workers)
     )
     written: Future[None] | None = None
     with closing(batches), ThreadPoolExecutor(max_workers=1) as writer:
-        for job in every:
-            own = islice(batches, -(-len(job.rows) * spec.views // pace.batch_size))
-            if not job.again and store.has_shard(job.shard):  # another process has made it since
-                tick(sum(batch.media for batch in own))
+        for job in all_jobs:
+            shard_batches = islice(batches, -(-len(job.rows) * spec.views // options.batch_size))
+            if not job.reencode and store.has_shard(job.shard):  # written by another process
+                tick(sum(batch.samples for batch in shard_batches))
                 continue
-            tokens, rows = _tokens_before(store, job), spec.rows_of(job.shard)
+            tokens, rows = _initial_tokens(store, job), spec.rows_of(job.shard)
             keys = store.keys[rows.start : rows.stop]
-            errors = encode_into(tokens, encoder, own, spec=spec, keys=keys, tick=tick)
+            errors = encode_into(tokens, encoder, shard_batches, spec=spec, keys=keys, tick=tick)
             if written:
                 written.result()
-            made = Made(tokens, errors, media.pop(job.shard))
-            written = writer.submit(_write, store, job, made=made, jobs=jobs)
+            result = EncodedShard(tokens, errors, media.pop(job.shard))
+            written = writer.submit(_write, store, job, result=result, jobs=jobs)
         if written:
             written.result()
 
 
-def _media_before(store: Store, job: Job) -> MediaRecord:
-    """The shard's media record, where only rows that keep their vectors are known."""
+def _initial_record(store: Store, job: Job) -> MediaRecord:
+    """The shard's media record, filled only for rows that keep their features."""
     rows = len(store.spec.rows_of(job.shard))
     record = MediaRecord.unknown(rows, hashed=store.spec.content_hash)
-    if job.kept and (before := read_media_record(store, job.shard)):
-        record.put(job.kept, before.take(job.kept))
+    if job.unchanged and (previous := read_media_record(store, job.shard)):
+        record.put(job.unchanged, previous.take(job.unchanged))
     return record
 
 
-def _tokens_before(store: Store, job: Job) -> Features:
-    """(rows, V, L, D) NaN, save for the rows that keep their vectors."""
+def _initial_tokens(store: Store, job: Job) -> Features:
+    """(rows, V, L, D), NaN except for rows that keep their features."""
     shape = (len(store.spec.rows_of(job.shard)), *store.spec.row_shape)
     tokens = np.full(shape, np.nan, dtype=store.spec.dtype)
-    if job.kept:
-        tokens[job.kept] = store.load_shard(job.shard)[job.kept]
+    if job.unchanged:
+        tokens[job.unchanged] = store.load_shard(job.shard)[job.unchanged]
     return tokens
 
 
@@ -240,31 +238,31 @@ def _requests(
     items: Sequence[MediaItem], store: Store, job: Job, *, batch_size: int
 ) -> Iterator[list[DecodeRequest]]:
     first = store.spec.rows_of(job.shard).start
-    own = ((row, items[first + row]) for row in job.rows)
-    return batch_requests(own, store.spec.views, batch_size=batch_size)
+    rows = ((row, items[first + row]) for row in job.rows)
+    return batch_requests(rows, store.spec.views, batch_size=batch_size)
 
 
-def _write(store: Store, job: Job, *, made: Made, jobs: list[Job]) -> None:
-    """Write a shard unless another process has made it since, and strike its job off the list."""
-    if job.again:
+def _write(store: Store, job: Job, *, result: EncodedShard, jobs: list[Job]) -> None:
+    """Write a shard unless another process has written it meanwhile, and remove its job."""
+    if job.reencode:
         store.uncommit_shard(job.shard)
     if not store.has_shard(job.shard):
-        store.write_shard(job.shard, made.tokens, made.errors, media=made.media)
+        store.write_shard(job.shard, result.tokens, result.errors, media=result.media)
     jobs.remove(job)
 
 
 def batch_requests(
     items: Iterable[tuple[int, MediaItem]], views: int, *, batch_size: int
 ) -> Iterator[list[DecodeRequest]]:
-    """Every view of every medium, in batches.
+    """Request every view of every sample, in batches.
 
     Args:
-        items: row within the shard, and the medium.
-        views: V.
-        batch_size: requests per batch; the last one may have fewer.
+        items: (row within the shard, sample) pairs.
+        views: number of views per sample, V.
+        batch_size: requests per batch; the last batch may have fewer.
     """
-    every = (DecodeRequest(row, view, item) for row, item in items for view in range(views))
-    while batch := list(islice(every, batch_size)):
+    requests = (DecodeRequest(row, view, item) for row, item in items for view in range(views))
+    while batch := list(islice(requests, batch_size)):
         yield batch
 
 
@@ -277,31 +275,32 @@ def encode_into(
     keys: Sequence[str],
     tick: Ticker,
 ) -> dict[str, str]:
-    """Encode decoded batches into their rows and views.
+    """Encode decoded batches into their rows and views of a shard.
 
     Args:
-        tokens: (rows, V, L, D) of a shard, in the store's dtype; what fails stays as it is.
-        encoder: where the tokens come from.
-        batches: decoded media with their row and view.
-        spec: of the store.
-        keys: of the shard's rows.
-        tick: told of each medium.
+        tokens: (rows, V, L, D) features of a shard in the store's dtype, changed in place. Rows of
+            failed samples stay as they are.
+        encoder: computes the features.
+        batches: decoded samples with their row and view.
+        spec: specification of the store.
+        keys: keys of the shard's rows.
+        tick: progress display, advanced by the number of samples.
 
     Returns:
-        key -> reason of the failed media.
+        Key -> reason of each failed sample.
 
     Raises:
-        StoreError: a value that the dtype cannot hold; names its medium.
+        StoreError: a value does not fit the dtype; names the sample.
     """
     errors: dict[str, str] = {}
     for batch in batches:
         if batch.inputs is not None:
-            vectors = encode(encoder, batch.inputs, spec)
-            names = [keys[row] for row in batch.rows]
-            every = np.ones(len(names), np.bool_)
+            features = encode(encoder, batch.inputs, spec)
+            batch_keys = [keys[row] for row in batch.rows]
+            valid = np.ones(len(batch_keys), np.bool_)
             tokens[batch.rows, batch.views] = cast_features(
-                vectors, tokens.dtype.name, keys=names, valid=every
+                features, tokens.dtype.name, keys=batch_keys, valid=valid
             )
         errors |= batch.errors
-        tick(batch.media, f"{len(errors)} failed" if errors else "")
+        tick(batch.samples, f"{len(errors)} failed" if errors else "")
     return errors

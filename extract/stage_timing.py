@@ -105,7 +105,7 @@ def _load(plan: Plan) -> tuple[Stage, Stage, list[NDArray[Any]]]:
 
 
 def _encode(plan: Plan, inputs: Sequence[NDArray[Any]]) -> Stage:
-    batch = np.stack(list(inputs[: plan.pace.batch_size]))
+    batch = np.stack(list(inputs[: plan.run_options.batch_size]))
     encode(plan.encoder, batch, plan.spec)  # the first pass allocates
     passes, started = 0, time.perf_counter()
     while time.perf_counter() - started < SECONDS / 4 or passes < 2:

@@ -1,4 +1,4 @@
-"""The commands of `epalm-extract` that look after a store that is there."""
+"""The subcommands of `epalm-extract`, which work on an existing store."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,6 +20,16 @@ from epalm.console import (
 )
 from epalm.devices import AUTO, check_device_name
 from epalm.errors import INCOMPLETE
+from epalm.extract.planning.extract_options import (
+    DATA,
+    ENCODER,
+    PERFORMANCE,
+    STORE,
+    AllowOutside,
+    Json,
+    Quiet,
+)
+from epalm.options import PanelCommand, examples_epilog, option
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
@@ -30,73 +40,77 @@ DAMAGED = 1
 """Exit code of `verify` for a store with damaged files."""
 
 Location = Annotated[str, typer.Argument(metavar="STORE", help="Path or URL of the store.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-AllowOutside = Annotated[
-    bool,
-    typer.Option(
-        "--allow-outside",
-        help="Read files that the data set names outside its folder: absolute paths, .., links.",
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")]
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Register all of them."""
-    for command in (verify, status, repair, inspect, convert):
-        app.command()(command)
-    app.command("retry-failed")(retry_failed)
+    """Add every subcommand to `epalm-extract`."""
+    example = "epalm-extract {} coco_vitb16.zarr"
+    for command, options in (
+        (verify, ("", " --deep", " --media --data-root /data")),
+        (status, ("", " --missing")),
+        (repair, ("", " --json")),
+        (inspect, ("", " --rows 20")),
+        (convert, (" --out coco.h5", " --source-layers last-1 --out out.h5")),
+        (retry_failed, ("", " --data-root /data")),
+    ):
+        name = command.__name__.replace("_", "-")
+        examples = tuple(example.format(name) + words for words in options)
+        app.command(name, cls=PanelCommand, epilog=examples_epilog(*examples))(command)
 
 
 def verify(
     location: Location,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Compute every checksum, not just compare sizes.")
+        bool,
+        option("--deep", help="Compute every checksum, not just compare sizes.", panel=STORE),
     ] = False,
     media: Annotated[
         bool,
-        typer.Option(
-            "--media", help="Also compare the media files with what was recorded of them."
+        option(
+            "--media",
+            help="Also compare the media files with their size, time and hash in the store.",
+            panel=DATA,
         ),
     ] = False,
     data_root: Annotated[
-        Path | None, typer.Option(help="Folder of the media; default: as when they were encoded.")
+        Path | None,
+        option(help="Folder of the data set; default: the one used at extraction.", panel=DATA),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check that the files of a store are complete and intact.
 
-    Compares the files with the store's commit records, and with --media the samples with what was
-    recorded of them. Exit code 1: a file is damaged or changed, 3: shards or media
-    records are missing.
+    Compares the files with the store's commit records, and with --media the media files with their
+    records. Exit code 1: a file is damaged or changed, 3: shards or media records are missing.
     """
     from epalm.cache import verify as checks
 
-    store = _present(location)
+    store = _open_damaged(location)
     problems = list(checks.verify_deep(store) if deep else checks.verify(store))
     missing = [] if problems else store.missing_shards()
-    found = _media_check(store, data_root) if media and not problems else None
+    check = _media_check(store, data_root) if media and not problems else None
     if as_json:
-        lists = {"problems": [asdict(one) for one in problems], "missing": missing}
-        say_json(lists | ({"media": asdict(found)} if found else {}))
+        lists = {"problems": [asdict(problem) for problem in problems], "missing": missing}
+        say_json(lists | ({"media": asdict(check)} if check else {}))
     else:
         for problem in problems:
             say(f"{problem.name} {problem.found}")
         lost = [problem for problem in problems if problem.found == checks.MISSING]
         damaged = len(problems) - len(lost)
         say(_verdict(location, damaged=damaged, lost=len(lost), missing=len(missing), deep=deep))
-        for line in _media_lines(location, found) if found else ():
+        for line in _media_lines(location, check) if check else ():
             say(line)
-    if problems or (found and (found.changed or found.vanished)):
+    if problems or (check and (check.changed or check.vanished)):
         raise typer.Exit(DAMAGED)
-    if missing or (found and found.not_recorded):
+    if missing or (check and check.not_recorded):
         raise typer.Exit(INCOMPLETE)
 
 
 def status(
     location: Location,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Print the missing shards for `sbatch --array`.")
+        bool,
+        option("--missing", help="Print the missing shards for `sbatch --array`.", panel=STORE),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -127,22 +141,22 @@ def status(
 def repair(location: Location, as_json: Json = False) -> None:
     """Delete damaged shards.
 
-    The same extraction encodes them again. No writer may run meanwhile.
+    Run the same extraction again to re-encode them. Do not repair a store while it is written.
     """
     from epalm.cache import verify as checks
 
-    problems = checks.repair(_present(location))
+    problems = checks.repair(_open_damaged(location))
     if as_json:
-        say_json({"problems": [asdict(one) for one in problems]})
+        say_json({"problems": [asdict(problem) for problem in problems]})
         return
     for problem in problems:
         say(
             f"{problem.name} {problem.found}"
             + ("" if problem.found == checks.MISSING else ": deleted")
         )
-    found = counted(len(problems), "file")
+    files = counted(len(problems), "file")
     say(
-        f"{location}: {found} to be made again: run the same `epalm-extract` command"
+        f"{location}: {files} to write again: run the same `epalm-extract` command"
         if problems
         else f"{location}: nothing to repair"
     )
@@ -150,30 +164,35 @@ def repair(location: Location, as_json: Json = False) -> None:
 
 def inspect(
     location: Location,
-    rows: Annotated[int, typer.Option(min=0, help="Number of records to show.")] = 5,
+    rows: Annotated[int, option(min=0, help="Number of records to show.", panel=STORE)] = 5,
     as_json: Json = False,
 ) -> None:
     """Show settings, counts, records and memory of a store."""
     from epalm.cache.store import Store
     from epalm.extract import store_inspect
 
-    found = store_inspect.inspect(Store.open(location), rows=rows)
+    inspection = store_inspect.inspect(Store.open(location), rows=rows)
     if as_json:
-        say_json(asdict(found))
+        say_json(asdict(inspection))
     else:
-        for shown in store_inspect.tables(found):
-            show_table(shown)
+        for table in store_inspect.tables(inspection):
+            show_table(table)
 
 
 def convert(
     sources: Annotated[list[str], typer.Argument(metavar="STORE...", help="Finished stores.")],
-    out: Annotated[str, typer.Option(help="Path or URL of the result, .zarr or .h5.")],
+    out: Annotated[str, option(help="Path or URL of the result, .zarr or .h5.", panel=STORE)],
     source_layers: Annotated[
-        str, typer.Option(help="Blocks of the store to keep: all, last-6, or 0,5,11.")
+        str,
+        option(help="Blocks of the store to keep: all, last-6, or 0,5,11.", panel=STORE),
     ] = "all",
     store_format: Annotated[
         Literal["zarr", "hdf5"] | None,
-        typer.Option("--format", help="Format of the result; default: by --out."),
+        option(
+            "--format",
+            help="Format of the result; default: by the suffix of --out, else zarr.",
+            panel=STORE,
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -190,30 +209,37 @@ def convert(
     keep = parse_layers(source_layers, stores[0].spec.layers)
     total = stores[0].spec.count
     with progress("copying", total=total, unit="records", quiet=quiet) as tick:
-        made = copy(stores, out, layers=keep, store_format=store_format, tick=tick)
-    say(f"{out}: {made.spec.shape} {made.spec.dtype}, {byte_size(made.spec.nbytes)}")
+        spec = copy(stores, out, layers=keep, store_format=store_format, tick=tick).spec
+    say(f"{out}: {spec.shape} {spec.dtype}, {byte_size(spec.nbytes)}")
 
 
 def retry_failed(
     location: Location,
     encoder: Annotated[
         str,
-        typer.Option(help="Encoder; default: the store's, required if that is a module:factory."),
+        option(
+            help="Encoder; default: the store's, required if that is a module:factory.",
+            panel=ENCODER,
+        ),
     ] = "",
     dataset: Annotated[
         str,
-        typer.Option(help="Data set; default: the store's, required if that is a module:factory."),
+        option(
+            help="Data set; default: the store's, required if that is a module:factory.",
+            panel=DATA,
+        ),
     ] = "",
     weights: Annotated[
         Path | None,
-        typer.Option(help="Weights of the encoder; default: the path used at extraction."),
+        option(help="Weights of the encoder; default: the path used at extraction.", panel=ENCODER),
     ] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the data set; default: the one used at extraction."),
+        option(help="Folder of the data set; default: the one used at extraction.", panel=DATA),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Device: cpu, cuda, cuda:1, mps (untested), or auto.")
+        str,
+        option(help="Device: cpu, cuda, cuda:1, mps (untested), or auto.", panel=PERFORMANCE),
     ] = AUTO,
     allow_outside: AllowOutside = False,
     quiet: Quiet = False,
@@ -242,7 +268,7 @@ def retry_failed(
             allow_outside=allow_outside,
             quiet=quiet,
         )
-    say(f"{location}: {report.mended} of {report.tried} failed records encoded")
+    say(f"{location}: {report.encoded} of {report.tried} failed records encoded")
     for key, reason in list(report.failed.items())[: extraction_report.SHOWN_FAILURES]:
         note(f"  {key}: {reason}")
     if report.failed:
@@ -250,7 +276,7 @@ def retry_failed(
 
 
 def as_ranges(numbers: list[int]) -> str:
-    """Ascending numbers as `sbatch --array` takes them: `0-3,7,9-10`."""
+    """Ascending numbers in the notation of `sbatch --array`: `0-3,7,9-10`."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][1] + 1:
@@ -260,8 +286,8 @@ def as_ranges(numbers: list[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def _present(location: str) -> "Store":
-    """A store whose documents may be damaged, but of which something is there."""
+def _open_damaged(location: str) -> "Store":
+    """A store at a location that is not empty; any of its files may be damaged."""
     from epalm.cache.missing_store import missing_store_error
     from epalm.cache.store import Store
 
@@ -282,37 +308,37 @@ def _media_check(store: "Store", data_root: Path | None) -> "MediaCheck":
     )
 
 
-def _media_lines(location: str, found: "MediaCheck") -> Iterator[str]:
-    yield from (f"{key} changed" for key in found.changed)
-    yield from (f"{key} is no longer there" for key in found.vanished)
-    differing = len(found.changed) + len(found.vanished)
+def _media_lines(location: str, check: "MediaCheck") -> Iterator[str]:
+    yield from (f"{key} changed" for key in check.changed)
+    yield from (f"{key} no longer exists" for key in check.vanished)
+    differing = len(check.changed) + len(check.vanished)
     if differing:
         yield (
-            f"{location}: {differing} of {found.checked} media files differ from those that were "
+            f"{location}: {differing} of {check.checked} media files differ from those that were "
             "encoded: run the same extraction again"
         )
-    elif found.checked:
-        files = counted(found.checked, "media file")
-        yield f"{location}: {files} agree with what was recorded of them"
-    if found.touched:
-        yield f"{found.touched} of them have another modification time, but the same content"
-    if found.not_recorded:
+    elif check.checked:
+        files = counted(check.checked, "media file")
+        yield f"{location}: {files} match the store's records"
+    if check.touched:
+        yield f"{check.touched} of them have another modification time, but the same content"
+    if check.not_recorded:
         yield (
-            f"{location}: unknown whether {counted(found.not_recorded, 'media file')} changed: "
-            "encoded by an earlier version, which recorded nothing of them; only --fresh does"
+            f"{location}: unknown whether {counted(check.not_recorded, 'media file')} changed: "
+            "an earlier version encoded them without a record; only --fresh makes one"
         )
 
 
 def _verdict(location: str, *, damaged: int, lost: int, missing: int, deep: bool) -> str:
     if damaged:
-        found = counted(damaged, "damaged file") + (f", {lost} lost" if lost else "")
+        files = counted(damaged, "damaged file") + (f", {lost} lost" if lost else "")
         return (
-            f"{location}: {found}: run `epalm-extract repair {location}`, then the same extraction"
+            f"{location}: {files}: run `epalm-extract repair {location}`, then the same extraction"
         )
     if lost:
         return f"{location}: {counted(lost, 'file')} lost: run the same extraction again"
     if missing:
-        found = counted(missing, "shard")
-        return f"{location}: no damage, but {found} missing: run the same extraction again"
-    checked = "every checksum agrees" if deep else "every size agrees (--deep computes checksums)"
+        shards = counted(missing, "shard")
+        return f"{location}: no damage, but {shards} missing: run the same extraction again"
+    checked = "every checksum matches" if deep else "every size matches (--deep computes checksums)"
     return f"{location}: {checked}"

@@ -21,7 +21,8 @@ from epalm.extract.encoders.encoder_registry import (
     make_encoder,
 )
 from epalm.extract.encoders.timm_vit import ARCHITECTURES
-from epalm.extract.run_extraction import RunOptions, extract
+from epalm.extract.planning.extraction_plan import RunOptions
+from epalm.extract.run_extraction import extract
 from epalm.tasks.types import MediaItem
 
 KEEP = 6
@@ -102,14 +103,14 @@ class Bench:
 
     def whole(self, batch_size: int, threads: int, workers: int) -> Variant:
         """From files to a finished store, made anew each time."""
-        pace = RunOptions(batch_size, workers, quiet=True)
+        options = RunOptions(batch_size, workers, quiet=True)
 
         def run(_number: int) -> Sample:
             torch.set_num_threads(threads)
             location = self._folder / f"{uuid.uuid4().hex}.zarr"
             store = create_store(location, self._spec(), [item.key for item in self._items])
             with Watch() as watch:
-                report = extract(self._encoder, self._items, store, pace=pace)
+                report = extract(self._encoder, self._items, store, options=options)
             if (report.encoded, report.failed, report.missing) != (len(self._items), 0, 0):
                 raise RuntimeError(f"the extraction is not whole: {report}")
             delete_store(store)

@@ -80,7 +80,7 @@ class LoadedBatch:
         views: its view.
         inputs: (B, ...) the decoded media, in the order of `rows`; None if there is none.
         errors: key -> reason, for media that cannot be decoded.
-        media: how many media have their view 0 among the requests.
+        samples: number of samples whose view 0 is among the requests.
         notes: on files of which a part is missing, where a worker process has collected them.
     """
 
@@ -88,7 +88,7 @@ class LoadedBatch:
     views: list[int]
     inputs: NDArray[Any] | None
     errors: dict[str, str]
-    media: int
+    samples: int
     notes: Sequence[str] = ()
 
 
@@ -296,7 +296,7 @@ def _load_batch(requests: Sequence[DecodeRequest], *, decode: Decode) -> LoadedB
         views=[request.view for request, _ in good],
         inputs=np.stack([one for _, one in good]) if good else None,
         errors=errors,
-        media=sum(request.view == 0 for request in requests),
+        samples=sum(request.view == 0 for request in requests),
     )
 
 

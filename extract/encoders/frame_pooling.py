@@ -1,4 +1,4 @@
-"""Encoders of images over clips: each frame on its own, then the mean of the tokens."""
+"""Image encoders over videos: each frame is encoded on its own, and the tokens are averaged."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from epalm.extract.transforms.video_loader import ClipLoader
 from epalm.tasks.types import Modality
 
 POOLED_FRAMES = 8
-"""Frames of a clip unless --frames says otherwise, as many as TimeSformer takes (published)."""
+"""Default number of frames per video, the same as for TimeSformer (published)."""
 
 FRAMES_POOLS = ("mean",)
-"""Ways to make one vector of those of the frames."""
+"""Ways to pool the tokens over the frames."""
 
 
 class FrameMeanEncoder:
-    """An encoder of images as an `Encoder` of clips: the mean over frames of normed tokens.
+    """An image encoder as an `Encoder` of videos: the mean of the normed tokens over the frames.
 
-    The published baseline of a ViT on videos (Table 12 of the paper).
+    This is the published baseline of a ViT on videos (Table 12 of the paper).
     """
 
     def __init__(self, encoder: Encoder, load: ClipLoader) -> None:
@@ -29,7 +29,7 @@ class FrameMeanEncoder:
         self.depth = encoder.depth
         self.positions = encoder.positions
         self.modality: Modality = "video"
-        self.norm: nn.Module = nn.Identity().eval()  # `blocks` norms before it takes the mean
+        self.norm: nn.Module = nn.Identity().eval()  # `blocks` applies the norm before the mean
         self.load: Loader = load
         self._load_settings = load.fingerprint()
         self._encoder = encoder
@@ -37,60 +37,60 @@ class FrameMeanEncoder:
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
     ) -> list[Tensor]:
-        """The mean over frames of the normed outputs of blocks.
+        """Compute the mean over frames of the normed outputs of blocks.
 
         Args:
             batch: (B, T, 3, size, size) uint8.
-            layers: which blocks, 0-based and ascending; None for every one.
-            positions: how many tokens of each.
+            layers: 0-based ascending numbers of the blocks; None for all blocks.
+            positions: number of tokens per block.
 
         Returns:
             One (B, positions, D) per block, float32, on the encoder's device.
         """
-        each = self._encoder.blocks(batch.flatten(0, 1), layers=layers, positions=positions)
-        normed: list[Tensor] = [self._encoder.norm(states) for states in each]
+        outputs = self._encoder.blocks(batch.flatten(0, 1), layers=layers, positions=positions)
+        normed: list[Tensor] = [self._encoder.norm(states) for states in outputs]
         return [states.unflatten(0, batch.shape[:2]).mean(dim=1) for states in normed]
 
     def fingerprint(self) -> dict[str, str]:
-        """The encoder's, with what becomes of a clip in place of a photo."""
+        """The encoder's fingerprint, with the loading of videos in place of images."""
         return {**self._encoder.fingerprint(), **self._load_settings, "frames_pool": "mean"}
 
 
 def for_media(encoder: Encoder, settings: EncoderSettings) -> Encoder:
-    """An encoder of images for what it will be given: itself, or over clips the mean of frames.
+    """Adapt an image encoder to the modality in the settings, by frame pooling for videos.
 
     Raises:
-        UsageError: clips without a way to pool frames, or a setting of clips without clips.
+        UsageError: videos without a way to pool frames, or a setting of videos without videos.
     """
     pool, frames = settings.frames_pool, settings.frames
     if settings.media != "video":
-        refuse_clip_settings(settings)
+        refuse_video_settings(settings)
         return encoder
     if pool not in FRAMES_POOLS:
         raise UsageError(
-            f"{encoder.name} encodes photos: with --frames-pool {' or '.join(FRAMES_POOLS)} it "
-            "takes the frames of clips one by one; encoders of clips: timesformer-b"
+            f"{encoder.name} encodes images: with --frames-pool {' or '.join(FRAMES_POOLS)} it "
+            "encodes the frames of a video one by one; video encoders: timesformer-b"
         )
     assert isinstance(encoder.load, ImageLoader)
     load = ClipLoader(encoder.load.preset, frames or POOLED_FRAMES, settings.views)
     return FrameMeanEncoder(encoder, load)
 
 
-def refuse_clip_settings(settings: EncoderSettings) -> None:
-    """Refuse what only clips have.
+def refuse_video_settings(settings: EncoderSettings) -> None:
+    """Refuse settings that only videos have.
 
     Raises:
-        UsageError: a number of frames, or a way to pool them.
+        UsageError: the settings have a number of frames or a way to pool them.
     """
     if settings.frames_pool or settings.frames is not None:
-        raise UsageError("--frames and --frames-pool are for the pictures of clips")
+        raise UsageError("--frames and --frames-pool are options of videos only")
 
 
 def refuse_pool(name: str, settings: EncoderSettings) -> None:
-    """Refuse pooling for an encoder of whole clips.
+    """Refuse pooling for an encoder that takes all frames of a video at once.
 
     Raises:
-        UsageError: a way to pool frames.
+        UsageError: the settings have a way to pool frames.
     """
     if settings.frames_pool:
-        raise UsageError(f"{name} encodes clips whole: leave out --frames-pool")
+        raise UsageError(f"{name} encodes all frames of a video at once: leave out --frames-pool")

@@ -25,7 +25,7 @@ from transformers.utils.logging import (
 
 from epalm.errors import MissingFileError, ModelError, UsageError
 from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings
-from epalm.extract.encoders.frame_pooling import for_media, refuse_clip_settings, refuse_pool
+from epalm.extract.encoders.frame_pooling import for_media, refuse_pool, refuse_video_settings
 from epalm.extract.encoders.frozen_forward import PixelNorm, state_digest
 from epalm.extract.encoders.hf_blocks import HiddenStatesEncoder, ModelInput
 from epalm.extract.encoders.processor_config import native_audio, native_images
@@ -99,7 +99,7 @@ def _enter_clips(
     preset = _image_preset(name, model.config, source, settings.preprocessing)
     normalise = PixelNorm(preset, settings.device)
     if settings.media == "image":
-        refuse_clip_settings(settings)
+        refuse_video_settings(settings)
         return _enter_single_frames(model, preset, normalise, settings)
     frames = settings.frames or model.config.num_frames
     model.config.num_frames = frames
@@ -129,7 +129,7 @@ def _enter_recordings(
 ) -> ModelInput:
     """AST: recordings, or the sound tracks of clips. Of its two class tokens [CLS] is the first."""
     del name
-    refuse_clip_settings(settings)
+    refuse_video_settings(settings)
     preset = _audio_preset(model.config, source, settings.preprocessing)
     mean, std = preset.mean, preset.std
 

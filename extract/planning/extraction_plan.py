@@ -1,4 +1,4 @@
-"""From the options of `epalm-extract` to everything a run needs, checked before it begins."""
+"""The encoder, the store and the settings of an extraction, made from its checked options."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ import torch
 from epalm.cache.layer_selection import parse_layers
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
+from epalm.console import counted
 from epalm.devices import AUTO, launcher_number, pick_device
 from epalm.errors import UsageError
 from epalm.extract.encoders.encoder_registry import (
@@ -18,35 +19,53 @@ from epalm.extract.encoders.encoder_registry import (
     EncoderSettings,
     make_encoder,
 )
-from epalm.extract.planning.extract_options import DEFAULT_LAYERS, Inputs, Settings, default_workers
+from epalm.extract.planning.extract_inputs import DEFAULT_LAYERS, Inputs, default_workers
+from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.process_shards import ProcessShard
-from epalm.extract.run_extraction import UNITS, RunOptions
 from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.precision import AUTO as AUTO_PRECISION
 from epalm.precision import choose_precision
 from epalm.tasks.task_registry import DATASETS
 from epalm.tasks.types import MediaItem, MediaSet, Modality
 
+UNITS: dict[Modality, str] = {"image": "images", "video": "videos", "audio": "audio clips"}
+"""What samples of a modality are called in progress lines and messages."""
+
 BATCH_SIZES: dict[Modality, int] = {"image": 64, "video": 8, "audio": 16}
-"""Media per pass unless --batch-size says otherwise: about as many tokens for each modality (197 of
-a photo, 1,569 of a clip of 8 frames, 1,214 of a recording)."""
+"""Default of --batch-size: a batch has about the same number of tokens in each modality (197 per
+image, 1,569 per video of 8 frames, 1,214 per audio clip)."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything a run needs, checked.
+class RunOptions:
+    """Settings of a run that change its speed but not the features.
 
     Attributes:
-        encoder: loaded, on its device.
-        items: the media, in the order of the store's rows.
-        spec: what the store will hold.
+        batch_size: samples per forward pass of the encoder.
+        workers: number of decoding processes; 0 decodes in the encoder's process.
+        quiet: show no progress.
+    """
+
+    batch_size: int = 32
+    workers: int = 2
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run encodes, with which encoder, and where the features go.
+
+    Attributes:
+        encoder: the loaded encoder, on its device.
+        items: the samples, in the order of the store's rows.
+        spec: specification of the store.
         out: path or URL of the store.
-        store_format: as in the settings.
-        pace: batch size, workers, display.
-        share: the shards of this process.
-        root: data root, below which the media are.
+        store_format: "zarr" or "hdf5"; None decides by the suffix of `out`.
+        run_options: batch size, workers, progress display.
+        process_shard: the shards that this process encodes.
+        root: data root, which contains the media files.
     """
 
     encoder: Encoder
@@ -54,8 +73,8 @@ class Plan:
     spec: StoreSpec
     out: str
     store_format: str | None
-    pace: RunOptions
-    share: ProcessShard
+    run_options: RunOptions
+    process_shard: ProcessShard
     root: Path
 
     @property
@@ -65,124 +84,129 @@ class Plan:
 
     @property
     def unit(self) -> str:
-        """What the media are called."""
+        """What the samples are called, e.g. "images"."""
         return UNITS[self.encoder.modality]
+
+    def samples(self, count: int) -> str:
+        """A number of samples in words, e.g. "1 image"."""
+        return counted(count, self.unit.removesuffix("s"))
 
 
 def make_plan(inputs: Inputs) -> Plan:
-    """Load the encoder, and describe the store.
+    """Load the encoder and specify the store.
 
     Raises:
-        UsageError: an impossible value, or one that this encoder does not know.
+        UsageError: a value is impossible, or does not suit this encoder.
         ModelError: the encoder cannot be loaded.
     """
-    settings, media, items, out = inputs.settings, inputs.media, inputs.items, inputs.out
-    device = _device(settings)
-    settings = replace(settings, precision=_precision(settings, out, device))
-    encoder = make_encoder(settings.encoder, _encoder_settings(settings, media, device))
-    _check_fit(encoder, media)
-    batch_size = settings.batch_size or BATCH_SIZES[encoder.modality]
-    workers = default_workers(device) if settings.workers is None else settings.workers
+    options, media, items, out = inputs.options, inputs.media, inputs.items, inputs.out
+    device = _device(options)
+    precision = _precision(options, out, device)
+    encoder_settings = _encoder_settings(options, media, precision=precision, device=device)
+    encoder = make_encoder(options.encoder, encoder_settings)
+    _check_modality(encoder, media)
+    batch_size = options.batch_size or BATCH_SIZES[encoder.modality]
+    workers = default_workers(device) if options.workers is None else options.workers
     plan = Plan(
         encoder=encoder,
         items=items,
-        spec=_spec(encoder, media, count=len(items), settings=settings),
+        spec=_spec(encoder, media, count=len(items), options=options),
         out=out,
-        store_format=settings.store_format,
-        pace=RunOptions(batch_size, workers, quiet=settings.quiet),
-        share=settings.share,
+        store_format=options.store_format,
+        run_options=RunOptions(batch_size, workers, quiet=options.quiet),
+        process_shard=inputs.process_shard,
         root=media.root,
     )
     _announce(plan, device)
     return plan
 
 
-def _encoder_settings(settings: Settings, media: MediaSet, device: str) -> EncoderSettings:
+def _encoder_settings(
+    options: ExtractOptions, media: MediaSet, *, precision: str, device: str
+) -> EncoderSettings:
     return EncoderSettings(
-        weights=settings.weights,
-        preprocessing=settings.preprocessing,
-        precision=settings.precision,
+        weights=options.weights,
+        preprocessing=options.preprocessing,
+        precision=precision,
         device=device,
-        views=AugmentedViews(settings.views, settings.seed, settings.augmentation),
+        views=AugmentedViews(options.views, options.seed, options.augmentation),
         media=media.items[0].modality if media.items else None,
-        frames=settings.frames,
-        frames_pool=settings.frames_pool,
+        frames=options.frames,
+        frames_pool=options.frames_pool or "",
     )
 
 
-def _device(settings: Settings) -> str:
-    """As asked; under torchrun each process of a machine takes a GPU of its own."""
-    device = pick_device(settings.device)
-    if device != "cuda" or settings.device != AUTO or not os.environ.get("LOCAL_RANK"):
+def _device(options: ExtractOptions) -> str:
+    """The device of --device; by default, each process that torchrun starts gets its own GPU."""
+    device = pick_device(options.device)
+    if device != "cuda" or options.device != AUTO or not os.environ.get("LOCAL_RANK"):
         return device
     return f"cuda:{launcher_number(os.environ, 'LOCAL_RANK') % torch.cuda.device_count()}"
 
 
-def _precision(settings: Settings, out: str, device: str) -> str:
-    """As asked; by default a store that is resumed keeps its own."""
-    store = Store.at(out, settings.store_format)
-    resumed = settings.precision == AUTO_PRECISION and not settings.fresh and store.exists()
+def _precision(options: ExtractOptions, out: str, device: str) -> str:
+    """The precision of --precision; by default, a resumed store keeps its own."""
+    store = Store.at(out, options.store_format)
+    resumed = options.precision == AUTO_PRECISION and not options.fresh and store.exists()
     recorded = store.spec.fingerprint.get("precision", "") if resumed else ""
-    known = recorded if recorded in PRECISIONS else ""  # an encoder of one's own may record others
-    return choose_precision(settings.precision, device, recorded=known, where=out)
+    known = recorded if recorded in PRECISIONS else ""  # a user's encoder may record others
+    return choose_precision(options.precision, device, recorded=known, where=out)
 
 
-def _spec(encoder: Encoder, media: MediaSet, *, count: int, settings: Settings) -> StoreSpec:
-    every = settings.tokens == "all"
-    asked = settings.source_layers or DEFAULT_LAYERS[settings.tokens]
+def _spec(encoder: Encoder, media: MediaSet, *, count: int, options: ExtractOptions) -> StoreSpec:
+    all_tokens = options.tokens == "all"
+    layers = options.source_layers or DEFAULT_LAYERS[options.tokens]
     spec = StoreSpec(
         dataset=media.name,
         encoder=encoder.name,
-        fingerprint=encoder.fingerprint() | ({"token": "all"} if every else {}),
-        layers=parse_layers(asked, range(encoder.depth)),
+        fingerprint=encoder.fingerprint() | ({"token": "all"} if all_tokens else {}),
+        layers=parse_layers(layers, range(encoder.depth)),
         width=encoder.width,
         count=count,
-        views=settings.views,
-        positions=encoder.positions if every else 1,
-        dtype=settings.dtype,
+        views=options.views,
+        positions=encoder.positions if all_tokens else 1,
+        dtype=options.dtype,
         tasks=media.tasks,
         data_root=str(media.root.resolve()),
-        media=_absolute(settings.dataset),
-        weights=str(settings.weights.resolve()) if settings.weights else "",
-        content_hash=settings.content_hash,
+        media=_absolute(options.dataset),
+        weights=str(options.weights.resolve()) if options.weights else "",
+        content_hash=options.content_hash,
     )
     return replace(spec, shard_rows=fit_shard_rows(count, spec.row_bytes))
 
 
 def _absolute(dataset: str) -> str:
-    """A data set's name, or the path of a manifest from anywhere."""
-    named = dataset in DATASETS or not Path(dataset).exists()
-    return dataset if named else str(Path(dataset).resolve())
+    """The name of a data set, or the absolute path of a manifest."""
+    is_name = dataset in DATASETS or not Path(dataset).exists()
+    return dataset if is_name else str(Path(dataset).resolve())
 
 
-def _check_fit(encoder: Encoder, media: MediaSet) -> None:
+def _check_modality(encoder: Encoder, media: MediaSet) -> None:
     other = next((item for item in media.items if item.modality != encoder.modality), None)
     if other is None:
         return
     mixed = other.modality != media.items[0].modality
     advice = (
-        "a store holds media of one kind, split the manifest"
-        if mixed
-        else "choose another --encoder"
+        "a store has one modality, so split the manifest" if mixed else "choose another --encoder"
     )
     raise UsageError(
-        f"{encoder.name} encodes {UNITS[encoder.modality]}, {media.name} holds "
+        f"{encoder.name} encodes {UNITS[encoder.modality]}, but {media.name} contains "
         f"{UNITS[other.modality]}, e.g. {other.key}: {advice}"
     )
 
 
 def _announce(plan: Plan, device: str) -> None:
-    settings = plan.encoder.fingerprint()
+    fingerprint = plan.encoder.fingerprint()
     constants = {
         name.removeprefix("preprocessing."): value
-        for name, value in settings.items()
+        for name, value in fingerprint.items()
         if name.startswith("preprocessing.")
     }
     logger.info(
         "%s (%s, %s) on %s, blocks %s, %s",
         plan.encoder.name,
-        settings.get("architecture", "own code"),
-        settings.get("precision", ""),
+        fingerprint.get("architecture", "own code"),
+        fingerprint.get("precision", ""),
         device,
         ", ".join(map(str, plan.spec.layers)),
         "[CLS] only" if plan.spec.positions == 1 else f"all {plan.spec.positions} tokens",

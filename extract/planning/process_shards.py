@@ -1,7 +1,7 @@
-"""Which shards of a store a process makes: a pure function of its number, without any talk.
+"""Which shards of a store a process encodes, from its rank and the world size alone.
 
-Process i of n owns the shards s with s mod n = i. Nothing is locked and nobody waits: two processes
-that own the same shard, because n was changed between them, write the same bytes.
+Process i of n owns the shards s with s mod n = i. There is no locking and no communication: two
+processes that own the same shard, because n was changed between them, write the same bytes.
 """
 
 import re
@@ -15,57 +15,58 @@ from epalm.errors import UsageError
 
 @dataclass(frozen=True)
 class ProcessShard:
-    """The part of the shards that one of several processes makes.
+    """The shards of a store that one of several processes encodes.
 
     Attributes:
-        index: number of this process, 0-based.
-        count: number of processes.
-        told_by: where the numbers come from, for people.
+        rank: 0-based number of this process.
+        world_size: number of processes.
+        source_name: what gave these numbers, for messages, e.g. "torchrun".
     """
 
-    index: int = 0
-    count: int = 1
-    told_by: str = ""
+    rank: int = 0
+    world_size: int = 1
+    source_name: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a number that no process can have.
+        """Check the rank.
 
         Raises:
-            UsageError: the index is not below the count.
+            UsageError: the rank is not below the world size.
         """
-        if not 0 <= self.index < self.count:
+        if not 0 <= self.rank < self.world_size:
             raise UsageError(
-                f"share {self.index}/{self.count} ({self.told_by}): the first of n is 0/n, the "
-                "last is (n-1)/n"
+                f"shard {self.rank}/{self.world_size} ({self.source_name}) does not exist: the "
+                "first of n is 0/n, the last is (n-1)/n"
             )
 
     def owns(self, shard: int) -> bool:
-        """Whether this process makes the shard."""
-        return shard % self.count == self.index
+        """Whether this process encodes the shard."""
+        return shard % self.world_size == self.rank
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The share written as `i/n`.
+        """Read `i/n`: rank i of a world size of n.
 
         Raises:
             UsageError: another form.
         """
         match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
         if not match:
-            raise UsageError(f"--shard {text!r}: wanted i/n, e.g. 0/8 for the first of eight")
+            raise UsageError(f"--shard {text!r}: expected i/n, e.g. 0/8 for the first of eight")
         return cls(int(match[1]), int(match[2]), "--shard")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """The share that torchrun or SLURM gave this process; all shards elsewhere.
+        """Read rank and world size as torchrun or SLURM set them; one process owns all otherwise.
 
-        torchrun: RANK of WORLD_SIZE. SLURM: the place in the job array, and within it the process
-        of the step that srun started. Variables as in the manuals of torch.distributed.run and of
-        sbatch ("OUTPUT ENVIRONMENT VARIABLES").
+        torchrun: RANK and WORLD_SIZE. SLURM: the index in the job array, and within an array task
+        the process of the step that srun started. The variables are those of the manuals of
+        torch.distributed.run and of sbatch ("OUTPUT ENVIRONMENT VARIABLES").
 
         Raises:
-            UsageError: a job array with gaps, whose tasks cannot tell their place, or a variable
-                that holds no number; outside of a job array an empty one counts as absent.
+            UsageError: the job array has gaps, so that a task cannot compute its rank, or a
+                variable is not a number. Outside of a job array an empty variable counts as
+                absent.
         """
         if "TORCHELASTIC_RUN_ID" in environment:
             return cls(*torchrun_place(environment), "torchrun")
@@ -74,16 +75,16 @@ class ProcessShard:
         if "SLURM_STEP_ID" in environment:  # in a batch script itself SLURM_PROCID is always 0
             process = launcher_number(environment, "SLURM_PROCID", 0)
             processes = launcher_number(environment, "SLURM_STEP_NUM_TASKS", 1, least=1)
-        count = tasks * processes
-        return cls(task * processes + process, count, "SLURM" if count > 1 else "")
+        world_size = tasks * processes
+        return cls(task * processes + process, world_size, "SLURM" if world_size > 1 else "")
 
 
 ALL = ProcessShard()
-"""One process makes every shard."""
+"""A single process encodes every shard."""
 
 
 def _array_place(environment: Mapping[str, str]) -> tuple[int, int]:
-    """(place, size) of this task in its job array."""
+    """(0-based index of this task in its job array, number of tasks)."""
     array = "SLURM_ARRAY_TASK_"
     if not environment.get(f"{array}ID", "").strip():
         return 0, 1
@@ -95,6 +96,6 @@ def _array_place(environment: Mapping[str, str]) -> tuple[int, int]:
     if (last - first) // step + 1 != count:
         raise UsageError(
             f"this SLURM job array has gaps ({count} tasks from {first} to {last}), so that a task "
-            "cannot tell its place: give --shard, e.g. --shard $SLURM_ARRAY_TASK_ID/<shards>"
+            "cannot compute its rank: give --shard, e.g. --shard $SLURM_ARRAY_TASK_ID/<shards>"
         )
     return (number - first) // step, count

@@ -14,7 +14,8 @@ from torchvision.transforms.functional import normalize, to_tensor
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
 from epalm.extract.planning import extraction_plan
-from epalm.extract.run_extraction import RunOptions, extract
+from epalm.extract.planning.extraction_plan import RunOptions
+from epalm.extract.run_extraction import extract
 from tests.extract.helpers import (
     TINY,
     Command,
@@ -138,7 +139,7 @@ def test_a_failed_medium_of_such_a_store_is_encoded_again(command: Command) -> N
 @pytest.mark.parametrize("reader", ["ram", "mapped", "pread", "stream"])
 def test_every_reader_gives_all_tokens_of_a_record(reader: str, tmp_path: Path) -> None:
     store = counting_store(tmp_path / "s.zarr", numbered(100), positions=3)
-    extract(CountingEncoder(), numbered(100), store, pace=RunOptions(workers=0, quiet=True))
+    extract(CountingEncoder(), numbered(100), store, options=RunOptions(workers=0, quiet=True))
     found = open_reader(store, reader=reader).read(["k7", "k99"])
     tokens = [block + place / 4 for block in range(1, 7) for place in range(3)]
     expected = np.array([[700 + token for token in tokens], [9900 + token for token in tokens]])

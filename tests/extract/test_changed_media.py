@@ -19,10 +19,10 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify_deep
 from epalm.errors import CacheMismatchError, MediaError, Stopped, StoreError
-from epalm.extract.planning.changed_shards import shards_to_make_again
-from epalm.extract.planning.extraction_plan import Plan
+from epalm.extract.planning.changed_shards import shards_to_reencode
+from epalm.extract.planning.extraction_plan import Plan, RunOptions
 from epalm.extract.planning.process_shards import ALL, ProcessShard
-from epalm.extract.run_extraction import ExtractionReport, RunOptions, extract
+from epalm.extract.run_extraction import ExtractionReport, extract
 from epalm.tasks.types import ByteRange, MediaItem
 from tests.cache.helpers import file_contents
 from tests.extract.helpers import (
@@ -82,8 +82,8 @@ def run(
     media: Sequence[MediaItem] | None = None,
     encoder: CountingEncoder | None = None,
     content_hash: bool = False,
-    asked: str | None = None,
-    share: ProcessShard = ALL,
+    changed_media: str | None = None,
+    process_shard: ProcessShard = ALL,
 ) -> ExtractionReport:
     """What `epalm-extract` does."""
     spec = StoreSpec(
@@ -103,14 +103,19 @@ def run(
         spec=spec,
         out=str(location),
         store_format=None,
-        pace=RunOptions(batch_size=32, workers=0, quiet=True),
-        share=share,
+        run_options=RunOptions(batch_size=32, workers=0, quiet=True),
+        process_shard=process_shard,
         root=root,
     )
     store = create_store(location, spec, plan.keys)
-    again = shards_to_make_again(plan, store, asked)
     return extract(
-        plan.encoder, plan.items, store, pace=plan.pace, share=share, root=root, again=again
+        plan.encoder,
+        plan.items,
+        store,
+        options=plan.run_options,
+        process_shard=process_shard,
+        root=root,
+        reencode=shards_to_reencode(plan, store, changed_media),
     )
 
 
@@ -135,8 +140,8 @@ def test_only_the_shards_of_changed_files_are_made_again_as_a_new_store_would_be
     put(root, 71, "12345", seconds=71)  # of the same time
     with caplog.at_level(logging.WARNING):
         assert run(place, root).encoded == 64
-    assert "2 of 202 photos changed since they were encoded (k70, k71)" in caplog.text
-    assert "encoding 1 shard again (64 photos)" in caplog.text
+    assert "2 of 202 images changed since they were encoded (k70, k71)" in caplog.text
+    assert "encoding 1 shard again (64 images)" in caplog.text
     after = file_contents(Store.open(place))
     changed = {name for name in after if after[name] != before[name]}
     store = Store.open(place)
@@ -171,7 +176,7 @@ def test_a_touched_file_is_encoded_again_unless_its_content_is_known(
     with caplog.at_level(logging.INFO):
         report = run(store, root, content_hash=content_hash)
     assert report.encoded == (0 if content_hash else 64)
-    assert ("1 photos have another modification time" in caplog.text) == content_hash
+    assert ("1 image with another modification time" in caplog.text) == content_hash
     put(root, 5, "995", seconds=20_000)
     assert run(store, root).encoded == 64
     record = read_media_record(Store.open(store), 0)
@@ -189,7 +194,7 @@ def test_features_of_files_that_are_gone_are_kept(
     (root / "150.txt").unlink()
     with caplog.at_level(logging.WARNING):
         assert run(store, root).encoded == 0
-    assert "2 of 202 photos are no longer there (k3, k150): their features are kept" in caplog.text
+    assert "2 of 202 images no longer exist (k3, k150): their features are kept" in caplog.text
     assert file_contents(Store.open(store)) == before
     put(root, 4, "999")
     report = run(store, root)
@@ -232,7 +237,7 @@ def test_samples_in_a_tar_file_are_told_by_their_place_or_by_their_bytes(
     if not content_hash:
         with pytest.raises(StoreError, match="as in a copy"):
             run(store, root, media=again)
-    report = run(store, root, media=again, asked="encode")
+    report = run(store, root, media=again, changed_media="encode")
     assert report.encoded == (64 if content_hash else COUNT)
     run(root.parent / "new.zarr", root, media=again)
     new, old = Store.open(root.parent / "new.zarr"), Store.open(store)
@@ -248,8 +253,8 @@ def test_a_copy_of_the_data_set_is_asked_about(root: Path) -> None:
     shutil.copytree(root, copy, copy_function=shutil.copyfile)
     with pytest.raises(StoreError, match=r"202 of 202 .* give --changed-media keep .* encode"):
         run(store, copy)
-    assert run(store, copy, asked="keep").encoded == 0
-    assert run(store, copy, asked="encode").encoded == COUNT
+    assert run(store, copy, changed_media="keep").encoded == 0
+    assert run(store, copy, changed_media="encode").encoded == COUNT
     hashed = root.parent / "h.zarr"
     run(hashed, root, content_hash=True)
     assert run(hashed, copy).encoded == 0
@@ -269,7 +274,7 @@ def test_a_store_without_media_records_is_resumed_and_said_to_be_unknown(
     opened.uncommit_shard(2)
     with caplog.at_level(logging.INFO):
         assert run(store, root).encoded == 64
-    assert "unknown whether 138 photos changed" in caplog.text
+    assert "unknown whether 138 images changed" in caplog.text
     assert list(verify_deep(Store.open(store))) == []
     found = verify_media(Store.open(store), str(root))
     assert (found.checked, found.not_recorded) == (64, 138)
@@ -293,8 +298,8 @@ def test_each_process_looks_after_its_own_shards(root: Path) -> None:
     run(store, root)
     put(root, 5, "995")
     put(root, 70, "995")
-    assert run(store, root, share=ProcessShard(1, 2)).encoded == 64
-    assert run(store, root, share=ProcessShard(0, 2)).encoded == 64
+    assert run(store, root, process_shard=ProcessShard(1, 2)).encoded == 64
+    assert run(store, root, process_shard=ProcessShard(0, 2)).encoded == 64
     assert run(store, root).encoded == 0
 
 
@@ -428,15 +433,15 @@ def test_the_commands_name_changed_files_and_their_exit_codes_say_so(
     done = command("verify", "--media", "a.zarr")
     assert done.code == 1
     assert "1.png changed" in done.out
-    assert "5.png is no longer there" in done.out
+    assert "5.png no longer exists" in done.out
     assert "a.zarr: 2 of 6 media files differ" in done.out
     found = json.loads(command("verify", "--media", "a.zarr", "--json").out)["media"]
     assert (found["changed"], found["vanished"], found["touched"]) == (["1.png"], ["5.png"], 1)
     done = command()
     assert done.code == 3
-    assert "1 of 6 photos changed since they were encoded (1.png)" in done.err
+    assert "1 of 6 images changed since they were encoded (1.png)" in done.err
     assert "tried 5 in" in done.out
-    assert "5.png is no longer there" in command("verify", "--media", "a.zarr").out
+    assert "5.png no longer exists" in command("verify", "--media", "a.zarr").out
     assert "nothing to do" in command("--changed-media", "keep").out
 
 
@@ -447,7 +452,7 @@ def test_verification_finds_media_that_were_moved(
     album.rename(tmp_path / "moved")
     assert command("verify", "--media", "a.zarr").code == 1
     done = command("verify", "--media", "a.zarr", "--data-root", str(tmp_path / "moved"))
-    assert (done.code, "6 media files agree" in done.out) == (0, True)
+    assert (done.code, "6 media files match" in done.out) == (0, True)
 
 
 def test_a_replaced_photo_that_failed_is_known_after_the_second_try(

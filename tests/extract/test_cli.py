@@ -96,8 +96,8 @@ def cls(path: Path) -> np.ndarray:
 def test_broken_photos_are_counted_named_and_end_with_exit_code_3(command: Command) -> None:
     done = command("--out", "a.zarr")
     assert done.code == 3
-    assert "a.zarr: 71 photos" in done.out
-    assert "3 of 71 photos could not be encoded" in done.err
+    assert "a.zarr: 71 images" in done.out
+    assert "3 of 71 images could not be encoded" in done.err
     for name, reason in BROKEN.items():
         assert any(name in line and reason in line for line in done.err.splitlines()), name
     assert str(Path("a.zarr/epalm/errors.jsonl")) in done.err
@@ -183,7 +183,7 @@ def test_a_store_has_to_say_its_format(command: Command) -> None:
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(command: Command) -> None:
     done = command("--dry-run")
     assert done.code == 0
-    assert "would write cache/album_timmtestvit.zarr: 71 photos" in done.out
+    assert "would write cache/album_timmtestvit.zarr: 71 images" in done.out
     assert "(71, 1, 6, 64) float16, 54.5 kB, 2 shards, about" in done.out
     assert not Path("cache").exists()
 
@@ -234,7 +234,7 @@ def test_media_of_another_modality_are_a_usage_error(command: Command, tmp_path:
     (tmp_path / "clips/train.jsonl").write_text(line)
     done = command("--dataset", str(tmp_path / "clips"))
     assert done.code == 2
-    assert "encodes photos: with --frames-pool mean" in done.err
+    assert "encodes images: with --frames-pool mean" in done.err
 
 
 def test_a_wrong_data_root_is_found_before_anything_is_written(
@@ -244,7 +244,7 @@ def test_a_wrong_data_root_is_found_before_anything_is_written(
         photo.unlink()
     done = command("--out", "a.zarr")
     assert done.code == 1
-    assert "none of the first 71 media exists" in done.err
+    assert "none of the first 71 media files exists" in done.err
     assert "--data-root" in done.err
     assert not Path("a.zarr").exists()
 
@@ -289,10 +289,10 @@ def test_views_of_another_seed_are_another_store(command: Command) -> None:
     assert "fingerprint.views.seed is 0, wanted 1" in done.err
 
 
-def test_two_shares_make_the_store_of_one_process(command: Command) -> None:
+def test_two_processes_write_the_store_of_one_process(command: Command) -> None:
     command("--out", "alone.zarr")
     first = command("--out", "a.zarr", "--shard", "0/2")
-    assert "1 of 2 shards are left to the other processes" in first.out
+    assert "1 of 2 shards are left to other processes" in first.out
     command("--out", "a.zarr", "--shard", "1/2")
     assert tree_bytes(Path("a.zarr")) == tree_bytes(Path("alone.zarr"))
 
@@ -309,10 +309,12 @@ def test_a_benchmark_times_each_stage_and_leaves_nothing(
     assert "ms each" in command("--benchmark", "--quiet").out
 
 
-def test_a_dry_run_says_from_when_on_a_store_pays(command: Command) -> None:
+def test_a_dry_run_says_after_how_many_epochs_a_store_saves_time(
+    command: Command,
+) -> None:
     done = command("--dry-run")
-    assert "each epoch of manifest encodes 142 photos" in done.out
-    assert "extracting pays from 0.50 epochs on" in done.out
+    assert "each epoch of manifest encodes 142 images" in done.out
+    assert "a store saves time after 0.50 epochs" in done.out
 
 
 @pytest.mark.parametrize("recorded", ["fp32", "bf16"])

@@ -19,13 +19,14 @@ from epalm.cache.storage.local_storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import EpalmError
+from epalm.extract.planning.extraction_plan import RunOptions
 from epalm.extract.planning.process_shards import ProcessShard
-from epalm.extract.run_extraction import RunOptions, extract
+from epalm.extract.run_extraction import extract
 from tests.cache.helpers import file_contents
 from tests.extract.helpers import CountingEncoder, counting_store, numbered
 
 ITEMS = numbered(64 * 9 + 5, broken=[3, 200, 570])
-PACE = RunOptions(batch_size=32, workers=0, quiet=True)
+OPTIONS = RunOptions(batch_size=32, workers=0, quiet=True)
 BATCH_SECONDS = 0.004
 """What encoding a batch takes, about as much as writing a shard."""
 
@@ -53,17 +54,17 @@ def start(work: Callable[[], None]) -> int:
     os._exit(0)
 
 
-def extraction(path: Path, share: ProcessShard) -> Callable[[], None]:
+def extraction(path: Path, process_shard: ProcessShard) -> Callable[[], None]:
     def run() -> None:
         store = counting_store(path, ITEMS)
-        extract(SlowEncoder(), ITEMS, store, pace=PACE, share=share)
+        extract(SlowEncoder(), ITEMS, store, options=OPTIONS, process_shard=process_shard)
 
     return run
 
 
 def undisturbed(path: Path) -> dict[str, bytes]:
     store = counting_store(path, ITEMS)
-    extract(CountingEncoder(), ITEMS, store, pace=PACE)
+    extract(CountingEncoder(), ITEMS, store, options=OPTIONS)
     return file_contents(store)
 
 
@@ -135,7 +136,7 @@ def drill(folder: Path, name: str, *, kills: int, seed: int) -> int:
             killed += drill_round(path, chance)
             watch.check()
         store = counting_store(path, ITEMS)
-        report = extract(CountingEncoder(), ITEMS, store, pace=PACE)
+        report = extract(CountingEncoder(), ITEMS, store, options=OPTIONS)
         watch.check()
         assert (report.encoded, report.missing, report.failed) == (0, 0, 3)
         assert file_contents(store) == whole

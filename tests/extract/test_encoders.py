@@ -20,7 +20,8 @@ from epalm.extract.encoders.encoder_registry import (
     last_cls_tokens,
     make_encoder,
 )
-from epalm.extract.run_extraction import RunOptions, batch_requests, extract
+from epalm.extract.planning.extraction_plan import RunOptions
+from epalm.extract.run_extraction import batch_requests, extract
 from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.tasks.types import MediaItem
 from tests.extract.tiny_encoders import MAKERS, Tiny, covered, make_tiny, save_media
@@ -64,7 +65,7 @@ def cls_of_stock(tiny: Tiny, inputs: Tensor) -> Tensor:
     return cls.unflatten(0, (-1, tiny.pooled)).mean(1) if tiny.pooled else cls
 
 
-def stored(case: Case, path: Path, pace: RunOptions, *, step: int) -> Tensor:
+def stored(case: Case, path: Path, options: RunOptions, *, step: int) -> Tensor:
     """What a float32 store holds of the media, which it was given in steps of 1 or -1."""
     encoder = case.encoder
     items = case.items[::step]
@@ -79,7 +80,7 @@ def stored(case: Case, path: Path, pace: RunOptions, *, step: int) -> Tensor:
         shard_rows=64,
     )
     store = create_store(path, spec, [item.key for item in items])
-    assert extract(encoder, items, store, pace=pace).failed == 0
+    assert extract(encoder, items, store, options=options).failed == 0
     return torch.from_numpy(np.array(open_store(path).read([item.key for item in case.items])))
 
 
@@ -108,8 +109,8 @@ def test_blocks_can_be_picked_and_have_all_their_tokens(case: Case) -> None:
 def test_batch_size_workers_and_order_change_nothing_but_float_noise(
     case: Case, tmp_path: Path, batch_size: int, workers: int, step: int
 ) -> None:
-    pace = RunOptions(batch_size=batch_size, workers=workers, quiet=True)
-    found = stored(case, tmp_path / "s.zarr", pace, step=step)
+    options = RunOptions(batch_size=batch_size, workers=workers, quiet=True)
+    found = stored(case, tmp_path / "s.zarr", options, step=step)
     torch.testing.assert_close(found, cls_of(case.encoder, case.inputs), rtol=0, atol=1e-5)
 
 

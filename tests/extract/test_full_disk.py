@@ -10,12 +10,13 @@ from epalm.cache.storage.local_storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.cache.verify import verify_deep
 from epalm.errors import StoreError
-from epalm.extract.run_extraction import RunOptions, extract
+from epalm.extract.planning.extraction_plan import RunOptions
+from epalm.extract.run_extraction import extract
 from tests.cache.helpers import file_contents
 from tests.extract.helpers import CountingEncoder, counting_store, numbered
 
 ITEMS = numbered(600)
-PACE = RunOptions(batch_size=32, workers=0, quiet=True)
+OPTIONS = RunOptions(batch_size=32, workers=0, quiet=True)
 
 
 def mount(*options: str) -> None:
@@ -36,7 +37,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def run(path: Path) -> Store:
     store = counting_store(path, ITEMS)
-    extract(CountingEncoder(), ITEMS, store, pace=PACE)
+    extract(CountingEncoder(), ITEMS, store, options=OPTIONS)
     return store
 
 

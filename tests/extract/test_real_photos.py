@@ -15,7 +15,8 @@ from torchvision.transforms import InterpolationMode
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.extract.encoders.encoder_registry import EncoderSettings, make_encoder
-from epalm.extract.run_extraction import RunOptions, extract
+from epalm.extract.planning.extraction_plan import RunOptions
+from epalm.extract.run_extraction import extract
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import REAL_PHOTOS, REAL_WEIGHTS
 
@@ -63,7 +64,7 @@ def test_stored_rows_equal_timms_own_pipeline(preprocessing: str, tmp_path: Path
     )
     sink = create_store(tmp_path / "a.zarr", spec, [photo.stem for photo in photos])
     items = [MediaItem.from_path(photo, photo.stem) for photo in photos]
-    extract(encoder, items, sink, pace=RunOptions(batch_size=3, workers=0, quiet=True))
+    extract(encoder, items, sink, options=RunOptions(batch_size=3, workers=0, quiet=True))
     cls = zarr.open_group(tmp_path / "a.zarr", mode="r")["cls"]
     assert isinstance(cls, zarr.Array)
     expected = independent_tokens(photos, preprocessing).numpy()

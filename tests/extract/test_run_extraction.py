@@ -10,10 +10,11 @@ import zarr
 
 from epalm.cache.store import Store
 from epalm.errors import ModelError, Stopped, StoreError
-from epalm.extract.run_extraction import RunOptions, extract
+from epalm.extract.planning.extraction_plan import RunOptions
+from epalm.extract.run_extraction import extract
 from tests.extract.helpers import CountingEncoder, counting_store, numbered, tree_bytes
 
-PACE = RunOptions(batch_size=10, workers=0, quiet=True)
+OPTIONS = RunOptions(batch_size=10, workers=0, quiet=True)
 
 
 def stored(path: Path, name: str = "cls") -> np.ndarray:
@@ -23,7 +24,7 @@ def stored(path: Path, name: str = "cls") -> np.ndarray:
 
 
 def finished(path: Path, items: list, **options: int) -> Path:
-    extract(CountingEncoder(), items, counting_store(path, items, **options), pace=PACE)
+    extract(CountingEncoder(), items, counting_store(path, items, **options), options=OPTIONS)
     return path
 
 
@@ -43,7 +44,7 @@ def test_every_view_lands_in_its_place(tmp_path: Path) -> None:
 def test_a_failed_medium_is_nan_not_valid_and_listed(tmp_path: Path) -> None:
     items = numbered(70, broken=[3, 66])
     sink = counting_store(tmp_path / "a.zarr", items)
-    report = extract(CountingEncoder(), items, sink, pace=PACE)
+    report = extract(CountingEncoder(), items, sink, options=OPTIONS)
     rows, valid = stored(tmp_path / "a.zarr"), stored(tmp_path / "a.zarr", "valid")
     assert np.flatnonzero(~valid).tolist() == [3, 66]
     assert np.isnan(rows[[3, 66]]).all()
@@ -61,7 +62,7 @@ def test_a_batch_without_a_single_good_medium_is_passed_over(tmp_path: Path) -> 
 
 def test_batches_fill_a_shard_and_end_with_it(tmp_path: Path) -> None:
     items, encoder = numbered(70), CountingEncoder()
-    extract(encoder, items, counting_store(tmp_path / "a.zarr", items), pace=PACE)
+    extract(encoder, items, counting_store(tmp_path / "a.zarr", items), options=OPTIONS)
     assert encoder.batch_sizes == [10] * 6 + [4, 6]
 
 
@@ -70,9 +71,11 @@ def test_a_run_that_is_stopped_goes_on_and_ends_with_identical_bytes(tmp_path: P
     whole = finished(tmp_path / "whole.zarr", items)
     path = tmp_path / "a.zarr"
     with pytest.raises(Stopped, match="stopped with 2 of 4 shards to do"):
-        extract(CountingEncoder(interrupt_after=17), items, counting_store(path, items), pace=PACE)
+        extract(
+            CountingEncoder(interrupt_after=17), items, counting_store(path, items), options=OPTIONS
+        )
     encoder = CountingEncoder()
-    report = extract(encoder, items, counting_store(path, items), pace=PACE)
+    report = extract(encoder, items, counting_store(path, items), options=OPTIONS)
     assert report.encoded == sum(encoder.batch_sizes) + 1 == 72
     assert tree_bytes(path) == tree_bytes(whole)
 
@@ -83,7 +86,7 @@ def test_a_lost_commit_record_is_made_again_with_identical_bytes(tmp_path: Path)
     before = tree_bytes(path)
     (path / "epalm/done/00001.json").unlink()
     encoder = CountingEncoder()
-    extract(encoder, items, counting_store(path, items), pace=PACE)
+    extract(encoder, items, counting_store(path, items), options=OPTIONS)
     assert sum(encoder.batch_sizes) == 64
     assert tree_bytes(path) == before
 
@@ -92,7 +95,7 @@ def test_a_finished_store_is_not_encoded_again(tmp_path: Path) -> None:
     items = numbered(10, broken=[2])
     path = finished(tmp_path / "a.zarr", items)
     encoder = CountingEncoder()
-    report = extract(encoder, items, counting_store(path, items), pace=PACE)
+    report = extract(encoder, items, counting_store(path, items), options=OPTIONS)
     assert encoder.batch_sizes == []
     assert (report.encoded, report.failed) == (0, 1)
 
@@ -101,8 +104,8 @@ def test_a_finished_store_is_not_encoded_again(tmp_path: Path) -> None:
 def test_workers_change_no_byte(tmp_path: Path) -> None:
     items = numbered(130, broken=[64])
     path = tmp_path / "workers.zarr"
-    pace = RunOptions(batch_size=10, workers=2, quiet=True)
-    extract(CountingEncoder(), items, counting_store(path, items), pace=pace)
+    options = RunOptions(batch_size=10, workers=2, quiet=True)
+    extract(CountingEncoder(), items, counting_store(path, items), options=options)
     assert tree_bytes(path) == tree_bytes(finished(tmp_path / "alone.zarr", items))
 
 
@@ -123,7 +126,7 @@ def test_a_full_disk_ends_the_run_instead_of_losing_a_shard(
 
     monkeypatch.setattr(sink, "write_shard", full)
     with pytest.raises(StoreError, match="no space left"):
-        extract(CountingEncoder(), items, sink, pace=PACE)
+        extract(CountingEncoder(), items, sink, options=OPTIONS)
 
 
 def test_a_device_out_of_memory_is_one_error_with_advice(tmp_path: Path) -> None:
@@ -134,4 +137,4 @@ def test_a_device_out_of_memory_is_one_error_with_advice(tmp_path: Path) -> None
     items = numbered(10)
     sink: Store = counting_store(tmp_path / "a.zarr", items)
     with pytest.raises(ModelError, match=r"40 GiB.*use a smaller --batch-size"):
-        extract(Hungry(), items, sink, pace=PACE)
+        extract(Hungry(), items, sink, options=OPTIONS)

@@ -33,10 +33,10 @@ def flip(store: Store, name: str) -> None:
 
 def test_verify_of_a_sound_store_succeeds(store: Store, command: Command) -> None:
     assert command("verify", store.location).out.endswith(
-        "every size agrees (--deep computes checksums)\n"
+        "every size matches (--deep computes checksums)\n"
     )
     done = command("verify", store.location, "--deep")
-    assert (done.code, done.out) == (0, f"{store.location}: every checksum agrees\n")
+    assert (done.code, done.out) == (0, f"{store.location}: every checksum matches\n")
 
 
 def test_of_the_media_of_an_older_store_nothing_is_known(store: Store, command: Command) -> None:

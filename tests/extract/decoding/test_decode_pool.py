@@ -63,7 +63,7 @@ def reasons(batches: list[LoadedBatch]) -> dict[str, str]:
 def test_batches_come_in_order_with_their_rows(workers: int) -> None:
     batches = loaded(*map(str, range(10)), size=4, workers=workers)
     assert [batch.rows for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert [batch.media for batch in batches] == [4, 4, 2]
+    assert [batch.samples for batch in batches] == [4, 4, 2]
     assert values(batches) == [10.0 * number for number in range(10)]
 
 
@@ -82,7 +82,7 @@ def test_views_of_a_medium_arrive_each_in_its_place(workers: int) -> None:
     batches = loaded("1", "broken", "2", size=5, views=3, workers=workers)
     assert [batch.views for batch in batches] == [[0, 1, 2], [0, 1, 2]]
     assert values(batches) == [10.0, 11.0, 12.0, 20.0, 21.0, 22.0]
-    assert [batch.media for batch in batches] == [2, 1]
+    assert [batch.samples for batch in batches] == [2, 1]
 
 
 def test_other_views_of_a_failed_medium_are_not_tried() -> None:
@@ -193,7 +193,7 @@ def test_a_crash_costs_the_medium_that_caused_it_and_no_other(
     assert [batch.rows for batch in batches][1] == [4, 5, 6]
     assert values(batches) == [10.0 * number for number in range(30) if number != 7]
     assert reasons(batches) == {"k7": f"{name}.png: {reason}"}
-    assert sum(batch.media for batch in batches) == 30
+    assert sum(batch.samples for batch in batches) == 30
 
 
 @pytest.mark.slow

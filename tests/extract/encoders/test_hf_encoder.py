@@ -125,11 +125,13 @@ def test_weights_that_are_not_there_are_named_with_what_is_wanted(tmp_path: Path
 def test_settings_of_clips_are_refused_where_there_are_none(tmp_path: Path) -> None:
     video = make_tiny("timesformer-b", tmp_path / "v").settings.weights
     audio = make_tiny("ast", tmp_path / "a").settings.weights
-    with pytest.raises(UsageError, match="encodes clips whole: leave out --frames-pool"):
+    with pytest.raises(
+        UsageError, match="encodes all frames of a video at once: leave out --frames-pool"
+    ):
         make_encoder("timesformer-b", EncoderSettings(weights=video, frames_pool="mean"))
-    with pytest.raises(UsageError, match="--frames and --frames-pool are for the pictures"):
+    with pytest.raises(UsageError, match="--frames and --frames-pool are options of videos only"):
         make_encoder("timesformer-b", EncoderSettings(weights=video, media="image", frames=4))
-    with pytest.raises(UsageError, match="--frames and --frames-pool are for the pictures"):
+    with pytest.raises(UsageError, match="--frames and --frames-pool are options of videos only"):
         make_encoder("ast", EncoderSettings(weights=audio, frames=4))
 
 

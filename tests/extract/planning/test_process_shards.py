@@ -6,9 +6,9 @@ from epalm.extract.planning.process_shards import ALL, ProcessShard
 
 @pytest.mark.parametrize("count", [1, 3, 8, 20])
 def test_each_shard_has_one_owner(count: int) -> None:
-    shares = [ProcessShard(index, count) for index in range(count)]
+    processes = [ProcessShard(rank, count) for rank in range(count)]
     for shard in range(40):
-        assert sum(share.owns(shard) for share in shares) == 1
+        assert sum(process.owns(shard) for process in processes) == 1
 
 
 def test_one_process_owns_all() -> None:
@@ -16,17 +16,17 @@ def test_one_process_owns_all() -> None:
     assert ProcessShard.from_environment({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == ALL
 
 
-def test_a_share_is_written_as_number_of_count() -> None:
+def test_the_shard_option_is_written_as_rank_slash_world_size() -> None:
     assert ProcessShard.parse(" 3/8 ") == ProcessShard(3, 8, "--shard")
 
 
 @pytest.mark.parametrize("text", ["8/8", "1", "a/b", "-1/4", "0/0", ""])
-def test_a_share_that_nobody_can_have_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match=r"(wanted i/n|the first of n is 0/n)"):
+def test_a_shard_that_does_not_exist_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match=r"(expected i/n|the first of n is 0/n)"):
         ProcessShard.parse(text)
 
 
-def test_torchrun_tells_the_share() -> None:
+def test_torchrun_gives_rank_and_world_size() -> None:
     environment = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "16"}
     assert ProcessShard.from_environment(environment) == ProcessShard(5, 16, "torchrun")
 
@@ -36,24 +36,29 @@ def array(number: int, *, first: int, last: int, step: int = 1, count: int) -> d
     return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
 
 
-def test_a_slurm_array_tells_the_share_whatever_its_numbers() -> None:
-    shares = [
+def test_a_slurm_array_gives_rank_and_world_size_whatever_its_numbers() -> None:
+    processes = [
         ProcessShard.from_environment(array(number, first=10, last=16, step=2, count=4))
         for number in (10, 12, 14, 16)
     ]
-    assert [(share.index, share.count) for share in shares] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert [(process.rank, process.world_size) for process in processes] == [
+        (0, 4),
+        (1, 4),
+        (2, 4),
+        (3, 4),
+    ]
 
 
 def test_the_processes_of_a_slurm_step_divide_their_task_of_the_array() -> None:
     step = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "3"}
-    shares = {
+    ranks = {
         ProcessShard.from_environment(
             {**array(task, first=0, last=1, count=2), **step, "SLURM_PROCID": str(process)}
-        ).index
+        ).rank
         for task in range(2)
         for process in range(3)
     }
-    assert shares == set(range(6))
+    assert ranks == set(range(6))
 
 
 @pytest.mark.parametrize("empty", ["", " "])
@@ -81,7 +86,7 @@ def test_an_empty_variable_counts_as_absent(empty: str) -> None:
         ("WORLD_SIZE", "\u0663"),  # a digit, but of Arabic
     ],
 )
-def test_a_variable_that_holds_no_number_is_named(name: str, value: str) -> None:
+def test_a_variable_that_is_not_a_number_is_named_in_the_error(name: str, value: str) -> None:
     ranks = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "2"}
     slurm = {**array(1, first=1, last=4, count=4), "SLURM_STEP_ID": "0"}
     environment = {**(ranks if name in ranks else slurm), name: value}
@@ -110,6 +115,6 @@ def test_a_rank_beyond_the_number_of_processes_is_refused(rank: str) -> None:
         ProcessShard.from_environment(environment)
 
 
-def test_a_slurm_array_with_gaps_asks_for_the_share() -> None:
+def test_a_slurm_array_with_gaps_requires_the_shard_option() -> None:
     with pytest.raises(UsageError, match=r"has gaps \(3 tasks from 3 to 9\).*give --shard"):
         ProcessShard.from_environment(array(7, first=3, last=9, count=3))

@@ -1,11 +1,12 @@
-"""What `epalm-extract` decides before it begins."""
+"""Defaults that `epalm-extract` derives from its options."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from epalm.extract.planning.extract_options import Settings, default_out
+from epalm.extract.planning.extract_inputs import default_out
+from epalm.extract.planning.extract_options import ExtractOptions
 
 
 @pytest.mark.parametrize(
@@ -28,8 +29,7 @@ from epalm.extract.planning.extract_options import Settings, default_out
         ("coco", {"encoder": "hf:/models/my ViT/"}, "coco_myvit.zarr"),
     ],
 )
-def test_the_default_store_is_named_after_media_and_encoder(
+def test_the_default_store_is_named_after_data_set_and_encoder(
     dataset: str, options: dict[str, Any], name: str
 ) -> None:
-    settings = Settings(dataset=dataset, **options)
-    assert default_out(dataset, settings) == Path("cache") / name
+    assert default_out(dataset, ExtractOptions(dataset=dataset, **options)) == Path("cache") / name

@@ -1,0 +1,124 @@
+"""The samples to encode and the path of their store, from the options; torch is not needed."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from epalm.cache.formats.store_format import SUFFIXES, format_of
+from epalm.cache.layer_selection import check_layers
+from epalm.devices import check_device_name
+from epalm.errors import MissingFileError, UsageError
+from epalm.extract.encoders.encoder_names import check_encoder_name
+from epalm.extract.planning.extract_options import ExtractOptions
+from epalm.extract.planning.process_shards import ALL, ProcessShard
+from epalm.tasks.readers.json_values import MAX_QUOTED_CHARACTERS
+from epalm.tasks.task_registry import load_media
+from epalm.tasks.types import MediaItem, MediaSet
+
+DEFAULT_LAYERS = {"cls": "last-6", "all": "last-1"}
+"""Value of --tokens -> the blocks that are kept by default. The paper injects six [CLS] tokens; its
+MAGMA* baseline reads all tokens of the last block."""
+
+FILES_CHECKED = 100
+"""If none of the first 100 files exists, the data root is wrong and the run does not begin."""
+
+MAX_NAME_BYTES = 244
+"""Longest name of a store. A file name may have 255 bytes, and files beside the store append to its
+name."""
+
+MAX_GPU_WORKERS = 16
+"""Largest default number of decoding processes on a machine with a GPU."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The samples to encode and the path of their store.
+
+    Attributes:
+        options: the options of the command.
+        media: the whole data set.
+        items: the samples to encode, in the order of the store's rows.
+        out: path or URL of the store.
+        process_shard: the shards that this process encodes.
+    """
+
+    options: ExtractOptions
+    media: MediaSet
+    items: tuple[MediaItem, ...]
+    out: str
+    process_shard: ProcessShard = ALL
+
+
+def read_inputs(options: ExtractOptions, *, process_shard: ProcessShard = ALL) -> Inputs:
+    """Check the options, cheap checks first, and list the samples.
+
+    Args:
+        options: the options of the command.
+        process_shard: the shards that this process encodes; all by default.
+
+    Raises:
+        UsageError: an unknown name or an impossible value.
+        DataError: the files of the data set or the weights are missing or malformed.
+    """
+    check_encoder_name(options.encoder)
+    check_device_name(options.device)
+    check_layers(options.source_layers or DEFAULT_LAYERS[options.tokens])
+    if options.weights is not None and not options.weights.exists():
+        raise MissingFileError(f"--weights {options.weights}: no such file or folder")
+    if options.out is not None:
+        format_of(options.out, options.store_format)
+    media = load_media(options.dataset, options.data_root, allow_outside=options.allow_outside)
+    out = options.out or str(default_out(media.name, options))
+    _check_name_length(out)
+    items = media.items[: options.limit]
+    _check_files(items)
+    return Inputs(options, media, items, out, process_shard)
+
+
+def default_workers(device: str) -> int:
+    """The number of decoding processes for a device.
+
+    On a CPU the encoder needs the cores itself, and decoding takes a few per cent of its time.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // 4) if device == "cpu" else min(MAX_GPU_WORKERS, cores or 1)
+
+
+def default_out(dataset: str, options: ExtractOptions) -> Path:
+    """The path of the store if --out is not given: `cache/coco_vitb16.zarr`.
+
+    With --tokens all it ends in `_all`, with --frames 16 in `_16frames`, with --limit 100 in
+    `_first100`, before the suffix.
+    """
+    name = options.encoder
+    if name.startswith("hf:"):
+        name = Path(name.removeprefix("hf:")).name
+    plain = re.sub(r"[^a-z0-9]+", "", name.lower())
+    part = "_all" if options.tokens == "all" else ""
+    part += f"_{options.frames}frames" if options.frames else ""
+    part += f"_first{options.limit}" if options.limit else ""
+    store_format = options.store_format or "zarr"
+    suffix = next((suffix for suffix, name in SUFFIXES.items() if name == store_format), "")
+    return Path("cache") / f"{dataset}_{plain}{part}{suffix}"
+
+
+def _check_name_length(out: str) -> None:
+    """Refuse a store whose name is too long for a file system; URLs have no such limit."""
+    name = Path(out).name
+    if "://" not in out and len(os.fsencode(name)) > MAX_NAME_BYTES:
+        raise UsageError(
+            f"the store's name {name[:MAX_QUOTED_CHARACTERS]}... is longer than a file name may be "
+            f"({MAX_NAME_BYTES} bytes): give a shorter --out"
+        )
+
+
+def _check_files(items: tuple[MediaItem, ...]) -> None:
+    first = items[:FILES_CHECKED]
+    present = (os.path.isfile(item.path) for item in first)  # noqa: PTH113 - Path raises on long names
+    if first and not any(present):
+        raise MissingFileError(
+            f"none of the first {len(first)} media files exists, e.g. {first[0].path}: put them "
+            "where the data set expects them, or give another data root with --data-root or "
+            "EPALM_DATA_ROOT (layouts: docs/data.md)"
+        )
