@@ -57,7 +57,7 @@ EVALUATE = "epalm-eval --split val"
 MISTAKES = {
     "epalm-extract": "--encoder and --dataset must be given",
     "epalm-extract --encoder nope --dataset data": "'nope' is no encoder",
-    "epalm-extract --encoder vit-b16 --dataset nope": "'nope' is no set of media",
+    "epalm-extract --encoder vit-b16 --dataset nope": "'nope' is no dataset",
     "epalm-extract --encoder vit-b16 --dataset nope.jsonl": "no file",
     "epalm-extract --encoder vit-b16 --dataset coco": "dataset_coco.json was not found",
     "epalm-extract --encoder vit-b16 --dataset empty": "none of the first 1 media files exists",

@@ -249,7 +249,7 @@ def test_a_store_of_other_media_is_told_from_one_that_was_cut(world: World) -> N
     file = world.data / "val.jsonl"
     lines = file.read_text()
     file.write_text(lines.replace('"44.png"', '"144.png"'))
-    place = rf"val in {world.data}: {world.store} \(data, 52 records\)"
+    place = rf"val in {world.data}: {world.store} \(data, 52 samples\)"
     with pytest.raises(UnknownKeyError, match=rf"{place} lacks 1 of the 12 .* '144.png': extract"):
         run(world)
     file.write_text(lines.replace('.png"', '.jpg"'))

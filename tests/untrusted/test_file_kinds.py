@@ -246,10 +246,10 @@ def test_an_encoder_with_a_hostile_configuration_is_refused_in_one_line(
     [
         ("num_hidden_layers", 100, "not those of its config.json, which has 100 layers: .* more"),
         ("num_hidden_layers", 1, "not those of its config.json, which has 1 layers: .* more"),
-        ("num_hidden_layers", 10**9, "num_hidden_layers 1000000000, wanted 1 to 10,000"),
-        ("num_hidden_layers", -1, "num_hidden_layers -1, wanted 1 to 10,000"),
-        ("num_attention_heads", 0, "no language model could be loaded"),
-        ("ffn_dim", 3, "no language model could be loaded"),
+        ("num_hidden_layers", 10**9, "num_hidden_layers 1000000000, wanted at most 10,000"),
+        ("num_hidden_layers", -1, "num_hidden_layers -1, wanted 1 or more"),
+        ("num_attention_heads", 0, "num_attention_heads 0, wanted 1 or more"),
+        ("ffn_dim", 3, r"fc1.bias has the shape \(32,\), wanted \(3,\)"),
         ("layerdrop", "x", "no language model could be loaded"),
     ],
 )
@@ -266,7 +266,8 @@ def test_weights_of_another_model_than_the_configuration_are_refused(
     (folder / "config.json").write_text(json.dumps(config | {key: value}))
     with pytest.raises(ModelError, match=words):
         load_language_model(str(folder), "fp32")
-    assert capfd.readouterr().err == ""
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if not line.startswith("loading the language model")] == []
 
 
 def test_a_language_model_that_is_a_file_is_called_what_it_is(tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_media_that_cannot_be_found_are_named_as_extraction_named_them(
 ) -> None:
     assert find_media(replace(store_spec(), media="/then/data/desk.jsonl"), tmp_path) == {}
     (line,) = caplog.messages
-    assert line.endswith("there is no folder and no file /then/data/desk.jsonl")
+    assert line.endswith("there is no file or folder /then/data/desk.jsonl")
 
 
 def test_media_outside_the_data_are_shown_only_if_that_is_allowed(
