@@ -253,8 +253,8 @@ def test_a_store_of_other_media_is_told_from_one_that_was_cut(world: World) -> N
     with pytest.raises(UnknownKeyError, match=rf"{place} lacks 1 of the 12 .* '144.png': extract"):
         run(world)
     file.write_text(lines.replace('.png"', '.jpg"'))
-    words = r"none of the 12 .* '40.jpg', its own first '0.png': name the store .*--features, or if"
-    with pytest.raises(UnknownKeyError, match=rf"{place} holds {words}"):
+    words = r"the 12 samples .* '40.jpg', the store's first is '0.png': choose .*--features, or if"
+    with pytest.raises(UnknownKeyError, match=rf"{place} has no features for {words}"):
         run(world, "--dry-run")
 
 

@@ -244,8 +244,8 @@ def test_an_encoder_with_a_hostile_configuration_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("num_hidden_layers", 100, "not those of its config.json, which has 100 layers: .* more"),
-        ("num_hidden_layers", 1, "not those of its config.json, which has 1 layers: .* more"),
+        ("num_hidden_layers", 100, "do not match its config.json, which has 100 layers: .* more"),
+        ("num_hidden_layers", 1, "do not match its config.json, which has 1 layers: .* more"),
         ("num_hidden_layers", 10**9, "num_hidden_layers 1000000000, wanted at most 10,000"),
         ("num_hidden_layers", -1, "num_hidden_layers -1, wanted 1 or more"),
         ("num_attention_heads", 0, "num_attention_heads 0, wanted 1 or more"),
