@@ -264,6 +264,7 @@ def test_weights_of_another_model_than_the_configuration_are_refused(
     folder = save_language_model(tmp_path / "lm", ["a"])
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    capfd.readouterr()  # saving shows progress
     with pytest.raises(ModelError, match=words):
         load_language_model(str(folder), "fp32")
     lines = capfd.readouterr().err.splitlines()
