@@ -112,7 +112,7 @@ def examples(kind: Kind, split: str, root: Path) -> list[Example]:
     files = _split_files(root)
     first = next(iter(files.values()))
     check_split(split, tuple(files), owner=f"the manifest {root}")
-    found: list[Example] = []
+    results: list[Example] = []
     seen: set[str] = set()
     for row in read_rows(files[split]):
         if _kind(row) != kind:
@@ -123,8 +123,8 @@ def examples(kind: Kind, split: str, root: Path) -> list[Example]:
             line = next(earlier.line for earlier in read_rows(row.file) if earlier.id == row.id)
             raise row.error(f"id {row.id!r} is already used in line {line}")
         seen.add(row.id)
-        found.append(_example(row))
-    return found
+        results.append(_example(row))
+    return results
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -74,7 +74,7 @@ def task(root: Path) -> Task:
 
 
 def examples(split: str, root: Path) -> list[Example]:
-    """Read one example per caption, in order of lines or files, without images lacking captions.
+    """Read one example per caption, in file order; images without a caption are left out.
 
     Raises:
         UnknownSplitError: there is no such split.
@@ -83,20 +83,20 @@ def examples(split: str, root: Path) -> list[Example]:
     """
     check_split(split, SPLITS, owner="task cc3m-caption")
     source = _find(split, root)
-    found, empty = list[Example](), 0
+    results, empty = list[Example](), 0
     for key, caption, question_id in _captioned(source):
         if caption:
-            found.append(Example(key, question_id, "", (caption,), (caption,)))
+            results.append(Example(key, question_id, "", (caption,), (caption,)))
         else:
             empty += 1
-    if not found:
+    if not results:
         raise MissingFileError(
             f"{source}: none of its {empty} images has a caption, expected a text file of the same "
             "stem; img2dataset writes it with --caption_col"
         )
     if empty:
         logger.warning("%s: %d images without a caption left out", source, empty)
-    return found
+    return results
 
 
 def _find(split: str, root: Path) -> Path:

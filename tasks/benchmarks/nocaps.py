@@ -85,11 +85,11 @@ def examples(split: str, root: Path) -> list[Example]:
     check_split(split, SPLITS, owner="task nocaps-caption (evaluation only)")
     file = _find(split, root)
     captions = _read_captions(file) if split == "val" else {}
-    found = [_example(image, captions.get(image.image_id, [])) for image in _read_images(file)]
-    for example in found if split == "val" else ():
+    results = [_example(image, captions.get(image.image_id, [])) for image in _read_images(file)]
+    for example in results if split == "val" else ():
         if not example.references:
             raise MalformedFileError(f"{file} has no caption of image {example.question_id}")
-    return check_unique_ids(found, file=file)
+    return check_unique_ids(results, file=file)
 
 
 def _find(split: str, root: Path) -> Path:
