@@ -21,7 +21,7 @@ from bench.support.scratch_stores import LAYERS, WIDTH, scratch, scratch_keys, s
 from bench.support.timed_rounds import Folder, JsonFile, Line, Result, at_most
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import fit_shard_rows
-from epalm.extract.encoders.encoder_registry import Loader
+from epalm.extract.decoding.sample_loader import Loader
 from epalm.extract.planning.extraction_plan import RunOptions
 from epalm.extract.run_extraction import extract
 from epalm.tasks.types import MediaItem, Modality

@@ -13,7 +13,8 @@ from epalm.cache.store import Store
 from epalm.console import byte_size, counted, duration
 from epalm.devices import peak_device_memory, pick_device
 from epalm.errors import EpalmError
-from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
+from epalm.extract.decoding.decode_batch import DecodeRequest
+from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.planning.extraction_plan import Plan
 from epalm.extract.run_extraction import ExtractionReport, encode
 from epalm.system_memory import peak_memory

@@ -22,7 +22,8 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
-from epalm.extract.decoding.decode_pool import DecodePool, DecodeRequest, LoadedBatch, load_batches
+from epalm.extract.decoding.decode_batch import DecodeRequest, LoadedBatch
+from epalm.extract.decoding.decode_pool import DecodePool, load_batches
 from epalm.extract.decoding.media_files import record_files
 from epalm.extract.encoders.encoder_registry import Encoder, normed_tokens
 from epalm.extract.planning.extraction_plan import UNITS, RunOptions

@@ -17,7 +17,7 @@ from epalm.cache.create_store import create_store
 from epalm.cache.spec import fit_shard_rows
 from epalm.console import byte_size
 from epalm.errors import MediaError, UsageError
-from epalm.extract.encoders.encoder_registry import TwoStageLoader
+from epalm.extract.decoding.sample_loader import TwoStageLoader
 from epalm.extract.planning.extraction_plan import Plan
 from epalm.extract.run_extraction import encode
 

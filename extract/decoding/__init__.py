@@ -1,1 +1,1 @@
-"""Decoding in worker processes that may crash without taking the extraction with them."""
+"""Decoding in worker processes; a crash of a decoder does not end the extraction."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from epalm.cache.records.media_record import MediaFile, MediaRecord, describe_files
-from epalm.extract.decoding.decode_pool import DecodeRequest
+from epalm.extract.decoding.decode_batch import DecodeRequest
 from epalm.tasks.types import MediaItem
 
 

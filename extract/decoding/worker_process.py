@@ -1,8 +1,8 @@
-"""A process that answers questions in order, and whose death is an answer too.
+"""A worker process that applies a function to inputs in order, and whose crash is detected.
 
-It is started before it is known which function it applies, so that its imports go on while the
-program loads an encoder, and it imports what that function needs and nothing else: no torch for
-images and clips, nor the program's main module.
+It starts before its function is known, so that it imports modules while the main process loads an
+encoder. It imports only what the function needs: no torch for images and videos, and not the main
+module of the program.
 """
 
 import mmap
@@ -26,106 +26,106 @@ from typing import Any, Generic, TypeVar
 from epalm.errors import MediaError
 
 MEMORY_BYTES = 1_500_000_000
-"""What a worker may take beyond the memory it starts with; more raises MemoryError (Linux)."""
+"""Memory that a worker may allocate after its start; beyond it, MemoryError is raised (Linux)."""
 
 END_SECONDS = 5.0
-"""How long a worker whose connection is closed may take to end by itself."""
+"""Time in which a worker whose connection is closed has to end by itself."""
 
 SHARED_BYTES = 1 << 16
-"""Arrays of an answer that are together larger than this travel in shared memory (Linux)."""
+"""Results whose arrays are larger than this in total are sent in shared memory (Linux)."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-"""Environment of a worker: there are as many of them as cores are to be used."""
+"""Environment of a worker, since the number of workers is chosen by the number of cores."""
 
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class _Defect:
-    """An exception of our own code in a worker, as text: not every exception can travel."""
+class _UnexpectedError:
+    """An unexpected exception in a worker, as text, since not every exception can be pickled."""
 
     traceback: str
 
 
-class Worker(Generic[Question, Answer]):
-    """A process that applies one function to whatever it is sent.
+class Worker(Generic[Request, Result]):
+    """A process that applies one function to each request.
 
-    Questions wait in the worker, so sending never blocks for long. Arrays in an answer arrive in
-    shared memory.
+    Requests are queued in the worker, so sending never blocks for long. Arrays of a result are
+    received in shared memory.
     """
 
     def __init__(self, imports: Sequence[str] = ()) -> None:
-        """Start the process, which imports some modules while it waits for its function."""
-        self._connection, theirs = Pipe()
+        """Start the process, which imports modules while it waits for its function."""
+        self._connection, child_end = Pipe()
         # Ctrl-C reaches every process of the terminal; a worker ignores it, but not at once.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CHILD, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-c", _CHILD, str(child_end.fileno())],
+                pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=os.environ | ONE_THREAD,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             # With our copy open, the worker's death would not close the connection.
-            theirs.close()
-        self._began = False
-        self.asked = 0
+            child_end.close()
+        self._started = False
+        self.sent = 0
         self._post((sys.path, tuple(imports)))
 
-    def apply(self, handle: Callable[[Question], Answer]) -> None:
-        """Send the function; it is pickled once, and found in its module by the worker."""
+    def apply(self, handle: Callable[[Request], Result]) -> None:
+        """Send the function; it is pickled once, and the worker imports its module."""
         self._post(handle)
 
-    def send(self, question: Question) -> None:
-        """Ask; the answers come in the order of the questions."""
-        self.asked += 1
-        self._post(question)
+    def send(self, request: Request) -> None:
+        """Send a request; results are received in the order of the requests."""
+        self.sent += 1
+        self._post(request)
 
-    def receive(self) -> Answer | None:
-        """The next answer; None if the worker has died.
+    def receive(self) -> Result | None:
+        """Receive the next result; None if the worker has died.
 
         Raises:
-            MediaError: the worker died before it took its first question.
-            RuntimeError: the function raised; the message holds its traceback.
+            MediaError: the worker died before its first request.
+            RuntimeError: the function raised; the message contains the traceback.
         """
-        if not self._began:
+        if not self._started:
             self._await_start()
         try:
-            answer = _receive_shared(self._connection)
+            message = _receive_shared(self._connection)
         except (EOFError, OSError):
             return None
-        if isinstance(answer, _Defect):
-            raise RuntimeError(f"a worker process failed:\n{answer.traceback}")
-        reply: Answer = answer
-        return reply
+        if isinstance(message, _UnexpectedError):
+            raise RuntimeError(f"a worker process failed:\n{message.traceback}")
+        result: Result = message
+        return result
 
     def _post(self, message: object) -> None:
-        # If the worker is dead, `receive` will tell.
+        # If the worker is dead, `receive` reports it.
         with suppress(OSError):
             self._connection.send(message)
 
     def _await_start(self) -> None:
-        """No medium is to blame for a process that cannot even start."""
+        """Wait for the start; no sample is the cause if a process cannot even start."""
         try:
             self._connection.recv()
         except (EOFError, OSError) as error:
             raise MediaError(
-                f"a decoding process ended before it began (exit code {self.exit_code()}): run the "
-                "same command again, with --workers 0 if it happens twice"
+                f"a decoding process ended during its start (exit code {self.exit_code()}): run "
+                "the same command again, with --workers 0 if it happens twice"
             ) from error
-        self._began = True
+        self._started = True
 
     def end(self) -> None:
-        """Kill the worker, whatever it does; returns when it is gone."""
+        """Kill the worker and wait for its end."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
 
     def exit_code(self) -> int:
-        """How a worker that died did so: its exit code, or minus the signal's number."""
+        """The exit code of a worker that died, or minus the number of the signal that ended it."""
         with suppress(subprocess.TimeoutExpired):
             return self._process.wait(END_SECONDS)
         self._process.kill()
@@ -138,57 +138,57 @@ _CHILD = (
 
 
 def work(descriptor: int) -> None:
-    """Be a worker: what its process runs.
+    """Run a worker in this process.
 
     Args:
-        descriptor: of its end of the connection.
+        descriptor: file descriptor of the worker's end of the connection.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     connection = Connection(descriptor)
     sys.path[:], imports = connection.recv()
-    with suppress(Exception):  # the function imports them too, and the program, which reports it
+    with suppress(Exception):  # the function imports them again and reports the error
         for name in imports:
             import_module(name)
     try:
         handle = connection.recv()
-    except (EOFError, OSError):  # the program has ended, or has nothing to decode
+    except (EOFError, OSError):  # the program has ended or has nothing to decode
         return
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
     _limit_memory()
-    connection.send("began")
-    questions: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, questions), daemon=True).start()
+    connection.send("started")
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, requests), daemon=True).start()
     while True:
-        question = questions.get()
+        request = requests.get()
         try:
-            answer = handle(question)
-        except Exception:  # noqa: BLE001 - whatever it is, the parent raises it
-            answer = _Defect(traceback.format_exc())
-        _send_shared(connection, answer)
+            result = handle(request)
+        except Exception:  # noqa: BLE001 - the parent process raises it again
+            result = _UnexpectedError(traceback.format_exc())
+        _send_shared(connection, result)
 
 
-def _receive(connection: Connection, questions: "queue.SimpleQueue[Any]") -> None:
-    """Empty the connection while questions are answered; end with the parent."""
+def _receive(connection: Connection, requests: "queue.SimpleQueue[Any]") -> None:
+    """Queue requests while others are processed; exit when the parent process ends."""
     while True:
         try:
-            question = connection.recv()
+            request = connection.recv()
         except (EOFError, OSError):
             os._exit(0)
-        questions.put(question)
+        requests.put(request)
 
 
-def _send_shared(connection: Connection, answer: object) -> None:
-    """Send an answer; its arrays go through memory that both processes map, not the connection."""
+def _send_shared(connection: Connection, result: object) -> None:
+    """Send a result; its arrays go through shared memory instead of the connection."""
     buffers: list[pickle.PickleBuffer] = []
-    data = pickle.dumps(answer, protocol=5, buffer_callback=buffers.append)
+    data = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
     views = [buffer.raw() for buffer in buffers]
     sizes = [view.nbytes for view in views]
     if sum(sizes) < SHARED_BYTES or not hasattr(os, "memfd_create"):
-        connection.send((pickle.dumps(answer, protocol=5), None))
+        connection.send((pickle.dumps(result, protocol=5), None))
         return
-    descriptor = os.memfd_create("epalm-answer")
+    descriptor = os.memfd_create("epalm-result")
     try:
         os.truncate(descriptor, sum(sizes))
         with mmap.mmap(descriptor, sum(sizes)) as memory:
@@ -202,7 +202,7 @@ def _send_shared(connection: Connection, answer: object) -> None:
         os.close(descriptor)
 
 
-def _receive_shared(connection: Connection) -> Any:  # noqa: ANN401 - whatever was sent
+def _receive_shared(connection: Connection) -> Any:  # noqa: ANN401 - any result
     data, sizes = connection.recv()
     if sizes is None:
         return pickle.loads(data)
@@ -219,13 +219,13 @@ def _receive_shared(connection: Connection) -> Any:  # noqa: ANN401 - whatever w
 
 
 def _limit_memory() -> None:
-    """Let allocations beyond `MEMORY_BYTES` fail, before the system kills another process."""
+    """Let allocations beyond `MEMORY_BYTES` fail, before the system kills some other process."""
     status = Path("/proc/self/status")
     if not status.exists():
         return
     import resource
 
-    line = next(one for one in status.read_text().splitlines() if one.startswith("VmData:"))
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmData:"))
     limit = int(line.split()[1]) * 1024 + MEMORY_BYTES
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from epalm.errors import UsageError
+from epalm.extract.decoding.sample_loader import Loader
 from epalm.extract.encoders.encoder_names import find_encoder
 from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews
-from epalm.tasks.types import MediaItem, Modality
+from epalm.tasks.types import Modality
 
 CODE_VERSION = "1"
 """Part of every fingerprint; goes up whenever a change of this package changes vectors."""
@@ -51,43 +51,6 @@ class EncoderSettings:
 
 
 DEFAULTS = EncoderSettings()
-
-
-class Loader(Protocol):
-    """Decodes one medium; is sent to worker processes, so it holds no weights and pickles.
-
-    They do not import the main program: the loader's class has to be in a module.
-    """
-
-    def __call__(self, item: MediaItem, view: int) -> NDArray[Any] | Tensor:
-        """One input of the encoder; all media give the same shape and dtype.
-
-        An array where torch is not needed to make it: decoding processes then do not import torch.
-
-        Raises:
-            MediaError: the medium cannot be decoded.
-        """
-
-
-@runtime_checkable
-class TwoStageLoader(Protocol):
-    """A loader whose two steps can be timed apart."""
-
-    def decode(self, item: MediaItem) -> Any:  # noqa: ANN401 - the business of the loader alone
-        """What the medium holds.
-
-        Raises:
-            MediaError: the medium cannot be decoded.
-        """
-
-    def transform(
-        self,
-        decoded: Any,  # noqa: ANN401
-        item: MediaItem,
-        *,
-        view: int,
-    ) -> NDArray[Any] | Tensor:
-        """One input of the encoder."""
 
 
 class Encoder(Protocol):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from epalm.errors import UsageError
-from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings, Loader
+from epalm.extract.decoding.sample_loader import Loader
+from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings
 from epalm.extract.transforms.image_transform import ImageLoader
 from epalm.extract.transforms.video_loader import ClipLoader
 from epalm.tasks.types import Modality

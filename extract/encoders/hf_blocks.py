@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from epalm.errors import ModelError
-from epalm.extract.encoders.encoder_registry import CODE_VERSION, Loader
+from epalm.extract.decoding.sample_loader import Loader
+from epalm.extract.encoders.encoder_registry import CODE_VERSION
 from epalm.extract.encoders.frozen_forward import capture_outputs, frozen_pass
 from epalm.tasks.types import Modality
 

@@ -14,7 +14,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from epalm.errors import MissingFileError, ModelError, UsageError
-from epalm.extract.encoders.encoder_registry import CODE_VERSION, Encoder, EncoderSettings, Loader
+from epalm.extract.decoding.sample_loader import Loader
+from epalm.extract.encoders.encoder_registry import CODE_VERSION, Encoder, EncoderSettings
 from epalm.extract.encoders.frame_pooling import for_media
 from epalm.extract.encoders.frozen_forward import (
     PixelNorm,

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchaudio.compliance import kaldi
 
 from epalm.errors import MediaError
-from epalm.extract.decoding.last_item_cache import LastItemCache
 from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews, generator_for
+from epalm.extract.transforms.last_item_cache import LastItemCache
 from epalm.media.audio_decode import AUDIO_POLICY, AudioClip, decode_audio
 from epalm.tasks.types import MediaItem
 
@@ -101,7 +101,7 @@ class FilterBankLoader:
 
     def __call__(self, item: MediaItem, view: int) -> Tensor:
         """(frames, mel_bins) float32; see `decode` and `transform`."""
-        return self.transform(self._last.of(item, self.decode), item, view=view)
+        return self.transform(self._last.get(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
         """All that decides what becomes of a recording."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from epalm.errors import MediaError, ModelError, UsageError
-from epalm.extract.decoding.last_item_cache import LastItemCache
 from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews
+from epalm.extract.transforms.last_item_cache import LastItemCache
 from epalm.media.image_decode import IMAGE_POLICY, decode_image
 from epalm.tasks.types import MediaItem
 
@@ -129,7 +129,7 @@ class ImageLoader:
 
     def __call__(self, item: MediaItem, view: int) -> NDArray[np.uint8]:
         """(3, size, size) uint8; see `decode` and `transform`."""
-        return self.transform(self._last.of(item, self.decode), item, view=view)
+        return self.transform(self._last.get(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
         """All that decides what becomes of a photo."""

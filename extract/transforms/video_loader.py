@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from epalm.extract.decoding.last_item_cache import LastItemCache
 from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews, generator_for
 from epalm.extract.transforms.image_transform import ImagePreset, pixels, test_view
+from epalm.extract.transforms.last_item_cache import LastItemCache
 from epalm.media.video_decode import VIDEO_POLICY, DecodedVideo, decode_video
 from epalm.tasks.types import MediaItem
 
@@ -70,7 +70,7 @@ class ClipLoader:
 
     def __call__(self, item: MediaItem, view: int) -> NDArray[np.uint8]:
         """(T, 3, size, size) uint8; see `decode` and `transform`."""
-        return self.transform(self._last.of(item, self.decode), item, view=view)
+        return self.transform(self._last.get(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
         """All that decides what becomes of a clip."""

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.errors import MediaError
-from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
+from epalm.extract.decoding.decode_batch import DecodeRequest
+from epalm.extract.decoding.decode_pool import load_batches
 from epalm.tasks.types import MediaItem
 
 

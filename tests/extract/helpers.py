@@ -19,7 +19,7 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import MediaError
 from epalm.extract import cli
-from epalm.extract.encoders.encoder_registry import Loader
+from epalm.extract.decoding.sample_loader import Loader
 from epalm.tasks.types import MediaItem, Modality
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"

@@ -16,15 +16,9 @@ import pytest
 import torch
 
 from epalm.errors import MediaError
-from epalm.extract.decoding import decode_pool
-from epalm.extract.decoding.decode_pool import (
-    IMPORTS,
-    PREFETCH_BATCHES,
-    DecodePool,
-    DecodeRequest,
-    LoadedBatch,
-    load_batches,
-)
+from epalm.extract.decoding import decode_batch
+from epalm.extract.decoding.decode_batch import DecodeRequest, LoadedBatch
+from epalm.extract.decoding.decode_pool import IMPORTS, PREFETCH_BATCHES, DecodePool, load_batches
 from epalm.extract.decoding.worker_process import Worker
 from epalm.tasks.types import MediaItem, Modality
 from tests.extract.decoders import (
@@ -112,7 +106,7 @@ def test_a_worker_that_cannot_start_blames_no_medium() -> None:
     worker: Worker[int, int] = Worker()
     worker.apply(Unloadable())
     worker.send(1)
-    with pytest.raises(MediaError, match=r"ended before it began .exit code 1.*--workers 0"):
+    with pytest.raises(MediaError, match=r"ended during its start .exit code 1.*--workers 0"):
         worker.receive()
 
 
@@ -265,7 +259,7 @@ def children() -> list[str]:
 
 @pytest.mark.parametrize("modality", ["image", "video"])
 def test_a_process_that_decodes_images_or_clips_does_not_import_torch(modality: Modality) -> None:
-    worker: Worker[str, bool] = Worker((decode_pool.__name__, IMPORTS[modality]))
+    worker: Worker[str, bool] = Worker((decode_batch.__name__, IMPORTS[modality]))
     worker.apply(imported)
     worker.send("torch")
     worker.send("numpy")

@@ -15,8 +15,9 @@ from torchaudio.compliance import kaldi
 from transformers import ASTFeatureExtractor
 
 from epalm.errors import MediaError
-from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
-from epalm.extract.encoders.encoder_registry import TwoStageLoader
+from epalm.extract.decoding.decode_batch import DecodeRequest
+from epalm.extract.decoding.decode_pool import load_batches
+from epalm.extract.decoding.sample_loader import TwoStageLoader
 from epalm.extract.transforms.filter_bank import (
     FilterBankLoader,
     draw_mask,

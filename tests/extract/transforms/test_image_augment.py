@@ -12,7 +12,8 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as reference
 
 from epalm.errors import UsageError
-from epalm.extract.decoding.decode_pool import DecodeRequest, load_batches
+from epalm.extract.decoding.decode_batch import DecodeRequest
+from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.transforms import image_augment, image_transform
 from epalm.extract.transforms.image_augment import AugmentedViews, draw_crop, generator_for
 from epalm.extract.transforms.image_transform import ImageLoader, official_preset
