@@ -1,9 +1,9 @@
-"""What does it cost to read annotation files of the published sizes: seconds and memory?
+"""How much time and memory does it take to read annotation files of the published sizes?
 
     OMP_NUM_THREADS=1 python -m bench.annotations
 
-Each reading runs in a fresh process, right before or after its yardstick: plain `json.load` of the
-same files, all of them kept. The files were just written: they are in the page cache.
+Each reading runs in a new process, right before or after the reference: plain `json.load` of the
+same files, with all results kept. The files were just written, so they are in the page cache.
 """
 
 import gc
@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from bench.support.annotation_files import WRITERS
-from bench.support.peak_memory import largest_resident, peak_of
+from bench.support.peak_memory import max_resident_bytes, peak_memory_of
 from bench.support.scratch_stores import scratch
 from bench.support.timed_rounds import (
     Folder,
@@ -42,9 +42,9 @@ class Reading:
 
     Attributes:
         root: name of the data root in `WRITERS`.
-        name: of the set of media or the task.
-        split: of the task; empty for media.
-        files: what the call reads, relative to the root.
+        name: name of the dataset or the task.
+        split: split of the task; empty for the list of media of a dataset.
+        files: files that the call reads, relative to the root.
     """
 
     root: str
@@ -76,12 +76,12 @@ READINGS = (
 
 
 def load_json(root: str, files: Sequence[str]) -> dict[str, float]:
-    """The files as `json` gives them."""
+    """Measure `json.load` of the files."""
     return _measured(lambda: [_loaded(Path(root) / file) for file in files])
 
 
 def read(root: str, name: str, split: str) -> dict[str, float]:
-    """The examples of a task's split, or a set's media where `split` is empty."""
+    """Measure reading the examples of a split, or the media of a dataset if `split` is empty."""
     folder = Path(root)
     if split:
         return _measured(lambda: load_task(name, folder).examples(split, folder))
@@ -94,13 +94,13 @@ def _loaded(file: Path) -> object:
 
 
 def _measured(call: Callable[[], Sequence[object]]) -> dict[str, float]:
-    """Seconds, and bytes beyond the imports: at most, and in the end with what was returned."""
+    """Seconds, and bytes without the imports: peak, and in use at the end with the result."""
     before = _resident()
     started, started_cpu = time.perf_counter(), time.process_time()
     returned = call()
     wall, cpu = time.perf_counter() - started, time.process_time() - started_cpu
     gc.collect()
-    most, kept = largest_resident() - before, _resident() - before
+    most, kept = max_resident_bytes() - before, _resident() - before
     return {"wall": wall, "cpu": cpu, "number": len(returned), "most": most, "kept": kept}
 
 
@@ -110,14 +110,14 @@ def _resident() -> int:
 
 
 def compare_reading(reading: Reading, root: Path, rounds: int) -> list[Line]:
-    """The lines of one reading and its yardstick."""
-    seen: dict[str, list[dict[str, float]]] = defaultdict(list)
+    """Result lines of one reading and its reference."""
+    results: dict[str, list[dict[str, float]]] = defaultdict(list)
 
     def variant(what: str, *arguments: object) -> Variant:
         def run(_: int) -> Sample:
-            found = peak_of(f"bench.annotations:{what}", str(root), *arguments).answer
-            seen[what].append(found)
-            return Sample(1, found["wall"], found["cpu"])
+            measured = peak_memory_of(f"bench.annotations:{what}", str(root), *arguments).answer
+            results[what].append(measured)
+            return Sample(1, measured["wall"], measured["cpu"])
 
         return run
 
@@ -125,29 +125,29 @@ def compare_reading(reading: Reading, root: Path, rounds: int) -> list[Line]:
     ours = variant("read", reading.name, reading.split)
     samples = interleave({"json": plain, "ours": ours}, rounds)
 
-    def median(what: str, of: str) -> float:
-        return float(np.median([found[of] for found in seen[what]]))
+    def median(what: str, quantity: str) -> float:
+        return float(np.median([measured[quantity] for measured in results[what]]))
 
     size = sum((root / file).stat().st_size for file in reading.files)
     pair = samples["ours"], samples["json"]
     return [
         Line(f"{reading}: files", size / 1e6, "MB"),
-        Line(f"{reading}: found", median("read", "number"), "records"),
+        Line(f"{reading}: records", median("read", "number"), "records"),
         Line(f"{reading}: json.load", median("load_json", "wall"), "s"),
         Line(f"{reading}: time", median("read", "wall"), "s", ratios(*pair), cpu_ratios(*pair)),
-        Line(f"{reading}: json.load at most", median("load_json", "most") / 1e6, "MB"),
-        Line(f"{reading}: at most", median("read", "most") / 1e6, "MB"),
-        Line(f"{reading}: in the end", median("read", "kept") / 1e6, "MB"),
+        Line(f"{reading}: json.load peak", median("load_json", "most") / 1e6, "MB"),
+        Line(f"{reading}: peak", median("read", "most") / 1e6, "MB"),
+        Line(f"{reading}: at the end", median("read", "kept") / 1e6, "MB"),
     ]
 
 
 def main(
-    share: Annotated[float, typer.Option(help="Of the published sizes.")] = 1.0,
+    share: Annotated[float, typer.Option(help="Fraction of the published sizes.")] = 1.0,
     rounds: Rounds = 3,
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Write the files, then read them."""
+    """Write annotation files and compare reading them with `json.load`."""
     lines = []
     with scratch(folder) as place:
         for name, write in WRITERS.items():
@@ -156,7 +156,7 @@ def main(
             for reading in READINGS:
                 if reading.root == name:
                     lines += compare_reading(reading, place / name, rounds)
-    Result("Reading annotation files, speed against json.load", lines).publish(json)
+    Result("Reading annotation files, compared with json.load", lines).publish(json)
 
 
 if __name__ == "__main__":

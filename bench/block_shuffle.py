@@ -1,9 +1,9 @@
-"""What does a shuffled epoch over a store larger than memory cost, in time, memory and randomness?
+"""Shuffled epochs over a store larger than memory: how fast, how much memory, how random?
 
     OMP_NUM_THREADS=1 python -m bench.block_shuffle
 
-The reference reads the same files from front to back with as many threads. Before each pass both
-find the files out of the page cache; the bytes that really came from the disk are in the table.
+The reference reads the same files sequentially with the same number of threads. Before each pass
+the files are dropped from the page cache; the table has the number of bytes read from the disk.
 """
 
 import math
@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from bench.support.peak_memory import peak_of
+from bench.support.peak_memory import peak_memory_of
 from bench.support.scratch_stores import WIDTH, make_store, row_numbers, scratch, scratch_spec
 from bench.support.timed_rounds import (
     Folder,
@@ -27,7 +27,7 @@ from bench.support.timed_rounds import (
     Result,
     Rounds,
     Sample,
-    Watch,
+    Stopwatch,
     at_most,
     compare,
     interleave,
@@ -45,16 +45,16 @@ PIECE_BYTES = 1 << 22
 """Bytes per read of the sequential reference (4 MiB)."""
 
 CLASSES = 64
-"""Of the sorted data that the variance of a batch is measured on."""
+"""Number of classes of the sorted data on which the variance of a batch is measured."""
 
-LEAST_OF_SEQUENTIAL = 0.6
-MOST_EFFECT = 1.2
-MOST_OF_BUDGET = 1.1
+MIN_RATIO = 0.6
+MAX_DESIGN_EFFECT = 1.2
+MAX_BUDGET_RATIO = 1.1
 
 
 @dataclass(frozen=True)
 class Streaming:
-    """A store, its streaming reader and the order it serves."""
+    """A store, its streaming reader and the shuffled order."""
 
     store: Store
     reader: StoreReader
@@ -62,7 +62,7 @@ class Streaming:
 
     @classmethod
     def open(cls, location: str, budget: int, batch_size: int) -> "Streaming":
-        """As training does with `--reader stream`."""
+        """Open a store as training does with `--reader stream`."""
         store = Store.open(location)
         selection = select_subset(store, index_store(store))
         need = selection.requirements(batch_size)
@@ -76,43 +76,43 @@ class Streaming:
         return ReadPlan(rows[drawn.examples], np.zeros_like(rows), drawn.pool_ends)
 
     def serve(self, seed: int, batch_size: int) -> int:
-        """Draw an epoch; the number of rows served.
+        """Read an epoch; the number of rows.
 
         Raises:
-            RuntimeError: not every row was served exactly once, in the order of the plan.
+            RuntimeError: the rows are not those of the plan, each exactly once.
         """
         plan, served = self.plan(seed), 0
         seen = np.zeros(self.store.spec.count, np.bool_)
         for tokens in self.reader.stream(plan, batch_size):
             rows = row_numbers(tokens)
             if not np.array_equal(rows, plan.rows[served : served + len(rows)]):
-                raise RuntimeError("the streaming reader served other rows than were asked")
+                raise RuntimeError("the streaming reader returned the wrong rows")
             seen[rows] = True
             served += len(rows)
         if served != len(seen) or not seen.all():
-            raise RuntimeError(f"{served} rows served, {seen.sum()} distinct, of {len(seen)}")
+            raise RuntimeError(f"{served} rows read, {seen.sum()} distinct, of {len(seen)}")
         return served
 
 
 def stream_once(location: str, budget: int, batch_size: int) -> int:
-    """One epoch in a fresh process, whose memory is measured."""
+    """Read one epoch, in a new process whose memory is measured."""
     return Streaming.open(location, budget, batch_size).serve(0, batch_size)
 
 
 def open_only(location: str, budget: int, batch_size: int) -> int:
-    """What that process has before the first vector: libraries, keys."""
+    """Open the store only, to measure the memory of libraries and keys."""
     return Streaming.open(location, budget, batch_size).store.spec.count
 
 
 def import_only(location: str) -> None:
-    """What that process has after its imports, the library of the format among them."""
+    """Import only, including the library of the format."""
     format_of(location)
 
 
 def read_sequentially(store: Store) -> int:
-    """Read all shard files from front to back with as many threads; bytes read."""
+    """Read all shard files sequentially with the reader's number of threads; the bytes read."""
     pieces: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
-    descriptors = [os.open(file, os.O_RDONLY) for file in vector_files(store)]
+    descriptors = [os.open(file, os.O_RDONLY) for file in shard_paths(store)]
     try:
         for descriptor in descriptors:
             for first in range(0, os.fstat(descriptor).st_size, PIECE_BYTES):
@@ -135,18 +135,18 @@ def read_sequentially(store: Store) -> int:
 
 
 def check_all(store: Store) -> None:
-    """Compare every shard with its record, as the first epoch does before it reads a row."""
+    """Compare every shard with its commit record, as the first epoch does before reading."""
     for shard in range(store.spec.shards):
         store.check_shard(shard)
 
 
-def vector_files(store: Store) -> list[Path]:
-    """The files that hold the vectors, in their order."""
+def shard_paths(store: Store) -> list[Path]:
+    """Paths of the shard files, in order."""
     return [store.extent(shard).path for shard in range(store.spec.shards)]
 
 
 def drop_cache(files: Iterable[Path]) -> None:
-    """Let the kernel forget what it holds of these files, which are on the disk already."""
+    """Drop the files, which have been synced, from the page cache."""
     for file in files:
         descriptor = os.open(file, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -154,7 +154,7 @@ def drop_cache(files: Iterable[Path]) -> None:
 
 
 def disk_bytes() -> int:
-    """Bytes that this process has had fetched from the disk."""
+    """Number of bytes that this process has read from the disk."""
     lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes:"))
 
@@ -162,20 +162,20 @@ def disk_bytes() -> int:
 def measured_effect(
     batches: Iterable[Rows], *, count: int, batch_size: int, classes: int = CLASSES
 ) -> float:
-    """Variance of the number of examples of a class in a batch, in units of the binomial one.
+    """Variance of the number of examples of a class in a batch, relative to the binomial variance.
 
     Args:
-        batches: (batch_size,) rows each; smaller ones are left out.
-        count: rows of the store, sorted by class, classes of equal size.
-        batch_size: B.
-        classes: how many.
+        batches: (batch_size,) rows each; smaller batches are ignored.
+        count: number of rows of the store, sorted by class, with classes of equal size.
+        batch_size: rows per batch.
+        classes: number of classes.
     """
-    share, squares = 1 / classes, []
+    fraction, squares = 1 / classes, []
     for rows in batches:
         if len(rows) == batch_size:
-            found = np.bincount(rows * classes // count, minlength=classes)
-            squares.append(np.mean((found - batch_size * share) ** 2))
-    return float(np.mean(squares) / (batch_size * share * (1 - share)))
+            counts = np.bincount(rows * classes // count, minlength=classes)
+            squares.append(np.mean((counts - batch_size * fraction) ** 2))
+    return float(np.mean(squares) / (batch_size * fraction * (1 - fraction)))
 
 
 def cut(plan: ReadPlan, batch_size: int) -> Iterator[Rows]:
@@ -185,7 +185,7 @@ def cut(plan: ReadPlan, batch_size: int) -> Iterator[Rows]:
 
 
 def effect_lines(streaming: Streaming, batch_size: int, epochs: int) -> list[Line]:
-    """The variance of batches drawn from class-sorted data, beside its closed form."""
+    """The variance of batches drawn from class-sorted data, and its closed form."""
     count = streaming.store.spec.count
     blocks = -(-count // BLOCK_ROWS)
     pools = -(-blocks // streaming.order.pool_blocks)
@@ -193,28 +193,28 @@ def effect_lines(streaming: Streaming, batch_size: int, epochs: int) -> list[Lin
     rows = (part for plan in plans for part in cut(plan, batch_size))
     effect = measured_effect(rows, count=count, batch_size=batch_size)
     closed = design_effect(batch_size, math.ceil(blocks / pools))
-    said = design_effect(batch_size, streaming.order.pool_blocks)
+    reported = design_effect(batch_size, streaming.order.pool_blocks)
     return [
-        at_most(f"deff measured, {pools} pools", effect, "fold", limit=MOST_EFFECT),
+        at_most(f"deff measured, {pools} pools", effect, "fold", limit=MAX_DESIGN_EFFECT),
         Line("deff, closed form of these pools", closed, "fold"),
-        Line("deff, as the reader announces it", said, "fold"),
+        Line("deff, as reported by the reader", reported, "fold"),
     ]
 
 
 def speed_lines(streaming: Streaming, batch_size: int, rounds: int) -> list[Line]:
-    """Epochs in the streaming reader's order, from the disk, against plain reading."""
+    """Shuffled epochs read from the disk, compared with sequential reading."""
     store, fetched = streaming.store, dict[str, list[float]]()
-    files, rows = vector_files(store), store.spec.count
-    streaming.serve(0, batch_size)  # compares the shards with their records, which is done once
+    files, rows = shard_paths(store), store.spec.count
+    streaming.serve(0, batch_size)  # compares the shards with their records, once
 
     def cold(name: str, read: Callable[[int], object]) -> Callable[[int], Sample]:
         def run(number: int) -> Sample:
             drop_cache(files)
             before = disk_bytes()
-            with Watch() as watch:
+            with Stopwatch() as stopwatch:
                 read(number)
             fetched.setdefault(name, []).append((disk_bytes() - before) / store.spec.nbytes)
-            return watch.sample(rows)
+            return stopwatch.sample(rows)
 
         return run
 
@@ -224,7 +224,7 @@ def speed_lines(streaming: Streaming, batch_size: int, rounds: int) -> list[Line
         "check": cold("check", lambda _: check_all(store)),
     }
     samples = interleave(variants, rounds)
-    targets = {"streamed": LEAST_OF_SEQUENTIAL}
+    targets = {"streamed": MIN_RATIO}
     lines = compare(samples, reference="sequential", unit="rows/s", targets=targets)
     return lines + [
         Line(f"from the disk: {name}", float(np.median(parts)), "of the store")
@@ -233,12 +233,12 @@ def speed_lines(streaming: Streaming, batch_size: int, rounds: int) -> list[Line
 
 
 def memory_lines(location: Path, budget: int, batch_size: int) -> list[Line]:
-    """Peak memory of a fresh process beyond what its imports take."""
+    """Peak memory of a new process, without that of its imports."""
     place = str(location)
-    imports = peak_of("bench.block_shuffle:import_only", place).nbytes
-    opened = peak_of("bench.block_shuffle:open_only", place, budget, batch_size).nbytes
-    streamed = peak_of("bench.block_shuffle:stream_once", place, budget, batch_size).nbytes
-    limit = MOST_OF_BUDGET * budget / 1e6
+    imports = peak_memory_of("bench.block_shuffle:import_only", place).nbytes
+    opened = peak_memory_of("bench.block_shuffle:open_only", place, budget, batch_size).nbytes
+    streamed = peak_memory_of("bench.block_shuffle:stream_once", place, budget, batch_size).nbytes
+    limit = MAX_BUDGET_RATIO * budget / 1e6
     return [
         Line("memory of imports alone", imports / 1e6, "MB"),
         Line("beyond that: store opened", (opened - imports) / 1e6, "MB"),
@@ -249,15 +249,15 @@ def memory_lines(location: Path, budget: int, batch_size: int) -> list[Line]:
 def main(
     rows: Annotated[int, typer.Option(min=1)] = 327_680,
     width: int = WIDTH,
-    budget: Annotated[int, typer.Option(help="Bytes for two pools.")] = 800_000_000,
+    budget: Annotated[int, typer.Option(help="Memory of two pools in bytes.")] = 800_000_000,
     batch_size: Annotated[int, typer.Option(min=1)] = 512,
-    suffix: Annotated[str, typer.Option(help=".zarr or .h5")] = ".zarr",
-    epochs: Annotated[int, typer.Option(help="Drawn for the variance.", min=1)] = 10,
+    suffix: Annotated[str, typer.Option(help="Format of the store: .zarr or .h5.")] = ".zarr",
+    epochs: Annotated[int, typer.Option(help="Epochs drawn for the variance.", min=1)] = 10,
     rounds: Rounds = 5,
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Stream shuffled epochs from the disk."""
+    """Compare shuffled epochs from the disk with sequential reading."""
     with scratch(folder) as place:
         location = place / f"s{suffix}"
         make_store(location, scratch_spec(rows, width=width))

@@ -1,9 +1,9 @@
-"""How much of the encoder's own speed is left when photos come from files and go to a store?
+"""How close does an extraction come to the speed of the bare encoder?
 
     OMP_NUM_THREADS=1 python -m bench.extraction
 
-The reference runs the encoder over photos that are decoded already, same batches, same threads.
-Decoding processes import neither this module nor torch; their start is measured with the rest.
+The reference runs the encoder on decoded images in memory, with the same batches and threads. The
+decoding processes import neither this module nor torch; the time to start them is included.
 """
 
 import itertools
@@ -15,15 +15,17 @@ import typer
 from bench.support.scratch_stores import scratch
 from bench.support.timed_rounds import Folder, JsonFile, Line, Result, Rounds, compare, interleave
 
-LEAST_OF_BARE = 0.95
-"""Part of the bare encoder's photos per second."""
+MIN_RATIO = 0.95
+"""Smallest acceptable ratio to the images per second of the bare encoder."""
 
 
 def main(
     encoder: str = "vit-b16",
     precision: str = "bf16",
-    number: Annotated[int, typer.Option(help="Photos per sample.", min=1)] = 64,
-    photos: Annotated[Path | None, typer.Option(help="Folder of *.jpg; else noise.")] = None,
+    number: Annotated[int, typer.Option(help="Number of images.", min=1)] = 64,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of *.jpg files; default: generated noise.")
+    ] = None,
     batch_size: Annotated[list[int], typer.Option(min=1)] = [32],  # noqa: B006
     threads: Annotated[list[int], typer.Option(min=1)] = [1],  # noqa: B006
     workers: Annotated[list[int], typer.Option(min=0)] = [0, 1, 2],  # noqa: B006
@@ -31,11 +33,11 @@ def main(
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Encode photos end to end."""
-    from bench.support.encoding_variants import Bench, found_photos, make_photos, random_encoder
+    """Compare the extraction of images from files with the bare encoder."""
+    from bench.support.encoding_variants import Bench, list_images, random_encoder, write_images
 
     with scratch(folder) as place:
-        items = found_photos(photos, number) if photos else make_photos(place, number)
+        items = list_images(photos, number) if photos else write_images(place, number)
         model = random_encoder(encoder, place, precision)
         bench = Bench(model, items, place)
         groups = [
@@ -49,10 +51,10 @@ def main(
             lines += compare(
                 {name: samples[name] for name in group},
                 reference=reference,
-                unit="photos/s",
-                targets=dict.fromkeys(whole, LEAST_OF_BARE),
+                unit="images/s",
+                targets=dict.fromkeys(whole, MIN_RATIO),
             )
-    Result(f"Extraction, {encoder}, {precision}, {number} photos", lines).publish(json)
+    Result(f"Extraction, {encoder}, {precision}, {number} images", lines).publish(json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How does the memory of an extraction grow with the number of media?
+"""How does the memory of an extraction grow with the number of samples?
 
     OMP_NUM_THREADS=1 python -m bench.extraction_memory
 
-Each size runs in a fresh process, with an encoder of width 768 that costs nothing and media that
-need no decoding: what is left is the list of media, the keys of the store and two shards.
+Each size runs in a new process, with an encoder of width 768 that returns constants and samples
+that need no decoding. What remains is the list of samples, the keys of the store and two shards.
 """
 
 import time
@@ -16,7 +16,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from bench.support.peak_memory import largest_resident, peak_of
+from bench.support.peak_memory import max_resident_bytes, peak_memory_of
 from bench.support.scratch_stores import LAYERS, WIDTH, scratch, scratch_keys, scratch_spec
 from bench.support.timed_rounds import Folder, JsonFile, Line, Result, at_most
 from epalm.cache.create_store import create_store
@@ -26,13 +26,13 @@ from epalm.extract.planning.extraction_plan import RunOptions
 from epalm.extract.run_extraction import extract
 from epalm.tasks.types import MediaItem, Modality
 
-MOST_BYTES = 2_000_000_000
+MAX_BYTES = 2_000_000_000
 
 BATCH = 256
 
 
 class FreeEncoder:
-    """An encoder whose tokens are there already."""
+    """An encoder that returns constant tokens and takes no time."""
 
     name = "free"
     width = WIDTH
@@ -53,7 +53,7 @@ class FreeEncoder:
         return [self._tokens[: len(batch)]] * len(range(self.depth) if layers is None else layers)
 
     def fingerprint(self) -> dict[str, str]:
-        """Nothing to tell."""
+        """A constant fingerprint."""
         return {"tokens": "ones"}
 
 
@@ -61,31 +61,31 @@ _NOTHING = torch.zeros(1, dtype=torch.uint8)
 
 
 def load_nothing(item: MediaItem, view: int) -> Tensor:
-    """The same (1,) uint8 for every medium."""
+    """The same (1,) uint8 for every sample."""
     del item, view
     return _NOTHING
 
 
 def extract_many(folder: str, number: int) -> dict[str, float]:
-    """Extract so many media that do not exist; peaks on the way, in bytes, and seconds."""
+    """Extract `number` samples that do not exist; peak bytes after each phase, and seconds."""
     started = time.perf_counter()
     keys = scratch_keys(number)
     photos = Path("/data/coco")
     items = [MediaItem(key, photos, key) for key in keys]
-    listed = largest_resident()
-    vector_bytes = LAYERS * WIDTH * 2
-    spec = scratch_spec(number, shard_rows=fit_shard_rows(number, vector_bytes))
+    listed = max_resident_bytes()
+    row_bytes = LAYERS * WIDTH * 2
+    spec = scratch_spec(number, shard_rows=fit_shard_rows(number, row_bytes))
     store = create_store(Path(folder) / "s.zarr", spec, keys)
-    created = largest_resident()
+    created = max_resident_bytes()
     report = extract(FreeEncoder(), items, store, options=RunOptions(BATCH, workers=0, quiet=True))
     if (report.encoded, report.failed, report.missing) != (number, 0, 0):
-        raise RuntimeError(f"the extraction is not whole: {report}")
+        raise RuntimeError(f"the extraction is incomplete: {report}")
     seconds = time.perf_counter() - started
     return {"listed": listed, "created": created, "seconds": seconds}
 
 
 def import_only() -> None:
-    """What the process has after its imports."""
+    """Do nothing, to measure the memory of the imports."""
 
 
 def main(
@@ -93,22 +93,22 @@ def main(
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Extract more and more media."""
-    imports = peak_of("bench.extraction_memory:import_only").nbytes
-    lines, found = [Line("imports alone", imports / 1e6, "MB")], []
-    for media in number:
+    """Measure peak memory for each number of samples."""
+    imports = peak_memory_of("bench.extraction_memory:import_only").nbytes
+    lines, peaks = [Line("imports alone", imports / 1e6, "MB")], []
+    for samples in number:
         with scratch(folder) as place:
-            peak = peak_of("bench.extraction_memory:extract_many", str(place), media)
-        seen = peak.answer
+            peak = peak_memory_of("bench.extraction_memory:extract_many", str(place), samples)
+        phases, name = peak.answer, f"{samples:,} samples"
         lines += [
-            Line(f"{media:,} media: listed", seen["listed"] / 1e6, "MB"),
-            Line(f"{media:,} media: store created", seen["created"] / 1e6, "MB"),
-            at_most(f"{media:,} media: extracted", peak.nbytes / 1e6, "MB", limit=MOST_BYTES / 1e6),
-            Line(f"{media:,} media: time", seen["seconds"], "s"),
+            Line(f"{name}: listed", phases["listed"] / 1e6, "MB"),
+            Line(f"{name}: store created", phases["created"] / 1e6, "MB"),
+            at_most(f"{name}: extracted", peak.nbytes / 1e6, "MB", limit=MAX_BYTES / 1e6),
+            Line(f"{name}: time", phases["seconds"], "s"),
         ]
-        found.append((media, peak.nbytes))
-    for (fewer, less), (more, most) in pairwise(found):
-        lines.append(Line("growth", (most - less) / (more - fewer), "bytes per medium"))
+        peaks.append((samples, peak.nbytes))
+    for (fewer, less), (more, most) in pairwise(peaks):
+        lines.append(Line("growth", (most - less) / (more - fewer), "bytes per sample"))
     Result("Memory of an extraction", lines).publish(json)
 
 

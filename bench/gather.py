@@ -1,9 +1,9 @@
-"""How fast do the readers gather random rows, measured by the best that memory allows?
+"""How fast do the readers gather random rows, compared with an array in memory?
 
     OMP_NUM_THREADS=1 python -m bench.gather
 
-The readers are used as training uses them, by `stream`; what is timed is the steady state, after
-buffers and read-ahead are filled. The reference is `numpy.take(out=, mode="clip")` on one array.
+The readers are used as in training, through `stream`. The steady state is timed, after buffers and
+read-ahead are filled. The reference is `numpy.take(out=, mode="clip")` on one array in memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ from bench.support.timed_rounds import (
     Rounds,
     Sample,
     Samples,
+    Stopwatch,
     Variant,
-    Watch,
     compare,
     interleave,
     ratios,
@@ -46,25 +46,25 @@ TARGETS = {
     "mapped zarr, pages untouched": {64: 0.2, 512: 0.3, 4096: 0.45},
     "mapped hdf5, pages untouched": {64: 0.2, 512: 0.3, 4096: 0.45},
 }
-"""Variant -> batch size -> least ratio to the reference."""
+"""Variant -> batch size -> smallest acceptable ratio to the reference."""
 
-ZARR_TIMES, GUARDED_BATCH = 100, 512
-"""So many times as fast as zarr's own indexing the reader in memory has to be, at that batch."""
+ZARR_TIMES, ZARR_BATCH = 100, 512
+"""Smallest acceptable ratio of the memory reader to zarr's own indexing, at this batch size."""
 
 WARM_BATCHES = 2
-"""Batches drawn before the clock starts: both buffers have their pages, read-ahead is filled."""
+"""Batches read before the clock starts, to allocate both buffers and fill the read-ahead."""
 
 LIBRARY_ROWS = 128
-"""Rows, rounded up to a batch, that the libraries' own indexing is timed on: it takes that long."""
+"""Number of rows, rounded up to a batch, for the libraries' own indexing, which is slow."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The same vectors wherever the variants take them from.
+    """The same features in stores of both formats and in memory.
 
     Attributes:
-        stores: by format.
-        array: (N, L, D) all of them.
+        stores: format -> store.
+        array: (N, L, D) all features.
         gathered: rows per sample, rounded up to batches.
     """
 
@@ -73,7 +73,7 @@ class Bench:
     gathered: int
 
     def variants(self, batch_size: int) -> dict[str, Variant]:
-        """Every way to gather, ready to be measured."""
+        """All variants for one batch size."""
         stores = self.stores
         ram = open_reader(stores["zarr"], reader="ram", budget=self.array.nbytes)
         variants = {
@@ -118,11 +118,11 @@ class Bench:
             count = self._batches(batch_size)
             parts = np.split(self._rows(number, count * batch_size), count)
             self.array.take(parts[-1], axis=0, out=out, mode="clip")
-            with Watch() as watch:
+            with Stopwatch() as stopwatch:
                 for rows in parts:
                     self.array.take(rows, axis=0, out=out, mode="clip")
             check(out, parts[-1])
-            return watch.sample(count * batch_size)
+            return stopwatch.sample(count * batch_size)
 
         return run
 
@@ -135,11 +135,11 @@ class Bench:
             rows = torch.from_numpy(self._rows(number, count * batch_size))
             parts = rows.split(batch_size)
             torch.index_select(array, 0, parts[-1], out=out)
-            with Watch() as watch:
+            with Stopwatch() as stopwatch:
                 for part in parts:
                     torch.index_select(array, 0, part, out=out)
             check(out.numpy(), parts[-1].numpy())
-            return watch.sample(count * batch_size)
+            return stopwatch.sample(count * batch_size)
 
         return run
 
@@ -151,12 +151,12 @@ class Bench:
             with closing(reader().stream(plan, batch_size)) as batches:  # type: ignore[type-var]
                 for _ in range(WARM_BATCHES):
                     next(batches)
-                with Watch() as watch:
+                with Stopwatch() as stopwatch:
                     for _ in range(count):
                         tokens = next(batches)
                 end = (WARM_BATCHES + count) * batch_size
                 check(tokens, rows[end - batch_size : end])
-            return watch.sample(count * batch_size)
+            return stopwatch.sample(count * batch_size)
 
         return run
 
@@ -165,11 +165,11 @@ class Bench:
             count = -(-LIBRARY_ROWS // batch_size)
             rows = np.unique(self._rows(number, count * batch_size))
             parts = np.array_split(rows, count)
-            with Watch() as watch:
+            with Stopwatch() as stopwatch:
                 for part in parts:
-                    found = gather(part)
-            check(found[:, 0], parts[-1])
-            return watch.sample(len(rows))
+                    features = gather(part)
+            check(features[:, 0], parts[-1])
+            return stopwatch.sample(len(rows))
 
         return run
 
@@ -180,28 +180,30 @@ class Bench:
 
 
 def check(tokens: Features, rows: Rows) -> None:
-    """A variant that serves other rows than were asked is measured in vain.
+    """Check that a variant gathered the requested rows.
 
     Raises:
-        RuntimeError: (B, L, D) tokens are not those of (B,) rows.
+        RuntimeError: the (B, L, D) tokens are not those of the (B,) rows.
     """
     if not np.array_equal(row_numbers(tokens), rows):
-        raise RuntimeError("a variant gathered other rows than were asked")
+        raise RuntimeError("a variant gathered the wrong rows")
 
 
 def touch(reader: StoreReader) -> None:
-    """Let a mapped reader serve every row once."""
+    """Read every row once, to map all pages."""
     rows = np.arange(reader.spec.count)
     for _ in reader.stream(ReadPlan(rows, np.zeros_like(rows), np.array([len(rows)])), 4096):
         pass
 
 
 def measure(bench: Bench, batch_sizes: Sequence[int], rounds: int) -> list[Line]:
-    """The lines of every batch size."""
+    """Result lines of all batch sizes."""
     lines = []
     for batch_size in batch_sizes:
         samples = interleave(bench.variants(batch_size), rounds, seed=batch_size)
-        targets = {name: of[batch_size] for name, of in TARGETS.items() if batch_size in of}
+        targets = {
+            name: ratios[batch_size] for name, ratios in TARGETS.items() if batch_size in ratios
+        }
         for line in compare(samples, reference=REFERENCE, unit="rows/s", targets=targets):
             lines.append(Line(**{**vars(line), "what": f"{batch_size}: {line.what}"}))
         lines.append(times_line(samples, batch_size))
@@ -209,10 +211,10 @@ def measure(bench: Bench, batch_sizes: Sequence[int], rounds: int) -> list[Line]
 
 
 def times_line(samples: Samples, batch_size: int) -> Line:
-    """How many times faster than zarr the reader in memory is."""
+    """Ratio of the memory reader to zarr's own indexing."""
     times = ratios(samples["ram"], samples["zarr oindex"])
     what = f"{batch_size}: ram / zarr oindex"
-    if batch_size != GUARDED_BATCH:
+    if batch_size != ZARR_BATCH:
         return Line(what, times.median, "times")
     target, met = f">= {ZARR_TIMES}", times.median >= ZARR_TIMES
     return Line(what, times.median, "times", target=target, met=met)
@@ -227,7 +229,7 @@ def main(
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Gather random rows by every reader."""
+    """Compare all readers on random rows."""
     torch.set_num_threads(1)
     with scratch(folder) as place:
         spec = scratch_spec(rows, width=width)

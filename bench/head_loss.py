@@ -1,8 +1,8 @@
-"""What does the loss at a frozen head cost, without and with logits that wait for backward?
+"""How fast is the loss at a frozen LM head, with and without keeping the logits for backward?
 
     OMP_NUM_THREADS=1 python -m bench.head_loss
 
-Both give the loss of each row and the gradient of the states; a test compares them.
+Both variants give the loss of each token and the gradient of the states; a test compares them.
 """
 
 import copy
@@ -20,8 +20,8 @@ from bench.support.timed_rounds import (
     Result,
     Rounds,
     Sample,
+    Stopwatch,
     Variant,
-    Watch,
     compare,
     interleave,
 )
@@ -29,11 +29,11 @@ from epalm.model.engine.language_model import PRECISIONS
 from epalm.model.engine.losses import head_losses
 from epalm.model.engine.onednn_linear import use_onednn_layout
 
-REFERENCE = "plain"
+REFERENCE = "all logits"
 
 
 def plain_losses(states: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
-    """(M) float32, by all logits at once."""
+    """(M) float32 losses, computed from all logits at once."""
     return cross_entropy(head(states).float(), targets, reduction="none")
 
 
@@ -44,24 +44,24 @@ def step_variant(
     head: nn.Linear,
     targets: Tensor,
 ) -> Variant:
-    """Losses and the gradient of the states."""
+    """A variant that computes the losses and the gradient of the states."""
 
     def run(_number: int) -> Sample:
-        with Watch() as watch:
+        with Stopwatch() as stopwatch:
             losses = compute(states, head, targets)
             torch.autograd.grad(losses.sum(), states)
-        return watch.sample(len(states))
+        return stopwatch.sample(len(states))
 
     return run
 
 
 def lines_for(precision: str, *, rows: int, width: int, words: int, rounds: int) -> list[Line]:
-    """Both variants in one precision."""
+    """Result lines of all variants in one precision."""
     dtype = PRECISIONS[precision]
     states = torch.randn(rows, width).to(dtype).requires_grad_()
     head = nn.Linear(width, words, bias=False, dtype=dtype).requires_grad_(requires_grad=False)
-    blocked = copy.deepcopy(head)
-    use_onednn_layout(blocked)
+    onednn_head = copy.deepcopy(head)
+    use_onednn_layout(onednn_head)
     targets = torch.randint(0, words, (rows,))
     samples = interleave(
         {
@@ -69,29 +69,29 @@ def lines_for(precision: str, *, rows: int, width: int, words: int, rounds: int)
             for name, compute, used in (
                 (REFERENCE, plain_losses, head),
                 ("chunked", head_losses, head),
-                ("chunked, rearranged weight", head_losses, blocked),
+                ("chunked, oneDNN layout", head_losses, onednn_head),
             )
         },
         rounds,
     )
-    return compare(samples, reference=f"{precision} {REFERENCE}", unit="rows/s", targets={})
+    return compare(samples, reference=f"{precision} {REFERENCE}", unit="tokens/s", targets={})
 
 
 def main(
-    rows: Annotated[int, typer.Option(help="Supervised rows.", min=1)] = 430,
+    rows: Annotated[int, typer.Option(help="Number of supervised tokens.", min=1)] = 430,
     width: int = 768,
     words: int = 50_272,
     rounds: Rounds = 11,
     json: JsonFile = None,
 ) -> None:
-    """Compute losses and gradients."""
+    """Compare implementations of the loss and its gradient."""
     torch.manual_seed(0)
     lines = [
         line
         for precision in ("fp32", "bf16")
         for line in lines_for(precision, rows=rows, width=width, words=words, rounds=rounds)
     ]
-    Result("Loss at a frozen head", lines).publish(json)
+    Result("Loss at a frozen LM head", lines).publish(json)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What do a hundredth and a tenth of the training examples still teach, beside a blind control?
+"""How good are models trained on 1 % and 10 % of the examples, compared with a blind control?
 
     OMP_NUM_THREADS=1 python -m bench.low_data --features cache/daquar_vitti16.zarr \
         --features cache/flickr8k_vitti16.zarr --lm opt-mini --seed 0 --seed 1 --out runs/low-data
 
-Every run takes the same number of optimiser steps, so that a smaller part of the data is seen more
-often. A run that is finished stays: the same command goes on behind the last one.
+Every run takes the same number of optimizer steps, so that a smaller subset is repeated more often.
+Finished runs are kept: re-run the same command to resume.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from bench.support.timed_rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
-from epalm.evaluate.preparation.eval_preparation import EvalConfig as EvalRequest
+from epalm.evaluate.preparation.eval_preparation import EvalConfig
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.tasks.task_registry import load_task, resolve_data_root
@@ -30,17 +30,21 @@ from epalm.train.config.train_config import TrainConfig
 from epalm.train.run_training import train
 
 FRACTIONS = (0.01, 0.1, 1.0)
-"""Of the training examples."""
+"""Fractions of the training examples."""
 
 VALIDATED = 16
-"""Examples validated after the only epoch of a run, which chooses nothing."""
+"""Number of validation examples after the only epoch of a run; nothing is selected by them."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One point of a curve: a part of a store's examples, with the right media or with others.
+    """One run: a subset of the examples of a store, with its own features or as a blind control.
 
-    The seed is of the part and of training.
+    Attributes:
+        features: path or URL of the store.
+        fraction: fraction of the training examples.
+        blind: train and evaluate on the features of other samples.
+        seed: random seed of the subset and of training.
     """
 
     features: str
@@ -49,15 +53,22 @@ class Job:
     seed: int
 
     def folder(self, out: Path) -> Path:
-        """Of its run; a control is called as the reports look for it."""
+        """Folder of the run; reports recognize a blind control by its name."""
         name = Store.open(self.features).spec.dataset
         part = f"{name}-{100 * self.fraction:g}pc-seed{self.seed}"
         return out / f"{part}{'_blind' if self.blind else ''}"
 
 
 @dataclass(frozen=True)
-class Alike:
-    """What all runs have in common: recipe, its changes, optimiser steps, split to score."""
+class SharedSettings:
+    """Settings of all runs.
+
+    Attributes:
+        recipe: name or path of the recipe.
+        changes: changes of recipe keys, `key=value`.
+        steps: number of optimizer steps.
+        split: evaluated split.
+    """
 
     recipe: str
     changes: tuple[str, ...]
@@ -65,33 +76,33 @@ class Alike:
     split: str
 
 
-def part_of(task: Task, fraction: float, *, drawn: int, seed: int) -> Task:
-    """The task over a part of its training examples, repeated until there are `drawn` of them.
+def training_subset(task: Task, fraction: float, *, drawn: int, seed: int) -> Task:
+    """The task with a random subset of its training examples, repeated to `drawn` examples.
 
-    A smaller part is within a larger one; validation examples stay as they are.
+    A smaller subset is part of a larger one; validation examples are unchanged.
     """
 
     def examples(split: str, root: Path) -> list[Example]:
-        found = task.examples(split, root)
+        every = task.examples(split, root)
         if split != task.train_split:
-            return found
-        order = np.random.default_rng(seed).permutation(len(found))
-        kept = order[: max(1, round(fraction * len(found)))]
-        return [found[place] for place in np.resize(kept, drawn)]
+            return every
+        order = np.random.default_rng(seed).permutation(len(every))
+        subset = order[: max(1, round(fraction * len(every)))]
+        return [every[index] for index in np.resize(subset, drawn)]
 
     return replace(task, examples=examples)
 
 
-def run(job: Job, alike: Alike, folder: Path) -> Evaluation:
-    """Train and score what is not there yet.
+def run(job: Job, shared: SharedSettings, folder: Path) -> Evaluation:
+    """Train and evaluate one run, unless its evaluation exists.
 
     Args:
-        job: what.
-        alike: how.
-        folder: of the run.
+        job: the run.
+        shared: settings of all runs.
+        folder: folder of the run.
     """
     blind = "-blind" if job.blind else ""
-    scored = folder / "eval" / f"{alike.split}{blind}"
+    scored = folder / "eval" / f"{shared.split}{blind}"
     try:
         return read_evaluation(scored)
     except MissingFileError:
@@ -99,30 +110,30 @@ def run(job: Job, alike: Alike, folder: Path) -> Evaluation:
     spec = Store.open(job.features).spec
     root = resolve_data_root(None, recorded=spec.data_root, task=spec.tasks[0])
     task = load_task(spec.tasks[0], root)
-    recipe = load_recipe(alike.recipe, [*alike.changes, "epochs=1", f"val_examples={VALIDATED}"])
-    drawn = alike.steps * recipe.batch_size
+    recipe = load_recipe(shared.recipe, [*shared.changes, "epochs=1", f"val_examples={VALIDATED}"])
+    drawn = shared.steps * recipe.batch_size
     train(
         TrainConfig(
             folder=folder,
-            task=part_of(task, job.fraction, drawn=drawn, seed=job.seed),
+            task=training_subset(task, job.fraction, drawn=drawn, seed=job.seed),
             data_root=root,
             features=job.features,
             recipe=recipe,
-            recipe_name=alike.recipe,
+            recipe_name=shared.recipe,
             seed=job.seed,
             blind=job.blind,
             fresh=True,
             quiet=True,
         )
     )
-    return evaluate(EvalRequest(folder, alike.split, blind=job.blind, quiet=True)).evaluation
+    return evaluate(EvalConfig(folder, shared.split, blind=job.blind, quiet=True)).evaluation
 
 
-def rows(jobs: Sequence[Job], found: Sequence[Evaluation]) -> list[list[str]]:
-    """Head, then one row per set and fraction: scores and controls x 100 over all seeds."""
+def rows(jobs: Sequence[Job], evaluations: Sequence[Evaluation]) -> list[list[str]]:
+    """Header, then one row per dataset and fraction: scores x 100 of runs and blind controls."""
     head = ["set", "metric", "training examples", "full", "blind control"]
     cells: dict[tuple[str, str, str], tuple[list[float], list[float]]] = {}
-    for job, evaluation in zip(jobs, found, strict=True):
+    for job, evaluation in zip(jobs, evaluations, strict=True):
         name = Store.open(job.features).spec.dataset
         row = (name, evaluation.headline.replace("_", " "), f"{100 * job.fraction:g} %")
         scores = cells.setdefault(row, ([], []))
@@ -131,27 +142,29 @@ def rows(jobs: Sequence[Job], found: Sequence[Evaluation]) -> list[list[str]]:
 
 
 def main(
-    features: Annotated[list[str], typer.Option(help="Path or URL of a store; several times.")],
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")],
+    features: Annotated[list[str], typer.Option(help="Path or URL of a store; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the runs.")],
     lm: Annotated[str, typer.Option(help="OPT by hub id or local folder.")] = "",
     recipe: Annotated[str, typer.Option(help="Recipe name or .toml path.")] = "small",
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a recipe key, e.g. --set lr=1e-3.")
     ] = None,
     fractions: Annotated[
-        list[float] | None, typer.Option("--fraction", help="Only this one; several times.")
+        list[float] | None, typer.Option("--fraction", help="Run only this fraction; repeatable.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a run.")] = 300,
-    split: Annotated[str, typer.Option(help="What is scored.")] = "val",
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps per run.")] = 300,
+    split: Annotated[str, typer.Option(help="Evaluated split.")] = "val",
     seeds: Annotated[
         list[int] | None,
-        typer.Option("--seed", help="Of the parts and of training; several times."),
+        typer.Option("--seed", help="Random seed of subset and training; repeatable."),
     ] = None,
 ) -> None:
-    """Train and score what is missing and print the table."""
+    """Train and evaluate missing runs and print the table."""
     configure_logging(quiet=True)
     local = str(Path(lm).absolute()) if Path(lm).is_dir() else lm
-    alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, split)
+    shared = SharedSettings(
+        recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, split
+    )
     jobs = [
         Job(store, fraction, blind, seed)
         for seed in seeds or [0]
@@ -159,8 +172,8 @@ def main(
         for fraction in fractions or FRACTIONS
         for blind in (False, True)
     ]
-    found = [run(job, alike, job.folder(out)) for job in jobs]
-    publish_grid(rows(jobs, found), commits=f"commit {commit()}")
+    evaluations = [run(job, shared, job.folder(out)) for job in jobs]
+    publish_grid(rows(jobs, evaluations), commits=f"commit {commit()}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What does a manifest of a million lines cost before the first image is encoded?
+"""How long does a manifest of a million lines take before the first image is encoded?
 
     OMP_NUM_THREADS=1 python -m bench.manifests
 
-Plain `json.loads` of the same lines is the yardstick of reading. The first batch is that of
-`epalm-extract` with an encoder that costs nothing, counted from the start of the process: imports,
-reading, checking the names, creating the store. Each runs in a process of its own; seconds are of
-the processor.
+The reference is plain `json.loads` of the same lines. The time to the first batch is that of
+`epalm-extract` with an encoder that takes no time, from the start of the process: imports, reading
+the manifest, checking the file names, creating the store. Each measurement runs in its own process;
+times are CPU seconds.
 """
 
 import json as plain_json
@@ -19,7 +19,7 @@ import typer
 from torch import Tensor
 
 from bench.extraction_memory import FreeEncoder
-from bench.support.peak_memory import largest_resident, peak_of
+from bench.support.peak_memory import max_resident_bytes, peak_memory_of
 from bench.support.scratch_stores import scratch
 from bench.support.timed_rounds import (
     Folder,
@@ -36,13 +36,13 @@ from epalm.plugins import TypedName
 from epalm.tasks.task_registry import load_media, load_task
 
 FEW = 1_000
-"""Images that all lines are about in the first manifest; in the second each has its own."""
+"""Number of images in the first manifest; the second has one image per line."""
 
-MOST_SECONDS = 15.0
-"""To the first batch, with a million lines."""
+MAX_SECONDS = 15.0
+"""Limit of the time to the first batch with a million lines."""
 
-MOST_TIMES = 3.0
-"""Seconds of reading, of `json.loads`."""
+MAX_RATIO = 3.0
+"""Limit of the time to read a manifest, relative to `json.loads`."""
 
 READINGS = ("load_json", "media", "examples", "first_batch")
 
@@ -52,10 +52,10 @@ class FirstBatch(Exception):
 
 
 class StoppingEncoder(FreeEncoder):
-    """Ends the extraction at its first batch."""
+    """An encoder that stops the extraction at its first batch."""
 
     def __init__(self, name: str, settings: EncoderSettings) -> None:
-        """Take the arguments of an encoder's factory."""
+        """Accept the arguments of an encoder factory."""
         del settings
         super().__init__()
         self.name = name
@@ -63,13 +63,13 @@ class StoppingEncoder(FreeEncoder):
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
     ) -> list[Tensor]:
-        """Nothing: raises FirstBatch."""
+        """Raise FirstBatch."""
         del batch, layers, positions
         raise FirstBatch
 
 
 def write_manifest(folder: Path, lines: int, images: int) -> None:
-    """A manifest of so many lines about so many images, of which the first one exists."""
+    """Write a manifest with this many lines and images; only the first image file exists."""
     (folder / "images").mkdir(parents=True)
     (folder / "images" / "0000000.jpg").touch()
     with (folder / "train.jsonl").open("w", encoding="utf-8") as stream:
@@ -84,8 +84,8 @@ def write_manifest(folder: Path, lines: int, images: int) -> None:
 
 
 def load_json(folder: str) -> dict[str, float]:
-    """Every line as `json.loads` gives it, none of them kept."""
-    before, started = largest_resident(), time.process_time()
+    """Measure `json.loads` of every line, without keeping the results."""
+    before, started = max_resident_bytes(), time.process_time()
     with (Path(folder) / "train.jsonl").open(encoding="utf-8") as stream:
         for line in stream:
             plain_json.loads(line)
@@ -93,22 +93,22 @@ def load_json(folder: str) -> dict[str, float]:
 
 
 def media(folder: str) -> dict[str, float]:
-    """The images, checked."""
-    before, started = largest_resident(), time.process_time()
-    found = load_media(folder)
-    return _measured(started, before) | {"number": len(found.items)}
+    """Measure reading the list of images."""
+    before, started = max_resident_bytes(), time.process_time()
+    dataset = load_media(folder)
+    return _measured(started, before) | {"number": len(dataset.items)}
 
 
 def examples(folder: str) -> dict[str, float]:
-    """The examples, checked and kept."""
-    before, started = largest_resident(), time.process_time()
+    """Measure reading the examples."""
+    before, started = max_resident_bytes(), time.process_time()
     root = Path(folder)
-    found = load_task("manifest", root).examples("train", root)
-    return _measured(started, before) | {"number": len(found)}
+    train = load_task("manifest", root).examples("train", root)
+    return _measured(started, before) | {"number": len(train)}
 
 
 def first_batch(folder: str) -> dict[str, float]:
-    """All that `epalm-extract` does before its encoder gets the first batch."""
+    """Measure `epalm-extract` up to the first batch that its encoder gets."""
     from epalm.cache.create_store import create_store
     from epalm.extract.planning.extract_inputs import read_inputs
     from epalm.extract.planning.extract_options import ExtractOptions
@@ -138,48 +138,48 @@ def first_batch(folder: str) -> dict[str, float]:
 
 
 def _measured(started: float, before: int) -> dict[str, float]:
-    return {"cpu": time.process_time() - started, "nbytes": largest_resident() - before}
+    return {"cpu": time.process_time() - started, "nbytes": max_resident_bytes() - before}
 
 
 def compare_readings(folder: Path, rounds: int, *, what: str) -> list[Line]:
-    """The lines about one manifest."""
+    """Result lines of one manifest."""
     memory: dict[str, float] = {}
 
     def variant(name: str, _: int) -> Sample:
-        found = peak_of(f"bench.manifests:{name}", str(folder)).answer
-        memory[name] = found["nbytes"] / 1e6
-        return Sample(1, found["cpu"], found["cpu"])
+        measured = peak_memory_of(f"bench.manifests:{name}", str(folder)).answer
+        memory[name] = measured["nbytes"] / 1e6
+        return Sample(1, measured["cpu"], measured["cpu"])
 
     variants = {name: (lambda turn, name=name: variant(name, turn)) for name in READINGS}
     samples = interleave(variants, rounds)
-    seconds = {name: np.array([one.cpu for one in samples[name]]) for name in READINGS}
+    seconds = {name: np.array([sample.cpu for sample in samples[name]]) for name in READINGS}
     median = {name: float(np.median(each)) for name, each in seconds.items()}
     times = float(np.median(seconds["media"] / seconds["load_json"]))
     return [
         Line(f"{what}: json.loads", median["load_json"], "s"),
         Line(f"{what}: media", median["media"], "s"),
-        at_most(f"{what}: media, of json.loads", times, "times", limit=MOST_TIMES),
+        at_most(f"{what}: media, of json.loads", times, "times", limit=MAX_RATIO),
         Line(f"{what}: media, memory", memory["media"], "MB"),
         Line(f"{what}: examples", median["examples"], "s"),
         Line(f"{what}: examples, memory", memory["examples"], "MB"),
-        at_most(f"{what}: first batch", median["first_batch"], "s", limit=MOST_SECONDS),
+        at_most(f"{what}: first batch", median["first_batch"], "s", limit=MAX_SECONDS),
     ]
 
 
 def main(
-    lines: Annotated[int, typer.Option(min=1, help="Of each manifest.")] = 1_000_000,
+    lines: Annotated[int, typer.Option(min=1, help="Lines per manifest.")] = 1_000_000,
     rounds: Rounds = 3,
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Write the manifests, then read them."""
-    found = []
+    """Write two manifests and measure reading them."""
+    results = []
     with scratch(folder) as place:
-        for what, images in ((f"{FEW:,} images", FEW), ("an image a line", lines)):
+        for what, images in ((f"{FEW:,} images", FEW), ("one image per line", lines)):
             at = place / str(images)
             write_manifest(at, lines, images)
-            found += compare_readings(at, rounds, what=what)
-    Result(f"Reading manifests of {lines:,} lines", found).publish(json)
+            results += compare_readings(at, rounds, what=what)
+    Result(f"Reading manifests of {lines:,} lines", results).publish(json)
 
 
 if __name__ == "__main__":

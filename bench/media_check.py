@@ -1,9 +1,9 @@
-"""What does it cost to compare media files with what a store recorded of them?
+"""How long does it take to compare media files with the records in a store?
 
     python -m bench.media_check
 
-The reference is one bare `os.stat` per file. Each file is looked at several times, as if there were
-so many more.
+The reference is one bare `os.stat` per file. Each file is checked several times, to simulate more
+files.
 """
 
 import os
@@ -20,8 +20,8 @@ from bench.support.timed_rounds import (
     Result,
     Rounds,
     Sample,
+    Stopwatch,
     Variant,
-    Watch,
     compare,
     interleave,
 )
@@ -38,7 +38,7 @@ Items = Sequence[MediaItem]
 
 
 def make_items(folder: Path, count: int, passes: int) -> list[MediaItem]:
-    """So many empty files, each as many times as there are passes."""
+    """Create `count` empty files and list each of them `passes` times."""
     names = [f"COCO_train2014_{number:012d}.jpg" for number in range(count)]
     for name in names:
         (folder / name).touch()
@@ -51,13 +51,13 @@ def shards_of(items: Items) -> Iterator[Items]:
 
 
 def bare(items: Items) -> Variant:
-    """Look at every file."""
+    """Call `os.stat` on every file."""
 
     def run(_number: int) -> Sample:
-        with Watch() as watch:
+        with Stopwatch() as stopwatch:
             for item in items:
                 os.stat(f"{item.folder}/{item.name}")  # noqa: PTH116
-        return watch.sample(len(items))
+        return stopwatch.sample(len(items))
 
     return run
 
@@ -66,49 +66,49 @@ def described(items: Items) -> Variant:
     """Make the media records of all shards."""
 
     def run(_number: int) -> Sample:
-        with Watch() as watch:
+        with Stopwatch() as stopwatch:
             for shard in shards_of(items):
                 describe_files(media_files(shard, shard[0].folder), hashed=False).to_bytes()
-        return watch.sample(len(items))
+        return stopwatch.sample(len(items))
 
     return run
 
 
 def checked(items: Items) -> Variant:
-    """Read the media records of all shards and compare."""
+    """Read the media records of all shards and compare the files with them."""
     records = [
         describe_files(media_files(shard, shard[0].folder), hashed=False).to_bytes()
         for shard in shards_of(items)
     ]
 
     def run(_number: int) -> Sample:
-        found = MediaCheck()
-        with Watch() as watch:
+        result = MediaCheck()
+        with Stopwatch() as stopwatch:
             for shard, data in zip(shards_of(items), records, strict=True):
                 recorded = MediaRecord.from_bytes(data, rows=len(shard), where="memory")
                 compared = media_check.compare_files(recorded, media_files(shard, shard[0].folder))
-                found.add([item.key for item in shard], compared)
-        if found.changed or found.checked != len(items):
-            raise RuntimeError(f"files that nobody touched changed: {len(found.changed)}")
-        return watch.sample(len(items))
+                result.add([item.key for item in shard], compared)
+        if result.changed or result.checked != len(items):
+            raise RuntimeError(f"{len(result.changed)} unchanged files are reported as changed")
+        return stopwatch.sample(len(items))
 
     return run
 
 
 def main(
-    files: Annotated[int, typer.Option(help="Files on the disk.", min=1)] = 200_000,
-    passes: Annotated[int, typer.Option(help="Times that each is looked at.", min=1)] = 5,
+    files: Annotated[int, typer.Option(help="Number of files on disk.", min=1)] = 200_000,
+    passes: Annotated[int, typer.Option(help="Checks per file.", min=1)] = 5,
     rounds: Rounds = 3,
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Record and compare media files."""
+    """Compare recording and checking media files with bare `os.stat` calls."""
     with scratch(folder) as place:
         items = make_items(place, files, passes)
         variants = {"record": described(items), "compare": checked(items)}
         samples = interleave({REFERENCE: bare(items), **variants}, rounds)
     lines = compare(samples, reference=REFERENCE, unit="files/s", targets={})
-    Result(f"Looking at {len(items):,} media files", lines).publish(json)
+    Result(f"Checking {len(items):,} media files", lines).publish(json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What does a whole shard cost to write, with checksum, fsync and commit record?
+"""How fast is a shard written, with checksum, fsync and commit record?
 
     OMP_NUM_THREADS=1 python -m bench.shard_write
 
@@ -22,8 +22,8 @@ from bench.support.timed_rounds import (
     Result,
     Rounds,
     Sample,
+    Stopwatch,
     Variant,
-    Watch,
     compare,
     interleave,
 )
@@ -36,49 +36,48 @@ from epalm.console import byte_size
 REFERENCE = "raw write and fsync"
 
 TARGETS = {"zarr": 0.25, "hdf5": 0.6}
-"""Format -> least ratio to the reference."""
+"""Format -> smallest acceptable ratio to the reference."""
 
 PROFILED = 5
-"""Shards whose steps are timed one by one."""
+"""Number of shards whose steps are timed separately."""
 
 SUFFIXES = {"zarr": ".zarr", "hdf5": ".h5"}
 
 
 def raw_variant(file: Path, tokens: Features) -> Variant:
-    """Write the bytes as they are."""
+    """Write and fsync the raw bytes."""
 
     def run(_number: int) -> Sample:
-        with Watch() as watch, file.open("xb") as out:
+        with Stopwatch() as stopwatch, file.open("xb") as out:
             out.write(tokens.data)
             out.flush()
             os.fsync(out.fileno())
         file.unlink()
-        return watch.sample(tokens.nbytes)
+        return stopwatch.sample(tokens.nbytes)
 
     return run
 
 
 def store_variant(store: Store, tokens: Features) -> Variant:
-    """Write a shard that is not there yet, then delete it."""
+    """Write a new shard, then delete it."""
 
     def run(number: int) -> Sample:
-        with Watch() as watch:
+        with Stopwatch() as stopwatch:
             store.write_shard(number, tokens, {})
-        wrong = store.commit_record(number).rows != len(tokens)
-        if wrong:
-            raise RuntimeError("the commit record counts other rows than were written")
+        if store.commit_record(number).rows != len(tokens):
+            raise RuntimeError("the commit record has another number of rows than was written")
         store.storage.delete(store.format.shard_files(number))
-        return watch.sample(tokens.nbytes)
+        return stopwatch.sample(tokens.nbytes)
 
     return run
 
 
 def profile_lines(store: Store, shard: int, tokens: Features) -> list[Line]:
-    """Where the time of a shard goes: median of a few more, seconds within each step."""
+    """Median time of each step of writing a shard, over `PROFILED` further shards."""
     steps = {
-        "cast_features": "cast and check of values",
+        "cast_features": "cast and check values",
         "size_and_checksum": "CRC-32C",
-        "encode_shard": "lay out",
+        "encode_shard": "encode",
         "put": "write, fsync, rename",
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -86,8 +85,8 @@ def profile_lines(store: Store, shard: int, tokens: Features) -> list[Line]:
         profile = cProfile.Profile()
         profile.runcall(store.write_shard, shard, tokens, {})
         calls = pstats.Stats(profile).stats.items()  # type: ignore[attr-defined]
-        for name, found in seconds.items():
-            found.append(max(cumulative for key, (*_, cumulative, _) in calls if key[2] == name))
+        for name, values in seconds.items():
+            values.append(max(cumulative for key, (*_, cumulative, _) in calls if key[2] == name))
     return [
         Line(f"  {text}", 1000 * float(np.median(seconds[name])), "ms")
         for name, text in steps.items()
@@ -95,13 +94,13 @@ def profile_lines(store: Store, shard: int, tokens: Features) -> list[Line]:
 
 
 def main(
-    rows: Annotated[int, typer.Option(help="Rows of a shard.", min=64)] = SHARD_ROWS,
+    rows: Annotated[int, typer.Option(help="Rows per shard.", min=64)] = SHARD_ROWS,
     width: int = WIDTH,
     rounds: Rounds = 15,
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Write shards of both formats."""
+    """Compare writing a shard in both formats with writing the raw bytes."""
     spec = scratch_spec(rows * (rounds + 1), width=width, shard_rows=rows)
     tokens = random_tokens(spec)
     with scratch(folder) as place:

@@ -1,9 +1,9 @@
-"""What does a command line cost that asks for help, or gets something wrong?
+"""How long do commands take that only print help or report a mistake?
 
     python -m bench.startup
 
-Processor seconds of a fresh process, user and system together; the smallest of the rounds, since
-other programs only ever add to them.
+Times are CPU seconds of a new process, user and system together. Each is the minimum over the
+rounds, since other programs can only make them longer.
 """
 
 import json as plain_json
@@ -26,13 +26,13 @@ from epalm.cache.spec import StoreSpec
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.method.model_settings import Decoding, ModelSettings
 
-MOST_SECONDS = 0.6
+MAX_SECONDS = 0.6
 
 HEAVY = (
     *("torch", "torchvision", "torchaudio", "transformers", "timm"),
     *("zarr", "h5py", "matplotlib", "pydantic"),
 )
-"""Libraries that take long to import."""
+"""Libraries with long import times."""
 
 MODULES = {
     "epalm-extract": "epalm.extract.cli",
@@ -43,12 +43,12 @@ MODULES = {
 
 HELP = (
     *MODULES,
-    *(f"epalm-extract {one}" for one in ("verify", "status", "repair", "inspect", "convert")),
+    *(f"epalm-extract {name}" for name in ("verify", "status", "repair", "inspect", "convert")),
     "epalm-extract retry-failed",
     "epalm-train import",
-    *(f"epalm-eval {one}" for one in ("report", "compare", "score", "submit", "install-spice")),
+    *(f"epalm-eval {name}" for name in ("report", "compare", "score", "submit", "install-spice")),
 )
-"""Commands that are asked for help."""
+"""Commands whose help is measured."""
 
 ENCODE = "epalm-extract --encoder vit-b16 --dataset data"
 TRAIN = "epalm-train --features media.zarr"
@@ -101,7 +101,7 @@ MISTAKES = {
     "epalm-eval submit nope --out out.json": "nope",
     "epalm-demo --modality nope": "'nope'",
 }
-"""Command lines of `make_place`'s folder that are wrong -> part of what is said about it."""
+"""Command line with a mistake, run in the folder of `make_scratch_files` -> part of its message."""
 
 _CHILD = """
 import importlib, json, os, sys
@@ -120,9 +120,9 @@ before = set()
 for command, module, arguments in calls:
     code = ending(command, module, arguments)
     sys.stdout.flush(), sys.stderr.flush()
-    found = [name for name in heavy if name in sys.modules and name not in before]
-    before.update(found)
-    os.write(3, (json.dumps([code, found]) + "\\n").encode())
+    imported = [name for name in heavy if name in sys.modules and name not in before]
+    before.update(imported)
+    os.write(3, (json.dumps([code, imported]) + "\\n").encode())
 """
 
 
@@ -132,15 +132,15 @@ class Ending:
 
     Attributes:
         code: exit code.
-        heavy: those of `HEAVY` that it was the first in its process to import.
+        heavy: libraries of `HEAVY` that it was the first in its process to import.
     """
 
     code: int
     heavy: tuple[str, ...]
 
 
-def make_place(folder: Path) -> None:
-    """A manifest, a store of its media and a run, as far as commands look at them without torch."""
+def make_scratch_files(folder: Path) -> None:
+    """Write a manifest, a store and a run, as far as commands read them without torch."""
     for name in ("data", "empty"):
         (folder / name).mkdir()
     (folder / "data" / "a.png").write_bytes(b"")
@@ -196,10 +196,10 @@ def make_place(folder: Path) -> None:
 
 
 def endings(lines: Sequence[str], folder: Path) -> tuple[list[Ending], str]:
-    """Run command lines one after the other in one fresh process, in `folder`.
+    """Run command lines one after the other in one new process, in `folder`.
 
     Returns:
-        How each ended, and all that they printed.
+        How each ended, and everything they printed.
     """
     calls = [[*shlex.split(line)] for line in lines]
     named = [[call[0], MODULES[call[0]], call[1:]] for call in calls]
@@ -215,8 +215,8 @@ def endings(lines: Sequence[str], folder: Path) -> tuple[list[Ending], str]:
             check=False,
         )
         file.seek(0)
-        found = [plain_json.loads(line) for line in file]
-    return [Ending(code, tuple(heavy)) for code, heavy in found], done.stdout
+        results = [plain_json.loads(line) for line in file]
+    return [Ending(code, tuple(heavy)) for code, heavy in results], done.stdout
 
 
 def cpu_seconds(line: str, folder: Path) -> float:
@@ -236,19 +236,19 @@ def cpu_seconds(line: str, folder: Path) -> float:
 
 def main(
     rounds: Rounds = 5,
-    only: Annotated[str, typer.Option(help="Command lines that contain this.")] = "",
+    only: Annotated[str, typer.Option(help="Measure only command lines with this text.")] = "",
     folder: Folder = None,
     json: JsonFile = None,
 ) -> None:
-    """Time command lines that end before any work begins."""
+    """Measure command lines that end before any work begins."""
     every = [f"{command} --help" for command in HELP] + list(MISTAKES)
     with scratch(folder) as place:
-        make_place(place)
+        make_scratch_files(place)
         lines: list[Line] = []
         for line in every:
             if only in line:
                 seconds = min(cpu_seconds(line, place) for _ in range(rounds))
-                lines.append(at_most(line, seconds, "CPU s", limit=MOST_SECONDS))
+                lines.append(at_most(line, seconds, "CPU s", limit=MAX_SECONDS))
     Result("Command lines that end before any work begins", lines).publish(json)
 
 

@@ -1,10 +1,10 @@
-"""Do the published variants keep the paper's order on real data, and what does the picture add?
+"""Do the method variants rank as in the paper, and how much do the images contribute?
 
     OMP_NUM_THREADS=1 python -m bench.variants --features cache/daquar_vitti16.zarr \
         --features cache/flickr8k_vitti16.zarr --lm ../shared/models/opt-mini --out variants.jsonl
 
-Trains every variant alike, on the features of the right media and, as a control, of others (blind).
-Each finished run is a line of --out; the same command goes on behind the last one.
+Every variant is trained in the same way, and again on the features of other samples as a blind
+control. Each finished run is a line of --out; re-run the same command to resume.
 """
 
 import json
@@ -31,21 +31,21 @@ from epalm.train.config.train_config import TrainConfig
 from epalm.train.run_training import train
 
 REPEATED_CONTROL = "full"
-"""The variant whose blind control is trained with every seed; the others' with the first only."""
+"""Variant whose blind control is trained with every seed; the others' only with the first."""
 
 PLAIN_PROMPTS = ("pt-light", "full-light", "promptfuse", "deep-prompt", "l19-31+deep-prompt")
 
 OWN_CHANGES = dict.fromkeys(PLAIN_PROMPTS, ("lr=3e-2",)) | {
     "finetune-lm": ("lm_precision='fp32'", "lm_lr=1e-3")
 }
-"""What variants need that hardly learn as the others do, found by the loss on DAQUAR's training
-questions: docs/benchmarks.md has the figures. Random prompt vectors without an MLP move slowly, and
-bf16 would round a language model's steps away."""
+"""Recipe changes of variants that hardly train with the common settings, chosen by the loss on
+DAQUAR's training questions: docs/benchmarks.md has the figures. Prompt tokens without an MLP change
+slowly, and in bf16 the updates of a language model would be rounded to zero."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to make: a variant on the store at a path or URL."""
+    """One run to train: a variant on the store at a path or URL."""
 
     features: str
     variant: str
@@ -54,14 +54,14 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Alike:
-    """What all runs have in common.
+class SharedSettings:
+    """Settings of all runs.
 
     Attributes:
-        recipe: name or path.
-        changes: `key=value`, of the recipe.
-        steps: optimiser steps of training.
-        asked: examples of the validation split that are scored, the same for all runs.
+        recipe: name or path of the recipe.
+        changes: changes of recipe keys, `key=value`.
+        steps: number of optimizer steps.
+        asked: number of evaluated validation examples, the same for all runs.
     """
 
     recipe: str
@@ -71,23 +71,23 @@ class Alike:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A line of the file: what was trained, how, and what it scored behind the last step.
+class FinishedRun:
+    """A line of the output file: settings of a run, and its score after the last step.
 
     Attributes:
-        dataset: the store's.
-        variant: a name of `VARIANTS`.
-        seed: of everything random, and of the training examples drawn.
-        blind: whether it saw the features of other media.
-        metric: what `score` is.
-        score: as the metric gives it.
-        trained: parameters.
-        frozen: parameters of the language model.
-        loss: of the last logged steps of training.
-        lr: learning rate of connectors.
-        seconds: of the whole run.
-        alike: see `Alike`.
-        commit: of the tree that trained it.
+        dataset: name of the store's dataset.
+        variant: key of `VARIANTS`.
+        seed: random seed of the training examples and of training.
+        blind: whether the run used the features of other samples.
+        metric: name of the metric.
+        score: score by this metric.
+        trained: number of trainable parameters.
+        frozen: number of parameters of the language model.
+        loss: training loss of the last logged steps.
+        lr: learning rate of the connectors.
+        seconds: duration of the run.
+        alike: settings of all runs.
+        commit: commit of the code that trained it.
     """
 
     dataset: str
@@ -101,28 +101,28 @@ class Finished:
     loss: float
     lr: float
     seconds: float
-    alike: Alike
+    alike: SharedSettings
     commit: str
 
     @classmethod
-    def read(cls, file: Path) -> list["Finished"]:
-        """All lines of a file; none where it does not exist yet."""
+    def read(cls, file: Path) -> list["FinishedRun"]:
+        """All runs in a file; none if it does not exist."""
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        found = []
+        runs = []
         for fields in map(json.loads, lines):
             alike = fields.pop("alike")
             alike["changes"] = tuple(alike["changes"])
-            found.append(cls(**fields, alike=Alike(**alike)))
-        return found
+            runs.append(cls(**fields, alike=SharedSettings(**alike)))
+        return runs
 
 
-def jobs(stores: Mapping[str, StoreSpec], variants: Sequence[str], seeds: int) -> Iterator[Job]:
-    """Every run, in an order whose beginnings make a table: seed 0, its controls, other seeds.
+def all_jobs(stores: Mapping[str, StoreSpec], variants: Sequence[str], seeds: int) -> Iterator[Job]:
+    """All runs: first seed 0, then its blind controls, then other seeds.
 
     Args:
-        stores: path or URL -> what is there; those of all tokens are for variants that read them.
-        variants: names.
-        seeds: of every variant.
+        stores: path or URL -> specification; stores of all tokens are for variants that read them.
+        variants: names of the variants.
+        seeds: number of seeds per variant.
     """
     for seed in range(seeds):
         for blind in (False, True):
@@ -136,40 +136,40 @@ def jobs(stores: Mapping[str, StoreSpec], variants: Sequence[str], seeds: int) -
 
 
 def sampled(task: Task, *, train: int, val: int, seed: int) -> Task:
-    """The task over `train` random training examples, again and again if it has fewer.
+    """The task with `train` random training examples, repeated if it has fewer.
 
-    And over `val` validation examples that do not depend on the seed.
+    The `val` validation examples do not depend on the seed.
     """
 
     def examples(split: str, root: Path) -> list[Example]:
-        found = task.examples(split, root)
+        every = task.examples(split, root)
         if split == task.train_split:
-            order = np.random.default_rng(seed).permutation(len(found))
-            return [found[place] for place in np.resize(order, train)]
-        order = np.random.default_rng(0).permutation(len(found))[:val]
-        return [found[place] for place in sorted(order)]
+            order = np.random.default_rng(seed).permutation(len(every))
+            return [every[index] for index in np.resize(order, train)]
+        order = np.random.default_rng(0).permutation(len(every))[:val]
+        return [every[index] for index in sorted(order)]
 
     return replace(task, examples=examples)
 
 
-def recipe_of(variant: str, alike: Alike) -> Recipe:
-    """How a variant is trained: as all others, but for what `OWN_CHANGES` says of it."""
+def recipe_for(variant: str, alike: SharedSettings) -> Recipe:
+    """Recipe of a variant: the shared settings with the variant's `OWN_CHANGES`."""
     own = OWN_CHANGES.get(variant, ())
     return load_recipe(alike.recipe, [*alike.changes, *own, f"variant='{variant}'", "epochs=1"])
 
 
-def run(job: Job, alike: Alike, folder: Path) -> Finished:
-    """Train and score.
+def run(job: Job, alike: SharedSettings, folder: Path) -> FinishedRun:
+    """Train and evaluate one run.
 
     Args:
-        job: what.
-        alike: how.
-        folder: of the run; must not exist yet.
+        job: the run.
+        alike: settings of all runs.
+        folder: folder of the run, which must not exist.
     """
     started = time.monotonic()
     spec = Store.open(job.features).spec
     root = resolve_data_root(None, recorded=spec.data_root, task=spec.tasks[0])
-    recipe = recipe_of(job.variant, alike)
+    recipe = recipe_for(job.variant, alike)
     task = load_task(spec.tasks[0], root)
     drawn = alike.steps * recipe.batch_size
     record = train(
@@ -189,7 +189,7 @@ def run(job: Job, alike: Alike, folder: Path) -> Finished:
     last = {line["kind"]: line for line in lines}
     steps, scores = last["train"], last["val"]
     metric = next(name for name in scores if name not in ("kind", "step", "epoch"))
-    return Finished(
+    return FinishedRun(
         dataset=spec.dataset,
         variant=job.variant,
         seed=job.seed,
@@ -206,8 +206,8 @@ def run(job: Job, alike: Alike, folder: Path) -> Finished:
     )
 
 
-def table(lines: Sequence[Finished]) -> list[list[str]]:
-    """Head and one row per variant: what it trains, and three cells for each set of media."""
+def table(lines: Sequence[FinishedRun]) -> list[list[str]]:
+    """Header, then one row per variant: trainable parameters, and three cells per dataset."""
     sets = sorted({(line.dataset, line.metric) for line in lines})
     head = ["variant", "trained", "%"]
     for dataset, metric in sets:
@@ -224,7 +224,7 @@ def table(lines: Sequence[Finished]) -> list[list[str]]:
     return rows
 
 
-def _cells(lines: Sequence[Finished]) -> list[str]:
+def _cells(lines: Sequence[FinishedRun]) -> list[str]:
     """Score, blind control and difference, x 100."""
     seeing = [100 * line.score for line in lines if not line.blind]
     blind = [100 * line.score for line in lines if line.blind]
@@ -232,8 +232,8 @@ def _cells(lines: Sequence[Finished]) -> list[str]:
     return [spread(seeing), spread(blind), difference]
 
 
-def publish(lines: Sequence[Finished]) -> None:
-    """Print the table for people, and the same in Markdown."""
+def publish(lines: Sequence[FinishedRun]) -> None:
+    """Print the table, also as Markdown."""
     seconds = sorted(line.seconds for line in lines)
     note = f"{len(lines)} runs, {np.median(seconds):.0f} s each (median)"
     commits = ", ".join(sorted({line.commit for line in lines}))
@@ -241,30 +241,32 @@ def publish(lines: Sequence[Finished]) -> None:
 
 
 def main(
-    features: Annotated[list[str], typer.Option(help="Path or URL of a store; several times.")],
-    out: Annotated[Path, typer.Option(help="Finished runs, one line each.", dir_okay=False)],
+    features: Annotated[list[str], typer.Option(help="Path or URL of a store; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Output file, one line per run.", dir_okay=False)],
     lm: Annotated[str, typer.Option(help="OPT by hub id or local folder.")] = "",
     recipe: Annotated[str, typer.Option(help="Recipe name or .toml path.")] = "small",
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a recipe key, e.g. --set lr=1e-3.")
     ] = None,
     variants: Annotated[
-        list[str] | None, typer.Option("--variant", help="Only this one; several times.")
+        list[str] | None, typer.Option("--variant", help="Train only this variant; repeatable.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=0, help="Runs of each variant; 0: only the table.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of a run.")] = 200,
-    asked: Annotated[int, typer.Option(min=1, help="Validation examples.")] = 500,
+    seeds: Annotated[int, typer.Option(min=0, help="Seeds per variant; 0: print only.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps per run.")] = 200,
+    asked: Annotated[int, typer.Option(min=1, help="Number of validation examples.")] = 500,
 ) -> None:
-    """Train what is missing and print the table."""
+    """Train missing runs and print the table."""
     configure_logging(quiet=True)
     names = [name for name in variants or VARIANTS if find_variant(name)]
     local = str(Path(lm).absolute()) if Path(lm).is_dir() else lm
-    alike = Alike(recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, asked)
-    found = [line for line in Finished.read(out) if line.variant in names]
-    lines = [line for line in found if _current(line, alike)]
+    alike = SharedSettings(
+        recipe, (*(changes or []), *([f"lm='{local}'"] * bool(lm))), steps, asked
+    )
+    saved = [line for line in FinishedRun.read(out) if line.variant in names]
+    lines = [line for line in saved if _current(line, alike)]
     done = {(line.dataset, line.variant, line.seed, line.blind) for line in lines}
     stores = {name: Store.open(name).spec for name in features}
-    for job in jobs(stores, names, seeds):
+    for job in all_jobs(stores, names, seeds):
         if (stores[job.features].dataset, job.variant, job.seed, job.blind) in done:
             continue
         with TemporaryDirectory(prefix="epalm-bench-", dir=out.parent) as folder:
@@ -275,9 +277,9 @@ def main(
     publish(lines)
 
 
-def _current(line: Finished, alike: Alike) -> bool:
-    """Whether a line of the file is a run of this table."""
-    return line.alike == alike and line.lr == recipe_of(line.variant, alike).lr
+def _current(line: FinishedRun, alike: SharedSettings) -> bool:
+    """Whether a saved run has the current settings."""
+    return line.alike == alike and line.lr == recipe_for(line.variant, alike).lr
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Annotation files in the published layouts and sizes; what they say is drawn at random.
+"""Annotation files in the published formats and sizes, with random contents.
 
-Members, their order and the lengths of texts follow the published files, since they decide how
-large a file is and how long it takes to read; members that nobody reads are there, too.
+Members, their order and the lengths of texts follow the published files, since they determine the
+size of a file and the time to read it. Members that epalm does not read are included.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 VQA2 = {"train2014": (443_757, 82_783), "val2014": (214_354, 40_504)}
-"""Part -> questions and photos (Goyal et al. 2017)."""
+"""Part -> number of questions and images (Goyal et al. 2017)."""
 
 KARPATHY = (
     ("train2014", "train", 82_783),
@@ -19,16 +19,16 @@ KARPATHY = (
     ("val2014", "val", 5_000),
     ("val2014", "test", 5_000),
 )
-"""Folder, split and photos (Karpathy and Fei-Fei 2015)."""
+"""Folder, split and number of images (Karpathy and Fei-Fei 2015)."""
 
 VLT5_QUESTIONS, VLT5_PHOTOS = 605_102, 113_287
-"""Of karpathy_train.json (Cho et al. 2021)."""
+"""Number of questions and images of karpathy_train.json (Cho et al. 2021)."""
 
 GQA = {"train": (943_000, 72_140), "val": (132_062, 10_234), "testdev": (12_578, 398)}
-"""Balanced questions and photos (Hudson and Manning 2019)."""
+"""Split -> number of balanced questions and images (Hudson and Manning 2019)."""
 
 MSRVTT_QA = {"train": (158_581, 6_513), "val": (12_278, 497), "test": (72_821, 2_990)}
-"""Questions and clips (Xu et al. 2017)."""
+"""Split -> number of questions and videos (Xu et al. 2017)."""
 
 KINDS = ("what is the", "is the", "how many", "what color is the", "none of the above")
 CERTAINTIES = ("yes", "yes", "maybe", "no")
@@ -38,10 +38,10 @@ Entry = dict[str, object]
 
 
 class Texts:
-    """Words and sentences, a few of them frequent and most of them rare, as in language.
+    """Random words and sentences; a few words are frequent and most are rare, as in language.
 
     Args:
-        seed: the same texts for the same one.
+        seed: random seed of the texts.
     """
 
     def __init__(self, seed: int) -> None:
@@ -53,33 +53,35 @@ class Texts:
         return "".join(self.random.choices(LETTERS, k=letters))
 
     def words(self, count: int) -> list[str]:
-        """So many of 10,000 words; 4.5 letters each."""
+        """Random words from a vocabulary of 10,000, with 4.5 letters on average."""
         return self.random.choices(self._words, cum_weights=self._chances, k=count)
 
     def sentence(self, shortest: int, longest: int, end: str) -> str:
-        """From `shortest` to `longest` words."""
+        """A sentence of `shortest` to `longest` words."""
         return " ".join(self.words(self.random.randint(shortest, longest))).capitalize() + end
 
     def question(self) -> str:
-        """4 to 8 words; VQA's have 6.2 on average."""
+        """A question of 4 to 8 words; VQA's have 6.2 on average."""
         return self.sentence(4, 8, "?")
 
     def people(self) -> list[Entry]:
-        """Ten people's answers to one question, who agree more or less."""
-        said = self.random.choices(self.words(3), weights=(6, 2, 1), k=10)
-        sure = self.random.choices(CERTAINTIES, k=10)
+        """The partly agreeing answers of ten people to one question."""
+        answers = self.random.choices(self.words(3), weights=(6, 2, 1), k=10)
+        certainties = self.random.choices(CERTAINTIES, k=10)
         return [
             {"answer": answer, "answer_confidence": certainty, "answer_id": number}
-            for number, (answer, certainty) in enumerate(zip(said, sure, strict=True), start=1)
+            for number, (answer, certainty) in enumerate(
+                zip(answers, certainties, strict=True), start=1
+            )
         ]
 
 
 def write_coco(root: Path, share: float) -> None:
-    """VQA v2's official files of both parts, and Karpathy's captions.
+    """Write VQA v2's official files of both parts, and Karpathy's captions.
 
     Args:
-        root: a data root.
-        share: of the published size, 1 for all of it.
+        root: data root.
+        share: fraction of the published size.
     """
     for part, sizes in VQA2.items():
         photos = list(_owners(*sizes, share))
@@ -94,13 +96,13 @@ def write_coco(root: Path, share: float) -> None:
 
 
 def write_vlt5(root: Path, share: float) -> None:
-    """VL-T5's list of VQA v2's questions for training, with the ten people's answers."""
+    """Write VL-T5's list of VQA v2's training questions, with the answers of ten people."""
     photos = _owners(VLT5_QUESTIONS, VLT5_PHOTOS, share)
     _write(root / "vqa" / "karpathy_train.json", _listed(photos))
 
 
 def write_gqa(root: Path, share: float) -> None:
-    """GQA's official files of train, val and testdev."""
+    """Write GQA's official files of train, val and testdev."""
     for number, (split, sizes) in enumerate(GQA.items()):
         file = root / "gqa" / f"{split}_balanced_questions.json"
         _write(file, _compositional(_owners(*sizes, share), number), head="{", tail="}")
@@ -108,7 +110,7 @@ def write_gqa(root: Path, share: float) -> None:
 
 
 def write_msrvtt(root: Path, share: float) -> None:
-    """MSRVTT-QA's three files."""
+    """Write MSRVTT-QA's three files."""
     first = 0
     for split, (questions, clips) in MSRVTT_QA.items():
         owners = _owners(questions, clips, share)
@@ -118,13 +120,13 @@ def write_msrvtt(root: Path, share: float) -> None:
 
 
 WRITERS = {"coco": write_coco, "vlt5": write_vlt5, "gqa": write_gqa, "msrvtt": write_msrvtt}
-"""Name of a data root -> what writes its files."""
+"""Name of a data root -> function that writes its files."""
 
 
 def _write(
     file: Path, entries: Iterable[Entry | tuple[str, Entry]], *, head: str = "[", tail: str = "]"
 ) -> None:
-    """Write entry by entry; those with a name become members."""
+    """Write a JSON file entry by entry; entries with a name become members of an object."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as stream:
         stream.write(head)
@@ -136,7 +138,7 @@ def _write(
 
 
 def _owners(questions: int, photos: int, share: float) -> Iterator[int]:
-    """The photo that each question is about."""
+    """The image that each question is about."""
     questions, photos = _fewer(questions, share), _fewer(photos, share)
     return (number * photos // questions for number in range(questions))
 
@@ -152,8 +154,8 @@ def _image_id(photo: int) -> int:
 def _questions(photos: Iterable[int]) -> Iterator[Entry]:
     texts = Texts(0)
     for number, photo in enumerate(photos):
-        asked = texts.question()
-        yield {"image_id": _image_id(photo), "question": asked, "question_id": 1_000_000 + number}
+        text = texts.question()
+        yield {"image_id": _image_id(photo), "question": text, "question_id": 1_000_000 + number}
 
 
 def _annotations(photos: Iterable[int]) -> Iterator[Entry]:
@@ -171,7 +173,7 @@ def _annotations(photos: Iterable[int]) -> Iterator[Entry]:
 
 
 def _captioned(share: float) -> Iterator[Entry]:
-    """5 captions of 8 to 13 words (COCO's have 10.5 on average) per photo."""
+    """5 captions per image, each of 8 to 13 words; COCO's have 10.5 on average."""
     texts, number, first = Texts(2), 0, {"train2014": 0, "val2014": 0}
     for folder, split, photos in KARPATHY:
         for photo in range(first[folder], first[folder] + _fewer(photos, share)):
@@ -223,14 +225,14 @@ def _compositional(photos: Iterable[int], split: int) -> Iterator[tuple[str, Ent
             )
         ]
         answer = texts.words(1)[0]
-        asked = texts.sentence(6, 10, "?")
+        question = texts.sentence(6, 10, "?")
         yield (
             question_id,
             {
                 "semantic": steps,
                 "entailed": [f"{split}{number + step:07d}" for step in range(2)],
                 "equivalent": [question_id],
-                "question": asked,
+                "question": question,
                 "imageId": f"{split}{about}",
                 "isBalanced": True,
                 "groups": {"global": answer, "local": f"10-{answer}_{steps[0]['argument']}"},

@@ -1,4 +1,4 @@
-"""What `bench.extraction` measures: photos, an encoder, and the ways to bring them together."""
+"""Images, an encoder, and the variants that `bench.extraction` measures."""
 
 import uuid
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
-from bench.support.timed_rounds import Sample, Variant, Watch
+from bench.support.timed_rounds import Sample, Stopwatch, Variant
 from epalm.cache.create_store import create_store, delete_store
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.errors import MissingFileError
@@ -26,18 +26,18 @@ from epalm.extract.run_extraction import extract
 from epalm.tasks.types import MediaItem
 
 KEEP = 6
-"""Blocks whose [CLS] is stored."""
+"""Number of blocks whose [CLS] token is stored."""
 
-PHOTO_SIZE = (640, 480)
+IMAGE_SIZE = (640, 480)
 BLUR_PIXELS = 1.3
 JPEG_QUALITY = 90
-"""Noise blurred and packed so is a file of about 100 kB, as photos of COCO are."""
+"""With this blur and quality, a noise image has about 100 kB, as COCO's images do."""
 
 
-def make_photos(folder: Path, number: int) -> list[MediaItem]:
-    """JPEG files as large as COCO's, in pixels and in bytes."""
+def write_images(folder: Path, number: int) -> list[MediaItem]:
+    """Write JPEG files with the size of COCO's, in pixels and in bytes."""
     random = np.random.default_rng(0)
-    width, height = PHOTO_SIZE
+    width, height = IMAGE_SIZE
     items = []
     for place in range(number):
         noise = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -48,16 +48,18 @@ def make_photos(folder: Path, number: int) -> list[MediaItem]:
     return items
 
 
-def found_photos(folder: Path, number: int) -> list[MediaItem]:
-    """The first photos of a folder."""
+def list_images(folder: Path, number: int) -> list[MediaItem]:
+    """The first images of a folder."""
     files = sorted(folder.glob("*.jpg"))[:number]
     if len(files) < number:
-        raise MissingFileError(f"{folder} holds {len(files)} *.jpg, wanted {number}: see --number")
+        raise MissingFileError(
+            f"{folder} has {len(files)} *.jpg files, {number} are needed: lower --number"
+        )
     return [MediaItem.from_path(file, file.name) for file in files]
 
 
 def random_encoder(name: str, folder: Path, precision: str) -> Encoder:
-    """The encoder with random weights, loaded as the command loads it."""
+    """An encoder with random weights, loaded as `epalm-extract` loads it."""
     architecture = ARCHITECTURES.get(name, name.removeprefix("timm:"))
     torch.manual_seed(0)
     weights = folder / "weights.safetensors"
@@ -66,15 +68,15 @@ def random_encoder(name: str, folder: Path, precision: str) -> Encoder:
 
 
 class Bench:
-    """An encoder, photos in files, and the same photos decoded."""
+    """An encoder, images in files, and the same images decoded in memory."""
 
     def __init__(self, encoder: Encoder, items: Sequence[MediaItem], folder: Path) -> None:
-        """Decode all photos.
+        """Decode all images.
 
         Args:
-            encoder: on the CPU.
-            items: N photos.
-            folder: for the stores that are made.
+            encoder: encoder on the CPU.
+            items: N images.
+            folder: folder for temporary stores.
         """
         self._encoder = encoder
         self._items = items
@@ -82,7 +84,7 @@ class Bench:
         self._inputs = torch.from_numpy(np.stack([encoder.load(item, 0) for item in items]))
 
     def variants(self, batch_size: int, threads: int, workers: Sequence[int]) -> dict[str, Variant]:
-        """The bare encoder, then extractions with so many decoding processes each."""
+        """The bare encoder, and extractions with different numbers of decoding processes."""
         name = f"batch {batch_size}, {threads} threads"
         bare = {f"{name}: bare encoder": self.bare(batch_size, threads)}
         return bare | {
@@ -90,31 +92,31 @@ class Bench:
         }
 
     def bare(self, batch_size: int, threads: int) -> Variant:
-        """The encoder alone, on photos in memory."""
+        """The encoder alone, on images in memory."""
 
         def run(_number: int) -> Sample:
             torch.set_num_threads(threads)
-            with Watch() as watch, torch.inference_mode():
+            with Stopwatch() as stopwatch, torch.inference_mode():
                 for batch in self._inputs.split(batch_size):
                     last_cls_tokens(self._encoder.blocks(batch), self._encoder.norm, KEEP)
-            return watch.sample(len(self._inputs))
+            return stopwatch.sample(len(self._inputs))
 
         return run
 
     def whole(self, batch_size: int, threads: int, workers: int) -> Variant:
-        """From files to a finished store, made anew each time."""
+        """From files to a finished store, which is new each time."""
         options = RunOptions(batch_size, workers, quiet=True)
 
         def run(_number: int) -> Sample:
             torch.set_num_threads(threads)
             location = self._folder / f"{uuid.uuid4().hex}.zarr"
             store = create_store(location, self._spec(), [item.key for item in self._items])
-            with Watch() as watch:
+            with Stopwatch() as stopwatch:
                 report = extract(self._encoder, self._items, store, options=options)
             if (report.encoded, report.failed, report.missing) != (len(self._items), 0, 0):
-                raise RuntimeError(f"the extraction is not whole: {report}")
+                raise RuntimeError(f"the extraction is incomplete: {report}")
             delete_store(store)
-            return watch.sample(len(self._items))
+            return stopwatch.sample(len(self._items))
 
         return run
 

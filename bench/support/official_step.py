@@ -1,9 +1,9 @@
-"""The training step as the released code computes it, around Hugging Face's stock OPT layers.
+"""The training step of the official implementation, on Hugging Face's stock OPT layers.
 
-Written anew from the method's description: texts are padded to the longest of the batch, the soft
-prompt is computed for every sample, the visual row is put in front at the first injected layer and
-overwritten at the others, its query sees all positions, and all positions get logits. A test
-compares losses and gradients with those of `epalm.model.epalm`.
+This is a new implementation of the same computation. Texts are padded to the longest of the batch,
+and the soft prompt is computed for every sample. The visual token is inserted at the first injected
+layer and overwritten at the others; its query attends to all positions. All positions get logits. A
+test compares losses and gradients with those of `epalm.model.epalm`.
 """
 
 import copy
@@ -26,10 +26,10 @@ from epalm.tasks.types import MediaItem
 
 
 class OfficialModel(nn.Module):
-    """The released forward pass and loss over the parts of a model, which are shared."""
+    """The official forward pass and loss, with the shared modules of a model."""
 
     def __init__(self, model: EPALM) -> None:
-        """Take over language model, connectors, soft prompt (or none) and plan."""
+        """Share the language model, connectors, soft prompt (if any) and plan of `model`."""
         super().__init__()
         self.language_model = stock(model.language_model)
         self.connectors = model.connectors
@@ -38,7 +38,7 @@ class OfficialModel(nn.Module):
         self.feature_indices = model.feature_indices
 
     def forward(self, batch: Batch) -> Tensor:
-        """(B) float32: the sum of each sample's cross-entropies."""
+        """(B) float32: sum of the cross-entropies of each sample."""
         logits = self.language_model.lm_head(self.states(batch))
         labels = pad(batch.labels, (logits.shape[1] - batch.labels.shape[1], 0), value=IGNORED)
         losses = cross_entropy(
@@ -50,7 +50,7 @@ class OfficialModel(nn.Module):
         return losses.view(len(labels), -1).sum(1)
 
     def states(self, batch: Batch) -> Tensor:
-        """(B, 1 + P + T, word width) behind the last norm and projection."""
+        """(B, 1 + P + T, word width) states after the final norm and projection."""
         decoder = self.language_model.model.decoder
         hidden, mask = self._embed(batch)
         tokens = batch.features[batch.image_index]
@@ -105,15 +105,15 @@ def stock(language_model: OPTForCausalLM) -> OPTForCausalLM:
 
 
 class OnlineEncoder:
-    """Pictures from files through the training transform and ViT-B/16, anew in every step."""
+    """Loads images from files, applies the training transform and encodes them with a ViT."""
 
     def __init__(self, dtype: torch.dtype, device: str, name: str = "vit-b16") -> None:
-        """An encoder with random weights, all in one dtype.
+        """Create the encoder with random weights.
 
         Args:
-            dtype: of weights and products.
-            device: where it computes.
-            name: a key of `ARCHITECTURES`, or one of timm's own names.
+            dtype: dtype of weights and activations.
+            device: device of the encoder.
+            name: key of `ARCHITECTURES`, or a model name of timm.
         """
         model = timm.create_model(ARCHITECTURES.get(name, name), pretrained=False, num_classes=0)
         self._layers: Callable[..., list[tuple[Tensor, Tensor]]] = model.get_intermediate_layers  # type: ignore[assignment]
@@ -125,12 +125,12 @@ class OnlineEncoder:
         self._std = torch.tensor(preset.std, device=device).reshape(3, 1, 1)
 
     def encode(self, items: Sequence[MediaItem], keep: int = 6) -> Tensor:
-        """(B, keep, D) normed [CLS] of the last blocks, oldest first, as dtype says."""
+        """(B, keep, D) normalized [CLS] tokens of the last blocks, first block first."""
         pixels = torch.stack([torch.from_numpy(self._load(item, 1)) for item in items])
         pixels = pixels.to(self._mean.device)
-        normalised = (pixels.float() / 255 - self._mean) / self._std
+        normalized = (pixels.float() / 255 - self._mean) / self._std
         with torch.no_grad():
-            found = self._layers(
-                normalised.to(self._dtype), n=keep, return_prefix_tokens=True, norm=True
+            outputs = self._layers(
+                normalized.to(self._dtype), n=keep, return_prefix_tokens=True, norm=True
             )
-        return torch.stack([prefix[:, 0] for _, prefix in found], dim=1)
+        return torch.stack([prefix[:, 0] for _, prefix in outputs], dim=1)

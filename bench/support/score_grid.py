@@ -1,4 +1,4 @@
-"""A grid of scores, for people and as Markdown, with all that is needed to make it again."""
+"""Printing a table of scores, also as Markdown, with the command that reproduces it."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from bench.support.timed_rounds import TABLE_COLUMNS, command, machine
 
 
 def publish_grid(grid: Sequence[Sequence[str]], *, commits: str, note: str = "") -> None:
-    """Print a grid.
+    """Print a table.
 
     Args:
-        grid: its head, then its rows.
-        commits: of the trees that made it.
-        note: a line below it; empty for none.
+        grid: header, then rows.
+        commits: commits of the code that computed the scores.
+        note: a line below the table; empty for none.
     """
     head, *rows = grid
     shown = Table(*head)
@@ -31,7 +31,7 @@ def publish_grid(grid: Sequence[Sequence[str]], *, commits: str, note: str = "")
 
 
 def spread(scores: Sequence[float]) -> str:
-    """Mean ± standard deviation, the latter where there are two numbers or more."""
+    """Mean ± standard deviation; without the latter for a single score."""
     if not scores:
         return ""
     mean = f"{np.mean(scores):.1f}"

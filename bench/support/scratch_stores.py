@@ -1,4 +1,4 @@
-"""Stores of random vectors, made for a benchmark; each row tells its number."""
+"""Temporary stores of random features; each row contains its number."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +15,15 @@ from epalm.cache.spec import SHARD_ROWS, StoreSpec
 from epalm.cache.store import Store
 
 BASE = 2048
-"""Whole numbers up to this one are exact in float16; two of them make a row number."""
+"""Integers up to this value are exact in float16; two of them encode a row number."""
 
 LAYERS = 6
 WIDTH = 768
-"""A row of ViT-B/16: 9,216 bytes in float16."""
+"""Width of ViT-B/16; a row has 9,216 bytes in float16."""
 
 
 def scratch_spec(rows: int, *, width: int = WIDTH, shard_rows: int = SHARD_ROWS) -> StoreSpec:
-    """What a store of the benchmarks holds."""
+    """Specification of a temporary store."""
     return StoreSpec(
         dataset="random",
         encoder="none",
@@ -36,12 +36,12 @@ def scratch_spec(rows: int, *, width: int = WIDTH, shard_rows: int = SHARD_ROWS)
 
 
 def scratch_keys(rows: int) -> list[str]:
-    """Keys as long as COCO's."""
+    """Keys with the length of COCO's."""
     return [f"val2014/COCO_val2014_{row:012d}.jpg" for row in range(rows)]
 
 
 def make_store(location: Path, spec: StoreSpec) -> Store:
-    """A finished store of numbered rows, on the disk for certain."""
+    """A finished store of numbered rows, synced to disk."""
     store = create_store(location, spec, scratch_keys(spec.count))
     noise = random_tokens(spec)
     for shard in range(spec.shards):
@@ -51,14 +51,14 @@ def make_store(location: Path, spec: StoreSpec) -> Store:
 
 
 def random_tokens(spec: StoreSpec) -> Features:
-    """(shard_rows, V, L, D) float16, normal."""
+    """(shard_rows, V, L, D) float16 normal noise."""
     shape = (spec.shard_rows, *spec.row_shape)
     random = np.random.default_rng(0)
     return random.standard_normal(shape, dtype=np.float32).astype(spec.dtype)
 
 
 def number_rows(noise: Features, rows: range) -> Features:
-    """Overwrite the first two values of `len(rows)` rows by their number; a view of `noise`."""
+    """A view of `noise` whose rows have their number in their first two values."""
     numbers = np.arange(rows.start, rows.stop)
     tokens = noise[: len(rows)]
     tokens[:, 0, 0, 0], tokens[:, 0, 0, 1] = np.divmod(numbers, BASE)
@@ -66,14 +66,14 @@ def number_rows(noise: Features, rows: range) -> Features:
 
 
 def row_numbers(tokens: Features) -> Rows:
-    """(B,) the numbers of (B, L, D) vectors."""
+    """(B,) row numbers of (B, L, D) features."""
     digits: NDArray[np.intp] = tokens[:, 0, :2].astype(np.intp)
     return digits[:, 0] * BASE + digits[:, 1]
 
 
 @contextmanager
 def scratch(folder: Path | None) -> Iterator[Path]:
-    """A folder that is gone afterwards, below `folder` or the system's own place for such."""
+    """A temporary folder in `folder`, by default in the system's folder for temporary files."""
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="epalm-bench-", dir=folder) as name:

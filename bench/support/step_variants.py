@@ -1,4 +1,4 @@
-"""The ways to take a training step that `bench.training` compares, and how one is measured."""
+"""The methods of computing a training step that `bench.training` compares, and their timing."""
 
 import copy
 import math
@@ -13,14 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import OPTForCausalLM
 
 from bench.support.official_step import OfficialModel, OnlineEncoder
-from bench.support.timed_rounds import Sample, Variant, Watch
+from bench.support.timed_rounds import Sample, Stopwatch, Variant
 from bench.support.vqa_workload import (
-    Arrangement,
+    BatchLayout,
     Questions,
     Shape,
     Step,
     random_model,
-    stored_vectors,
+    stored_features,
 )
 from epalm.model.engine.language_model import freeze
 from epalm.model.engine.model_batch import Batch
@@ -31,40 +31,40 @@ from epalm.train.data.cached_text_states import CachedTextStates, open_text_stat
 from epalm.train.data.tokenized_texts import Text
 
 LOSS_WEIGHT, LR, WEIGHT_DECAY = 0.1, 2e-5, 0.02
-"""As published."""
+"""The published values."""
 
-TOGETHER = 5
-"""Questions of a picture that share a batch; VQA v2 has 5.4 on average."""
+QUESTIONS_PER_IMAGE = 5
+"""Questions about one image that share a batch; VQA v2 has 5.4 per image on average."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to take a step.
+class StepMethod:
+    """One method of computing a training step.
 
     Attributes:
-        name: of the line.
-        reference: name of the released code's way to train the same parts.
-        loss: batch with vectors -> (B) losses per sample.
-        weights: what is trained.
-        arrangement: how texts become batches.
-        lower: opens the stored states of texts; None to compute them in every step.
+        name: name in the table.
+        reference: name of the official method that trains the same parts.
+        loss: batch with features -> (B) losses per sample.
+        weights: trainable parameters.
+        layout: how texts are grouped into batches.
+        lower: opens the cached text states; None to compute them in every step.
     """
 
     name: str
     reference: str
     loss: Callable[[Batch], Tensor]
     weights: Sequence[nn.Parameter]
-    arrangement: Arrangement = field(default_factory=Arrangement)
+    layout: BatchLayout = field(default_factory=BatchLayout)
     lower: Callable[[], CachedTextStates] | None = None
 
 
-def ways(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> list[Way]:
-    """Every way to train the full variant and `lin`; ours keep frozen weights as training does.
+def step_methods(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> list[StepMethod]:
+    """All methods for the variants `full` and `lin`; ours use oneDNN layout, as training does.
 
     Args:
         lm: the frozen language model.
-        texts: all that will be trained on.
-        folder: where states of texts are stored.
+        texts: all training texts.
+        folder: folder of the cached text states.
     """
     blocked = twin(lm)
     rearranged = use_onednn_layout(blocked)
@@ -73,28 +73,28 @@ def ways(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> list[Way]:
         reference = f"{variant}: official, cached"
         official = OfficialModel(random_model(lm, variant, tail="official"))
         weights = [weight for weight in official.parameters() if weight.requires_grad]
-        made.append(Way(reference, reference, official, weights))
+        made.append(StepMethod(reference, reference, official, weights))
         if rearranged:
-            name = f"{variant}: ours, plain weights"
-            made.append(_ours(name, reference, random_model(lm, variant), Arrangement()))
+            name = f"{variant}: ours, plain layout"
+            made.append(_ours(name, reference, random_model(lm, variant), BatchLayout()))
         model = random_model(blocked, variant)
-        for name, arrangement in _arrangements().items():
-            made.append(_ours(f"{variant}: {name}", reference, model, arrangement))
+        for name, layout in _layouts().items():
+            made.append(_ours(f"{variant}: {name}", reference, model, layout))
         if model.can_cache_text_states:
             lower = partial(open_text_states, folder, model, texts, digest="random", quiet=True)
             made += [
-                replace(way, name=f"{way.name}, texts kept", lower=lower)
-                for way in made
-                if way.name in (f"{variant}: {name}" for name in _arrangements())
+                replace(method, name=f"{method.name}, cached text states", lower=lower)
+                for method in made
+                if method.name in (f"{variant}: {name}" for name in _layouts())
             ]
         own_tail = random_model(blocked, variant, tail="official")
         name = f"{variant}: ours, official tail"
-        made.append(_ours(name, reference, own_tail, Arrangement()))
+        made.append(_ours(name, reference, own_tail, BatchLayout()))
     return made
 
 
 def twin(lm: OPTForCausalLM) -> OPTForCausalLM:
-    """The same weights in other modules."""
+    """New modules that share the weights of `lm`."""
     with torch.device("meta"):
         model = OPTForCausalLM(copy.deepcopy(lm.config))
     model.load_state_dict(lm.state_dict(), assign=True)
@@ -102,81 +102,81 @@ def twin(lm: OPTForCausalLM) -> OPTForCausalLM:
     return freeze(model)
 
 
-def _arrangements() -> dict[str, Arrangement]:
-    grouped = f"{TOGETHER} a picture"
+def _layouts() -> dict[str, BatchLayout]:
+    grouped = f"{QUESTIONS_PER_IMAGE} per image"
     return {
-        "ours": Arrangement(),
-        "ours, buckets": Arrangement(buckets=True),
-        f"ours, buckets, {grouped}": Arrangement(TOGETHER, buckets=True),
-        f"ours, buckets, {grouped}, answers": Arrangement(
-            TOGETHER, buckets=True, supervise="answer"
+        "ours": BatchLayout(),
+        "ours, buckets": BatchLayout(buckets=True),
+        f"ours, buckets, {grouped}": BatchLayout(QUESTIONS_PER_IMAGE, buckets=True),
+        f"ours, buckets, {grouped}, answers": BatchLayout(
+            QUESTIONS_PER_IMAGE, buckets=True, supervise="answer"
         ),
     }
 
 
-def _ours(name: str, reference: str, model: EPALM, arrangement: Arrangement) -> Way:
+def _ours(name: str, reference: str, model: EPALM, layout: BatchLayout) -> StepMethod:
     weights = [weight for _, weight in trainable_parameters(model)]
-    return Way(name, reference, _per_example(model), weights, arrangement)
+    return StepMethod(name, reference, _per_example(model), weights, layout)
 
 
 def _per_example(model: EPALM) -> Callable[[Batch], Tensor]:
     def loss(batch: Batch) -> Tensor:
-        found: Tensor = model(batch).per_example()
-        return found
+        losses: Tensor = model(batch).per_example()
+        return losses
 
     return loss
 
 
-class Stepper:
-    """Takes training steps and measures them."""
+class StepTimer:
+    """Runs training steps and measures them."""
 
     def __init__(self, questions: Questions) -> None:
-        """Prepare the stored vectors."""
+        """Prepare the stored features."""
         self._lower: dict[Callable[[], CachedTextStates], CachedTextStates] = {}
         self._questions = questions
         self._device = questions.device
-        self._vectors = stored_vectors(questions.device)
+        self._features = stored_features(questions.device)
 
-    def variant(self, way: Way) -> Variant:
-        """The steps of a round."""
-        optimizer = torch.optim.AdamW(way.weights, lr=LR, weight_decay=WEIGHT_DECAY)
-        loss = self._loss(way)
+    def variant(self, method: StepMethod) -> Variant:
+        """A variant that runs the steps of a round."""
+        optimizer = torch.optim.AdamW(method.weights, lr=LR, weight_decay=WEIGHT_DECAY)
+        loss = self._loss(method)
 
         def run(number: int) -> Sample:
-            steps = self._questions.batches(number, way.arrangement)
-            synchronise(self._device)
-            with Watch() as watch:
+            steps = self._questions.batches(number, method.layout)
+            synchronize(self._device)
+            with Stopwatch() as stopwatch:
                 for step in steps:
                     optimizer.zero_grad(set_to_none=True)
                     loss(step).backward()
                     optimizer.step()
-                synchronise(self._device)
-            return watch.sample(len(steps) * self._questions.batch_size)
+                synchronize(self._device)
+            return stopwatch.sample(len(steps) * self._questions.batch_size)
 
         return run
 
-    def flops(self, way: Way) -> int:
-        """Of one sample's forward and backward pass, counted while they are computed."""
-        steps = self._questions.batches(0, way.arrangement)
-        loss = self._loss(way)
+    def flops(self, method: StepMethod) -> int:
+        """Floating-point operations of one sample's forward and backward pass, by counting."""
+        steps = self._questions.batches(0, method.layout)
+        loss = self._loss(method)
         blocked = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
         with FlopCounterMode(display=False, custom_mapping=blocked) as counter:
             for step in steps:
                 loss(step).backward()
         return int(counter.get_total_flops()) // (len(steps) * self._questions.batch_size)
 
-    def _loss(self, way: Way) -> Callable[[Step], Tensor]:
-        """From what is stored to the scalar that is minimised."""
-        if way.lower and way.lower not in self._lower:
-            self._lower[way.lower] = way.lower()
-        lower = self._lower[way.lower] if way.lower else None
+    def _loss(self, method: StepMethod) -> Callable[[Step], Tensor]:
+        """The scalar training loss as a function of a step."""
+        if method.lower and method.lower not in self._lower:
+            self._lower[method.lower] = method.lower()
+        lower = self._lower[method.lower] if method.lower else None
 
         def loss(step: Step) -> Tensor:
-            tokens = self._vectors.index_select(0, step.batch.features)
+            tokens = self._features.index_select(0, step.batch.features)
             states = lower.read(step.texts).to(self._device) if lower else None
             return (
                 LOSS_WEIGHT
-                * way.loss(replace(step.batch, features=tokens, text_states=states)).mean()
+                * method.loss(replace(step.batch, features=tokens, text_states=states)).mean()
             )
 
         return loss
@@ -185,54 +185,54 @@ class Stepper:
 def _linear_flops(
     states: torch.Size, weight: torch.Size, *ignored: object, out_shape: torch.Size
 ) -> int:
-    """Of a product with a rearranged weight, which torch does not count by itself."""
+    """Operations of a product with a weight in oneDNN layout, which torch does not count itself."""
     del weight, ignored
     return 2 * math.prod(states) * out_shape[-1]
 
 
-def synchronise(device: str) -> None:
-    """Wait for what was started."""
+def synchronize(device: str) -> None:
+    """Wait until all kernels have finished."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
 
 
-def photo_variant(encoder: OnlineEncoder, items: Sequence[MediaItem], steps: int) -> Variant:
-    """What the released code does with pictures in every step of a round.
+def image_variant(encoder: OnlineEncoder, items: Sequence[MediaItem], steps: int) -> Variant:
+    """A variant that encodes the images of every step, as the official implementation does.
 
     Args:
-        encoder: on its device.
-        items: a batch of pictures, taken again in every step.
-        steps: of a round.
+        encoder: the encoder, on its device.
+        items: a batch of images, used again in every step.
+        steps: number of steps per round.
     """
 
     def run(_number: int) -> Sample:
-        with Watch() as watch:
+        with Stopwatch() as stopwatch:
             for _ in range(steps):
                 encoder.encode(items).sum().item()  # waits for the device
-        return watch.sample(steps * len(items))
+        return stopwatch.sample(steps * len(items))
 
     return run
 
 
 def multiply_variant(rows: int, shape: Shape, dtype: torch.dtype, device: str) -> Variant:
-    """The two products of a feed-forward block; its work is counted in floating-point operations.
+    """A variant that computes the two matrix products of a feed-forward block; its unit is FLOP.
 
     Args:
-        rows: of the states.
-        shape: whose widths are taken.
-        dtype: of all matrices.
-        device: where they are.
+        rows: number of tokens.
+        shape: shape of the language model, which gives the widths.
+        dtype: dtype of all matrices.
+        device: device of all matrices.
     """
     states = torch.randn(rows, shape.width, device=device).to(dtype)
     up = torch.randn(4 * shape.width, shape.width, device=device).to(dtype)
     repeats = min(20, max(1, int(2e11 / (rows * shape.width**2))))
 
     def run(_number: int) -> Sample:
-        synchronise(device)
-        with Watch() as watch:
+        synchronize(device)
+        with Stopwatch() as stopwatch:
             for _ in range(repeats):
                 _ = (states @ up.T) @ up
-            synchronise(device)
-        return watch.sample(repeats * 2 * 2 * rows * up.numel())
+            synchronize(device)
+        return stopwatch.sample(repeats * 2 * 2 * rows * up.numel())
 
     return run

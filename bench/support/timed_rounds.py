@@ -1,8 +1,8 @@
-"""Variants of one task measured in interleaved rounds, and the table that comes out.
+"""Timing of variants in interleaved rounds, and the table of results.
 
-On a shared machine the speed of everything drifts by a factor of two. Variants are therefore run
-one after the other within each round, in random order, and only ratios of samples of the same round
-are compared: the median over the rounds, with quartiles.
+On a shared machine, speed drifts by up to a factor of two. All variants therefore run one after the
+other within each round, in random order, and only ratios within the same round are compared. The
+table has the median over the rounds, with quartiles.
 """
 
 import json
@@ -25,26 +25,29 @@ from rich.console import Console
 from rich.table import Table
 
 LIBRARIES = ("torch", "numpy", "zarr", "h5py", "timm")
-"""Whose versions a result names."""
+"""Libraries whose versions are part of a result."""
 
 TABLE_COLUMNS = 130
-"""Width of the table where the output is no terminal."""
+"""Width of the table if the output is not a terminal."""
 
-Rounds = Annotated[int, typer.Option(min=1, help="Rounds of all variants.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Number of rounds.")]
 Folder = Annotated[
-    Path | None, typer.Option(help="Where scratch data goes, deleted afterwards.", file_okay=False)
+    Path | None,
+    typer.Option(help="Folder for temporary data, which is deleted afterwards.", file_okay=False),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result there.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result to this JSON file.")
+]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of one variant.
+    """Measurement of one run of one variant.
 
     Attributes:
-        work: units done (rows, bytes, photos).
-        wall: seconds by the clock.
-        cpu: seconds of this process on a core, all threads together.
+        work: amount of work, e.g. the number of rows, bytes or images.
+        wall: wall-clock seconds.
+        cpu: CPU seconds of this process, all threads together.
     """
 
     work: float
@@ -52,8 +55,8 @@ class Sample:
     cpu: float
 
 
-class Watch:
-    """Measures the `with` block it is used in."""
+class Stopwatch:
+    """Context manager that measures wall-clock and CPU time."""
 
     def __enter__(self) -> Self:
         """Start."""
@@ -71,12 +74,12 @@ class Watch:
         self.cpu = time.process_time() - self._started[1]
 
     def sample(self, work: float) -> Sample:
-        """What was measured, for so many units of work."""
+        """The measurement, for this amount of work."""
         return Sample(work, self.wall, self.cpu)
 
 
 Variant: TypeAlias = Callable[[int], Sample]
-"""Measured once per round; called with the number of the round."""
+"""Function that runs a variant once; its argument is the number of the round."""
 
 Samples: TypeAlias = dict[str, list[Sample]]
 
@@ -91,7 +94,7 @@ class Quartiles:
 
     @classmethod
     def of(cls, values: list[float]) -> Self:
-        """Of some numbers."""
+        """Quartiles of the values."""
         return cls(*np.percentile(values, [25, 50, 75]).tolist())
 
     def __str__(self) -> str:
@@ -103,13 +106,13 @@ class Line:
     """A line of the table.
 
     Attributes:
-        what: the variant or the quantity.
-        value: median rate, or the quantity itself.
-        unit: of `value`.
-        ratio: of the rate to the reference's in the same round, by the clock.
-        cpu_ratio: likewise by the processor time of the measuring process.
-        target: what is wanted, as text; empty if nothing is.
-        met: whether it is so; None without a target.
+        what: name of the variant or the quantity.
+        value: median rate, or value of the quantity.
+        unit: unit of `value`.
+        ratio: rate relative to the reference in the same round, in wall-clock time.
+        cpu_ratio: the same in CPU time of the measuring process.
+        target: target as text; empty if there is none.
+        met: whether the target is met; None without a target.
     """
 
     what: str
@@ -122,35 +125,35 @@ class Line:
 
 
 def interleave(variants: Mapping[str, Variant], rounds: int, *, seed: int = 0) -> Samples:
-    """Run all variants once per round, each round in a random order of its own."""
+    """Run all variants once per round, in a new random order each round."""
     random = np.random.default_rng(seed)
     names = list(variants)
     samples: Samples = {name: [] for name in names}
     for number in range(rounds):
-        for place in random.permutation(len(names)).tolist():
-            samples[names[place]].append(variants[names[place]](number))
+        for index in random.permutation(len(names)).tolist():
+            samples[names[index]].append(variants[names[index]](number))
     return samples
 
 
 def compare(
     samples: Samples, *, reference: str, unit: str, targets: Mapping[str, float]
 ) -> list[Line]:
-    """Each variant's rate and its ratio to the reference's.
+    """Rate of each variant, and its ratio to the rate of the reference.
 
     Args:
-        samples: of every variant, one per round.
-        reference: name of the variant that the others are divided by.
-        unit: of the rate.
-        targets: name -> the least ratio that is wanted.
+        samples: samples of every variant, one per round.
+        reference: name of the reference variant.
+        unit: unit of the rate.
+        targets: name of a variant -> smallest acceptable ratio.
     """
     lines = []
-    for name, found in samples.items():
-        rate = float(np.median([one.work / one.wall for one in found]))
+    for name, group in samples.items():
+        rate = float(np.median([each.work / each.wall for sample in group]))
         if name == reference:
             lines.append(Line(name, rate, unit))
             continue
-        ratio = ratios(found, samples[reference])
-        cpu_ratio = cpu_ratios(found, samples[reference])
+        ratio = ratios(group, samples[reference])
+        cpu_ratio = cpu_ratios(group, samples[reference])
         least = targets.get(name)
         target = f"ratio >= {least:g}" if least else ""
         met = ratio.median >= least if least else None
@@ -158,26 +161,26 @@ def compare(
     return lines
 
 
-def ratios(found: list[Sample], reference: list[Sample]) -> Quartiles:
-    """Rates by the clock, divided round by round."""
-    pairs = zip(found, reference, strict=True)
-    return Quartiles.of([one.work / one.wall * other.wall / other.work for one, other in pairs])
+def ratios(samples: list[Sample], reference: list[Sample]) -> Quartiles:
+    """Ratios of wall-clock rates, round by round."""
+    pairs = zip(samples, reference, strict=True)
+    return Quartiles.of([each.work / each.wall * base.wall / base.work for each, base in pairs])
 
 
-def cpu_ratios(found: list[Sample], reference: list[Sample]) -> Quartiles:
-    """Rates by processor time, divided round by round."""
-    pairs = zip(found, reference, strict=True)
-    return Quartiles.of([one.work / one.cpu * other.cpu / other.work for one, other in pairs])
+def cpu_ratios(samples: list[Sample], reference: list[Sample]) -> Quartiles:
+    """Ratios of CPU-time rates, round by round."""
+    pairs = zip(samples, reference, strict=True)
+    return Quartiles.of([each.work / each.cpu * base.cpu / base.work for each, base in pairs])
 
 
 def at_most(what: str, value: float, unit: str, *, limit: float) -> Line:
-    """A quantity that must not exceed a limit."""
+    """A line about a quantity that must not exceed a limit."""
     return Line(what, value, unit, target=f"<= {limit:.4g}", met=value <= limit)
 
 
 @dataclass(frozen=True)
 class Result:
-    """The answer to one question, with all that is needed to ask it again."""
+    """The results of a benchmark, with the machine, command and commit that reproduce them."""
 
     question: str
     lines: list[Line]
@@ -186,7 +189,7 @@ class Result:
     commit: str = field(default_factory=lambda: commit())
 
     def publish(self, file: Path | None) -> None:
-        """Print the table; write the JSON file if there is to be one."""
+        """Print the table, and write it to a JSON file if one is given."""
         terminal = Console()
         console = terminal if terminal.is_terminal else Console(width=TABLE_COLUMNS)
         console.print(self.table())
@@ -196,9 +199,9 @@ class Result:
             file.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     def table(self) -> Table:
-        """The lines for people."""
-        heads = ("", "median", "unit", "ratio (quartiles)", "by CPU time", "target", "")
-        shown = Table(*heads, title=self.question)
+        """The lines as a table."""
+        columns = ("", "median", "unit", "ratio (quartiles)", "by CPU time", "target", "")
+        shown = Table(*columns, title=self.question)
         for line in self.lines:
             verdict = "" if line.met is None else "met" if line.met else "MISSED"
             shown.add_row(
@@ -214,7 +217,7 @@ class Result:
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores, memory, load now, versions."""
+    """CPU, number of cores, memory, current load, and versions of Python and libraries."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": _cpu_model(),
@@ -228,13 +231,13 @@ def machine() -> dict[str, str]:
 
 
 def command() -> str:
-    """How this program was called."""
+    """The command line of this program."""
     script = Path(sys.argv[0])
     return shlex.join(["python", "-m", f"{script.parent.name}.{script.stem}", *sys.argv[1:]])
 
 
 def commit() -> str:
-    """`git describe` of the tree that was measured."""
+    """`git describe` of the measured code."""
     root = Path(__file__).resolve().parents[2]
     words = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(

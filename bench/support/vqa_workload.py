@@ -1,4 +1,4 @@
-"""What `bench.training` trains on: models of the published sizes and questions as long as VQA's."""
+"""Models of the published sizes and random questions with the lengths of VQA v2's."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,20 +18,21 @@ from epalm.model.method.model_settings import ModelSettings, Supervision
 from epalm.train.data.batching import bucket_lengths, group_media
 from epalm.train.data.tokenized_texts import Text, picture_numbers
 
-VECTORS, ENCODER_WIDTH, PROMPT = 6, 768, 10
-"""[CLS] of the last six blocks of a ViT-B, ten soft-prompt vectors: as published."""
+CACHED_LAYERS, ENCODER_WIDTH, PROMPT = 6, 768, 10
+"""The published values: [CLS] tokens of the last six blocks of a ViT-B, and ten prompt tokens."""
 
-STORED = 4096
-"""Pictures whose vectors lie in memory."""
+STORED_IMAGES = 4096
+"""Number of images whose features are in memory."""
 
 BEGIN, PAD, FIRST_WORD = 2, 1, 4
-"""OPT's ids; it ends texts with the token that begins them."""
+"""Token ids of OPT, which begins and ends texts with the same token."""
 
 SHORTEST, LONGEST, LONGER = 8, 16, 0.225
-"""Tokens of a question: 8 + Binomial(8, 0.225), ..."""
+"""A question has 8 + Binomial(8, 0.225) tokens."""
 
 ANSWERS = (0.6, 0.25, 0.1, 0.05)
-"""... of an answer: 1 to 4 with these chances; with begin and end token 13.4 on average."""
+"""Probabilities of answers with 1 to 4 tokens. The mean length of question and answer, with begin
+and end token, is 13.4 tokens."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ SHAPES = {
     "2.7b": Shape(32, 2560, 32),
     "6.7b": Shape(32, 4096, 32),
 }
-"""OPT's, but for "32x1024": depth and injected layers of 2.7b, thin enough for two cores."""
+"""Shapes of the OPT models. "32x1024" has the depth and the injected layers of 2.7b, with a width
+that two cores can compute."""
 
 
 def random_lm(shape: Shape, precision: str, *, words: int, device: str) -> OPTForCausalLM:
-    """A frozen OPT of random weights, made on its device."""
+    """A frozen OPT with random weights, created on `device`."""
     config = OPTConfig(
         vocab_size=words,
         hidden_size=shape.width,
@@ -71,13 +73,13 @@ def random_lm(shape: Shape, precision: str, *, words: int, device: str) -> OPTFo
 
 
 def random_model(lm: OPTForCausalLM, variant: str, *, tail: Tail = "causal") -> EPALM:
-    """A variant around a language model, at the published layers, in training mode."""
+    """A method variant around `lm`, with the published injected layers, in training mode."""
     settings = ModelSettings(
         lm="random",
         precision="that of lm",
         variant=variant,
         encoder_width=ENCODER_WIDTH,
-        cached=VECTORS,
+        cached=CACHED_LAYERS,
         prompt_length=PROMPT,
         inject="auto",
         tail=tail,
@@ -89,13 +91,13 @@ def random_model(lm: OPTForCausalLM, variant: str, *, tail: Tail = "causal") -> 
 
 
 @dataclass(frozen=True)
-class Arrangement:
-    """How the same texts become batches.
+class BatchLayout:
+    """How texts are grouped into batches.
 
     Attributes:
-        together: questions about one picture that share a batch.
-        buckets: texts of like length share a batch.
-        supervise: see `epalm.model.method.model_settings.Template`.
+        together: number of questions about one image that share a batch.
+        buckets: whether texts of similar length share a batch.
+        supervise: supervised tokens, as in `epalm.model.method.model_settings.Template`.
     """
 
     together: int = 1
@@ -105,11 +107,11 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step learns from.
+    """Input of one training step.
 
     Attributes:
-        batch: in place of `tokens` stand (G) int64 rows of the stored vectors.
-        texts: of its samples.
+        batch: the batch, with (G) int64 rows of the stored features in place of the features.
+        texts: texts of the samples.
     """
 
     batch: Batch
@@ -118,13 +120,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Questions:
-    """Questions with answers, anew for every round; all variants of a round get the same texts.
+    """Random questions with answers; new in every round, the same for all variants of a round.
 
     Attributes:
         words: size of the vocabulary.
-        batch_size: B.
+        batch_size: samples per batch.
         steps: batches per round.
-        device: of the tensors.
+        device: device of the tensors.
     """
 
     words: int
@@ -133,19 +135,19 @@ class Questions:
     device: str
 
     def texts(self, number: int) -> list[Text]:
-        """The round's texts."""
+        """The texts of a round."""
         return list(self._texts(np.random.default_rng(number)))
 
-    def batches(self, number: int, arrangement: Arrangement) -> list[Step]:
-        """The round's texts as batches."""
+    def batches(self, number: int, layout: BatchLayout) -> list[Step]:
+        """The texts of a round, grouped into batches."""
         texts = self.texts(number)
         random = np.random.default_rng([number, 1])
-        media = random.permutation(STORED)[: len(texts)]
-        if arrangement.together > 1:
-            media = media[np.arange(len(texts)) // arrangement.together]
+        media = random.permutation(STORED_IMAGES)[: len(texts)]
+        if layout.together > 1:
+            media = media[np.arange(len(texts)) // layout.together]
         order = EpochOrder(random.permutation(len(texts)), np.array([len(texts)]))
-        order, units = group_media(order, media, arrangement.together)
-        if arrangement.buckets:
+        order, units = group_media(order, media, layout.together)
+        if layout.buckets:
             order = bucket_lengths(
                 order,
                 units,
@@ -158,7 +160,7 @@ class Questions:
         for places in np.split(order.examples, self.steps):
             distinct, pictures = picture_numbers(media[places])
             chosen = [texts[place] for place in places]
-            padded = collate_texts(chosen, supervise=arrangement.supervise, pad=PAD)
+            padded = collate_texts(chosen, supervise=layout.supervise, pad=PAD)
             rows = torch.from_numpy(media[places][distinct])
             batch = Batch(rows, *padded, pictures).to(torch.device(self.device))
             made.append(Step(batch, chosen))
@@ -166,14 +168,16 @@ class Questions:
 
     def _texts(self, random: np.random.Generator) -> Iterator[Text]:
         for _ in range(self.steps * self.batch_size):
-            asked = SHORTEST + random.binomial(LONGEST - SHORTEST, LONGER)
-            answered = 1 + random.choice(len(ANSWERS), p=ANSWERS)
-            words = random.integers(FIRST_WORD, self.words, asked + answered).tolist()
-            yield [BEGIN, *words[:asked]], [*words[asked:], BEGIN]
+            question_length = SHORTEST + random.binomial(LONGEST - SHORTEST, LONGER)
+            answer_length = 1 + random.choice(len(ANSWERS), p=ANSWERS)
+            words = random.integers(
+                FIRST_WORD, self.words, question_length + answer_length
+            ).tolist()
+            yield [BEGIN, *words[:question_length]], [*words[question_length:], BEGIN]
 
 
-def stored_vectors(device: str) -> Tensor:
-    """(STORED, L, D) float16; every 256 rows are the same, which makes them quickly."""
+def stored_features(device: str) -> Tensor:
+    """(STORED_IMAGES, L, D) float16; 256 random rows, repeated to save time."""
     random = torch.Generator().manual_seed(0)
-    some = torch.randn(256, VECTORS, ENCODER_WIDTH, generator=random).half()
-    return some.repeat(STORED // len(some), 1, 1).to(device)
+    some = torch.randn(256, CACHED_LAYERS, ENCODER_WIDTH, generator=random).half()
+    return some.repeat(STORED_IMAGES // len(some), 1, 1).to(device)

@@ -1,4 +1,4 @@
-"""The benchmarks of bench/: that they measure what they say, never how fast."""
+"""The benchmarks in bench/: they run and measure the right thing; speed is not tested."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ from bench import (
     media_check,
     shard_write,
 )
-from bench.support.peak_memory import peak_of
+from bench.support.peak_memory import peak_memory_of
 from bench.support.scratch_stores import make_store, row_numbers, scratch_keys, scratch_spec
 from bench.support.timed_rounds import Line, Result, Sample, Variant, at_most, compare, interleave
 from epalm.cache.readers.epoch_order import ShuffleSpec, design_effect
@@ -44,7 +44,7 @@ def drifting(speed: float, called: Counter[int]) -> Variant:
     return run
 
 
-def test_ratios_of_interleaved_rounds_cancel_what_slows_the_machine_down() -> None:
+def test_ratios_within_a_round_do_not_depend_on_the_speed_of_the_machine() -> None:
     called: dict[str, Counter[int]] = {name: Counter() for name in ("reference", "half", "twice")}
     speeds = {"reference": 1.0, "half": 0.5, "twice": 2.0}
     variants = {name: drifting(speed, called[name]) for name, speed in speeds.items()}
@@ -62,7 +62,7 @@ def test_ratios_of_interleaved_rounds_cancel_what_slows_the_machine_down() -> No
     assert found["reference"].value == pytest.approx(100 / 3)
 
 
-def test_a_missed_target_is_said_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_marks_a_missed_target(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [at_most("memory", 11.0, "MB", limit=10), at_most("deff", 1.0, "fold", limit=1.2)]
     Result("a question", [*lines, Line("speed", 5.0, "rows/s")]).publish(None)
     shown = capsys.readouterr().out
@@ -71,7 +71,7 @@ def test_a_missed_target_is_said_in_the_table(capsys: pytest.CaptureFixture[str]
     assert "a question" in shown
 
 
-def test_the_rows_of_a_scratch_store_tell_their_number(tmp_path: Path) -> None:
+def test_the_rows_of_a_scratch_store_contain_their_number(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s.zarr", scratch_spec(5000, width=4, shard_rows=2048))
     rows = np.array([0, 1, 2047, 2048, 4999])
     tokens = open_reader(store, reader="ram").read([store.keys[row] for row in rows])
@@ -93,15 +93,17 @@ def test_gathering_is_measured_for_every_reader_and_format(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_variant_that_gathers_other_rows_is_not_measured() -> None:
+def test_a_variant_that_gathers_the_wrong_rows_is_an_error() -> None:
     tokens = np.zeros((3, 6, 4), np.float16)
     tokens[:, 0, 1] = [5, 6, 7]
     gather.check(tokens, np.array([5, 6, 7]))
-    with pytest.raises(RuntimeError, match="other rows"):
+    with pytest.raises(RuntimeError, match="wrong rows"):
         gather.check(tokens, np.array([5, 7, 6]))
 
 
-def test_a_shuffled_epoch_serves_each_row_once_within_the_table(tmp_path: Path) -> None:
+def test_a_shuffled_epoch_reads_each_row_once_and_is_compared_with_sequential_reading(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "result.json"
     block_shuffle.main(
         rows=4000,
@@ -122,7 +124,9 @@ def test_a_shuffled_epoch_serves_each_row_once_within_the_table(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_rows_out_of_order_are_no_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_in_the_wrong_order_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_store(tmp_path / "s.zarr", scratch_spec(640, width=4, shard_rows=256))
     streaming = block_shuffle.Streaming.open(str(tmp_path / "s.zarr"), 40_000, 16)
     assert streaming.serve(0, 16) == 640
@@ -132,21 +136,21 @@ def test_rows_out_of_order_are_no_epoch(tmp_path: Path, monkeypatch: pytest.Monk
     backwards = block_shuffle.ReadPlan(other.rows[::-1].copy(), other.views, other.pool_ends[-1:])
     monkeypatch.setattr(streaming.reader.features, "_budget", 1 << 20)
     monkeypatch.setattr(streaming.reader, "stream", lambda _, size: take(backwards, size))
-    with pytest.raises(RuntimeError, match="other rows"):
+    with pytest.raises(RuntimeError, match="wrong rows"):
         streaming.serve(0, 16)
 
 
 @pytest.mark.parametrize("pool_blocks", [64, 256])
-def test_the_variance_of_a_batch_is_measured_as_its_closed_form_says(pool_blocks: int) -> None:
+def test_the_measured_variance_of_a_batch_equals_its_closed_form(pool_blocks: int) -> None:
     rows = np.arange(16 * 256 * 16)
     order = ShuffleSpec("blocks", pool_blocks)
     plans = (order.draw(rows, np.random.default_rng(seed)).examples for seed in range(6))
     batches = (part for places in plans for part in np.split(places, len(places) // 64))
     found = block_shuffle.measured_effect(batches, count=len(rows), batch_size=64)
-    # An epoch deals every block once, so that pools of 1/16 of the store vary a little less.
+    # An epoch draws every block once, so that pools of 1/16 of the store vary a little less.
     finite = 1 - pool_blocks * 16 / len(rows)
-    wanted = 1 + (design_effect(64, pool_blocks) - 1) * finite
-    assert found == pytest.approx(wanted, rel=0.05)
+    expected = 1 + (design_effect(64, pool_blocks) - 1) * finite
+    assert found == pytest.approx(expected, rel=0.05)
     random = np.random.default_rng(0)
     uniform = (random.permutation(rows)[:64] for _ in range(500))
     found = block_shuffle.measured_effect(uniform, count=len(rows), batch_size=64)
@@ -155,21 +159,21 @@ def test_the_variance_of_a_batch_is_measured_as_its_closed_form_says(pool_blocks
 
 def test_sequential_reading_reads_every_byte_once(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s.h5", scratch_spec(1000, width=8, shard_rows=256))
-    size = sum(file.stat().st_size for file in block_shuffle.vector_files(store))
+    size = sum(file.stat().st_size for file in block_shuffle.shard_paths(store))
     assert block_shuffle.read_sequentially(store) == size
     assert size > store.spec.nbytes
 
 
-def test_shards_of_both_formats_are_written_and_their_steps_named(tmp_path: Path) -> None:
+def test_writing_a_shard_is_timed_step_by_step_in_both_formats(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     shard_write.main(rows=64, width=16, rounds=2, folder=tmp_path, json=file)
     found = [line["what"] for line in json.loads(file.read_text())["lines"]]
-    steps = ["  cast and check of values", "  CRC-32C", "  lay out", "  write, fsync, rename"]
+    steps = ["  cast and check values", "  CRC-32C", "  encode", "  write, fsync, rename"]
     assert found == [shard_write.REFERENCE, "zarr", *steps, "hdf5", *steps]
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_looking_at_media_files_is_compared_with_bare_calls(tmp_path: Path) -> None:
+def test_checking_media_files_is_compared_with_bare_stat_calls(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     media_check.main(files=20, passes=2, rounds=1, folder=tmp_path, json=file)
     lines = lines_of(file)
@@ -195,38 +199,40 @@ def test_an_extraction_is_compared_with_the_bare_encoder(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_too_few_photos_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="holds 0"):
+def test_a_folder_with_too_few_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="has 0"):
         extraction.main(photos=tmp_path, number=3, folder=tmp_path)
 
 
-def test_an_extraction_of_free_media_fills_its_store(tmp_path: Path) -> None:
+def test_an_extraction_with_the_constant_encoder_fills_its_store(tmp_path: Path) -> None:
     seen = extraction_memory.extract_many(str(tmp_path), 600)
     assert 0 < seen["listed"] <= seen["created"]
     tokens = open_reader(Store.open(tmp_path / "s.zarr"), reader="ram")
     assert (tokens.read([scratch_keys(600)[599]]) == 1).all()
 
 
-def test_the_peak_of_a_fresh_process_counts_what_it_held_and_not_its_parent() -> None:
+def test_peak_memory_is_that_of_the_new_process_and_not_of_its_parent() -> None:
     held = bytearray(b"x") * 200_000_000
-    small = peak_of("operator:mul", "x", 3)
-    large = peak_of("operator:mul", "x", 20_000_000)
+    small = peak_memory_of("operator:mul", "x", 3)
+    large = peak_memory_of("operator:mul", "x", 20_000_000)
     assert len(held) > small.nbytes
     assert small.answer == "xxx"
     assert 19_000_000 < large.nbytes - small.nbytes < 60_000_000
 
 
 @pytest.mark.slow
-def test_the_memory_of_an_extraction_is_told_for_each_number_of_media(tmp_path: Path) -> None:
+def test_the_memory_of_an_extraction_is_reported_for_each_number_of_samples(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     extraction_memory.main(number=[300, 600], folder=tmp_path, json=file)
     lines = lines_of(file)
-    assert lines["imports alone"]["value"] < lines["600 media: extracted"]["value"]
+    assert lines["imports alone"]["value"] < lines["600 samples: extracted"]["value"]
     assert "growth" in lines
 
 
-def test_both_ways_to_a_loss_are_timed_in_both_precisions(tmp_path: Path) -> None:
+def test_all_loss_implementations_are_timed_in_both_precisions(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     head_loss.main(rows=5, width=8, words=30, rounds=2, json=file)
-    ways = ("plain", "chunked", "chunked, rearranged weight")
-    assert list(lines_of(file)) == [f"{name} {way}" for name in ("fp32", "bf16") for way in ways]
+    names = ("all logits", "chunked", "chunked, oneDNN layout")
+    assert list(lines_of(file)) == [
+        f"{precision} {name}" for precision in ("fp32", "bf16") for name in names
+    ]

@@ -1,4 +1,4 @@
-"""`bench.generation`: that its reference generates what ours does, and that it runs."""
+"""`bench.generation`: its reference generates the same ids as epalm, and it runs."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from bench import generation
-from bench.generation import Asked, cached, draw_answers, make_model, make_sure, ranked, recompute
+from bench.generation import (
+    PromptBatch,
+    cached,
+    draw_answers,
+    make_model,
+    make_peaked,
+    ranked,
+    recompute,
+)
 from bench.support.vqa_workload import SHAPES, Shape, random_lm, random_model
 from epalm.model.epalm import EPALM
 from epalm.model.generation import ranking
@@ -24,21 +32,21 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_the_reference_generates_the_ids_that_ours_generates(beams: int) -> None:
+def test_the_reference_generates_the_same_ids_as_epalm(beams: int) -> None:
     lm = random_lm(SHAPES["tiny"], "fp32", words=61, device="cpu")
     lm.config.eos_token_id = None
     for weight in lm.parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.2)
     model = random_model(lm, "full", tail="official").eval()
-    asked, decoding = Asked.draw(3, 61, (9, 9)), Decoding(4, beams)
+    asked, decoding = PromptBatch.draw(3, 61, (9, 9)), Decoding(4, beams)
     found = recompute(generation.recomputing(model), asked, decoding)
     assert found.tolist() == cached(model, asked, decoding).tolist()
     assert len(set(map(tuple, found.tolist()))) > 1
 
 
-def test_prompts_of_many_lengths_are_padded_on_either_side() -> None:
-    asked = Asked.draw(20, 61, (3, 6))
+def test_prompts_of_different_lengths_are_padded_on_the_left_and_on_the_right() -> None:
+    asked = PromptBatch.draw(20, 61, (3, 6))
     lengths = asked.left[1].sum(1)
     assert set(lengths.tolist()) <= {3, 4, 5, 6}
     for row, length in enumerate(lengths.tolist()):
@@ -47,7 +55,7 @@ def test_prompts_of_many_lengths_are_padded_on_either_side() -> None:
         assert asked.right[1][row].tolist() == [1] * length + [0] * (6 - length)
 
 
-def test_fewer_answers_of_a_list_are_read_by_a_model_that_is_sure(
+def test_a_peaked_distribution_needs_fewer_candidate_answers_than_a_flat_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows: list[int] = []
@@ -58,21 +66,21 @@ def test_fewer_answers_of_a_list_are_read_by_a_model_that_is_sure(
 
     extend_cache = ranking.extend_cache
     monkeypatch.setattr(ranking, "extend_cache", counted)
-    answers, asked = draw_answers(60, 300), Asked.draw(4, 300, (3, 6))
+    answers, asked = draw_answers(60, 300), PromptBatch.draw(4, 300, (3, 6))
     model = make_model("tiny", "fp32", 300)
     assert len(ranked(model, asked, answers)) == 4
     unsure = sum(rows)
     rows.clear()
-    make_sure(model)
+    make_peaked(model)
     assert len(ranked(model, asked, answers)) == 4
     assert sum(rows) < unsure / 2
 
 
-def test_every_way_is_measured(tmp_path: Path) -> None:
+def test_every_method_is_measured(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     generation.main("fp32", 2, 2, 2, 5, 2, "tiny", 300, 1, file)
     lines = {line["what"]: line for line in json.loads(file.read_text())["lines"]}
     assert len(lines) == 10
     assert lines["greedy, batch 2: ours"]["cpu_ratio"]["median"] > 0
     assert lines["3 beams, batch 2: ours, 12 tokens each"]["cpu_ratio"]["median"] > 0
-    assert lines["sure model, batch 2: ranking 5"]["cpu_ratio"]["median"] > 0
+    assert lines["peaked distribution, batch 2: ranking 5"]["cpu_ratio"]["median"] > 0

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.low_data import part_of
+from bench.low_data import training_subset
 from epalm.tasks.types import Example, Task
 
 
@@ -15,11 +15,11 @@ TASK = Task("numbers", "qa", "exact", ("train", "val"), numbered)
 
 
 def keys(fraction: float, *, split: str = "train", drawn: int = 64, seed: int = 0) -> list[str]:
-    part = part_of(TASK, fraction, drawn=drawn, seed=seed)
+    part = training_subset(TASK, fraction, drawn=drawn, seed=seed)
     return [example.key for example in part.examples(split, Path())]
 
 
-def test_a_smaller_part_lies_within_a_larger_one_and_is_repeated_as_often_as_it_takes() -> None:
+def test_a_smaller_subset_is_part_of_a_larger_one_and_is_repeated() -> None:
     few, more = keys(0.01), keys(0.1)
     assert len(few) == len(more) == 64
     assert len(set(few)) == 2
@@ -28,5 +28,5 @@ def test_a_smaller_part_lies_within_a_larger_one_and_is_repeated_as_often_as_it_
     assert set(keys(0.1, seed=1)) != set(more)
 
 
-def test_what_is_validated_stays_as_it_is() -> None:
+def test_validation_examples_are_unchanged() -> None:
     assert keys(0.01, split="val") == [f"val{n}" for n in range(200)]

@@ -8,7 +8,7 @@ import pytest
 from bench import manifests
 
 
-def test_every_reading_finds_what_was_written(tmp_path: Path) -> None:
+def test_every_measurement_reads_all_written_lines(tmp_path: Path) -> None:
     manifests.write_manifest(tmp_path / "data", 20, 5)
     folder = str(tmp_path / "data")
     assert manifests.media(folder)["number"] == 5
@@ -18,7 +18,7 @@ def test_every_reading_finds_what_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_readings_are_compared_with_their_yardstick(tmp_path: Path) -> None:
+def test_readings_are_compared_with_plain_json(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     manifests.main(lines=2000, rounds=1, folder=tmp_path, json=file)
     lines = {line["what"]: line for line in json.loads(file.read_text())["lines"]}

@@ -14,7 +14,7 @@ ASKED = [f"{command} --help" for command in HELP]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
-    startup.make_place(folder)
+    startup.make_scratch_files(folder)
     return folder
 
 
@@ -28,14 +28,14 @@ def ended(place: Path) -> dict[str, tuple[Ending, str]]:
 
 
 @pytest.mark.parametrize("line", ASKED)
-def test_help_is_shown_without_heavy_libraries(
+def test_help_is_shown_without_importing_heavy_libraries(
     ended: dict[str, tuple[Ending, str]], line: str
 ) -> None:
     assert ended[line][0] == Ending(0, ())
 
 
 @pytest.mark.parametrize("line", MISTAKES)
-def test_a_mistake_is_named_without_heavy_libraries(
+def test_a_mistake_is_reported_without_importing_heavy_libraries(
     ended: dict[str, tuple[Ending, str]], line: str
 ) -> None:
     ending, printed = ended[line]
@@ -44,13 +44,15 @@ def test_a_mistake_is_named_without_heavy_libraries(
     assert MISTAKES[line] in " ".join(printed.split())
 
 
-def test_a_heavy_library_is_noticed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_of_a_heavy_library_is_detected(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(startup, "HEAVY", (*HEAVY, "numpy"))
     found, _ = startup.endings(["epalm-extract --help", "epalm-extract verify nope.zarr"], place)
     assert [one.heavy for one in found] == [(), ("numpy",)]
 
 
-def test_the_benchmark_gives_processor_seconds(tmp_path: Path) -> None:
+def test_the_benchmark_reports_cpu_seconds(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     startup.main(rounds=1, only="epalm-demo --help", folder=tmp_path, json=file)
     (line,) = json.loads(file.read_text())["lines"]

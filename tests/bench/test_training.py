@@ -1,4 +1,4 @@
-"""The benchmark of training steps: that its reference is the released step, never how fast."""
+"""`bench.training`: its reference computes the same losses and gradients as epalm."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.model.helpers import tiny_opt, tiny_variant
 
 
 def questions() -> Batch:
-    """Five questions of unlike length about three pictures."""
+    """Five questions of different lengths about three images."""
     random = torch.Generator().manual_seed(3)
     lengths = [(3, 2), (6, 1), (2, 1), (4, 4), (1, 2)]
     texts = [
@@ -51,7 +51,7 @@ def test_the_reference_step_has_our_losses_and_gradients(variant: str, norm: str
         assert torch.allclose(found[name], gradient, atol=1e-5, rtol=1e-5), name
 
 
-def test_ways_are_compared_with_the_released_step_on_vectors_and_on_pictures(
+def test_methods_are_compared_with_the_official_step_on_cached_features_and_on_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(vqa_workload.SHAPES, "tiny", vqa_workload.Shape(2, 16, 2))
@@ -79,7 +79,7 @@ def test_ways_are_compared_with_the_released_step_on_vectors_and_on_pictures(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_hours_on_a_gpu_are_those_of_the_published_training() -> None:
+def test_on_a_gpu_the_hours_of_the_published_training_are_reported() -> None:
     samples = {training.MULTIPLY: [Sample(1e9, 1.0, 1.0)], "way": [Sample(1000, 2.0, 1.0)]}
     *_, speed, hours = training.reached_lines(samples, {"way": 1_000_000}, "cuda")
     assert speed.value == pytest.approx(0.5)
@@ -87,45 +87,45 @@ def test_hours_on_a_gpu_are_those_of_the_published_training() -> None:
     assert hours.value == pytest.approx(605_102 * 8 / 500 / 3600)
 
 
-def test_arrangements_change_who_shares_a_batch_and_nothing_else() -> None:
-    asked = vqa_workload.Questions(words=100, batch_size=10, steps=3, device="cpu")
+def test_batch_layouts_change_which_texts_share_a_batch_and_nothing_else() -> None:
+    questions = vqa_workload.Questions(words=100, batch_size=10, steps=3, device="cpu")
 
-    def texts(arrangement: vqa_workload.Arrangement) -> list[list[int]]:
-        rows = [row for step in asked.batches(4, arrangement) for row in step.batch.input_ids]
+    def texts(layout: vqa_workload.BatchLayout) -> list[list[int]]:
+        rows = [row for step in questions.batches(4, layout) for row in step.batch.input_ids]
         return sorted([int(word) for word in row if word != vqa_workload.PAD] for row in rows)
 
-    plain = vqa_workload.Arrangement()
-    grouped = vqa_workload.Arrangement(5, buckets=True, supervise="answer")
+    plain = vqa_workload.BatchLayout()
+    grouped = vqa_workload.BatchLayout(5, buckets=True, supervise="answer")
     assert texts(plain) == texts(grouped)
-    assert [len(step.batch.features) for step in asked.batches(4, plain)] == [10, 10, 10]
-    assert [len(step.batch.features) for step in asked.batches(4, grouped)] == [2, 2, 2]
-    for padded, cut in zip(asked.batches(4, plain), asked.batches(4, grouped), strict=True):
+    assert [len(step.batch.features) for step in questions.batches(4, plain)] == [10, 10, 10]
+    assert [len(step.batch.features) for step in questions.batches(4, grouped)] == [2, 2, 2]
+    for padded, cut in zip(questions.batches(4, plain), questions.batches(4, grouped), strict=True):
         assert (padded.batch.labels != -100).sum() > (cut.batch.labels != -100).sum()
 
 
 def test_texts_are_as_long_as_the_published_ones() -> None:
-    asked = vqa_workload.Questions(words=100, batch_size=2000, steps=1, device="cpu")
-    lengths = asked.batches(0, vqa_workload.Arrangement())[0].batch.attention_mask.sum(1)
+    questions = vqa_workload.Questions(words=100, batch_size=2000, steps=1, device="cpu")
+    lengths = questions.batches(0, vqa_workload.BatchLayout())[0].batch.attention_mask.sum(1)
     assert lengths.float().mean() == pytest.approx(13.4, abs=0.15)
     assert lengths.min() >= 11
     assert lengths.max() <= 22
 
 
-def test_products_count_alike_with_rearranged_weights_and_less_with_kept_texts(
+def test_operations_are_the_same_in_onednn_layout_and_fewer_with_cached_text_states(
     tmp_path: Path,
 ) -> None:
     lm = vqa_workload.random_lm(vqa_workload.Shape(8, 16, 2), "fp32", words=40, device="cpu")
-    asked = vqa_workload.Questions(words=40, batch_size=2, steps=1, device="cpu")
-    stepper = step_variants.Stepper(asked)
-    made = {way.name: way for way in step_variants.ways(lm, asked.texts(0), tmp_path)}
-    ends = ("ours", "ours, plain weights", "ours, texts kept", "official, cached")
-    counted = {f"lin: {end}": stepper.flops(made[f"lin: {end}"]) for end in ends}
-    assert counted["lin: ours"] == counted["lin: ours, plain weights"]
-    assert 0 < counted["lin: ours, texts kept"] < counted["lin: ours"]
+    questions = vqa_workload.Questions(words=40, batch_size=2, steps=1, device="cpu")
+    timer = step_variants.StepTimer(questions)
+    made = {way.name: way for way in step_variants.step_methods(lm, questions.texts(0), tmp_path)}
+    ends = ("ours", "ours, plain layout", "ours, cached text states", "official, cached")
+    counted = {f"lin: {end}": timer.flops(made[f"lin: {end}"]) for end in ends}
+    assert counted["lin: ours"] == counted["lin: ours, plain layout"]
+    assert 0 < counted["lin: ours, cached text states"] < counted["lin: ours"]
     assert counted["lin: ours"] < counted["lin: official, cached"]
 
 
-def test_a_way_that_does_not_exist_is_refused_by_name() -> None:
-    asked = [step_variants.Way("full: ours", "full: official", torch.abs, [])]
-    with pytest.raises(UsageError, match=r"'ful: \*' is none of: full: ours"):
-        training.chosen(asked, ["ful: *"])
+def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
+    questions = [step_variants.StepMethod("full: ours", "full: official", torch.abs, [])]
+    with pytest.raises(UsageError, match=r"'ful: \*' matches none of: full: ours"):
+        training.select_methods(questions, ["ful: *"])

@@ -12,7 +12,7 @@ from epalm.tasks.task_registry import load_task
 from tests.train.helpers import make_world
 
 
-def test_a_variant_is_trained_with_its_blind_control_and_only_once(
+def test_a_variant_and_its_blind_control_are_trained_only_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world, out = make_world(tmp_path), tmp_path / "runs.jsonl"
@@ -27,7 +27,7 @@ def test_a_variant_is_trained_with_its_blind_control_and_only_once(
             asked=8,
         )
         shown = capsys.readouterr().out
-    seeing, blind = variants.Finished.read(out)
+    seeing, blind = variants.FinishedRun.read(out)
     assert (seeing.blind, blind.blind, seeing.metric) == (False, True, "exact_match")
     assert seeing.loss != blind.loss
     assert f"| full | {seeing.trained:,} | " in shown
@@ -38,11 +38,11 @@ def test_a_variant_is_trained_with_its_blind_control_and_only_once(
     ]
 
 
-def test_every_beginning_of_the_list_of_runs_is_a_table() -> None:
+def test_runs_of_the_first_seed_and_their_controls_come_first() -> None:
     stores = {name: scratch_spec(64) for name in ("a", "b")}
     made = [
         (job.features, job.variant, job.seed, job.blind)
-        for job in variants.jobs(stores, ["lin", "full"], 2)
+        for job in variants.all_jobs(stores, ["lin", "full"], 2)
     ]
     first = [(store, name) for name in ("lin", "full") for store in ("a", "b")]
     assert made == [
@@ -54,17 +54,17 @@ def test_every_beginning_of_the_list_of_runs_is_a_table() -> None:
     ]
 
 
-def test_variants_that_read_all_tokens_and_no_others_get_stores_of_them() -> None:
+def test_only_variants_that_read_all_tokens_get_stores_of_all_tokens() -> None:
     stores = {"cls": scratch_spec(64), "all": replace(scratch_spec(64), positions=5)}
-    made = variants.jobs(stores, ["magma", "magma-all-tokens"], 1)
+    made = variants.all_jobs(stores, ["magma", "magma-all-tokens"], 1)
     found = [(job.features, job.variant) for job in made if not job.blind]
     assert found == [("cls", "magma"), ("all", "magma-all-tokens")]
 
 
-def test_a_table_gives_mean_deviation_control_and_difference() -> None:
-    def line(score: float, *, blind: bool) -> variants.Finished:
-        alike = variants.Alike("small", (), 1, 1)
-        return variants.Finished(
+def test_the_table_has_mean_deviation_control_and_difference() -> None:
+    def line(score: float, *, blind: bool) -> variants.FinishedRun:
+        alike = variants.SharedSettings("small", (), 1, 1)
+        return variants.FinishedRun(
             dataset="d",
             variant="lin",
             seed=0,
@@ -86,7 +86,7 @@ def test_a_table_gives_mean_deviation_control_and_difference() -> None:
     assert row == ["lin", "1,000", "10.00", "20.0 ± 14.1", "5.0", "+15.0"]
 
 
-def test_training_examples_are_drawn_anew_for_each_seed_and_validation_ones_are_not(
+def test_training_examples_depend_on_the_seed_and_validation_examples_do_not(
     tmp_path: Path,
 ) -> None:
     data = make_world(tmp_path).data
