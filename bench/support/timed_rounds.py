@@ -148,7 +148,7 @@ def compare(
     """
     lines = []
     for name, group in samples.items():
-        rate = float(np.median([each.work / each.wall for sample in group]))
+        rate = float(np.median([sample.work / sample.wall for sample in group]))
         if name == reference:
             lines.append(Line(name, rate, unit))
             continue
