@@ -19,21 +19,21 @@ class JsonRecord:
     Args:
         value: the parsed JSON value.
         file: the file it was read from.
-        place: position in the file, e.g. "images[3]"; empty for the outermost object.
+        path: position in the file, e.g. "images[3]"; empty for the outermost object.
 
     Raises:
         MalformedFileError: `value` is not an object.
     """
 
-    __slots__ = ("_file", "_members", "_place")
+    __slots__ = ("_file", "_members", "_path")
 
-    def __init__(self, value: object, file: Path, place: str = "") -> None:
+    def __init__(self, value: object, file: Path, path: str = "") -> None:
         if not isinstance(value, dict):
-            where = f"{file}: {place}" if place else str(file)
+            where = f"{file}: {path}" if path else str(file)
             raise MalformedFileError(f"{where} is {quote(value)}, expected an object")
         self._members: dict[str, object] = value
         self._file = file
-        self._place = place
+        self._path = path
 
     def has(self, name: str) -> bool:
         """Whether the object has a member of this name."""
@@ -76,7 +76,7 @@ class JsonRecord:
 
     def record(self, name: str) -> "JsonRecord":
         """Return a nested object."""
-        path = f"{self._place}.{name}" if self._place else name
+        path = f"{self._path}.{name}" if self._path else name
         return JsonRecord(self._member(name, "an object"), self._file, path)
 
     def member_texts(self, name: str, member: str) -> list[str]:
@@ -111,13 +111,13 @@ class JsonRecord:
 
     def records(self, name: str) -> "Iterator[JsonRecord]":
         """Yield the objects of a list."""
-        path = f"{self._place}.{name}" if self._place else name
+        path = f"{self._path}.{name}" if self._path else name
         for index, value in enumerate(self._list(name)):
             yield JsonRecord(value, self._file, f"{path}[{index}]")
 
     def error(self, name: str, value: object, expected: str) -> MalformedFileError:
         """Return an error that states the value of a member and what was expected."""
-        return MalformedFileError(f"{self._at(name)} is {quote(value)}, expected {expected}")
+        return MalformedFileError(f"{self._where(name)} is {quote(value)}, expected {expected}")
 
     def _list(self, name: str) -> list[object]:
         value = self._member(name, "a list")
@@ -127,8 +127,8 @@ class JsonRecord:
 
     def _member(self, name: str, expected: str) -> object:
         if name not in self._members:
-            raise MalformedFileError(f"{self._at(name)} is missing, expected {expected}")
+            raise MalformedFileError(f"{self._where(name)} is missing, expected {expected}")
         return self._members[name]
 
-    def _at(self, name: str) -> str:
-        return f"{self._file}: {self._place}.{name}" if self._place else f"{self._file}: {name}"
+    def _where(self, name: str) -> str:
+        return f"{self._file}: {self._path}.{name}" if self._path else f"{self._file}: {name}"

@@ -115,7 +115,7 @@ class _JsonCursor:
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._bytes = 0
         self._text = ""
-        self._at = 0
+        self._index = 0
         self._line = 1
         self._column = 1
         while not self._text and self._more():
@@ -127,23 +127,23 @@ class _JsonCursor:
         self._peek()
         while True:
             try:
-                value, end = self._decode(self._text, self._at)
+                value, end = self._decode(self._text, self._index)
             except JSON_ERRORS as error:
                 if not isinstance(error, json.JSONDecodeError):
-                    raise self._invalid(parse_error_reason(error), self._at) from error
+                    raise self._invalid(parse_error_reason(error), self._index) from error
                 if self._may_continue(error) and self._more():
                     continue
                 raise self._invalid(error.msg, error.pos) from error
             self._check_characters(value, end)
             # A number at the end of the chunk may continue in the next one.
             if end < len(self._text) or not self._more():
-                self._at = end
+                self._index = end
                 return value
 
     def _check_characters(self, value: object, end: int) -> None:
         """Refuse lone surrogates, which only an escape can produce."""
-        if self._text.find("\\u", self._at, end) >= 0 and (reason := encoding_error(value)):
-            line, column = self._position(self._at)
+        if self._text.find("\\u", self._index, end) >= 0 and (reason := encoding_error(value)):
+            line, column = self._position(self._index)
             raise MalformedFileError(
                 f"{self._file}: the value at line {line}, column {column} contains {reason}"
             )
@@ -162,7 +162,7 @@ class _JsonCursor:
         if self._peek() != "]":
             yield self.value()
             while self._peek() == ",":
-                self._at += 1
+                self._index += 1
                 yield self.value()
         self._take("]")
 
@@ -172,7 +172,7 @@ class _JsonCursor:
         if self._peek() != "}":
             yield self._name()
             while self._peek() == ",":
-                self._at += 1
+                self._index += 1
                 yield self._name()
         self._take("}")
 
@@ -180,38 +180,38 @@ class _JsonCursor:
         """Check that the value at the cursor begins with `opening`, "{" or "["."""
         character = self._peek()
         if character == "":
-            raise self._invalid("the file ends here", self._at)
+            raise self._invalid("the file ends here", self._index)
         if character != opening:
-            while len(self._text) - self._at < MAX_QUOTED_CHARACTERS and self._more():
+            while len(self._text) - self._index < MAX_QUOTED_CHARACTERS and self._more():
                 pass
-            quoted = self._text[self._at : self._at + MAX_QUOTED_CHARACTERS].strip()
+            quoted = self._text[self._index : self._index + MAX_QUOTED_CHARACTERS].strip()
             where = f"{self._file}: {member}" if member else str(self._file)
             raise MalformedFileError(f"{where} is {quoted}, expected {expected}")
 
     def check_end(self) -> None:
         """Check that nothing follows the outermost value."""
         if self._peek() != "":
-            raise self._invalid("text after the end", self._at)
+            raise self._invalid("text after the end", self._index)
 
     def _name(self) -> str:
         if self._peek() != '"':
-            raise self._invalid("a name in quotes is missing", self._at)
+            raise self._invalid("a name in quotes is missing", self._index)
         name = str(self.value())
         self._take(":")
         return name
 
     def _take(self, mark: str) -> None:
         if self._peek() != mark:
-            raise self._invalid(f"{mark!r} is missing", self._at)
-        self._at += 1
+            raise self._invalid(f"{mark!r} is missing", self._index)
+        self._index += 1
 
     def _peek(self) -> str:
         """Move to the next non-whitespace character and return it; "" at the end of the file."""
         while True:
-            if match := _NON_WHITESPACE.search(self._text, self._at):
-                self._at = match.start()
+            if match := _NON_WHITESPACE.search(self._text, self._index):
+                self._index = match.start()
                 return match[0]
-            self._at = len(self._text)
+            self._index = len(self._text)
             if not self._more():
                 return ""
 
@@ -221,9 +221,11 @@ class _JsonCursor:
 
     def _more(self) -> bool:
         """Read another chunk; False at the end of the file."""
-        if len(self._text) - self._at > MAX_VALUE_CHARACTERS:
-            raise self._invalid(f"a value of more than {MAX_VALUE_CHARACTERS} characters", self._at)
-        chunk = self._stream.read(max(CHUNK_BYTES, len(self._text) - self._at))
+        if len(self._text) - self._index > MAX_VALUE_CHARACTERS:
+            raise self._invalid(
+                f"a value of more than {MAX_VALUE_CHARACTERS} characters", self._index
+            )
+        chunk = self._stream.read(max(CHUNK_BYTES, len(self._text) - self._index))
         pending = len(self._utf8.getstate()[0])
         try:
             text = self._utf8.decode(chunk, final=not chunk)
@@ -232,10 +234,10 @@ class _JsonCursor:
             raise MalformedFileError(f"{self._file}: byte {offset} is not UTF-8") from error
         if not chunk:
             return False
-        self._line, self._column = self._position(self._at)
+        self._line, self._column = self._position(self._index)
         self._bytes += len(chunk)
-        self._text = self._text[self._at :] + text
-        self._at = 0
+        self._text = self._text[self._index :] + text
+        self._index = 0
         return True
 
     def _position(self, index: int) -> tuple[int, int]:

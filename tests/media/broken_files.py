@@ -230,7 +230,7 @@ def audio_clips(folder: Path) -> Outcomes:
     copy_prefix(folder, "good.wav", 20, new="half-header.wav")
     copy_prefix(folder, "good.flac", 42, new="then-random.flac", then=random_bytes(9000))
     copy_prefix(folder, "good.ogg", 100, new="then-random.ogg", then=random_bytes(9000))
-    nothing = "not a supported audio or video file|no audio samples|can be decoded"
+    unreadable = "not a supported audio or video file|no audio samples|can be decoded"
     return {
         **{
             f"good.{ending}": DECODED
@@ -247,9 +247,9 @@ def audio_clips(folder: Path) -> Outcomes:
         "no-channel.wav": "0 channels|not a supported audio|no audio samples",
         "choir.wav": "4000 channels|not a supported audio|no audio samples",
         "header.wav": "no audio samples can be decoded",
-        "half-header.wav": nothing,
-        "then-random.flac": nothing,
-        "then-random.ogg": nothing,
+        "half-header.wav": unreadable,
+        "then-random.flac": unreadable,
+        "then-random.ogg": unreadable,
         **truncated_copies(folder, "good.wav", CUT_WAV),
         **truncated_copies(folder, "good.flac", CUT_FLAC),
         **truncated_copies(folder, "good.mp3", CUT_MP3),

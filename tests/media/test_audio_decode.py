@@ -25,13 +25,13 @@ def decoded(path: Path, *, seconds: float = 10.0) -> AudioClip:
     return clip
 
 
-def max_correlation(one: np.ndarray, other: np.ndarray) -> float:
+def max_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """The maximum correlation of two signals over shifts of up to 3,000 samples."""
-    one, other = one[3000:30_000], other[3000:30_000]
+    first, second = first[3000:30_000], second[3000:30_000]
     size = 1 << 16
-    product = np.fft.irfft(np.fft.rfft(one, size) * np.fft.rfft(other, size).conj())
+    product = np.fft.irfft(np.fft.rfft(first, size) * np.fft.rfft(second, size).conj())
     shifts = np.concatenate([product[:3000], product[-3000:]])
-    return float(shifts.max() / np.linalg.norm(one) / np.linalg.norm(other))
+    return float(shifts.max() / np.linalg.norm(first) / np.linalg.norm(second))
 
 
 def band_pass(samples: np.ndarray) -> np.ndarray:
@@ -201,7 +201,7 @@ def test_every_real_audio_clip_and_audio_track_is_decoded_to_a_filter_bank(
     if not (SHARED / "data" / folder).is_dir():
         pytest.skip(f"needs {folder} in ../shared/data")
     load = FilterBankLoader(official_audio(128, 1024))
-    paths = [one for one in (SHARED / "data" / folder).iterdir() if one.suffix != ".jsonl"]
+    paths = [path for path in (SHARED / "data" / folder).iterdir() if path.suffix != ".jsonl"]
     assert len(paths) == count
     for path in paths:
         clip = decode_audio(path, seconds=10.3)

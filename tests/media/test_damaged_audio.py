@@ -69,14 +69,16 @@ def test_a_file_without_read_permission_is_reported(
 def test_an_audio_file_without_samples_is_reported(tmp_path: Path) -> None:
     for suffix in ("wav", "aiff", "au", "w64"):
         soundfile.write(tmp_path / f"a.{suffix}", np.zeros((0, 2), np.float32), 44_100)
-        found = reason(tmp_path / f"a.{suffix}")
-        assert found.startswith(("no audio samples can be", "not a supported audio or video file"))
+        message = reason(tmp_path / f"a.{suffix}")
+        assert message.startswith(
+            ("no audio samples can be", "not a supported audio or video file")
+        )
 
 
-@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinite_samples_are_counted_and_located(strange: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("invalid", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinite_samples_are_counted_and_located(invalid: float, tmp_path: Path) -> None:
     samples = noise(2.0)
-    samples[44_100:44_103, 1] = strange
+    samples[44_100:44_103, 1] = invalid
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
     assert reason(tmp_path / "a.wav") == "3 samples are NaN or infinite, the first at 1.000 s"
     assert decoded(tmp_path / "a.wav", seconds=0.9).samples.shape == (2, 39_690)
@@ -112,18 +114,18 @@ def test_implausible_sample_rates_and_channel_counts_are_refused(tmp_path: Path)
     assert decoded(wav_header(path, rate=192_000, channels=16)).samples.shape == (16, 512)
 
 
-SHARES = {0.1: False, 0.45: False, 0.55: True, 0.9: True}
+FRACTIONS = {0.1: False, 0.45: False, 0.55: True, 0.9: True}
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "flac"])
 def test_a_truncated_file_is_decoded_if_half_of_it_is_left(suffix: str, tmp_path: Path) -> None:
     soundfile.write(tmp_path / f"a.{suffix}", noise(4.0), 44_100)
     content = (tmp_path / f"a.{suffix}").read_bytes()
-    for share, fine in SHARES.items():
-        path = tmp_path / f"{share}.{suffix}"
-        path.write_bytes(content[: round(share * len(content))])
-        if fine:
-            assert abs(decoded(path).samples.shape[1] / 44_100 - 4 * share) < 0.2
+    for fraction, is_decoded in FRACTIONS.items():
+        path = tmp_path / f"{fraction}.{suffix}"
+        path.write_bytes(content[: round(fraction * len(content))])
+        if is_decoded:
+            assert abs(decoded(path).samples.shape[1] / 44_100 - 4 * fraction) < 0.2
         else:
             assert reason(path).endswith("of 4.00 seconds can be decoded, less than half")
         assert decoded(path, seconds=0.3).samples.shape == (2, 13_230)
@@ -138,10 +140,10 @@ def test_a_truncated_container_is_decoded_if_half_of_it_is_left(
     path = tmp_path / f"a.{suffix}"
     write_media(path, sound=noise(4.0, rate=rate), rate=rate, options=options)
     content = path.read_bytes()
-    for share, fine in SHARES.items():
-        path.write_bytes(content[: round(share * len(content))])
-        if fine:
-            assert abs(decoded(path).samples.shape[1] / rate - 4 * share) < 0.4
+    for fraction, is_decoded in FRACTIONS.items():
+        path.write_bytes(content[: round(fraction * len(content))])
+        if is_decoded:
+            assert abs(decoded(path).samples.shape[1] / rate - 4 * fraction) < 0.4
         else:
             assert "seconds can be decoded, less than half" in reason(path)
 
@@ -213,8 +215,8 @@ def test_damage_anywhere_in_a_file_gives_audio_or_an_error(suffix: str, tmp_path
     read = 0
     for number in range(60):
         damaged = bytearray(whole)
-        for place in generator.integers(0, len(whole) if number % 2 else 300, 2):
-            damaged[place] = int(generator.integers(256))
+        for index in generator.integers(0, len(whole) if number % 2 else 300, 2):
+            damaged[index] = int(generator.integers(256))
         path.write_bytes(
             damaged[: int(generator.integers(1, len(whole)))] if number % 3 else damaged
         )

@@ -182,8 +182,8 @@ def test_damage_anywhere_in_a_file_gives_an_image_or_an_error(suffix: str, tmp_p
     refused = 0
     for number in range(60):
         damaged = bytearray(whole)
-        for place in generator.integers(0, len(whole) if number % 2 else 200, 4):
-            damaged[place % len(whole)] = int(generator.integers(256))
+        for index in generator.integers(0, len(whole) if number % 2 else 200, 4):
+            damaged[index % len(whole)] = int(generator.integers(256))
         path.write_bytes(
             damaged[: int(generator.integers(1, len(whole)))] if number % 3 else damaged
         )

@@ -42,10 +42,10 @@ def test_a_jpeg_without_its_end_marker_is_decoded_whole(tmp_path: Path) -> None:
     content = encoded("JPEG", {"quality": 90})
     (tmp_path / "whole.jpg").write_bytes(content)
     (tmp_path / "cut.jpg").write_bytes(content[:-2])
-    whole, nothing = decoded(tmp_path / "whole.jpg")
+    whole, whole_notes = decoded(tmp_path / "whole.jpg")
     cut, notes = decoded(tmp_path / "cut.jpg")
     assert (cut == whole).all()
-    assert nothing == []
+    assert whole_notes == []
     assert notes == ["cut.jpg: damaged or truncated, 128 of 128 rows can be decoded"]
 
 

@@ -49,7 +49,7 @@ def length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture(scope="module")
 def unedited(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("clip") / "whole.mp4"
+    path = tmp_path_factory.mktemp("video") / "whole.mp4"
     return write_media(path, frames=random_frames(COUNT, width=32, height=32))
 
 
@@ -128,7 +128,7 @@ def packed(path: Path, frames: np.ndarray) -> Path:
         track.height, track.width = frames.shape[1:3]
         track.pix_fmt = "yuv420p"
         shown = [av.VideoFrame.from_ndarray(pixels, format="rgb24") for pixels in frames]
-        for packet in [one for frame in (*shown, None) for one in track.encode(frame)]:
+        for packet in [packet for frame in (*shown, None) for packet in track.encode(frame)]:
             if packet.pts < packet.dts + 1:  # a B frame
                 contents[-1] += bytes(packet)
                 contents.append(b"\0\0\1\xb6\x50\0\0")

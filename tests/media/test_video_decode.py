@@ -87,9 +87,9 @@ def test_a_truncated_video_is_decoded_if_half_of_it_is_left(tmp_path: Path) -> N
     cut.write_bytes(whole.read_bytes()[: int(0.75 * whole.stat().st_size)])
     video = decode_video(cut, lambda count: range(count))
     assert 20 <= video.count < 40
-    again = decode_video(whole, lambda _: range(video.count))
+    repeated = decode_video(whole, lambda _: range(video.count))
     assert all(
-        video.frames[number].tobytes() == again.frames[number].tobytes()
+        video.frames[number].tobytes() == repeated.frames[number].tobytes()
         for number in range(video.count)
     )
     cut.write_bytes(whole.read_bytes()[: int(0.3 * whole.stat().st_size)])
@@ -120,7 +120,7 @@ def test_only_the_frames_from_the_last_key_frame_on_are_decoded_in_a_long_video(
     monkeypatch.setattr(
         video_decode,
         "decode_frames",
-        lambda *args: (decoded.append(one) or one for one in every(*args)),
+        lambda *args: (decoded.append(frame) or frame for frame in every(*args)),
     )
     decode_video(path, lambda count: [count - 20])
     assert len(decoded) == 300
