@@ -245,12 +245,7 @@ class Store:
         return FileExtent(self.storage.fetch(extent.name, checksum), extent.offset)
 
     def check_shard(self, shard: int) -> None:
-        """Compare the local file that `extent` names with the commit record.
-
-        Raises:
-            UnfinishedStoreError: the shard is missing.
-            CorruptShardError: the file does not match the commit record.
-        """
+        """Compare a shard's file with its commit record; see `read_shard` for the errors."""
         self.read_shard(shard, np.empty((0, *self.spec.row_shape), self.spec.dtype))
 
     def load_shard(self, shard: int) -> Features:
@@ -293,9 +288,8 @@ class Store:
                 raise self._damaged(f"{name} has {size} bytes, its spec needs more")
             return
         state = "is missing" if actual[0] < 0 else f"has {actual[0]} bytes with CRC-32C {actual[1]}"
-        raise CorruptShardError(
-            f"{name} of {self.location} {state}, its commit record has {size} bytes with CRC-32C "
-            f"{checksum}: run `epalm-extract repair {self.location}`, then extract again"
+        raise self._damaged(
+            f"{name} {state}, but its commit record has {size} bytes with CRC-32C {checksum}"
         )
 
     def _damaged(self, problem: str) -> CorruptShardError:

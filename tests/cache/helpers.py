@@ -1,7 +1,8 @@
 """A small store with one failed sample, on any storage and in any format."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from epalm.cache.readers.feature_source import KeyIndex, StoreReader
 from epalm.cache.readers.memory_reader import MemoryReader, ShardMap
 from epalm.cache.records.media_record import MediaFile, describe_files
 from epalm.cache.spec import StoreSpec
+from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksummed
 from epalm.cache.store import Store
 
 COUNT = 150
@@ -77,6 +79,13 @@ def memory_reader(spec: StoreSpec, keys: Sequence[str], features: np.ndarray) ->
     failed = [keys[row] for row in np.flatnonzero(np.isnan(features[:, 0, 0, 0])).tolist()]
     reader = MemoryReader(features, ShardMap(spec, range(spec.shards)))
     return StoreReader(KeyIndex(spec, keys, failed), reader)
+
+
+def edit_json(store: Store, name: str, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit a JSON file and update its checksum, as an attacker would."""
+    fields = load_checksummed(store.storage.read(store.private_name(name)), name)
+    edit(fields)
+    store.storage.put(store.private_name(name), [dump_checksummed(fields)])
 
 
 def file_contents(store: Store) -> dict[str, bytes]:

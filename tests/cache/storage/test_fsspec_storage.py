@@ -105,7 +105,7 @@ def test_a_shard_is_downloaded_once_unless_its_copy_is_damaged(bucket: str, tmp_
     store.storage.put("cls/c/0/0/0/0", [b"damaged too"])
     Store.open(store.location).check_shard(0)  # the intact copy is used
     copies[0].unlink()
-    with pytest.raises(CorruptShardError, match=r"cls/c/0/0/0/0 of s3://.*has 11 bytes"):
+    with pytest.raises(CorruptShardError, match=r"s3://.*cls/c/0/0/0/0 has 11 bytes"):
         Store.open(store.location).check_shard(0)
 
 
