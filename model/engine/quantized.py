@@ -88,7 +88,7 @@ def quantize(layer: nn.Module, precision: str) -> None:
     """
     if precision == "int4" and find_spec("bitsandbytes") is None:
         raise MissingToolError(
-            "lm_precision int4 needs bitsandbytes: pip install 'epalm[quantised]', or use int8"
+            "lm_precision int4 needs bitsandbytes: pip install 'epalm[quantized]', or use int8"
         )
     for module in list(layer.modules()):
         for name, child in module.named_children():

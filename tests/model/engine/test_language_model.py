@@ -24,7 +24,7 @@ WORDS = tuple(f"word{number}" for number in range(57))
 
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None,
-    reason="int4 needs bitsandbytes: pip install 'epalm[quantised]'",
+    reason="int4 needs bitsandbytes: pip install 'epalm[quantized]'",
 )
 
 QUANTIZED = ["int8", pytest.param("int4", marks=[needs_bitsandbytes, pytest.mark.slow])]
@@ -242,7 +242,7 @@ def test_int4_without_bitsandbytes_names_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("epalm.model.engine.quantized.find_spec", lambda name: None)
-    with pytest.raises(MissingToolError, match=r"pip install 'epalm\[quantised\]'"):
+    with pytest.raises(MissingToolError, match=r"pip install 'epalm\[quantized\]'"):
         load_language_model(save(tmp_path / "lm", width=16), "int4")
 
 
