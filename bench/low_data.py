@@ -25,8 +25,9 @@ from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.tasks.task_registry import load_task, resolve_data_root
 from epalm.tasks.types import Example, Task
+from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import load_recipe
-from epalm.train.config.train_config import TrainConfig
+from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.run_training import train
 
 FRACTIONS = (0.01, 0.1, 1.0)
@@ -110,21 +111,18 @@ def run(job: Job, shared: SharedSettings, folder: Path) -> Evaluation:
     spec = Store.open(job.features).spec
     root = resolve_data_root(None, recorded=spec.data_root, task=spec.tasks[0])
     task = load_task(spec.tasks[0], root)
-    recipe = load_recipe(shared.recipe, [*shared.changes, "epochs=1", f"val_examples={VALIDATED}"])
+    own_changes = [("epochs", 1), ("val_examples", VALIDATED)]
+    recipe = load_recipe(shared.recipe, [*parse_changes(shared.changes), *own_changes])
     drawn = shared.steps * recipe.batch_size
     train(
-        TrainConfig(
-            folder=folder,
-            task=training_subset(task, job.fraction, drawn=drawn, seed=job.seed),
-            data_root=root,
-            features=job.features,
-            recipe=recipe,
-            recipe_name=shared.recipe,
-            seed=job.seed,
+        DataConfig(
+            job.features,
+            training_subset(task, job.fraction, drawn=drawn, seed=job.seed),
+            root,
             blind=job.blind,
-            fresh=True,
-            quiet=True,
-        )
+        ),
+        ModelConfig(recipe, shared.recipe, job.seed),
+        RuntimeConfig(folder, fresh=True, quiet=True),
     )
     return evaluate(EvalConfig(folder, shared.split, blind=job.blind, quiet=True)).evaluation
 

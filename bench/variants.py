@@ -26,8 +26,9 @@ from epalm.console import configure_logging
 from epalm.model.method.variants import VARIANTS, find_variant
 from epalm.tasks.task_registry import load_task, resolve_data_root
 from epalm.tasks.types import Example, Task
+from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import Recipe, load_recipe
-from epalm.train.config.train_config import TrainConfig
+from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.run_training import train
 
 REPEATED_CONTROL = "full"
@@ -155,7 +156,8 @@ def sampled(task: Task, *, train: int, val: int, seed: int) -> Task:
 def recipe_for(variant: str, alike: SharedSettings) -> Recipe:
     """Recipe of a variant: the shared settings with the variant's `OWN_CHANGES`."""
     own = OWN_CHANGES.get(variant, ())
-    return load_recipe(alike.recipe, [*alike.changes, *own, f"variant='{variant}'", "epochs=1"])
+    changes = [*parse_changes((*alike.changes, *own)), ("variant", variant), ("epochs", 1)]
+    return load_recipe(alike.recipe, changes)
 
 
 def run(job: Job, alike: SharedSettings, folder: Path) -> FinishedRun:
@@ -173,17 +175,14 @@ def run(job: Job, alike: SharedSettings, folder: Path) -> FinishedRun:
     task = load_task(spec.tasks[0], root)
     drawn = alike.steps * recipe.batch_size
     record = train(
-        TrainConfig(
-            folder=folder,
-            task=sampled(task, train=drawn, val=alike.asked, seed=job.seed),
-            data_root=root,
-            features=job.features,
-            recipe=recipe,
-            recipe_name=alike.recipe,
-            seed=job.seed,
+        DataConfig(
+            job.features,
+            sampled(task, train=drawn, val=alike.asked, seed=job.seed),
+            root,
             blind=job.blind,
-            quiet=True,
-        )
+        ),
+        ModelConfig(recipe, alike.recipe, job.seed),
+        RuntimeConfig(folder, quiet=True),
     )
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     last = {line["kind"]: line for line in lines}

@@ -20,7 +20,7 @@ from epalm.extract.planning.extraction_plan import make_plan
 from epalm.extract.run_extraction import extract
 from epalm.tasks.task_registry import load_task
 from epalm.train.config.recipe import load_recipe
-from epalm.train.config.train_config import TrainConfig
+from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.run_training import train
 
 LANGUAGE_MODEL = WEIGHTS / "opt-micro"
@@ -139,20 +139,16 @@ def train_run(folder: DemoFolder, run: DemoRun) -> float:
         "encoder": str(modality.encoder),
         "variant": run.variant,
     }
-    recipe = load_recipe(str(modality.recipe), [*changes.items()])
+    recipe = load_recipe(str(modality.recipe), list(changes.items()))
     record = train(
-        TrainConfig(
-            folder=folder.run(run),
-            task=load_task(modality.task, folder.data),
-            data_root=folder.data,
-            features=str(folder.store),
-            recipe=recipe,
-            recipe_name=modality.recipe.stem,
-            seed=folder.seed,
+        DataConfig(
+            str(folder.store),
+            load_task(modality.task, folder.data),
+            folder.data,
             blind=run.blind,
-            fresh=True,
-            quiet=folder.quiet,
-        )
+        ),
+        ModelConfig(recipe, modality.recipe.stem, folder.seed),
+        RuntimeConfig(folder.run(run), fresh=True, quiet=folder.quiet),
     )
     return record.trained / (record.trained + record.frozen)
 

@@ -1,83 +1,37 @@
-"""`epalm-train import`: a checkpoint of the released code becomes a run."""
-
-from pathlib import Path
-from typing import Annotated
-
-import typer
+"""`epalm-train import`: a checkpoint of the official implementation becomes a run."""
 
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
 from epalm.plugins import TypedName
+from epalm.train.config.command_options import ImportOptions
+
+IMPORT_EXAMPLES = (
+    "epalm-train import vqa.pth --features cache/coco_vitb16.zarr --lm opt-2.7b",
+    "epalm-train import vqa.pth --features coco.zarr --lm opt --set inject=19:31",
+)
+"""Command lines that the help ends with."""
 
 
-def import_released(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(help="Checkpoint of the official implementation, .pth or .safetensors."),
-    ],
-    features: Annotated[str, typer.Option(help="Path or URL of a store made by epalm-extract.")],
-    lm: Annotated[str, typer.Option(help="OPT it was trained with: hub id or local folder.")],
-    task: Annotated[
-        str, typer.Option(help="Task it was trained for; default: the store's first.")
-    ] = "",
-    variant: Annotated[
-        str, typer.Option(help="Method variant, e.g. full; default: recognized by the tensors.")
-    ] = "",
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set inject=19:31.")
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="Precision of the frozen OPT: fp32, bf16 or fp16; default: fp16, as published."
-        ),
-    ] = "",
-    name: Annotated[
-        str,
-        typer.Option(
-            help="Name of the run folder; default: made of task, encoder, LM and variant."
-        ),
-    ] = "",
-    out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the task's files; default: the one used at extraction."),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Delete a run of that name instead of refusing.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
-) -> None:
+def import_official(options: ImportOptions) -> None:
     """Convert an official checkpoint into a run.
 
-    Nothing in the file is executed. Its configuration, if it is in there, goes before the published
-    settings, and --set before both.
+    Nothing in the file is executed. Settings come from --set, else from the configuration in the
+    checkpoint, else from the published recipe.
     """
-    configure_logging(quiet=quiet)
-    if not checkpoint.is_file():
-        raise MissingFileError(f"{checkpoint} is not there: name a checkpoint of the released code")
+    configure_logging(quiet=options.quiet)
+    if not options.checkpoint.is_file():
+        raise MissingFileError(
+            f"{options.checkpoint} is not there: name a checkpoint of the official implementation"
+        )
     from epalm.cache.storage.open_storage import absolute_location
     from epalm.cache.store import Store
-    from epalm.train.config.task_choice import asked_task
+    from epalm.train.config.task_choice import choose_task
 
-    chosen, root = asked_task(TypedName(task), Store.open(features).spec, data_root)
+    spec = Store.open(options.features).spec
+    task, root = choose_task(TypedName(options.task), spec, options.data_root)
 
-    from epalm.train.official_import import (  # and torch, which takes seconds
-        ImportConfig,
-        import_checkpoint,
-    )
+    # and torch, which takes seconds
+    from epalm.train.config.train_config import DataConfig
+    from epalm.train.official_import import import_checkpoint
 
-    import_checkpoint(
-        ImportConfig(
-            checkpoint=checkpoint,
-            runs=out,
-            name=name,
-            task=chosen,
-            data_root=root,
-            features=absolute_location(features),
-            lm=str(Path(lm).absolute()) if Path(lm).is_dir() else lm,
-            variant=variant,
-            changes=(*([("lm_precision", precision)] if precision else []), *(changes or [])),
-            fresh=fresh,
-        )
-    )
+    import_checkpoint(options, DataConfig(absolute_location(options.features), task, root))

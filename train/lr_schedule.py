@@ -1,4 +1,4 @@
-"""Learning rates, step by step."""
+"""The learning rate of every step."""
 
 import logging
 import math
@@ -11,13 +11,13 @@ logger = logging.getLogger(__name__)
 def learning_rate(
     schedule: Schedule, peak: float, *, step: int, steps_per_epoch: int, epochs: int
 ) -> float:
-    """The rate that the optimiser uses at a step.
+    """The learning rate that the optimizer uses at a step.
 
     Args:
-        schedule: its shape.
+        schedule: shape of the curve.
         peak: the recipe's `lr`.
-        step: optimiser step, counted from 0 over all epochs.
-        steps_per_epoch: optimiser steps in one epoch.
+        step: optimizer step, counted from 0 over all epochs.
+        steps_per_epoch: optimizer steps in one epoch.
         epochs: number of epochs.
     """
     if schedule.kind == "published":
@@ -27,15 +27,15 @@ def learning_rate(
         return _cosine(peak, schedule.min_lr, epoch / epochs)
     warmup = warmup_length(schedule, steps_per_epoch * epochs)
     if step < warmup:
-        share = (step + 1) / warmup
-        return schedule.warmup_lr + (peak - schedule.warmup_lr) * share
+        fraction = (step + 1) / warmup
+        return schedule.warmup_lr + (peak - schedule.warmup_lr) * fraction
     past = step - warmup
     total = max(steps_per_epoch * epochs - warmup, 1)
     return _cosine(peak, schedule.min_lr, past / total)
 
 
 def warmup_length(schedule: Schedule, total_steps: int) -> int:
-    """Optimizer steps that warm-up takes in a run of `total_steps`."""
+    """Number of warm-up steps in a run of `total_steps`."""
     if schedule.warmup_fraction:
         return round(schedule.warmup_fraction * total_steps)
     return schedule.warmup_steps * (schedule.stair_steps if schedule.kind == "published" else 1)
@@ -45,7 +45,7 @@ def warn_of_long_warmup(recipe: Recipe, examples: int) -> None:
     """Log a warning if warm-up is longer than the run, whose learning rate then stays below `lr`.
 
     Args:
-        recipe: of the run.
+        recipe: recipe of the run.
         examples: number of training examples.
     """
     total = -(-examples // recipe.batch_size) * recipe.epochs
@@ -54,8 +54,8 @@ def warn_of_long_warmup(recipe: Recipe, examples: int) -> None:
         return
     advice = "" if recipe.schedule.kind == "published" else " or --set schedule.warmup_fraction=0.1"
     logger.warning(
-        "warm-up takes %d steps, the run has %d: the learning rate does not rise to %g in it; give "
-        "fewer by --set schedule.warmup_steps=%d%s",
+        "warm-up takes %d steps, the run has %d: the learning rate never reaches %g; give "
+        "fewer with --set schedule.warmup_steps=%d%s",
         warmup,
         total,
         recipe.lr,
@@ -65,7 +65,7 @@ def warn_of_long_warmup(recipe: Recipe, examples: int) -> None:
 
 
 def _stair(schedule: Schedule, peak: float, within: int) -> float:
-    """The released scheduler is stepped behind every `stair_steps`-th optimiser step, from 0 on."""
+    """The official scheduler is stepped after every `stair_steps`-th optimizer step, from 0 on."""
     if schedule.warmup_steps == 0:
         return peak
     stair = min(max(within - 1, 0) // schedule.stair_steps, schedule.warmup_steps)

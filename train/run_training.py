@@ -1,7 +1,8 @@
-"""From names on the command line to a finished run: what `epalm-train` and the demo call."""
+"""Trains a run from start to finish: what `epalm-train` and the demo call."""
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -21,18 +22,23 @@ from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
 from epalm.precision import AUTO, choose_precision
 from epalm.train.config.preflight_checks import check_recipe_store
-from epalm.train.config.train_config import TrainConfig
+from epalm.train.config.recipe import Recipe
+from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.data.batch_loader import Loader
-from epalm.train.data.cached_text_states import check_apart, open_text_states
+from epalm.train.data.cached_text_states import (
+    CachedTextStates,
+    check_text_independent,
+    open_text_states,
+)
 from epalm.train.data.datasets import Data, open_data
-from epalm.train.data.text_encoding import fitting_texts
+from epalm.train.data.text_encoding import encode_texts
 from epalm.train.data.tokenized_texts import TokenizedTexts
-from epalm.train.estimate.memory_advice import describe, make_setup
+from epalm.train.estimate.memory_advice import describe, memory_inputs
 from epalm.train.lr_schedule import warn_of_long_warmup
 from epalm.train.parallel.distributed import translate_peer_failure
-from epalm.train.parallel.weight_sharding import check_share, dummy_batch, layer_sharder
+from epalm.train.parallel.weight_sharding import check_world_size, dummy_batch, layer_sharder
 from epalm.train.run_files.run_claim import RunClaim, claimed
-from epalm.train.run_files.run_folder import earlier_run, write_card
+from epalm.train.run_files.run_folder import earlier_run, recorded_order, write_card
 from epalm.train.run_files.training_checkpoint import Progress
 from epalm.train.trainer import Trainer, fit
 from epalm.train.validation import Validation
@@ -40,182 +46,202 @@ from epalm.train.validation import Validation
 logger = logging.getLogger(__name__)
 
 
-def train(request: TrainConfig) -> RunRecord:
+def train(data: DataConfig, model: ModelConfig, runtime: RuntimeConfig) -> RunRecord:
     """Train a run, or resume it.
 
     Raises:
         RunFolderError: another process trains in the run's folder, or it cannot be written.
-        TrainingError: see `epalm.train.trainer.fit`, as `Stopped`.
+        TrainingError: see `epalm.train.trainer.fit`, which also raises `Stopped`.
     """
-    if not request.group.leads:
-        return _train(request, None)
-    with claimed(request.folder, fresh=request.fresh) as claim:
-        return _train(request, claim)
+    if not runtime.group.leads:
+        return _train(data, model, runtime, None)
+    with claimed(runtime.folder, fresh=runtime.fresh) as claim:
+        return _train(data, model, runtime, claim)
 
 
-def _train(request: TrainConfig, claim: RunClaim | None) -> RunRecord:
-    """Train; `claim` is that of the process which writes the run's folder."""
-    group = request.group
-    store = Store.open(request.features)
-    spec = store.spec
-    request = settle_precision(request, spec)
-    check_request(request, spec)
-    shard = layer_sharder(group, request.device, request.recipe) if request.shard else None
-    data = open_data(request, store)
-    settings = request.recipe.model_settings(request.task.kind, spec)
-    texts = fitting_texts(request, settings, data.train, data.val)
-    plan = make_setup(request, settings, texts, data.train).plan()
-    logger.info("%s", describe(plan, request.device))
+def _train(
+    data: DataConfig, model: ModelConfig, runtime: RuntimeConfig, claim: RunClaim | None
+) -> RunRecord:
+    """Train; `claim` is held by the process that writes the run's folder."""
+    group, device = runtime.group, runtime.device
+    store = Store.open(data.features)
+    earlier = earlier_run(runtime.folder, store.spec, fresh=runtime.fresh)
+    model = resolve_precision(model, runtime, earlier)
+    recipe = model.recipe
+    check_settings(recipe, runtime, store.spec)
+    shard = layer_sharder(group, device, recipe) if runtime.shard_weights else None
+    examples = open_data(data, model, runtime, store=store, recorded=recorded_order(earlier))
+    settings = recipe.model_settings(data.task.kind, store.spec)
+    texts = encode_texts(data, recipe, settings, examples.train, examples.val)
+    plan = memory_inputs(model, runtime, settings, texts, examples.train).plan()
+    logger.info("%s", describe(plan, device))
     plan.check_weights()
-    torch.manual_seed(request.seed)
-    model, tokenizer = build_model(settings, request.device, shard=shard)
-    _prepare_layers(model, request)
-    record = _record(request, settings, model, spec=spec, data=data)
+    torch.manual_seed(model.seed)
+    network, tokenizer = build_model(settings, device, shard=shard)
+    _prepare_layers(network, recipe, runtime)
+    record = _record(data, model, settings, examples, network, folder=runtime.folder)
     if claim:
-        claim.open(record, request.recipe)
+        claim.open(record, recipe)
     group.gather(None)
-    _announce(record, model, len(data.train), len(data.val))
-    run = Trainer(
-        folder=request.folder,
-        model=model,
-        loader=_loader(request, data, texts, model, record.lm_digest),
-        recipe=request.recipe,
+    _log_start(record, network, len(examples.train), len(examples.val))
+    trainer = Trainer(
+        folder=runtime.folder,
+        model=network,
+        loader=_loader(
+            model, runtime, examples, texts, _text_states(runtime, network, texts, record)
+        ),
+        recipe=recipe,
         validate=Validation(
-            model=model,
+            model=network,
             tokenizer=tokenizer,
             template=settings.text_template(),
-            recipe=request.recipe,
-            metric=load_metric(request.task.metric),
-            examples=data.val,
-            source=data.source,
+            recipe=recipe,
+            metric=load_metric(data.task.metric),
+            examples=examples.val,
+            source=examples.source,
             group=group,
-            blind=request.blind,
+            blind=data.blind,
         ),
-        seed=request.seed,
-        quiet=request.quiet,
+        seed=model.seed,
+        quiet=runtime.quiet,
         group=group,
-        idle=dummy_batch(*spec.row_shape[-2:]) if shard else None,
+        dummy=dummy_batch(*store.spec.row_shape[-2:]) if shard else None,
     )
-    _announce_resumed(run)
+    _log_resumed(trainer)
     with translate_peer_failure():
-        progress = fit(run)
-    frozen = "language_model" not in model.trained
-    if frozen and weights_digest(model.language_model) != record.lm_digest:
-        raise ModelError("the frozen language model changed in training: do not use this run")
+        progress = fit(trainer)
+    _check_frozen(network, record)
     if group.leads:
-        _finish(request, record, progress)
+        _finish(runtime.folder, record, progress)
     return record
 
 
-def settle_precision(request: TrainConfig, spec: StoreSpec) -> TrainConfig:
-    """The same request with a recipe that names the precision of the language model.
+def resolve_precision(
+    model: ModelConfig, runtime: RuntimeConfig, earlier: RunRecord | None
+) -> ModelConfig:
+    """The same configuration with a recipe that names the precision of the language model.
 
-    With "auto" a run that is resumed keeps its precision, and a language model that is trained has
-    fp32. The first process decides for all.
+    With "auto" a resumed run keeps its precision, and a language model that is trained has fp32.
+    Rank 0 decides for all processes.
+
+    Args:
+        model: recipe, whose precision may be "auto".
+        runtime: device and processes.
+        earlier: record of the run to resume; None for a new run.
 
     Raises:
-        CacheMismatchError: see `earlier_run`.
         UsageError: see `choose_precision`.
     """
-    chosen = _own_precision(request, spec) if request.group.leads else ""
-    chosen = request.group.gather(chosen)[0]
-    return replace(request, recipe=replace(request.recipe, lm_precision=chosen))
+    precision = ""
+    if runtime.group.leads:
+        precision = model.recipe.lm_precision
+        trained = find_variant(model.recipe.variant).language_model == "trained"
+        precision = choose_precision(
+            "fp32" if precision == AUTO and trained else precision,
+            runtime.device,
+            recorded=earlier.model.precision if earlier else "",
+            where=runtime.folder,
+        )
+    precision = runtime.group.gather(precision)[0]
+    return replace(model, recipe=replace(model.recipe, lm_precision=precision))
 
 
-def _own_precision(request: TrainConfig, spec: StoreSpec) -> str:
-    asked = request.recipe.lm_precision
-    if asked == AUTO and find_variant(request.recipe.variant).language_model == "trained":
-        asked = "fp32"
-    earlier = earlier_run(request.folder, spec, fresh=request.fresh)
-    recorded = earlier.model.precision if earlier else ""
-    return choose_precision(asked, request.device, recorded=recorded, where=request.folder)
-
-
-def check_request(request: TrainConfig, spec: StoreSpec) -> None:
-    """Refuse what cannot be trained on that store, before anything is loaded.
+def check_settings(recipe: Recipe, runtime: RuntimeConfig, spec: StoreSpec) -> None:
+    """Refuse settings that cannot be trained with on a store, before anything is loaded.
 
     Raises:
         CacheMismatchError: see `check_recipe_store`.
         ModelError: see `check_source`.
         UsageError: options that exclude each other, or too many processes.
     """
-    check_recipe_store(spec, request.recipe)
-    check_source(request.recipe.lm, request.recipe.lm_precision)
-    check_share(request.group, request.recipe)
-    if request.text_states and request.shard:
+    check_recipe_store(spec, recipe)
+    check_source(recipe.lm, recipe.lm_precision)
+    check_world_size(runtime.group, recipe)
+    if runtime.text_states and runtime.shard_weights:
         raise UsageError(
             "--text-states computes in one process, --shard-weights in all: use one of them"
         )
 
 
-def _prepare_layers(model: EPALM, request: TrainConfig) -> None:
-    """Make the language model's layers fit for training; rearranged weights cannot be compiled."""
-    if request.text_states:
-        check_apart(model)
-    layers = model.language_model.model.decoder.layers
-    checkpoint_last_layers(layers, request.recipe.recompute_layers)
-    if request.recipe.compiled == "layers":
+def _prepare_layers(network: EPALM, recipe: Recipe, runtime: RuntimeConfig) -> None:
+    """Prepare the LM's layers for training; weights in oneDNN layout cannot be compiled."""
+    if runtime.text_states:
+        check_text_independent(network)
+    layers = network.language_model.model.decoder.layers
+    checkpoint_last_layers(layers, recipe.recompute_layers)
+    if recipe.compiled == "layers":
         compile_layers(layers)
-    elif not request.shard:
-        use_onednn_layout(model.language_model)
+    elif not runtime.shard_weights:
+        use_onednn_layout(network.language_model)
+
+
+def _text_states(
+    runtime: RuntimeConfig, network: EPALM, texts: TokenizedTexts, record: RunRecord
+) -> CachedTextStates | None:
+    if runtime.text_states is None:
+        return None
+    return open_text_states(
+        runtime.text_states,
+        network,
+        texts.possible(),
+        digest=record.lm_digest,
+        group=runtime.group,
+        quiet=runtime.quiet,
+    )
 
 
 def _loader(
-    request: TrainConfig, data: Data, texts: TokenizedTexts, model: EPALM, lm_digest: str
+    model: ModelConfig,
+    runtime: RuntimeConfig,
+    examples: Data,
+    texts: TokenizedTexts,
+    text_states: CachedTextStates | None,
 ) -> Loader:
-    recipe, folder = request.recipe, request.text_states
-    lower = (
-        open_text_states(
-            folder,
-            model,
-            texts.possible(),
-            digest=lm_digest,
-            group=request.group,
-            quiet=request.quiet,
-        )
-        if folder
-        else None
-    )
     return Loader(
-        data.train,
-        data.source,
+        examples.train,
+        examples.source,
         texts,
-        recipe.batch_size,
-        request.seed,
-        data.order,
-        request.group,
-        together=recipe.group_questions,
-        window=recipe.bucket_batches,
-        lower=lower,
+        model.recipe.batch_size,
+        model.seed,
+        examples.order,
+        runtime.group,
+        group_questions=model.recipe.group_questions,
+        bucket_batches=model.recipe.bucket_batches,
+        text_states=text_states,
     )
 
 
 def _record(
-    request: TrainConfig, settings: ModelSettings, model: EPALM, *, spec: StoreSpec, data: Data
+    data: DataConfig,
+    model: ModelConfig,
+    settings: ModelSettings,
+    examples: Data,
+    network: EPALM,
+    *,
+    folder: Path,
 ) -> RunRecord:
-    trained, frozen = parameter_counts(model)
+    trained, frozen = parameter_counts(network)
     return RunRecord(
-        name=request.folder.name,
-        task=request.task.name,
-        recipe=request.recipe_name,
+        name=folder.name,
+        task=data.task.name,
+        recipe=model.recipe_name,
         model=settings,
-        decoding=request.recipe.decoding(),
-        features=request.features,
-        store=spec.comparable(),
-        data_root=str(request.data_root),
-        seed=request.seed,
-        blind=request.blind,
-        lm_digest=weights_digest(model.language_model),
+        decoding=model.recipe.decoding(),
+        features=data.features,
+        store=examples.source.spec.comparable(),
+        data_root=str(data.root),
+        seed=model.seed,
+        blind=data.blind,
+        lm_digest=weights_digest(network.language_model),
         trained=trained,
         frozen=frozen,
-        order=data.order.kind,
-        pool_blocks=data.order.pool_blocks,
-        examples=data.digest(),
+        order=examples.order.kind,
+        pool_blocks=examples.order.pool_blocks,
+        examples=examples.digest(),
     )
 
 
-def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int) -> None:
-    share = 100 * record.trained / (record.trained + record.frozen)
+def _log_start(record: RunRecord, network: EPALM, train_count: int, val_count: int) -> None:
     logger.info(
         "%s: %s on %s, %d training and %d validation examples%s",
         record.name,
@@ -226,34 +252,42 @@ def _announce(record: RunRecord, model: EPALM, train_count: int, val_count: int)
         ", blind control" if record.blind else "",
     )
     logger.info(
-        "training %s of %s parameters (%.4f %% of all but the encoder's)",
+        "trainable parameters: %s of %s (%.4f %% of LM + adapter)",
         f"{record.trained:,}",
         f"{record.trained + record.frozen:,}",
-        share,
+        100 * record.trained / (record.trained + record.frozen),
     )
-    for line in str(model.plan).splitlines():
+    for line in str(network.plan).splitlines():
         logger.info("%s", line)
 
 
-def _announce_resumed(run: Trainer) -> None:
-    if run.progress.validated == run.recipe.epochs:
-        logger.info("%s was finished before: nothing is trained; --fresh starts over", run.folder)
+def _log_resumed(trainer: Trainer) -> None:
+    if trainer.progress.validated == trainer.recipe.epochs:
+        logger.info(
+            "%s is finished already: nothing is trained; --fresh starts over", trainer.folder
+        )
         return
-    if run.group.leads:
-        warn_of_long_warmup(run.recipe, len(run.loader.examples))
-    if run.progress.step:
-        logger.info("resuming %s after step %d", run.folder, run.progress.step)
+    if trainer.group.leads:
+        warn_of_long_warmup(trainer.recipe, len(trainer.loader.examples))
+    if trainer.progress.step:
+        logger.info("resuming %s after step %d", trainer.folder, trainer.progress.step)
 
 
-def _finish(request: TrainConfig, record: RunRecord, progress: Progress) -> None:
+def _check_frozen(network: EPALM, record: RunRecord) -> None:
+    frozen = "language_model" not in network.trained
+    if frozen and weights_digest(network.language_model) != record.lm_digest:
+        raise ModelError("the frozen language model changed in training: do not use this run")
+
+
+def _finish(folder: Path, record: RunRecord, progress: Progress) -> None:
     best = {
         "best validation score": f"{100 * progress.best_score:.2f} (epoch {progress.best_epoch})",
         "time": duration(progress.seconds),
     }
-    write_card(request.folder, record, best)
+    write_card(folder, record, best)
     logger.info(
         "done in %s, best epoch %d: %s",
         duration(progress.seconds),
         progress.best_epoch,
-        request.folder,
+        folder,
     )

@@ -32,34 +32,35 @@ from epalm.train.run_files.training_checkpoint import Progress, check_finite, lo
 logger = logging.getLogger(__name__)
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""AdamW's constants in the released code, which are also PyTorch's."""
+"""Constants of AdamW in the official implementation, which are also PyTorch's defaults."""
 
 LOG_STEPS = 10
-"""Steps per line of metrics.jsonl; the line holds their mean loss."""
+"""Steps per line of metrics.jsonl, which gives their mean loss."""
 
 SAVE_STEPS = 500
 """Steps between checkpoints within an epoch, a multiple of `LOG_STEPS`."""
 
-
 RANK_SEEDS = 1 << 40
-"""Between the dropout seeds of two processes; larger than what seeds to a million add up to."""
+"""Distance between the dropout seeds of two ranks; larger than any seed of a single process."""
 
 
 @dataclass
 class Trainer:
-    """Everything a training run works on.
+    """Everything that the training loop works on.
 
     Attributes:
-        folder: where checkpoints and metrics go.
-        model: on its device.
+        folder: run folder, for checkpoints and metrics.
+        model: model on its device.
         loader: training batches.
-        recipe: settings.
-        validate: scores of the present weights; the first entry selects the best checkpoint.
-        seed: of dropout.
+        recipe: settings of the run.
+        validate: returns scores of the current weights; the first one selects the best epoch.
+        seed: seed of dropout.
         quiet: show no progress.
-        group: who trains together; its first process writes.
-        idle: what a process without a share of a batch computes; None for nothing.
-        log: of that process only.
+        group: processes that train together; rank 0 writes.
+        dummy: batch that a process computes if its shard of a batch is empty; None for nothing.
+        optimizer: AdamW over the trainable tensors.
+        progress: position in the training, from the last checkpoint if there is one.
+        log: metrics log of rank 0; None in other processes.
     """
 
     folder: Path
@@ -70,42 +71,42 @@ class Trainer:
     seed: int
     quiet: bool = False
     group: Group = ALONE
-    idle: Batch | None = None
+    dummy: Batch | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     progress: Progress = field(init=False)
     log: MetricsLog | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Build the optimiser and pick up the last checkpoint."""
+        """Build the optimizer and load the last checkpoint."""
         self.optimizer = make_optimizer(self.model, self.recipe)
         self.progress = load_state(self.folder, self.model, self.optimizer)
-        check_together(self.group, self.progress)
+        check_same_step(self.group, self.progress)
         self.log = MetricsLog(self.folder, self.progress) if self.group.leads else None
 
 
-def check_together(group: Group, progress: Progress) -> None:
-    """Refuse to train if not all processes go on from the same step.
+def check_same_step(group: Group, progress: Progress) -> None:
+    """Refuse to train if not all processes resume from the same step.
 
     Raises:
-        TrainingError: some see another checkpoint.
+        TrainingError: some processes see another checkpoint.
     """
     steps = group.gather(progress.step)
     if len(set(steps)) > 1:
         raise TrainingError(
-            f"the processes go on from steps {steps}: give an --out that all machines share"
+            f"the processes resume from steps {steps}: give an --out that all machines share"
         )
 
 
 def fit(run: Trainer) -> Progress:
-    """Train to the recipe's end, validating behind every epoch; goes on from a checkpoint.
+    """Train to the end of the recipe, validating after every epoch; resumes from a checkpoint.
 
     Returns:
-        The finished progress; the best weights lie in the folder's adapter.safetensors.
+        The finished progress; the best weights are in the folder's adapter.safetensors.
 
     Raises:
         TrainingError: the loss, a weight or the score became non-finite.
         RunFolderError: the run's folder cannot be written.
-        Stopped: SIGTERM or SIGINT came; a checkpoint was written.
+        Stopped: SIGTERM or SIGINT arrived; a checkpoint was written.
     """
     steps = len(run.loader)
     with (
@@ -129,8 +130,8 @@ def fit(run: Trainer) -> Progress:
 
 
 def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over the trained tensors; group 0 follows the schedule, the others keep their rate."""
-    own_rates = {
+    """AdamW over the trainable tensors; group 0 follows the schedule, the others are constant."""
+    constant_rates = {
         "prompt": recipe.prompt_lr,
         "adapters": recipe.adapter_lr,
         "language_model": recipe.lm_lr,
@@ -138,9 +139,9 @@ def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
     grouped: dict[str, list[nn.Parameter]] = {"": []}
     for name, weight in trainable_parameters(model):
         part = name.split(".")[0]
-        grouped.setdefault(part if own_rates.get(part, 0) > 0 else "", []).append(weight)
+        grouped.setdefault(part if constant_rates.get(part, 0) > 0 else "", []).append(weight)
     groups = [
-        {"params": weights, "lr": own_rates.get(part, recipe.lr)}
+        {"params": weights, "lr": constant_rates.get(part, recipe.lr)}
         for part, weights in grouped.items()
     ]
     return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay)
@@ -148,7 +149,12 @@ def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
 
 @dataclass(frozen=True)
 class LogWindow:
-    """Some steps in a row: their mean loss, and samples/s."""
+    """Consecutive steps that are logged as one line.
+
+    Attributes:
+        loss: mean loss of the steps.
+        rate: samples per second.
+    """
 
     loss: float
     rate: float
@@ -157,11 +163,15 @@ class LogWindow:
 def train_epoch(
     run: Trainer, epoch: int, stopped: threading.Event, *, step_done: Callable[[], None]
 ) -> Iterator[LogWindow]:
-    """Train the rest of an epoch, one logged window after the other.
+    """Train the rest of an epoch; yields each logged window after its last step.
 
-    `step_done` is called after each step but the last of a window, which is yielded then: a step
-    may take a minute. A checkpoint is only written between windows, so a resumed run logs the same
-    windows.
+    A checkpoint is only written between windows, so a resumed run logs the same windows.
+
+    Args:
+        run: model, data and progress.
+        epoch: number of the epoch, from 0.
+        stopped: set when a signal has arrived.
+        step_done: called after each step but the last one of a window.
     """
     steps = len(run.loader)
     first = run.progress.step - epoch * steps
@@ -186,11 +196,14 @@ def train_epoch(
 
 
 def train_step(run: Trainer, batch: Batch | None) -> Tensor:
-    """One optimiser step; the loss of all processes as a detached scalar.
+    """Take one optimizer step.
 
     Args:
-        run: advanced by the step.
-        batch: this process's share; None if others have all of it.
+        run: model, optimizer and progress, which the step changes.
+        batch: this process's shard of the batch; None if it is empty.
+
+    Returns:
+        The mean loss over all processes, a detached scalar.
     """
     model, recipe = run.model, run.recipe
     device = next(model.parameters()).device
@@ -212,8 +225,8 @@ def train_step(run: Trainer, batch: Batch | None) -> Tensor:
         loss, terms = reduce_loss(losses, recipe)
         loss = recipe.loss_weight * loss
         loss.backward()
-    elif run.idle is not None:
-        model(run.idle.to(device)).values.sum().backward()
+    elif run.dummy is not None:
+        model(run.dummy.to(device)).values.sum().backward()
     weights = [weight for _, weight in trainable_parameters(model)]
     loss = run.group.average(loss.detach(), weights, terms)
     if recipe.clip_norm:
@@ -224,13 +237,13 @@ def train_step(run: Trainer, batch: Batch | None) -> Tensor:
 
 
 def reduce_loss(losses: TokenLosses, recipe: Recipe) -> tuple[Tensor, int]:
-    """The scalar to minimise, before `loss_weight`, and of how many terms it is the mean."""
-    terms = losses.values if recipe.normalise == "token" else losses.per_example()
+    """The mean loss before `loss_weight`, and the number of terms that it is the mean of."""
+    terms = losses.values if recipe.normalize == "token" else losses.per_example()
     return terms.mean(), len(terms)
 
 
 def validate_epoch(run: Trainer, epoch: int) -> None:
-    """Score the weights, keep them if they are the best so far, and write a checkpoint.
+    """Score the weights, save them if they are the best so far, and write a checkpoint.
 
     Raises:
         TrainingError: a weight or the score is not finite.
@@ -241,7 +254,7 @@ def validate_epoch(run: Trainer, epoch: int) -> None:
     scores = run.validate()
     name, score = next(iter(scores.items()))
     if not math.isfinite(score):
-        raise TrainingError(f"the validation score {name} is {score}: nothing can be chosen by it")
+        raise TrainingError(f"the validation score {name} is {score}: it cannot select an epoch")
     if run.log:
         run.log.append(kind="val", step=run.progress.step, epoch=epoch + 1, **scores)
     if score > run.progress.best_score:
@@ -261,7 +274,7 @@ def validate_epoch(run: Trainer, epoch: int) -> None:
 
 
 def save(run: Trainer) -> None:
-    """Write a checkpoint; no process goes on before it is whole."""
+    """Write a checkpoint; every process waits until it is complete."""
     check_finite(run.model, run.optimizer, step=run.progress.step)
     if run.group.leads:
         with writes_named(run.folder):

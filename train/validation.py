@@ -1,4 +1,4 @@
-"""Scores of the present weights on the validation examples."""
+"""Scores of the current weights on the validation examples."""
 
 import logging
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Validation:
-    """Generates for the examples and scores the texts.
+    """Generates an answer for each validation example and scores the answers.
 
     Attributes:
-        model: in training.
-        tokenizer: the model's.
-        template: how prompts were written in training.
-        recipe: how to generate, and the batch size.
-        metric: the task's.
-        examples: what is asked.
-        source: their vectors; view 0 is read.
-        group: who shares the examples; its first process scores.
-        blind: the features are those of other media, so that answers alike are no wonder.
+        model: model that is being trained.
+        tokenizer: tokenizer of the model.
+        template: template of the training prompts.
+        recipe: decoding settings and batch size.
+        metric: metric of the task.
+        examples: validation examples.
+        source: features of their samples; view 0 is read.
+        group: processes that the examples are divided among; rank 0 scores.
+        blind: the features are those of other samples, so that repeated answers give no warning.
     """
 
     model: EPALM
@@ -48,30 +48,30 @@ class Validation:
     blind: bool = False
 
     def __call__(self) -> dict[str, float]:
-        """Scores, the selecting one first; the same in every process."""
-        mine = self.examples[self.group.rank :: self.group.world]
-        missing = -(-len(self.examples) // self.group.world) - len(mine)
-        alike = [*mine, *self.examples[:missing]]  # for equally many batches in every process
-        shares = self.group.gather(self._answer(alike)[: len(mine)])
+        """Scores, first the one that selects the best epoch; the same in every process."""
+        own = self.examples[self.group.rank :: self.group.world_size]
+        padding = -(-len(self.examples) // self.group.world_size) - len(own)
+        padded = [*own, *self.examples[:padding]]  # the same number of batches in every process
+        shards = self.group.gather(self._answer(padded)[: len(own)])
         texts = [""] * len(self.examples)
-        for rank, share in enumerate(shares):
-            texts[rank :: self.group.world] = share
+        for rank, shard in enumerate(shards):
+            texts[rank :: self.group.world_size] = shard
         return self.group.gather(self._score(texts) if self.group.leads else {})[0]
 
     def _answer(self, examples: Sequence[Example]) -> list[str]:
-        def read(places: list[int]) -> Tensor:
-            return read_tokens(self.source, [examples[place] for place in places])
+        def read(indices: list[int]) -> Tensor:
+            return read_tokens(self.source, [examples[index] for index in indices])
 
-        columns = ((one.prompt, one.question_id, one.key) for one in examples)
+        columns = ((example.prompt, example.question_id, example.key) for example in examples)
         prompts, ids, keys = zip(*columns, strict=True)
-        with set_stance("force_eager"):  # layers are compiled for training's steps
+        with set_stance("force_eager"):  # layers are compiled for training steps only
             answers = answer_questions(
                 self.model,
                 self.tokenizer,
                 self.template,
                 Questions(prompts, ids, keys, read),
                 Generator(self.tokenizer, self.recipe.decoding()),
-                batch_size=-(-self.recipe.batch_size // self.group.world),
+                batch_size=-(-self.recipe.batch_size // self.group.world_size),
                 on_batch=_no_progress,
             )
         return [answer.text for answer in answers]
@@ -83,15 +83,15 @@ class Validation:
         ]
         scores = self.metric(predictions, self.examples)
         self._warn_of_variety(texts)
-        head = {scores.headline: scores.values[scores.headline]}
-        return head | scores.values
+        selecting = {scores.headline: scores.values[scores.headline]}
+        return selecting | scores.values
 
     def _warn_of_variety(self, texts: Sequence[str]) -> None:
         references = [example.references for example in self.examples]
         questions = any(example.prompt for example in self.examples)
-        alike = "" if self.blind else low_variety_warning(texts, references, questions=questions)
-        if alike:
-            logger.warning("%s", alike)
+        warning = "" if self.blind else low_variety_warning(texts, references, questions=questions)
+        if warning:
+            logger.warning("%s", warning)
 
 
 def _no_progress(count: int) -> None:

@@ -15,8 +15,8 @@ from epalm.model.engine.model_batch import Batch, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.method.injection import Tail
 from epalm.model.method.model_settings import ModelSettings, Supervision
-from epalm.train.data.batching import bucket_lengths, group_media
-from epalm.train.data.tokenized_texts import Text, picture_numbers
+from epalm.train.data.batching import bucket_lengths, group_by_sample
+from epalm.train.data.tokenized_texts import Text, distinct_images
 
 CACHED_LAYERS, ENCODER_WIDTH, PROMPT = 6, 768, 10
 """The published values: [CLS] tokens of the last six blocks of a ViT-B, and ten prompt tokens."""
@@ -146,7 +146,7 @@ class Questions:
         if layout.together > 1:
             media = media[np.arange(len(texts)) // layout.together]
         order = EpochOrder(random.permutation(len(texts)), np.array([len(texts)]))
-        order, units = group_media(order, media, layout.together)
+        order, units = group_by_sample(order, media, layout.together)
         if layout.buckets:
             order = bucket_lengths(
                 order,
@@ -158,7 +158,7 @@ class Questions:
             )
         made = []
         for places in np.split(order.examples, self.steps):
-            distinct, pictures = picture_numbers(media[places])
+            distinct, pictures = distinct_images(media[places])
             chosen = [texts[place] for place in places]
             padded = collate_texts(chosen, supervise=layout.supervise, pad=PAD)
             rows = torch.from_numpy(media[places][distinct])

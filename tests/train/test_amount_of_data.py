@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from epalm.errors import UnknownSplitError, UsageError
 from epalm.tasks.types import Example
 from epalm.train.cli import app
+from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import load_recipe
 from epalm.train.data.datasets import draw_training
 from tests.train.helpers import World, logged, make_world, train_command
@@ -20,7 +21,7 @@ EXAMPLES = [
 
 
 def drawn(*changes: str, seed: int = 0) -> list[int]:
-    chosen = draw_training(EXAMPLES, load_recipe("small", changes), seed)
+    chosen = draw_training(EXAMPLES, load_recipe("small", parse_changes(changes)), seed)
     return [int(example.question_id) for example in chosen]
 
 

@@ -62,7 +62,7 @@ def test_a_resumed_run_keeps_its_precision_on_a_machine_that_prefers_another(
     have_bf16(monkeypatch, native=first == "fp32")
     said = run(world, "--precision", "auto")
     assert f"precision {first}, as recorded in" in said
-    assert "was finished before" in said
+    assert "is finished already" in said
     assert recorded(world) == (first, first)
 
 
@@ -71,7 +71,7 @@ def test_another_explicit_precision_is_refused_and_fresh_chooses_again(
 ) -> None:
     run(world, "--precision", "fp32")
     have_bf16(monkeypatch, native=True)
-    with pytest.raises(UsageError, match="holds a run with other settings"):
+    with pytest.raises(UsageError, match="is a run with other settings"):
         run(world, "--precision", "bf16")
     run(world, "--precision", "auto", "--fresh")
     assert recorded(world) == ("bf16", "bf16")

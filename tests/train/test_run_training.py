@@ -167,7 +167,7 @@ def test_a_finished_run_is_not_trained_again(world: World) -> None:
     again = [word for word in train_command(world) if word != "--quiet"]
     said = " ".join(CliRunner().invoke(app, again).output.split())
     assert (world.root / "runs/run/metrics.jsonl").read_text() == before
-    assert "was finished before: nothing is trained; --fresh starts over" in said
+    assert "is finished already: nothing is trained; --fresh starts over" in said
 
 
 def test_a_run_does_not_go_on_with_other_examples(world: World) -> None:

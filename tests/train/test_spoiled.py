@@ -137,7 +137,7 @@ def test_full_and_read_only_disks_end_with_one_error_and_the_same_command_resume
     refused(world, full)
     ballast.unlink()
     mount("-o", "remount,ro", str(disk))
-    refused(world, r"runs/run could not be written \(Read-only file system\): make room or give")
+    refused(world, r"could not be written \(Read-only file system\): free some space or give")
     mount("-o", "remount,rw", str(disk))
     with monkeypatch.context() as changes:
         stop_after(changes, epoch=1)

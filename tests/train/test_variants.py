@@ -67,7 +67,7 @@ def _interrupt(training: object, epoch: int) -> None:
 
 def test_another_variant_in_the_same_folder_is_refused(world: World) -> None:
     folder = run(world, "--variant", "limber")
-    with pytest.raises(UsageError, match="holds a run with other settings"):
+    with pytest.raises(UsageError, match="is a run with other settings"):
         run(world, "--variant", "magma")
     assert RunRecord.load(folder).model.variant == "limber"
 
@@ -81,7 +81,7 @@ def own_rates(recipe: Recipe, variant: str) -> dict[float, set[str]]:
 
 
 def test_adapters_and_prompts_keep_their_own_rates_as_published() -> None:
-    recipe = load_recipe("vqa2", ["lr=0.5", "prompt_lr=0.25", "adapter_lr=0.125"])
+    recipe = load_recipe("vqa2", [("lr", 0.5), ("prompt_lr", 0.25), ("adapter_lr", 0.125)])
     assert own_rates(recipe, "ada") == {0.5: {"connectors"}, 0.125: {"adapters"}}
     assert own_rates(recipe, "full") == {0.5: {"connectors"}, 0.25: {"prompt"}}
     assert own_rates(recipe, "l19-31+deep-prompt") == {0.5: {"connectors"}, 0.25: {"prompt"}}
@@ -89,6 +89,6 @@ def test_adapters_and_prompts_keep_their_own_rates_as_published() -> None:
 
 
 def test_without_a_rate_of_its_own_every_part_follows_the_schedule() -> None:
-    recipe = load_recipe("small", ["lr=0.5"])
+    recipe = load_recipe("small", [("lr", 0.5)])
     assert own_rates(recipe, "ada") == {0.5: {"connectors", "adapters"}}
     assert own_rates(recipe, "full") == {0.5: {"connectors", "prompt"}}

@@ -14,7 +14,7 @@ from epalm.train.config.recipe import Recipe, load_recipe
 from epalm.train.trainer import make_optimizer
 from tests.fakes import save_language_model
 
-RECIPE: Recipe = load_recipe("small", ["prompt_lr=0.01"])
+RECIPE: Recipe = load_recipe("small", [("prompt_lr", 0.01)])
 
 
 @lru_cache

@@ -1,28 +1,40 @@
 """Dataclasses from TOML tables; values of the wrong type and unknown keys are refused."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeAlias, get_args, get_type_hints
 
 from epalm.errors import RecipeError
 from epalm.untrusted.checked_toml import parse_toml, shown
 
-Change: TypeAlias = str | tuple[str, object]
-"""A key and its new value: "key=value" as typed after --set, or the pair (key, value)."""
+Change: TypeAlias = tuple[str, object]
+"""A key, such as "epochs" or "schedule.min_lr", and its new value."""
+
+
+def parse_changes(texts: Iterable[str]) -> list[Change]:
+    """Parse what was typed after --set.
+
+    Args:
+        texts: "key=value" each; the value is TOML, or plain text if it is no TOML.
+
+    Raises:
+        RecipeError: a text has another form.
+    """
+    return [_parse_change(text) for text in texts]
 
 
 def apply_change(table: dict[str, Any], change: Change) -> None:
-    """Set the value of a key, such as "epochs" or "schedule.min_lr".
+    """Set the value of one key.
 
     Args:
         table: the recipe's keys, changed in place.
-        change: see `Change`; the value after "=" is TOML, or plain text if it is no TOML.
+        change: the key and its new value.
 
     Raises:
-        RecipeError: the text is no such change, or a part of the key is no table.
+        RecipeError: a part of the key is no table.
     """
-    key, value = _parse_change(change) if isinstance(change, str) else change
+    key, value = change
     *parents, last = key.split(".")
     for parent in parents:
         inner = table.setdefault(parent, {})
@@ -32,10 +44,10 @@ def apply_change(table: dict[str, Any], change: Change) -> None:
     table[last] = value
 
 
-def _parse_change(text: str) -> tuple[str, object]:
+def _parse_change(text: str) -> Change:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set {shown(text)} is no change, wanted key=value")
+        raise RecipeError(f"--set {shown(text)} is no change of a recipe, expected key=value")
     return key.strip(), _parse_value(value.strip())
 
 

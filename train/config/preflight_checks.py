@@ -1,4 +1,4 @@
-"""Mistakes that show before torch is imported: a recipe against its store and its task."""
+"""Checks of a recipe against its store and task that need no torch."""
 
 from epalm.cache.spec import StoreSpec
 from epalm.devices import check_device_name
@@ -11,14 +11,13 @@ from epalm.train.run_files.run_folder import check_name
 
 
 def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run: str) -> None:
-    """Refuse names that nothing goes by, and a store that the recipe does not want.
+    """Refuse unknown names, and a store that does not fit the recipe.
 
     Raises:
-        UsageError: no such type of device, or no folder can have the run's name.
-        RecipeError: no such precision.
+        UsageError: unknown type of device, impossible run name, or a block that the store lacks.
+        RecipeError: unknown precision.
         UnknownSplitError: the task has no such split.
         CacheMismatchError: see `check_recipe_store`.
-        UsageError: the store lacks a block that the recipe uses.
     """
     check_name(run)
     check_device_name(device)
@@ -33,20 +32,20 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
 
 
 def check_recipe_store(spec: StoreSpec, recipe: Recipe) -> None:
-    """Compare the store with what the recipe wants.
+    """Compare the store with the encoder and preprocessing that the recipe requires.
 
     Raises:
-        CacheMismatchError: another encoder or another preprocessing.
+        CacheMismatchError: the store has another encoder or another preprocessing.
     """
     preset = spec.fingerprint.get("preprocessing.name", "")
     compared = {
         "encoder": (spec.encoder, recipe.encoder),
         "preprocessing": (preset, recipe.preprocessing),
     }
-    for name, (value, wanted) in compared.items():
-        if wanted and wanted != value:
+    for name, (value, required) in compared.items():
+        if required and required != value:
             raise CacheMismatchError(
-                f"the store's {name} is {value!r}, the recipe wants {wanted!r}: run "
-                f"`epalm-extract --{name} {wanted} --dataset {spec.dataset}`, or train with "
+                f"the store's {name} is {value!r}, the recipe wants {required!r}: run "
+                f"`epalm-extract --{name} {required} --dataset {spec.dataset}`, or train with "
                 f"`--set {name}={value}` or another recipe"
             )

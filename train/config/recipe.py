@@ -1,7 +1,7 @@
 """Recipes: every setting of a training run, read from a TOML file.
 
-A recipe is found by name among the files beside this module, or by path. Unknown keys are refused.
-`extends = "vqa2"` takes another recipe's settings but for those that the file gives itself.
+A recipe is found by name in the folder `recipes`, or by path. Unknown keys are refused. A file
+with `extends = "vqa2"` overrides some settings of another recipe.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from epalm.tasks.types import Kind
 from epalm.train.config.config_io import Change, apply_change, build
 from epalm.train.config.recipe_file import known_recipes, read_recipe_file
 from epalm.train.config.recipe_ranges import RECIPE_RANGES, SCHEDULE_RANGES
+from epalm.train.config.renamed_keys import current_key
 
 PUBLISHED_BLOCKS = 6
 """Blocks of the encoder whose [CLS] is injected (section 3.2 of the paper)."""
@@ -31,17 +32,17 @@ FALLBACK_RECIPE = "small"
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate of every step, of all groups but those with their own rate.
+    """Learning rate of every step, for all parameter groups without a constant rate of their own.
 
     Attributes:
-        kind: "published" is the released code's: stairs in the first epoch, then one value per
-            epoch on a cosine; "cosine" is linear warm-up and a cosine per step.
-        min_lr: where the cosine ends.
-        warmup_lr: where warm-up starts.
-        warmup_steps: published: number of stairs; cosine: number of steps.
-        stair_steps: published: optimiser steps per stair.
-        warmup_fraction: cosine: more than 0 gives the length of warm-up as a fraction of the run's
-            steps, in place of `warmup_steps`.
+        kind: "published" is the official implementation's: stairs in the first epoch, then one
+            value per epoch on a cosine; "cosine" is linear warm-up and a cosine per step.
+        min_lr: learning rate at the end of the cosine.
+        warmup_lr: learning rate at the start of warm-up.
+        warmup_steps: number of stairs (published) or of optimizer steps (cosine).
+        stair_steps: optimizer steps per stair (published).
+        warmup_fraction: more than 0 gives the length of warm-up as a fraction of the run's steps,
+            in place of `warmup_steps` (cosine).
     """
 
     kind: Literal["published", "cosine"]
@@ -67,57 +68,58 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run's settings.
+    """Settings of a training run.
 
     Attributes:
-        lm: hub id or local folder of the OPT.
-        lm_precision: of the frozen weights: "fp32", "bf16", "fp16", "int8", "int4", or "auto", see
-            `epalm.train.run_training.settle_precision`.
-        encoder: the encoder whose store the recipe wants; empty for any.
-        preprocessing: likewise, "official" or "native"; empty for any.
-        variant: what is trained, see `epalm.model.method.variants`.
-        prompt_length: soft prompt vectors, of each layer if the prompt is deep.
+        lm: OPT language model: hub id or local folder.
+        lm_precision: precision of the frozen weights: "fp32", "bf16", "fp16", "int8", "int4", or
+            "auto", see `epalm.train.run_training.resolve_precision`.
+        encoder: encoder whose features the recipe is for; empty for any.
+        preprocessing: preprocessing of these features, "official" or "native"; empty for any.
+        variant: method variant, see `epalm.model.method.variants`.
+        prompt_length: soft prompt tokens, of each layer if the prompt is deep.
         source_layers: which of the encoder's blocks in the store are used: "all", "last-6", or
             numbers such as "0,5,11"; "auto" for the last six (section 3.2 of the paper) or fewer.
-        inject: "auto" for the variant's own span, "FIRST:STOP" or "FIRST:end".
-        tail: see `epalm.model.method.injection.Tail`.
-        text_step: see `epalm.model.method.injection.plan_injection`.
+        inject: OPT layers to inject: "FIRST:STOP", "FIRST:end", or "auto" for the variant's own.
+        tail: what the layers after the injection see, see `epalm.model.method.injection.Tail`.
+        text_step: inject at every `text_step`-th layer, see
+            `epalm.model.method.injection.plan_injection`.
         lm_dropout: hidden dropout of the frozen OPT while training.
-        recompute_layers: so many of the OPT's last layers compute their inner tensors again in the
-            backward pass in place of keeping them: less memory, more time, the same results.
+        recompute_layers: number of the OPT's last layers whose activations are recomputed in the
+            backward pass (activation checkpointing): less memory, more time, the same results.
         qa_template: how a question and its answer become text.
         caption_template: how a caption becomes text.
         supervise: "all" text tokens or the "answer" only.
         epochs: passes over the training examples.
-        batch_size: examples per step.
-        group_questions: so many questions of one picture come together in a batch, which makes
-            a step cheaper and its examples more alike; 1 leaves the order.
-        bucket_batches: texts of like length come together within windows of so many batches; 0
+        batch_size: examples per step, over all processes.
+        group_questions: number of questions about one sample that meet in a batch, which makes a
+            step cheaper and its examples more alike; 1 leaves the order.
+        bucket_batches: texts of similar length meet within windows of this number of batches; 0
             leaves the order.
         lr: learning rate of connectors, and of prompt and adapters unless they have their own.
         prompt_lr: constant learning rate of the prompt; 0 to let it follow `lr`.
-        adapter_lr: likewise of adapters.
-        lm_lr: likewise of the language model, where the variant trains it.
-        weight_decay: AdamW's, on every trained tensor.
-        schedule: see `Schedule`.
+        adapter_lr: constant learning rate of the adapters; 0 to let it follow `lr`.
+        lm_lr: constant learning rate of the language model, where the variant trains it.
+        weight_decay: weight decay of AdamW, on every trainable tensor.
+        schedule: learning rate over the steps.
         loss_weight: factor on the loss.
-        normalise: "sample" sums a sample's tokens and averages over the batch, as published;
+        normalize: "sample" sums a sample's tokens and averages over the batch, as published;
             "token" averages over all supervised tokens.
-        label_smoothing: mass spread over the vocabulary.
-        clip_norm: largest norm of the gradient; 0 leaves it.
-        max_new_tokens: length of generated text.
-        num_beams: 1 is greedy.
-        do_sample: see `epalm.model.method.model_settings.Decoding`.
-        temperature: likewise.
-        top_p: likewise.
+        label_smoothing: probability mass spread over the vocabulary.
+        clip_norm: largest norm of the gradient; 0 turns clipping off.
+        max_new_tokens: largest number of generated tokens.
+        num_beams: width of beam search; 1 is greedy.
+        do_sample: sample instead of searching, see `epalm.model.method.model_settings.Decoding`.
+        temperature: temperature of sampling.
+        top_p: probability mass of nucleus sampling.
         compiled: "layers" compiles the decoder layers for training, which takes minutes and saves
             launches on a GPU; "nothing" is faster on a CPU.
-        val_examples: examples per validation, drawn with the run's seed; 0 for all.
-        train_split: of the task, to learn; empty for the task's own.
-        val_split: of the task, to choose the best epoch by; empty for the task's own.
-        train_examples: so many examples of the split are learnt, drawn with the run's seed; 0 for
-            all. A smaller number or fraction draws a part of what a larger one does.
-        train_fraction: likewise this part of them, more than 0 and at most 1.
+        val_examples: number of validation examples, drawn with the run's seed; 0 for all.
+        train_split: split to train on; empty for the task's own.
+        val_split: split that selects the best epoch; empty for the task's own.
+        train_examples: number of training examples, drawn with the run's seed; 0 for all. A smaller
+            number or fraction draws a subset of what a larger one does.
+        train_fraction: fraction of the training examples, more than 0 and at most 1.
     """
 
     lm: str
@@ -130,7 +132,7 @@ class Recipe:
     qa_template: str
     caption_template: str
     supervise: Supervision
-    normalise: Literal["sample", "token"]
+    normalize: Literal["sample", "token"]
     encoder: str = ""
     preprocessing: str = ""
     prompt_length: int = 10
@@ -176,7 +178,7 @@ class Recipe:
         Template(self.caption_template, self.supervise)
 
     def decoding(self) -> Decoding:
-        """How the run generates."""
+        """Decoding settings of validation and, by default, of evaluation."""
         return Decoding(
             self.max_new_tokens,
             self.num_beams,
@@ -186,14 +188,14 @@ class Recipe:
         )
 
     def model_settings(self, kind: Kind, spec: StoreSpec) -> ModelSettings:
-        """How to build the model for a task of `kind` and a store's vectors.
+        """Settings of the model for a task of `kind` and the features of a store.
 
         Raises:
             UsageError: the store lacks a block of `source_layers`.
         """
         auto = f"last-{min(PUBLISHED_BLOCKS, len(spec.layers))}"
-        asked = auto if self.source_layers == "auto" else self.source_layers
-        blocks = tuple(spec.layers.index(layer) for layer in parse_layers(asked, spec.layers))
+        selected = auto if self.source_layers == "auto" else self.source_layers
+        blocks = tuple(spec.layers.index(layer) for layer in parse_layers(selected, spec.layers))
         return ModelSettings(
             lm=self.lm,
             precision=self.lm_precision,
@@ -212,7 +214,7 @@ class Recipe:
         )
 
     def to_toml(self) -> str:
-        """The recipe as a TOML file that loads to the same recipe."""
+        """The text of a TOML file that loads to the same recipe."""
         return tomli_w.dumps(asdict(self))
 
 
@@ -226,25 +228,24 @@ def load_recipe(name: str, changes: Sequence[Change] = ()) -> Recipe:
 
     Args:
         name: an entry of `known_recipes`, or the path of a TOML file.
-        changes: e.g. "epochs=3", "schedule.min_lr=1e-6" (the value is TOML, or plain text), or
-            pairs of a key and its value.
+        changes: keys with their new values; `parse_changes` makes them from text.
 
     Raises:
         RecipeError: no such recipe, an unknown key, a value of the wrong type.
     """
     table = read_recipe_file(name)
-    for change in changes:
-        apply_change(table, change)
+    for key, value in changes:
+        apply_change(table, (current_key(key), value))
     recipe: Recipe = build(Recipe, table, where=str(name))
     return recipe
 
 
-def amount_of_data(train_examples: int, train_fraction: float) -> list[Change]:
+def data_amount_changes(train_examples: int, train_fraction: float) -> list[Change]:
     """Changes of a recipe that set the number, or the fraction, of training examples.
 
     Args:
-        train_examples: 0 to leave it.
-        train_fraction: 0 to leave it.
+        train_examples: number of training examples; 0 for no change.
+        train_fraction: fraction of the training examples; 0 for no change.
 
     Raises:
         RecipeError: both are given.

@@ -1,6 +1,6 @@
 """Ranges of every number of a recipe, and of the numbers of `epalm-train`'s options.
 
-Upper bounds only keep out what can be nothing but a mistake: no published run comes near one.
+Upper bounds only reject obvious mistakes: no published run comes near one.
 """
 
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from epalm.number_ranges import DECODING_RANGES, MODEL_RANGES, Range, check_range
 
 RATE = Range(0, 1000)
-"""Of learning rates that may be 0."""
+"""Range of learning rates that may be 0."""
 
 COUNT = Range(0, 1_000_000_000)
-"""Of numbers of examples and steps."""
+"""Range of numbers of examples and steps."""
 
 SEED = Range(0, 10**12)
-"""Dropout is seeded with a million times the run's seed and the step, in 64 bits."""
+"""Range of seeds: dropout is seeded with a million times the seed plus the step, in 64 bits."""
 
 RECIPE_RANGES: Mapping[str, Range] = {
     **DECODING_RANGES,
@@ -49,7 +49,7 @@ SCHEDULE_RANGES: Mapping[str, Range] = {
 
 
 def check_options(*, seed: int, limit: int) -> None:
-    """Refuse numbers of options outside their range.
+    """Refuse option values outside their range.
 
     Raises:
         UsageError: names the option, what was found and what was wanted.

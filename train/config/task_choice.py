@@ -1,4 +1,4 @@
-"""Which task a command means, and where its files lie."""
+"""Which task a command is about, and where its files are."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from epalm.tasks.task_registry import load_task, resolve_data_root
 from epalm.tasks.types import Task
 
 
-def asked_task(task: str, spec: StoreSpec, data_root: Path | None) -> tuple[Task, Path]:
-    """The task named, or the first one over the store's media, and the root of its files.
+def choose_task(name: str, spec: StoreSpec, data_root: Path | None) -> tuple[Task, Path]:
+    """The named task, or else the first task of the store's data set, and the root of its files.
 
     Raises:
-        UsageError: no task is named and the store knows none, or the name is unknown.
-        MissingFileError: the files are not where they are looked for.
+        UsageError: no task is named and the store records none, or the name is unknown.
+        MissingFileError: the files are not in the data root.
     """
-    if not task and not spec.tasks:
+    if not name and not spec.tasks:
         raise UsageError(f"the store names no task over {spec.dataset}: give --task")
-    asked = task or spec.tasks[0]
-    root = resolve_data_root(data_root, recorded=spec.data_root, task=asked)
-    return load_task(asked, root), root
+    chosen = name or spec.tasks[0]
+    root = resolve_data_root(data_root, recorded=spec.data_root, task=chosen)
+    return load_task(chosen, root), root

@@ -1,4 +1,4 @@
-"""What to train, as `epalm-train` and the demo ask for it."""
+"""The three values that describe a training: the data, the model and how the run is executed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,43 +10,61 @@ from epalm.train.parallel.distributed import ALONE, Group
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """What to train.
+class DataConfig:
+    """What to train on.
 
     Attributes:
-        folder: the run's folder; its last part is the run's name.
-        task: what is asked.
-        data_root: where the task's files lie.
-        features: path or URL of the store.
-        recipe: all settings.
-        recipe_name: for the record.
-        seed: of initialisation, order, answers and dropout.
-        device: e.g. "cpu" or "cuda".
-        blind: train on other media's features.
-        limit: use only the first examples of each split; 0 for all.
-        fresh: delete a run that is there.
-        reader: how vectors are read, "auto" or one of
-            `epalm.cache.readers.reader_choice.TRAIN_READERS`.
-        text_states: folder for the states of texts, see `epalm.train.data.cached_text_states`; None
-            to compute them in every step.
-        quiet: show no progress.
-        group: the processes that train together, connected.
-        shard: divide the frozen weights among them.
+        features: path or URL of the feature store.
+        task: task whose examples are trained on.
+        root: folder of the task's files.
+        limit: number of examples of each split, from its beginning; 0 for all.
+        blind: train a control on the features of other samples of the same split.
     """
 
-    folder: Path
-    task: Task
-    data_root: Path
     features: str
+    task: Task
+    root: Path
+    limit: int = 0
+    blind: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What to train, and with which settings.
+
+    Attributes:
+        recipe: settings of the model and of its optimization.
+        recipe_name: name of the recipe in the run's record.
+        seed: seed of initialization, data order, drawn answers and dropout.
+    """
+
     recipe: Recipe
     recipe_name: str
     seed: int = 0
-    device: str = "cpu"
-    blind: bool = False
-    limit: int = 0
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how to train.
+
+    Attributes:
+        folder: run folder; its last part is the run's name.
+        fresh: delete a run that is there instead of resuming it.
+        device: device of this process, e.g. "cpu" or "cuda:1".
+        reader: how features are read: "auto", or one of
+            `epalm.cache.readers.reader_choice.TRAIN_READERS`.
+        text_states: folder of cached text states, see `epalm.train.data.cached_text_states`; None
+            to compute them in every step.
+        group: processes that train together, connected.
+        shard_weights: shard the frozen weights across these processes.
+        quiet: show no progress.
+    """
+
+    folder: Path
     fresh: bool = False
+    device: str = "cpu"
     reader: str = AUTO
     text_states: Path | None = None
-    quiet: bool = False
     group: Group = ALONE
-    shard: bool = False
+    shard_weights: bool = False
+    quiet: bool = False

@@ -1,9 +1,9 @@
-"""What meets in a batch: questions of one picture, texts of like length.
+"""Which examples meet in a batch: questions about one sample, texts of similar length.
 
-Both keep every example once per epoch and within its pool (see
+Both functions keep every example once per epoch and within its pool (see
 `epalm.cache.readers.epoch_order.EpochOrder`). Both change which examples share a step, and so the
-course of training: a batch of 64 with 5 questions per picture sees 13 pictures, and with buckets
-the examples of a step have like lengths.
+course of training: a batch of 64 with 5 questions per image has 13 images, and with buckets the
+texts of a step have similar lengths.
 """
 
 import numpy as np
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from epalm.cache.readers.epoch_order import EpochOrder, Rows
 
 
-def group_media(whole: EpochOrder, media: Rows, size: int) -> tuple[EpochOrder, Rows]:
-    """Bring up to `size` examples of one medium together.
+def group_by_sample(whole: EpochOrder, sample_rows: Rows, size: int) -> tuple[EpochOrder, Rows]:
+    """Bring up to `size` examples of one sample together.
 
-    A medium's examples are dealt into units of `size` in the order of serving; each unit is served
-    where its first example was.
+    A sample's examples are split into units of `size` in their order; each unit moves to the
+    position of its first example.
 
     Args:
-        whole: the order.
-        media: (M,) what number of medium the example at each place of the store's list has.
-        size: examples per unit, 1 leaves the order.
+        whole: order of the examples.
+        sample_rows: (M,) row in the store of each example's sample.
+        size: largest number of examples per unit; 1 leaves the order.
 
     Returns:
         The new order, and (M,) the unit of each position in it.
@@ -30,12 +30,12 @@ def group_media(whole: EpochOrder, media: Rows, size: int) -> tuple[EpochOrder, 
     if size == 1:
         return whole, positions
     pools = np.searchsorted(whole.pool_ends, positions, side="right")
-    served = media[whole.examples]
-    by_medium = np.lexsort((positions, served, pools))
-    rank = _rank_in_run(pools[by_medium], served[by_medium])
-    opens = rank % size == 0
+    rows = sample_rows[whole.examples]
+    by_sample = np.lexsort((positions, rows, pools))
+    rank = _rank_in_run(pools[by_sample], rows[by_sample])
+    starts = rank % size == 0
     unit = np.empty(len(positions), np.intp)
-    unit[by_medium] = by_medium[opens][np.cumsum(opens) - 1]  # a unit is named by its first place
+    unit[by_sample] = by_sample[starts][np.cumsum(starts) - 1]  # a unit's id is its first position
     order = np.lexsort((positions, unit, pools))
     return EpochOrder(whole.examples[order], whole.pool_ends), unit[order]
 
@@ -49,16 +49,16 @@ def bucket_lengths(
     window: int,
     random: np.random.Generator,
 ) -> EpochOrder:
-    """Bring examples of like length together within windows of some batches.
+    """Bring texts of similar length together within windows of several batches.
 
     Args:
-        whole: the order.
-        units: (M,) unit of each position, see `group_media`: they stay together, and count as long
-            as their longest example.
-        lengths: (M,) tokens of the example at each place of the list.
-        batch_size: B.
-        window: batches in a window, 0 leaves the order.
-        random: shuffles the batches of each window.
+        whole: order of the examples.
+        units: (M,) unit of each position, see `group_by_sample`; a unit stays together and has the
+            length of its longest example.
+        lengths: (M,) number of tokens of each example's text.
+        batch_size: B, examples per batch.
+        window: batches per window; 0 leaves the order.
+        random: generator that shuffles the batches of each window.
     """
     if not window:
         return whole
@@ -72,14 +72,15 @@ def bucket_lengths(
     batch = (positions - first) // batch_size
     size = np.bincount(part)[part]
     full = batch < size // batch_size
-    lot = random.random(len(positions))
-    drawn = np.where(full, lot[first + batch], 1.0)  # what is left over stays at the part's end
-    shuffled = np.lexsort((positions, drawn, part))
+    random_keys = random.random(len(positions))
+    # An incomplete batch stays at the end of its window.
+    keys = np.where(full, random_keys[first + batch], 1.0)
+    shuffled = np.lexsort((positions, keys, part))
     return EpochOrder(whole.examples[sort][shuffled], whole.pool_ends)
 
 
 def _rank_in_run(*columns: Rows) -> NDArray[np.intp]:
-    """(M,) how many equal neighbours stand before each entry."""
+    """(M,) number of equal neighbors directly before each entry."""
     positions = np.arange(len(columns[0]))
     changed = np.zeros(len(positions), bool)
     changed[:1] = True

@@ -1,8 +1,8 @@
-"""The states of texts below the first picture, computed once: a second feature store.
+"""Cached text states: hidden states of the text below the first injected layer, computed once.
 
-Where nothing is trained below the first injected layer, what a text is there depends on the text
-alone. Each distinct text is then a record of an ordinary store, by its ids; texts of one length
-share a store, whose records hold one vector per token.
+Where nothing is trained below that layer, these states depend on the text alone. They are kept in
+ordinary feature stores: each distinct text is a record whose key is its token ids, and texts of the
+same length share a store, whose records have one hidden state per token.
 """
 
 import hashlib
@@ -29,30 +29,30 @@ from epalm.train.data.tokenized_texts import Text
 from epalm.train.parallel.distributed import ALONE, Group
 
 BATCH_TOKENS = 4096
-"""Features computed together."""
+"""Largest number of tokens per batch while states are computed."""
 
 logger = logging.getLogger(__name__)
 
 
 class CachedTextStates:
-    """Reads the states of texts.
+    """StoreReader of cached text states.
 
-    One more row than the text has tokens is stored where padding is read (the official tail): all
-    padding behind a text has the same state.
+    Where padding is attended to (the official tail), each record has one more state than its text
+    has tokens: all padding after a text has the same state.
     """
 
     def __init__(self, readers: dict[int, StoreReader], padding: int) -> None:
-        """Take the stores as they are.
+        """Read from finished stores.
 
         Args:
-            readers: length of a text -> the texts of that length.
-            padding: rows stored behind each text, 0 or 1.
+            readers: number of tokens -> reader of the texts of that length.
+            padding: states stored after those of each text, 0 or 1.
         """
         self._readers = readers
         self._padding = padding
 
     def read(self, texts: Sequence[Text]) -> Tensor:
-        """(tokens, H), as `EPALM.lower_text_states` returns for a right-padded batch of texts."""
+        """(tokens, H): result of `EPALM.lower_text_states` for a right-padded batch of the texts."""
         lengths = np.array([len(head) + len(tail) for head, tail in texts])
         longest = int(lengths.max())
         rows = np.full(len(texts), longest) if self._padding else lengths
@@ -62,14 +62,14 @@ class CachedTextStates:
         for length in np.unique(lengths).tolist():
             places = np.flatnonzero(lengths == length)
             keys = [text_key(texts[place]) for place in places.tolist()]
-            found = self._readers[length].read(keys)
+            states = self._readers[length].read(keys)
             columns = np.arange(rows[places[0]])
-            out[first[places, None] + columns] = found[:, np.minimum(columns, length)]
+            out[first[places, None] + columns] = states[:, np.minimum(columns, length)]
         return torch.from_numpy(out)
 
 
 def text_key(text: Text) -> str:
-    """The ids of begin token, prompt, answer and end token, with blanks between."""
+    """The ids of begin token, prompt, answer and end token, separated by blanks."""
     return " ".join(map(str, (*text[0], *text[1])))
 
 
@@ -82,14 +82,14 @@ def open_text_states(
     group: Group = ALONE,
     quiet: bool = False,
 ) -> CachedTextStates:
-    """Compute what the folder still lacks, and open it.
+    """Compute the states that are not in the folder yet, and open all of them.
 
     Args:
-        folder: of all such stores; each set of texts has a folder of its own in it.
-        model: computes on its device.
-        texts: all that will be asked for.
-        digest: of the language model's weights.
-        group: who trains together; the first process computes, while the others wait.
+        folder: folder of all cached text states; each set of texts has a folder of its own in it.
+        model: model that computes the states, on its device.
+        texts: every text that will be read.
+        digest: digest of the language model's weights.
+        group: processes that train together; rank 0 computes while the others wait.
         quiet: show no progress.
 
     Raises:
@@ -105,7 +105,7 @@ def open_text_states(
     reader = "ram" if needed <= budget else "pread"
     count = sum(store.spec.count for store in stores.values())
     logger.info(
-        "states of %d texts in %s, %s, read by %s", count, folder, byte_size(needed), reader
+        "cached states of %d texts in %s, %s, reader %s", count, folder, byte_size(needed), reader
     )
     readers = {
         length: select_subset(store, index_store(store)).open(reader, budget)
@@ -114,11 +114,11 @@ def open_text_states(
     return CachedTextStates(readers, padding=int(model.plan.visual_sees_all))
 
 
-def check_apart(model: EPALM) -> None:
-    """Refuse a model in which texts depend on what is trained.
+def check_text_independent(model: EPALM) -> None:
+    """Refuse a model in which text states below the injection depend on what is trained.
 
     Raises:
-        UsageError: says what is needed.
+        UsageError: names the settings that work.
     """
     if not model.can_cache_text_states:
         raise UsageError(
@@ -130,8 +130,8 @@ def check_apart(model: EPALM) -> None:
 def make_stores(
     folder: Path, model: EPALM, texts: Sequence[Text], *, digest: str, quiet: bool
 ) -> dict[int, Store]:
-    """The finished store of each length."""
-    check_apart(model)
+    """Compute what is missing; the finished store of each text length."""
+    check_text_independent(model)
     keys: dict[int, list[str]] = {}
     for key in sorted({text_key(text) for text in texts}):
         keys.setdefault(key.count(" ") + 1, []).append(key)
@@ -141,13 +141,13 @@ def make_stores(
         length: create_store(own_folder / f"{length:03d}.zarr", spec, keys[length])
         for length, spec in specs.items()
     }
-    left = [(store, shard) for store in stores.values() for shard in store.missing_shards()]
-    count = sum(len(store.spec.rows_of(shard)) for store, shard in left)
-    with progress("texts", total=count, unit="texts", quiet=quiet or not left) as tick:
-        for store, shard in left:
+    missing = [(store, shard) for store in stores.values() for shard in store.missing_shards()]
+    count = sum(len(store.spec.rows_of(shard)) for store, shard in missing)
+    with progress("texts", total=count, unit="texts", quiet=quiet or not missing) as tick:
+        for store, shard in missing:
             rows = store.spec.rows_of(shard)
-            own = store.keys[rows.start : rows.stop]
-            store.write_shard(shard, _compute(model, own, store.spec), {})
+            keys_of_shard = store.keys[rows.start : rows.stop]
+            store.write_shard(shard, _compute(model, keys_of_shard, store.spec), {})
             tick(len(rows))
     for store in stores.values():
         store.finish()
@@ -155,7 +155,7 @@ def make_stores(
 
 
 def _compute(model: EPALM, keys: Sequence[str], spec: StoreSpec) -> Features:
-    """(rows, 1, rows of a text, H) of a shard."""
+    """(records, 1, states per text, H) of a shard."""
     device = next(model.parameters()).device
     padding = int(model.plan.visual_sees_all)
     pad = int(model.language_model.config.pad_token_id or 0)
@@ -195,6 +195,6 @@ def _spec(model: EPALM, length: int, count: int, digest: str) -> StoreSpec:
 
 
 def _folder_name(specs: dict[int, StoreSpec], keys: dict[int, list[str]]) -> str:
-    """Of all stores over these texts below this layer of this language model."""
+    """Name of the folder for these texts, this layer and this language model."""
     digests = [spec.digest(keys[length]) for length, spec in specs.items()]
     return hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest()

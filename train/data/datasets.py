@@ -1,4 +1,4 @@
-"""The examples and the stored vectors of a run."""
+"""The examples of a run and the stored features of their samples."""
 
 import hashlib
 import logging
@@ -23,22 +23,38 @@ from epalm.errors import UnknownKeyError
 from epalm.model.engine.language_model import load_config
 from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
-from epalm.train.config.train_config import TrainConfig
+from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.data.batch_loader import AnySource, encodable
 from epalm.train.data.gpu_source import gpu_budget, load_resident
-from epalm.train.run_files.run_folder import earlier_run
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Data:
-    """What a run learns from and is judged by.
+class Selection:
+    """Examples of a run, before any feature is read.
 
     Attributes:
-        train: examples, all readable.
-        val: likewise; the ones drawn for validation.
-        source: the vectors of both.
+        train: training examples whose sample could be encoded.
+        candidates: examples of the validation split whose sample could be encoded.
+        val: those of `candidates` that every validation generates for.
+        subset: part of the store with the features of `train` and `candidates`.
+    """
+
+    train: list[Example]
+    candidates: list[Example]
+    val: list[Example]
+    subset: StoreSubset
+
+
+@dataclass(frozen=True)
+class Data:
+    """Examples of a run and the features of their samples.
+
+    Attributes:
+        train: training examples, all with features.
+        val: validation examples, all with features.
+        source: features of both.
         order: how epochs are shuffled.
     """
 
@@ -48,115 +64,133 @@ class Data:
     order: ShuffleSpec
 
     def digest(self) -> str:
-        """SHA-256 over every example: a run that goes on has to go on with the same."""
-        found = hashlib.sha256()
+        """SHA-256 over every example: a resumed run has to continue with the same ones."""
+        digest = hashlib.sha256()
         for part in (self.train, self.val):
-            found.update(b"%d\n" % len(part))
+            digest.update(b"%d\n" % len(part))
             for example in part:
-                found.update(repr(example).encode("utf-8", "surrogatepass"))
-        return found.hexdigest()
+                digest.update(repr(example).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
 
-def open_data(request: TrainConfig, store: Store) -> Data:
-    """Examples and vectors; a run that goes on keeps the order it began with.
+def open_data(
+    data: DataConfig,
+    model: ModelConfig,
+    runtime: RuntimeConfig,
+    *,
+    store: Store,
+    recorded: ShuffleSpec | None,
+) -> Data:
+    """Load the examples of a run and open the features of their samples.
+
+    Args:
+        data: store, task and which of its examples to use.
+        model: recipe and seed of the run.
+        runtime: device, reader and processes.
+        store: store that `data` names, open.
+        recorded: order that the run to resume was started with; None for a new run.
 
     Raises:
-        CacheMismatchError: the run to go on was trained on another store.
         ModelError: see `load_config`.
         UnfinishedStoreError: the store misses shards.
-        UnknownKeyError: the store lacks a medium of the task.
-        UsageError: the reader asked for is unknown or cannot work.
+        UnknownKeyError: the store lacks a sample of the task.
+        UsageError: the reader is unknown or cannot work.
     """
-    train_examples, val_examples, selection = select_data(request, store)
-    # A store that does not fit is said before the hub is asked, and both before vectors are read.
-    load_config(request.recipe.lm, request.recipe.lm_precision)
-    source, order = _open_source(request, selection)
-    groups = [[example.key for example in part] for part in (train_examples, val_examples)]
-    if request.group.leads:
-        rows = selection.index.rows([key for group in groups for key in group])
-        warn_about_changed_media(store, rows, root=str(request.data_root), seed=request.seed)
-    if request.blind:
-        source = ShuffledSource(source, groups, request.seed)
-    drawn = draw_validation(val_examples, request.recipe, request.seed)
-    return Data(train_examples, drawn, source, order)
+    recipe, seed = model.recipe, model.seed
+    selection = select_data(data, model, store)
+    # A store that does not fit is reported before the hub is contacted, and both before features
+    # are read.
+    load_config(recipe.lm, recipe.lm_precision)
+    choice, budget = choose_source(runtime, selection.subset, recipe.batch_size, recorded)
+    logger.info("%s", choice.summary)
+    source = _open_source(choice, budget, selection.subset, runtime.device)
+    parts = (selection.train, selection.candidates)
+    groups = [[example.key for example in part] for part in parts]
+    if runtime.group.leads:
+        rows = selection.subset.index.rows([key for group in groups for key in group])
+        warn_about_changed_media(store, rows, root=str(data.root), seed=seed)
+    if data.blind:
+        source = ShuffledSource(source, groups, seed)
+    return Data(selection.train, selection.val, source, choice.order)
 
 
-def select_data(
-    request: TrainConfig, store: Store
-) -> tuple[list[Example], list[Example], StoreSubset]:
-    """Training and validation examples, and the part of the store that has their vectors."""
-    task, recipe = request.task, request.recipe
+def select_data(data: DataConfig, model: ModelConfig, store: Store) -> Selection:
+    """Training and validation examples, and the part of the store that has their features."""
+    task, recipe = data.task, model.recipe
     index = index_store(store, task.name)
-    learnt = _examples(request, recipe.train_split or task.train_split, index)
-    train_examples = draw_training(learnt, recipe, request.seed)
-    val_examples = _examples(request, recipe.val_split or task.val_split, index)
-    keys = [example.key for example in (*train_examples, *val_examples)]
-    return train_examples, val_examples, select_subset(store, index, keys=keys)
+    split_examples = _examples(data, recipe.train_split or task.train_split, index)
+    train = draw_training(split_examples, recipe, model.seed)
+    candidates = _examples(data, recipe.val_split or task.val_split, index)
+    keys = [example.key for example in (*train, *candidates)]
+    val = _draw(candidates, recipe.val_examples, model.seed)
+    return Selection(train, candidates, val, select_subset(store, index, keys=keys))
 
 
 def draw_training(examples: list[Example], recipe: Recipe, seed: int) -> list[Example]:
-    """The examples to learn, in their order: all, or as many as the recipe says, drawn by seed.
+    """The training examples in their order: all, or the recipe's number of them, drawn by seed.
 
-    Fewer are a part of more, so that curves over amounts of data differ in the amount alone.
+    A smaller draw is a subset of a larger one, so that curves over amounts of data differ in the
+    amount alone.
     """
-    asked = recipe.train_examples or max(1, round(recipe.train_fraction * len(examples)))
-    drawn = _draw(examples, asked, seed)
+    count = recipe.train_examples or max(1, round(recipe.train_fraction * len(examples)))
+    drawn = _draw(examples, count, seed)
     if len(drawn) < len(examples):
         logger.info("%d of %d training examples drawn, seed %d", len(drawn), len(examples), seed)
     return drawn
 
 
-def draw_validation(examples: list[Example], recipe: Recipe, seed: int) -> list[Example]:
-    """The examples that every epoch is judged by: all, or as many as the recipe says."""
-    return _draw(examples, recipe.val_examples, seed)
+def choose_source(
+    runtime: RuntimeConfig, subset: StoreSubset, batch_size: int, recorded: ShuffleSpec | None
+) -> tuple[ReaderChoice, Budget]:
+    """The reader that the runtime names, or the fastest that memory allows, and its order.
 
+    Processes on one machine divide its memory; all of them follow the order of rank 0.
 
-def choose_source(request: TrainConfig, selection: StoreSubset) -> tuple[ReaderChoice, Budget]:
-    """The fastest reader that memory allows, or the one asked for, and the order it serves.
-
-    Processes on one machine divide its memory; all serve the order of the first one.
+    Args:
+        runtime: device, reader and processes.
+        subset: part of the store that is read.
+        batch_size: examples per step.
+        recorded: order of the run to resume; None for a new run.
     """
-    asked, group = request.reader, request.group
-    earlier = earlier_run(request.folder, selection.store.spec, fresh=request.fresh)
-    order = ShuffleSpec(earlier.order, earlier.pool_blocks) if earlier else None
-    ram = ram_budget(asked) // group.local_world
-    budget = Budget(ram, gpu_budget(request.device, asked))
-    need = selection.requirements(request.recipe.batch_size)
-    choice = choose_reader(asked, need, budget, readers=TRAIN_READERS, order=order)
+    reader, group = runtime.reader, runtime.group
+    ram = ram_budget(reader) // group.local_world_size
+    budget = Budget(ram, gpu_budget(runtime.device, reader))
+    need = subset.requirements(batch_size)
+    choice = choose_reader(reader, need, budget, readers=TRAIN_READERS, order=recorded)
     common = group.gather(choice.order)[0]
     if choice.order != common:
-        choice = choose_reader(asked, need, budget, readers=TRAIN_READERS, order=common)
+        choice = choose_reader(reader, need, budget, readers=TRAIN_READERS, order=common)
     return choice, budget
 
 
-def _open_source(request: TrainConfig, selection: StoreSubset) -> tuple[AnySource, ShuffleSpec]:
-    choice, budget = choose_source(request, selection)
-    logger.info("%s", choice.summary)
+def _open_source(
+    choice: ReaderChoice, budget: Budget, subset: StoreSubset, device: str
+) -> AnySource:
     if choice.reader == "gpu":
-        return load_resident(selection, request.device), choice.order
-    return selection.open(choice.reader, budget.ram), choice.order
+        return load_resident(subset, device)
+    return subset.open(choice.reader, budget.ram)
 
 
-def _examples(request: TrainConfig, split: str, index: KeyIndex) -> list[Example]:
-    examples = request.task.examples(split, request.data_root)
-    if request.limit:
-        examples = examples[: request.limit]
+def _examples(data: DataConfig, split: str, index: KeyIndex) -> list[Example]:
+    examples = data.task.examples(split, data.root)
+    if data.limit:
+        examples = examples[: data.limit]
     try:
-        kept = encodable(examples, index)
+        encoded = encodable(examples, index)
     except UnknownKeyError as error:
-        raise UnknownKeyError(f"{split} in {request.data_root}: {error}") from None
-    if len(kept) < len(examples):
+        raise UnknownKeyError(f"{split} in {data.root}: {error}") from None
+    if len(encoded) < len(examples):
         logger.warning(
-            "%s: %d of %d examples left out, their medium could not be encoded",
+            "%s: %d of %d examples left out, their sample could not be encoded",
             split,
-            len(examples) - len(kept),
+            len(examples) - len(encoded),
             len(examples),
         )
-    return kept
+    return encoded
 
 
 def _draw(examples: list[Example], count: int, seed: int) -> list[Example]:
     if not 0 < count < len(examples):
         return examples
-    places = np.random.default_rng(seed).permutation(len(examples))[:count]
-    return [examples[place] for place in sorted(places)]
+    positions = np.random.default_rng(seed).permutation(len(examples))[:count]
+    return [examples[position] for position in sorted(positions)]

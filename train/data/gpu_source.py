@@ -1,4 +1,4 @@
-"""All vectors on the training device: a batch costs one gather there, and no transfer."""
+"""All features in GPU memory: a batch costs one gather there, and no transfer."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,22 +14,22 @@ from epalm.cache.readers.open_reader import StoreSubset
 from epalm.errors import StoreError
 
 FREE_SHARE = 0.25
-"""Part of the device's free memory that vectors take unasked; the rest is the model's."""
+"""Fraction of the free GPU memory that features may take with reader "auto"."""
 
 FORCED_SHARE = 0.9
-"""The same when the user asks for the GPU by name."""
+"""Fraction of the free GPU memory that features may take with reader "gpu"."""
 
 
 class GpuSource:
-    """A `Source` of tensors that all lie on one device."""
+    """A `Source` whose features are all in the memory of one device."""
 
     def __init__(self, index: KeyIndex, tokens: Tensor, shards: ShardMap) -> None:
-        """Take the vectors as they are.
+        """Serve features that are already on the device.
 
         Args:
             index: key -> row.
             tokens: (rows of the shards, V, L, D) on its device.
-            shards: where each row lies.
+            shards: row of the store -> position in `tokens`.
         """
         self.spec = index.spec
         self._index = index
@@ -45,7 +45,7 @@ class GpuSource:
         return self._index.rows(keys)
 
     def read(self, keys: Sequence[str], view: int = 0) -> Tensor:
-        """(B, L, D) on the device, in the order asked; see `Source.read`."""
+        """(B, L, D) on the device, in the order of the keys; see `Source.read`."""
         if not 0 <= view < self.spec.views:
             raise StoreError(
                 f"view {view} was requested, the store has views 0 to {self.spec.views - 1}"
@@ -58,7 +58,7 @@ class GpuSource:
         torch.index_select(self._flat, 0, self._places(rows, views), out=out)
 
     def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Tensor]:
-        """Batches of a plan, each in memory of its own."""
+        """Batches of a plan, each in newly allocated memory."""
         for rows, views in batches_of(plan, batch_size):
             yield self._flat.index_select(0, self._places(rows, views))
 
@@ -68,7 +68,7 @@ class GpuSource:
 
 
 def load_resident(selection: StoreSubset, device: str) -> GpuSource:
-    """Copy shards to a device one after the other, checking every byte.
+    """Copy shards to a device one after the other, verifying their checksums.
 
     Raises:
         CorruptShardError: a shard does not match its commit record.
@@ -84,9 +84,9 @@ def load_resident(selection: StoreSubset, device: str) -> GpuSource:
     return GpuSource(selection.index, tokens, shards)
 
 
-def gpu_budget(device: str, asked: str) -> int | None:
-    """Bytes of the device that vectors may take; None if it is no GPU."""
+def gpu_budget(device: str, reader: str) -> int | None:
+    """Bytes of GPU memory that features may take; None for other devices."""
     if torch.device(device).type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(torch.device(device))
-    return int(free * (FORCED_SHARE if asked == "gpu" else FREE_SHARE))
+    return int(free * (FORCED_SHARE if reader == "gpu" else FREE_SHARE))

@@ -1,4 +1,4 @@
-"""A run's texts as token ids, once it is known that the language model has room for all."""
+"""Token ids of a run's texts, checked to fit the positions of the language model."""
 
 from collections.abc import Sequence
 
@@ -8,51 +8,55 @@ from epalm.model.engine.model_batch import add_separator, prompt_ids
 from epalm.model.generation.batched_generation import generation_limit
 from epalm.model.method.model_settings import ModelSettings
 from epalm.tasks.types import Example
-from epalm.train.config.train_config import TrainConfig
+from epalm.train.config.recipe import Recipe
+from epalm.train.config.train_config import DataConfig
 from epalm.train.data.tokenized_texts import TokenizedTexts
 
 
-def fitting_texts(
-    request: TrainConfig,
+def encode_texts(
+    data: DataConfig,
+    recipe: Recipe,
     settings: ModelSettings,
-    learnt: Sequence[Example],
-    asked: Sequence[Example],
+    train: Sequence[Example],
+    val: Sequence[Example],
 ) -> TokenizedTexts:
-    """The texts that are learnt; no weights are read.
+    """Tokenize the training texts; no weights are read.
 
     Args:
-        request: what is to be trained.
-        settings: of the model.
-        learnt: examples to train on.
-        asked: examples of validation.
+        data: task and folder, for messages.
+        recipe: splits and decoding settings.
+        settings: settings of the model.
+        train: training examples.
+        val: validation examples.
 
     Raises:
-        ModelError: a text of training, or a prompt of validation with the longest answer, has more
-            tokens than the language model has positions; names split and example.
+        ModelError: a training text, or a validation prompt with the longest answer, has more tokens
+            than the language model has positions; names split and example.
     """
-    config, task = load_config(settings.lm, settings.precision), request.task
+    config, task = load_config(settings.lm, settings.precision), data.task
     tokenizer, template = load_tokenizer(settings.lm), settings.text_template()
     add_separator(tokenizer, template, config.vocab_size)
     positions = config.max_position_embeddings
-    texts = TokenizedTexts(tokenizer, template, learnt)
+    texts = TokenizedTexts(tokenizer, template, train)
     prompts, answers = texts.longest()
     check_lengths(
         prompts,
         [tokens for tokens, _ in answers],
-        [one.question_id for one in learnt],
+        [example.question_id for example in train],
         positions=positions,
-        answer_label=lambda place: excerpt(answers[place][1]),
-        source=_place(request, request.recipe.train_split or task.train_split),
+        answer_label=lambda index: excerpt(answers[index][1]),
+        source=_location(data, recipe.train_split or task.train_split),
     )
+    val_prompts = prompt_ids(tokenizer, template, [example.prompt for example in val])
     check_prompt_lengths(
-        [len(ids) for ids in prompt_ids(tokenizer, template, [one.prompt for one in asked])],
-        [one.question_id for one in asked],
-        generation_limit(request.recipe.decoding()),
+        [len(ids) for ids in val_prompts],
+        [example.question_id for example in val],
+        generation_limit(recipe.decoding()),
         positions=positions,
-        source=_place(request, request.recipe.val_split or task.val_split),
+        source=_location(data, recipe.val_split or task.val_split),
     )
     return texts
 
 
-def _place(request: TrainConfig, split: str) -> str:
-    return f"{split} of {request.task.name} in {request.data_root}: "
+def _location(data: DataConfig, split: str) -> str:
+    return f"{split} of {data.task.name} in {data.root}: "

@@ -1,4 +1,4 @@
-"""The texts of all training examples as token ids, made once."""
+"""Token ids of the texts of all training examples, tokenized once."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
@@ -14,58 +14,60 @@ from epalm.model.method.model_settings import Template
 from epalm.tasks.types import Example
 
 Text: TypeAlias = tuple[list[int], list[int]]
-"""Ids of begin token and prompt, and of answer and end token."""
+"""Token ids of a text: begin token and prompt, then answer and end token."""
 
 
 class TokenizedTexts:
-    """Token ids of every prompt and every answer, each distinct one once."""
+    """Token ids of every distinct prompt and every distinct answer."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, template: Template, examples: Sequence[Example]
     ) -> None:
-        """Encode them all.
+        """Tokenize all texts.
 
         Args:
-            tokenizer: with the answer separator if the template uses it.
+            tokenizer: tokenizer that has the answer separator if the template uses it.
             template: how prompt and answer become text.
-            examples: whose answers may be drawn by `draw_answer`.
+            examples: training examples, whose answers `draw_answer` draws from.
         """
         self._examples = examples
         self._template = template
         self._pad = int(tokenizer.pad_token_id)
         prompts = _distinct(example.prompt for example in examples)
-        answers = _distinct(answer for one in examples for answer in possible_answers(one))
+        answers = _distinct(answer for example in examples for answer in possible_answers(example))
         heads = prompt_ids(tokenizer, template, prompts)
         tails = answer_ids(tokenizer, template, answers)
         self._heads = dict(zip(prompts, heads, strict=True))
         self._tails = dict(zip(answers, tails, strict=True))
 
     def draw(self, places: NDArray[np.intp], chances: NDArray[np.float64]) -> list[Text]:
-        """The texts of the examples at `places`, see `draw_answer`."""
+        """One text of each example at `places`, see `draw_answer`."""
         examples = [self._examples[place] for place in places]
         return [
-            (self._heads[one.prompt], self._tails[draw_answer(one, chance)])
-            for one, chance in zip(examples, chances, strict=True)
+            (self._heads[example.prompt], self._tails[draw_answer(example, chance)])
+            for example, chance in zip(examples, chances, strict=True)
         ]
 
     def possible(self) -> list[Text]:
-        """Every text that may be drawn, each distinct one once."""
+        """Every distinct text that `draw` can return."""
         pairs = dict.fromkeys(
-            (one.prompt, answer) for one in self._examples for answer in possible_answers(one)
+            (example.prompt, answer)
+            for example in self._examples
+            for answer in possible_answers(example)
         )
         return [(self._heads[prompt], self._tails[answer]) for prompt, answer in pairs]
 
     def longest(self) -> tuple[list[int], list[tuple[int, str]]]:
-        """(M) tokens of each example's prompt, and (M) of its longest answer, with that answer."""
-        prompts = [len(self._heads[one.prompt]) for one in self._examples]
+        """(M) tokens of each example's prompt, and (M) tokens and text of its longest answer."""
+        prompts = [len(self._heads[example.prompt]) for example in self._examples]
         answers = [
-            max((len(self._tails[answer]), answer) for answer in possible_answers(one))
-            for one in self._examples
+            max((len(self._tails[answer]), answer) for answer in possible_answers(example))
+            for example in self._examples
         ]
         return prompts, answers
 
     def lengths(self, places: NDArray[np.intp], chances: NDArray[np.float64]) -> NDArray[np.intp]:
-        """(B,) tokens of the texts that `draw` gives."""
+        """(B,) number of tokens of each text that `draw` returns."""
         texts = self.draw(places, chances)
         return np.array([len(head) + len(tail) for head, tail in texts], np.intp)
 
@@ -75,7 +77,7 @@ class TokenizedTexts:
 
 
 def possible_answers(example: Example) -> list[str]:
-    """Every answer that `draw_answer` may give."""
+    """Every answer that `draw_answer` can return."""
     if not example.weights:
         return list(example.answers)
     weighted = zip(example.answers, example.weights, strict=True)
@@ -83,22 +85,23 @@ def possible_answers(example: Example) -> list[str]:
 
 
 def draw_answer(example: Example, chance: float) -> str:
-    """The answer that a number in [0, 1) picks, in proportion to the example's weights.
+    """Draw an answer in proportion to the example's weights, by a random number in [0, 1).
 
-    An example whose weights are all zero teaches the empty text, as in the released code.
+    An example whose weights are all zero trains on the empty text, as in the official
+    implementation.
     """
     weights = np.asarray(example.weights or [1.0] * len(example.answers), dtype=np.float64)
     total = weights.sum()
     if total == 0:
         return ""
-    place = int(np.searchsorted(np.cumsum(weights) / total, chance, side="right"))
-    return example.answers[min(place, len(example.answers) - 1)]
+    index = int(np.searchsorted(np.cumsum(weights) / total, chance, side="right"))
+    return example.answers[min(index, len(example.answers) - 1)]
 
 
-def picture_numbers(media: NDArray[np.intp]) -> tuple[NDArray[np.intp], Tensor]:
-    """(G,) a place of each distinct medium, and (B) int64 which of them each sample has."""
-    _, places, numbers = np.unique(media, return_index=True, return_inverse=True)
-    return places, torch.from_numpy(numbers.astype(np.int64, copy=False))
+def distinct_images(rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], Tensor]:
+    """(G,) an index of each distinct row, and (B) int64 which of them each example has."""
+    _, indices, numbers = np.unique(rows, return_index=True, return_inverse=True)
+    return indices, torch.from_numpy(numbers.astype(np.int64, copy=False))
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

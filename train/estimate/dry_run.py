@@ -5,64 +5,70 @@ from rich.table import Table
 from epalm.cache.store import Store
 from epalm.console import byte_size, say, show_table
 from epalm.errors import ModelError
-from epalm.train.config.train_config import TrainConfig
-from epalm.train.data.datasets import choose_source, draw_validation, select_data
-from epalm.train.data.text_encoding import fitting_texts
-from epalm.train.estimate.memory_advice import MemoryInputs, make_setup, suggestions
-from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan
+from epalm.train.config.recipe import Recipe
+from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
+from epalm.train.data.datasets import choose_source, select_data
+from epalm.train.data.text_encoding import encode_texts
+from epalm.train.estimate.memory_advice import MemoryInputs, memory_inputs, suggestions
+from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan, StepShape
 from epalm.train.lr_schedule import warn_of_long_warmup
 from epalm.train.parallel.weight_sharding import layer_sharder
-from epalm.train.run_training import check_request, settle_precision
+from epalm.train.run_files.run_folder import earlier_run, recorded_order
+from epalm.train.run_training import check_settings, resolve_precision
 
 SHOWN = 5
-"""Suggestions that are printed."""
+"""Largest number of suggestions that are printed."""
 
 
-def show_plan(request: TrainConfig) -> None:
-    """Print what the run takes of each process's device, and whether it fits.
+def report_dry_run(data: DataConfig, model: ModelConfig, runtime: RuntimeConfig) -> None:
+    """Print the memory that the run requires on each process's device, and whether it fits.
 
     Raises:
-        ModelError: it does not fit; what would has been printed. Or see `fitting_texts`.
+        ModelError: it does not fit; what would has been printed. Or see `encode_texts`.
     """
-    store = Store.open(request.features)
-    request = settle_precision(request, store.spec)
-    check_request(request, store.spec)
-    if request.shard:
-        layer_sharder(request.group, request.device, request.recipe)
-    examples, val_examples, selection = select_data(request, store)
-    choice, _ = choose_source(request, selection)
-    settings = request.recipe.model_settings(request.task.kind, store.spec)
-    asked = draw_validation(val_examples, request.recipe, request.seed)
-    texts = fitting_texts(request, settings, examples, asked)
-    setup = make_setup(request, settings, texts, examples)
-    resident = choice.reader == "gpu" or (choice.reader == "ram" and setup.placing.cpu)
-    stored = selection.requirements(request.recipe.batch_size).nbytes if resident else 0
-    plan = setup.plan(stored)
-    if request.group.leads:
-        warn_of_long_warmup(request.recipe, len(examples))
-        _show(request, setup, plan, choice.summary)
+    store = Store.open(data.features)
+    earlier = earlier_run(runtime.folder, store.spec, fresh=runtime.fresh)
+    model = resolve_precision(model, runtime, earlier)
+    recipe, group = model.recipe, runtime.group
+    check_settings(recipe, runtime, store.spec)
+    if runtime.shard_weights:
+        layer_sharder(group, runtime.device, recipe)
+    selection = select_data(data, model, store)
+    order = recorded_order(earlier)
+    choice, _ = choose_source(runtime, selection.subset, recipe.batch_size, order)
+    settings = recipe.model_settings(data.task.kind, store.spec)
+    texts = encode_texts(data, recipe, settings, selection.train, selection.val)
+    inputs = memory_inputs(model, runtime, settings, texts, selection.train)
+    resident = choice.reader == "gpu" or (choice.reader == "ram" and inputs.placing.cpu)
+    stored = selection.subset.requirements(recipe.batch_size).nbytes if resident else 0
+    plan = inputs.plan(stored)
+    if group.leads:
+        warn_of_long_warmup(recipe, len(selection.train))
+        _show_plan(recipe, runtime, inputs.load, plan, reader=choice.summary)
     if plan.fits:
         return
-    if request.group.leads:
-        _advise(setup, request.recipe.batch_size, stored)
+    if group.leads:
+        _advise(inputs, recipe.batch_size, stored)
     raise ModelError(
-        f"the run takes {byte_size(plan.total)} of {request.device}, {USABLE:.0%} of "
+        f"the run requires {byte_size(plan.total)} of {runtime.device}, {USABLE:.0%} of "
         f"{byte_size(plan.free)} can be filled: make it smaller, or use a larger device"
     )
 
 
-def _show(request: TrainConfig, setup: MemoryInputs, plan: MemoryPlan, reader: str) -> None:
-    load, processes = setup.load, request.group.world
+def _show_plan(
+    recipe: Recipe, runtime: RuntimeConfig, load: StepShape, plan: MemoryPlan, *, reader: str
+) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(justify="right")
     for label, count in plan.parts.items():
         table.add_row(label, byte_size(count))
     table.add_row("total", byte_size(plan.total), style="bold")
-    table.add_row(f"free on {request.device}", byte_size(plan.free))
+    table.add_row(f"free on {runtime.device}", byte_size(plan.free))
     say(
-        f"{request.recipe.lm}, {request.recipe.variant}: {load.samples} examples a step in each of "
-        f"{processes} processes, {load.text_rows} tokens, the longest text has {load.longest}",
+        f"{recipe.lm}, {recipe.variant}: {load.samples} examples a step in each of "
+        f"{runtime.group.world_size} processes, {load.text_rows} tokens, the longest text has "
+        f"{load.longest}",
     )
     say(reader)
     show_table(table)
@@ -70,11 +76,11 @@ def _show(request: TrainConfig, setup: MemoryInputs, plan: MemoryPlan, reader: s
         say("fits")
 
 
-def _advise(setup: MemoryInputs, batch_size: int, stored: int) -> None:
-    found = suggestions(setup, batch_size, stored)
-    if not found:
+def _advise(inputs: MemoryInputs, batch_size: int, stored: int) -> None:
+    fitting = suggestions(inputs, batch_size, stored)
+    if not fitting:
         say("does not fit, nor would any three of the usual changes make it")
         return
     say("does not fit; it would with one of")
-    for options, plan in found[:SHOWN]:
+    for options, plan in fitting[:SHOWN]:
         say(f"  {options}  ({byte_size(plan.total)})")

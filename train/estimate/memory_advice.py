@@ -15,7 +15,7 @@ from epalm.model.epalm import EPALM
 from epalm.model.method.model_settings import ModelSettings
 from epalm.system_memory import free_memory
 from epalm.tasks.types import Example
-from epalm.train.config.train_config import TrainConfig
+from epalm.train.config.train_config import ModelConfig, RuntimeConfig
 from epalm.train.data.tokenized_texts import TokenizedTexts
 from epalm.train.estimate.memory_estimate import (
     MemoryPlan,
@@ -63,8 +63,9 @@ class MemoryInputs:
         return plan_memory(self.model, self.placing, self.load, store=store, free=self.free)
 
 
-def make_setup(
-    request: TrainConfig,
+def memory_inputs(
+    model: ModelConfig,
+    runtime: RuntimeConfig,
     settings: ModelSettings,
     texts: TokenizedTexts,
     examples: Sequence[Example],
@@ -72,27 +73,28 @@ def make_setup(
     """Look at the configuration, the texts and the device; no weights are read.
 
     Args:
-        request: what is to be trained.
-        settings: of the model.
-        texts: of the examples.
-        examples: to train on.
+        model: recipe and seed of the run.
+        runtime: device and processes.
+        settings: settings of the model.
+        texts: token ids of the examples.
+        examples: training examples.
     """
-    model, group = shape_model(settings), request.group
+    shapes, group = shape_model(settings), runtime.group
     placing = WeightPlacement(
         precision=settings.precision,
-        shards=group.world if request.shard else 1,
-        recomputed=request.recipe.recompute_layers,
-        cpu=torch.device(request.device).type == "cpu",
+        shards=group.world_size if runtime.shard_weights else 1,
+        recomputed=model.recipe.recompute_layers,
+        cpu=torch.device(runtime.device).type == "cpu",
     )
-    load = _measure_load(request, model, texts, examples)
-    return MemoryInputs(model, placing, load, free_on(request.device, group))
+    load = _step_shape(model, group, shapes, texts=texts, examples=examples)
+    return MemoryInputs(shapes, placing, load, free_on(runtime.device, group))
 
 
 def free_on(device: str, group: Group) -> int:
     """Bytes that one process may still take; processes share a machine's main memory."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
-    return free_memory() // group.local_world
+    return free_memory() // group.local_world_size
 
 
 def suggestions(
@@ -162,14 +164,19 @@ def _possible(setup: MemoryInputs, options: Sequence[str]) -> bool:
     return len(precisions) < 2 and not (quantised and setup.placing.shards > 1)
 
 
-def _measure_load(
-    request: TrainConfig, model: EPALM, texts: TokenizedTexts, examples: Sequence[Example]
+def _step_shape(
+    config: ModelConfig,
+    group: Group,
+    model: EPALM,
+    *,
+    texts: TokenizedTexts,
+    examples: Sequence[Example],
 ) -> StepShape:
-    recipe = request.recipe
-    random = np.random.default_rng(request.seed)
+    recipe = config.recipe
+    random = np.random.default_rng(config.seed)
     places = random.permutation(len(examples))[:SAMPLED]
     lengths = texts.lengths(places, random.random(len(places)))
-    samples, longest = request.group.size(min(recipe.batch_size, len(examples))), int(lengths.max())
+    samples, longest = group.size(min(recipe.batch_size, len(examples))), int(lengths.max())
     alike = recipe.bucket_batches > 0 or model.plan.visual_sees_all
     rows = samples * lengths.mean() + DEVIATIONS * lengths.std() * samples**0.5
     text_rows = samples * longest if alike else min(int(np.ceil(rows)), samples * longest)

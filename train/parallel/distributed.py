@@ -1,7 +1,7 @@
-"""Several processes that train one model: each computes a share of every batch.
+"""Data-parallel training: each process computes a shard of every batch.
 
-No wrapper lies around the model. What is trained is a few tensors, whose gradients are summed over
-the processes behind the backward pass; the frozen language model needs no exchange.
+The model has no wrapper. The few trainable tensors have their gradients summed over the processes
+after the backward pass; the frozen language model needs no communication.
 """
 
 import os
@@ -23,7 +23,7 @@ from epalm.errors import TrainingError, UsageError
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: the first one alone scores validation texts."""
+"""How long a process waits for the others: only rank 0 scores validation texts."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Group:
     """The processes of a run, as one of them sees them.
 
     Attributes:
-        rank: number of this process; number 0 alone writes files.
-        world: number of processes.
-        local_rank: number of this process on its machine.
-        local_world: number of processes on this machine.
+        rank: rank of this process; only rank 0 writes files.
+        world_size: number of processes.
+        local_rank: rank of this process on its machine.
+        local_world_size: number of processes on this machine.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_world: int = 1
+    local_world_size: int = 1
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """As torchrun tells it (manual of torch.distributed.run); one process elsewhere.
+        """The group that torchrun describes (manual of torch.distributed.run), else one process.
 
         Raises:
             UsageError: a variable that torchrun sets is absent or no number, or RANK is not below
@@ -52,8 +52,8 @@ class Group:
         """
         if "TORCHELASTIC_RUN_ID" not in environment:
             return cls()
-        least = {"LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-        local = (launcher_number(environment, name, least=it) for name, it in least.items())
+        minimums = {"LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+        local = (launcher_number(environment, name, least=low) for name, low in minimums.items())
         return cls(*torchrun_place(environment), *local)
 
     @property
@@ -62,49 +62,50 @@ class Group:
         return self.rank == 0
 
     def size(self, batch_size: int) -> int:
-        """How many of a batch's examples this process computes."""
-        return self._first(batch_size, self.rank + 1) - self._first(batch_size, self.rank)
+        """Number of a batch's examples that this process computes."""
+        return self._start(batch_size, self.rank + 1) - self._start(batch_size, self.rank)
 
-    def share(self, whole: EpochOrder, batch_size: int) -> EpochOrder:
-        """What this process serves: a run of each batch, where questions of a picture may meet."""
+    def shard(self, whole: EpochOrder, batch_size: int) -> EpochOrder:
+        """This process's part of an order: consecutive examples of each batch."""
         positions = np.arange(len(whole.examples))
         within = positions % batch_size
         length = np.minimum(len(positions) - (positions - within), batch_size)
-        mine = np.flatnonzero(within * self.world // length == self.rank)
-        return EpochOrder(whole.examples[mine], np.searchsorted(mine, whole.pool_ends))
+        own = np.flatnonzero(within * self.world_size // length == self.rank)
+        return EpochOrder(whole.examples[own], np.searchsorted(own, whole.pool_ends))
 
-    def _first(self, batch_size: int, rank: int) -> int:
-        """Where a process's share of a batch begins."""
-        return -(-rank * batch_size // self.world)
+    def _start(self, batch_size: int, rank: int) -> int:
+        """Position in a batch where the shard of a rank starts."""
+        return -(-rank * batch_size // self.world_size)
 
     def device(self, picked: str) -> str:
-        """The device of this process: of the machine's GPUs, the one of its number.
+        """The device of this process: the machine's GPU with its local rank.
 
         Raises:
-            UsageError: there are fewer GPUs, or one was asked for by number for all.
+            UsageError: there are fewer GPUs than processes, or one GPU is named for all of them.
         """
-        if self.world > 1 and picked == "mps":
+        if self.world_size > 1 and picked == "mps":
             raise UsageError("several processes cannot share an mps device: give --device cpu")
-        if self.world == 1 or not picked.startswith("cuda"):
+        if self.world_size == 1 or not picked.startswith("cuda"):
             return picked
         count = torch.cuda.device_count()
-        if picked != "cuda" or self.local_world > count:
+        if picked != "cuda" or self.local_world_size > count:
             raise UsageError(
-                f"{self.local_world} processes on this machine, {count} GPUs, --device {picked}: "
-                f"give --device cuda and torchrun --nproc-per-node {count}, or --device cpu"
+                f"{self.local_world_size} processes on this machine, {count} GPUs, "
+                f"--device {picked}: give --device cuda and torchrun --nproc-per-node {count}, or "
+                "--device cpu"
             )
         return f"cuda:{self.local_rank}"
 
     def gather(self, value: Value) -> list[Value]:
-        """The value of every process, in order of rank; returns when all have called it.
+        """The value of every process, ordered by rank; returns when all have called it.
 
         Raises:
             TrainingError: another process ended.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.world
-        with _talk():
+        values: list[Any] = [None] * self.world_size
+        with _translated():
             dist.all_gather_object(values, value)
         return values
 
@@ -113,8 +114,9 @@ class Group:
 
         Args:
             loss: scalar, the mean over `terms`.
-            weights: their gradients are changed; one that no process has stays none.
-            terms: samples or tokens of this process; 0 if it had no share of the batch.
+            weights: trainable tensors, whose gradients are changed; a gradient that is None
+                in all processes stays None.
+            terms: number of samples or tokens of this process; 0 if its shard is empty.
 
         Returns:
             The mean over the terms of all processes; the same on each.
@@ -122,44 +124,44 @@ class Group:
         Raises:
             TrainingError: another process ended.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return loss
         present = [float(weight.grad is not None) for weight in weights]
         head = torch.tensor([0.0, terms, *present], dtype=torch.float64, device=loss.device)
         head[0] = loss * terms
-        with _talk():
+        with _translated():
             dist.all_reduce(head)
-            total, *found = head[1:].tolist()
-            waiting = []
-            for weight, anywhere in zip(weights, found, strict=True):
-                if not anywhere:
+            total, *gradient_counts = head[1:].tolist()
+            pending = []
+            for weight, gradients in zip(weights, gradient_counts, strict=True):
+                if not gradients:
                     continue
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
                 weight.grad.mul_(terms / total)
-                waiting.append(dist.all_reduce(weight.grad, async_op=True))
-            for work in waiting:
+                pending.append(dist.all_reduce(weight.grad, async_op=True))
+            for work in pending:
                 work.wait()
         return (head[0] / head[1]).to(loss.dtype)
 
 
 ALONE = Group()
-"""One process computes everything."""
+"""The group of a run in one process."""
 
 
 @contextmanager
 def joined(group: Group, device: str) -> Iterator[None]:
-    """Connect the processes: tensors travel by nccl between GPUs, else by gloo.
+    """Connect the processes: by nccl between GPUs, else by gloo.
 
     Raises:
-        TrainingError: the others did not come.
+        TrainingError: the other processes did not connect.
     """
-    if group.world == 1:
+    if group.world_size == 1:
         yield
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-    with _talk():
+    with _translated():
         dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield
@@ -174,7 +176,7 @@ def own_group() -> Group:
 
 @contextmanager
 def translate_peer_failure() -> Iterator[None]:
-    """Tell what is meant if another process ends while this one waits for its weights.
+    """Turn the error of a collective operation into one that says that another process ended.
 
     Raises:
         TrainingError: another process ended.
@@ -188,7 +190,7 @@ def translate_peer_failure() -> Iterator[None]:
 
 
 @contextmanager
-def _talk() -> Iterator[None]:
+def _translated() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -198,6 +200,6 @@ def _talk() -> Iterator[None]:
 def _lost(error: RuntimeError) -> TrainingError:
     reason = str(error).splitlines()[0]
     return TrainingError(
-        f"another process of this run ended, see its message ({reason}); the same command "
-        "goes on from the last checkpoint"
+        f"another process of this run ended, see its message ({reason}); run the same "
+        "command again to resume from the last checkpoint"
     )

@@ -1,4 +1,4 @@
-"""Several copies of one training, started by something other than torchrun, are refused."""
+"""Refuses several copies of one training that were not started by torchrun."""
 
 from collections.abc import Mapping
 
@@ -10,16 +10,17 @@ COUNTS = {
     "PMI_SIZE": "mpirun",
     "WORLD_SIZE": "a launcher that is not torchrun",
 }
-"""Variable with the number of processes -> what sets it: Open MPI, MVAPICH2, MPICH's Hydra, and
-scripts after the manual of torch.distributed."""
+"""Variable with the number of processes -> program that sets it: Open MPI, MVAPICH2, MPICH's Hydra,
+and scripts after the manual of torch.distributed."""
 
 
 def check_launcher(environment: Mapping[str, str]) -> None:
-    """Refuse to be one of several processes that know nothing of each other.
+    """Refuse to start as one of several processes that are not connected.
 
     Args:
-        environment: of this process. torchrun sets TORCHELASTIC_RUN_ID. srun sets SLURM_STEP_ID
-            (its manual); in a batch script itself there is one process, whatever SLURM_NTASKS is.
+        environment: environment of this process. torchrun sets TORCHELASTIC_RUN_ID. srun sets
+            SLURM_STEP_ID (its manual); a batch script itself runs in one process, whatever
+            SLURM_NTASKS is.
 
     Raises:
         UsageError: gives the command that trains with all processes.
@@ -29,17 +30,19 @@ def check_launcher(environment: Mapping[str, str]) -> None:
     for launcher, count in _launched(environment):
         if count.isdecimal() and int(count) > 1:
             raise UsageError(
-                f"{launcher} started {count} copies of the same training: to share one training "
-                "among processes, start `torchrun --nproc-per-node PROCESSES --no-python "
-                "epalm-train ...` once per machine (docs/many_machines.md); for a training alone, "
-                "start one process"
+                f"{launcher} started {count} copies of the same training: for one training in "
+                "several processes, start `torchrun --nproc-per-node PROCESSES --no-python "
+                "epalm-train ...` once per machine (docs/many_machines.md); for a training in "
+                "one process, start one copy"
             )
 
 
 def _launched(environment: Mapping[str, str]) -> list[tuple[str, str]]:
-    """What may have started this process, and the number of processes that it reports."""
-    found = []
+    """Launchers that may have started this process, with the number of processes they report."""
+    launchers = []
     if "SLURM_STEP_ID" in environment or environment.get("SLURM_PROCID", "0") != "0":
         tasks = environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", ""))
-        found.append(("srun", tasks))
-    return found + [(name, environment[key]) for key, name in COUNTS.items() if key in environment]
+        launchers.append(("srun", tasks))
+    return launchers + [
+        (name, environment[key]) for key, name in COUNTS.items() if key in environment
+    ]

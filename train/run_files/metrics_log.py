@@ -12,17 +12,17 @@ from epalm.train.run_files.run_folder import writes_named
 from epalm.train.run_files.training_checkpoint import Progress
 
 SHOWN_CHARACTERS = 60
-"""Of a wrong line in a message."""
+"""Number of characters of a wrong line that a message quotes."""
 
 
 class MetricsLog:
-    """The log of a run that is being trained."""
+    """Metrics log of a run that is being trained."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
-        """Open the log and drop what was written after the checkpoint a run resumes from.
+        """Open the log and drop lines after the checkpoint that the run resumes from.
 
         Raises:
-            RunFolderError: a line is no record of ours, or the file cannot be written.
+            RunFolderError: a line is not one of this log, or the file cannot be written.
         """
         self.file = folder / METRICS_FILE
         if self.file.is_file():
@@ -41,7 +41,7 @@ class MetricsLog:
 
 
 def resource_usage(progress: Progress) -> dict[str, float]:
-    """A run's wall time so far, in seconds, and this process's memory at its peak, in bytes."""
+    """Wall time of the run so far (seconds) and peak memory of this process (bytes)."""
     return {
         "seconds": round(progress.seconds, 1),
         "memory": peak_memory(),
@@ -70,6 +70,6 @@ def _before(file: Path, number: int, line: str, progress: Progress) -> bool:
 
 def _damaged(file: Path, number: int, what: str) -> RunFolderError:
     return RunFolderError(
-        f"{file}, line {number}: {what}, wanted a record of training: remove the line to resume, "
-        "or start over with --fresh"
+        f"{file}, line {number}: {what}, expected a line of the training log: remove the line to "
+        "resume, or start over with --fresh"
     )

@@ -1,7 +1,7 @@
-"""A run folder from the first moment of a training to its last: one writer, whole or not there.
+"""Exclusive access to a run folder during training, and its atomic creation.
 
-A new folder is filled beside its place, under a name that begins with a dot, and renamed. Whoever
-is killed before leaves nothing that the next command cannot take over.
+A new folder is filled next to its final path, under a name that begins with a dot, and renamed. A
+process that is killed before leaves nothing that the next command cannot replace.
 """
 
 import importlib.metadata
@@ -30,19 +30,19 @@ RECORDED_PACKAGES = ("epalm", "torch", "transformers", "numpy", "zarr")
 """Packages whose versions a run records."""
 
 BEGUN = {VERSIONS_FILE, RECORD_FILE, LOCK_FILE}
-"""What version 0.0 left of a run that was killed while its folder was made."""
+"""Files that version 0.0 left when it was killed while it created a run folder."""
 
 AGAIN = "run the same command again to resume it, or choose another --name"
 
 
 @dataclass
 class RunClaim:
-    """The right to write in a run folder.
+    """The exclusive right to write in a run folder.
 
     Attributes:
-        run: the folder as it was named.
-        place: the same without symbolic links.
-        staging: where a new run's folder is filled; None if a run is resumed.
+        run: run folder as the user named it.
+        place: the same path without symbolic links.
+        staging: folder in which a new run is prepared; None if a run is resumed.
     """
 
     run: Path
@@ -50,7 +50,7 @@ class RunClaim:
     staging: Path | None
 
     def open(self, record: RunRecord, recipe: Recipe) -> None:
-        """Put the new run in place, or check that the one to resume is the same.
+        """Move the new run into place, or check that the run to resume has the same settings.
 
         Raises:
             UsageError: the run to resume has other settings.
@@ -67,67 +67,67 @@ class RunClaim:
 
 @contextmanager
 def claimed(run: Path, *, fresh: bool) -> Iterator[RunClaim]:
-    """Lock a run folder, which need not exist yet; a folder that was not opened leaves no trace.
+    """Lock a run folder, which need not exist yet; a claim that was not opened leaves no files.
 
-    Whoever puts a new run in place holds the lock of its staging folder, and that of the run which
-    it replaces.
+    A process that creates a run holds the lock of its staging folder, and that of the run which it
+    replaces.
 
     Args:
         run: runs/<name>; symbolic links are followed.
-        fresh: begin a new run even if there is one, which `RunClaim.open` then deletes.
+        fresh: start a new run even if there is one, which `RunClaim.open` then deletes.
 
     Raises:
-        UsageError: the name is impossible, or the folder has other contents than a run.
+        UsageError: the name is impossible, or the folder contains something else than a run.
         RunFolderError: another process trains in it, or it cannot be written.
     """
     place = Path(os.path.realpath(run))
     check_name(run.name)
     claim = RunClaim(run, place, None)
-    with ExitStack() as held:
+    with ExitStack() as locks:
         with writes_named(run):
-            there = _holds_run(run)
-            if there:
-                held.enter_context(locked(place, run=run))
-            if fresh or not there:
+            exists = _contains_run(run)
+            if exists:
+                locks.enter_context(locked(place, run=run))
+            if fresh or not exists:
                 claim.staging = _beside(place, "new")
-                made = [folder for folder in place.parents if not folder.exists()]
+                created = [folder for folder in place.parents if not folder.exists()]
                 claim.staging.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(claim.staging, run=run))
-                held.callback(_discard, claim, made)
-            if _holds_run(run) != there:
-                raise RunFolderError(f"{run} was made by another process just now: {AGAIN}")
+                locks.enter_context(locked(claim.staging, run=run))
+                locks.callback(_discard, claim, created)
+            if _contains_run(run) != exists:
+                raise RunFolderError(f"{run} was created by another process just now: {AGAIN}")
         yield claim
 
 
-def _discard(claim: RunClaim, made: Sequence[Path]) -> None:
-    """Remove a staging folder that was not used, and the folders that were made for it."""
+def _discard(claim: RunClaim, created: Sequence[Path]) -> None:
+    """Remove a staging folder that was not used, and the folders that were created for it."""
     if claim.staging is None:
         return
     with suppress(OSError):
         shutil.rmtree(claim.staging)
-    for folder in made:
+    for folder in created:
         with suppress(OSError):  # another run is in it
             folder.rmdir()
 
 
-def _holds_run(run: Path) -> bool:
-    """Whether there is a run; False if there is nothing, or only the beginning of one.
+def _contains_run(run: Path) -> bool:
+    """Whether the folder is a run; False if it does not exist or is an incomplete run.
 
     Raises:
-        UsageError: there is something else.
+        UsageError: it is something else.
     """
     if (run / RECIPE_FILE).is_file():
         return True
     if run.exists() and not (run.is_dir() and {file.name for file in run.iterdir()} <= BEGUN):
-        raise UsageError(f"{run} exists and holds no run: choose another --name")
+        raise UsageError(f"{run} exists and is not a run: choose another --name")
     return False
 
 
 def _fill(staging: Path, record: RunRecord, recipe: Recipe) -> None:
-    """Write what a run records; what a killed process left there is deleted."""
-    for left in staging.iterdir():
-        if left.name != LOCK_FILE:
-            left.unlink()
+    """Write the files of a new run; files that a killed process left there are deleted."""
+    for file in staging.iterdir():
+        if file.name != LOCK_FILE:
+            file.unlink()
     versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
     (staging / VERSIONS_FILE).write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
     (staging / RECIPE_FILE).write_text(recipe.to_toml(), encoding="utf-8")
@@ -138,7 +138,7 @@ def _fill(staging: Path, record: RunRecord, recipe: Recipe) -> None:
 
 
 def _swap(staging: Path, place: Path) -> None:
-    """Rename the filled folder into its place; a run that is there is deleted afterwards."""
+    """Rename the complete folder to its final path; a run that it replaces is deleted then."""
     old = _beside(place, "old")
     if old.exists():
         shutil.rmtree(old)
@@ -155,14 +155,14 @@ def _beside(place: Path, ending: str) -> Path:
 
 
 def _check_same(run: Path, record: RunRecord, recipe: Recipe) -> None:
-    found, earlier = recorded_run(run), asdict(_recorded_recipe(run))
-    differing = [name for name, value in vars(record).items() if vars(found)[name] != value]
-    keys = [key for key, value in asdict(recipe).items() if earlier[key] != value]
+    recorded, recorded_recipe = vars(recorded_run(run)), asdict(_recorded_recipe(run))
+    differing = [name for name, value in vars(record).items() if recorded[name] != value]
+    keys = [key for key, value in asdict(recipe).items() if recorded_recipe[key] != value]
     if keys:
         differing.append(f"{', '.join(keys)} in {RECIPE_FILE}")
     if differing:
         raise UsageError(
-            f"{run} holds a run with other settings ({', '.join(differing)} differ): "
+            f"{run} is a run with other settings ({', '.join(differing)} differ): "
             "choose another --name, or start over with --fresh"
         )
 

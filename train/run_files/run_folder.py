@@ -1,4 +1,4 @@
-"""Run folders: their names, what they record, and on which store one is resumed."""
+"""Run folders: names, recorded settings, and the model card."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 from unicodedata import category
 
 from epalm.atomic_write import write_file
+from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
 from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
@@ -16,21 +17,21 @@ VERSIONS_FILE = "versions.json"
 CARD_FILE = "README.md"
 
 NAME_BYTES = 255
-"""Longest name of a file on Linux and macOS."""
+"""Largest length of a file name on Linux and macOS."""
 
 KEPT_CHARACTERS = 60
-"""Of the run's name in the names of temporary folders, at most 4 bytes each."""
+"""Characters of the run's name in names of temporary folders; each takes at most 4 bytes."""
 
 
 def default_name(task: str, spec: StoreSpec, lm: str, variant: str, *, blind: bool) -> str:
-    """A folder name that tells runs apart, e.g. "coco-vqa2_vit-b16_opt-2.7b_full"."""
-    named = task if spec.dataset in task else f"{spec.dataset}-{task}"
-    parts = [Path(named).name, spec.encoder, Path(lm).name, variant]
+    """The default name of a run folder, e.g. "coco-vqa2_vit-b16_opt-2.7b_full"."""
+    label = task if spec.dataset in task else f"{spec.dataset}-{task}"
+    parts = [Path(label).name, spec.encoder, Path(lm).name, variant]
     return "_".join(parts + ["blind"] * blind).replace("/", "-").replace(":", "-")
 
 
 def check_name(name: str) -> None:
-    """Refuse a run's name that no folder can have.
+    """Refuse a run name that no folder can have.
 
     Raises:
         UsageError: it is too long or has control characters.
@@ -46,12 +47,12 @@ def check_name(name: str) -> None:
 
 
 def earlier_run(folder: Path, spec: StoreSpec, *, fresh: bool) -> RunRecord | None:
-    """The run that is to go on in a folder, or none if one begins.
+    """The record of the run to resume, or None for a new run.
 
     Args:
-        folder: runs/<name>.
-        spec: of the store given now.
-        fresh: whether what is there is to be deleted.
+        folder: run folder.
+        spec: spec of the store that is to be trained on.
+        fresh: whether a run that is there is to be deleted.
 
     Raises:
         CacheMismatchError: the run was trained on a store of other settings or records.
@@ -59,18 +60,23 @@ def earlier_run(folder: Path, spec: StoreSpec, *, fresh: bool) -> RunRecord | No
     if fresh or not (folder / RECIPE_FILE).is_file():
         return None
     record = recorded_run(folder)
-    found = spec.comparable()
-    differing = record.differing(found, found.keys() | record.store.keys())
+    fields = spec.comparable()
+    differing = record.differing(fields, fields.keys() | record.store.keys())
     if differing:
         raise CacheMismatchError(
             f"the store is not the one that {folder} was trained on: {'; '.join(differing)}. Name "
-            "that one with --features, choose another --name, or start over with --fresh"
+            "that store with --features, choose another --name, or start over with --fresh"
         )
     return record
 
 
+def recorded_order(record: RunRecord | None) -> ShuffleSpec | None:
+    """The order that a run to resume was started with; None for a new run."""
+    return ShuffleSpec(record.order, record.pool_blocks) if record else None
+
+
 def recorded_run(folder: Path) -> RunRecord:
-    """What a run that is to be resumed has recorded.
+    """The record of a run that is to be resumed.
 
     Raises:
         RunFolderError: its run.json is missing or damaged.
@@ -85,7 +91,7 @@ def recorded_run(folder: Path) -> RunRecord:
 
 @contextmanager
 def writes_named(folder: Path) -> Iterator[None]:
-    """Turn the file system's refusal to write a run's files into one error.
+    """Turn an error of writing a run's files into one that names the folder.
 
     Raises:
         RunFolderError: names the folder and the reason.
@@ -95,8 +101,8 @@ def writes_named(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunFolderError(
-            f"{folder} could not be written ({reason}): make room or give an --out that can be "
-            "written, and run the same command again; the last whole checkpoint is kept"
+            f"{folder} could not be written ({reason}): free some space or give a writable --out, "
+            "and run the same command again; the last complete checkpoint is kept"
         ) from error
 
 
@@ -104,9 +110,9 @@ def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
     """Write the model card: what was trained, on what, and the best validation score.
 
     Args:
-        folder: the run.
-        record: what the run is.
-        best: lines of the result table, name -> value.
+        folder: run folder.
+        record: record of the run.
+        best: more rows of the table, name -> value.
     """
     share = record.trained / (record.trained + record.frozen)
     state = find_variant(record.model.variant).language_model
@@ -115,15 +121,15 @@ def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
         "language model": f"{record.model.lm} ({state}, {record.model.precision})",
         "encoder": f"{record.store['encoder']}, {record.store['dataset']}",
         "variant": record.model.variant + (", blind control" if record.blind else ""),
-        "trained parameters": f"{record.trained:,} ({100 * share:.4f} % of all but the encoder)",
+        "trainable parameters": f"{record.trained:,} ({100 * share:.4f} % of LM + adapter)",
         "seed": str(record.seed),
     } | best
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     table = "\n".join(["| | |", "|---|---|", *lines])
     text = (
-        f"# {record.name}\n\neP-ALM: what was trained around a language model.\n\n"
-        f"{table}\n\n`adapter.safetensors` holds the trained tensors, `recipe.toml` "
-        "every setting, `run.json` what evaluation needs to build the model again.\n"
+        f"# {record.name}\n\neP-ALM: adapter of a language model for image, video and audio "
+        f"inputs.\n\n{table}\n\n`adapter.safetensors` has the trained tensors, `recipe.toml` "
+        "every setting, `run.json` the settings that evaluation builds the model from.\n"
     )
     with writes_named(folder):
         write_file(folder / CARD_FILE, text)

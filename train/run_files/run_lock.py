@@ -1,9 +1,9 @@
-"""One training at a time in a folder: a lock that ends with its process, however that ends.
+"""A lock that allows one training at a time in a folder and ends with its process.
 
 The lock is flock(2) on a file in the folder, so that it moves with the folder. On NFS Linux turns
-it into a byte-range lock, which holds between machines if the server has locks; with the mount
-options `nolock` or `local_lock=flock` it holds on one machine only. Where a file system has no
-locks at all, a warning says so.
+it into a byte-range lock, which works across machines if the server has locks; with the mount
+options `nolock` or `local_lock=flock` it works on one machine only. A file system without locks
+gives a warning.
 """
 
 import errno
@@ -22,13 +22,13 @@ from epalm.errors import RunFolderError
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
-"""Held while it is locked; its text names the last holder and says nothing of the present."""
+"""File that is locked; its text names the last process that locked it, which may have ended."""
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What file systems without locks answer."""
+"""Error numbers of file systems without locks."""
 
 HOLDER_BYTES = 4096
-"""More than the text of a lock file takes."""
+"""Upper bound of the size of a lock file."""
 
 
 @contextmanager
@@ -36,11 +36,11 @@ def locked(folder: Path, *, run: Path) -> Iterator[None]:
     """Hold the lock of a folder.
 
     Args:
-        folder: exists.
-        run: the run folder, for the message.
+        folder: existing folder.
+        run: run folder, for the message.
 
     Raises:
-        RunFolderError: another process holds the lock; names it if it is known.
+        RunFolderError: another process holds the lock; the message names it if it is known.
         OSError: the file system refuses.
     """
     file = folder / LOCK_FILE
@@ -72,7 +72,7 @@ def _take(descriptor: int, file: Path, run: Path) -> None:
 
 
 def _names(file: Path, descriptor: int) -> bool:
-    """Whether the path still leads to the open file."""
+    """Whether the path still refers to the open file."""
     try:
         return os.path.samestat(file.stat(), os.fstat(descriptor))
     except FileNotFoundError:

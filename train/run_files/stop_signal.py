@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as an event that training looks at between steps."""
+"""SIGTERM and SIGINT as an event that training checks between steps."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextmanager
 def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets; the former handlers return afterwards.
+    """An event that SIGTERM or SIGINT sets; the former handlers are restored afterwards.
 
     In a thread other than the main one signals cannot be caught, and the event stays unset.
     """

@@ -1,4 +1,4 @@
-"""What a run needs to resume exactly where it was stopped."""
+"""Checkpoints: trainable tensors, optimizer state and progress of a run."""
 
 import json
 import logging
@@ -24,29 +24,29 @@ from epalm.untrusted.checked_json import build, parse_json
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "checkpoint.safetensors"
-"""Trained tensors, state of the optimizer, and progress."""
+"""Trainable tensors, optimizer state and progress."""
 
 EARLIER_STATE_FILE = "last.pt"
-"""The same, written by earlier versions with torch.save and without a checksum."""
+"""Checkpoint of earlier versions, written with torch.save and without a checksum."""
 
 LAST_FILE = "last.safetensors"
-"""The trained tensors alone, in the layout of the adapter."""
+"""The trainable tensors only, in the format of the adapter."""
 
 WEIGHTS = "weights"
 OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each tensor; prefixes of the names in the checkpoint, as `WEIGHTS`."""
+"""State of AdamW for each tensor; prefixes of names in the checkpoint, as `WEIGHTS` is."""
 
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """Position of a run in its training.
 
     Attributes:
         step: optimizer steps done, over all epochs.
         validated: epochs that have been validated.
         best_score: highest validation score so far.
         best_epoch: the epoch that reached it, counted from 1; 0 before the first validation.
-        seconds: time spent so far.
+        seconds: wall time so far.
     """
 
     step: int = 0
@@ -56,18 +56,18 @@ class Progress:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what no run can have reached.
+        """Refuse impossible values.
 
         Raises:
             ValueError: a number is negative or NaN.
         """
         numbers = (self.step, self.validated, self.best_epoch, self.seconds)
         if not all(number >= 0 for number in numbers) or math.isnan(self.best_score):
-            raise ValueError(f"{self} cannot be")
+            raise ValueError(f"{self} is impossible")
 
 
 def save_state(folder: Path, model: EPALM, optimizer: Optimizer, progress: Progress) -> None:
-    """Write trained tensors, state of the optimizer and progress in one atomic file.
+    """Write trainable tensors, optimizer state and progress in one atomic file.
 
     Raises:
         OSError: the file system refuses; the last checkpoint is kept.
@@ -79,10 +79,10 @@ def save_state(folder: Path, model: EPALM, optimizer: Optimizer, progress: Progr
 
 
 def load_state(folder: Path, model: EPALM, optimizer: Optimizer) -> Progress:
-    """Restore what `save_state` wrote; a fresh `Progress` if there is nothing.
+    """Restore what `save_state` wrote; a new `Progress` if there is no checkpoint.
 
     Raises:
-        RunFolderError: the file is damaged or of another model.
+        RunFolderError: the file is damaged or belongs to another model.
     """
     file = folder / STATE_FILE
     earlier = folder / EARLIER_STATE_FILE
@@ -90,11 +90,11 @@ def load_state(folder: Path, model: EPALM, optimizer: Optimizer) -> Progress:
         return Progress()
     try:
         if file.is_file():
-            found, progress = _read(file)
+            tensors, progress = _read(file)
         else:
             file = earlier
-            found, progress = _read_earlier(file, model, optimizer)
-        _restore(found, model, optimizer, where=str(file))
+            tensors, progress = _read_earlier(file, model, optimizer)
+        _restore(tensors, model, optimizer, where=str(file))
     except DataError as error:
         raise RunFolderError(
             f"{folder} cannot be resumed: {error}; put back a copy of the file, or start over "
@@ -104,26 +104,26 @@ def load_state(folder: Path, model: EPALM, optimizer: Optimizer) -> Progress:
 
 
 def check_finite(model: EPALM, optimizer: Optimizer, *, step: int) -> None:
-    """Refuse to keep weights or averages of gradients that are NaN or infinite.
+    """Refuse to save weights or optimizer state that are NaN or infinite.
 
-    A loss is computed before its step changes the weights, so that the last step of an epoch can
-    spoil them unnoticed.
+    A loss is computed before its step changes the weights, so the last step of an epoch can make
+    them non-finite unnoticed.
 
     Raises:
         TrainingError: names a tensor.
     """
     tensors = _tensors(model, optimizer)
-    finite = torch.stack([torch.isfinite(one).all().cpu() for one in tensors.values()])
+    finite = torch.stack([torch.isfinite(tensor).all().cpu() for tensor in tensors.values()])
     if not bool(finite.all()):
         name = list(tensors)[int(finite.int().argmin())]
         raise TrainingError(
             f"{name} is not finite after step {step}: lower lr, set clip_norm, or use --set "
-            "lm_precision=bf16 or fp32 instead of fp16; what was saved before is kept"
+            "lm_precision=bf16 or fp32 instead of fp16; earlier checkpoints are kept"
         )
 
 
 def _tensors(model: EPALM, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Everything that a checkpoint keeps, by name."""
+    """All tensors of a checkpoint, by name."""
     tensors = {f"{WEIGHTS}/{name}": weight.detach() for name, weight in trainable_parameters(model)}
     for name, weight in _named(model, optimizer):
         state = optimizer.state.get(weight, {})
@@ -132,14 +132,14 @@ def _tensors(model: EPALM, optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def _named(model: EPALM, optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors in the optimizer's order."""
+    """Names and trainable tensors in the optimizer's order."""
     names = {weight: name for name, weight in trainable_parameters(model)}
     for group in optimizer.param_groups:
         yield from ((names[weight], weight) for weight in group["params"])
 
 
 def _finite(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the score of a run that has not been validated, which JSON cannot express."""
+    """The fields without the score of a run before its first validation (-inf is not JSON)."""
     return {name: value for name, value in fields.items() if value != -math.inf}
 
 
@@ -149,22 +149,22 @@ def _read(file: Path) -> tuple[dict[str, Tensor], Progress]:
         notes = parse_json(read.notes.get("progress", ""), "progress")
         return read.tensors, build(Progress, notes, "progress")
     except ValueError as error:
-        raise DataError(f"{file} has no progress of a run ({error})") from error
+        raise DataError(f"{file} does not record a run's progress ({error})") from error
 
 
 def _read_earlier(
     file: Path, model: EPALM, optimizer: Optimizer
 ) -> tuple[dict[str, Tensor], Progress]:
-    """The same from a file of an earlier version; nothing in it is executed."""
+    """Read a checkpoint of an earlier version; nothing in it is executed."""
     logger.info("%s has no checksum: it was written by an earlier version", file)
     names = [name for name, _ in _named(model, optimizer)]
     try:
         with warnings.catch_warnings(action="ignore"):  # about pickles of other protocols
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-        found = {f"{WEIGHTS}/{name}": weight for name, weight in state["weights"].items()}
-        for place, averages in state["optimizer"]["state"].items():
-            found |= {f"{key}/{names[place]}": value for key, value in averages.items()}
-        return found, build(Progress, _finite(dict(state["progress"])), "progress")
+        tensors = {f"{WEIGHTS}/{name}": weight for name, weight in state["weights"].items()}
+        for index, averages in state["optimizer"]["state"].items():
+            tensors |= {f"{key}/{names[index]}": value for key, value in averages.items()}
+        return tensors, build(Progress, _finite(dict(state["progress"])), "progress")
     except _UNREADABLE as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{file} is damaged ({type(error).__name__}: {reason})") from error
@@ -174,28 +174,28 @@ _UNREADABLE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError),
     *(OSError, RuntimeError, TypeError, UnpicklingError, ValueError, struct.error),
 )
-"""What torch.load and damaged contents raise."""
+"""Errors that torch.load and damaged contents raise."""
 
 
 def _restore(
-    found: Mapping[str, Tensor], model: EPALM, optimizer: Optimizer, *, where: str
+    tensors: Mapping[str, Tensor], model: EPALM, optimizer: Optimizer, *, where: str
 ) -> None:
     named = list(_named(model, optimizer))
-    # A tensor that never had a gradient has no averages: all of them are there, or none is.
-    stepped = {name for key in OPTIMIZER_STATE for name, _ in named if f"{key}/{name}" in found}
-    wanted = {f"{WEIGHTS}/{name}": weight.detach() for name, weight in named}
+    # A tensor that never had a gradient has no averages; otherwise it has all of them.
+    stepped = {name for key in OPTIMIZER_STATE for name, _ in named if f"{key}/{name}" in tensors}
+    expected = {f"{WEIGHTS}/{name}": weight.detach() for name, weight in named}
     for name, weight in named:
         if name in stepped:
             like = (torch.zeros(()), weight.detach(), weight.detach())
             keys = (f"{key}/{name}" for key in OPTIMIZER_STATE)
-            wanted |= dict(zip(keys, like, strict=True))
-    check_tensors(found, wanted, source=where)
+            expected |= dict(zip(keys, like, strict=True))
+    check_tensors(tensors, expected, source=where)
     with torch.no_grad():
         for name, weight in named:
-            weight.copy_(found[f"{WEIGHTS}/{name}"])
+            weight.copy_(tensors[f"{WEIGHTS}/{name}"])
     state = {
-        place: {key: found[f"{key}/{name}"] for key in OPTIMIZER_STATE}
-        for place, (name, _) in enumerate(named)
+        index: {key: tensors[f"{key}/{name}"] for key in OPTIMIZER_STATE}
+        for index, (name, _) in enumerate(named)
         if name in stepped
     }
     groups = optimizer.state_dict()["param_groups"]

@@ -12,11 +12,12 @@ from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError, UsageError
 from epalm.model.method.model_settings import Decoding
 from epalm.tasks.task_registry import TASKS, load_task
+from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import (
     FALLBACK_RECIPE,
     Recipe,
     Schedule,
-    amount_of_data,
+    data_amount_changes,
     default_recipe,
     load_recipe,
 )
@@ -53,7 +54,7 @@ MAIN = {
     "loss_weight": 0.1,
     "label_smoothing": 0.0,
     "supervise": "all",
-    "normalise": "sample",
+    "normalize": "sample",
     "lm_dropout": 0.1,
     "prompt_length": 10,
     "text_step": 1,
@@ -161,14 +162,14 @@ def test_a_recipe_file_extends_another_beside_it(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text('extends = "vqa2"\nepochs = 3\n[schedule]\nmin_lr = 3e-6\n')
     (tmp_path / "own.toml").write_text('extends = "base.toml"\nlr = 1e-3\n')
     wanted = ["epochs=3", "lr=1e-3", "schedule.min_lr=3e-6"]
-    assert load_recipe(str(tmp_path / "own.toml")) == load_recipe("vqa2", wanted)
+    assert load_recipe(str(tmp_path / "own.toml")) == load_recipe("vqa2", parse_changes(wanted))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('extends = "own.toml"', "own.toml extends itself"),
-        ("extends = 7", "extends is 7, wanted a recipe's name"),
+        ("extends = 7", "extends is 7, expected the name of a recipe"),
         (
             'extends = "vqa3"',
             "there is no recipe 'vqa3'; did you mean vqa2.* known are audiocaps-caption",
@@ -183,22 +184,23 @@ def test_a_recipe_that_cannot_extend_is_refused(text: str, message: str, tmp_pat
 
 
 def test_an_amount_of_data_on_the_command_line_replaces_the_recipes() -> None:
-    few = load_recipe("vqa2-few-shot", amount_of_data(0, 0.01))
+    few = load_recipe("vqa2-few-shot", data_amount_changes(0, 0.01))
     assert (few.train_examples, few.train_fraction) == (0, 0.01)
-    more = load_recipe("vqa2-few-shot", ["train_examples=0", *amount_of_data(1024, 0)])
+    more = load_recipe("vqa2-few-shot", [("train_examples", 0), *data_amount_changes(1024, 0)])
     assert (more.train_examples, more.train_fraction) == (1024, 1.0)
-    assert amount_of_data(0, 0) == []
+    assert data_amount_changes(0, 0) == []
     with pytest.raises(RecipeError, match="exclude each other"):
-        amount_of_data(512, 0.01)
+        data_amount_changes(512, 0.01)
 
 
 def test_a_change_reaches_into_a_table() -> None:
-    recipe = load_recipe("vqa2", ["schedule.min_lr=3e-6", "lm=facebook/opt-125m", "epochs=2"])
+    changes = parse_changes(["schedule.min_lr=3e-6", "lm=facebook/opt-125m", "epochs=2"])
+    recipe = load_recipe("vqa2", changes)
     assert (recipe.schedule.min_lr, recipe.lm, recipe.epochs) == (3e-6, "facebook/opt-125m", 2)
 
 
 def test_sampling_reaches_generation_and_survives_a_round_trip(tmp_path: Path) -> None:
-    changes = ["num_beams=1", "do_sample=true", "temperature=0.7", "top_p=0.9"]
+    changes = parse_changes(["num_beams=1", "do_sample=true", "temperature=0.7", "top_p=0.9"])
     recipe = load_recipe("vqa2", changes)
     wanted = Decoding(recipe.max_new_tokens, do_sample=True, temperature=0.7, top_p=0.9)
     assert recipe.decoding() == wanted
@@ -206,11 +208,11 @@ def test_sampling_reaches_generation_and_survives_a_round_trip(tmp_path: Path) -
     copy.write_text(recipe.to_toml())
     assert load_recipe(str(copy)) == recipe
     with pytest.raises(UsageError, match="sampling needs num_beams 1, found num_beams 3"):
-        load_recipe("vqa2", ["num_beams=3", "do_sample=true"])
+        load_recipe("vqa2", [("num_beams", 3), ("do_sample", True)])
 
 
 def test_text_step_reaches_the_model() -> None:
-    settings = load_recipe("vqa2", ["text_step=2"]).model_settings("qa", SPEC)
+    settings = load_recipe("vqa2", [("text_step", 2)]).model_settings("qa", SPEC)
     assert settings.text_step == 2
 
 
@@ -221,7 +223,7 @@ def test_text_step_reaches_the_model() -> None:
 def test_blocks_of_the_encoder_can_be_chosen_from_one_store(
     asked: str, blocks: tuple[int, ...]
 ) -> None:
-    recipe = load_recipe("vqa2", [f"source_layers={asked!r}"])
+    recipe = load_recipe("vqa2", [("source_layers", asked)])
     settings = recipe.model_settings("qa", SPEC)
     assert (settings.blocks, settings.cached) == (blocks, len(blocks))
 
@@ -230,7 +232,7 @@ def test_a_block_that_the_store_lacks_is_refused() -> None:
     few = replace(SPEC, layers=(9, 10, 11))
     assert load_recipe("vqa2").model_settings("qa", few).blocks == (0, 1, 2)
     with pytest.raises(UsageError, match=r"there is no block 5, the blocks are 9, 10, 11"):
-        load_recipe("vqa2", ["source_layers='5,11'"]).model_settings("qa", few)
+        load_recipe("vqa2", [("source_layers", "5,11")]).model_settings("qa", few)
 
 
 @pytest.mark.parametrize(
@@ -248,12 +250,12 @@ def test_a_block_that_the_store_lacks_is_refused() -> None:
         ("variant=ada9", "variant 'ada9' is unknown; did you mean ada.* known are lin"),
         ("tail=sometimes", "tail is 'sometimes', wanted one of causal, official, drop"),
         ("qa_template='{prompt}'", r"must end in '\{answer\}'"),
-        ("epochs", "is no change, wanted key=value"),
+        ("epochs", "is no change of a recipe, expected key=value"),
     ],
 )
 def test_a_change_that_makes_no_sense_is_refused(change: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        load_recipe("vqa2", [change])
+        load_recipe("vqa2", parse_changes([change]))
 
 
 def test_a_recipe_without_a_needed_key_names_it(tmp_path: Path) -> None:
@@ -297,8 +299,8 @@ def test_our_schedule_warms_up_and_ends_low() -> None:
 
 def test_a_fraction_of_warm_up_is_refused_where_there_are_stairs() -> None:
     with pytest.raises(RecipeError, match=r"warmup_fraction is 0.1, but .* kind published"):
-        load_recipe("vqa2", ["schedule.warmup_fraction=0.1"])
-    assert load_recipe("small", ["schedule.warmup_fraction=0.1"]).schedule.warmup_steps == 50
+        load_recipe("vqa2", [("schedule.warmup_fraction", 0.1)])
+    assert load_recipe("small", [("schedule.warmup_fraction", 0.1)]).schedule.warmup_steps == 50
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,7 @@ def test_a_fraction_of_warm_up_is_refused_where_there_are_stairs() -> None:
 def test_a_warm_up_longer_than_the_run_is_said_once_with_numbers(
     name: str, changes: list[str], examples: int, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    warn_of_long_warmup(load_recipe(name, changes), examples)
+    warn_of_long_warmup(load_recipe(name, parse_changes(changes)), examples)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == bool(words)
     assert all(re.search(words, line) for line in said)

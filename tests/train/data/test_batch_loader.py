@@ -145,7 +145,7 @@ def test_a_picture_that_is_asked_twice_in_a_batch_is_in_it_once(
     tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
 ) -> None:
     plain = loader(tokenizer, order)
-    grouped = replace(plain, together=2, window=3)
+    grouped = replace(plain, group_questions=2, bucket_batches=3)
     pictures = {False: 0, True: 0}
     for made in (plain, grouped):
         for batch in kept(made, epoch=1):
@@ -163,5 +163,5 @@ def test_examples_without_any_readable_medium_cannot_be_trained_on() -> None:
     index = memory_reader(spec, ["a", "b"], values).index
     good, bad = (Example(key, key, "why", ("x",), ()) for key in ("a", "b"))
     assert encodable([bad, good, bad], index) == [good]
-    with pytest.raises(TrainingError, match="none of 1 examples has a medium"):
+    with pytest.raises(TrainingError, match="none of 1 examples has a sample"):
         encodable([bad], index)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from epalm.cache.readers.epoch_order import EpochOrder, ShuffleSpec
-from epalm.train.data.batching import bucket_lengths, group_media
+from epalm.train.data.batching import bucket_lengths, group_by_sample
 
 COUNT, BATCH = 1000, 16
 
@@ -28,7 +28,7 @@ def bucketed(
 @pytest.mark.parametrize("kind", ["uniform", "blocks"])
 def test_grouping_brings_questions_of_a_picture_together_in_their_pool(kind: str) -> None:
     order, media = drawn(kind)
-    grouped, units = group_media(order, media, 4)
+    grouped, units = group_by_sample(order, media, 4)
     assert pools(grouped) == pools(order)
     starts = np.flatnonzero(np.diff(units, prepend=-1))
     assert len(set(units[starts])) == len(starts)
@@ -42,14 +42,14 @@ def test_grouping_brings_questions_of_a_picture_together_in_their_pool(kind: str
 
 def test_a_unit_is_served_where_its_first_example_was() -> None:
     whole = EpochOrder(np.array([0, 1, 2, 3, 4, 5]), np.array([6]))
-    grouped, units = group_media(whole, np.array([7, 8, 7, 9, 8, 7]), 2)
+    grouped, units = group_by_sample(whole, np.array([7, 8, 7, 9, 8, 7]), 2)
     assert grouped.examples.tolist() == [0, 2, 1, 4, 3, 5]
     assert units.tolist() == [0, 0, 1, 1, 3, 5]
 
 
 def test_units_of_one_and_no_window_leave_the_order() -> None:
     order, media = drawn("blocks")
-    same, units = group_media(order, media, 1)
+    same, units = group_by_sample(order, media, 1)
     assert same is order
     assert bucketed(order, units, media, window=0) is order
 
@@ -59,7 +59,7 @@ def test_units_of_one_and_no_window_leave_the_order() -> None:
 def test_buckets_leave_little_padding_and_keep_pools(kind: str, together: int) -> None:
     order, media = drawn(kind)
     lengths = np.random.default_rng(4).integers(8, 24, COUNT)
-    grouped, units = group_media(order, media, together)
+    grouped, units = group_by_sample(order, media, together)
     sorted_order = bucketed(grouped, units, lengths)
     assert pools(sorted_order) == pools(order)
     if together == 1 and kind == "uniform":

@@ -32,7 +32,7 @@ def test_without_torchrun_a_process_is_alone() -> None:
 def test_torchrun_tells_rank_and_machine() -> None:
     names = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}
     group = Group.from_environment({"TORCHELASTIC_RUN_ID": "x", **names})
-    assert group == Group(rank=9, world=16, local_rank=1, local_world=8)
+    assert group == Group(rank=9, world_size=16, local_rank=1, local_world_size=8)
     assert not group.leads
 
 
@@ -73,8 +73,8 @@ def test_one_process_keeps_loss_and_gradients_to_the_bit() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        ("batch_size=19", "normalise=token"),  # 39 examples: the last batch leaves one rank idle
-        ("batch_size=7", "normalise=sample", "clip_norm=0.5", "inject=1:2"),  # an idle connector
+        ("batch_size=19", "normalize=token"),  # 39 examples: the last batch leaves one rank idle
+        ("batch_size=7", "normalize=sample", "clip_norm=0.5", "inject=1:2"),  # an idle connector
     ],
 )
 def test_losses_do_not_depend_on_the_number_of_processes(
@@ -134,4 +134,4 @@ def test_more_processes_than_a_batch_has_examples_are_refused(tmp_path: Path) ->
     ranks = start_ranks(train_command(make_world(tmp_path), "--set", "batch_size=1"), 2)
     codes, errors = finish(ranks)
     assert codes == [2, 2]
-    assert "2 processes would share batches of 1" in errors[0]
+    assert "2 processes cannot divide batches of 1 examples" in errors[0]

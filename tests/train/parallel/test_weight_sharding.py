@@ -13,6 +13,7 @@ from epalm.model.engine.language_model import load_language_model, weights_diges
 from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import trainable_parameters
 from epalm.train.cli import app
+from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import load_recipe
 from epalm.train.estimate.memory_estimate import WeightPlacement, frozen_bytes
 from epalm.train.parallel.distributed import Group
@@ -36,7 +37,7 @@ from tests.train.ranks import (
     "settings",
     [
         ("batch_size=19", "variant=full"),  # 39 examples: the last batch leaves one rank idle
-        ("batch_size=7", "variant=ada", "normalise=sample", "num_beams=2", "recompute_layers=2"),
+        ("batch_size=7", "variant=ada", "normalize=sample", "num_beams=2", "recompute_layers=2"),
         ("batch_size=7", "variant=lin", "tail=drop", "inject=0:2"),
     ],
 )
@@ -119,7 +120,7 @@ def test_one_process_cannot_divide_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("lm_precision=int8", "cannot divide int8 weights"),
+        ("lm_precision=int8", "cannot shard int8 weights"),
         ("variant=finetune-lm", "trains them"),
         ("tail=official", "tail 'official'"),
     ],
@@ -127,7 +128,7 @@ def test_one_process_cannot_divide_weights(tmp_path: Path) -> None:
 def test_weights_that_cannot_be_divided_are_refused(
     tmp_path: Path, change: str, message: str
 ) -> None:
-    recipe = load_recipe(str(make_world(tmp_path).recipe), [change])
+    recipe = load_recipe(str(make_world(tmp_path).recipe), parse_changes([change]))
     with pytest.raises(UsageError, match=message):
         layer_sharder(Group(0, 2), "cpu", recipe)
 

@@ -78,10 +78,10 @@ def test_a_folder_of_other_files_is_refused_and_left_alone(tmp_path: Path, *, fr
     run = tmp_path / "run"
     run.mkdir()
     (run / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="exists and holds no run: choose another --name"):
+    with pytest.raises(UsageError, match="exists and is not a run: choose another --name"):
         begin(run, fresh=fresh)
     assert names(run) == {"thesis.tex"}
-    with pytest.raises(UsageError, match="exists and holds no run"):
+    with pytest.raises(UsageError, match="exists and is not a run"):
         begin(run / "thesis.tex", fresh=fresh)
 
 
@@ -140,7 +140,7 @@ def test_who_looked_before_a_run_was_renamed_into_place_does_not_replace_it(
         return looked[-1]
 
     monkeypatch.setattr(claim_module, "_holds_run", late)
-    with pytest.raises(RunFolderError, match="made by another process just now: run the same"):
+    with pytest.raises(RunFolderError, match="created by another process just now: run the same"):
         begin(run)
     assert looked == [False, True]
     assert RunRecord.load(run) == RECORD
@@ -238,7 +238,7 @@ def test_a_refusal_to_write_is_one_error(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     begin(tmp_path / "run")
-    words = r"run could not be written \(Read-only file system\): make room or give an --out"
+    words = r"run could not be written \(Read-only file system\): free some space or give"
     with monkeypatch.context() as changes:
         changes.setattr(Path, "mkdir", refuse)
         with pytest.raises(RunFolderError, match=words):

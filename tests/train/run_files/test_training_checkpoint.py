@@ -134,7 +134,7 @@ def test_progress_that_cannot_be_is_refused(tmp_path: Path, progress: str) -> No
     save_state(tmp_path, *make(), PROGRESS)
     read = read_tensors(tmp_path / STATE_FILE)
     write_tensors(tmp_path / STATE_FILE, read.tensors, notes={"progress": progress})
-    with pytest.raises(RunFolderError, match="has no progress of a run"):
+    with pytest.raises(RunFolderError, match="does not record a run's progress"):
         load_state(tmp_path, *make())
 
 

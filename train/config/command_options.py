@@ -1,0 +1,207 @@
+"""The options of `epalm-train` and of `epalm-train import`, each declared once.
+
+A field is an option of the command line: its name, type and default are the option's, its text in
+`--help` stands beside it. `epalm.options.command_from` makes the commands.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+from epalm.devices import AUTO
+from epalm.options import GENERAL, option
+
+DATA, MODEL, OPTIMIZATION = "Data", "Model", "Optimization"
+PERFORMANCE, RUN_FOLDER = "Performance", "Run folder"
+
+DataRoot: TypeAlias = Annotated[
+    Path | None,
+    option(help="Folder of the task's files; default: the one used at extraction.", panel=DATA),
+]
+RunName: TypeAlias = Annotated[
+    str,
+    option(
+        help="Name of the run folder; default: made of task, encoder, LM and variant.",
+        panel=RUN_FOLDER,
+    ),
+]
+RunsFolder: TypeAlias = Annotated[Path, option(help="Folder of all runs.", panel=RUN_FOLDER)]
+Quiet: TypeAlias = Annotated[
+    bool, option("--quiet", help="Print warnings and errors only.", panel=GENERAL)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Values of the options of `epalm-train`."""
+
+    features: Annotated[
+        str | None,
+        option(help="Feature store: path or URL of what epalm-extract wrote.", panel=DATA),
+    ] = None
+    task: Annotated[
+        str, option(help="Task; default: the first that the store's data set has.", panel=DATA)
+    ] = ""
+    data_root: DataRoot = None
+    train_split: Annotated[
+        str,
+        option(help="Split to train on, e.g. standard_train; default: the task's.", panel=DATA),
+    ] = ""
+    val_split: Annotated[
+        str, option(help="Split that selects the best epoch; default: the task's.", panel=DATA)
+    ] = ""
+    train_examples: Annotated[
+        int,
+        option(help="Number of training examples, drawn by --seed; 0: the recipe's.", panel=DATA),
+    ] = 0
+    train_fraction: Annotated[
+        float,
+        option(help="Fraction of the training examples, e.g. 0.01; 0: the recipe's.", panel=DATA),
+    ] = 0.0
+    limit: Annotated[
+        int, option(help="Use the first N examples of each split only; 0: all.", panel=DATA)
+    ] = 0
+
+    lm: Annotated[
+        str,
+        option(
+            help="OPT language model: hub id or local folder; default: the recipe's.", panel=MODEL
+        ),
+    ] = ""
+    precision: Annotated[
+        str,
+        option(
+            help="Precision of the frozen OPT: fp32, bf16, fp16, int8, int4, or auto (the fastest "
+            "native); default: the recipe's, which is auto in the packaged recipes.",
+            panel=MODEL,
+        ),
+    ] = ""
+    variant: Annotated[
+        str,
+        option(help="Method variant, e.g. full or magma; default: the recipe's.", panel=MODEL),
+    ] = ""
+    source_layers: Annotated[
+        str,
+        option(
+            help="Encoder blocks to use: all, last-6, or 0,5,11; default: the recipe's.",
+            panel=MODEL,
+        ),
+    ] = ""
+    inject: Annotated[
+        str,
+        option(help="OPT layers to inject, e.g. 19:31; default: the variant's.", panel=MODEL),
+    ] = ""
+
+    recipe: Annotated[
+        str,
+        option(
+            help="Recipe name or .toml path; default: the task's published one.",
+            panel=OPTIMIZATION,
+        ),
+    ] = ""
+    changes: Annotated[
+        list[str] | None,
+        option("--set", help="Change a recipe key, e.g. --set epochs=3.", panel=OPTIMIZATION),
+    ] = None
+    seed: Annotated[
+        int,
+        option(help="Random seed of initialization, data order and dropout.", panel=OPTIMIZATION),
+    ] = 0
+    blind: Annotated[
+        bool,
+        option(
+            "--blind",
+            help="Train a control on the features of other samples of the split.",
+            panel=OPTIMIZATION,
+        ),
+    ] = False
+
+    device: Annotated[
+        str,
+        option(
+            help="Device: cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one.",
+            panel=PERFORMANCE,
+        ),
+    ] = AUTO
+    reader: Annotated[
+        Literal["auto", "gpu", "ram", "mapped", "stream", "pread"],
+        option(
+            help="Where features are read from; auto: GPU memory if they fit, else RAM, else disk.",
+            panel=PERFORMANCE,
+        ),
+    ] = "auto"
+    shard_weights: Annotated[
+        bool,
+        option(
+            "--shard-weights",
+            help="Under torchrun: shard the OPT's layers across the processes.",
+            panel=PERFORMANCE,
+        ),
+    ] = False
+    text_states: Annotated[
+        Path | None,
+        option(
+            help="Folder to cache the hidden states of texts below the first injected layer "
+            "(variants lin and 6-connectors).",
+            panel=PERFORMANCE,
+            file_okay=False,
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool,
+        option("--dry-run", help="Report the memory required; train nothing.", panel=PERFORMANCE),
+    ] = False
+
+    name: RunName = ""
+    out: RunsFolder = Path("runs")
+    fresh: Annotated[
+        bool,
+        option("--fresh/--resume", help="Start over instead of resuming.", panel=RUN_FOLDER),
+    ] = False
+
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Values of the options of `epalm-train import`."""
+
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="Checkpoint of the official implementation, .pth or .safetensors."),
+    ]
+    features: Annotated[
+        str, option(help="Feature store: path or URL of what epalm-extract wrote.", panel=DATA)
+    ]
+    task: Annotated[
+        str, option(help="Task it was trained for; default: the store's first.", panel=DATA)
+    ] = ""
+    data_root: DataRoot = None
+
+    lm: Annotated[str, option(help="OPT it was trained with: hub id or local folder.", panel=MODEL)]
+    precision: Annotated[
+        str,
+        option(
+            help="Precision of the frozen OPT: fp32, bf16 or fp16; default: fp16, as published.",
+            panel=MODEL,
+        ),
+    ] = ""
+    variant: Annotated[
+        str,
+        option(help="Method variant, e.g. full; default: recognized by the tensors.", panel=MODEL),
+    ] = ""
+    changes: Annotated[
+        list[str] | None,
+        option("--set", help="Change a recipe key, e.g. --set inject=19:31.", panel=MODEL),
+    ] = None
+
+    name: RunName = ""
+    out: RunsFolder = Path("runs")
+    fresh: Annotated[
+        bool,
+        option("--fresh", help="Delete a run of that name instead of refusing.", panel=RUN_FOLDER),
+    ] = False
+
+    quiet: Quiet = False
