@@ -52,7 +52,7 @@ class CachedTextStates:
         self._padding = padding
 
     def read(self, texts: Sequence[Text]) -> Tensor:
-        """(tokens, H): result of `EPALM.lower_text_states` for a right-padded batch of the texts."""
+        """(tokens, H): result of `EPALM.lower_text_states` for right-padded texts."""
         lengths = np.array([len(head) + len(tail) for head, tail in texts])
         longest = int(lengths.max())
         rows = np.full(len(texts), longest) if self._padding else lengths
