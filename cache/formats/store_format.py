@@ -104,7 +104,8 @@ def format_of(location: str, store_format: str | None = None) -> StoreFormat:
     inferred = SUFFIXES.get(suffix)
     if store_format is None and inferred is None:
         raise UsageError(
-            f"{location} ends in none of {', '.join(SUFFIXES)}, as every feature store does"
+            f"{location} ends in none of {', '.join(SUFFIXES)}: the path of a feature store needs "
+            "one of these suffixes"
         )
     if store_format and inferred and inferred != store_format:
         raise UsageError(f"--format {store_format} contradicts the suffix {suffix} of {location}")

@@ -21,7 +21,7 @@ FORCED_SHARE = 0.9
 
 
 class GpuSource:
-    """A `Source` whose features are all in the memory of one device."""
+    """A `FeatureSource` whose features are all in the memory of one device."""
 
     def __init__(self, index: KeyIndex, tokens: Tensor, shards: ShardMap) -> None:
         """Serve features that are already on the device.
@@ -41,11 +41,11 @@ class GpuSource:
         return self._index.valid(keys)
 
     def rows(self, keys: Sequence[str]) -> Rows:
-        """(B,) the row of each record; see `Source.rows`."""
+        """(B,) the row of each record; see `FeatureSource.rows`."""
         return self._index.rows(keys)
 
     def read(self, keys: Sequence[str], view: int = 0) -> Tensor:
-        """(B, L, D) on the device, in the order of the keys; see `Source.read`."""
+        """(B, L, D) on the device, in the order of the keys; see `FeatureSource.read`."""
         if not 0 <= view < self.spec.views:
             raise StoreError(
                 f"view {view} was requested, the store has views 0 to {self.spec.views - 1}"
@@ -54,7 +54,7 @@ class GpuSource:
         return self._flat[self._places(rows, np.full(len(rows), view))]
 
     def take(self, rows: Rows, views: Rows, out: Tensor) -> None:
-        """Fill `out` (B, L, D) on the device; see `feature_source.Vectors.take`."""
+        """Fill `out` (B, L, D) on the device; see `FeatureReader.take`."""
         torch.index_select(self._flat, 0, self._places(rows, views), out=out)
 
     def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Tensor]:
