@@ -117,7 +117,8 @@ def packed_attention(
     Args:
         module: the calling OPT attention module.
         query: (1, heads, N, head width) with a layout, otherwise (B, heads, Q, head width).
-        key: keys in the query's shape, of all positions so far.
+        key: (1, heads, N, head width) with a layout, otherwise (B, heads, K, head width), the keys
+            of all positions so far.
         value: values in the keys' shape.
         attention_mask: (B, 1, Q, text) bool over the last positions of the keys, where all earlier
             positions are visible; None if all positions are. Not used with a layout.
