@@ -1,1 +1,1 @@
-"""Stage one: a frozen encoder runs once over every medium."""
+"""Stage one: a frozen encoder runs once over every sample, and its features are stored."""

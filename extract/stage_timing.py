@@ -1,4 +1,4 @@
-"""Where the time of an extraction goes: decode, transform, encode, write, each on its own."""
+"""Timing of the stages of an extraction: decode, transform, encode and write."""
 
 import json
 import tempfile
@@ -21,22 +21,22 @@ from epalm.extract.decoding.sample_loader import TwoStageLoader
 from epalm.extract.planning.extraction_plan import Plan
 from epalm.extract.run_extraction import encode
 
-MEDIA = 256
-"""Media that are decoded and transformed, at most."""
+MAX_SAMPLES = 256
+"""Largest number of samples that are decoded and transformed."""
 
 SECONDS = 20.0
-"""Each of decoding and encoding ends after so many seconds with what it has."""
+"""Time limit of decoding and transforming; encoding takes a quarter of it."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage costs.
+    """The time of one stage.
 
     Attributes:
-        name: of the stage.
-        seconds: per vector.
-        per_second: vectors per second of one process.
-        note: how it was measured.
+        name: name of the stage.
+        seconds: time per view of a sample.
+        per_second: views per second of one process.
+        note: conditions of the measurement.
     """
 
     name: str
@@ -46,56 +46,56 @@ class Stage:
 
 
 def measure(plan: Plan) -> list[Stage]:
-    """Time the stages one after the other on the first media; nothing but a scratch file is made.
+    """Time the stages one after the other on the first samples; only a temporary file is written.
 
     Raises:
-        MediaError: not one of the first media can be decoded.
-        UsageError: the encoder's loader does both in one.
+        MediaError: none of the first samples can be decoded.
+        UsageError: the encoder's loader does not separate decoding and transforming.
     """
     decode, transform, inputs = _load(plan)
     return [decode, transform, _encode(plan, inputs), _write(plan)]
 
 
 def table(stages: Sequence[Stage]) -> Table:
-    """The stages with their share of the time of one process that does all of them in turn."""
+    """The stages, with their fraction of the time of one process that runs all of them."""
     total = sum(stage.seconds for stage in stages)
-    shown = Table("stage", "ms each", "per second", "share", "measured on")
+    rows = Table("stage", "ms each", "per second", "share", "measured on")
     for stage in stages:
-        shown.add_row(
+        rows.add_row(
             stage.name,
             f"{1000 * stage.seconds:.2f}",
             f"{stage.per_second:.1f}",
             f"{100 * stage.seconds / total:.1f} %",
             stage.note,
         )
-    return shown
+    return rows
 
 
 def as_json(stages: Sequence[Stage]) -> str:
-    """The stages for programs."""
+    """The stages as JSON."""
     return json.dumps([asdict(stage) for stage in stages])
 
 
 def _load(plan: Plan) -> tuple[Stage, Stage, list[NDArray[Any]]]:
     load = plan.encoder.load
     if not isinstance(load, TwoStageLoader):
-        raise UsageError(f"--benchmark cannot tell decoding from transforming in {load!r}")
+        raise UsageError(f"--benchmark needs a loader with decode and transform, found {load!r}")
     inputs: list[NDArray[Any]] = []
     decoding = transforming = 0.0
-    for item in plan.items[:MEDIA]:
+    for item in plan.items[:MAX_SAMPLES]:
         started = time.perf_counter()
         try:
             decoded = load.decode(item)
-            between = time.perf_counter()
+            transform_started = time.perf_counter()
             inputs.append(np.asarray(load.transform(decoded, item, view=0)))
         except MediaError:
             continue
-        decoding += between - started
-        transforming += time.perf_counter() - between
+        decoding += transform_started - started
+        transforming += time.perf_counter() - transform_started
         if decoding + transforming > SECONDS:
             break
     if not inputs:
-        raise MediaError(f"none of the first {MEDIA} {plan.unit} can be decoded")
+        raise MediaError(f"none of the first {MAX_SAMPLES} {plan.unit} can be decoded")
     note = f"{len(inputs)} {plan.unit}, one process"
     return (
         _stage("decode", decoding, len(inputs), note),
@@ -117,7 +117,7 @@ def _encode(plan: Plan, inputs: Sequence[NDArray[Any]]) -> Stage:
 
 
 def _write(plan: Plan) -> Stage:
-    """A whole shard, as often as a store would have it, beside the place of the store."""
+    """Time writing one complete shard, in the folder of the store."""
     spec = replace(plan.spec, shard_rows=fit_shard_rows(plan.spec.count, plan.spec.row_bytes))
     parent = _scratch_parent(plan.out)
     with tempfile.TemporaryDirectory(prefix=".epalm-benchmark-", dir=parent) as folder:
@@ -132,7 +132,7 @@ def _write(plan: Plan) -> Stage:
 
 
 def _scratch_parent(out: str) -> Path | None:
-    """The nearest folder above a local store that exists; the system's own for a remote one."""
+    """The nearest existing parent of a local store; None for a remote store."""
     if "://" in out:
         return None
     return next((folder for folder in Path(out).absolute().parents if folder.is_dir()), None)

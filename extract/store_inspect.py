@@ -1,4 +1,4 @@
-"""What a store holds, for people and programs."""
+"""Settings, counts, records and memory of a store, as tables and as JSON."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from epalm.cache.store import Store
 from epalm.console import byte_size
 
 BATCH_SIZE = 64
-"""Examples per step of the published VQA recipe."""
+"""Batch size of the published VQA recipe."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Row:
     """One record of a store.
 
     Attributes:
-        key: of the record.
-        norms: Euclidean length of each layer's [CLS] in view 0; empty if the record failed.
-        error: why it failed, if it did.
+        key: key of the record.
+        norms: Euclidean norm of each layer's [CLS] in view 0; empty if the record failed.
+        error: reason of the failure; empty if the record did not fail.
     """
 
     key: str
@@ -33,19 +33,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a store holds.
+    """A summary of a store.
 
     Attributes:
-        store: path or URL.
-        settings: every field that decides what the vectors are, and where they came from.
+        store: path or URL of the store.
+        settings: settings that determine the features, and where the samples came from.
         shards: number of shards.
-        missing: shards without a commit record.
-        media_records: what finished shards say of their media files.
-        failed: records without vectors.
-        bytes: of all vectors.
-        stream_bytes: of memory that training takes which reads them in shuffled blocks, one view
-            of each record at `BATCH_SIZE` examples a step; reading all into memory takes `bytes`.
-        rows: a few records of the first finished shard.
+        missing: numbers of the shards without a commit record.
+        media_records: what finished shards record about their media files.
+        failed: number of records without features.
+        bytes: size of all features.
+        stream_bytes: memory for training from shuffled blocks, with one view of each record and
+            `BATCH_SIZE` examples per step. Reading all features into memory takes `bytes`.
+        rows: the first records of the first finished shard.
     """
 
     store: str
@@ -60,14 +60,14 @@ class Inspection:
 
 
 def inspect(store: Store, *, rows: int) -> Inspection:
-    """Look into a store.
+    """Summarize a store.
 
     Args:
-        store: finished or not.
-        rows: how many records to show.
+        store: finished or unfinished store.
+        rows: number of records to include.
 
     Raises:
-        CorruptShardError: the shard that the rows come from is damaged.
+        CorruptShardError: the shard of these records is damaged.
     """
     spec = store.spec
     missing = store.missing_shards()
@@ -91,21 +91,21 @@ def inspect(store: Store, *, rows: int) -> Inspection:
     )
 
 
-def tables(found: Inspection) -> Iterator[Table]:
-    """The inspection as two tables, of settings and of rows."""
-    settings = Table("setting", "value", title=found.store)
-    for name, value in sorted(found.settings.items()):
+def tables(inspection: Inspection) -> Iterator[Table]:
+    """The inspection as two tables: settings and records."""
+    settings = Table("setting", "value", title=inspection.store)
+    for name, value in sorted(inspection.settings.items()):
         settings.add_row(name, value)
     settings.add_section()
-    settings.add_row("media records", found.media_records)
-    settings.add_row("shards", f"{found.shards}, {len(found.missing)} missing")
-    settings.add_row("failed records", str(found.failed))
-    settings.add_row("vectors", f"{byte_size(found.bytes)}, as much in memory with --reader ram")
-    settings.add_row("--reader stream", f"{byte_size(found.stream_bytes)} of memory")
+    settings.add_row("media records", inspection.media_records)
+    settings.add_row("shards", f"{inspection.shards}, {len(inspection.missing)} missing")
+    settings.add_row("failed records", str(inspection.failed))
+    settings.add_row("features", f"{byte_size(inspection.bytes)}, also in memory with --reader ram")
+    settings.add_row("--reader stream", f"{byte_size(inspection.stream_bytes)} of memory")
     yield settings
-    if found.rows:
-        rows = Table("key", "length of each layer's [CLS]", title="first rows, view 0")
-        for row in found.rows:
+    if inspection.rows:
+        rows = Table("key", "norm of each layer's [CLS]", title="first rows, view 0")
+        for row in inspection.rows:
             norms = "  ".join(f"{norm:.2f}" for norm in row.norms)
             rows.add_row(row.key, norms or f"failed: {row.error}")
         yield rows
@@ -123,20 +123,20 @@ def _media_records(store: Store, missing: list[int]) -> str:
 
 
 def _rows(store: Store, missing: list[int], *, count: int) -> list[Row]:
-    lacking = set(missing)
-    present = [shard for shard in range(store.spec.shards) if shard not in lacking]
+    absent = set(missing)
+    present = [shard for shard in range(store.spec.shards) if shard not in absent]
     if not present or not count:
         return []
-    places = store.spec.rows_of(present[0])
+    shard_rows = store.spec.rows_of(present[0])
     tokens = store.load_shard(present[0])
     errors = store.commit_record(present[0]).errors
     return [
-        Row(key, _norms(vectors[0, :: store.spec.positions]), errors.get(key, ""))
-        for key, vectors in islice(zip(store.keys[places.start :], tokens, strict=False), count)
+        Row(key, _norms(views[0, :: store.spec.positions]), errors.get(key, ""))
+        for key, views in islice(zip(store.keys[shard_rows.start :], tokens, strict=False), count)
     ]
 
 
-def _norms(vectors: np.ndarray) -> list[float]:
-    """Lengths of (layers, D) vectors."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=-1)
-    return [] if np.isnan(lengths).any() else [float(length) for length in lengths]
+def _norms(tokens: np.ndarray) -> list[float]:
+    """Euclidean norms of (layers, D) tokens; empty if one is NaN."""
+    norms = np.linalg.norm(tokens.astype(np.float64), axis=-1)
+    return [] if np.isnan(norms).any() else [float(norm) for norm in norms]

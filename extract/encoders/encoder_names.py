@@ -1,4 +1,4 @@
-"""The names of encoders; the encoders themselves need torch."""
+"""Names of encoders; this module does not import torch, which the encoders need."""
 
 from typing import Any
 
@@ -17,22 +17,22 @@ ENCODERS = {
 `epalm.extract.encoders.encoder_registry.EncoderSettings`."""
 
 SHORTHANDS = {"timm:": ENCODERS["vit-b16"], "hf:": ENCODERS["clip-vit-l14"]}
-"""What a name may begin with -> the factory that reads the rest of it."""
+"""Prefix of a name -> factory of the encoders that are named by it."""
 
 
 def find_encoder(name: str) -> Any:  # noqa: ANN401
-    """The factory of the encoder called `name`, imported, and torch with it.
+    """Import the factory of an encoder, and torch with it.
 
     Raises:
         UsageError: an unknown name.
     """
-    family = next((start for start in SHORTHANDS if name.startswith(start)), None)
-    known = ENCODERS | ({name: SHORTHANDS[family]} if family else {})
+    prefix = next((prefix for prefix in SHORTHANDS if name.startswith(prefix)), None)
+    known = ENCODERS | ({name: SHORTHANDS[prefix]} if prefix else {})
     return load_plugin(name, known, what="encoder, timm:<name> or hf:<id>", option="--encoder")
 
 
 def check_encoder_name(name: str) -> None:
-    """Refuse a name that no encoder has; `package.module:Name` is left to `find_encoder`.
+    """Check the name of an encoder; `package.module:Name` is checked by `find_encoder`.
 
     Raises:
         UsageError: an unknown name.

@@ -1,4 +1,4 @@
-"""What an encoder is, how its tokens are kept, and how one is made from its name."""
+"""The interface of encoders, their settings, and their construction by name."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews
 from epalm.tasks.types import Modality
 
 CODE_VERSION = "1"
-"""Part of every fingerprint; goes up whenever a change of this package changes vectors."""
+"""Part of every fingerprint; incremented whenever a change of this package changes features."""
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-"""What the encoder multiplies in; see `Encoder.blocks`."""
+"""Precisions of the encoder's matrix products."""
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What decides, besides its name, what an encoder makes of a medium.
+    """Settings that, together with the name of an encoder, determine the features.
 
     Attributes:
-        weights: a local file or folder; without it the encoder fetches its published weights.
+        weights: local file or folder; None downloads the published weights.
         preprocessing: "official" or "native".
-        precision: "fp32", or "bf16" or "fp16" for products in that type with a float32 residual
-            stream.
-        device: as torch spells it.
-        views: how many views `load` makes of a medium, and how all but the first are drawn.
-        media: what it will be given; None for what it is made for. An encoder of images takes
-            clips with `frames_pool`, one of clips takes images as clips of one frame, one of
-            recordings takes the sound tracks of clips.
-        frames: of each clip, T; None for the encoder's own number.
-        frames_pool: "mean" encodes each frame of a clip as an image and takes the mean of the
-            tokens; "" leaves clips to encoders of clips.
+        precision: "fp32", or "bf16" or "fp16" for matrix products in that type with a float32
+            residual stream.
+        device: name of the torch device.
+        views: number of views per sample, and the augmentation of all but the first.
+        media: modality of the samples; None for the encoder's own. An image encoder accepts videos
+            with `frames_pool`, a video encoder accepts images as videos of one frame, an audio
+            encoder accepts the audio tracks of videos.
+        frames: frames per video, T; None for the encoder's own number.
+        frames_pool: "mean" encodes each frame of a video as an image and averages the tokens; ""
+            requires a video encoder for videos.
     """
 
     weights: Path | None = None
@@ -57,13 +57,13 @@ class Encoder(Protocol):
     """A frozen encoder in evaluation mode.
 
     Attributes:
-        name: as on the command line.
-        width: D.
+        name: name on the command line.
+        width: size of a token, D.
         depth: number of blocks.
-        positions: tokens of a block's output; position 0 is [CLS].
-        modality: what it takes.
-        norm: its final LayerNorm.
-        load: one medium and view -> one input.
+        positions: number of tokens in the output of a block; position 0 is [CLS].
+        modality: modality of the samples.
+        norm: the final LayerNorm.
+        load: makes one input from a sample and the number of a view.
     """
 
     name: str
@@ -77,19 +77,19 @@ class Encoder(Protocol):
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
     ) -> list[Tensor]:
-        """The outputs of blocks, before the final norm.
+        """Compute the outputs of blocks, before the final norm.
 
         Args:
-            batch: (B, ...) inputs stacked, on any device.
-            layers: which blocks, 0-based and ascending; None for every one.
-            positions: how many tokens of each, from [CLS] on.
+            batch: (B, ...) stacked inputs, on any device.
+            layers: 0-based ascending numbers of the blocks; None for all blocks.
+            positions: number of tokens per block, starting with [CLS].
 
         Returns:
             One (B, positions, D) per block, float32, on the encoder's device.
         """
 
     def fingerprint(self) -> dict[str, str]:
-        """Each setting of the encoder that could change a vector."""
+        """Every setting of the encoder that could change a feature, as text."""
 
 
 def last_cls_tokens(blocks: Sequence[Tensor], norm: nn.Module, keep: int = 6) -> Tensor:
@@ -98,13 +98,13 @@ def last_cls_tokens(blocks: Sequence[Tensor], norm: nn.Module, keep: int = 6) ->
     Args:
         blocks: one (B, positions, D) tensor per block; position 0 is [CLS].
         norm: the encoder's final LayerNorm; the paper's code applies it to every block.
-        keep: how many blocks, counted from the last.
+        keep: number of blocks, counted from the last.
 
     Returns:
-        (B, keep, D), dtype and device of the last block.
+        (B, keep, D), with the dtype and device of the last block.
 
     Raises:
-        ValueError: fewer than `keep` blocks were recorded, or `keep` is not positive.
+        ValueError: there are fewer than `keep` blocks, or `keep` is not positive.
     """
     if not 1 <= keep <= len(blocks):
         raise ValueError(f"cannot keep {keep} of {len(blocks)} blocks")
@@ -112,30 +112,30 @@ def last_cls_tokens(blocks: Sequence[Tensor], norm: nn.Module, keep: int = 6) ->
 
 
 def normed_tokens(blocks: Sequence[Tensor], norm: nn.Module) -> Tensor:
-    """The tokens of all blocks in a row.
+    """Concatenate the tokens of all blocks and apply the final norm.
 
     Args:
         blocks: one (B, positions, D) tensor per block.
         norm: the encoder's final LayerNorm; the paper's code applies it to every block.
 
     Returns:
-        (B, blocks x positions, D): the first block's tokens, then the next one's.
+        (B, blocks x positions, D): the tokens of the first block, then those of the next.
     """
     tokens: Tensor = norm(torch.cat(list(blocks), dim=1))
     return tokens
 
 
 def make_encoder(name: str, settings: EncoderSettings = DEFAULTS) -> Encoder:
-    """Load the encoder called `name`.
+    """Load an encoder by name.
 
     Args:
         name: a key of `ENCODERS`, `timm:<architecture>`, `hf:<id or folder>`, or a `TypedName`
             `package.module:Name` of a factory.
-        settings: see there.
+        settings: settings of the encoder.
 
     Raises:
-        UsageError: an unknown name or setting, or one that this encoder does not know.
-        ModelError: the weights cannot be had or do not fit.
+        UsageError: an unknown name or setting, or one that this encoder does not support.
+        ModelError: the weights cannot be loaded or do not fit.
     """
     if settings.precision not in PRECISIONS:
         raise UsageError(

@@ -8,7 +8,7 @@ from epalm.errors import UsageError
 from epalm.extract.decoding.sample_loader import Loader
 from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings
 from epalm.extract.transforms.image_transform import ImageLoader
-from epalm.extract.transforms.video_loader import ClipLoader
+from epalm.extract.transforms.video_loader import VideoLoader
 from epalm.tasks.types import Modality
 
 POOLED_FRAMES = 8
@@ -24,7 +24,7 @@ class FrameMeanEncoder:
     This is the published baseline of a ViT on videos (Table 12 of the paper).
     """
 
-    def __init__(self, encoder: Encoder, load: ClipLoader) -> None:
+    def __init__(self, encoder: Encoder, load: VideoLoader) -> None:
         self.name = encoder.name
         self.width = encoder.width
         self.depth = encoder.depth
@@ -73,7 +73,7 @@ def for_media(encoder: Encoder, settings: EncoderSettings) -> Encoder:
             "encodes the frames of a video one by one; video encoders: timesformer-b"
         )
     assert isinstance(encoder.load, ImageLoader)
-    load = ClipLoader(encoder.load.preset, frames or POOLED_FRAMES, settings.views)
+    load = VideoLoader(encoder.load.preset, frames or POOLED_FRAMES, settings.views)
     return FrameMeanEncoder(encoder, load)
 
 

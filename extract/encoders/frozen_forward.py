@@ -1,4 +1,4 @@
-"""What every frozen model needs for a pass: normalised pixels, its blocks' outputs, its digest."""
+"""The forward pass of frozen encoders: normalization, outputs of blocks, digest of weights."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
@@ -12,27 +12,27 @@ from epalm.precision import DTYPES
 
 
 class PixelNorm:
-    """Pixels as bytes to the numbers a model takes, on the model's device."""
+    """Normalizes uint8 pixels on the model's device."""
 
     def __init__(self, preset: ImagePreset, device: str) -> None:
         self._mean = torch.tensor(preset.mean, device=device).reshape(3, 1, 1)
         self._std = torch.tensor(preset.std, device=device).reshape(3, 1, 1)
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """(..., 3, height, width) uint8 to float32 of the same shape."""
+        """Convert (..., 3, height, width) uint8 to normalized float32 of the same shape."""
         return (batch.to(self._mean.device).float() / 255 - self._mean) / self._std
 
 
 @contextmanager
 def capture_outputs(blocks: Iterable[nn.Module], positions: int) -> Iterator[list[Tensor]]:
-    """The first tokens of each block's output, once the model has run within the context.
+    """Capture the first tokens of the output of blocks while the model runs in the context.
 
     Args:
-        blocks: modules whose output, or its first member, is (B, tokens, D).
-        positions: how many tokens of each, from [CLS] on.
+        blocks: modules whose output, or its first element, is (B, tokens, D).
+        positions: number of tokens per block, starting with [CLS].
 
     Yields:
-        A list that fills with one (B, positions, D) float32 tensor per block, in order.
+        A list that receives one (B, positions, D) float32 tensor per block, in order.
     """
     outputs: list[Tensor] = []
 
@@ -50,10 +50,11 @@ def capture_outputs(blocks: Iterable[nn.Module], positions: int) -> Iterator[lis
 
 @contextmanager
 def frozen_pass(precision: str, device: torch.device) -> Iterator[None]:
-    """The numerics of all extraction.
+    """Set the precision of a forward pass of an encoder.
 
-    With bf16 or fp16, matrix products round to that type while residual stream and norms stay
-    float32. The patch embedding stays in full float32 on GPUs, where torch may round it to TF32.
+    With bf16 or fp16, matrix products are computed in that type, while the residual stream and the
+    norms stay in float32. The patch embedding stays in full float32 on GPUs, where torch could
+    round it to TF32.
     """
     dtype = getattr(torch, DTYPES[precision])
     with (
@@ -64,11 +65,11 @@ def frozen_pass(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def state_digest(model: nn.Module, *, without: Collection[str] = ()) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every weight, in order of the names.
+    """SHA-256 of the name, dtype, shape and bytes of every weight, in order of the names.
 
     Args:
-        model: of which all weights count ...
-        without: ... but those of these names.
+        model: model with its weights.
+        without: names of weights to leave out.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -1,7 +1,8 @@
-"""A Hugging Face transformer as an encoder: where its blocks and its final norm are.
+"""A Hugging Face transformer as an encoder: finding its blocks and its final norm.
 
-A model serves if each of its blocks has a class token at position 0 and one norm makes the model's
-own output of the last block. That is found out by running it, not by its name.
+A model is supported if every block has a class token at position 0 and a single norm turns the
+output of the last block into the model's own output. This is checked by running the model, not by
+its name.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,29 +20,29 @@ from epalm.extract.encoders.frozen_forward import capture_outputs, frozen_pass
 from epalm.tasks.types import Modality
 
 CLASS_TOKENS = ("cls_token", "class_embedding")
-"""Last parts of the names that Hugging Face's models give the parameter of their class token."""
+"""Last parts of the names of the class token's parameter in Hugging Face models."""
 
 NORM_TOLERANCE = 1e-4
-"""How far the final norm's [CLS] may lie from the model's own output; rounding alone."""
+"""Largest difference of the final norm's [CLS] from the model's own output, due to rounding."""
 
 
 class FingerprintedLoader(Loader, Protocol):
-    """A loader that knows what decides its inputs."""
+    """A loader that describes how it makes inputs."""
 
     def fingerprint(self) -> dict[str, str]:
-        """All that decides what becomes of a medium."""
+        """Every setting of decoding and transforms that could change an input, as text."""
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The way into a model.
+    """The input of a model and how it is made.
 
     Attributes:
-        modality: of the media that `load` decodes.
+        modality: modality of the samples that `load` decodes.
         load: makes one input.
-        arguments: makes the model's arguments of a batch of inputs.
-        example: one input, any that could come.
-        more: what else decides a vector, for the fingerprint.
+        arguments: makes the model's keyword arguments from a batch of inputs.
+        example: an arbitrary input of the right shape.
+        more: further settings for the fingerprint.
     """
 
     modality: Modality
@@ -58,28 +59,28 @@ class HiddenStatesEncoder:
         self,
         name: str,
         model: PreTrainedModel,
-        entrance: ModelInput,
+        model_input: ModelInput,
         *,
         digest: str,
         precision: str,
     ) -> None:
-        """Find the blocks and the final norm, by running the model.
+        """Find the blocks and the final norm by running the model.
 
         Args:
-            name: as on the command line.
-            model: with its weights, on its device.
-            entrance: what it takes.
-            digest: of the weights.
-            precision: see `EncoderSettings`.
+            name: name on the command line.
+            model: model with its weights, on its device.
+            model_input: the input of the model.
+            digest: digest of the weights.
+            precision: precision of matrix products, see `EncoderSettings`.
 
         Raises:
             ModelError: the model has no class token in every block, or no final norm.
         """
         self.name = name
-        self.modality = entrance.modality
-        self.load: Loader = entrance.load
+        self.modality = model_input.modality
+        self.load: Loader = model_input.load
         self.model = model.eval().requires_grad_(requires_grad=False)
-        self._entrance = entrance
+        self._input = model_input
         self._digest = digest
         self._precision = precision
         self._blocks = find_blocks(model, name)
@@ -91,26 +92,26 @@ class HiddenStatesEncoder:
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
     ) -> list[Tensor]:
-        """The outputs of blocks, before the final norm.
+        """Compute the outputs of blocks, before the final norm.
 
         Args:
-            batch: (B, ...) inputs of `load`, stacked.
-            layers: which blocks, 0-based and ascending; None for every one.
-            positions: how many tokens of each: [CLS], further class tokens if there are any, then
-                patches by row; TimeSformer has the frames of a patch one after the other.
+            batch: (B, ...) stacked inputs of `load`.
+            layers: 0-based ascending numbers of the blocks; None for all blocks.
+            positions: number of tokens per block. The order is [CLS], further class tokens if there
+                are any, patches by row; TimeSformer has the frames of a patch one after the other.
 
         Returns:
             One (B, positions, D) per block, float32, on the encoder's device.
         """
-        wanted = self._blocks if layers is None else [self._blocks[layer] for layer in layers]
-        arguments = self._entrance.arguments(batch)
+        blocks = self._blocks if layers is None else [self._blocks[layer] for layer in layers]
+        arguments = self._input.arguments(batch)
         device = self.model.device
-        with capture_outputs(wanted, positions) as outputs, frozen_pass(self._precision, device):
+        with capture_outputs(blocks, positions) as outputs, frozen_pass(self._precision, device):
             self.model(**arguments)
         return outputs
 
     def fingerprint(self) -> dict[str, str]:
-        """Architecture, weights' digest, token, norm, precision, code, and all of the loader."""
+        """Architecture, digest of the weights, precision, code version, settings of the loader."""
         return {
             "architecture": f"transformers {self.model.config.model_type}",
             "weights_sha256": self._digest,
@@ -118,13 +119,13 @@ class HiddenStatesEncoder:
             "norm": "final",
             "precision": self._precision,
             "code": CODE_VERSION,
-            **self._entrance.load.fingerprint(),
-            **self._entrance.more,
+            **self._input.load.fingerprint(),
+            **self._input.more,
         }
 
     def _probe(self) -> tuple[Tensor, Any]:
-        """The last block's output for the example, and the model's own."""
-        arguments = self._entrance.arguments(self._entrance.example[None])
+        """The output of the last block and that of the model for the example input."""
+        arguments = self._input.arguments(self._input.example[None])
         try:
             with torch.inference_mode(), capture_outputs(self._blocks[-1:], 1 << 30) as states:
                 output, _ = self.model(**arguments), self.model(**arguments)
@@ -135,29 +136,29 @@ class HiddenStatesEncoder:
             states[0], states[1], rtol=0, atol=NORM_TOLERANCE
         ):
             raise ModelError(
-                f"{self.name} gives other tokens at each run: choose another --encoder"
+                f"{self.name} gives different tokens in each run: choose another --encoder"
             )
         return states[0], output
 
 
 def find_blocks(model: nn.Module, name: str) -> Sequence[nn.Module]:
-    """The blocks, in order.
+    """Find the blocks of a model, in order.
 
     Raises:
         ModelError: there are none, or the model has no class token.
     """
-    named = [parameter.rpartition(".")[2] for parameter, _ in model.named_parameters()]
-    if not set(named) & set(CLASS_TOKENS):
+    parameters = {parameter.rpartition(".")[2] for parameter, _ in model.named_parameters()}
+    if not parameters & set(CLASS_TOKENS):
         raise ModelError(
-            f"{name} has no class token, and its [CLS] is what is kept: choose another --encoder, "
+            f"{name} has no class token, which is what a store keeps: choose another --encoder, "
             "for example a ViT, DINOv2, CLIP's vision tower, TimeSformer or AST"
         )
     depth = getattr(model.config, "num_hidden_layers", None)
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    found = next((blocks for blocks in lists if len(blocks) == depth), None)
-    if not found:
+    blocks = next((modules for modules in lists if len(modules) == depth), None)
+    if not blocks:
         raise ModelError(f"{name} has no list of {depth} blocks: choose another --encoder")
-    return list(found)
+    return list(blocks)
 
 
 def find_norm(
@@ -165,25 +166,25 @@ def find_norm(
     blocks: Sequence[nn.Module],
     *,
     states: Tensor,
-    output: Any,  # noqa: ANN401 - each model has an output class of its own
+    output: Any,  # noqa: ANN401 - each model has its own output class
     name: str,
 ) -> nn.Module:
-    """The norm outside the blocks that makes the model's own [CLS] of the last block's.
+    """Find the norm outside the blocks that turns the last block's [CLS] into the model's own.
 
     Args:
-        model: the whole.
+        model: the whole model.
         blocks: its blocks.
         states: (B, tokens, D) output of the last block.
-        output: what the model itself said.
-        name: of the encoder.
+        output: output of the model.
+        name: name of the encoder.
 
     Raises:
-        ModelError: no norm does.
+        ModelError: there is no such norm.
     """
-    own = [getattr(output, "last_hidden_state", None), getattr(output, "pooler_output", None)]
-    goals = [goal[:, 0] if goal.dim() == 3 else goal for goal in own if goal is not None]
+    outputs = [getattr(output, "last_hidden_state", None), getattr(output, "pooler_output", None)]
+    expected = [out[:, 0] if out.dim() == 3 else out for out in outputs if out is not None]
     inside = {id(module) for block in blocks for module in block.modules()}
-    # The last one first: before training, a norm ahead of the blocks computes the same.
+    # Start with the last one: in an untrained model, a norm before the blocks computes the same.
     for module in reversed(list(model.modules())):
         if id(module) in inside or not type(module).__name__.endswith("Norm"):
             continue
@@ -192,10 +193,11 @@ def find_norm(
         with torch.inference_mode():
             cls = module(states)[:, 0]
         if any(
-            goal.shape == cls.shape and torch.allclose(goal, cls, rtol=0, atol=NORM_TOLERANCE)
-            for goal in goals
+            own.shape == cls.shape and torch.allclose(own, cls, rtol=0, atol=NORM_TOLERANCE)
+            for own in expected
         ):
             return module
     raise ModelError(
-        f"{name} has no final norm that makes its [CLS] of the last block: choose another --encoder"
+        f"{name} has no final norm that gives its [CLS] from the last block: choose another "
+        "--encoder"
     )

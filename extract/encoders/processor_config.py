@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says about its model's own preprocessing."""
+"""The preprocessing that a Hugging Face folder specifies for its model."""
 
 from functools import partial
 from pathlib import Path
@@ -13,19 +13,19 @@ from epalm.untrusted.hub_config import loading
 FILE = "preprocessor_config.json"
 
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-"""PIL's numbers of its filters, as preprocessor_config.json gives them."""
+"""Number of a PIL filter in preprocessor_config.json -> its name."""
 
-MOST_PIXELS = 10_000
-"""Of a side after resizing or cropping."""
+MAX_SIDE = 10_000
+"""Largest side of an image after resizing or cropping, pixels."""
 
-LARGEST = 1e6
-"""Of constants of normalization, as absolute values; published ones are below 10."""
+MAX_CONSTANT = 1e6
+"""Largest absolute value of a normalization constant; published ones are below 10."""
 
 _REASON_CHARACTERS = 200
 
 
 class _Sides(NamedTuple):
-    """Sides in pixels that `size` or `crop_size` gives; None for those that it does not give."""
+    """Sides in pixels given by `size` or `crop_size`; None for sides that are not given."""
 
     height: int | None = None
     width: int | None = None
@@ -33,58 +33,58 @@ class _Sides(NamedTuple):
 
 
 def native_images(source: str) -> dict[str, Any]:
-    """A folder's preprocessor_config.json in the terms of timm's data configs.
+    """Read a folder's preprocessor_config.json as a data config of timm.
 
-    Where the margin beside the center is odd, Hugging Face cuts one pixel further left or up.
+    If the margin around the center is odd, Hugging Face crops one pixel further left or up.
 
     Raises:
-        ModelError: there is none, a value of it cannot be used, or it makes no squares.
+        ModelError: the file is missing, a value is invalid, or the images would not be square.
     """
-    found = preprocessor(source)
-    size, crop = (_sides(found, key, source) for key in ("size", "crop_size"))
-    cut = crop if found.get("do_center_crop") and any(crop) else size
-    shorter, side = size.shortest_edge, cut.height
-    scaled = shorter or size.height
-    if not side or not scaled or cut.width != side or (not shorter and size.width != scaled):
-        values = " and ".join(shown(found.get(key)) for key in ("size", "crop_size"))
+    config = preprocessor(source)
+    size, crop_size = (_sides(config, key, source) for key in ("size", "crop_size"))
+    final = crop_size if config.get("do_center_crop") and any(crop_size) else size
+    shorter, side = size.shortest_edge, final.height
+    resized = shorter or size.height
+    if not side or not resized or final.width != side or (not shorter and size.width != resized):
+        values = " and ".join(shown(config.get(key)) for key in ("size", "crop_size"))
         raise ModelError(
-            f"{source}: sizes {values} of {FILE} make no squares: use --preprocessing official"
+            f"{source}: sizes {values} of {FILE} are not square: use --preprocessing official"
         )
-    resample = found.get("resample", 2)
+    resample = config.get("resample", 2)
     if not isinstance(resample, int):
         raise _wrong(source, "resample", resample, "the number of a filter, e.g. 3")
     return {
         "input_size": (3, side, side),
-        "crop_pct": side / scaled,
+        "crop_pct": side / resized,
         "crop_mode": "center" if shorter else "squash",
         "interpolation": FILTERS.get(resample, "another filter"),
-        "mean": _three(found, "image_mean", source),
-        "std": _three(found, "image_std", source),
+        "mean": _three(config, "image_mean", source),
+        "std": _three(config, "image_std", source),
     }
 
 
 def native_audio(source: str) -> tuple[float, float]:
-    """Mean and standard deviation of the filter bank's values, of a folder's own preprocessing.
+    """Mean and standard deviation of filter bank values in a folder's own preprocessing.
 
     Raises:
-        ModelError: there is no preprocessor_config.json, or a value of it cannot be used.
+        ModelError: preprocessor_config.json is missing, or a value is invalid.
     """
-    found = preprocessor(source)
-    mean, std = (_constant(found.get(key), key, source) for key in ("mean", "std"))
+    config = preprocessor(source)
+    mean, std = (_constant(config.get(key), key, source) for key in ("mean", "std"))
     return mean, std
 
 
 def preprocessor(source: str) -> dict[str, Any]:
-    """The constants that a model's own preprocessing has.
+    """Read preprocessor_config.json of a folder or of a model on the hub.
 
     Raises:
-        ModelError: its preprocessor_config.json is not to be had, or not a JSON object.
+        ModelError: the file cannot be read, or is not a JSON object.
     """
     with loading(partial(_unreadable, source)):
-        found: Any = ImageProcessingMixin.get_image_processor_dict(source)[0]
-    if not isinstance(found, dict):
-        raise _wrong(source, "its content", found, "a JSON object")
-    return found
+        config: Any = ImageProcessingMixin.get_image_processor_dict(source)[0]
+    if not isinstance(config, dict):
+        raise _wrong(source, "its content", config, "a JSON object")
+    return config
 
 
 def _unreadable(source: str, error: Exception) -> str:
@@ -92,13 +92,13 @@ def _unreadable(source: str, error: Exception) -> str:
     if (Path(source) / FILE).exists():
         return f"{source}: {FILE} cannot be read ({reason}): use --preprocessing official"
     return (
-        f"{source} has no {FILE}, which native preprocessing is read from: use --preprocessing "
+        f"{source} has no {FILE}, which native preprocessing needs: use --preprocessing "
         f"official ({reason})"
     )
 
 
-def _sides(found: dict[str, Any], key: str, source: str) -> _Sides:
-    value = found.get(key)
+def _sides(config: dict[str, Any], key: str, source: str) -> _Sides:
+    value = config.get(key)
     if isinstance(value, dict):
         names = _Sides._fields
         return _Sides(*(_side(value.get(name), f"{key}.{name}", source) for name in names))
@@ -109,23 +109,23 @@ def _sides(found: dict[str, Any], key: str, source: str) -> _Sides:
 def _side(value: object, key: str, source: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_PIXELS:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_SIDE:
         return value
-    raise _wrong(source, key, value, f"a whole number from 1 to {MOST_PIXELS:,}")
+    raise _wrong(source, key, value, f"a whole number from 1 to {MAX_SIDE:,}")
 
 
-def _three(found: dict[str, Any], key: str, source: str) -> tuple[float, ...]:
-    value = found.get(key)
+def _three(config: dict[str, Any], key: str, source: str) -> tuple[float, ...]:
+    value = config.get(key)
     if not isinstance(value, list | tuple) or len(value) != 3:
         raise _wrong(source, key, value, "a list of 3 numbers")
-    return tuple(_constant(one, key, source) for one in value)
+    return tuple(_constant(number, key, source) for number in value)
 
 
-def _constant(value: Any, key: str, source: str) -> float:  # noqa: ANN401 - of JSON
+def _constant(value: Any, key: str, source: str) -> float:  # noqa: ANN401 - JSON value
     positive = key.endswith("std")
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and abs(value) <= LARGEST and (value > 0 or not positive):  # NaN is not
-        return cast(float, value)  # as it is: 0 and 0.0 give different fingerprints
+    if number and abs(value) <= MAX_CONSTANT and (value > 0 or not positive):  # false for NaN
+        return cast(float, value)  # unchanged, since 0 and 0.0 give different fingerprints
     raise _wrong(source, key, value, "a number above 0" if positive else "a finite number")
 
 

@@ -34,17 +34,17 @@ ARCHITECTURES = {
     "vit-b16": "vit_base_patch16_224.augreg_in21k_ft_in1k",
     "vit-l16": "vit_large_patch16_224.augreg_in21k_ft_in1k",
 }
-"""The published weights. The tag matters: without it timm takes another set (augreg2)."""
+"""Name of an encoder -> published weights. Without the tag, timm loads another set (augreg2)."""
 
 _FAMILIES = (VisionTransformer, Eva, Beit)
-"""The timm classes whose position 0 is [CLS] in every block. In CaiT, XCiT and ConViT, which have
-a class token too, it joins only in the last blocks."""
+"""The timm classes whose position 0 is [CLS] in every block. In CaiT, XCiT and ConViT, the class
+token is added in the last blocks only."""
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names of a model's weights on the Hugging Face hub, the first one before the other."""
+"""File names of weights on the Hugging Face hub, in order of preference."""
 
 _HEADS = ("head.", "head_dist.")
-"""Prefixes of classifier weights, which extraction does not use."""
+"""Prefixes of the classifier's weights, which extraction does not use."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,33 +66,34 @@ class VitEncoder:
         self._weights_digest = state_digest(model)
         self.model = model.eval().requires_grad_(requires_grad=False).to(device)
         self.norm: nn.Module = model.norm  # type: ignore[assignment]
-        self._normalise = PixelNorm(load.preset, device)
+        self._normalize = PixelNorm(load.preset, device)
 
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
     ) -> list[Tensor]:
-        """The outputs of blocks, before the final norm.
+        """Compute the outputs of blocks, before the final norm.
 
         Args:
             batch: (B, 3, size, size) uint8.
-            layers: which blocks, 0-based and ascending; None for every one.
-            positions: how many tokens of each: [CLS], registers if there are any, patches by row.
+            layers: 0-based ascending numbers of the blocks; None for all blocks.
+            positions: number of tokens per block, in the order [CLS], registers if there are any,
+                patches by row.
 
         Returns:
             One (B, positions, D) per block, float32, on the encoder's device.
         """
-        every: Sequence[nn.Module] = self.model.blocks  # type: ignore[assignment]
-        wanted = every if layers is None else [every[layer] for layer in layers]
-        pixels = self._normalise(batch)
+        blocks: Sequence[nn.Module] = self.model.blocks  # type: ignore[assignment]
+        captured = blocks if layers is None else [blocks[layer] for layer in layers]
+        pixels = self._normalize(batch)
         with (
-            capture_outputs(wanted, positions) as outputs,
+            capture_outputs(captured, positions) as outputs,
             frozen_pass(self.precision, pixels.device),
         ):
             self.model.forward_features(pixels)  # type: ignore[operator]
         return outputs
 
     def fingerprint(self) -> dict[str, str]:
-        """Architecture, weights' digest, token, norm, preprocessing, views, precision, code."""
+        """Architecture, digest of the weights, precision, code version, settings of the loader."""
         config: dict[str, Any] = self.model.pretrained_cfg  # type: ignore[assignment]
         return {
             "architecture": f"timm {config['architecture']}",
@@ -106,7 +107,7 @@ class VitEncoder:
 
 
 def make_vit(name: str, settings: EncoderSettings) -> Encoder:
-    """The encoder called `name`; see `epalm.extract.encoders.encoder_registry.make_encoder`."""
+    """Load a timm encoder; see `epalm.extract.encoders.encoder_registry.make_encoder`."""
     architecture = ARCHITECTURES.get(name, name.removeprefix("timm:"))
     if not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:5]) or "see timm.list_models()"
@@ -118,7 +119,7 @@ def make_vit(name: str, settings: EncoderSettings) -> Encoder:
 
 
 def vit_encoder(name: str, model: nn.Module, settings: EncoderSettings) -> Encoder:
-    """A timm vision transformer as an encoder of what `settings` say, images or clips."""
+    """Make a timm vision transformer an encoder of images or videos, as the settings say."""
     preset = preset_for(settings.preprocessing, resolve_model_data_config(model))
     encoder = VitEncoder(
         name,
@@ -131,7 +132,7 @@ def vit_encoder(name: str, model: nn.Module, settings: EncoderSettings) -> Encod
 
 
 def _published(architecture: str) -> nn.Module:
-    """The model with the weights that timm names for it, from the hub or its local cache."""
+    """Load the model with its published weights, from the hub or its local cache."""
     logger.info("loading the weights of timm %s from the Hugging Face hub", architecture)
     with loading(partial(_unreachable, architecture)):
         model: nn.Module = timm.create_model(architecture, pretrained=True, num_classes=0)
@@ -140,14 +141,14 @@ def _published(architecture: str) -> nn.Module:
 
 def _unreachable(architecture: str, error: Exception) -> str:
     return (
-        f"the weights of timm {architecture} are neither in the local Hugging Face cache nor to be "
-        "had from the hub: pass a local file with --weights, or run once with network access and "
-        f"HF_HUB_OFFLINE unset ({error})"
+        f"the weights of timm {architecture} are neither in the local Hugging Face cache nor "
+        "available from the hub: give a local file with --weights, or run once with network access "
+        f"and HF_HUB_OFFLINE unset ({error})"
     )
 
 
 def _local(architecture: str, weights: Path) -> nn.Module:
-    """The model with the weights of a safetensors or torch file, its classifier left out."""
+    """Load the model with the weights of a safetensors or torch file, without its classifier."""
     model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
     return load_weights(model, weights, name=f"timm {architecture}")
 
@@ -156,28 +157,28 @@ def load_weights(model: nn.Module, weights: Path, *, name: str) -> nn.Module:
     """Load a safetensors or torch file into a model without a classifier.
 
     Args:
-        model: changed in place.
-        weights: the file, or a folder that a model was saved to; classifier weights are left out.
-        name: of the model, for the message.
+        model: model without a classifier, changed in place.
+        weights: the file, or a folder of a saved model; the classifier's weights are left out.
+        name: name of the model, for messages.
 
     Returns:
         The model.
 
     Raises:
         MissingFileError: no such file.
-        ModelError: not a file of weights, or of another model's.
+        ModelError: the file does not contain weights, or those of another model.
     """
     state = _read_state(weights)
     state = {key: tensor for key, tensor in state.items() if not key.startswith(_HEADS)}
     try:
-        found = model.load_state_dict(state, strict=False)
+        result = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{weights} does not fit {name}: {reason}") from error
-    if found.missing_keys or found.unexpected_keys:
+    if result.missing_keys or result.unexpected_keys:
         raise ModelError(
             f"{weights} does not fit {name}: missing "
-            f"{_listed(found.missing_keys)}; unexpected {_listed(found.unexpected_keys)}"
+            f"{_listed(result.missing_keys)}; unexpected {_listed(result.unexpected_keys)}"
         )
     return model
 
@@ -198,31 +199,31 @@ def _read_state(weights: Path) -> dict[str, Tensor]:
     check_weights_file(weights, label=label)
     try:
         state: dict[str, Tensor] = load_state_dict(str(weights), weights_only=True)
-    except Exception as error:  # a damaged pickle raises whatever it spells; torch's text advises
-        # to run what is in the file
+    except Exception as error:  # a damaged pickle may raise anything, and torch's message advises
+        # to execute the file
         raise ModelError(f"{label} cannot be read: it is {describe_file(weights)}") from error
     if not isinstance(state, Mapping):
-        raise ModelError(f"{label} holds a {type(state).__name__}, wanted tensors by name")
+        raise ModelError(f"{label} contains a {type(state).__name__}, expected tensors by name")
     return state
 
 
 def _file_in(folder: Path) -> Path:
-    """The weights in a folder that a model was saved to, under the names of the hub."""
+    """Find the weights in the folder of a saved model by the file names of the hub."""
     for name in WEIGHT_FILES:
         if (folder / name).is_file():
             return folder / name
     raise MissingFileError(
-        f"--weights {folder} is a folder without {' or '.join(WEIGHT_FILES)}: name the file"
+        f"--weights {folder} is a folder without {' or '.join(WEIGHT_FILES)}: give the file"
     )
 
 
 def _check_family(model: nn.Module, architecture: str) -> None:
-    lacks = None
+    problem = None
     if not isinstance(model, _FAMILIES):
-        lacks = "is no plain vision transformer with [CLS] in every block"
+        problem = "is not a plain vision transformer with [CLS] in every block"
     elif model.cls_token is None:
-        lacks = "has no class token"
+        problem = "has no class token"
     elif not isinstance(model.norm, nn.LayerNorm):
-        lacks = "has no final LayerNorm over its tokens"
-    if lacks:
-        raise ModelError(f"timm {architecture} {lacks}: choose another --encoder")
+        problem = "has no final LayerNorm over its tokens"
+    if problem:
+        raise ModelError(f"timm {architecture} {problem}: choose another --encoder")

@@ -1,1 +1,1 @@
-"""From the options of `epalm-extract` to the list of shards that this process encodes."""
+"""The options of `epalm-extract`, its inputs, its plan, and the shards to encode."""

@@ -1,1 +1,1 @@
-"""From decoded media to encoder inputs: image, video and audio transforms, and augmentation."""
+"""Transforms of decoded images, videos and audio clips to encoder inputs, and augmentation."""

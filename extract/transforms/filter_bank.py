@@ -1,7 +1,7 @@
-"""From a recording's file to the filter bank an encoder takes: one channel, 16 kHz, log mel bins.
+"""Audio clips as encoder inputs: one channel, 16 kHz, a filter bank of log mel bins.
 
-View 0 is the whole recording. Every other view has a band of bins and a stretch of time masked, as
-the published code masks them anew in every epoch, drawn from (seed, view, key) alone.
+View 0 is the unmasked clip. Every other view has a band of bins and a range of frames masked,
+seeded by (seed, view, key); the published code masks them anew in every epoch.
 """
 
 import math
@@ -20,49 +20,51 @@ from epalm.media.audio_decode import AUDIO_POLICY, AudioClip, decode_audio
 from epalm.tasks.types import MediaItem
 
 SAMPLE_RATE = 16_000
-"""What AST was trained on, Hz. The published code takes the rate of each file as it is."""
+"""Sampling rate that AST was trained on, Hz. The published code does not resample."""
 
 AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974
-"""Of the filter bank's values over AudioSet (published)."""
+"""Mean and standard deviation of the filter bank over AudioSet (published)."""
 
 WINDOW_MS, SHIFT_MS = 25, 10
-"""Length of a frame, and from one to the next (published)."""
+"""Length of a frame, and distance between frames, milliseconds (published)."""
 
 FILTER_BANK = f"kaldi, hanning, {WINDOW_MS} ms every {SHIFT_MS} ms, mean removed"
 """The constants in one line, for the fingerprint of a store."""
 
 MASKED_BINS, OF_BINS = 24, 128
-"""A mask over bins is narrower than this, of so many (published) ..."""
+"""A mask over bins is narrower than 24 of 128 bins (published)."""
 
 MASKED_FRAMES, OF_FRAMES = 96, 1024
-"""... and one over frames likewise (published); encoders of other sizes mask the same share."""
+"""A mask over frames is narrower than 96 of 1024 frames (published). Encoders of other sizes mask
+the same fractions."""
 
 MASK_VALUE = 0.0
-"""Published; it stands before normalisation, as padding does, and is not the mean after it."""
+"""Value of masked cells before normalization, as of padding (published); it is not the mean."""
 
 LEAST_COMMON_HZ, RATE_STEP = 10, 25
-"""A rate that has no common divisor of 10 Hz with ours counts as the nearest multiple of 25 Hz, for
-the kernel of an exact conversion would take gigabytes. At 44 kHz that moves a tone by 0.03 %."""
+"""A rate whose greatest common divisor with 16 kHz is below 10 Hz is rounded to a multiple of
+25 Hz, since the kernel of an exact conversion would take gigabytes. At 44 kHz this shifts pitch by
+0.03 %."""
 
 _WINDOW = SAMPLE_RATE * WINDOW_MS // 1000
 _SHIFT = SAMPLE_RATE * SHIFT_MS // 1000
 
 _MARGIN_SECONDS = 0.02
-"""Read beyond the last frame, so that resampling sees the file go on where it does."""
+"""Time read beyond the last frame, so that resampling has no edge there, seconds."""
 
 
 @dataclass(frozen=True)
 class AudioPreset:
-    """How a recording becomes the encoder's input; every field changes the vectors.
+    """How an audio clip becomes the encoder's input; every field changes the features.
 
     Attributes:
         name: "official" or "native".
-        mel_bins: of each frame.
-        frames: 10 ms each; a shorter recording is padded with zeros, a longer one cut.
-        mean: the encoder subtracts it on its own device, ...
-        std: ... and divides by twice this.
-        channels: "first" takes channel 0, "mean" the mean of all.
-        sample_rate: after resampling, Hz.
+        mel_bins: number of mel bins per frame.
+        frames: number of frames of 10 ms; shorter clips are padded with zeros, longer ones cut.
+        mean: mean that the encoder subtracts on its device.
+        std: standard deviation; the encoder divides by twice this value.
+        channels: "first" for channel 0, "mean" for the mean of all channels.
+        sample_rate: sampling rate after resampling, Hz.
     """
 
     name: str
@@ -79,20 +81,20 @@ class AudioPreset:
 
 
 def official_audio(mel_bins: int, frames: int) -> AudioPreset:
-    """Channel 0 and AudioSet's constants: the published front end, save that it resamples."""
+    """The published preprocessing, with resampling: channel 0 and the constants of AudioSet."""
     return AudioPreset("official", mel_bins, frames, AUDIOSET_MEAN, AUDIOSET_STD, "first")
 
 
 @dataclass(frozen=True)
 class FilterBankLoader:
-    """Decodes one recording, or the sound track of a clip, and makes one view of it.
+    """Decodes an audio clip, or the audio track of a video, and makes one view of it.
 
-    The views of a recording are asked for one after the other, so the last filter bank is kept: it
-    is made once for all of them.
+    The views of a clip are requested one after the other. The last filter bank is cached, so that
+    it is computed once for all views.
 
     Attributes:
-        preset: the encoder's input.
-        views: their number and seed; how photos are augmented is nothing to recordings.
+        preset: settings of the encoder's input.
+        views: number and seed of the views; the augmentation of images does not apply.
     """
 
     preset: AudioPreset
@@ -104,7 +106,7 @@ class FilterBankLoader:
         return self.transform(self._last.get(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
-        """All that decides what becomes of a recording."""
+        """Every setting of decoding, preprocessing and augmentation, as text."""
         return {
             "decode": AUDIO_POLICY,
             "filter_bank": FILTER_BANK,
@@ -113,31 +115,31 @@ class FilterBankLoader:
         }
 
     def decode(self, item: MediaItem) -> Tensor:
-        """(frames, mel_bins) float32, padded or cut, unmasked, before normalisation.
+        """Compute the filter bank: (frames, mel_bins) float32, padded or cut, not normalized.
 
         Raises:
-            MediaError: the recording cannot be decoded, is shorter than one window, or has values
-                beyond what a filter bank can be made of.
+            MediaError: the audio clip cannot be decoded, is shorter than one window, or has values
+                that are too large.
         """
         last = _WINDOW + _SHIFT * (self.preset.frames - 1)
-        sound = decode_audio(item.path, seconds=last / SAMPLE_RATE + _MARGIN_SECONDS)
-        samples = resampled(sound, self.preset.channels)[:last]
+        clip = decode_audio(item.path, seconds=last / SAMPLE_RATE + _MARGIN_SECONDS)
+        samples = resample(clip, self.preset.channels)[:last]
         if len(samples) < _WINDOW:
-            seconds = sound.samples.shape[1] / sound.rate
+            seconds = clip.samples.shape[1] / clip.rate
             raise MediaError(
                 f"{item.path.name}: {1000 * seconds:.1f} ms, at least {WINDOW_MS} ms are needed"
             )
         bank = filter_bank(samples, self.preset.mel_bins)
         if not bank.isfinite().all():
-            loudest = np.abs(sound.samples).max()
-            raise MediaError(f"{item.path.name}: values up to {loudest:.3g}, wanted are -1 to 1")
+            loudest = np.abs(clip.samples).max()
+            raise MediaError(f"{item.path.name}: values up to {loudest:.3g}, expected -1 to 1")
         return torch.nn.functional.pad(bank, (0, 0, 0, self.preset.frames - len(bank)))
 
     def transform(self, bank: Tensor, item: MediaItem, *, view: int) -> Tensor:
-        """(frames, mel_bins) float32; normalisation follows on the encoder's device.
+        """Make a view, (frames, mel_bins) float32; the encoder normalizes it on its device.
 
         Raises:
-            ValueError: a view that was not planned.
+            ValueError: there is no such view.
         """
         self.views.check(view)
         masked = bank.clone()
@@ -152,7 +154,7 @@ class FilterBankLoader:
 
 
 def mask_fingerprint(views: AugmentedViews) -> dict[str, str]:
-    """All that changes a drawn view of a recording, named `views.*`; nothing if there is none."""
+    """Every setting of the masked views, named `views.*`; {} if there are none."""
     if views.count == 1:
         return {}
     return {
@@ -164,26 +166,26 @@ def mask_fingerprint(views: AugmentedViews) -> dict[str, str]:
     }
 
 
-def resampled(sound: AudioClip, channels: str) -> Tensor:
-    """(n,) float32: one channel, or the mean of all, at 16 kHz, its mean removed."""
-    one = sound.samples[0] if channels == "first" else sound.samples.mean(axis=0)
-    centred = torch.from_numpy(one - one.mean(dtype=np.float64).astype(np.float32))
-    rate = sound.rate
+def resample(clip: AudioClip, channels: str) -> Tensor:
+    """Convert to one channel at 16 kHz and subtract the mean: (n,) float32."""
+    channel = clip.samples[0] if channels == "first" else clip.samples.mean(axis=0)
+    centered = torch.from_numpy(channel - channel.mean(dtype=np.float64).astype(np.float32))
+    rate = clip.rate
     if math.gcd(rate, SAMPLE_RATE) < LEAST_COMMON_HZ:
         rate = round(rate / RATE_STEP) * RATE_STEP
-    samples: Tensor = torchaudio.functional.resample(centred, rate, SAMPLE_RATE)
+    samples: Tensor = torchaudio.functional.resample(centered, rate, SAMPLE_RATE)
     return samples
 
 
 def filter_bank(samples: Tensor, mel_bins: int) -> Tensor:
-    """The logarithm of each mel bin's power (published settings).
+    """Compute log mel power with the published settings.
 
     Args:
-        samples: (n,) at 16 kHz, at least one window.
-        mel_bins: number of bins, from 20 to 8,000 Hz.
+        samples: (n,) samples at 16 kHz, at least one window.
+        mel_bins: number of mel bins between 20 and 8,000 Hz.
 
     Returns:
-        (frames, mel_bins) float32: whole windows only.
+        (frames, mel_bins) float32 of complete windows.
     """
     bank: Tensor = kaldi.fbank(
         samples[None],
@@ -199,8 +201,8 @@ def filter_bank(samples: Tensor, mel_bins: int) -> Tensor:
     return bank
 
 
-def draw_mask(size: int, most: float, generator: np.random.Generator) -> tuple[int, int]:
-    """Start and stop of a mask over `size` cells, narrower than `most`, as torchaudio draws it."""
-    width = generator.random() * most
+def draw_mask(size: int, max_width: float, generator: np.random.Generator) -> tuple[int, int]:
+    """Draw start and stop of a mask over `size` cells, as torchaudio does."""
+    width = generator.random() * max_width
     start = int(generator.random() * (size - width))
     return start, start + int(width)

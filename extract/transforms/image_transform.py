@@ -1,4 +1,4 @@
-"""From a photo's file to the pixels an encoder takes: resize, crop, constants of normalisation."""
+"""Images as encoder inputs: decoding, resizing, cropping, constants of normalization."""
 
 import math
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from epalm.media.image_decode import IMAGE_POLICY, decode_image
 from epalm.tasks.types import MediaItem
 
 PREPROCESSING = ("official", "native")
-"""`official`: what the published code does for every encoder; `native`: the encoder's own."""
+"""`official` is that of the official implementation for every encoder, `native` the encoder's."""
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-"""Per channel, in units of 0..1; the published code uses CLIP's constants for every encoder."""
+"""Constants per channel for pixels in 0..1; the published code uses them for every encoder."""
 
 MAX_RESIZED_PIXELS = 100_000_000
-"""A photo of extreme shape is refused when its resized copy would have more pixels than this."""
+"""An image of extreme shape is refused if it would have more pixels than this after resizing."""
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -35,17 +35,17 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class ImagePreset:
-    """How a photo becomes the encoder's input; every field changes the vectors.
+    """How an image becomes the encoder's input; every field changes the features.
 
     Attributes:
         name: "official" or "native".
         size: side of the square input, pixels.
-        resized: side (squash) or shorter side (keep_shape) after resizing, pixels; then the centre
-            `size` x `size` is cut out.
+        resized: side (squash) or shorter side (keep_shape) after resizing, pixels; then the center
+            `size` x `size` is cropped.
         keep_shape: whether resizing keeps the aspect ratio.
-        interpolation: PIL's filter; all of them antialias when shrinking, except "nearest".
-        mean: per channel, for pixels in 0..1.
-        std: per channel, likewise.
+        interpolation: name of a PIL filter; all except "nearest" antialias when shrinking.
+        mean: mean per channel, for pixels in 0..1.
+        std: standard deviation per channel, for pixels in 0..1.
     """
 
     name: str
@@ -78,7 +78,7 @@ def native_preset(config: Mapping[str, Any]) -> ImagePreset:
     """The evaluation transform of a timm data config (`timm.data.resolve_model_data_config`).
 
     Raises:
-        ModelError: a crop mode, filter or input shape that this program does not have.
+        ModelError: a crop mode, filter or input shape that is not supported.
     """
     _, height, width = config["input_size"]
     crop, interpolation = config["crop_mode"], config["interpolation"]
@@ -99,7 +99,7 @@ def native_preset(config: Mapping[str, Any]) -> ImagePreset:
 
 
 def preset_for(preprocessing: str, config: Mapping[str, Any]) -> ImagePreset:
-    """The preset of this name for an encoder with this timm data config.
+    """The official or native preset for an encoder with a timm data config.
 
     Raises:
         UsageError: a name other than official or native.
@@ -115,10 +115,10 @@ def preset_for(preprocessing: str, config: Mapping[str, Any]) -> ImagePreset:
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """Decodes one photo and makes one view of it; small enough to send to every worker process.
+    """Decodes an image and makes one view of it; small enough to send to every worker process.
 
-    The views of a photo are asked for one after the other, so the last photo is kept: it is decoded
-    once for all of them.
+    The views of an image are requested one after the other. The last image is cached, so that it is
+    decoded once for all views.
     """
 
     preset: ImagePreset
@@ -132,7 +132,7 @@ class ImageLoader:
         return self.transform(self._last.get(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
-        """All that decides what becomes of a photo."""
+        """Every setting of decoding, preprocessing and augmentation, as text."""
         return {
             "decode": IMAGE_POLICY,
             **self.preset.fingerprint(),
@@ -140,43 +140,43 @@ class ImageLoader:
         }
 
     def decode(self, item: MediaItem) -> Image.Image:
-        """The photo: RGB, upright, own size.
+        """Decode an image: RGB, upright, in its own size.
 
         Raises:
-            MediaError: it cannot be decoded.
+            MediaError: the image cannot be decoded.
         """
         return decode_image(item.path, item.part)
 
-    def transform(self, photo: Image.Image, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
-        """(3, size, size) uint8; normalisation follows on the encoder's device.
+    def transform(self, image: Image.Image, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
+        """Make a view, (3, size, size) uint8; the encoder normalizes it on its device.
 
         Raises:
-            MediaError: the photo is too long and thin to resize.
-            ValueError: a view that was not planned.
+            MediaError: the image is too long and thin to resize.
+            ValueError: there is no such view.
         """
         self.views.check(view)
         if view == 0:
-            return pixels(test_view(photo, self.preset, name=item.path.name))
-        return pixels(self.views.draw([photo], item.key, view=view, size=self.preset.size)[0])
+            return pixels(test_view(image, self.preset, name=item.path.name))
+        return pixels(self.views.draw([image], item.key, view=view, size=self.preset.size)[0])
 
 
-def test_view(photo: Image.Image, preset: ImagePreset, *, name: str) -> Image.Image:
-    """The whole photo resized, then its centre.
+def test_view(image: Image.Image, preset: ImagePreset, *, name: str) -> Image.Image:
+    """Resize the whole image and crop its center.
 
     Raises:
-        MediaError: the photo, called `name`, is too long and thin to resize.
+        MediaError: the image, called `name`, is too long and thin to resize.
     """
-    shape = _resized_shape(photo.size, preset)
+    shape = _resized_shape(image.size, preset)
     if math.prod(shape) > MAX_RESIZED_PIXELS:
-        raise MediaError(f"{name}: {photo.width} x {photo.height} is too thin")
-    resized = photo.resize(shape, _FILTERS[preset.interpolation])
+        raise MediaError(f"{name}: {image.width} x {image.height} is too thin")
+    resized = image.resize(shape, _FILTERS[preset.interpolation])
     left, top = (round((side - preset.size) / 2) for side in shape)
     return resized.crop((left, top, left + preset.size, top + preset.size))
 
 
-def pixels(picture: Image.Image) -> NDArray[np.uint8]:
-    """(3, height, width) uint8 of an RGB picture."""
-    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+def pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Pixels of an RGB image, (3, height, width) uint8."""
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _resized_shape(size: tuple[int, int], preset: ImagePreset) -> tuple[int, int]:

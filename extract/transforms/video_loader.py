@@ -1,4 +1,4 @@
-"""From a clip's file to the pixels an encoder takes: which frames, and what becomes of each."""
+"""Videos as encoder inputs: choice of frames, and the transform of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,28 +15,28 @@ from epalm.media.video_decode import VIDEO_POLICY, DecodedVideo, decode_video
 from epalm.tasks.types import MediaItem
 
 FRAME_CHOICE = "middle of equal segments, later views random in each, short clips end repeated"
-"""The rules below in one line, for the fingerprint of a store."""
+"""The choice of frames in one line, for the fingerprint of a store."""
 
 
 def segments(count: int, frames: int) -> list[range]:
-    """`count` frames in order, cut into as many equal segments as are wanted and can be had.
+    """Split `count` frames into `frames` equal segments, or into `count` if there are fewer.
 
-    The bounds are rounded down, as by the published code.
+    The bounds are rounded down, as in the published code.
     """
     bounds = np.linspace(0, count, min(frames, count) + 1).astype(int).tolist()
     return [range(start, stop) for start, stop in pairwise(bounds)]
 
 
 def middle_frames(count: int, frames: int) -> list[int]:
-    """The middle frame of each segment, the earlier one of two; the last is repeated if need be.
+    """The middle frame of each segment, the earlier one of two; short videos repeat the last.
 
-    The published code draws frames at random in tests too; it has this choice but never takes it.
+    The published code draws random frames in tests too; it contains this choice but never uses it.
     """
     return _filled([(part[0] + part[-1]) // 2 for part in segments(count, frames)], frames)
 
 
 def drawn_frames(count: int, frames: int, generator: np.random.Generator) -> list[int]:
-    """One frame of each segment by chance; the last is repeated if need be.
+    """A random frame of each segment; short videos repeat the last.
 
     The published code never draws the last frame of a segment.
     """
@@ -49,16 +49,16 @@ def _filled(chosen: list[int], frames: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class ClipLoader:
-    """Decodes the frames of one clip that its views need, and makes one view of them.
+class VideoLoader:
+    """Decodes the frames of a video that its views need, and makes one view of them.
 
-    The views of a clip are asked for one after the other, so the last clip is kept: it is decoded
-    once for all of them.
+    The views of a video are requested one after the other. The last video is cached, so that it is
+    decoded once for all views.
 
     Attributes:
-        preset: what becomes of each frame.
-        frames: of each view, T.
-        views: how all but the first are drawn; the frames of one share crop, flip and operations.
+        preset: transform of each frame.
+        frames: number of frames per view, T.
+        views: number and augmentation of views; frames of a view share crop, flip and operations.
     """
 
     preset: ImagePreset
@@ -73,7 +73,7 @@ class ClipLoader:
         return self.transform(self._last.get(item, self.decode), item, view=view)
 
     def fingerprint(self) -> dict[str, str]:
-        """All that decides what becomes of a clip."""
+        """Every setting of decoding, preprocessing and augmentation, as text."""
         return {
             "media": "video",
             "decode": VIDEO_POLICY,
@@ -84,27 +84,27 @@ class ClipLoader:
         }
 
     def decode(self, item: MediaItem) -> DecodedVideo:
-        """The frames of every view.
+        """Decode the frames of every view.
 
         Raises:
-            MediaError: the clip cannot be decoded.
+            MediaError: the video cannot be decoded.
         """
 
         def choose(count: int) -> set[int]:
-            every = range(self.views.count)
-            return {frame for view in every for frame in self._choice(count, item.key, view)}
+            views = range(self.views.count)
+            return {frame for view in views for frame in self._choice(count, item.key, view)}
 
         return decode_video(item.path, choose)
 
-    def transform(self, clip: DecodedVideo, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
-        """(T, 3, size, size) uint8; normalisation follows on the encoder's device.
+    def transform(self, video: DecodedVideo, item: MediaItem, *, view: int) -> NDArray[np.uint8]:
+        """Make a view, (T, 3, size, size) uint8; the encoder normalizes it on its device.
 
         Raises:
             MediaError: the frames are too long and thin to resize.
-            ValueError: a view that was not planned.
+            ValueError: there is no such view.
         """
         self.views.check(view)
-        chosen = [clip.frames[number] for number in self._choice(clip.count, item.key, view)]
+        chosen = [video.frames[number] for number in self._choice(video.count, item.key, view)]
         return np.stack([pixels(frame) for frame in self._view(chosen, item, view)])
 
     def _view(
@@ -117,6 +117,6 @@ class ClipLoader:
     def _choice(self, count: int, key: str, view: int) -> list[int]:
         if view == 0:
             return middle_frames(count, self.frames)
-        # Draws of their own: how many frames there are must not change crop, flip and operations.
+        # A separate generator: the number of frames must not change crop, flip and operations.
         generator = generator_for(self.views.seed, f"frames\0{key}", view)
         return drawn_frames(count, self.frames, generator)

@@ -3,8 +3,8 @@
 import timm
 import torch
 
+from tests.extract.encoders.tiny_encoders import layers_of
 from tests.extract.helpers import TINY, random_model
-from tests.extract.tiny_encoders import layers_of
 from tools.ast_from_vit import convert
 
 

@@ -19,8 +19,8 @@ from epalm.metrics.metric_registry import FINAL
 from epalm.tasks.task_registry import load_media, load_task
 from epalm.tasks.types import Modality
 from epalm.train.cli import app as train_app
+from tests.extract.encoders.tiny_encoders import make_tiny
 from tests.extract.helpers import run_command
-from tests.extract.tiny_encoders import make_tiny
 from tests.fakes import save_language_model
 from tests.media import av_files
 from tests.tasks.dataset_layouts import LAYOUTS, DatasetLayout

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
+from tests.extract.encoders.tiny_encoders import make_tiny
 from tests.extract.helpers import run_command
-from tests.extract.tiny_encoders import make_tiny
 from tests.media import broken_files
 from tests.media.broken_files import DECODED, FolderWriter
 

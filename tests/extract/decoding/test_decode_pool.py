@@ -21,7 +21,7 @@ from epalm.extract.decoding.decode_batch import DecodeRequest, LoadedBatch
 from epalm.extract.decoding.decode_pool import IMPORTS, PREFETCH_BATCHES, DecodePool, load_batches
 from epalm.extract.decoding.worker_process import Worker
 from epalm.tasks.types import MediaItem, Modality
-from tests.extract.decoders import (
+from tests.extract.decoding.decoders import (
     Delayed,
     arrays,
     batched,
@@ -238,7 +238,7 @@ def test_a_medium_that_dies_of_its_predecessors_damage_is_not_blamed() -> None:
 
 @pytest.mark.slow
 def test_without_workers_a_crash_ends_the_program() -> None:
-    command = [sys.executable, "-m", "tests.extract.decoders", "run_into_a_crash"]
+    command = [sys.executable, "-m", "tests.extract.decoding.decoders", "run_into_a_crash"]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGSEGV
 
 
@@ -308,7 +308,7 @@ def test_processes_started_ahead_decode_for_a_loader_that_is_known_later() -> No
 def test_a_signal_ends_the_run_promptly_and_leaves_no_process(
     number: int, send: Callable[[int, int], None], exit_code: int
 ) -> None:
-    command = [sys.executable, "-m", "tests.extract.decoders", "run_for_ever"]
+    command = [sys.executable, "-m", "tests.extract.decoding.decoders", "run_for_ever"]
     run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
     assert run.stdout is not None
     with run, run.stdout as output:

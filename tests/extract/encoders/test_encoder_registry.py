@@ -190,8 +190,8 @@ def test_an_unknown_timm_architecture_is_a_usage_error_with_near_names() -> None
     ("architecture", "lack"),
     [
         ("test_vit3", "has no class token"),
-        ("test_resnet", "is no plain vision transformer"),
-        ("xcit_nano_12_p16_224", r"is no plain vision transformer with \[CLS\] in every block"),
+        ("test_resnet", "is not a plain vision transformer"),
+        ("xcit_nano_12_p16_224", r"is not a plain vision transformer with \[CLS\] in every block"),
     ],
 )
 def test_a_timm_model_without_cls_in_every_block_is_refused(

@@ -37,8 +37,8 @@ from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_to
 from epalm.extract.encoders.processor_config import native_audio, native_images
 from epalm.extract.transforms.image_transform import preset_for
 from epalm.tasks.types import MediaItem
+from tests.extract.encoders.tiny_encoders import PICTURES, SIDE, SIZES, make_tiny, save
 from tests.extract.helpers import noise
-from tests.extract.tiny_encoders import PICTURES, SIDE, SIZES, make_tiny, save
 
 SOUNDS = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (5, 4)}
 
@@ -60,12 +60,12 @@ UNFIT: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
         lambda: SiglipVisionModel(SiglipVisionConfig(**PICTURES)),
         "has no class token.*choose another --encoder, for example a ViT",
     ),
-    "beit": (lambda: BeitModel(BeitConfig(**PICTURES)), "has no final norm that makes its"),
+    "beit": (lambda: BeitModel(BeitConfig(**PICTURES)), "has no final norm that gives its"),
     "vitmae": (
         lambda: ViTMAEModel(ViTMAEConfig(**PICTURES | {"patch_size": 4}, **DECODER)),
-        "gives other tokens at each run",
+        "gives different tokens in each run",
     ),
-    "wav2vec2": (wav2vec2, "is a wav2vec2, which takes no square pictures"),
+    "wav2vec2": (wav2vec2, "is a wav2vec2, which takes no square images"),
     "bert": (lambda: BertModel(BertConfig(**SIZES, vocab_size=9)), "is a bert, which takes no"),
 }
 
@@ -82,11 +82,11 @@ def test_a_model_without_cls_in_every_block_is_refused_with_the_reason(
 
 def test_a_folder_of_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     save(ViTModel(ViTConfig(**PICTURES)), tmp_path)
-    with pytest.raises(ModelError, match="holds a vit, timesformer-b wants a timesformer"):
+    with pytest.raises(ModelError, match="is a vit, but timesformer-b is a timesformer"):
         make_encoder("timesformer-b", EncoderSettings(weights=tmp_path))
 
 
-def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_with_chance(
+def test_a_checkpoint_that_lacks_weights_is_refused_instead_of_initialized_at_random(
     tmp_path: Path,
 ) -> None:
     save(TimesformerModel(TimesformerConfig(**PICTURES)), tmp_path)
@@ -105,24 +105,24 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> 
     name = "encoder.layer.3.temporal_dense.bias"
     width = len(state[name])
     save_file(state | {name: torch.zeros(width + 1)}, file, metadata={"format": "pt"})
-    shapes = re.escape(f"{name} has the shape ({width + 1},), wanted ({width},): get")
+    shapes = re.escape(f"{name} has the shape ({width + 1},), wanted ({width},): download")
     with pytest.raises(ModelError, match=shapes):
         make_encoder("timesformer-b", EncoderSettings(weights=tmp_path))
 
 
-def test_weights_that_are_not_there_are_named_with_what_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"no such folder; ast wants a folder with config"):
+def test_missing_weights_are_named_with_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"no such folder; ast needs a folder with config"):
         make_encoder("ast", EncoderSettings(weights=tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="neither a folder made by save_pretrained"):
+    with pytest.raises(ModelError, match="neither a folder written by save_pretrained"):
         make_encoder(f"hf:{tmp_path / 'empty'}")
-    with pytest.raises(UsageError, match="hf: wants an id on the hub or a folder"):
+    with pytest.raises(UsageError, match="hf: needs an id on the hub or a folder"):
         make_encoder("hf:")
-    with pytest.raises(UsageError, match="names its weights: leave out --weights"):
+    with pytest.raises(UsageError, match="already specifies the weights: leave out --weights"):
         make_encoder("hf:a/b", EncoderSettings(weights=tmp_path))
 
 
-def test_settings_of_clips_are_refused_where_there_are_none(tmp_path: Path) -> None:
+def test_settings_of_videos_are_refused_for_other_encoders(tmp_path: Path) -> None:
     video = make_tiny("timesformer-b", tmp_path / "v").settings.weights
     audio = make_tiny("ast", tmp_path / "a").settings.weights
     with pytest.raises(
@@ -135,7 +135,7 @@ def test_settings_of_clips_are_refused_where_there_are_none(tmp_path: Path) -> N
         make_encoder("ast", EncoderSettings(weights=audio, frames=4))
 
 
-def test_sixteen_frames_differ_from_a_model_that_thinks_there_are_eight(tmp_path: Path) -> None:
+def test_sixteen_frames_differ_from_a_model_configured_for_eight(tmp_path: Path) -> None:
     """The silent trap: blocks that take T from the configuration run over any number of frames."""
     tiny = make_tiny("timesformer-b", tmp_path)
     encoder = make_encoder(
@@ -152,7 +152,7 @@ def test_sixteen_frames_differ_from_a_model_that_thinks_there_are_eight(tmp_path
     assert (trapped - stock).abs().max() > 1e-2
 
 
-def test_native_preprocessing_of_photos_equals_the_models_own_processor(tmp_path: Path) -> None:
+def test_native_preprocessing_of_images_equals_the_models_own_processor(tmp_path: Path) -> None:
     make_tiny("clip-vit-l14", tmp_path)
     size, crop = {"shortest_edge": 40}, {"height": SIDE, "width": SIDE}
     own = CLIPImageProcessor(size=size, crop_size=crop, image_mean=[0.4] * 3, image_std=[0.3] * 3)
@@ -167,7 +167,7 @@ def test_native_preprocessing_of_photos_equals_the_models_own_processor(tmp_path
     assert encoder.fingerprint()["preprocessing.mean"] == "(0.4, 0.4, 0.4)"
 
 
-def test_native_preprocessing_of_recordings_takes_the_folders_constants(tmp_path: Path) -> None:
+def test_native_preprocessing_of_audio_uses_the_constants_of_the_folder(tmp_path: Path) -> None:
     make_tiny("ast", tmp_path)
     ASTFeatureExtractor(mean=-3.0, std=2.0).save_pretrained(tmp_path)
     settings = EncoderSettings(weights=tmp_path, preprocessing="native")
@@ -176,7 +176,7 @@ def test_native_preprocessing_of_recordings_takes_the_folders_constants(tmp_path
     assert constants["preprocessing.channels"] == "mean"
 
 
-def test_native_preprocessing_without_its_file_names_the_way_out(tmp_path: Path) -> None:
+def test_native_preprocessing_without_its_file_suggests_the_official_one(tmp_path: Path) -> None:
     make_tiny("ast", tmp_path)
     with pytest.raises(ModelError, match=r"no preprocessor_config\.json.*--preprocessing official"):
         make_encoder("ast", EncoderSettings(weights=tmp_path, preprocessing="native"))
@@ -186,10 +186,10 @@ DAMAGED: dict[str, tuple[dict[str, object], str]] = {
     "an absurd size": ({"size": {"shortest_edge": 10**9}}, "size.shortest_edge .* is 1000000000"),
     "a size in words": ({"size": "large"}, "size .* is 'large', wanted a whole number from 1 to"),
     "a negative size": ({"size": {"height": -8, "width": -8}}, "size.height .* is -8, wanted"),
-    "no size": ({"size": {}, "crop_size": None}, "sizes {} and None .* make no squares"),
+    "no size": ({"size": {}, "crop_size": None}, "sizes {} and None .* are not square"),
     "a crop of nothing": ({"crop_size": 0}, "crop_size .* is 0, wanted a whole number from 1 to"),
-    "a crop without height": ({"crop_size": {"width": 32}}, "'width': 32} .* make no squares"),
-    "an oblong crop": ({"crop_size": {"height": 32, "width": 31}}, "make no squares"),
+    "a crop without height": ({"crop_size": {"width": 32}}, "'width': 32} .* are not square"),
+    "an oblong crop": ({"crop_size": {"height": 32, "width": 31}}, "are not square"),
     "a crop by halves": ({"crop_size": 32.5}, "crop_size .* is 32.5, wanted a whole number"),
     "two means": ({"image_mean": [0.5, 0.5]}, "image_mean .* wanted a list of 3 numbers"),
     "no mean": ({"image_mean": None}, "image_mean .* is None, wanted a list of 3 numbers"),
@@ -202,7 +202,7 @@ DAMAGED: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_a_value_that_no_preprocessing_has_is_named(tmp_path: Path, damage: str) -> None:
+def test_an_impossible_value_of_the_preprocessing_is_named(tmp_path: Path, damage: str) -> None:
     changes, reason = DAMAGED[damage]
     sound = {
         "size": {"shortest_edge": 40},
@@ -223,9 +223,7 @@ def test_a_value_that_no_preprocessing_has_is_named(tmp_path: Path, damage: str)
 
 
 @pytest.mark.parametrize("text", ['{"size": ', "[1, 2]", "7", '{"size": ' + "[" * 100_000, "\xff"])
-def test_a_processor_file_that_is_no_object_is_said_to_be_unreadable(
-    tmp_path: Path, text: str
-) -> None:
+def test_a_processor_file_that_is_not_a_json_object_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "preprocessor_config.json").write_text(text, encoding="latin-1")
     with pytest.raises(
         ModelError, match=r"preprocessor_config.json (cannot be read|is) .*official"
@@ -234,21 +232,21 @@ def test_a_processor_file_that_is_no_object_is_said_to_be_unreadable(
 
 
 @pytest.mark.parametrize("std", [0, "2", None, -1.0, [2.0]])
-def test_constants_of_recordings_are_checked_too(tmp_path: Path, std: object) -> None:
+def test_constants_of_audio_preprocessing_are_checked_too(tmp_path: Path, std: object) -> None:
     text = json.dumps({"mean": -4.2, "std": std})
     (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(ModelError, match=r"std of .* wanted a number above 0"):
         native_audio(str(tmp_path))
 
 
-def test_a_processor_that_cuts_another_size_than_the_model_takes_is_refused(tmp_path: Path) -> None:
+def test_a_processor_that_crops_to_another_size_than_the_model_is_refused(tmp_path: Path) -> None:
     make_tiny("clip-vit-l14", tmp_path)
     CLIPImageProcessor().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=f"cuts 224 pixels, the model takes {SIDE}"):
+    with pytest.raises(ModelError, match=f"crops to 224 pixels, but the model takes {SIDE}"):
         make_encoder("clip-vit-l14", EncoderSettings(weights=tmp_path, preprocessing="native"))
 
 
-def test_sound_tracks_of_clips_are_encoded_as_recordings_are(tmp_path: Path) -> None:
+def test_audio_tracks_of_videos_are_encoded_like_audio_clips(tmp_path: Path) -> None:
     tiny = make_tiny("ast", tmp_path)
     weights = tiny.settings.weights
     of_clips = make_encoder("ast", EncoderSettings(weights=weights, media="video"))
@@ -257,7 +255,7 @@ def test_sound_tracks_of_clips_are_encoded_as_recordings_are(tmp_path: Path) -> 
     assert of_clips.fingerprint() == of_sounds.fingerprint()
 
 
-def test_another_weight_is_another_fingerprint_and_a_pooling_layer_by_chance_is_none(
+def test_a_changed_weight_changes_the_fingerprint_but_a_random_pooling_layer_does_not(
     tmp_path: Path,
 ) -> None:
     make_tiny("hf: ViT", tmp_path)

@@ -168,7 +168,7 @@ def test_a_recording_shorter_than_a_window_is_refused(tmp_path: Path) -> None:
 
 def test_values_beyond_any_filter_bank_are_refused(tmp_path: Path) -> None:
     loud = saved(tmp_path / "loud.wav", noise(1.0) * np.float32(1e25))
-    with pytest.raises(MediaError, match=r"^loud\.wav: values up to .*e\+24, wanted are -1 to 1$"):
+    with pytest.raises(MediaError, match=r"^loud\.wav: values up to .*e\+24, expected -1 to 1$"):
         bank_of(loud)
 
 
@@ -236,7 +236,7 @@ def test_masking_leaves_the_recording_for_the_next_view(tmp_path: Path) -> None:
 def test_a_view_that_was_not_planned_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.wav", noise(0.1))
     for view in (-1, 1):
-        with pytest.raises(ValueError, match=rf"view {view} was asked, there are views 0\.\.0"):
+        with pytest.raises(ValueError, match=rf"there is no view {view}, only views 0\.\.0"):
             bank_of(path, view=view)
 
 

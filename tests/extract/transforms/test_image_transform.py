@@ -99,7 +99,7 @@ def test_a_photo_too_thin_to_resize_is_refused_before_memory_is_taken(tmp_path: 
 def test_a_view_that_was_not_planned_is_refused(tmp_path: Path) -> None:
     item = saved(tmp_path, (9, 7))
     for view in (-1, 2):
-        with pytest.raises(ValueError, match=rf"view {view} was asked, there are views 0\.\.1"):
+        with pytest.raises(ValueError, match=rf"there is no view {view}, only views 0\.\.1"):
             ImageLoader(official_preset(64), AugmentedViews(2))(item, view)
 
 

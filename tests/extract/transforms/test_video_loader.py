@@ -8,7 +8,7 @@ import pytest
 from epalm.extract.transforms import video_loader
 from epalm.extract.transforms.image_augment import AugmentedViews, generator_for
 from epalm.extract.transforms.image_transform import official_preset
-from epalm.extract.transforms.video_loader import ClipLoader, drawn_frames, middle_frames, segments
+from epalm.extract.transforms.video_loader import VideoLoader, drawn_frames, middle_frames, segments
 from epalm.media.video_decode import decode_video
 from epalm.tasks.manifest import MODALITIES
 from epalm.tasks.types import MediaItem
@@ -47,7 +47,7 @@ def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_media(tmp_path / "a.mkv", frames=random_frames(30))
-    few, many = (ClipLoader(official_preset(32), 4, AugmentedViews(count, 3)) for count in (2, 5))
+    few, many = (VideoLoader(official_preset(32), 4, AugmentedViews(count, 3)) for count in (2, 5))
     decoded = []
     monkeypatch.setattr(
         video_loader, "decode_video", lambda *args: decoded.append(args) or decode_video(*args)
@@ -55,14 +55,14 @@ def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
     assert all((few(item(path), view) == many(item(path), view)).all() for view in range(2))
     assert len({many(item(path), view).tobytes() for view in range(5)}) == 5
     assert len(decoded) == 2
-    with pytest.raises(ValueError, match=r"view 5 was asked, there are views 0\.\.4"):
+    with pytest.raises(ValueError, match=r"there is no view 5, only views 0\.\.4"):
         many(item(path), 5)
 
 
 def test_the_frames_of_a_view_share_crop_flip_and_operations(tmp_path: Path) -> None:
     still = np.repeat(random_frames(1), 8, axis=0)
     path = write_media(tmp_path / "a.mkv", frames=still)
-    load = ClipLoader(official_preset(32), 4, AugmentedViews(6, 3))
+    load = VideoLoader(official_preset(32), 4, AugmentedViews(6, 3))
     for view in range(6):
         frames = load(item(path), view)
         assert all((frame == frames[0]).all() for frame in frames)
@@ -74,7 +74,7 @@ def test_every_real_clip_gives_frames_that_move() -> None:
     endings = MODALITIES["video"]
     paths = [path for folder in REAL_CLIPS for path in folder.iterdir() if path.suffix in endings]
     assert len(paths) >= 15
-    load = ClipLoader(official_preset(64), 8)
+    load = VideoLoader(official_preset(64), 8)
     for path in paths:
         frames = load(item(path), 0)
         assert frames.shape == (8, 3, 64, 64)

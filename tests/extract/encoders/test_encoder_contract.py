@@ -24,7 +24,7 @@ from epalm.extract.planning.extraction_plan import RunOptions
 from epalm.extract.run_extraction import batch_requests, extract
 from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.tasks.types import MediaItem
-from tests.extract.tiny_encoders import MAKERS, Tiny, covered, make_tiny, save_media
+from tests.extract.encoders.tiny_encoders import MAKERS, Tiny, covered, make_tiny, save_media
 
 MEDIA = 5
 

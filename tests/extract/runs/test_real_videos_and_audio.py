@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import zarr
 
+from tests.extract.encoders.tiny_encoders import make_tiny
 from tests.extract.helpers import SHARED, run_command
-from tests.extract.tiny_encoders import make_tiny
 
 DATA = SHARED / "data"
 
