@@ -1,4 +1,4 @@
-"""Files that either exist whole or not at all, whatever kills the writer."""
+"""Atomic writes: after a crash a file is complete or absent."""
 
 import os
 import uuid
@@ -16,12 +16,12 @@ def sync(path: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step: temporary file, fsync, rename, fsync of the folder.
+    """Write `text` to `path` atomically: temporary file, fsync, rename, fsync of the folder.
 
-    Lone surrogates, which UTF-8 does not have, become the escapes of JSON.
+    Lone surrogates, which UTF-8 cannot encode, become JSON escapes.
 
     Raises:
-        OSError: it cannot be written, e.g. to a full disk; what was there before is still there.
+        OSError: the file cannot be written, e.g. on a full disk; its old content is unchanged.
     """
     temporary = path.with_name(f".{uuid.uuid4().hex}.new")
     try:

@@ -1,6 +1,6 @@
-"""What every command shares: one console, progress on any kind of output, errors as one line.
+"""The console of all commands: results, notes, progress, and errors as one line.
 
-What is printed may come from files that somebody else wrote; see `epalm.terminal`.
+Text from files of strangers is escaped, see `epalm.terminal`.
 """
 
 import io
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_LINE_SECONDS = 10.0
-"""Seconds between two progress lines where the output is no terminal."""
+"""Seconds between two progress lines if the output is not a terminal."""
 
 BYTES = "bytes"
-"""Unit of a progress display that shows sizes, e.g. `1.2 MB`, in place of counts."""
+"""Unit of a progress display that shows sizes, e.g. `1.2 MB`, instead of counts."""
 
 _WIDEST_TABLE = 10_000
-"""Columns of a table that is written to a file or a pipe, at most."""
+"""Maximum columns of a table that is written to a file or a pipe."""
 
 err_console = PlainConsole(stderr=True)
-"""Progress, notes and errors; standard output is left to results."""
+"""Console for progress, notes and errors; standard output is for results."""
 
 out_console = PlainConsole()
-"""Results: tables and, with --json, machine-readable output."""
+"""Console for results: tables and, with --json, machine-readable output."""
 
 
 def say(line: str) -> None:
@@ -55,26 +55,26 @@ def say_json(values: object) -> None:
 
 
 def note(line: str) -> None:
-    """Print one line about the work, no result, to standard error, however long."""
+    """Print one line that is no result to standard error, however long."""
     err_console.print(line, soft_wrap=True)
 
 
 def show_table(table: "Table") -> None:
-    """Print a table to standard output, with its title on one line where there is room for it.
+    """Print a table to standard output, with its title on one line if it fits.
 
-    Only a terminal, or the environment variable COLUMNS, limits its width; in a file or a pipe it
-    is as wide as its cells are.
+    Its width is limited by the terminal or the environment variable COLUMNS; in a file or a pipe
+    it is as wide as its cells.
     """
     limited = out_console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    room = out_console.width if limited else _WIDEST_TABLE
+    available = out_console.width if limited else _WIDEST_TABLE
     if isinstance(table.title, str):
-        table.min_width = min(cell_len(visible(table.title)), room)
-    width = out_console.measure(table, options=out_console.options.update(width=room)).maximum
+        table.min_width = min(cell_len(visible(table.title)), available)
+    width = out_console.measure(table, options=out_console.options.update(width=available)).maximum
     PlainConsole(file=out_console.file, width=width).print(table)
 
 
 class Ticker(Protocol):
-    """Advances a progress display; `note` replaces the text after the bar, None leaves it."""
+    """Advances a progress display; `note` replaces the text after the bar unless it is None."""
 
     def __call__(self, count: int, note: str | None = None) -> None:
         """Add `count` finished units."""
@@ -83,7 +83,7 @@ class Ticker(Protocol):
 class _LineHandler(logging.Handler):
     """Prints each record as one line, whatever the width of the terminal.
 
-    rich's own handler takes a third of a second to import.
+    Importing rich's own handler takes a third of a second.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -91,7 +91,7 @@ class _LineHandler(logging.Handler):
 
 
 def configure_logging(*, quiet: bool) -> None:
-    """Send `epalm.*` log records to standard error: all from INFO up, or from WARNING if quiet."""
+    """Print `epalm.*` log records on standard error: from INFO up, or from WARNING if quiet."""
     logger = logging.getLogger("epalm")
     logger.handlers = [_LineHandler()]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -102,14 +102,13 @@ def configure_logging(*, quiet: bool) -> None:
 def progress(
     title: str, *, total: int, unit: str, done: int = 0, quiet: bool = False
 ) -> Iterator[Ticker]:
-    """Show units done, units/s and the time left: a bar on a terminal, else plain lines.
+    """Show units done, units/s and the remaining time: a bar on a terminal, else plain lines.
 
     Args:
-        title: what is being done.
-        total: number of units; 0 if it is not known.
+        title: description of the work.
+        total: number of units; 0 if it is unknown.
         unit: plural noun, or `BYTES`.
-        done: units that were done before, e.g. by a run that is resumed; they count as done, but
-            not for the rate.
+        done: units done before, e.g. in a run that is resumed; they do not count for the rate.
         quiet: show nothing.
     """
     pace = _Pace(total, unit, done)
@@ -124,7 +123,7 @@ def progress(
 
 
 class _Pace:
-    """How far the work is, and how fast it goes in this process."""
+    """Progress and rate of the work in this process."""
 
     def __init__(self, total: int, unit: str, done: int) -> None:
         self.total, self.unit, self.first, self.done = total, unit, done, done
@@ -141,19 +140,19 @@ class _Pace:
         return (self.done - self.first) / max(self.last - self.started, 1e-9)
 
     def amount(self) -> str:
-        """E.g. "3/10"; "3" where the total is not known."""
+        """Format the units done, e.g. "3/10", or "3" if the total is unknown."""
         counts = (self.done, self.total) if self.total else (self.done,)
         return "/".join(map(byte_size if self.unit == BYTES else str, counts))
 
     def rate(self) -> str:
-        """E.g. "4.0 photos/s"; empty before the first finished unit."""
+        """Format the rate, e.g. "4.0 images/s"; empty before the first finished unit."""
         rate = self.per_second
         if not rate:
             return ""
         return f"{byte_size(rate)}/s" if self.unit == BYTES else f"{decimal(rate)} {self.unit}/s"
 
     def time(self) -> str:
-        """The time left at this pace; the time since the start where that cannot be known."""
+        """Format the remaining time at this rate; the elapsed time if that is unknown."""
         now, rate = time.monotonic(), self.per_second
         if not rate or not self.total:
             return f"{duration(now - self.started)} so far"
@@ -166,11 +165,11 @@ def _silent(count: int, note: str | None = None) -> None:
 
 
 def _bar(pace: _Pace) -> "Progress":
-    # Most commands end without a bar.
+    # imported here: most commands show no bar
     from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn
 
     class PaceColumn(ProgressColumn):
-        """Read anew whenever the bar is drawn, so that the time left runs down on slow steps."""
+        """Computed at every redraw, so that the remaining time counts down during slow steps."""
 
         def render(self, task: "Task") -> Text:
             del task
@@ -210,7 +209,7 @@ def _line_ticker(title: str, pace: _Pace) -> Ticker:
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people write it: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Format a duration: `42 s`, `3 min 05 s`, `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -220,48 +219,48 @@ def duration(seconds: float) -> str:
 
 
 def decimal(value: float) -> str:
-    """A positive rate with one decimal, or two significant digits below 1: `5.3`, `0.083`."""
+    """Format a positive rate: one decimal, or two significant digits below 1, `5.3`, `0.083`."""
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def byte_size(count: float) -> str:
-    """A number of bytes as people write it, in powers of 1000: `1.14 GB`."""
+    """Format a number of bytes in powers of 1000: `1.14 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:  # what follows would be rounded to 1e+03
+        if count < 999.5:  # larger counts would be rounded to 1e+03
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB" if count < 999.5 else f"{count:.0f} TB"
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things as people write it: `1 shard`, `2 shards`."""
+    """Format a number and a noun: `1 shard`, `2 shards`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Ctrl-C, and a termination signal that raises the same, end the command with exit code 75."""
+    """End the command with exit code 75 on Ctrl-C, or a termination signal that raises the same."""
     try:
         yield
     except KeyboardInterrupt as stop:
         raise Stopped(
-            "stopped; what was finished is kept: run the same command again to resume"
+            "stopped; finished work is kept: run the same command again to resume"
         ) from stop
 
 
 def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
-    """Run a typer command; an `EpalmError` becomes one line and its exit code.
+    """Run a typer command; print an `EpalmError` as one line and exit with its code.
 
-    So does every exception that `epalm.failures` explains, e.g. of a full disk. Every command
-    knows --version, which its help names below all options. Typer itself sees to usage errors (2),
-    Ctrl-C (130) and a reader that closes the pipe (1). The help ends with `examples`.
+    The same holds for exceptions that `epalm.failures` explains, e.g. a full disk. Every command
+    has --version. Typer handles usage errors (2), Ctrl-C (130) and a reader that closes the pipe
+    (1). The help ends with `examples`.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does by itself
+        sys.stdout.reconfigure(errors="backslashreplace")  # the default of standard error
     if sys.argv[1:] == ["--version"]:
         say(f"epalm {epalm.__version__}")
         return
-    app.rich_markup_mode = None  # rich's help takes half of the time of `--help`
+    app.rich_markup_mode = None  # rich's help doubles the time of `--help`
     described = app.info if app.registered_callback else app.registered_commands[0]
     shown = f"{examples_epilog(*examples)}\n" if examples else ""
     described.epilog = f"{shown}--version: print the version of epalm and exit."

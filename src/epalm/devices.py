@@ -1,4 +1,4 @@
-"""The device a command computes on, and the numbers that launchers of processes give it."""
+"""Selection of the device, and the rank and world size that launchers set."""
 
 import re
 from collections.abc import Mapping
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from epalm.errors import UsageError
 
 AUTO = "auto"
-"""Takes CUDA where there is one, else Apple's mps (untested), else the CPU."""
+"""Selects CUDA if available, else Apple's mps (untested), else the CPU."""
 
 
 DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
-"""What the name of a device may begin with."""
+"""Device types that torch knows and we accept."""
 
 
 def check_device_name(name: str) -> None:
-    """Refuse what no device is called, without importing torch.
+    """Refuse an invalid device name, without importing torch.
 
     Args:
         name: `AUTO`, a type such as "cuda", or one of several such as "cuda:1".
 
     Raises:
-        UsageError: another form.
+        UsageError: the name has another form.
     """
     if name != AUTO and not re.fullmatch(rf"({'|'.join(DEVICE_TYPES)})(:\d+)?", name):
         raise UsageError(
@@ -30,13 +30,16 @@ def check_device_name(name: str) -> None:
 
 
 def pick_device(name: str) -> str:
-    """The device's name as torch spells it, checked to be usable.
+    """Resolve `AUTO` and check that the device can be used.
 
     Args:
         name: `AUTO` or a name such as "cpu", "cuda", "cuda:1", "mps".
 
     Raises:
         UsageError: there is no such device, or it cannot be used.
+
+    Returns:
+        The device's name as torch spells it.
     """
     import torch
 
@@ -53,7 +56,7 @@ def pick_device(name: str) -> str:
 
 
 def peak_device_memory() -> int:
-    """Bytes that torch has held at most on one GPU; 0 where it has used none."""
+    """Peak bytes allocated by torch on any one GPU; 0 if no GPU was used."""
     import torch
 
     return max(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())), default=0)
@@ -62,16 +65,16 @@ def peak_device_memory() -> int:
 def launcher_number(
     environment: Mapping[str, str], name: str, default: int | None = None, *, least: int = 0
 ) -> int:
-    """The whole number that torchrun or SLURM put into an environment variable.
+    """Read an integer that torchrun or SLURM set in an environment variable.
 
     Args:
-        environment: of this process.
-        name: of the variable; an empty one counts as absent.
-        default: where it is absent; None if it must be there.
-        least: the smallest number that makes sense.
+        environment: environment variables of this process.
+        name: name of the variable; an empty value counts as absent.
+        default: value if the variable is absent; None if it is required.
+        least: smallest valid value.
 
     Raises:
-        UsageError: it is absent, or something else.
+        UsageError: the variable is absent or not such an integer.
     """
     text = environment.get(name, "").strip()
     if not text and default is not None:
@@ -86,7 +89,7 @@ def launcher_number(
 
 
 def torchrun_place(environment: Mapping[str, str]) -> tuple[int, int]:
-    """The number of this process, and that of all processes, as torchrun set them.
+    """Return rank and world size as torchrun set them.
 
     Raises:
         UsageError: RANK or WORLD_SIZE is absent or no number, or RANK is not below WORLD_SIZE.

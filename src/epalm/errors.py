@@ -5,22 +5,22 @@
     │   ├── UnknownSplitError    2   the task has no such split
     │   └── RecipeError          2   a recipe with an unknown key or an impossible value
     ├── DataError                1   an input file
-    │   ├── MissingFileError     1   ... is not where it was looked for
+    │   ├── MissingFileError     1   ... does not exist where it is expected
     │   └── MalformedFileError   1   ... does not have the expected layout
-    ├── MediaError               1   one photo, clip or recording cannot be decoded (recorded)
+    ├── MediaError               1   one image, video or audio clip cannot be decoded (recorded)
     ├── MissingToolError         1   a program or optional package that must be installed first
     ├── ModelError               1   an encoder or a language model cannot be loaded or used
     ├── TrainingError            1   the loss became non-finite, nothing to train on, ...
     ├── RunFolderError           1   a run's folder is in use, damaged, or cannot be written
     ├── StoreError               1   a feature store
-    │   ├── UnfinishedStoreError 3   ... still misses shards: run the same extraction again
-    │   ├── CacheMismatchError   4   ... was made with other settings than the ones asked for
-    │   ├── CorruptShardError    1   ... holds bytes that do not match their checksum
-    │   └── UnknownKeyError      1   ... has no such record
+    │   ├── UnfinishedStoreError 3   ... is incomplete: re-run the same extraction
+    │   ├── CacheMismatchError   4   ... was made with other settings than requested
+    │   ├── CorruptShardError    1   ... contains bytes that do not match their checksum
+    │   └── UnknownKeyError      1   ... has no sample with this key
     └── Stopped                 75   a signal stopped the command after a clean checkpoint
 
 The number is the exit code of a command that ends with the error. Commands print the message as
-one line; it says what was found, what was wanted and the command that mends it.
+one line; it names what was found, what was expected and the command that fixes it.
 """
 
 INCOMPLETE = 3
@@ -28,7 +28,7 @@ INCOMPLETE = 3
 
 
 class EpalmError(Exception):
-    """Base of all errors that a user can cause or mend."""
+    """Base of all errors that a user can cause or fix."""
 
     exit_code = 1
 
@@ -44,7 +44,7 @@ class UnknownSplitError(UsageError):
 
 
 class RecipeError(UsageError):
-    """A recipe holds an unknown key or an impossible value."""
+    """A recipe contains an unknown key or an impossible value."""
 
 
 class DataError(EpalmError):
@@ -52,7 +52,7 @@ class DataError(EpalmError):
 
 
 class MissingFileError(DataError, FileNotFoundError):
-    """An input file is not where it was looked for."""
+    """An input file does not exist."""
 
 
 class MalformedFileError(DataError, ValueError):
@@ -60,7 +60,7 @@ class MalformedFileError(DataError, ValueError):
 
 
 class MediaError(EpalmError):
-    """One photo, clip or recording cannot be decoded; extraction records it and goes on."""
+    """One image, video or audio clip cannot be decoded; extraction records it and continues."""
 
 
 class MissingToolError(EpalmError):
@@ -72,7 +72,7 @@ class ModelError(EpalmError):
 
 
 class TrainingError(EpalmError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class RunFolderError(EpalmError):
@@ -84,13 +84,13 @@ class StoreError(EpalmError):
 
 
 class UnfinishedStoreError(StoreError):
-    """The store misses shards; running the same extraction again completes it."""
+    """Shards of the store are missing; running the same extraction again completes it."""
 
     exit_code = INCOMPLETE
 
 
 class CacheMismatchError(StoreError):
-    """The store was made with other settings than the ones asked for."""
+    """The store was made with other settings than requested."""
 
     exit_code = 4
 
@@ -100,7 +100,7 @@ class CorruptShardError(StoreError):
 
 
 class UnknownKeyError(StoreError, KeyError):
-    """The store has no record of this key."""
+    """The store has no sample with this key."""
 
     def __str__(self) -> str:
         """Plain text; KeyError would print the repr."""
@@ -108,6 +108,6 @@ class UnknownKeyError(StoreError, KeyError):
 
 
 class Stopped(EpalmError):
-    """A signal stopped the command after a clean checkpoint; the same command goes on from it."""
+    """A signal stopped the command after a clean checkpoint; the same command resumes from it."""
 
     exit_code = 75

@@ -1,4 +1,4 @@
-"""What a command says of exceptions that are not of `epalm.errors` but that a user can repair."""
+"""Messages for exceptions of libraries and the system that a user can fix."""
 
 import errno
 import os
@@ -8,8 +8,8 @@ from traceback import walk_tb
 from epalm.errors import EpalmError, UsageError
 
 BESIDE_TORCH = ("torchaudio", "torchvision")
-"""Packages whose compiled parts are made for one version of torch, whatever their metadata allows:
-torchaudio 2.11.1 beside torch 2.11.0 has an undefined symbol."""
+"""Packages with extensions compiled for one version of torch, whatever their metadata allows:
+torchaudio 2.11.1 with torch 2.11.0 has an undefined symbol."""
 
 _SHOWN_CHARACTERS = 200
 
@@ -21,11 +21,11 @@ _ENVIRONMENT_ERRORS = frozenset(
     )
     if hasattr(errno, name)
 )
-"""What a file system refuses for reasons that a user can remove, wherever it happens."""
+"""Errors of a file system that a user can fix, e.g. a full disk."""
 
 
 def explained(error: Exception) -> tuple[str, int] | None:
-    """Message and exit code of an exception that a user can repair; None for a defect of ours."""
+    """Message and exit code of an exception that a user can fix; None for a bug."""
     if unloadable := _unloadable(error):
         return unloadable, UsageError.exit_code
     if isinstance(error, EpalmError):
@@ -36,17 +36,17 @@ def explained(error: Exception) -> tuple[str, int] | None:
 
 
 def _refused(error: OSError) -> str:
-    """What the operating system said, and of which file if it told."""
+    """Format the message of the operating system, with the file if it is known."""
     named = error.filename2 or error.filename
     where = f"{named}: " if isinstance(named, str | os.PathLike) else ""
     return (
-        f"{where}{error.strerror}; make room, or change permissions or names, so that the command "
-        "can read and write its files, then run it again"
+        f"{where}{error.strerror}; free some space, or change permissions or names, so that the "
+        "command can read and write its files, then run it again"
     )
 
 
 def _unloadable(error: BaseException) -> str:
-    """What to do where a package that belongs to torch failed to be imported; else ""."""
+    """Explain how to fix a package of torch that cannot be imported; "" for other errors."""
     for cause in _causes(error):
         absent = isinstance(cause, ModuleNotFoundError) and not (cause.name or "").startswith(
             ("torch.", *BESIDE_TORCH)
@@ -64,7 +64,7 @@ def _unloadable(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those that led to it, the first one last."""
+    """Iterate over an exception and its causes, the root cause last."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -73,7 +73,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _imported_in(error: BaseException) -> str:
-    """The package of `BESIDE_TORCH` whose modules were being imported; "" if none."""
+    """The package of `BESIDE_TORCH` that was being imported; "" if there was none."""
     for frame, _ in walk_tb(error.__traceback__):
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
         if package in BESIDE_TORCH and frame.f_code.co_name == "<module>":

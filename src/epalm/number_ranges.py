@@ -1,4 +1,4 @@
-"""Ranges that numbers of recipes and of generation have to be in; needs no other library."""
+"""Valid ranges of the numbers in recipes and of generation settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from epalm.errors import UsageError
 
 @dataclass(frozen=True)
 class Range:
-    """An interval of numbers; NaN is in none.
+    """An interval of numbers; NaN is in no interval.
 
     Attributes:
         low: smallest value.
         high: largest value.
-        open_low: whether `low` itself is left out.
-        open_high: whether `high` itself is left out.
+        open_low: whether `low` itself is excluded.
+        open_high: whether `high` itself is excluded.
     """
 
     low: float
@@ -23,7 +23,7 @@ class Range:
     open_high: bool = False
 
     def violated(self, value: float) -> str:
-        """What was wanted in place of a value outside, in words; empty for a value inside."""
+        """Describe the violated bound of a value outside the range; empty for a value inside."""
         if not (value > self.low if self.open_low else value >= self.low):
             return f"more than {self.low:g}" if self.open_low else f"{self.low:g} or more"
         if not (value < self.high if self.open_high else value <= self.high):
@@ -37,7 +37,7 @@ DECODING_RANGES: Mapping[str, Range] = {
     "temperature": Range(0, 1000, open_low=True),
     "top_p": Range(0, 1, open_low=True),
 }
-"""Numbers of `epalm.model.method.model_settings.Decoding`, which are keys of recipes too."""
+"""Ranges of `epalm.model.method.model_settings.Decoding`, whose fields are recipe keys, too."""
 
 MODEL_RANGES: Mapping[str, Range] = {
     "encoder_width": Range(1, 1_000_000),
@@ -47,7 +47,7 @@ MODEL_RANGES: Mapping[str, Range] = {
     "text_step": Range(0, 1000, open_low=True),
     "lm_dropout": Range(0, 1, open_high=True),
 }
-"""Numbers of `epalm.model.method.model_settings.ModelSettings`; some are keys of recipes too."""
+"""Ranges of `epalm.model.method.model_settings.ModelSettings`; some are recipe keys, too."""
 
 
 def check_ranges(
@@ -56,12 +56,12 @@ def check_ranges(
     """Refuse numbers outside their range.
 
     Args:
-        values: has an attribute of each name.
+        values: object with an attribute for each name.
         ranges: name -> range.
-        kind: class of the error.
+        kind: class of the error to raise.
 
     Raises:
-        UsageError: names the first such number, what was found and what was wanted.
+        UsageError: a number is outside its range; the message names it and the range.
     """
     for name, interval in ranges.items():
         check_range(name, getattr(values, name), interval, kind)

@@ -33,7 +33,7 @@ def option(*names: str, help: str, panel: str, **settings: Any) -> OptionInfo:  
     """Declare a field of a dataclass as a command-line option.
 
     Args:
-        names: of the option, e.g. "--set"; without any, the name of the field with dashes.
+        names: command-line names, e.g. "--set"; by default the field's name with dashes.
         help: one or two sentences: what the option sets, in which unit, and its default.
         panel: heading in `--help` below which the option is listed.
         settings: passed on to `typer.Option`, e.g. `min=0`.

@@ -1,8 +1,8 @@
-"""Names that stand for a function: keys of our dicts, or code that a person named.
+"""Look up tasks, encoders, metrics and datasets by name, or import the code that a user named.
 
-Anyone may hand out a feature store or a run folder, and both hold names: of tasks, encoders, sets
-of media. A name from a file is data: it can only be a key of one of our dicts and never reaches an
-import, since importing a module runs it.
+Feature stores and run folders contain such names, and may come from strangers. A name from a file
+is data: it can only be a key of one of our dicts and is never imported, since importing a module
+runs it.
 """
 
 import sys
@@ -15,11 +15,11 @@ from epalm.errors import UsageError
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known name, if any, and all of them.
+    """Format the end of a message about an unknown name: the nearest known name and all of them.
 
     Args:
-        name: what was given.
-        known: the names that exist.
+        name: the unknown name.
+        known: all valid names.
     """
     names = list(known)
     near = get_close_matches(name, names, n=1)
@@ -28,28 +28,28 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 class TypedName(str):
-    """A name that a person typed on the command line: it alone may be `package.module:Name`.
+    """A name typed on the command line: the only kind that may be `package.module:Name`.
 
-    Commands make it of their options; `tests/test_plugins.py` lists who else may. What is written
-    to a file and read again is a plain `str`, so that the permission is never stored.
+    Commands convert their options to it; `tests/test_plugins.py` lists the other places. A name
+    that is written to a file and read again is a plain `str`, so the permission is never stored.
     """
 
     __slots__ = ()
 
 
 def load_plugin(name: str, known: Mapping[str, str], *, what: str, option: str) -> Any:  # noqa: ANN401
-    """What the name stands for, imported.
+    """Import the object that a name stands for.
 
     Args:
         name: a key of `known`, or a `TypedName` of the form `package.module:Name`, for which the
             current folder is searched too.
         known: name -> "package.module:Name".
-        what: what the name should be, for the message, e.g. "encoder".
-        option: by which a person names it, for the message, e.g. "--encoder".
+        what: kind of object, for the message, e.g. "encoder".
+        option: command-line option that takes such a name, for the message, e.g. "--encoder".
 
     Raises:
-        UsageError: it is neither; lists the known names, and the nearest if one is near. Or it is
-            code that a file names: says how to allow it.
+        UsageError: the name is unknown (the message lists the known ones), or it comes from a file
+            and names code (the message says how to allow it).
     """
     if name in known:
         return _import(known[name])

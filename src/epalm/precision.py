@@ -1,4 +1,4 @@
-"""The precision in which frozen models compute: one rule for extraction and training."""
+"""Choice of the precision in which frozen models compute, for extraction and training."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ DTYPES = {
 """Precision -> name of the torch dtype of its matrix products; quantized weights are unpacked."""
 
 NAMES = (AUTO, *DTYPES)
-"""All that can be asked for."""
+"""Valid values of --precision."""
 
 ISAS_WITHOUT_BF16 = {
     "sse41",
@@ -35,23 +35,23 @@ dispatcher control"); it ignores case and unknown values."""
 logger = logging.getLogger(__name__)
 
 
-def choose_precision(asked: str, device: str, *, recorded: str = "", where: object = "") -> str:
-    """The precision to compute in on a device; logged if it was chosen here.
+def choose_precision(requested: str, device: str, *, recorded: str = "", where: object = "") -> str:
+    """Choose the precision for a device, and log the choice.
 
     Args:
-        asked: a key of `DTYPES`, or `AUTO` for the recorded one, else for `best_precision`.
-        device: as torch spells it.
+        requested: a key of `DTYPES`, or `AUTO` for the recorded one, else for `best_precision`.
+        device: name of the device as torch spells it.
         recorded: precision of the store or run that is resumed; empty if there is none.
-        where: that store or run, for the log.
+        where: path of that store or run, for the log.
 
     Raises:
         UsageError: an unknown precision, or one that the device cannot compute in.
     """
-    chosen = asked
-    if asked == AUTO and recorded:
+    chosen = requested
+    if requested == AUTO and recorded:
         chosen = recorded
         logger.info("precision %s, as recorded in %s", chosen, where)
-    elif asked == AUTO:
+    elif requested == AUTO:
         chosen = best_precision(device)
         logger.info("precision %s, chosen for %s", chosen, device)
     if chosen not in DTYPES:
@@ -67,7 +67,7 @@ def choose_precision(asked: str, device: str, *, recorded: str = "", where: obje
 
 
 def best_precision(device: str) -> str:
-    """The fastest precision that a device computes in natively.
+    """Return the fastest precision that a device has natively.
 
     Returns:
         "bf16" on GPUs and CPUs with native bfloat16 products, "fp16" on other GPUs, else "fp32".
@@ -85,10 +85,9 @@ def best_precision(device: str) -> str:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (avx512_bf16 or AMX) and may use that.
+    """Whether this CPU has native bfloat16 products (avx512_bf16 or AMX) that libraries may use.
 
-    The environment variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA can forbid it to PyTorch
-    and to oneDNN.
+    ATEN_CPU_CAPABILITY can disable them in PyTorch, ONEDNN_MAX_CPU_ISA in oneDNN.
     """
     import torch
 
@@ -101,7 +100,7 @@ def cpu_has_bf16() -> bool:
 
 
 def computes_in(precision: str, device: str) -> bool:
-    """Whether a device has matrix products in the dtype of a precision, natively or not."""
+    """Whether a device supports matrix products in the dtype of a precision, natively or not."""
     import torch
 
     try:
@@ -112,7 +111,7 @@ def computes_in(precision: str, device: str) -> bool:
 
 
 def why_slow(precision: str, device: str) -> str:
-    """Why a CPU is slow in a precision, as a clause; empty if it is not, or is no CPU."""
+    """Explain in a clause why a CPU is slow in a precision; empty if it is not slow or no CPU."""
     import torch
 
     dtype = DTYPES[precision]

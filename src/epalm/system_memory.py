@@ -1,4 +1,4 @@
-"""How much main memory there is to use, and how much was used."""
+"""Free and peak main memory."""
 
 import os
 import resource
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def peak_memory() -> int:
-    """Bytes of main memory that this process has held at most, what it has mapped included."""
+    """Peak resident bytes of this process, mapped files included."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def free_memory() -> int:
-    """Bytes that this process can still allocate, its control group's limit heeded.
+    """Bytes that this process can still allocate, within the limit of its control group.
 
-    Where there is no /proc (macOS), all of the machine's memory.
+    On systems without /proc (macOS) it is all memory of the machine.
     """
     meminfo = Path("/proc/meminfo")
     if not meminfo.is_file():
@@ -27,13 +27,13 @@ def free_memory() -> int:
 
 
 def cgroup_free_bytes(groups: str, root: Path) -> list[int]:
-    """Free bytes below the memory limit of each control group that this process is in.
+    """Return the free bytes below the memory limit of each control group of this process.
 
     Args:
         groups: content of /proc/self/cgroup, lines "number:controllers:path".
         root: where control groups are mounted.
     """
-    rooms = []
+    free: list[int] = []
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -45,13 +45,13 @@ def cgroup_free_bytes(groups: str, root: Path) -> list[int]:
             continue
         folder = top / path.lstrip("/")
         for group in (folder, *folder.parents):
-            rooms += _room(group, *names)
+            free += _free_in(group, *names)
             if group == top:
                 break
-    return rooms
+    return free
 
 
-def _room(group: Path, limit_file: str, usage_file: str, reclaimable: str) -> list[int]:
+def _free_in(group: Path, limit_file: str, usage_file: str, reclaimable: str) -> list[int]:
     file = group / limit_file
     limit = file.read_text(encoding="utf-8").strip() if file.is_file() else "max"
     if limit == "max":

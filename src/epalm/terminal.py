@@ -1,7 +1,7 @@
-"""A terminal that text from files cannot take control of.
+"""A console that escapes control characters.
 
-Names, ids and answers that are printed may come from files that somebody else wrote. They are
-printed as they are, on one line, without rich's markup.
+Names, ids and answers may come from files of strangers. They are printed literally, on one line,
+without rich's markup.
 """
 
 import re
@@ -11,10 +11,10 @@ from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
 NARROWEST = 20
-"""Columns of a terminal that something can be read on."""
+"""Minimum number of columns of a usable terminal."""
 
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f"  # what terminals obey: escape sequences, carriage return, bell, ...
+    "[\x00-\x1f\x7f-\x9f"  # control characters: escape sequences, carriage return, bell, ...
     "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # reorders text, or is invisible
     "\ud800-\udfff]"  # lone surrogates, which no output can encode
 )
@@ -23,34 +23,34 @@ _SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
 def visible(text: str) -> str:
-    r"""The text on one line, with escapes such as `\u001b` for what a terminal would obey.
+    r"""Escape control characters as in JSON, e.g. `\u001b`, so that the text is on one line.
 
-    Escaped are control characters, line ends, characters that reorder text or are invisible, and
-    lone surrogates. The escapes are those of JSON: a document on one line keeps its meaning.
+    Line ends, characters that reorder text or are invisible, and lone surrogates are escaped, too.
+    A JSON document on one line keeps its meaning.
     """
-    return _UNSAFE.sub(lambda it: _SHORT.get(it[0]) or f"\\u{ord(it[0]):04x}", text)
+    return _UNSAFE.sub(lambda match: _SHORT.get(match[0]) or f"\\u{ord(match[0]):04x}", text)
 
 
 class PlainConsole(Console):
-    """A console for which a `str` is data: no markup, no emoji codes, everything `visible`.
+    """A console that prints a `str` literally: no markup or emoji codes, and `visible`.
 
-    Cells and titles of tables come through here too. Line breaks and styles are made with
-    `rich.text.Text`.
+    So it does in cells and titles of tables. Use `rich.text.Text` for line breaks and styles.
     """
 
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - handed on to rich
-        """Arguments are those of `rich.console.Console`."""
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - passed to rich
+        """Create a console; the arguments are those of `rich.console.Console`."""
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
     @property  # type: ignore[misc]
     def size(self) -> ConsoleDimensions:
-        """Columns and lines; of a width that leaves no room for a word, 80 columns.
+        """Columns and lines of the terminal; 80 columns if it reports fewer than `NARROWEST`.
 
-        rich prints nothing at all where the environment variable COLUMNS is 0.
+        rich prints nothing at all if the environment variable COLUMNS is 0.
         """
-        found = super().size
-        return found if found.width >= NARROWEST else ConsoleDimensions(80, found.height)
+        dimensions = super().size
+        wide = dimensions.width >= NARROWEST
+        return dimensions if wide else ConsoleDimensions(80, dimensions.height)
 
-    def render_str(self, text: str, **settings: Any) -> Text:  # noqa: ANN401 - likewise
-        """Every `str` that is printed or measured, alone or in a table, passes here."""
+    def render_str(self, text: str, **settings: Any) -> Text:  # noqa: ANN401 - passed to rich
+        """Render a `str` that is printed or measured, alone or in a table."""
         return super().render_str(visible(text), **settings)

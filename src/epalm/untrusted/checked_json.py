@@ -1,4 +1,4 @@
-"""Dataclasses out of JSON files that anybody may have written, edited or damaged."""
+"""Dataclasses from JSON files that may be hand-written, edited or damaged."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from epalm.errors import MalformedFileError
 Made = TypeVar("Made")
 
 LARGEST = 2**63
-"""Whole numbers from here on are counts of nothing that exists, and no float holds some of them."""
+"""Integers from here on are refused: no count is as large, and floats cannot represent them."""
 
 _SHOWN_CHARACTERS = 60
 
@@ -22,15 +22,15 @@ _NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a
 
 
 def parse_json(text: str | bytes, place: str) -> object:
-    """The value that a JSON text, in bytes UTF-8, stands for.
+    """Parse a JSON text (bytes are UTF-8).
 
     Args:
         text: the whole text.
-        place: what it is, e.g. a file's name, for the message.
+        place: name of the text for the message, e.g. the file.
 
     Raises:
-        MalformedFileError: no JSON, no UTF-8, an integer of thousands of digits, or a nesting that
-            is deeper than the stack.
+        MalformedFileError: the text is not JSON or not UTF-8, has an integer of thousands of
+            digits, or is nested deeper than the stack.
     """
     try:
         return json.loads(text)
@@ -39,21 +39,21 @@ def parse_json(text: str | bytes, place: str) -> object:
 
 
 def read_json(file: Path) -> object:
-    """The value of a JSON file.
+    """Parse a JSON file.
 
     Raises:
         OSError: the file cannot be read.
-        MalformedFileError: see `parse_json`.
+        MalformedFileError: the content is refused by `parse_json`.
     """
     return parse_json(file.read_bytes(), str(file))
 
 
 def read_json_lines(file: Path) -> Iterator[tuple[str, object]]:
-    """Place and value of each line of a JSONL file; empty lines are passed over.
+    """Iterate over place and value of each line of a JSONL file; empty lines are skipped.
 
     Raises:
         OSError: the file cannot be read.
-        MalformedFileError: see `parse_json`; names the line.
+        MalformedFileError: a line is refused by `parse_json`.
     """
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
         if line.strip():
@@ -62,34 +62,34 @@ def read_json_lines(file: Path) -> Iterator[tuple[str, object]]:
 
 
 def build(cls: type[Made], value: object, place: str) -> Made:
-    """A dataclass made of a JSON object, every member of the type that its field declares.
+    """Build a dataclass from a JSON object, and check the type of every member.
 
-    Members that the class does not know are passed over, so that files of later versions open.
+    Unknown members are ignored, so that files of later versions open.
 
     Args:
-        cls: fields of str, bool, int, float, Literal, None, tuples, dicts and mappings by text, and
-            other such dataclasses.
-        value: what was read.
-        place: where, for the message.
+        cls: dataclass with fields of str, bool, int, float, Literal, None, tuples, dicts and
+            mappings with text keys, and other such dataclasses.
+        value: parsed JSON.
+        place: where it was read, for the message.
 
     Raises:
-        MalformedFileError: names the first member that is missing or of another type.
+        MalformedFileError: a member is missing or has another type; the message names it.
     """
     members = _object(value, place)
-    found = {}
-    for name, wanted, needed in _members(cast(Any, cls)):
+    values = {}
+    for name, hint, required in _members(cast(Any, cls)):
         if name in members:
-            one = members[name]
-            simple = wanted is str and isinstance(one, str)  # most members of large files
-            found[name] = one if simple else _converted(one, wanted, f"{place}.{name}")
-        elif needed:
+            member = members[name]
+            simple = hint is str and isinstance(member, str)  # most members of large files
+            values[name] = member if simple else _converted(member, hint, f"{place}.{name}")
+        elif required:
             raise MalformedFileError(f"{place}.{name} is missing")
-    return cls(**found)
+    return cls(**values)
 
 
 @cache
 def _members(cls: type) -> tuple[tuple[str, Any, bool], ...]:
-    """Name, type and whether it has to be there, of each field."""
+    """Name, type and whether it is required, for each field."""
     wanted = get_type_hints(cls)
     return tuple(
         (one.name, wanted[one.name], one.default is MISSING and one.default_factory is MISSING)

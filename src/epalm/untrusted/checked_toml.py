@@ -1,17 +1,17 @@
-"""TOML texts that anybody may have written, with every kind of failure known."""
+"""TOML texts that may be hand-written or damaged: every failure is a ValueError."""
 
 import tomllib
 from typing import Any
 
 SHOWN_CHARACTERS = 60
-"""A value that a message quotes is cut after this many characters."""
+"""Number of characters after which a quoted value is cut in a message."""
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The keys of a TOML document.
+    """Parse a TOML document.
 
     Raises:
-        ValueError: it is not TOML, or it has an integer of thousands of digits or a nesting that is
+        ValueError: the text is not TOML, has an integer of thousands of digits, or is nested
             deeper than the stack.
     """
     try:
@@ -21,6 +21,6 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A parsed value for a message, cut after `SHOWN_CHARACTERS`."""
+    """Format a parsed value for a message, cut after `SHOWN_CHARACTERS`."""
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ..."

@@ -1,4 +1,4 @@
-"""What a file is that was given for weights: told by its bytes, without running anything in it."""
+"""Detect what a file is from its bytes, without running anything in it."""
 
 import json
 import pickletools
@@ -9,7 +9,7 @@ from pathlib import Path
 from epalm.errors import ModelError
 
 WANTED = "wanted weights as safetensors or a torch checkpoint"
-"""What follows in a message after what the file is."""
+"""End of a message about a file that does not contain weights."""
 
 _BEGINNINGS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file, which `git lfs pull` fetches"),
@@ -26,47 +26,47 @@ _BEGINNINGS = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
 )
-"""First bytes of a file, and what it is."""
+"""Pairs of first bytes and the kind of file."""
 
 _TAR_MARK = slice(257, 262)
-"""Where a tar archive says "ustar"."""
+"""Position of the mark "ustar" in a tar archive."""
 
 _HEAD_BYTES = 512
-"""As many are looked at."""
+"""Number of bytes that are inspected."""
 
 _HTML_WORDS = (b"<!doctype html", b"<html", b"<head", b"<body")
-"""One of them begins a web page, or follows a comment."""
+"""First words of a web page, possibly after a comment."""
 
 _JSON_FILES = (
     *("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("vocab.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
 )
-"""Of a model's folder, as far as they are read."""
+"""JSON files of a model's folder that are read."""
 
 _ZIP = b"PK\x03\x04"
 
 _PICKLE = b"\x80"
-"""First byte of a pickle of protocol 2 or later; older torch checkpoints are a row of them."""
+"""First byte of a pickle of protocol 2 or later; older torch checkpoints are several in a row."""
 
 _TENSOR_MODULES = ("torch", "collections", "_codecs")
-"""Of the names in a checkpoint of tensors and plain values."""
+"""Modules of the names in a checkpoint of tensors and plain values."""
 
 _PLAIN_TYPES = ("__builtin__.set", "builtins.set", "__builtin__.bytearray", "builtins.bytearray")
-"""Likewise."""
+"""Built-in types in a checkpoint of tensors and plain values."""
 
 _SAFETENSORS_LENGTH = 8
-"""Bytes before the header of a safetensors file, which hold its length."""
+"""Number of bytes before the header of a safetensors file, which contain its length."""
 
 
 def check_weights_file(file: Path, *, label: str) -> None:
-    """Refuse what cannot be a file of weights: neither safetensors nor a torch checkpoint.
+    """Refuse a file that is neither safetensors nor a torch checkpoint.
 
     Args:
-        file: anything.
-        label: what the message begins with, e.g. the option that named it.
+        file: any path.
+        label: beginning of the message, e.g. the option that named the file.
 
     Raises:
-        ModelError: says what the file is.
+        ModelError: the file is of another kind; the message names it.
     """
     kind = not_weights(file)
     if kind:
@@ -74,14 +74,14 @@ def check_weights_file(file: Path, *, label: str) -> None:
 
 
 def check_model_folder(folder: Path, *, label: str) -> None:
-    """Refuse a folder of Hugging Face's layout with files in it that are not what they are named.
+    """Refuse a Hugging Face folder with files that are not what their names say.
 
     Args:
-        folder: where `save_pretrained` wrote.
-        label: what the message begins with, e.g. the option that named it.
+        folder: folder written by `save_pretrained`.
+        label: beginning of the message, e.g. the option that named the folder.
 
     Raises:
-        ModelError: says which file is what.
+        ModelError: a file is of another kind; the message names both.
     """
     weights = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     for file in weights:
@@ -93,12 +93,12 @@ def check_model_folder(folder: Path, *, label: str) -> None:
 
 
 def describe_file(file: Path) -> str:
-    """What the file is, as a phrase such as "a web page (HTML)"."""
+    """Describe a file as a phrase such as "a web page (HTML)"."""
     return not_weights(file) or _weights_kind(file)
 
 
 def not_weights(file: Path) -> str | None:
-    """What a file is that cannot hold weights, as a phrase; None if it may hold them."""
+    """Describe a file that cannot contain weights as a phrase; None if it may contain them."""
     if file.is_dir():
         return "a folder"
     if not file.is_file():
@@ -139,7 +139,7 @@ def _unknown(head: bytes) -> str:
 
 
 def _wrong_archive(file: Path) -> str | None:
-    """A torch checkpoint is a zip archive as well."""
+    """Describe a zip archive that is no torch checkpoint, which is such an archive, too."""
     if not zipfile.is_zipfile(file):
         return "a zip archive or torch checkpoint that is cut off"
     try:
@@ -192,7 +192,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _pickled_names(file: Path) -> Iterator[str]:
-    """Classes and functions that a checkpoint names; they are read as text, never looked up."""
+    """Names of classes and functions in a checkpoint, read as text and never looked up."""
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:

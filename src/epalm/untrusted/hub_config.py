@@ -1,4 +1,4 @@
-"""What a model's config.json may not say, wherever the model comes from."""
+"""Safe loading of models from the hub and from local folders."""
 
 import logging
 import re
@@ -9,34 +9,33 @@ from typing import Any
 from epalm.errors import EpalmError, ModelError
 
 Describe = Callable[[Exception], str]
-"""Makes the message about what a library raised."""
+"""Formats the message about an exception of a library."""
 
 KERNELS = ("attn_implementation", "experts_implementation")
-"""Ends of keys that choose functions of transformers; "owner/name" would fetch native code."""
+"""Suffixes of keys that select functions; a value "owner/name" would fetch native code."""
 
 
 HUB_LOGGER = "huggingface_hub.utils._http"
-"""Logger of huggingface_hub's attempts."""
+"""Logger of huggingface_hub's requests."""
 
 _UNREACHABLE = re.compile(r"'(.*)' thrown while requesting (HEAD|GET) ", re.DOTALL)
 _RETRY = re.compile(r"Retrying in \S+ \[Retry \d+/\d+\]\.$")
-"""Its lines about an attempt without an answer."""
+"""Messages of that logger about a request without an answer."""
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def loading(describe: Describe) -> Iterator[None]:
-    """Whatever transformers raises while it reads a model's files becomes one `ModelError`.
+    """Turn any exception of transformers while it reads a model's files into a `ModelError`.
 
-    For files of a wrong content it raises what happens to fail, down to plain `Exception` from
-    tokenizers.
+    For damaged files it raises all kinds of exceptions, even plain `Exception` from tokenizers.
 
     Args:
-        describe: see `Describe`.
+        describe: formats the message.
 
     Raises:
-        ModelError: with the message; errors of ours and a lack of memory pass as they are.
+        ModelError: loading failed. Errors of epalm and a lack of memory are not converted.
     """
     with few_retry_lines() as reasons:
         try:
@@ -50,12 +49,12 @@ def loading(describe: Describe) -> Iterator[None]:
 
 @contextmanager
 def few_retry_lines() -> Iterator[list[str]]:
-    """Log each reason why the hub is not reached once, in place of two lines for each attempt.
+    """Log each reason why the hub cannot be reached once, instead of twice per request.
 
-    What else huggingface_hub logs, e.g. an HTTP status, is unchanged.
+    Other messages of huggingface_hub, e.g. an HTTP status, are unchanged.
 
     Yields:
-        The reasons, as they come.
+        The reasons so far.
     """
     hub = logging.getLogger(HUB_LOGGER)
     reasons: list[str] = []
@@ -75,14 +74,14 @@ def few_retry_lines() -> Iterator[list[str]]:
         hub.removeFilter(keep)
 
 
-def mismatch(found: Mapping[str, Any]) -> str:
-    """The weights whose shape is not that of the model, as a phrase; "" if there are none.
+def mismatch(info: Mapping[str, Any]) -> str:
+    """Describe weights whose shape is not that of the model as a phrase; "" if there are none.
 
     Args:
-        found: the loading info of transformers; without `ignore_mismatched_sizes` it would raise a
+        info: loading info of transformers; without `ignore_mismatched_sizes` it would raise a
             table of many lines.
     """
-    wrong = sorted(found["mismatched_keys"])
+    wrong = sorted(info["mismatched_keys"])
     if not wrong:
         return ""
     tensor, own, wanted = wrong[0]
@@ -91,16 +90,16 @@ def mismatch(found: Mapping[str, Any]) -> str:
 
 
 def refuse_kernels(config: object, source: str) -> None:
-    """Refuse a configuration that wants code from the hub for some of its functions.
+    """Refuse a configuration that would fetch code from the hub for some functions.
 
-    Code for a whole model is refused by `trust_remote_code=False`, which does not cover kernels.
+    `trust_remote_code=False` refuses code for a whole model, but does not cover kernels.
 
     Args:
         config: content of config.json.
-        source: of the model, for the message.
+        source: name of the model, for the message.
 
     Raises:
-        ModelError: names the key and the code.
+        ModelError: a key requests code; the message names both.
     """
     if isinstance(config, list):
         for inner in config:
