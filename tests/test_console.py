@@ -352,7 +352,9 @@ def test_what_the_file_system_refuses_is_one_line(
     run: Callable[[str], object], lines: io.StringIO, number: int
 ) -> None:
     assert run(str(number)) == 1
-    assert lines.getvalue().startswith(f"error: scores.json: {os.strerror(number)}; free some space")
+    assert lines.getvalue().startswith(
+        f"error: scores.json: {os.strerror(number)}; free some space"
+    )
     assert lines.getvalue().count("\n") == 1
 
 
