@@ -1,4 +1,4 @@
-"""Small encoders and pictures for the tests of this folder."""
+"""Small encoders and images for the tests of extraction."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ TINY = "timm:test_vit"
 
 
 def random_model(architecture: str, *, num_classes: int = 0, seed: int = 0) -> nn.Module:
-    """timm's stock model with random weights of a size that makes every block matter."""
+    """timm's model with random weights that are large enough for every block to matter."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model: nn.Module = timm.create_model(architecture, num_classes=num_classes)
@@ -56,7 +56,7 @@ def save_photo(path: Path, *, width: int = 50, height: int = 40, seed: int = 0) 
 
 
 class CountingEncoder:
-    """An encoder whose vectors say which medium, view and block they come from.
+    """An encoder whose features give the sample, view and block that they come from.
 
     Token p of block b = 100 * number in the file's name + 10 * view + b + p / 4, in every
     dimension.
@@ -126,7 +126,7 @@ def tree_bytes(folder: Path) -> dict[str, bytes]:
 
 
 class Outcome(NamedTuple):
-    """How a command ended, and what it said."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -139,7 +139,7 @@ Command = Callable[..., Outcome]
 def run_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
 ) -> Outcome:
-    """`epalm-extract` with these arguments, in this process."""
+    """Run `epalm-extract` with these arguments in this process."""
     monkeypatch.setattr(sys, "argv", ["epalm-extract", *map(str, words)])
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:

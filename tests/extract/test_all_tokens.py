@@ -1,4 +1,4 @@
-"""Stores of all tokens: made, compared, read, looked after."""
+"""Stores of all tokens: extraction, comparison, reading and subcommands."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """Runs epalm-extract over five photos in a folder of its own."""
+    """Runs epalm-extract over five images in a separate folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EPALM_DATA_ROOT", raising=False)
     monkeypatch.setattr(extraction_plan, "default_workers", lambda device: 0)
@@ -69,7 +69,7 @@ def stored(path: str) -> np.ndarray:
 
 
 def reference(layers: list[int]) -> np.ndarray:
-    """(PHOTOS, layers x TOKENS, 64) of the stock model by its own hooks and loading of its own."""
+    """(PHOTOS, layers x TOKENS, 64) tokens of timm's model with independent hooks and loading."""
     model: Any = random_model("test_vit")
     photos = [Image.open(f"album/{number}.png") for number in range(PHOTOS)]
     square = [photo.resize((160, 160), Image.Resampling.BICUBIC) for photo in photos]
@@ -94,7 +94,7 @@ def test_the_last_blocks_tokens_equal_those_of_a_pass_with_hooks(command: Comman
     np.testing.assert_allclose(rows[:, 0], reference([5]), rtol=1e-3, atol=1e-3)
 
 
-def test_tokens_of_several_blocks_stand_behind_each_other(command: Command) -> None:
+def test_tokens_of_several_blocks_are_concatenated(command: Command) -> None:
     command("--source-layers", "0,5", "--dtype", "float32", "--out", "a.zarr")
     rows = stored("a.zarr")
     np.testing.assert_allclose(rows[:, 0], reference([0, 5]), rtol=1e-3, atol=1e-3)
@@ -125,7 +125,7 @@ def test_the_commands_that_look_after_stores_know_all_tokens(command: Command) -
     assert np.array_equal(copied, stored("a.zarr")[:, 0, TOKENS:])
 
 
-def test_a_failed_medium_of_such_a_store_is_encoded_again(command: Command) -> None:
+def test_a_failed_sample_of_such_a_store_is_encoded_again(command: Command) -> None:
     whole = Path("album/3.png").read_bytes()
     Path("album/3.png").write_bytes(whole[:60])
     command("--out", "a.zarr")

@@ -1,4 +1,4 @@
-"""A folder full of broken files: each ends right or with its reason, and the run goes on."""
+"""A folder of broken files: each is encoded or listed with its reason, and the run continues."""
 
 import json
 import re

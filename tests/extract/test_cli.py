@@ -1,4 +1,4 @@
-"""`epalm-extract` from its options to the store, on a folder of good and broken photos."""
+"""`epalm-extract` from its options to the store, on a folder of good and broken images."""
 
 import json
 import signal
@@ -51,7 +51,7 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """A manifest with two captions for each of 68 good photos, three broken ones among them."""
+    """A manifest with two captions for each of 68 good and 3 broken images."""
     folder = tmp_path / "album"
     folder.mkdir()
     names = [f"{number}.png" for number in range(GOOD)]
@@ -93,7 +93,7 @@ def cls(path: Path) -> np.ndarray:
     return np.asarray(array[:])
 
 
-def test_broken_photos_are_counted_named_and_end_with_exit_code_3(command: Command) -> None:
+def test_broken_images_are_counted_listed_and_give_exit_code_3(command: Command) -> None:
     done = command("--out", "a.zarr")
     assert done.code == 3
     assert "a.zarr: 71 images" in done.out
@@ -103,7 +103,7 @@ def test_broken_photos_are_counted_named_and_end_with_exit_code_3(command: Comma
     assert str(Path("a.zarr/epalm/errors.jsonl")) in done.err
 
 
-def test_rows_hold_the_encoders_tokens_of_their_own_photo(
+def test_each_row_has_the_encoders_tokens_of_its_own_image(
     command: Command, weights: Path, album: Path
 ) -> None:
     command("--out", "a.zarr")
@@ -123,7 +123,9 @@ def test_rows_hold_the_encoders_tokens_of_their_own_photo(
     ]
 
 
-def test_what_it_took_stands_beside_the_store_and_goes_with_it(command: Command) -> None:
+def test_the_extraction_log_is_deleted_with_the_store(
+    command: Command,
+) -> None:
     command("--out", "a.zarr")
     command("--out", "a.zarr")  # finds nothing to do
     first = read_extraction_log("a.zarr")
@@ -180,7 +182,7 @@ def test_a_store_has_to_say_its_format(command: Command) -> None:
     assert "features ends in none of .zarr, .h5, .hdf5" in done.err
 
 
-def test_a_dry_run_says_what_would_be_written_and_writes_nothing(command: Command) -> None:
+def test_a_dry_run_prints_the_estimate_and_writes_nothing(command: Command) -> None:
     done = command("--dry-run")
     assert done.code == 0
     assert "would write cache/album_timmtestvit.zarr: 71 images" in done.out
@@ -227,7 +229,7 @@ def test_encoder_and_dataset_are_needed(command: Command) -> None:
     assert (done.code, "--dataset coco" in done.err) == (2, True)
 
 
-def test_media_of_another_modality_are_a_usage_error(command: Command, tmp_path: Path) -> None:
+def test_samples_of_another_modality_are_a_usage_error(command: Command, tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips/a.mp4").touch()
     line = '{"id": "1", "media": "a.mp4", "answers": ["b"]}\n'
@@ -330,7 +332,7 @@ def test_a_resumed_store_keeps_its_precision_whatever_the_machine_prefers(
     assert tree_bytes(Path("a.zarr")) == before
 
 
-def test_a_new_store_has_the_precision_of_the_machine_and_fresh_forgets_the_old_one(
+def test_a_new_store_has_the_precision_of_the_machine_and_fresh_discards_the_old_one(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command("--out", "a.zarr", "--precision", "fp32", "--limit", "3")
@@ -360,7 +362,7 @@ def test_a_slow_precision_is_extracted_in_with_one_warning_that_names_fp32(
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_media_encoded_although_a_part_is_missing_are_said_and_listed(
+def test_samples_encoded_although_incomplete_are_reported_and_listed(
     workers: str, command: Command, album: Path, tmp_path: Path
 ) -> None:
     for name in ("3.png", "9.png"):

@@ -1,4 +1,4 @@
-"""Every medium is encoded once, lands in its own row, and a stopped run goes on."""
+"""Every sample is encoded once, into its own row, and an interrupted run resumes."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def finished(path: Path, items: list, **options: int) -> Path:
     return path
 
 
-def test_every_medium_lands_in_its_row_oldest_block_first(tmp_path: Path) -> None:
+def test_every_sample_is_in_its_row_with_the_oldest_block_first(tmp_path: Path) -> None:
     rows = stored(finished(tmp_path / "a.zarr", numbered(130)))
     expected = 100.0 * np.arange(130)[:, None] + np.arange(1, 7)
     assert rows.shape == (130, 1, 6, 4)
@@ -41,7 +41,7 @@ def test_every_view_lands_in_its_place(tmp_path: Path) -> None:
     assert np.array_equal(rows[:, :, -1, 0], expected)
 
 
-def test_a_failed_medium_is_nan_not_valid_and_listed(tmp_path: Path) -> None:
+def test_a_failed_sample_is_nan_invalid_and_listed(tmp_path: Path) -> None:
     items = numbered(70, broken=[3, 66])
     sink = counting_store(tmp_path / "a.zarr", items)
     report = extract(CountingEncoder(), items, sink, options=OPTIONS)
@@ -54,7 +54,7 @@ def test_a_failed_medium_is_nan_not_valid_and_listed(tmp_path: Path) -> None:
     assert (report.records, report.encoded, report.failed) == (70, 70, 2)
 
 
-def test_a_batch_without_a_single_good_medium_is_passed_over(tmp_path: Path) -> None:
+def test_a_batch_without_any_decodable_sample_is_skipped(tmp_path: Path) -> None:
     rows = stored(finished(tmp_path / "a.zarr", numbered(30, broken=range(10, 20))))
     assert np.isnan(rows[10:20]).all()
     assert np.isfinite(rows[20:]).all()
@@ -66,7 +66,7 @@ def test_batches_fill_a_shard_and_end_with_it(tmp_path: Path) -> None:
     assert encoder.batch_sizes == [10] * 6 + [4, 6]
 
 
-def test_a_run_that_is_stopped_goes_on_and_ends_with_identical_bytes(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_and_ends_with_identical_bytes(tmp_path: Path) -> None:
     items = numbered(200, broken=[5, 150])
     whole = finished(tmp_path / "whole.zarr", items)
     path = tmp_path / "a.zarr"

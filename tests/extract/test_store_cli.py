@@ -1,4 +1,4 @@
-"""The commands that look after a store, as they are typed."""
+"""The subcommands that work on an existing store."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def flip(store: Store, name: str) -> None:
     store.storage.put(name, [bytes(data)])
 
 
-def test_verify_of_a_sound_store_succeeds(store: Store, command: Command) -> None:
+def test_verify_of_an_intact_store_succeeds(store: Store, command: Command) -> None:
     assert command("verify", store.location).out.endswith(
         "every size matches (--deep computes checksums)\n"
     )
@@ -39,7 +39,9 @@ def test_verify_of_a_sound_store_succeeds(store: Store, command: Command) -> Non
     assert (done.code, done.out) == (0, f"{store.location}: every checksum matches\n")
 
 
-def test_of_the_media_of_an_older_store_nothing_is_known(store: Store, command: Command) -> None:
+def test_changes_of_media_files_are_unknown_for_an_older_store(
+    store: Store, command: Command
+) -> None:
     done = command("verify", "--media", store.location)
     assert done.code == 3
     assert "unknown whether 150 media files changed" in done.out
@@ -114,7 +116,7 @@ def test_nothing_there_is_one_line(name: str, command: Command, tmp_path: Path) 
 
 @pytest.fixture
 def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """70 photos in two shards, two of them broken, one in each."""
+    """70 images in two shards with one broken image each."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(extraction_plan, "fit_shard_rows", lambda count, row_bytes: 64)
     folder = tmp_path / "album"
@@ -127,7 +129,7 @@ def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
 
 
-def test_failed_photos_are_encoded_again_and_nothing_else_is(
+def test_only_failed_images_are_encoded_again(
     album: Path, command: Command, tmp_path: Path
 ) -> None:
     save_weights(random_model("test_vit", num_classes=3), tmp_path / "w.safetensors")
@@ -160,7 +162,7 @@ def test_failed_photos_are_encoded_again_and_nothing_else_is(
     )
 
 
-def test_failed_photos_are_not_encoded_by_another_encoder(
+def test_failed_images_are_not_encoded_by_another_encoder(
     album: Path, command: Command, tmp_path: Path
 ) -> None:
     save_weights(random_model("test_vit", num_classes=3), tmp_path / "w.safetensors")

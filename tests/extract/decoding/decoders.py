@@ -1,4 +1,4 @@
-"""Decoders that misbehave in every way, for worker processes: what imports this module is light."""
+"""Loaders that fail in every way, for worker processes; this module imports no torch."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def die(number: int) -> None:
 
 
 def sleep_deaf() -> None:
-    """As C code does that never comes back to Python."""
+    """Block like C code that never returns to Python."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     time.sleep(100)
 
@@ -40,7 +40,7 @@ def complain(item: MediaItem) -> None:
 
 
 def nap_once(item: MediaItem) -> None:
-    """Too slow the first time only."""
+    """Exceed the time limit in the first attempt only."""
     if not item.path.exists():
         item.path.touch()
         time.sleep(100)
@@ -60,7 +60,7 @@ MISDEEDS = {
 
 
 def load_or_misbehave(item: MediaItem, view: int) -> NDArray[np.float64]:
-    """(1,) ten times the number in the file's name, plus the view."""
+    """Load ten times the number in the file's name, plus the view, (1,)."""
     name = item.path.stem
     if name in MISDEEDS:
         MISDEEDS[name](item)
@@ -69,7 +69,7 @@ def load_or_misbehave(item: MediaItem, view: int) -> NDArray[np.float64]:
 
 
 class Delayed:
-    """Damages its process: what is decoded right after `poison` dies, whatever it is."""
+    """A loader that crashes at the sample after `poison`."""
 
     poisoned = False
 
@@ -111,7 +111,7 @@ def slowly(item: MediaItem, view: int) -> NDArray[np.float64]:
 
 
 def run_for_ever() -> None:
-    """What a terminal's Ctrl-C, a scheduler's SIGTERM, or kill -9 may end."""
+    """Decode until Ctrl-C, SIGTERM or kill -9."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     batches = load_batches(endless(), slowly, workers=2)
     try:

@@ -1,4 +1,4 @@
-"""Media arrive in order, whole or as their reason, whatever one of them does to its decoder."""
+"""Samples arrive in order, decoded or with their reason, even if one crashes its decoder."""
 
 import itertools
 import os
@@ -54,7 +54,7 @@ def reasons(batches: list[LoadedBatch]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_batches_come_in_order_with_their_rows(workers: int) -> None:
+def test_batches_are_in_order_with_their_rows(workers: int) -> None:
     batches = loaded(*map(str, range(10)), size=4, workers=workers)
     assert [batch.rows for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert [batch.samples for batch in batches] == [4, 4, 2]
@@ -62,7 +62,7 @@ def test_batches_come_in_order_with_their_rows(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_a_bad_medium_leaves_its_neighbours_alone(workers: int) -> None:
+def test_a_broken_sample_does_not_affect_its_neighbors(workers: int) -> None:
     first, second = loaded("0", "broken", "2", "broken", "broken", "broken", workers=workers)
     assert (first.rows, values([first])) == ([0, 2], [0.0, 20.0])
     assert first.errors == {"k1": "k1: broken on purpose"}
@@ -72,14 +72,14 @@ def test_a_bad_medium_leaves_its_neighbours_alone(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_views_of_a_medium_arrive_each_in_its_place(workers: int) -> None:
+def test_views_of_a_sample_arrive_in_order(workers: int) -> None:
     batches = loaded("1", "broken", "2", size=5, views=3, workers=workers)
     assert [batch.views for batch in batches] == [[0, 1, 2], [0, 1, 2]]
     assert values(batches) == [10.0, 11.0, 12.0, 20.0, 21.0, 22.0]
     assert [batch.samples for batch in batches] == [2, 1]
 
 
-def test_other_views_of_a_failed_medium_are_not_tried() -> None:
+def test_other_views_of_a_failed_sample_are_skipped() -> None:
     tried: list[tuple[str, int]] = []
 
     def load(item: MediaItem, view: int) -> torch.Tensor:
@@ -90,19 +90,19 @@ def test_other_views_of_a_failed_medium_are_not_tried() -> None:
     assert tried == [("k0", 0), ("k1", 0), ("k1", 1), ("k1", 2)]
 
 
-def test_an_error_in_our_own_code_is_not_taken_for_a_bad_file() -> None:
+def test_an_unexpected_error_is_not_treated_as_a_broken_file() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         loaded("no number")
 
 
 @pytest.mark.slow
-def test_an_error_in_our_own_code_comes_out_of_a_worker_with_its_traceback() -> None:
+def test_an_unexpected_error_in_a_worker_is_raised_with_its_traceback() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)load_or_misbehave.*ValueError: invalid literal"):
         loaded("1", "no number", workers=1)
 
 
 @pytest.mark.slow
-def test_a_worker_that_cannot_start_blames_no_medium() -> None:
+def test_a_worker_that_cannot_start_is_not_the_fault_of_a_sample() -> None:
     worker: Worker[int, int] = Worker()
     worker.apply(Unloadable())
     worker.send(1)
@@ -119,7 +119,7 @@ class Unloadable:
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-def test_only_the_batches_in_flight_are_taken(workers: int) -> None:
+def test_only_the_batches_in_flight_are_requested(workers: int) -> None:
     taken = 0
 
     def counted() -> Iterator[list[DecodeRequest]]:
@@ -144,7 +144,7 @@ def test_a_slow_decoder_is_interrupted_even_if_it_swallows_errors(workers: int) 
     assert workers or time.monotonic() - started < 1
 
 
-def test_a_suspended_program_does_not_condemn_the_medium_in_its_hands(tmp_path: Path) -> None:
+def test_suspending_the_program_does_not_fail_the_current_sample(tmp_path: Path) -> None:
     item = MediaItem("k0", tmp_path, "nap.png")
     requests = batched([item], 1)
     (batch,) = load_batches(requests, load_or_misbehave, workers=0, limit_seconds=0.1)
@@ -152,14 +152,14 @@ def test_a_suspended_program_does_not_condemn_the_medium_in_its_hands(tmp_path: 
     assert (batch.rows, batch.errors) == ([0], {})
 
 
-def test_the_alarm_is_off_afterwards_and_its_handler_as_before() -> None:
+def test_the_alarm_and_its_handler_are_restored() -> None:
     before = signal.getsignal(signal.SIGALRM)
     loaded("1", "broken", "sleep", limit_seconds=0.1)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) is before
 
 
-def test_beside_the_main_thread_media_are_decoded_without_the_limit() -> None:
+def test_outside_the_main_thread_samples_are_decoded_without_a_time_limit() -> None:
     found: list[LoadedBatch] = []
     thread = threading.Thread(target=lambda: found.extend(loaded("1", "broken", "2")))
     thread.start()
@@ -178,7 +178,7 @@ def test_beside_the_main_thread_media_are_decoded_without_the_limit() -> None:
         ("leave", "the decoder crashed (exit code 9)"),
     ],
 )
-def test_a_crash_costs_the_medium_that_caused_it_and_no_other(
+def test_a_crash_fails_the_sample_that_caused_it_and_no_other(
     name: str, reason: str, workers: int
 ) -> None:
     names = [str(number) for number in range(30)]
@@ -192,7 +192,9 @@ def test_a_crash_costs_the_medium_that_caused_it_and_no_other(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", CREWS)
-def test_many_killers_in_one_batch_first_last_and_alone_are_all_found(workers: int) -> None:
+def test_all_samples_of_a_batch_that_crash_the_decoder_are_found(
+    workers: int,
+) -> None:
     names = ["segfault", "1", "2", "segfault", "leave", "5", "broken", "7"]
     names += ["8", "abort", "10", "11", "leave"]
     batches = loaded(*names, size=4, workers=workers)
@@ -202,7 +204,7 @@ def test_many_killers_in_one_batch_first_last_and_alone_are_all_found(workers: i
 
 
 @pytest.mark.slow
-def test_views_that_kill_are_tried_once() -> None:
+def test_views_that_crash_the_decoder_are_tried_once() -> None:
     started = time.monotonic()
     batches = loaded("deaf", "1", size=8, views=4, workers=1, limit_seconds=0.4)
     assert values(batches) == [10.0, 11.0, 12.0, 13.0]
@@ -212,7 +214,7 @@ def test_views_that_kill_are_tried_once() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_decoder_that_cannot_be_interrupted_is_ended(workers: int) -> None:
+def test_a_decoder_that_cannot_be_interrupted_is_killed(workers: int) -> None:
     batches = loaded("1", "2", "deaf", "4", "5", workers=workers, size=2, limit_seconds=0.4)
     assert values(batches) == [10.0, 20.0, 40.0, 50.0]
     assert reasons(batches) == {"k2": "deaf.png: decoding took longer than 0.4 seconds"}
@@ -220,7 +222,7 @@ def test_a_decoder_that_cannot_be_interrupted_is_ended(workers: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux only")
-def test_a_decoder_that_takes_too_much_memory_is_refused_it() -> None:
+def test_a_decoder_that_allocates_too_much_memory_fails() -> None:
     batches = loaded("1", "greedy", "2", workers=1)
     assert values(batches) == [10.0, 20.0]
     assert reasons(batches) == {
@@ -229,7 +231,7 @@ def test_a_decoder_that_takes_too_much_memory_is_refused_it() -> None:
 
 
 @pytest.mark.slow
-def test_a_medium_that_dies_of_its_predecessors_damage_is_not_blamed() -> None:
+def test_a_sample_that_crashes_because_of_its_predecessor_does_not_fail() -> None:
     items = named("0", "poison", "2", "3", "4")
     batches = list(load_batches(batched(items, 5), Delayed(), workers=1))
     assert values(batches) == [0.0, 1.0, 2.0, 3.0, 4.0]
@@ -258,7 +260,7 @@ def children() -> list[str]:
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])
-def test_a_process_that_decodes_images_or_clips_does_not_import_torch(modality: Modality) -> None:
+def test_a_process_that_decodes_images_or_videos_does_not_import_torch(modality: Modality) -> None:
     worker: Worker[str, bool] = Worker((decode_batch.__name__, IMPORTS[modality]))
     worker.apply(imported)
     worker.send("torch")
@@ -267,7 +269,7 @@ def test_a_process_that_decodes_images_or_clips_does_not_import_torch(modality: 
     worker.end()
 
 
-def test_arrays_of_an_answer_come_whole_and_can_be_written_to() -> None:
+def test_arrays_of_a_result_are_complete_and_writable() -> None:
     worker: Worker[int, list[object]] = Worker()
     worker.apply(arrays)
     for size in (3, 100_000):
@@ -280,14 +282,14 @@ def test_arrays_of_an_answer_come_whole_and_can_be_written_to() -> None:
     worker.end()
 
 
-def test_the_time_of_decoding_processes_is_counted_as_ours() -> None:
+def test_the_cpu_time_of_decoding_processes_is_counted() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     with DecodePool(1):
         time.sleep(0.5)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime > before
 
 
-def test_processes_started_ahead_decode_for_a_loader_that_is_known_later() -> None:
+def test_processes_start_before_their_loader_is_known() -> None:
     with DecodePool(1) as pool:
         pool.grow(2)
         assert len(pool.workers) == 2

@@ -1,4 +1,4 @@
-"""The contract of every encoder: its [CLS] are those of the stock model, whatever the batches."""
+"""The contract of every encoder: [CLS] tokens equal those of the original model in any batch."""
 
 import pickle
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def cls_of(encoder: Encoder, inputs: Tensor, keep: int = 6) -> Tensor:
 
 
 def cls_of_stock(tiny: Tiny, inputs: Tensor) -> Tensor:
-    """(B, blocks, D): hooks on the stock model's blocks, its own final norm, position 0."""
+    """[CLS] tokens by hooks on the original model's blocks and its final norm, (B, blocks, D)."""
     states: list[Tensor] = []
     for block in tiny.blocks:
         block.register_forward_hook(
@@ -66,7 +66,7 @@ def cls_of_stock(tiny: Tiny, inputs: Tensor) -> Tensor:
 
 
 def stored(case: Case, path: Path, options: RunOptions, *, step: int) -> Tensor:
-    """What a float32 store holds of the media, which it was given in steps of 1 or -1."""
+    """The features in a float32 store of the samples, in their order or reversed (step -1)."""
     encoder = case.encoder
     items = case.items[::step]
     spec = StoreSpec(
@@ -114,7 +114,7 @@ def test_batch_size_workers_and_order_change_nothing_but_float_noise(
     torch.testing.assert_close(found, cls_of(case.encoder, case.inputs), rtol=0, atol=1e-5)
 
 
-def test_other_media_give_other_tokens(case: Case) -> None:
+def test_different_samples_give_different_tokens(case: Case) -> None:
     tokens = cls_of(case.encoder, case.inputs)
     assert (tokens[0] - tokens[1]).abs().amax(dim=-1).min() > 1e-4
 
@@ -132,7 +132,7 @@ def test_an_encoder_is_frozen_and_in_evaluation_mode(case: Case) -> None:
     assert not any(parameter.requires_grad for parameter in case.encoder.norm.parameters())
 
 
-def test_a_loader_travels_to_workers_without_weights_and_media(case: Case) -> None:
+def test_a_loader_is_pickled_without_weights_and_samples(case: Case) -> None:
     packed = pickle.dumps(case.encoder.load)
     assert len(packed) < 2000
     assert pickle.loads(packed) == case.encoder.load

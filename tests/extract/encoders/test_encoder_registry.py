@@ -109,7 +109,7 @@ def test_batch_size_and_order_change_nothing_but_float_noise(case: Case) -> None
     torch.testing.assert_close(torch.cat(reversed_alone).flip(0), together, rtol=0, atol=1e-4)
 
 
-def test_different_photos_give_different_tokens_in_every_block(case: Case) -> None:
+def test_different_images_give_different_tokens_in_every_block(case: Case) -> None:
     tokens = tokens_of(case.encoder, case.photos)
     assert (tokens[0] - tokens[1]).abs().amax(dim=-1).min() > 1e-3
 
@@ -165,7 +165,7 @@ def test_a_factory_that_cannot_be_imported_is_a_usage_error(name: str) -> None:
         make_encoder(name)
 
 
-def test_an_own_factory_is_found_by_module_and_name_and_gets_the_settings() -> None:
+def test_a_users_factory_is_imported_by_module_and_name_and_gets_the_settings() -> None:
     name = TypedName(f"{__name__}:own_factory")
     settings = EncoderSettings(preprocessing="native", precision="bf16", views=AugmentedViews(3, 7))
     encoder: Any = make_encoder(name, settings)

@@ -1,4 +1,4 @@
-"""Weights of timm vision transformers: where they come from, what fits, what is recorded."""
+"""Weights of timm vision transformers: sources, checks and fingerprints."""
 
 import os
 import subprocess

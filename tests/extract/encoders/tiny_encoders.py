@@ -1,4 +1,4 @@
-"""Every encoder of the program with a tiny random configuration, saved as a local folder.
+"""Every encoder with a tiny random configuration, saved as a local folder.
 
 A new entry of ENCODERS needs one here, and is then held to the contract of all.
 """

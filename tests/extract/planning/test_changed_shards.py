@@ -1,4 +1,4 @@
-"""Files that are replaced after they were encoded are noticed, and their shards are made again."""
+"""Files that change after they were encoded are detected, and their shards are encoded again."""
 
 import json
 import logging
@@ -40,7 +40,7 @@ SECOND = 1_000_000_000
 
 
 def load_bytes(item: MediaItem, view: int) -> torch.Tensor:
-    """(1, 1) the number that the file, or its part, holds."""
+    """Load the number in the file or in a part of it, (1, 1)."""
     try:
         content = item.path.read_bytes() if item.part is None else item.part.read(item.path)
         return torch.full((1, 1), float(content) + view)
@@ -49,7 +49,7 @@ def load_bytes(item: MediaItem, view: int) -> torch.Tensor:
 
 
 class BytesEncoder(CountingEncoder):
-    """An encoder whose vectors say what the file holds."""
+    """An encoder whose features are the number in the file."""
 
     def __init__(self, *, interrupt_after: int | None = None) -> None:
         super().__init__(interrupt_after=interrupt_after)
@@ -85,7 +85,7 @@ def run(
     changed_media: str | None = None,
     process_shard: ProcessShard = ALL,
 ) -> ExtractionReport:
-    """What `epalm-extract` does."""
+    """Run an extraction as `epalm-extract` does."""
     spec = StoreSpec(
         dataset="numbers",
         encoder="bytes",
@@ -156,7 +156,7 @@ def test_only_the_shards_of_changed_files_are_made_again_as_a_new_store_would_be
     assert run(place, root).encoded == 0
 
 
-def test_sound_shards_are_not_even_written(root: Path) -> None:
+def test_shards_without_failures_are_not_rewritten(root: Path) -> None:
     store_path = root.parent / "s.zarr"
     run(store_path, root)
     store = Store.open(store_path)
@@ -184,9 +184,7 @@ def test_a_touched_file_is_encoded_again_unless_its_content_is_known(
     assert (record.hashes is not None) == content_hash
 
 
-def test_features_of_files_that_are_gone_are_kept(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_features_of_deleted_files_are_kept(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = root.parent / "s.zarr"
     run(store, root)
     before = file_contents(Store.open(store))
@@ -218,7 +216,7 @@ def test_a_file_that_was_missing_is_encoded_once_it_is_there(root: Path) -> None
 
 
 @pytest.mark.parametrize("content_hash", [False, True])
-def test_samples_in_a_tar_file_are_told_by_their_place_or_by_their_bytes(
+def test_changes_in_a_tar_file_are_detected_by_position_or_by_content(
     root: Path, *, content_hash: bool
 ) -> None:
     def packed(numbers: Sequence[str], seconds: int) -> list[MediaItem]:
@@ -246,7 +244,7 @@ def test_samples_in_a_tar_file_are_told_by_their_place_or_by_their_bytes(
         assert new.storage.read(name) == old.storage.read(name)
 
 
-def test_a_copy_of_the_data_set_is_asked_about(root: Path) -> None:
+def test_a_copied_data_set_requires_the_changed_media_option(root: Path) -> None:
     store = root.parent / "s.zarr"
     run(store, root)
     copy = root.parent / "copy"
@@ -260,7 +258,7 @@ def test_a_copy_of_the_data_set_is_asked_about(root: Path) -> None:
     assert run(hashed, copy).encoded == 0
 
 
-def test_a_store_without_media_records_is_resumed_and_said_to_be_unknown(
+def test_a_store_without_media_records_is_resumed_and_reported_as_unknown(
     root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = root.parent / "s.zarr"
@@ -280,7 +278,7 @@ def test_a_store_without_media_records_is_resumed_and_said_to_be_unknown(
     assert (found.checked, found.not_recorded) == (64, 138)
 
 
-def test_a_store_keeps_its_way_of_recording(root: Path) -> None:
+def test_a_store_keeps_its_setting_of_content_hashes(root: Path) -> None:
     run(root.parent / "plain.zarr", root)
     with pytest.raises(CacheMismatchError, match="created without --content-hash"):
         run(root.parent / "plain.zarr", root, content_hash=True)
@@ -340,7 +338,7 @@ def test_a_shard_does_not_count_while_it_is_written_again(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
 def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> None:
-    """A process is killed before its first, second, ... change, until one ends by itself."""
+    """Kill a process before its first, second, ... change, until one ends by itself."""
     path = root.parent / name
     run(path, root)
     before = {file: file.read_bytes() for file in root.parent.glob("s.*/**/*") if file.is_file()}
@@ -364,7 +362,7 @@ def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> No
 
 
 def check_described(store: Store, shard: int) -> None:
-    """The vectors of a shard that counts are those of the files that its media record describes."""
+    """Check that the features of committed shards are those of the files in their media records."""
     record, row = read_media_record(store, shard), (5, 6)[shard]
     assert record is not None
     vectors = np.empty((len(record), *store.spec.row_shape), store.spec.dtype)
@@ -373,7 +371,7 @@ def check_described(store: Store, shard: int) -> None:
 
 
 def killed_before_change(steps: int, work: Callable[[], object]) -> bool:
-    """Fork; kill the fork once it has renamed or deleted so many files; whether it ended first."""
+    """Kill a fork once it has renamed or deleted so many files; return whether it ended first."""
     child = os.fork()
     if child == 0:
         left = iter(range(steps))
@@ -395,7 +393,7 @@ def killed_before_change(steps: int, work: Callable[[], object]) -> bool:
 
 @pytest.fixture
 def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A manifest of six photos, the fourth of them cut short."""
+    """A manifest of six images, the fourth of which is cut off."""
     folder = tmp_path / "album"
     folder.mkdir()
     for number in range(6):
@@ -445,7 +443,7 @@ def test_the_commands_name_changed_files_and_their_exit_codes_say_so(
     assert "nothing to do" in command("--changed-media", "keep").out
 
 
-def test_verification_finds_media_that_were_moved(
+def test_verification_finds_media_files_that_were_moved(
     command: Command, album: Path, tmp_path: Path
 ) -> None:
     command()
@@ -455,7 +453,7 @@ def test_verification_finds_media_that_were_moved(
     assert (done.code, "6 media files match" in done.out) == (0, True)
 
 
-def test_a_replaced_photo_that_failed_is_known_after_the_second_try(
+def test_a_replaced_image_that_had_failed_is_recorded_when_encoded_again(
     command: Command, album: Path
 ) -> None:
     command()
@@ -466,7 +464,7 @@ def test_a_replaced_photo_that_failed_is_known_after_the_second_try(
     assert "nothing to do" in command().out
 
 
-def test_damage_is_repaired_with_the_media_record(command: Command) -> None:
+def test_repair_writes_the_media_record_again(command: Command) -> None:
     command()
     store = Store.open("a.zarr")
     before = file_contents(store)

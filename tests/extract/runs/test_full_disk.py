@@ -1,4 +1,4 @@
-"""A file system that refuses stops the run with one clear error, and nothing has to be redone."""
+"""A full file system stops the run with one clear error, and finished shards are kept."""
 
 import subprocess
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def mount(*options: str) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, 120 kB."""
+    """A separate file system of 120 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount("-t", "tmpfs", "-o", "size=120k", "tmpfs", str(folder))

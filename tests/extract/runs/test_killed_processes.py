@@ -1,4 +1,4 @@
-"""Processes that extract into one store are killed at random moments; the store comes out whole.
+"""Processes that extract into one store are killed at random moments; the store is complete.
 
 Each process is a fork of this one that runs the real extraction with an encoder of a few
 arithmetic operations, so that a kill lands in encoding, in writing or between them alike.
@@ -28,7 +28,7 @@ from tests.extract.helpers import CountingEncoder, counting_store, numbered
 ITEMS = numbered(64 * 9 + 5, broken=[3, 200, 570])
 OPTIONS = RunOptions(batch_size=32, workers=0, quiet=True)
 BATCH_SECONDS = 0.004
-"""What encoding a batch takes, about as much as writing a shard."""
+"""Time for encoding a batch, about the same as for writing a shard."""
 
 LONGEST_LIFE = 0.15
 """Seconds after which the last process of a round is killed."""
@@ -43,7 +43,7 @@ class SlowEncoder(CountingEncoder):
 
 
 def start(work: Callable[[], None]) -> int:
-    """Run `work` in a fork; its process number."""
+    """Run `work` in a fork and return its process id."""
     child = os.fork()
     if child:
         return child
@@ -69,7 +69,7 @@ def undisturbed(path: Path) -> dict[str, bytes]:
 
 
 class Watch:
-    """Looks at a store from outside: what is committed stays as it is."""
+    """Observes a store and checks that committed shards do not change."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -103,7 +103,7 @@ def reaped(children: list[int]) -> Iterator[None]:
 
 
 def drill_round(path: Path, chance: random.Random) -> int:
-    """One to four processes join, each is killed unless it ends before; how many were killed."""
+    """Run one to four processes and kill those that do not end before; return the number killed."""
     count = chance.randint(1, 4)
     children = [start(extraction(path, ProcessShard(index, count))) for index in range(count)]
     killed = 0
@@ -121,7 +121,7 @@ def drill_round(path: Path, chance: random.Random) -> int:
 
 
 def drill(folder: Path, name: str, *, kills: int, seed: int) -> int:
-    """Kill that many processes, over as many stores as it takes.
+    """Kill a number of processes, over as many stores as necessary.
 
     Returns:
         The rounds after which a file was found half-written.

@@ -1,4 +1,4 @@
-"""Real photos and a real ViT-Ti/16: stored rows equal timm's own pipeline up to float16."""
+"""Real images and a real ViT-Ti/16: features equal timm's own pipeline up to float16."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def independent_tokens(photos: list[Path], preprocessing: str) -> torch.Tensor:
-    """timm's model, transforms of torchvision and timm's intermediate layers; (B, 6, 192)."""
+    """Tokens of timm's intermediate layers with torchvision's transforms, (B, 6, 192)."""
     model = timm.create_model("vit_tiny_patch16_224", num_classes=200).eval()
     model.load_state_dict(load_file(REAL_WEIGHTS))
     if preprocessing == "official":

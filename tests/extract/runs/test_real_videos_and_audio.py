@@ -1,4 +1,4 @@
-"""Real clips and recordings through the real command: every one of them becomes vectors."""
+"""Real videos and audio clips: the command encodes every one of them."""
 
 import json
 from pathlib import Path
@@ -20,12 +20,12 @@ SETS = {
     "audiocaps_clips/audio.jsonl": ("ast", 7),
     "esc10": ("ast", 320),
 }
-"""What is encoded -> by which of the tiny encoders, and how many media it has."""
+"""Data set -> tiny encoder and number of samples."""
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs real clips and recordings in ../shared/data")
 @pytest.mark.parametrize("case", SETS)
-def test_all_media_of_a_real_set_are_encoded(
+def test_all_samples_of_a_real_data_set_are_encoded(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     encoder, count = SETS[case]

@@ -1,4 +1,4 @@
-"""The installed command as schedulers run it: many processes, signals, and starting over."""
+"""The installed command as schedulers run it: many processes, signals and resuming."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def extract(folder: Path, out: str, **environment: str) -> int:
 
 
 def alive(group: int) -> list[str]:
-    """The processes of a group that have not ended; field 3 of `stat` is the state, 5 the group."""
+    """The running processes of a group; field 3 of `stat` is the state, field 5 the group."""
     found = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -80,7 +80,7 @@ def test_the_tasks_of_a_slurm_array_make_the_store_of_one_process(album: Path) -
     assert file_contents(Store.open(album / "a.h5")) == whole
 
 
-def test_a_signal_before_the_first_photo_ends_with_75_too(album: Path) -> None:
+def test_a_signal_before_the_first_image_gives_exit_code_75_too(album: Path) -> None:
     running = subprocess.Popen(command("a.zarr"), cwd=album, stderr=subprocess.PIPE, text=True)
     time.sleep(3)
     running.send_signal(signal.SIGTERM)

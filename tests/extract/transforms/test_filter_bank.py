@@ -1,4 +1,4 @@
-"""A recording's filter bank: equal to the references', whatever rate and channels the file has."""
+"""Filter banks equal those of reference implementations, for any rate and number of channels."""
 
 import math
 import pickle
@@ -93,7 +93,7 @@ def test_the_normalised_bank_is_that_of_hugging_faces_extractor(
     torch.testing.assert_close(bank, expected, rtol=0, atol=1e-3)
 
 
-def test_a_constant_in_the_recording_changes_nothing(tmp_path: Path) -> None:
+def test_a_constant_offset_of_the_audio_changes_nothing(tmp_path: Path) -> None:
     samples = noise(2.0)
     plain = bank_of(saved(tmp_path / "plain.wav", samples))
     lifted = bank_of(saved(tmp_path / "lifted.wav", samples + np.float32(0.3)))
@@ -157,7 +157,7 @@ def test_what_follows_the_last_frame_is_never_seen(tmp_path: Path) -> None:
     assert bank[-1].abs().min() > 0
 
 
-def test_a_recording_shorter_than_a_window_is_refused(tmp_path: Path) -> None:
+def test_an_audio_clip_shorter_than_a_window_is_refused(tmp_path: Path) -> None:
     just = saved(tmp_path / "just.wav", noise(0.025))
     assert bank_of(just)[0].abs().min() > 0
     assert bank_of(just)[1:].abs().max() == 0
@@ -173,7 +173,7 @@ def test_values_beyond_any_filter_bank_are_refused(tmp_path: Path) -> None:
 
 
 def masked(bank: torch.Tensor, plain: torch.Tensor) -> tuple[list[int], list[int]]:
-    """Which frames, and which bins, are zero throughout and were not before."""
+    """The frames and the bins that are zero in the masked filter bank only."""
     assert (plain != 0).all()
     assert torch.equal(bank[bank != 0], plain[bank != 0])
     zero = bank == 0
@@ -186,7 +186,7 @@ def masked(bank: torch.Tensor, plain: torch.Tensor) -> tuple[list[int], list[int
 @pytest.mark.parametrize(
     ("preset", "widest", "longest"), [(AST, 24, 96), (SMALL, 6, 12), (official_audio(16, 64), 3, 6)]
 )
-def test_other_views_have_a_band_and_a_stretch_of_zeros_of_the_published_share(
+def test_other_views_have_masked_bins_and_frames_of_the_published_fraction(
     preset: object, widest: int, longest: int, tmp_path: Path
 ) -> None:
     path = saved(tmp_path / "a.wav", noise(10.3))
@@ -225,7 +225,7 @@ def test_a_view_depends_on_seed_key_and_number_alone(tmp_path: Path) -> None:
     assert torch.equal(bank_of(path, no_flip, view=1), view)
 
 
-def test_masking_leaves_the_recording_for_the_next_view(tmp_path: Path) -> None:
+def test_masking_does_not_change_the_cached_filter_bank(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.wav", noise(10.3))
     loader = FilterBankLoader(AST, AugmentedViews(count=3))
     bank_of(path, loader, view=1).zero_()
@@ -241,7 +241,7 @@ def test_a_view_that_was_not_planned_is_refused(tmp_path: Path) -> None:
 
 
 class Scripted:
-    """Draws that are known beforehand."""
+    """A random generator with given draws."""
 
     def __init__(self, *draws: float) -> None:
         self.draws = list(draws)

@@ -1,4 +1,4 @@
-"""Drawn views depend on seed, key and view alone; their pixels equal independent computations."""
+"""Augmented views depend on seed, key and view only; pixels equal independent computations."""
 
 import math
 from collections import Counter
@@ -48,7 +48,7 @@ def test_the_number_of_views_changes_none_of_them(tmp_path: Path) -> None:
         assert np.array_equal(few(item, view), many(item, view))
 
 
-def test_a_photo_is_decoded_once_for_all_its_views(
+def test_an_image_is_decoded_once_for_all_its_views(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = saved(tmp_path, 2)
@@ -139,14 +139,14 @@ def described(boxes: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 60_000), (60_000, 2), (1, 3), (7, 1)])
-def test_the_longest_and_smallest_photos_have_a_crop_within_them(size: tuple[int, int]) -> None:
+def test_crops_of_the_longest_and_smallest_images_are_inside_them(size: tuple[int, int]) -> None:
     for key in KEYS[:50]:
         left, top, right, bottom = draw_crop(size, generator_for(0, key, 1))
         assert 0 <= left < right <= size[0]
         assert 0 <= top < bottom <= size[1]
 
 
-def test_a_photo_too_long_for_any_crop_gives_the_centre_of_the_widest_ratio() -> None:
+def test_an_image_too_long_for_any_crop_gives_a_center_crop_of_the_widest_ratio() -> None:
     assert draw_crop((300, 60), generator_for(0, "a", 1)) == (110, 0, 190, 60)
     assert draw_crop((60, 300), generator_for(0, "a", 1)) == (0, 110, 60, 190)
 

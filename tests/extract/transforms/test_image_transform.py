@@ -1,4 +1,4 @@
-"""The two presets equal independent transforms pixel for pixel."""
+"""The two presets give the same pixels as independent transforms."""
 
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def test_a_native_transform_we_do_not_have_points_to_the_official_one(
         native_preset(CONFIG | change)
 
 
-def test_a_photo_too_thin_to_resize_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+def test_an_image_too_thin_to_resize_is_refused_before_memory_is_allocated(tmp_path: Path) -> None:
     item = saved(tmp_path, (2, 60_000))
     with pytest.raises(MediaError, match=r"a\.png: 2 x 60000 is too thin"):
         ImageLoader(native_preset(CONFIG | {"input_size": (3, 224, 224)}))(item, 0)
@@ -103,7 +103,7 @@ def test_a_view_that_was_not_planned_is_refused(tmp_path: Path) -> None:
             ImageLoader(official_preset(64), AugmentedViews(2))(item, view)
 
 
-def test_a_drawn_view_of_a_photo_too_thin_for_the_test_view_is_small_as_any(
+def test_an_augmented_view_of_an_image_too_thin_for_the_test_view_has_the_usual_size(
     tmp_path: Path,
 ) -> None:
     loader = ImageLoader(native_preset(CONFIG | {"input_size": (3, 224, 224)}), AugmentedViews(2))

@@ -1,4 +1,4 @@
-"""Which frames of a video each view takes, and that all frames of a view are transformed alike."""
+"""The choice of frames of each view, and the transform that frames of a view share."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_drawn_frames_lie_one_in_each_segment_and_reach_all_of_it() -> None:
     assert drawn_frames(2, 4, generator_for(0, "a", 1)) == [0, 1, 1, 1]
 
 
-def test_a_view_is_the_same_however_many_there_are_and_a_clip_is_decoded_once(
+def test_a_view_does_not_depend_on_their_number_and_a_video_is_decoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_media(tmp_path / "a.mkv", frames=random_frames(30))
@@ -70,7 +70,7 @@ def test_the_frames_of_a_view_share_crop_flip_and_operations(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not REAL_CLIPS[0].is_dir(), reason="needs real clips in ../shared/data")
-def test_every_real_clip_gives_frames_that_move() -> None:
+def test_every_real_video_gives_frames_that_move() -> None:
     endings = MODALITIES["video"]
     paths = [path for folder in REAL_CLIPS for path in folder.iterdir() if path.suffix in endings]
     assert len(paths) >= 15
