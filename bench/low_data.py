@@ -20,7 +20,7 @@ from bench.support.timed_rounds import commit
 from epalm.cache.store import Store
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
-from epalm.evaluate.preparation.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.tasks.task_registry import load_task, resolve_data_root
@@ -124,7 +124,10 @@ def run(job: Job, shared: SharedSettings, folder: Path) -> Evaluation:
         ModelConfig(recipe, shared.recipe, job.seed),
         RuntimeConfig(folder, fresh=True, quiet=True),
     )
-    return evaluate(EvalConfig(folder, shared.split, blind=job.blind, quiet=True)).evaluation
+    options = EvalOptions(
+        run=str(folder), split=shared.split, blind=job.blind, device="cpu", quiet=True
+    )
+    return evaluate(options).evaluation
 
 
 def rows(jobs: Sequence[Job], evaluations: Sequence[Evaluation]) -> list[list[str]]:

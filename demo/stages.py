@@ -9,7 +9,7 @@ from epalm.cache.store import Store
 from epalm.demo.demo_dataset import write_dataset
 from epalm.demo.encoder import WEIGHTS
 from epalm.demo.modalities import DemoModality
-from epalm.evaluate.preparation.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.report.report_files import REPORT_FILE, ReportColumn, write_comparison
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation
@@ -155,14 +155,15 @@ def train_run(folder: DemoFolder, run: DemoRun) -> float:
 
 def evaluate_run(folder: DemoFolder, run: DemoRun) -> Evaluation:
     """Stage three: generate answers for the test split and score them."""
-    config = EvalConfig(
-        folder.run(run),
-        TEST_SPLIT,
+    options = EvalOptions(
+        run=str(folder.run(run)),
+        split=TEST_SPLIT,
         data_root=folder.data,
         batch_size=256,
+        device="cpu",
         quiet=folder.quiet,
     )
-    return evaluate(config).evaluation
+    return evaluate(options).evaluation
 
 
 def write_report(folder: DemoFolder, evaluations: tuple[Evaluation, ...]) -> None:

@@ -1,4 +1,4 @@
-"""From a trained run and questions to answers."""
+"""Predictions of a trained run: the questions of a split answered from stored features."""
 
 from collections.abc import Sequence
 
@@ -35,21 +35,22 @@ def predict(
 
     Args:
         run: the trained model.
-        examples: their media must all be encoded in `source`.
-        source: stored vectors; the deterministic view 0 is read.
-        answer: how.
-        batch_size: examples answered together.
+        examples: examples whose samples are all encoded in `source`.
+        source: reader of the stored features; view 0, without augmentation, is read.
+        answer: generates or ranks the answers of a batch.
+        batch_size: number of examples per batch.
         quiet: show no progress.
 
     Returns:
-        One per example, in the order of the examples, without scores.
+        One prediction per example, in the order of the examples, without scores.
     """
     keys = [example.key for example in examples]
 
-    def read(places: list[int]) -> Tensor:
-        return torch.from_numpy(source.read([keys[place] for place in places], view=0))
+    def read(indices: list[int]) -> Tensor:
+        return torch.from_numpy(source.read([keys[index] for index in indices], view=0))
 
-    prompts, ids = zip(*((one.prompt, one.question_id) for one in examples), strict=True)
+    prompts = [example.prompt for example in examples]
+    ids = [example.question_id for example in examples]
     questions = Questions(prompts, ids, keys, read)
     with progress("answering", total=len(examples), unit="examples", quiet=quiet) as tick:
         answers = answer_questions(
@@ -61,13 +62,13 @@ def predict(
             batch_size=batch_size,
             on_batch=tick,
         )
-    return _answered(examples, answers)
+    return _records(examples, answers)
 
 
-def _answered(
+def _records(
     examples: Sequence[Example], answers: Sequence[Answer]
 ) -> tuple[PredictionRecord, ...]:
-    (_, kinds), (_, forms) = question_types(examples), answer_types(examples)
+    (_, question_type), (_, answer_type) = question_types(examples), answer_types(examples)
     return tuple(
         PredictionRecord(
             id=example.question_id,
@@ -76,8 +77,8 @@ def _answered(
             prediction=answer.text,
             references=example.references,
             scores={},
-            question_type=kinds[row] if example.prompt else example.question_type,
-            answer_type=forms[row] if example.prompt else "",
+            question_type=question_type[row] if example.prompt else example.question_type,
+            answer_type=answer_type[row] if example.prompt else "",
             log_probability=answer.log_probability,
             tokens=answer.tokens,
         )
@@ -85,9 +86,9 @@ def _answered(
     )
 
 
-def answerer(way: AnswerMethod, run: LoadedRun) -> AnswerStrategy:
-    """What answers that way."""
-    if not way.answers:
-        return Generator(run.tokenizer, way.decoding)
+def answer_strategy(method: AnswerMethod, run: LoadedRun) -> AnswerStrategy:
+    """The generator, or the ranker of a closed list of answers."""
+    if not method.answers:
+        return Generator(run.tokenizer, method.decoding)
     template = run.record.model.text_template()
-    return Ranker(AnswerList.encode(run.tokenizer, template, way.answers))
+    return Ranker(AnswerList.encode(run.tokenizer, template, method.answers))

@@ -1,4 +1,4 @@
-"""`epalm-eval report` and `epalm-eval compare`: pages and tables of what was evaluated before."""
+"""`epalm-eval report` and `epalm-eval compare`: reports and tables of earlier evaluations."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,49 +10,46 @@ from rich.text import Text
 
 from epalm.console import configure_logging, note, say, say_json, show_table
 from epalm.errors import MissingFileError
-from epalm.plugins import TypedName
+from epalm.evaluate.preparation.eval_options import DATA, AllowOutside, Dataset, Quiet, Runs
+from epalm.options import ARGUMENTS, GENERAL, PanelCommand, examples_epilog, option
 
 if TYPE_CHECKING:
     from epalm.evaluate.report.report_files import ReportColumn
 
-RUNS = Annotated[Path, typer.Option(help="Folder of all runs.")]
+REPORT_EXAMPLES = examples_epilog(
+    "epalm-eval report runs/NAME",
+    "epalm-eval report NAME --split val",
+)
 
-DATASET = Annotated[
-    str,
-    typer.Option(
-        help="Data set of the images on the page: a name, a manifest's path or module:factory; "
-        "default: the store's."
-    ),
-]
-
-ALLOW_OUTSIDE = Annotated[
-    bool,
-    typer.Option(
-        "--allow-outside",
-        help="Also show files that the data set names outside its folder.",
-    ),
-]
+COMPARE_EXAMPLES = examples_epilog(
+    "epalm-eval compare NAME_blind NAME",
+    "epalm-eval compare NAME OTHER --split val-first100 --out compare.html",
+    "epalm-eval compare NAME runs/OTHER/eval/clips-val --json",
+)
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command("report")(report)
-    app.command("compare")(compare)
+    app.command("report", cls=PanelCommand, epilog=REPORT_EXAMPLES)(report)
+    app.command("compare", cls=PanelCommand, epilog=COMPARE_EXAMPLES)(compare)
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="Run folder, or its name in --runs.")],
+    run: Annotated[
+        str,
+        typer.Argument(help="Run folder, or its name in --runs.", rich_help_panel=ARGUMENTS),
+    ],
     split: Annotated[
-        str, typer.Option(help="Folder under RUN/eval, e.g. val; default: every one.")
+        str, option(help="Folder in RUN/eval, e.g. val; default: all of them.", panel=DATA)
     ] = "",
-    runs: RUNS = Path("runs"),
-    dataset: DATASET = "",
-    allow_outside: ALLOW_OUTSIDE = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
+    runs: Runs = Path("runs"),
+    dataset: Dataset = "",
+    allow_outside: AllowOutside = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write the report pages of a run again, without a model.
+    """Write the reports of a run again, without a model.
 
-    Adds the blind control, of RUN_blind or of the run itself, if it has been evaluated by then.
+    Adds the blind control, from RUN_blind or from the run itself, if it has been evaluated since.
     """
     configure_logging(quiet=quiet)
     from epalm.evaluate.preparation.run_lookup import find_run
@@ -60,145 +57,151 @@ def report(
     folder = find_run(runs, run)
 
     from epalm.evaluate.report.report_files import evaluated, write_page
-    from epalm.evaluate.scores.result_warnings import warn_of
+    from epalm.evaluate.scores.result_warnings import log_warnings
 
-    found = evaluated(folder)
-    wanted = [one for one in found if split in ("", one.name)]
-    if not wanted:
+    evaluations = evaluated(folder)
+    selected = [path for path in evaluations if split in ("", path.name)]
+    if not selected:
         raise MissingFileError(
-            f"{folder}/eval has no {split}, it has {', '.join(one.name for one in found)}: name "
-            f"one of these, or evaluate more with `epalm-eval --run {folder}`"
+            f"{folder}/eval has no {split}, it has {', '.join(path.name for path in evaluations)}: "
+            f"choose one of these, or evaluate more with `epalm-eval --run {folder}`"
         )
-    for one in wanted:
-        page = write_page(folder, one, dataset=TypedName(dataset), allow_outside=allow_outside)
+    for path in selected:
+        page = write_page(folder, path, dataset=dataset, allow_outside=allow_outside)
         say(str(page))
-        warn_of([found[one]])
+        log_warnings([evaluations[path]])
 
 
 def compare(
-    runs_named: Annotated[
+    runs_or_evaluations: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN...",
             help="Run folders, or their names in --runs, or one evaluation each: RUN/eval/FOLDER.",
+            rich_help_panel=ARGUMENTS,
         ),
     ],
     split: Annotated[
         str,
-        typer.Option(
-            help="Folder under RUN/eval, e.g. val or val-first100; default: the newest that all "
-            "have of a whole split, with the right media, in the run's own way."
+        option(
+            help="Folder in RUN/eval, e.g. val or val-first100; default: the newest evaluation of "
+            "a whole split, with the right samples and the run's own decoding, that all runs have.",
+            panel=DATA,
         ),
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="Also write a page, e.g. compare.html.")] = None,
-    runs: RUNS = Path("runs"),
-    dataset: DATASET = "",
-    allow_outside: ALLOW_OUTSIDE = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
+    runs: Runs = Path("runs"),
+    dataset: Dataset = "",
+    allow_outside: AllowOutside = False,
+    out: Annotated[
+        Path | None, option(help="Also write a report, e.g. compare.html.", panel=GENERAL)
+    ] = None,
+    as_json: Annotated[
+        bool, option("--json", help="Print the comparison as JSON.", panel=GENERAL)
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare evaluated runs: scores, parameters, time.
 
     Differences are to the first run. Runs that answered the same questions are
-    compared question by question. Published figures of the task follow where there are some.
+    compared question by question. Published results on the task follow, if there are any.
     """
     configure_logging(quiet=quiet)
-    from epalm.evaluate.preparation.run_lookup import named_on_the_command_line
+    from epalm.evaluate.preparation.run_lookup import find_run_or_evaluation
 
-    named = [named_on_the_command_line(runs, name) for name in runs_named]
+    folders = [find_run_or_evaluation(runs, name) for name in runs_or_evaluations]
 
     from epalm.evaluate.report.report_files import write_comparison
     from epalm.evaluate.report.run_selection import select
     from epalm.evaluate.scores.compare_runs import check_comparable
     from epalm.evaluate.scores.eval_results import ensure_writable
-    from epalm.evaluate.scores.result_warnings import warn_of
+    from epalm.evaluate.scores.result_warnings import log_warnings
 
-    shown = select(named, split)
-    evaluations = [one.evaluation for one in shown]
+    columns = select(folders, split)
+    evaluations = [column.evaluation for column in columns]
     check_comparable(evaluations)
-    warn_of(evaluations)
+    log_warnings(evaluations)
     if out:
         ensure_writable(out)
-        write_comparison(out, shown, dataset=TypedName(dataset), allow_outside=allow_outside)
+        write_comparison(out, columns, dataset=dataset, allow_outside=allow_outside)
     if as_json:
-        say_json(_as_json(shown))
+        say_json(_as_json(columns))
         return
-    show_table(comparison_table(shown))
-    published_table = _published_table(shown[0])
-    if published_table:
-        show_table(published_table)
+    show_table(comparison_table(columns))
+    if published := _published_table(columns[0]):
+        show_table(published)
     if out:
-        note(f"page: {out}")
+        note(f"report: {out}")
 
 
-def comparison_table(shown: list["ReportColumn"]) -> Table:
-    """A column per run: scores, the headline's difference to the first, parameters, time."""
-    from epalm.evaluate.report.report_files import split_words
+def comparison_table(columns: list["ReportColumn"]) -> Table:
+    """A column per run: scores, the headline's difference to the first run, parameters, time."""
+    from epalm.evaluate.report.report_files import split_label
     from epalm.evaluate.report.tables import (
-        asked_words,
         cost_rows,
         difference_cells,
+        example_count,
         label,
         score_rows,
     )
     from epalm.evaluate.scores.compare_runs import difference
 
-    evaluations = [one.evaluation for one in shown]
+    evaluations = [column.evaluation for column in columns]
     first = evaluations[0]
-    table = Table(title=f"{first.task} {split_words(shown)}")
+    table = Table(title=f"{first.task} {split_label(columns)}")
     table.add_column("score × 100")  # noqa: RUF001 - the sign, not the letter
-    for one in evaluations:
-        table.add_column(one.run, justify="right", overflow="fold")
-    table.add_row("asked", *map(asked_words, evaluations))
+    for evaluation in evaluations:
+        table.add_column(evaluation.run, justify="right", overflow="fold")
+    table.add_row("evaluated on", *map(example_count, evaluations))
     for row in score_rows(evaluations):
         table.add_row(
             row["name"], *(Text(f"{cell['value']}\n{cell['range']}") for cell in row["cells"])
         )
-    found = [difference_cells(difference(one, first)) for one in evaluations[1:]]
-    differences = [Text(f"{cells['value']}\n{cells['range']}\np {cells['p']}") for cells in found]
+    cells = [difference_cells(difference(other, first)) for other in evaluations[1:]]
+    differences = [Text(f"{cell['value']}\n{cell['range']}\np {cell['p']}") for cell in cells]
     if differences:
-        table.add_row(f"{label(first.headline)} less that of {first.run}", "", *differences)
-    for row in cost_rows([one.costs() for one in shown]):
+        table.add_row(f"{label(first.headline)}, difference to {first.run}", "", *differences)
+    for row in cost_rows([column.costs() for column in columns]):
         table.add_row(row["name"], *(cell["main"] for cell in row["cells"]))
     return table
 
 
-def _published_table(one: "ReportColumn") -> Table | None:
+def _published_table(column: "ReportColumn") -> Table | None:
     from epalm.evaluate.report.paper_results import published
     from epalm.evaluate.report.tables import label
 
-    figures = published(one.evaluation.task)
-    if not figures:
+    results = published(column.evaluation.task)
+    if not results:
         return None
-    table = Table(title=f"published, {one.evaluation.task}")
-    for name in ("method", "score", "× 100", "on", "where"):  # noqa: RUF001
+    table = Table(title=f"published, {column.evaluation.task}")
+    for name in ("method", "score", "× 100", "on", "source"):  # noqa: RUF001
         table.add_column(name)
-    for before, figure in zip((None, *figures), figures, strict=False):
-        if before and before.whose != figure.whose:
+    for before, result in zip((None, *results), results, strict=False):
+        if before and before.whose != result.whose:
             table.add_section()
-        value = f"{figure.value:.2f}"
-        table.add_row(figure.method, label(figure.metric), value, figure.on, figure.source)
+        value = f"{result.value:.2f}"
+        table.add_row(result.method, label(result.metric), value, result.on, result.source)
     return table
 
 
-def _as_json(shown: list["ReportColumn"]) -> dict[str, Any]:
+def _as_json(columns: list["ReportColumn"]) -> dict[str, Any]:
     from epalm.evaluate.report.paper_results import published
     from epalm.evaluate.scores.compare_runs import difference
 
-    first = shown[0].evaluation
+    first = columns[0].evaluation
     runs = []
-    for one in shown:
-        found = difference(one.evaluation, first) if one.evaluation is not first else None
+    for column in columns:
+        evaluation = column.evaluation
+        to_first = difference(evaluation, first) if evaluation is not first else None
         runs.append(
             {
-                "run": one.evaluation.run,
-                "folder": str(one.run),
-                "blind": one.evaluation.blind,
-                "asked": one.evaluation.asked,
-                "split_size": one.evaluation.split_size,
-                "scores": {name: asdict(score) for name, score in one.evaluation.scores.items()},
-                "difference": asdict(found) if found else None,
-                "costs": asdict(one.costs()),
+                "run": evaluation.run,
+                "folder": str(column.run),
+                "blind": evaluation.blind,
+                "asked": evaluation.asked,
+                "split_size": evaluation.split_size,
+                "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
+                "difference": asdict(to_first) if to_first else None,
+                "costs": asdict(column.costs()),
             }
         )
     return {
@@ -206,5 +209,5 @@ def _as_json(shown: list["ReportColumn"]) -> dict[str, Any]:
         "split": first.split,
         "headline": first.headline,
         "runs": runs,
-        "published": [asdict(figure) for figure in published(first.task)],
+        "published": [asdict(result) for result in published(first.task)],
     }

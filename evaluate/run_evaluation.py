@@ -1,4 +1,4 @@
-"""From a run's folder and the name of a split to an evaluation and its files."""
+"""Evaluate a run on a split: answer, score, write the results and the report."""
 
 import logging
 import time
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from epalm.cache.readers.shuffled_control import ShuffledSource
 from epalm.devices import peak_device_memory, pick_device
-from epalm.evaluate.predict import answerer, predict
-from epalm.evaluate.preparation.eval_preparation import EvalConfig, PreparedEvaluation, prepare
+from epalm.evaluate.predict import answer_strategy, predict
+from epalm.evaluate.preparation.eval_options import EvalOptions
+from epalm.evaluate.preparation.eval_preparation import PreparedEvaluation, prepare
 from epalm.evaluate.preparation.run_settings import data_words, readable_settings
 from epalm.evaluate.report.report_files import write_page
 from epalm.evaluate.scores.breakdowns import breakdowns
@@ -18,8 +19,8 @@ from epalm.evaluate.scores.eval_results import (
     PredictionRecord,
     make_folder,
     remove_empty,
-    write_answers,
     write_evaluation,
+    write_predictions,
 )
 from epalm.evaluate.scores.scoring import corpus_scores
 from epalm.metrics.metric_registry import Scores
@@ -32,40 +33,40 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """An evaluation and the folder that holds its files."""
+    """An evaluation and the folder of its files."""
 
     evaluation: Evaluation
     folder: Path
 
 
-def evaluate(request: EvalConfig) -> EvaluationResult:
-    """Generate, score and write RUN/eval/<split>/; see `prepare` and `evaluate_prepared`."""
-    return evaluate_prepared(prepare(request))
+def evaluate(options: EvalOptions) -> EvaluationResult:
+    """Answer, score and write RUN/eval/<split>/; see `prepare` and `evaluate_prepared`."""
+    return evaluate_prepared(prepare(options))
 
 
 def evaluate_prepared(plan: PreparedEvaluation) -> EvaluationResult:
-    """Generate, score and write RUN/eval/<split>/.
+    """Answer, score and write RUN/eval/<split>/.
 
     Raises:
         MissingToolError: a caption can be scored only by a program that is not installed; the
-            predictions are written then.
-        DataError: nothing can be written to the folder.
-        UsageError: there is no such device.
+            predictions are written before.
+        DataError: the folder is not writable.
+        UsageError: the device does not exist.
         MissingFileError: the run has no trained tensors yet.
         ModelError: the language model is not the one the run was trained with.
     """
-    device = pick_device(plan.request.device)
-    plan = replace(plan, request=replace(plan.request, device=device))
+    device = pick_device(plan.options.device)
+    plan = replace(plan, options=replace(plan.options, device=device))
     make_folder(plan.folder)
     try:
         evaluation = _evaluation(plan)
         write_evaluation(plan.folder, evaluation)
         if evaluation.scores:
             write_page(
-                plan.request.run,
+                plan.run,
                 plan.folder,
-                dataset=plan.request.dataset,
-                allow_outside=plan.request.allow_outside,
+                dataset=plan.options.dataset,
+                allow_outside=plan.options.allow_outside,
             )
     finally:
         remove_empty(plan.folder)
@@ -73,38 +74,39 @@ def evaluate_prepared(plan: PreparedEvaluation) -> EvaluationResult:
 
 
 def _evaluation(plan: PreparedEvaluation) -> Evaluation:
-    request, examples = plan.request, plan.examples
-    run = load_run(request.run, request.device)
+    options, examples = plan.options, plan.examples
+    run = load_run(plan.run, options.device)
     started = time.monotonic()
-    answered = _answered(plan, run)
-    write_answers(plan.folder, answered)  # in case scoring fails
-    said = [Prediction(one.id, one.key, one.prediction) for one in answered]
-    scores = plan.metric(said, examples)
-    kept = {example.question_id for example in examples}
+    records = _predict(plan, run)
+    write_predictions(plan.folder, records)  # in case scoring fails
+    predictions = [Prediction(record.id, record.key, record.prediction) for record in records]
+    scores = plan.metric(predictions, examples)
+    encoded = {example.question_id for example in examples}
+    skipped = [one.question_id for one in plan.selected if one.question_id not in encoded]
     spec = plan.source.spec
     return Evaluation(
-        run=request.run.resolve().name,
+        run=plan.run.resolve().name,
         task=plan.task.name,
         kind=plan.task.kind,
-        split=request.split,
+        split=options.split,
         blind=plan.blind,
         headline=scores.headline,
         scores=corpus_scores(scores),
         breakdowns=breakdowns(scores, examples),
         settings=readable_settings(
             run.record,
-            request.run,
-            answering=plan.way.words,
+            plan.run,
+            decoding=plan.method.description,
             evaluated_on=data_words(plan.task.name, spec.dataset, plan.features),
             precision=run.precision,
         ),
         fingerprint=spec.comparable(),
-        skipped=tuple(one.question_id for one in plan.asked if one.question_id not in kept),
+        skipped=tuple(skipped),
         seconds=time.monotonic() - started,
-        answered=_scored(answered, scores),
+        answered=_scored(records, scores),
         features=plan.features,
         data_root=str(plan.root),
-        device=request.device,
+        device=options.device,
         memory=peak_memory(),
         device_memory=peak_device_memory(),
         left_out=dict(scores.left_out),
@@ -112,22 +114,22 @@ def _evaluation(plan: PreparedEvaluation) -> Evaluation:
     )
 
 
-def _answered(plan: PreparedEvaluation, run: LoadedRun) -> tuple[PredictionRecord, ...]:
-    """Not scored yet; of a blind control, answers to the vectors of other media of the split."""
+def _predict(plan: PreparedEvaluation, run: LoadedRun) -> tuple[PredictionRecord, ...]:
+    """Predictions without scores; the blind control gets the features of other samples."""
     keys = [example.key for example in plan.examples]
     return predict(
         run,
         plan.examples,
         ShuffledSource(plan.source, [keys], run.record.seed) if plan.blind else plan.source,
-        answerer(plan.way, run),
-        batch_size=plan.request.batch_size,
-        quiet=plan.request.quiet,
+        answer_strategy(plan.method, run),
+        batch_size=plan.options.batch_size,
+        quiet=plan.options.quiet,
     )
 
 
-def _scored(answered: Sequence[PredictionRecord], scores: Scores) -> tuple[PredictionRecord, ...]:
+def _scored(records: Sequence[PredictionRecord], scores: Scores) -> tuple[PredictionRecord, ...]:
     columns = scores.per_example.items()
     return tuple(
-        replace(one, scores={name: float(column[row]) for name, column in columns})
-        for row, one in enumerate(answered)
+        replace(record, scores={name: float(column[row]) for name, column in columns})
+        for row, record in enumerate(records)
     )

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from epalm.console import BYTES, configure_logging, counted, note, progress, say_json, show_table
 from epalm.errors import UsageError
+from epalm.evaluate.preparation.eval_options import DATA, Quiet
+from epalm.options import ARGUMENTS, GENERAL, PanelCommand, examples_epilog, option
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
@@ -17,14 +19,27 @@ if TYPE_CHECKING:
     from epalm.evaluate.scores.eval_results import Score
     from epalm.metrics.intervals import GroupMean
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print results, warnings and errors only.")]
+SCORE_EXAMPLES = examples_epilog(
+    "epalm-eval score predictions.jsonl --references val.jsonl --metrics vqa",
+    "epalm-eval score captions.jsonl --references refs.jsonl --metrics caption",
+)
+
+SUBMIT_EXAMPLES = examples_epilog(
+    "epalm-eval submit runs/NAME/eval/test2015 --out test2015.json",
+    "epalm-eval submit runs/NAME/eval/test --format gqa --out test.json",
+)
+
+INSTALL_SPICE_EXAMPLES = examples_epilog(
+    "epalm-eval install-spice",
+    "epalm-eval install-spice --source stanford-corenlp-full-2015-12-09.zip",
+)
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Register all of them."""
-    app.command("score")(score)
-    app.command("submit")(submit)
-    app.command("install-spice")(install_spice)
+    """Register the commands."""
+    app.command("score", cls=PanelCommand, epilog=SCORE_EXAMPLES)(score)
+    app.command("submit", cls=PanelCommand, epilog=SUBMIT_EXAMPLES)(submit)
+    app.command("install-spice", cls=PanelCommand, epilog=INSTALL_SPICE_EXAMPLES)(install_spice)
 
 
 def score(
@@ -32,22 +47,29 @@ def score(
         Path,
         typer.Argument(
             metavar="PREDICTIONS",
-            help='JSONL: {"id", "prediction"} a line; or a list as servers take it.',
+            help='JSONL with {"id", "prediction"} per line, or a JSON list in the format of a '
+            "benchmark server.",
+            rich_help_panel=ARGUMENTS,
         ),
     ],
     references: Annotated[
         Path,
-        typer.Option(
-            help='JSONL: {"id", "answers": [...]} a line, and "question_type", "answer_type" or '
-            '"label": {answer: score} where there are some; or annotations of VQA or of COCO\'s '
-            "captions as published."
+        option(
+            help='JSONL with {"id", "answers": [...]} per line and, optionally, "question_type", '
+            '"answer_type" or "label": {answer: score}; or the published annotations of VQA or '
+            "COCO captions.",
+            panel=DATA,
         ),
     ],
     metrics: Annotated[
-        str, typer.Option(help="Metrics to compute: caption, vqa, gqa, label or exact.")
+        str, option(help="Metrics to compute: caption, vqa, gqa, label or exact.", panel=DATA)
     ],
-    out: Annotated[Path | None, typer.Option(help="Write each example's scores, as JSONL.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    out: Annotated[
+        Path | None, option(help="Write the scores of each example as JSONL.", panel=GENERAL)
+    ] = None,
+    as_json: Annotated[
+        bool, option("--json", help="Print the scores as JSON.", panel=GENERAL)
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Score any predictions against references.
@@ -60,64 +82,70 @@ def score(
     from epalm.metrics.metric_registry import load_final_metric
 
     if out and out.resolve() in (predictions.resolve(), references.resolve()):
-        raise UsageError(f"--out {out} would take the place of what is read: name another file")
+        raise UsageError(f"--out {out} would overwrite an input file: choose another file")
     metric = load_final_metric(TypedName(metrics))
     examples = scoring.read_references(references)
-    given = scoring.read_predictions(predictions)
+    read = scoring.read_predictions(predictions)
     if out:
         ensure_writable(out)
-    found = metric(given, examples)
+    scores = metric(read, examples)
     if out:
-        scoring.write_scored(out, given, examples, found)
-    values = scoring.corpus_scores(found)
-    groups = scoring.given_breakdowns(found, examples)
+        scoring.write_scored(out, read, examples, scores)
+    values = scoring.corpus_scores(scores)
+    groups = scoring.reference_breakdowns(scores, examples)
     if as_json:
         say_json(
             {
                 "metric": metrics,
                 "count": len(examples),
-                "headline": found.headline,
+                "headline": scores.headline,
                 "scores": {name: asdict(value) for name, value in values.items()},
                 "breakdowns": {
-                    name: [asdict(one) for one in each] for name, each in groups.items()
+                    name: [asdict(group) for group in table] for name, table in groups.items()
                 },
-                "left_out": dict(found.left_out),
+                "left_out": dict(scores.left_out),
             }
         )
         return
-    show_table(table_of_scores(values, found.headline, title=f"{predictions}: {len(examples)}"))
-    for name, each in groups.items():
-        show_table(_groups(name, each, headline=found.headline))
+    show_table(table_of_scores(values, scores.headline, title=f"{predictions}: {len(examples)}"))
+    for name, table in groups.items():
+        show_table(_groups(name, table, headline=scores.headline))
 
 
 def submit(
     evaluation: Annotated[
-        Path, typer.Argument(metavar="RUN/eval/SPLIT", help="Folder of an evaluation.")
+        Path,
+        typer.Argument(
+            metavar="RUN/eval/SPLIT", help="Folder of an evaluation.", rich_help_panel=ARGUMENTS
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="File to write.")],
-    form: Annotated[
+    out: Annotated[Path, option(help="File to write.", panel=DATA)],
+    file_format: Annotated[
         str,
-        typer.Option(
+        option(
             "--format",
             help="Format of the file: vqa, nocaps or gqa; default: that of the task's server.",
+            panel=DATA,
         ),
     ] = "",
 ) -> None:
     """Write predictions in the format of a benchmark server."""
     from epalm.evaluate.scores.submission import write_submission
 
-    form, found = write_submission(evaluation, form, out)
-    note(f"{out}: {counted(len(found.answered), 'answer')} of {found.split} for {form}")
-    if found.scores:
+    file_format, submitted = write_submission(evaluation, file_format, out)
+    answers = counted(len(submitted.answered), "answer")
+    note(f"{out}: {answers} of {submitted.split} in the format {file_format}")
+    if submitted.scores:
         note(
-            f"{found.split} has answers, and scores.json its scores: the file is for the "
-            "benchmark's own evaluation program"
+            f"{submitted.split} has published answers and is scored in scores.json: the file is "
+            "for the benchmark's own evaluation program"
         )
 
 
 def install_spice(
     source: Annotated[
-        str, typer.Option(help="Another URL, or a file, of the archive of Stanford CoreNLP 3.6.0.")
+        str,
+        option(help="Other URL, or file, of the Stanford CoreNLP 3.6.0 archive.", panel=DATA),
     ] = "",
     quiet: Quiet = False,
 ) -> None:
@@ -159,7 +187,7 @@ def _groups(name: str, groups: "tuple[GroupMean, ...]", *, headline: str) -> Tab
 
     table = Table(title=f"{label(headline)} by {name}")
     table.add_column(name)
-    table.add_column("× 100", justify="right")  # noqa: RUF001 - likewise
+    table.add_column("× 100", justify="right")  # noqa: RUF001 - the sign, not the letter
     table.add_column("count", justify="right")
     for group in groups:
         table.add_row(group.name, percent(group.mean), f"{group.count:,}")

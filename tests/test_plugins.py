@@ -13,8 +13,7 @@ KNOWN = {"join": "os.path:join"}
 
 MAKERS_OF_TYPED_NAMES = {
     "demo/modalities.py",  # the names of its own encoders
-    "evaluate/cli.py",
-    "evaluate/report_cli.py",
+    "evaluate/preparation/eval_options.py",
     "evaluate/score_cli.py",
     "extract/cli.py",
     "extract/store_cli.py",

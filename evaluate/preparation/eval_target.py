@@ -1,4 +1,4 @@
-"""What an evaluation asks a run: which task, about which vectors and which media."""
+"""The target of an evaluation: task, feature store and samples."""
 
 import logging
 import re
@@ -22,68 +22,68 @@ from epalm.tasks.types import MediaItem, Task
 
 logger = logging.getLogger(__name__)
 
-VECTOR_FIELDS = ("encoder", "layers", "width", "dtype")
-"""Fields of a store, besides its fingerprint, that decide what a vector is.
+FEATURE_FIELDS = ("encoder", "layers", "width", "dtype")
+"""Fields of a store, besides its fingerprint, that determine its features.
 
-Others, such as the number of records, may differ: a run can be asked about another set of media.
+Others, such as the number of records, may differ: a run can be evaluated on another data set.
 """
 
 AUGMENTATION_FIELDS = "fingerprint.views."
-"""What begins so concerns views 1 and up, which evaluation never reads."""
+"""Prefix of the settings of views 1 and up, which evaluation never reads."""
 
 MEDIA_FIELD = "fingerprint.media"
 
-FIELDS_OF_MEDIA = frozenset(
+MEDIA_FIELDS = frozenset(
     f"fingerprint.{name}"
     for name in ("media", "decode", "frames", "frame_choice", "frames_pool", "time_embedding")
 )
-"""What becomes of a medium before an encoder sees it; other media have others."""
+"""Settings that turn a sample into the encoder's input; they differ by the kind of media."""
 
 
-def asked_task(
+def evaluation_task(
     task: str, record: RunRecord, spec: StoreSpec, data_root: Path | None
 ) -> tuple[Task, Path]:
-    """The task named, or the run's own, and the root of its files.
+    """The task to evaluate and the folder of its files.
 
     Args:
-        task: as on the command line; empty for the run's own.
-        record: the run.
-        spec: of the store that is read; it knows where another task's files lay.
-        data_root: where they lie now; None for there.
+        task: name given on the command line; empty for the run's own task.
+        record: record of the run.
+        spec: spec of the store that is read; it records the data root of another task.
+        data_root: folder of the task's files; None for the recorded one.
 
     Raises:
-        UsageError: no such task, or the run answers questions and the task asks for captions, or
-            the other way round.
-        DataError: the files are not where they are looked for, or malformed.
+        UsageError: the task does not exist, or the run answers questions and the task needs
+            captions, or the reverse.
+        DataError: the files do not exist or are malformed.
     """
     name = task or record.task
     recorded = spec.data_root if task else record.data_root
     root = resolve_data_root(data_root, recorded=recorded, task=name)
     try:
-        found = load_task(name, root)
+        loaded = load_task(name, root)
     except UsageError as error:
         if MANIFEST not in spec.tasks:
             raise
         raise UsageError(
-            f"{error}; the questions of a manifest, as of this store, are --task {MANIFEST}"
+            f"{error}; for the questions of a manifest, as in this store, give --task {MANIFEST}"
         ) from error
     answers = "{prompt}" in record.model.template
-    if answers != (found.kind == "qa"):
-        learnt, asked = ("answer questions", "captions") if answers else ("caption", "answers")
+    if answers != (loaded.kind == "qa"):
+        trained, needed = ("answers", "captions") if answers else ("captions", "answers")
         raise UsageError(
-            f"run {record.name} learnt to {learnt}, {name} asks for {asked}: name another --task, "
-            "or a run of that kind with --run"
+            f"run {record.name} was trained to generate {trained}, and {name} needs {needed}: "
+            f"choose another --task, or a run that generates {needed} with --run"
         )
-    return found, root
+    return loaded, root
 
 
 def training_split(folder: Path, record: RunRecord, task: Task) -> str:
-    """The split that teaches a task: to the run if it is the run's own, else to a run that would.
+    """The training split of a task: the run's for its own task, else the task's default.
 
     Args:
-        folder: the run's, whose recipe.toml names the split that it learnt from.
-        record: the run.
-        task: what is asked.
+        folder: folder of the run, whose recipe.toml names the split it was trained on.
+        record: record of the run.
+        task: task to evaluate.
 
     Raises:
         MalformedFileError: recipe.toml is damaged.
@@ -92,38 +92,38 @@ def training_split(folder: Path, record: RunRecord, task: Task) -> str:
     return own or task.train_split
 
 
-def title_of(task: Task, spec: StoreSpec) -> str:
-    """What tells a task from others in the name of a folder: its name, or its manifest's."""
+def task_title(task: Task, spec: StoreSpec) -> str:
+    """The name of a task in folder names: its own, or that of its manifest."""
     return spec.dataset if task.name == MANIFEST else task.name
 
 
 def evaluation_label(
-    named: str, task: Task, record: RunRecord, spec: StoreSpec, features: str
+    option: str, task: Task, record: RunRecord, spec: StoreSpec, features: str
 ) -> str:
-    """What the name of an evaluation's folder says of task and store, e.g. "msvd-qa".
+    """The task and the store in the name of an evaluation's folder, e.g. "msvd-qa".
 
     Args:
-        named: the task as on the command line; empty for the run's own.
-        task: that task.
-        record: the run.
-        spec: of the store that is read.
-        features: its path or URL.
+        option: task name given on the command line; empty for the run's own task.
+        task: task to evaluate.
+        record: record of the run.
+        spec: spec of the store that is read.
+        features: path or URL of the store.
 
     Returns:
-        The task's title if another one was named than the run's own, then the store's name without
-        ending if it is not the run's own store and is called neither `<dataset>_<encoder>`, as
-        extraction calls it, nor like its data set. About the run's own task, a store of the same
-        vectors is the run's own, and one of a manifest is always named: the same files may stand
-        behind both.
+        The task's title if it is not the run's own task, then the store's name without suffix if
+        it is not the run's own store and its name is neither `<dataset>_<encoder>`, the default of
+        extraction, nor that of its data set. For the run's own task, a store of the same features
+        counts as the run's own. Another store of a manifest is always named, since both may have
+        the same files.
     """
     stem = PurePath(features.rstrip("/")).stem
     usual = (spec.dataset, f"{spec.dataset}_{spec.encoder.replace('-', '')}")
     own = features == record.features
     published = task.name != MANIFEST
-    if named and not (published and task.name == record.task):
-        parts = [title_of(task, spec), "" if own or stem in usual else stem]
+    if option and not (published and task.name == record.task):
+        parts = [task_title(task, spec), "" if own or stem in usual else stem]
     else:
-        names = ("dataset", *FIELDS_OF_MEDIA)
+        names = ("dataset", *MEDIA_FIELDS)
         same = own or not record.differing(spec.comparable(), names)
         other_media = published and spec.dataset != record.store["dataset"]
         parts = ["" if same or (other_media and stem in usual) else stem]
@@ -131,70 +131,71 @@ def evaluation_label(
 
 
 def transfer_labels(record: RunRecord, evaluation: Evaluation) -> tuple[str, str] | None:
-    """What a run learnt from and what it was asked about, where these differ.
+    """What a run was trained on and what it was evaluated on, if they differ.
 
     Returns:
-        Names of tasks where the tasks differ, a manifest's being that of its data; names of data
-        sets where only these differ; None for a run that was asked about what it learnt from.
+        Names of tasks if the tasks differ (a manifest has the name of its data), names of data sets
+        if only these differ, and None for a run that was evaluated on the data of its training.
     """
     sets = record.store["dataset"], evaluation.fingerprint["dataset"]
     tasks = record.task, evaluation.task
     if tasks[0] == tasks[1]:
         return None if sets[0] == sets[1] else sets
-    learnt, asked = (
+    trained, evaluated = (
         name if task == MANIFEST else task for task, name in zip(tasks, sets, strict=True)
     )
-    return learnt, asked
+    return trained, evaluated
 
 
 def check_folder(folder: Path, spec: StoreSpec, features: str, root: Path) -> None:
-    """Refuse to overwrite what was found with another store of the same name.
+    """Refuse to overwrite the evaluation of another store of the same name.
 
-    The same vectors about the same files, e.g. a store that was moved, are the same store.
+    A store with the same features of the same files, e.g. one that was moved, is the same store.
 
     Raises:
-        UsageError: the folder's evaluation read another store that lies elsewhere.
+        UsageError: the evaluation in the folder read another store.
     """
     try:
         before = read_evaluation(folder)
     except (MissingFileError, MalformedFileError):
-        return  # there is nothing, or nothing whole, to lose
+        return  # no complete evaluation to lose
     same = before.fingerprint == spec.comparable() and before.data_root == str(root)
     if before.features and before.features != features and not same:
         raise UsageError(
-            f"{folder} holds the evaluation of another store, {before.features}, and {features} "
-            f"would take its place: rename one of the stores, or keep the old result with "
+            f"{folder} has the evaluation of another store, {before.features}, which that of "
+            f"{features} would overwrite: rename one of the stores, or keep the old result with "
             f"`mv {folder} {folder}-before`"
         )
 
 
 def check_run_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
-    """Compare a store's vectors with those that the run was trained on.
+    """Compare the features of a store with those that the run was trained on.
 
-    A run that learnt from photos may be asked about clips, and the other way round, if the encoder
-    is the same: then fields that say how such media become its input are not compared.
+    A run that was trained on images may be evaluated on video, and the reverse, if the encoder is
+    the same: then the settings that turn samples into its input are not compared.
 
     Raises:
-        CacheMismatchError: names every field that differs, with both values.
+        CacheMismatchError: the features differ; the message has every differing field with both
+            values.
     """
-    found = spec.comparable()
+    fields = spec.comparable()
     names = {
         name
-        for name in found.keys() | record.store.keys()
-        if name in VECTOR_FIELDS
+        for name in fields.keys() | record.store.keys()
+        if name in FEATURE_FIELDS
         or (name.startswith("fingerprint.") and not name.startswith(AUGMENTATION_FIELDS))
     }
-    if record.differing(found, [MEDIA_FIELD]):
+    if record.differing(fields, [MEDIA_FIELD]):
         logger.info(
-            "the run learnt from other media; not compared: %s",
-            "; ".join(record.differing(found, names & FIELDS_OF_MEDIA)),
+            "the run was trained on another kind of media; not compared: %s",
+            "; ".join(record.differing(fields, names & MEDIA_FIELDS)),
         )
-        names -= FIELDS_OF_MEDIA
-    differing = record.differing(found, names)
+        names -= MEDIA_FIELDS
+    differing = record.differing(fields, names)
     if differing:
         raise CacheMismatchError(
-            f"{path} holds other vectors than run {record.name} was trained on: "
-            f"{'; '.join(differing)}. Name a matching store with --features, or extract one with "
+            f"{path} has other features than run {record.name} was trained on: "
+            f"{'; '.join(differing)}. Give a matching store with --features, or extract one with "
             "the settings of training"
         )
 
@@ -202,25 +203,25 @@ def check_run_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
 def find_media(
     spec: StoreSpec, root: Path, *, dataset: str = "", allow_outside: bool = False
 ) -> Mapping[str, MediaItem]:
-    """Every medium by key; empty, with a note, if the files are no longer there.
+    """The samples of a store by key; empty, with a warning, if their files no longer exist.
 
-    They are looked for as extraction was told to, then, for a manifest that has moved, in `root`:
-    the file of the same name if extraction was told one, else the folder.
+    The data set is looked up under the name that extraction was given, then, for a manifest that
+    has moved, in `root`: the file of the same name, then the folder.
 
     Args:
-        spec: of the store.
-        root: where the files of the task lie.
-        dataset: as a person names the media, by a `TypedName`; empty for what the store says.
-        allow_outside: see `load_media`.
+        spec: spec of the store.
+        root: folder of the task's files.
+        dataset: data set named on the command line, a `TypedName`; empty for the store's.
+        allow_outside: whether files outside the folder of the data set may be read.
     """
-    named = dataset or spec.media or spec.dataset
+    recorded = dataset or spec.media or spec.dataset
     reasons = []
-    elsewhere = () if dataset else (str(root / Path(named).name), str(root))
-    for name in (named, *elsewhere):
+    moved = () if dataset else (str(root / Path(recorded).name), str(root))
+    for name in (recorded, *moved):
         try:
-            found = load_media(name, root, allow_outside=allow_outside)
-            return {item.key: item for item in found.items}
+            media = load_media(name, root, allow_outside=allow_outside)
+            return {item.key: item for item in media.items}
         except EpalmError as error:
             reasons.append(error)
-    logger.warning("the report names its media without showing them: %s", reasons[0])
+    logger.warning("the report names its samples without showing them: %s", reasons[0])
     return {}

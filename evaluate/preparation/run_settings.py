@@ -1,4 +1,4 @@
-"""How a run was trained and what it was asked, in words for people."""
+"""Settings of a run and of its evaluation, in words for the report."""
 
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,22 @@ from epalm.model.method.variants import find_variant
 from epalm.untrusted.checked_toml import parse_toml
 
 RECIPE_ROWS = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning rate"}
-"""Keys of the recipe that no run record holds -> how the report calls them."""
+"""Recipe key that is not in the run record -> its name in the report."""
 
 
 def readable_settings(
-    record: RunRecord, folder: Path, *, answering: str, evaluated_on: str, precision: str
+    record: RunRecord, folder: Path, *, decoding: str, evaluated_on: str, precision: str
 ) -> dict[str, str]:
-    """Name -> value, in the order in which a reader asks.
+    """Settings by name, in the order of the report.
 
     Args:
-        record: the run.
-        folder: its folder, whose recipe.toml adds epochs, batch size and learning rate if it is
-            there.
-        answering: how it answers, in words.
-        evaluated_on: what it was asked about; see `data_words`.
-        precision: in which the language model computes; that of training unless it cannot run.
+        record: record of the run.
+        folder: folder of the run; its recipe.toml, if there is one, adds epochs, batch size and
+            learning rate.
+        decoding: how the questions were answered, in words.
+        evaluated_on: data of the evaluation, as from `data_words`.
+        precision: precision of the language model in the evaluation; it differs from that of
+            training only where the device does not support that.
 
     Raises:
         MalformedFileError: recipe.toml is damaged.
@@ -38,7 +39,7 @@ def readable_settings(
         "language model": f"{model.lm}, {state}, {model.precision}{computed}",
         "language model parameters": f"{record.frozen:,}",
         "encoder": f"{record.store['encoder']}, frozen",
-        "trained parameters": f"{record.trained:,} ({share:.4f} % of all but the encoder's)",
+        "trained parameters": f"{record.trained:,} ({share:.4f} % of language model and adapter)",
         "variant": model.variant,
         "soft prompt": _prompt(model),
         "injection": _injection(model),
@@ -46,7 +47,7 @@ def readable_settings(
         **{shown: str(recipe[key]) for key, shown in RECIPE_ROWS.items() if key in recipe},
         "text": model.template,
         "supervised": model.supervise,
-        "decoding": answering,
+        "decoding": decoding,
         "trained blind": "yes" if record.blind else "no",
         "seed": str(record.seed),
         "trained on": data_words(record.task, record.store["dataset"], record.features),
@@ -55,10 +56,10 @@ def readable_settings(
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
-    """The keys of a run's recipe.toml; none if it has no such file.
+    """The keys of a run's recipe.toml; empty without such a file.
 
     Raises:
-        MalformedFileError: it is damaged.
+        MalformedFileError: the file is damaged.
     """
     file = folder / RECIPE_FILE
     if not file.is_file():
@@ -67,29 +68,29 @@ def read_recipe(folder: Path) -> dict[str, Any]:
         return parse_toml(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MalformedFileError(
-            f"{file} is no recipe ({error}): put back what `epalm-train` wrote, or remove it"
+            f"{file} is not a recipe ({error}): restore what `epalm-train` wrote, or remove it"
         ) from error
 
 
 def data_words(task: str, dataset: str, features: str) -> str:
-    """A set of media, the task about it, and the store of its vectors."""
+    """Data set, task and feature store in words."""
     return f"{dataset}, task {task}, features {features}"
 
 
 def _prompt(model: ModelSettings) -> str:
     kind = find_variant(model.variant).prompt
-    ways = {"plain": "", "mlp": ", through an MLP", "deep": " at every layer"}
-    return "none" if kind == "none" else f"{model.prompt_length} vectors{ways[kind]}"
+    suffix = {"plain": "", "mlp": ", through an MLP", "deep": " at every layer"}
+    return "none" if kind == "none" else f"{model.prompt_length} prompt tokens{suffix[kind]}"
 
 
 def _injection(model: ModelSettings) -> str:
     variant = find_variant(model.variant)
-    vectors = {
-        "all": f"{model.cached} cached vectors",
-        "last": "the last vector",
+    features = {
+        "all": f"[CLS] tokens of {model.cached} blocks",
+        "last": "[CLS] token of the last block",
         "tokens": f"all {model.positions} tokens of the last block",
     }[variant.features]
     layers = {"auto": "over the published layers", "input": "before the input"}[variant.span]
     where = layers if model.inject == "auto" else f"at layers {model.inject}"
     step = "" if model.text_step == 1 else f", every {model.text_step} layers"
-    return f"{vectors} {where}{step}, tail {model.tail}"
+    return f"{features} {where}{step}, tail {model.tail}"

@@ -1,4 +1,4 @@
-"""Photos, clips and recordings as data addresses, small enough to stand inside a page."""
+"""Images, videos and audio clips as `data:` URLs, small enough to embed in a page."""
 
 import base64
 import io
@@ -23,23 +23,23 @@ from epalm.media.media_preview import (
 )
 from epalm.tasks.types import MediaItem
 
-SIDE_AT_MOST = 320
-"""Pixels of a photo's longer side."""
+MAX_SIDE = 320
+"""Pixels of the longer side of an image."""
 
-BYTES_AT_MOST = 600_000
-"""Clips and recordings are embedded whole up to this size."""
+MAX_BYTES = 600_000
+"""Videos and audio clips are embedded whole up to this size."""
 
 COARSE_SIDE = 160
-"""Pictures up to this longer side are shown in visible pixels; mostly drawings."""
+"""Images up to this longer side, mostly drawings, are shown without smoothing."""
 
 STRIP_FRAMES = 6
-"""Of a clip, in a row."""
+"""Number of frames of a video that are shown in a row."""
 
 STRIP_SIDE = 160
-"""Pixels of the longer side of each of them."""
+"""Pixels of the longer side of each frame in the row."""
 
 _GAP = 2
-"""Pixels between them."""
+"""Pixels between two frames."""
 
 _JPEG_QUALITY = 80
 
@@ -57,28 +57,28 @@ _PLAYABLE: dict[str, tuple[Element, str]] = {
     ".wav": ("audio", "audio/wav"),
     ".flac": ("audio", "audio/flac"),
 }
-"""Endings of what browsers play without help."""
+"""File suffix -> HTML element and MIME type, for formats that browsers play."""
 
 _CODECS = frozenset(("gif", "h264", "vp8", "vp9", "av1"))
-"""Of pictures, likewise."""
+"""Video codecs that browsers play."""
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A medium inside a page.
+    """A sample embedded in a page.
 
     Attributes:
-        element: which HTML element shows it; "none" if there is nothing but the strip.
-        address: a `data:` address; for "none" the reason, as a phrase.
-        note: what is shown, as a phrase, where it is not the whole medium; else empty.
-        coarse: pictures so small that they are shown in visible pixels instead of blurred.
-        strip: a `data:` address of a picture of the medium over time, i.e. frames in a row or a
+        element: HTML element that shows it; "none" if there is only the strip, or nothing.
+        url: `data:` URL of the content; for "none" the reason, as a phrase.
+        note: the shown part, as a phrase, if it is not the whole sample; else empty.
+        coarse: whether the image is so small that it is shown without smoothing.
+        strip: `data:` URL of an image of the sample over time, i.e. frames in a row or a
             spectrogram; empty for none.
-        strip_alt: what that is, as a phrase.
+        strip_alt: description of the strip, as a phrase.
     """
 
     element: Element
-    address: str
+    url: str
     note: str = ""
     coarse: bool = False
     strip: str = ""
@@ -86,89 +86,89 @@ class Embedded:
 
 
 def embed(item: MediaItem) -> Embedded:
-    """The medium as a `data:` address.
+    """Embed a sample as `data:` URLs.
 
-    Photos are scaled down. Of clips there are frames in a row, of recordings a spectrogram; both
-    stand there whole if they are small and browsers play them, else recordings with their
-    beginning. A clip whose modality is "audio" is a recording: its pictures are not shown.
+    Images are scaled down. A video is shown as frames in a row, an audio clip as a spectrogram.
+    Both are embedded whole if they are small and browsers play them; of other audio clips the
+    beginning is embedded. A video file whose modality is "audio" is shown as an audio clip.
     """
     if not item.path.is_file():
-        return Embedded("none", "its file is no longer there")
+        return Embedded("none", "its file no longer exists")
     try:
         if item.modality == "image":
-            return _photo(item)
-        return _clip(item.path) if item.modality == "video" else _recording(item.path)
+            return _image(item)
+        return _video(item.path) if item.modality == "video" else _audio(item.path)
     except MediaError as error:
         return Embedded("none", f"it cannot be decoded ({error})")
     except READ_ERRORS as error:
         return Embedded("none", f"it cannot be decoded ({type(error).__name__})")
 
 
-def _photo(item: MediaItem) -> Embedded:
-    picture = decode_image(item.path, item.part, draft_side=2 * SIDE_AT_MOST)
-    coarse = max(picture.size) <= COARSE_SIDE
-    picture.thumbnail((SIDE_AT_MOST, SIDE_AT_MOST))
-    return Embedded("image", _png(picture) if coarse else _jpeg(picture), coarse=coarse)
+def _image(item: MediaItem) -> Embedded:
+    image = decode_image(item.path, item.part, draft_side=2 * MAX_SIDE)
+    coarse = max(image.size) <= COARSE_SIDE
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    return Embedded("image", _png(image) if coarse else _jpeg(image), coarse=coarse)
 
 
-def _clip(path: Path) -> Embedded:
+def _video(path: Path) -> Embedded:
     codec, side = video_codec_and_side(path)
     coarse = side <= COARSE_SIDE
     frames = sample_frames(path, STRIP_FRAMES)
     strip = _in_a_row(frames)
-    alt = f"{len(frames)} frames, evenly spread over the clip"
-    shown: tuple[Element, str] = ("none", "it is too large, or browsers do not play it")
+    alt = f"{len(frames)} frames, evenly spread over the video"
+    shown: tuple[Element, str] = ("none", "it is too large or not playable in browsers")
     if _playable(path) and codec in _CODECS:
         shown = _whole(path)
-    drawn = _png(strip) if coarse else _jpeg(strip)
-    return Embedded(*shown, coarse=coarse, strip=drawn, strip_alt=alt)
+    url = _png(strip) if coarse else _jpeg(strip)
+    return Embedded(*shown, coarse=coarse, strip=url, strip_alt=alt)
 
 
-def _recording(path: Path) -> Embedded:
+def _audio(path: Path) -> Embedded:
     samples = read_audio_excerpt(path)
     note = ""
     if _playable(path) and _PLAYABLE[path.suffix.lower()][0] == "audio":
-        element, address = _whole(path)
+        element, url = _whole(path)
     else:
-        element, address = "audio", _address(encode_mp3(samples), "audio/mpeg")
+        element, url = "audio", _data_url(encode_mp3(samples), "audio/mpeg")
         note = f"the first {EXCERPT_SECONDS:g} seconds at most"
     strip = _jpeg(spectrogram(samples))
     band = f"spectrogram up to {SPECTRUM_HZ / 1000:g} kHz"
     alt = f"{band}, of the first {EXCERPT_SECONDS:g} seconds at most"
-    return Embedded(element, address, note, strip=strip, strip_alt=alt)
+    return Embedded(element, url, note, strip=strip, strip_alt=alt)
 
 
 def _playable(path: Path) -> bool:
-    return path.stat().st_size <= BYTES_AT_MOST and path.suffix.lower() in _PLAYABLE
+    return path.stat().st_size <= MAX_BYTES and path.suffix.lower() in _PLAYABLE
 
 
 def _whole(path: Path) -> tuple[Element, str]:
     element, mime = _PLAYABLE[path.suffix.lower()]
-    return element, _address(path.read_bytes(), mime)
+    return element, _data_url(path.read_bytes(), mime)
 
 
 def _in_a_row(frames: Sequence[Image.Image]) -> Image.Image:
-    """Side by side, all as large as the first."""
+    """The frames side by side, all as large as the first."""
     first = frames[0].copy()
     first.thumbnail((STRIP_SIDE, STRIP_SIDE))
     width, height = first.size
     row = Image.new("RGB", (len(frames) * (width + _GAP) - _GAP, height), "white")
-    for place, frame in enumerate(frames):
-        row.paste(frame.resize((width, height)), (place * (width + _GAP), 0))
+    for index, frame in enumerate(frames):
+        row.paste(frame.resize((width, height)), (index * (width + _GAP), 0))
     return row
 
 
-def _png(picture: Image.Image) -> str:
+def _png(image: Image.Image) -> str:
     out = io.BytesIO()
-    picture.save(out, "PNG")
-    return _address(out.getvalue(), "image/png")
+    image.save(out, "PNG")
+    return _data_url(out.getvalue(), "image/png")
 
 
-def _jpeg(picture: Image.Image) -> str:
+def _jpeg(image: Image.Image) -> str:
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=_JPEG_QUALITY)
-    return _address(out.getvalue(), "image/jpeg")
+    image.save(out, "JPEG", quality=_JPEG_QUALITY)
+    return _data_url(out.getvalue(), "image/jpeg")
 
 
-def _address(content: bytes, mime: str) -> str:
+def _data_url(content: bytes, mime: str) -> str:
     return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,6 +1,6 @@
-"""Published figures by task, to stand beside one's own.
+"""Published results by task, for comparison with one's own.
 
-They lie in paper_results.csv, values as printed, times 100. Sources: Shukor, Dancette, Cord,
+They are in paper_results.csv, as printed, times 100. Sources: Shukor, Dancette, Cord,
 "eP-ALM: Efficient Perceptual Augmentation of Language Models", arXiv 2303.11403, by table or
 figure, and the README of its code; "DePALM" is the table of results of Vallaeys, Shukor, Cord,
 Verbeek, "Improved Baselines for Data-efficient Perceptual Augmentation of LLMs", arXiv 2403.13499.
@@ -12,20 +12,20 @@ from functools import cache
 from importlib.resources import files
 
 OWN = "eP-ALM"
-"""Whose figures those of the method and of its authors' baselines are."""
+"""Origin of the results of the method and of its authors' baselines."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaperResult:
-    """One figure.
+    """One published result.
 
     Attributes:
         whose: OWN or "others".
-        method: as the paper calls it, with the models where it says them.
-        metric: the key of `Evaluation.scores` that measures the same.
-        value: times 100.
-        on: the split, and what else was special.
-        source: where it stands.
+        method: name of the method in the paper, with the models if the paper names them.
+        metric: key of `Evaluation.scores` for the same metric.
+        value: score times 100.
+        on: split, and other conditions.
+        source: table or figure of the paper.
     """
 
     whose: str
@@ -37,12 +37,12 @@ class PaperResult:
 
 
 @cache
-def published_figures() -> dict[str, tuple[PaperResult, ...]]:
-    """Task -> its figures: those of eP-ALM, the strongest of the headline first, then others."""
-    found: dict[str, list[PaperResult]] = {}
+def published_results() -> dict[str, tuple[PaperResult, ...]]:
+    """Results by task: those of eP-ALM, the best headline score first, then other methods."""
+    results: dict[str, list[PaperResult]] = {}
     with files(__package__).joinpath("paper_results.csv").open(encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            figure = PaperResult(
+            result = PaperResult(
                 row["whose"],
                 row["method"],
                 row["metric"],
@@ -50,10 +50,10 @@ def published_figures() -> dict[str, tuple[PaperResult, ...]]:
                 row["on"],
                 row["source"],
             )
-            found.setdefault(row["task"], []).append(figure)
-    return {task: tuple(figures) for task, figures in found.items()}
+            results.setdefault(row["task"], []).append(result)
+    return {task: tuple(of_task) for task, of_task in results.items()}
 
 
 def published(task: str) -> tuple[PaperResult, ...]:
-    """The task's figures; none for a task of one's own."""
-    return published_figures().get(task, ())
+    """Published results on a task; empty if there are none."""
+    return published_results().get(task, ())

@@ -1,4 +1,4 @@
-"""Drawings that stand in a page as SVG, in the page's own ink, and beside it as PNG."""
+"""Charts of a report: inline SVG in the text color of the page, and PNG files."""
 
 import re
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINE_COLOURS = ("#3b82c4", "#d97706", "#2f9e62", "#9a6bd6", "#d1495b", "#7a869a")
-"""One per run; each has a contrast of 3:1 or more with a white and with a near-black page."""
+LINE_COLORS = ("#3b82c4", "#d97706", "#2f9e62", "#9a6bd6", "#d1495b", "#7a869a")
+"""Color of each run, with a contrast of at least 3:1 to a white and to a near-black page."""
 
 _DASHES: tuple[tuple[float, ...], ...] = ((), (3.7, 1.6), (6.4, 1.6, 1, 1.6), (1, 1.65))
-"""One per run: lengths of ink and gap in widths of the line; none for an unbroken one."""
+"""Dash pattern of each run: lengths of dashes and gaps in line widths; empty for a solid line."""
 
 _MARKERS = {
     "o": '<circle cx="14" cy="5" r="4"/>',
@@ -26,33 +26,33 @@ _MARKERS = {
     "^": '<path d="M14 0l5 9h-10z"/>',
     "D": '<path d="M14 0l5 5l-5 5l-5 -5z"/>',
 }
-"""One per run: matplotlib's name of a mark -> the same in a legend of the page."""
+"""Marker of each run: its name in matplotlib -> the same shape as SVG, for the legend."""
 
 _INK = "#010203"
-"""Stands for the page's text colour while matplotlib draws."""
+"""Placeholder for the text color of the page while matplotlib draws."""
 
 _PNG_DOTS_PER_INCH = 150
 
-_NAME_AT_MOST = 40
-"""Characters of a name in a figure."""
+_MAX_NAME_LENGTH = 40
+"""Maximum number of characters of a name in a chart."""
 
 
-def colour(number: int) -> str:
-    """Of the run in this column."""
-    return LINE_COLOURS[number % len(LINE_COLOURS)]
+def color(number: int) -> str:
+    """The color of the run in this column."""
+    return LINE_COLORS[number % len(LINE_COLORS)]
 
 
 def line_swatch(number: int) -> str:
-    """An `<svg>` element: the line of the run in this column, for a legend."""
+    """An `<svg>` element with the line of the run in this column, for a legend."""
     dashes = " ".join(f"{3 * length:g}" for length in _DASHES[number % len(_DASHES)])
-    broken = f' stroke-dasharray="{dashes}"' if dashes else ""
-    line = f'<path d="M0 5h28" stroke="{colour(number)}" stroke-width="3"{broken}/>'
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    line = f'<path d="M0 5h28" stroke="{color(number)}" stroke-width="3"{dashed}/>'
     return f'<svg viewBox="0 0 28 10" aria-hidden="true">{line}</svg>'
 
 
 def mark_swatch(number: int) -> str:
-    """Likewise the mark of the run on its line in the diagram of confidence."""
-    ink = colour(number)
+    """An `<svg>` element with the marker of the run in this column, for the calibration chart."""
+    ink = color(number)
     line = f'<path d="M0 5h28" stroke="{ink}" stroke-width="1.5"/>'
     mark = list(_MARKERS.values())[number % len(_MARKERS)]
     return f'<svg viewBox="0 0 28 10" aria-hidden="true" fill="{ink}">{line}{mark}</svg>'
@@ -61,11 +61,11 @@ def mark_swatch(number: int) -> str:
 def curves_figure(
     curves: Sequence[Curve | None], names: Sequence[str], *, axis: str, percent: bool
 ) -> "Figure":
-    """One line per run over the optimiser's steps.
+    """A curve per run over the optimizer steps.
 
     Args:
-        curves: one per run, which decides the colour; None for a run without this quantity.
-        names: of the runs.
+        curves: curve of each run; None for a run without this metric.
+        names: names of the runs.
         axis: label of the vertical axis.
         percent: multiply the values by 100.
     """
@@ -80,7 +80,7 @@ def curves_figure(
         axes.plot(
             short.steps,
             short.values * (100 if percent else 1),
-            color=colour(number),
+            color=color(number),
             linestyle=(0, dashes) if dashes else "-",
             linewidth=1.8,
             marker="o" if len(short.steps) <= 40 else None,
@@ -96,28 +96,29 @@ def curves_figure(
 def reliability_figure(
     calibrations: Sequence[Calibration | None], names: Sequence[str], *, axis: str
 ) -> "Figure":
-    """Mean score over mean confidence of each bin; a faithful model lies on the diagonal.
+    """Mean score over mean confidence of each bin; a calibrated model is on the diagonal.
 
     Args:
-        calibrations: one per run, which decides the colour; None for a run without confidences.
-        names: of the runs.
+        calibrations: calibration of each run; None for a run without confidences.
+        names: names of the runs.
         axis: label of the vertical axis.
     """
     figure, axes = _plain_figure("mean confidence", axis)
     axes.plot([0, 1], [0, 1], color=_INK, alpha=0.35, linewidth=1, linestyle=(0, (4, 4)))
-    for number, found in enumerate(calibrations):
-        if found is None:
+    for number, calibration in enumerate(calibrations):
+        if calibration is None:
             continue
-        largest = max(one.count for one in found.bins)
-        across, up = [one.confidence for one in found.bins], [one.score for one in found.bins]
+        bins = calibration.bins
+        largest = max(one.count for one in bins)
+        confidences, scores = [one.confidence for one in bins], [one.score for one in bins]
         marker = list(_MARKERS)[number % len(_MARKERS)]
-        axes.plot(across, up, color=colour(number), linewidth=1.2, alpha=0.7)
-        sizes = [14 + 90 * one.count / largest for one in found.bins]
+        axes.plot(confidences, scores, color=color(number), linewidth=1.2, alpha=0.7)
+        sizes = [14 + 90 * one.count / largest for one in bins]
         axes.scatter(
-            across,
-            up,
+            confidences,
+            scores,
             s=sizes,
-            color=colour(number),
+            color=color(number),
             marker=marker,
             zorder=3,
             label=_plain(names[number]),
@@ -128,14 +129,14 @@ def reliability_figure(
 
 
 def inline_svg(figure: "Figure", title: str) -> str:
-    """An `<svg>` element, readable on light and dark pages.
+    """An `<svg>` element that is readable on light and dark pages.
 
     Args:
-        figure: made here.
-        title: for people who cannot see it; also keeps the ids of several drawings apart.
+        figure: figure made by this module.
+        title: text alternative, which also makes the ids of several charts distinct.
 
     Returns:
-        Markup without scripts, styles or addresses; its text has the colour of the page's.
+        Markup without scripts, styles or URLs, in the text color of the page.
     """
     import matplotlib as mpl
 
@@ -146,7 +147,7 @@ def inline_svg(figure: "Figure", title: str) -> str:
 
 
 def png(figure: "Figure") -> bytes:
-    """The same on white, for slides and papers, with the names of several runs."""
+    """The chart as PNG on white, for slides and papers, with a legend if there are several runs."""
     (axes,) = figure.axes
     names = axes.get_legend_handles_labels()[1]
     if len(names) > 1:
@@ -158,14 +159,14 @@ def png(figure: "Figure") -> bytes:
     return out.getvalue()
 
 
-def _plain_figure(across: str, up: str) -> tuple["Figure", "Axes"]:
-    """Two axis lines, faint horizontal rules."""
+def _plain_figure(x_label: str, y_label: str) -> tuple["Figure", "Axes"]:
+    """A figure with two axis lines and faint horizontal rules."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 3.0), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_xlabel(across, color=_INK)
-    axes.set_ylabel(_plain(up), color=_INK)
+    axes.set_xlabel(x_label, color=_INK)
+    axes.set_ylabel(_plain(y_label), color=_INK)
     axes.yaxis.label.set_parse_math(False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_INK)
@@ -175,17 +176,17 @@ def _plain_figure(across: str, up: str) -> tuple["Figure", "Axes"]:
 
 
 def _plain(name: str) -> str:
-    """A name out of a file as matplotlib draws it: one line, no longer than a figure is wide.
+    """A name from a file for matplotlib: one line, no longer than the figure is wide.
 
-    Names that begin with an underscore would be left out of a legend.
+    A leading space keeps names that begin with an underscore, which a legend omits.
     """
     shown = visible(name)
-    short = shown if len(shown) <= _NAME_AT_MOST else f"{shown[:_NAME_AT_MOST]} ..."
+    short = shown if len(shown) <= _MAX_NAME_LENGTH else f"{shown[:_MAX_NAME_LENGTH]} ..."
     return f" {short}" if short.startswith("_") else short
 
 
 def _inline(drawing: str, title: str) -> str:
-    """Turn matplotlib's SVG file into an element of a page."""
+    """Turn an SVG file of matplotlib into an element of a page."""
     body = drawing[drawing.index("<svg") :]
     for clutter in (
         r"<metadata>.*?</metadata>",
@@ -196,6 +197,6 @@ def _inline(drawing: str, title: str) -> str:
         body = re.sub(clutter, "", body, flags=re.DOTALL)
     body = body.replace("xlink:href", "href").replace(_INK, "currentColor")
     used = set(re.findall(r"#([\w-]+)", body))
-    body = re.sub(r' id="([^"]*)"', lambda it: it[0] if it[1] in used else "", body)
+    body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", body)
     body = re.sub(r' (width|height)="[\d.]+pt"', "", body, count=2)
     return body.replace("<svg", f'<svg role="img" aria-label="{escape(title, quote=True)}"', 1)

@@ -1,4 +1,4 @@
-"""The page of a run's evaluation, from the files it left: no model is needed."""
+"""Reports of evaluations, written from their files without a model."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -29,36 +29,36 @@ logger = logging.getLogger(__name__)
 REPORT_FILE = "report.html"
 
 BLIND = "-blind"
-"""Ends the name of a blind control's evaluation."""
+"""Suffix of the folder of a blind control."""
 
 
 @dataclass(frozen=True)
 class ReportColumn:
-    """An evaluation and the run it is of.
+    """An evaluation and its run, a column of a report.
 
     Attributes:
-        run: the run's folder.
-        evaluation: what it found.
-        manner: see the function of that name.
+        run: folder of the run.
+        evaluation: the evaluation.
+        suffix: `evaluation_suffix` of the evaluation's folder.
     """
 
     run: Path
     evaluation: Evaluation
-    manner: str = ""
+    suffix: str = ""
 
     @property
     def record(self) -> RunRecord:
-        """What the run was.
+        """The record of the run.
 
         Raises:
-            MalformedFileError: its run.json or its recipe.toml is damaged.
-            MissingFileError: it has no run.json.
+            MalformedFileError: run.json or recipe.toml is damaged.
+            MissingFileError: run.json does not exist.
         """
         read_recipe(self.run)
         return RunRecord.load(self.run)
 
     def costs(self) -> Costs:
-        """What it took."""
+        """Time and memory of extraction, training and evaluation."""
         record = self.record
         return Costs(
             trained=record.trained,
@@ -69,27 +69,27 @@ class ReportColumn:
         )
 
     def media(self, dataset: str, *, allow_outside: bool = False) -> Mapping[str, MediaItem]:
-        """What it was asked about; empty where that can no longer be found, with a warning.
+        """The evaluated samples by key; empty, with a warning, if they no longer exist.
 
         Args:
-            dataset: see `find_media`.
-            allow_outside: likewise.
+            dataset: data set named on the command line; empty for the store's.
+            allow_outside: whether files outside the folder of the data set may be read.
         """
         record = self.record
         try:
             spec = Store.open(self.evaluation.features or record.features).spec
         except EpalmError as error:
-            logger.warning("the report names its media without showing them: %s", error)
+            logger.warning("the report names its samples without showing them: %s", error)
             return {}
         root = Path(self.evaluation.data_root or record.data_root)
         return find_media(spec, root, dataset=dataset, allow_outside=allow_outside)
 
 
 def evaluation_suffix(folder: Path, evaluation: Evaluation) -> str:
-    """How an evaluation was asked, as its folder's name has it after the split.
+    """What follows the split in the name of an evaluation's folder, e.g. "first40-beams3".
 
     Returns:
-        E.g. "first40-beams3"; empty for the whole split, in the run's own way.
+        The suffix; empty for a whole split and the run's own decoding settings.
     """
     return f"-{folder.name}-".partition(f"-{evaluation.split}-")[2].rstrip("-")
 
@@ -98,33 +98,32 @@ def evaluated(run: Path) -> dict[Path, Evaluation]:
     """A run's scored evaluations by their folders, the newest last.
 
     Raises:
-        MissingFileError: it has none.
+        MissingFileError: the run has no scored evaluation.
         MalformedFileError: a scores.json is damaged.
     """
-    files = sorted((run / "eval").glob(f"*/{SCORES_FILE}"), key=lambda it: it.stat().st_mtime)
-    read = {file.parent: read_evaluation(file.parent) for file in files}
-    found = {folder: evaluation for folder, evaluation in read.items() if evaluation.scores}
-    if not found:
+    files = sorted((run / "eval").glob(f"*/{SCORES_FILE}"), key=lambda file: file.stat().st_mtime)
+    evaluations = {file.parent: read_evaluation(file.parent) for file in files}
+    scored = {folder: evaluation for folder, evaluation in evaluations.items() if evaluation.scores}
+    if not scored:
         raise MissingFileError(
-            f"{run} was not evaluated yet: run `epalm-eval --run {run} --split val`"
+            f"{run} has not been evaluated yet: run `epalm-eval --run {run} --split val`"
         )
-    return found
+    return scored
 
 
 def find_control(run: Path, folder: Path) -> ReportColumn | None:
-    """The blind control of an evaluation: of a run trained blind beside it, else the run's own."""
+    """The blind control of an evaluation: that of RUN_blind, else the run's own."""
     name = folder.name + BLIND
     for other in (run.with_name(f"{run.name}_blind"), run):
         if _is_file(other / "eval" / name / SCORES_FILE):
-            found = read_evaluation(other / "eval" / name)
-            return ReportColumn(
-                other, replace(found, run=found.run + ", asked blind" * (other == run))
-            )
+            control = read_evaluation(other / "eval" / name)
+            label = control.run + ", evaluated blind" * (other == run)
+            return ReportColumn(other, replace(control, run=label))
     return None
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is such a file; of a name that no file can have there is none."""
+    """Whether the file exists; False for a name that no file can have."""
     try:
         return path.is_file()
     except OSError:
@@ -132,108 +131,113 @@ def _is_file(path: Path) -> bool:
 
 
 def write_page(run: Path, folder: Path, *, dataset: str = "", allow_outside: bool = False) -> Path:
-    """Write the page of one evaluation, its blind control beside it where there is one.
+    """Write the report of one evaluation, with its blind control if there is one.
 
     Args:
-        run: the run's folder.
-        folder: of the evaluation.
-        dataset: see `find_media`.
-        allow_outside: likewise.
+        run: folder of the run.
+        folder: folder of the evaluation.
+        dataset: data set named on the command line; empty for the store's.
+        allow_outside: whether files outside the folder of the data set may be read.
 
     Returns:
-        The page.
+        The HTML file.
 
     Raises:
-        MissingFileError: there is no evaluation, or no run.
-        MalformedFileError: its files are damaged.
+        MissingFileError: the evaluation or the run does not exist.
+        MalformedFileError: the files of the evaluation are damaged.
     """
     evaluation = read_evaluation(folder)
     own = ReportColumn(run, evaluation, evaluation_suffix(folder, evaluation))
     control = None if own.evaluation.blind else find_control(run.resolve(), folder)
-    shown = [control, own] if control else [own]
+    columns = [control, own] if control else [own]
     page = folder / REPORT_FILE
-    moved = transfer_labels(own.record, own.evaluation)
-    title = f"{evaluation.run}{_asked(moved)}, {split_words([own])}"
-    data = _data(title, shown, own.media(dataset, allow_outside=allow_outside))
-    write_report(page, replace(data, lead=_lead(own.record), transfer=moved))
+    transfer = transfer_labels(own.record, own.evaluation)
+    title = f"{evaluation.run}{_transfer_title(transfer)}, {split_label([own])}"
+    data = _data(title, columns, own.media(dataset, allow_outside=allow_outside))
+    write_report(page, replace(data, lead=_lead(own.record), transfer=transfer))
     return page
 
 
-def split_words(shown: Sequence[ReportColumn]) -> str:
-    """The split, and after it the manner of asking where all have one: "val-first40"."""
-    ways = {one.manner for one in shown}
-    way = ways.pop() if len(ways) == 1 else ""
-    return "-".join(part for part in (shown[0].evaluation.split, way) if part)
+def split_label(columns: Sequence[ReportColumn]) -> str:
+    """The split, with the suffix that all evaluations share: "val-first40"."""
+    suffixes = {column.suffix for column in columns}
+    suffix = suffixes.pop() if len(suffixes) == 1 else ""
+    return "-".join(part for part in (columns[0].evaluation.split, suffix) if part)
 
 
 def write_comparison(
     page: Path,
-    shown: Sequence[ReportColumn],
+    columns: Sequence[ReportColumn],
     *,
     title: str = "",
     lead: str = "",
     dataset: str = "",
     allow_outside: bool = False,
 ) -> None:
-    """Write a page with a column for each evaluation; the others are held against the first.
+    """Write a report with a column for each evaluation, compared with the first.
 
     Args:
-        page: the HTML file.
-        shown: the columns; the gallery is chosen by the last.
-        title: the heading; by default task, split and how many runs.
-        lead: a sentence or two below it.
-        dataset: see `find_media`.
-        allow_outside: likewise.
+        page: HTML file to write.
+        columns: the evaluations; the last one determines the gallery.
+        title: heading; by default task, split and number of runs.
+        lead: a sentence or two below the heading.
+        dataset: data set named on the command line; empty for the store's.
+        allow_outside: whether files outside the folder of the data set may be read.
 
     Raises:
-        UsageError: they are of different tasks or splits.
+        UsageError: the evaluations are of different tasks or splits.
     """
-    last = shown[-1].evaluation
-    named = title or f"{last.task}, {split_words(shown)}: {amount(len(shown), 'run')}"
-    media = shown[-1].media(dataset, allow_outside=allow_outside)
-    write_report(page, replace(_data(named, shown, media), lead=lead))
+    last = columns[-1].evaluation
+    heading = title or f"{last.task}, {split_label(columns)}: {amount(len(columns), 'run')}"
+    media = columns[-1].media(dataset, allow_outside=allow_outside)
+    write_report(page, replace(_data(heading, columns, media), lead=lead))
 
 
-def perceived(
+def encoder_inputs(
     media: Mapping[str, MediaItem], evaluation: Evaluation
 ) -> tuple[Mapping[str, MediaItem], dict[str, str]]:
-    """The media as what the encoder perceived of them, and the setting that says so.
+    """The samples as the encoder gets them, and the setting that says so.
 
-    An encoder of filter banks listens: of clips it knows the sound alone, and so they are shown.
+    An audio encoder gets the sound track of a video alone, so the report shows only that.
     """
-    clips = any(item.modality == "video" for item in media.values())
-    if not clips or "fingerprint.filter_bank" not in evaluation.fingerprint:
+    video = any(item.modality == "video" for item in media.values())
+    if not video or "fingerprint.filter_bank" not in evaluation.fingerprint:
         return media, {}
-    heard = {key: item._replace(modality="audio") for key, item in media.items()}
-    return heard, {"media": "the sound of clips"}
+    audio = {key: item._replace(modality="audio") for key, item in media.items()}
+    return audio, {"media": "sound tracks of videos"}
 
 
-def _data(title: str, shown: Sequence[ReportColumn], found: Mapping[str, MediaItem]) -> ReportData:
-    once = [one for one in shown if one.run.resolve() != shown[-1].run.resolve()]
-    once.append(shown[-1])  # a run that was also asked blind was trained once
-    media, _ = perceived(found, shown[-1].evaluation)
-    evaluations = (
-        replace(one, settings=one.settings | perceived(found, one)[1])
-        for one in (it.evaluation for it in shown)
-    )
+def _data(
+    title: str, columns: Sequence[ReportColumn], samples: Mapping[str, MediaItem]
+) -> ReportData:
+    # A run that was also evaluated blind was trained once: one curve, one row of costs.
+    trained = [column for column in columns if column.run.resolve() != columns[-1].run.resolve()]
+    trained.append(columns[-1])
+    media, _ = encoder_inputs(samples, columns[-1].evaluation)
+    evaluations = [column.evaluation for column in columns]
     return ReportData(
         title=title,
-        evaluations=tuple(evaluations),
+        evaluations=tuple(
+            replace(one, settings=one.settings | encoder_inputs(samples, one)[1])
+            for one in evaluations
+        ),
         media=media,
-        metrics_files=tuple(one.run / METRICS_FILE if one in once else None for one in shown),
-        costs={one.evaluation.run: one.costs() for one in once},
+        metrics_files=tuple(
+            column.run / METRICS_FILE if column in trained else None for column in columns
+        ),
+        costs={column.evaluation.run: column.costs() for column in trained},
     )
 
 
-def _asked(moved: tuple[str, str] | None) -> str:
-    return f" asked about {moved[1]}" if moved else ""
+def _transfer_title(transfer: tuple[str, str] | None) -> str:
+    return f" evaluated on {transfer[1]}" if transfer else ""
 
 
 def _lead(record: RunRecord) -> str:
     state = find_variant(record.model.variant).language_model
     unbroken = Markup('<span class="whole">{}</span>')
     return Markup(
-        "{} trained parameters let the {} language model {} read the vectors of {}."
+        "{} trained parameters adapt the {} language model {} to the features of {}."
     ).format(
         f"{record.trained:,}",
         state,

@@ -1,4 +1,4 @@
-"""What each stage of a run took, as far as it left a record."""
+"""Time and memory of each stage of a run, as far as they were recorded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,14 @@ from epalm.untrusted.checked_json import build
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one stage.
+    """Time and memory of one stage.
 
     Attributes:
         seconds: wall time.
-        memory: bytes of main memory at most; 0 if nobody noted them.
-        device: that computed; empty likewise.
-        device_memory: bytes on a GPU at most; 0 without one.
-        note: e.g. "794 media"; empty for none.
+        memory: peak main memory in bytes; 0 if it was not recorded.
+        device: device of the computation; empty if it was not recorded.
+        device_memory: peak GPU memory in bytes; 0 without a GPU.
+        note: amount of work, e.g. "794 samples"; empty if it is not known.
     """
 
     seconds: float
@@ -30,14 +30,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one run and one evaluation; None for stages without a record.
+    """Parameters, time and memory of one run and one evaluation.
 
     Attributes:
         trained: number of trained parameters.
-        frozen: number of the language model's.
-        extraction: making the store.
-        training: with its validations.
-        evaluation: answering and scoring.
+        frozen: number of the language model's parameters.
+        extraction: cost of the feature store; None if it was not recorded.
+        training: cost of training, validation included; None if it was not recorded.
+        evaluation: cost of answering and scoring.
     """
 
     trained: int
@@ -49,7 +49,7 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class _Spent:
-    """A line of kind "spent"."""
+    """A line of metrics.jsonl of kind "spent"."""
 
     step: float
     seconds: float
@@ -58,24 +58,24 @@ class _Spent:
 
 
 def amount(count: int, noun: str) -> str:
-    """So many things, for tables: "1 step", "2,000 steps"."""
+    """A number with its noun, for tables: "1 step", "2,000 steps"."""
     return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 def extraction_cost(features: str) -> Cost | None:
-    """Of the store, from the log beside it."""
+    """Cost of a feature store, from the extraction log beside it."""
     work = read_extraction_log(features)
     if work is None:
         return None
-    note = f"{work.encoded:,} media"
+    note = amount(work.encoded, "sample")
     return Cost(work.seconds, work.memory, work.device, work.device_memory, note)
 
 
 def training_cost(metrics_file: Path) -> Cost | None:
-    """Of the run, from the lines of kind "spent".
+    """Cost of training, from the lines of kind "spent" in metrics.jsonl.
 
     Raises:
-        MalformedFileError: one of them lacks a number.
+        MalformedFileError: a line lacks a number.
     """
     lines = [
         build(_Spent, line, f"{metrics_file}: a line of kind spent")
@@ -93,7 +93,7 @@ def training_cost(metrics_file: Path) -> Cost | None:
 
 
 def evaluation_cost(evaluation: Evaluation) -> Cost:
-    """Of answering and scoring, from the evaluation itself."""
+    """Cost of answering and scoring, from the evaluation itself."""
     noun = "caption" if evaluation.kind == "caption" else "question"
     return Cost(
         evaluation.seconds,

@@ -1,4 +1,4 @@
-"""One HTML file about one or several runs: scores, curves, examples, costs, settings."""
+"""One HTML report of one or several runs: scores, curves, examples, costs, settings."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from epalm.atomic_write import write_file
 from epalm.evaluate.report.gallery import GROUPS, gallery_cards
 from epalm.evaluate.report.paper_results import OWN, PaperResult, published
 from epalm.evaluate.report.plots import (
-    colour,
+    color,
     curves_figure,
     inline_svg,
     line_swatch,
@@ -23,10 +23,10 @@ from epalm.evaluate.report.plots import (
 )
 from epalm.evaluate.report.resource_use import Costs
 from epalm.evaluate.report.tables import (
-    asked_words,
     breakdown_tables,
     cost_rows,
     difference_rows,
+    example_count,
     label,
     score_cells,
     score_rows,
@@ -36,30 +36,31 @@ from epalm.evaluate.report.training_curves import read_curve
 from epalm.evaluate.scores.calibration import calibrate
 from epalm.evaluate.scores.compare_runs import check_comparable
 from epalm.evaluate.scores.eval_results import Evaluation, Score
-from epalm.evaluate.scores.result_warnings import doubts
+from epalm.evaluate.scores.result_warnings import warnings_of
 from epalm.tasks.types import MediaItem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-OWN_FIGURES = 5
-"""Published figures of the method that a page shows before it is asked to; VQA v2 has 27."""
+VISIBLE_RESULTS = 5
+"""Number of the method's published results that are not folded away; VQA v2 has 27."""
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report is made from.
+    """The content of a report.
 
     Attributes:
-        title: the page's heading.
-        evaluations: one column each, all of one task and split; the gallery is chosen by the last.
-        lead: a sentence or two below the heading, e.g. how large the language model is.
-        transfer: what the run learnt from and what it was asked about, where these differ.
-        media: key -> medium, for the gallery; cards of media it lacks show text alone.
-        metrics_files: each evaluation's metrics.jsonl, in their order, None for one without a
-            curve; empty for no curves. Files that do not exist are passed over.
-        costs: name of a run -> what it took; empty for no table.
+        title: heading of the page.
+        evaluations: evaluations of one task and split, a column each; the last one determines the
+            gallery.
+        lead: a sentence or two below the heading, e.g. about the size of the language model.
+        transfer: what the run was trained on and what it was evaluated on, if they differ.
+        media: sample of each key, for the gallery; a card without a sample shows text alone.
+        metrics_files: metrics.jsonl of each evaluation, None for one without a curve; empty for no
+            curves. Files that do not exist are skipped.
+        costs: time and memory by name of the run; empty for no table.
     """
 
     title: str
@@ -73,7 +74,7 @@ class ReportData:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing of the page; its file stands beside the page as <page>-<name>.png."""
+    """A chart of the report, also saved beside it as <report>-<name>.png."""
 
     name: str
     title: str
@@ -81,18 +82,16 @@ class Chart:
 
     @property
     def svg(self) -> Markup:
-        """For the page."""
+        """The chart as an `<svg>` element."""
         return Markup(inline_svg(self.figure, self.title))
 
 
 def write_report(path: Path, data: ReportData) -> None:
-    """Write a page that shows everything without any other file and without a network.
-
-    Its drawings also stand beside it as PNG files.
+    """Write a self-contained HTML file, with its charts as PNG files beside it.
 
     Raises:
-        UsageError: no evaluations, or evaluations of different tasks or splits.
-        MalformedFileError: a metrics.jsonl that is none.
+        UsageError: there are no evaluations, or they are of different tasks or splits.
+        MalformedFileError: a metrics.jsonl is damaged.
     """
     check_comparable(data.evaluations)
     environment = Environment(
@@ -128,7 +127,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "published": _published_tables(last),
         "score_rows": score_rows(data.evaluations),
         "differences": difference_rows(data.evaluations),
-        "calibration": [_error(one) for one in data.evaluations],
+        "calibration": [_calibration_error(one) for one in data.evaluations],
         "breakdowns": breakdown_tables(data.evaluations),
         "cost_runs": list(data.costs),
         "cost_rows": cost_rows(list(data.costs.values())),
@@ -136,20 +135,21 @@ def _context(data: ReportData) -> dict[str, Any]:
         "cards_note": _cards_note(data.evaluations, groups),
         "card_groups": [("all", len(cards)), *groups.items()],
         "card_types": sorted({name for card in cards for name in card.types}),
-        "several_sentences": last.kind == "caption",
+        "is_caption": last.kind == "caption",
         "setting_rows": setting_rows([one.settings for one in data.evaluations]),
     }
 
 
 def _published_tables(evaluation: Evaluation) -> list[tuple[str, list[PaperResult]]]:
-    """Titles and rows: of eP-ALM the first few, those of the headline before others, then more."""
-    figures = published(evaluation.task)
-    own = [one for one in figures if one.whose == OWN]
-    own.sort(key=lambda one: one.metric != evaluation.headline)
+    """Titles and rows: the first results of eP-ALM (headline first), its others, other methods."""
+    results = published(evaluation.task)
+    own = [result for result in results if result.whose == OWN]
+    own.sort(key=lambda result: result.metric != evaluation.headline)
+    others = [result for result in results if result.whose != OWN]
     tables = [
-        ("Published figures of eP-ALM on this task", own[:OWN_FIGURES]),
-        ("More figures of eP-ALM", own[OWN_FIGURES:]),
-        ("Published figures of other methods", [one for one in figures if one.whose != OWN]),
+        ("Published results of eP-ALM on this task", own[:VISIBLE_RESULTS]),
+        ("More results of eP-ALM", own[VISIBLE_RESULTS:]),
+        ("Published results of other methods", others),
     ]
     return [(title, rows) for title, rows in tables if rows]
 
@@ -157,21 +157,21 @@ def _published_tables(evaluation: Evaluation) -> list[tuple[str, list[PaperResul
 def _facts(data: ReportData) -> list[tuple[str, str]]:
     evaluation = data.evaluations[-1]
     noun = "captions" if evaluation.kind == "caption" else "questions"
-    learnt = zip(("learnt from", "asked about"), data.transfer or (), strict=False)
-    answering = [("decoding", _answering(evaluation))] if _answering(evaluation) else []
-    known = data.costs.get(evaluation.run)
-    trained = [("trained parameters", f"{known.trained:,}")] if known else []
+    transfer = zip(("trained on", "evaluated on"), data.transfer or (), strict=False)
+    decoding = [("decoding", _decoding(evaluation))] if _decoding(evaluation) else []
+    costs = data.costs.get(evaluation.run)
+    trained = [("trained parameters", f"{costs.trained:,}")] if costs else []
     return [
-        *learnt,
+        *transfer,
         ("task", evaluation.task),
         ("split", evaluation.split),
         (noun, f"{len(evaluation.answered):,}"),
-        *answering,
+        *decoding,
         *trained,
     ]
 
 
-def _answering(evaluation: Evaluation) -> str:
+def _decoding(evaluation: Evaluation) -> str:
     return evaluation.settings.get("decoding", "")
 
 
@@ -180,30 +180,32 @@ def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
     for one in evaluations:
         prefix = f"{one.run}: " if len(evaluations) > 1 else ""
         if one.asked < one.split_size:
-            warnings.append(f"{prefix}{asked_words(one)}")
-        if _answering(one) != _answering(evaluations[-1]):
-            warnings.append(f"{prefix}{_answering(one)}")
+            warnings.append(f"{prefix}{example_count(one)}")
+        if _decoding(one) != _decoding(evaluations[-1]):
+            warnings.append(f"{prefix}{_decoding(one)}")
         if one.blind:
-            warnings.append(f"{prefix}blind control, each question saw another medium")
+            warnings.append(f"{prefix}blind control, each example has another sample's features")
         if one.skipped:
-            warnings.append(f"{prefix}{len(one.skipped):,} skipped, their media are not encoded")
-        warnings += [f"{prefix}{doubt}" for doubt in doubts(one)]
-        warnings += [f"{prefix}{name} left out: {why}" for name, why in one.left_out.items()]
+            warnings.append(f"{prefix}{len(one.skipped):,} skipped, their samples are not encoded")
+        warnings += [f"{prefix}{warning}" for warning in warnings_of(one)]
+        warnings += [
+            f"{prefix}{name} not computed: {reason}" for name, reason in one.left_out.items()
+        ]
     return warnings
 
 
 def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """The bars: lengths in per cent of the longest possible, or of the highest score above it."""
+    """The bars of the headline: lengths in percent of a score of 1, or of the highest above it."""
     last = evaluations[-1]
     name = last.headline
     scores = [one.scores[name] for one in evaluations]
-    figures = [one for one in published(last.task) if (one.whose, one.metric) == (OWN, name)]
+    results = [one for one in published(last.task) if (one.whose, one.metric) == (OWN, name)]
     tops = [score.high or score.value for score in scores]
-    full = max(1.0, *tops, *(one.value / 100 for one in figures))
+    full = max(1.0, *tops, *(result.value / 100 for result in results))
     rows = [
         {
             "run": one.run,
-            "colour": colour(number),
+            "color": color(number),
             "line": Markup(line_swatch(number)),
             "mark": Markup(mark_swatch(number)),
         }
@@ -212,19 +214,19 @@ def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     ]
     paper = [
         {"run": one.method, "on": one.on} | score_cells(Score(one.value / 100), full=full)
-        for one in figures[:1]
+        for one in results[:1]
     ]
     return {"name": label(name), "rows": rows, "paper": paper}
 
 
 def _curve_charts(data: ReportData) -> list[Chart]:
     headline = data.evaluations[-1].headline
-    wanted = (
+    curves_to_draw = (
         ("loss", "Training loss", "train", "loss", False),
         ("validation", f"Validation {label(headline)}, times 100", "val", headline, True),
     )
     charts = []
-    for name, title, kind, metric, scaled in wanted:
+    for name, title, kind, metric, scaled in curves_to_draw:
         curves = [
             read_curve(file, kind=kind, metric=metric) if file else None
             for file in data.metrics_files
@@ -237,27 +239,27 @@ def _curve_charts(data: ReportData) -> list[Chart]:
 
 
 def _reliability_charts(evaluations: Sequence[Evaluation]) -> list[Chart]:
-    found = [calibrate(one) for one in evaluations]
-    if not any(found):
+    calibrations = [calibrate(one) for one in evaluations]
+    if not any(calibrations):
         return []
     axis = f"mean {label(evaluations[-1].example_metric)}"
-    figure = reliability_figure(found, [one.run for one in evaluations], axis=axis)
+    figure = reliability_figure(calibrations, [one.run for one in evaluations], axis=axis)
     return [Chart("calibration", f"{axis.capitalize()} over mean confidence", figure)]
 
 
-def _error(evaluation: Evaluation) -> str:
-    found = calibrate(evaluation)
-    return f"{100 * found.error:.2f}" if found else "-"
+def _calibration_error(evaluation: Evaluation) -> str:
+    calibration = calibrate(evaluation)
+    return f"{100 * calibration.error:.2f}" if calibration else "-"
 
 
 def _cards_note(evaluations: Sequence[Evaluation], groups: Collection[str]) -> str:
     last = evaluations[-1]
-    of = f" of {last.run}" if len(evaluations) > 1 else ""
-    metric = label(last.example_metric) + of
+    run = f" of {last.run}" if len(evaluations) > 1 else ""
+    metric = label(last.example_metric) + run
     ranked = " and ".join(f"the {name}" for name in ("best", "worst") if name in groups)
-    sample = (
-        f"{ranked} by {metric}, and a random sample, which alone says what to expect."
+    note = (
+        f"{ranked} by {metric}, and a random sample; only the random sample is representative."
         if ranked
         else f"a random sample; all have the same {metric}."
     )
-    return f"{sample[0].upper()}{sample[1:]} Scores are multiplied by 100."
+    return f"{note[0].upper()}{note[1:]} Scores are multiplied by 100."

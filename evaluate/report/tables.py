@@ -1,4 +1,4 @@
-"""Scores, differences, groups, costs and settings as text in rows and columns."""
+"""Scores, differences, breakdowns, costs and settings as rows and columns of text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,14 +9,17 @@ from epalm.evaluate.scores.compare_runs import Difference, best_of, difference
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.metrics.intervals import known_interval
 
-GROUPS_AT_MOST = 24
-"""Rows of a break-down; VQA v2 has 65 question types."""
+MAX_GROUPS = 24
+"""Maximum number of rows of a breakdown; VQA v2 has 65 question types."""
 
 UNKNOWN = "not recorded"
 
+BREAKDOWN_TITLES = {"first words": "question prefix", "form of answer": "answer type"}
+"""Name of a breakdown in scores.json -> its name in reports, where they differ."""
+
 
 def label(name: str) -> str:
-    """A metric's name as people read it: "exact match"."""
+    """The name of a metric in words: "exact match"."""
     return name.replace("_", " ")
 
 
@@ -26,9 +29,9 @@ def percent(value: float) -> str:
 
 
 def interval(score: Score) -> str:
-    """The score's interval as text; empty if it has none.
+    """The interval of a score as text; empty if the score has none.
 
-    Files of earlier versions hold intervals without width.
+    Files of earlier versions have intervals of zero width.
     """
     if score.low is None or score.high is None or not known_interval(score.low, score.high):
         return ""
@@ -41,19 +44,19 @@ def signed(value: float) -> str:
 
 
 def probability(p: float) -> str:
-    """A p-value, not more precise than it is."""
+    """A p-value with three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def asked_words(evaluation: Evaluation) -> str:
-    """How many examples were asked: "150 questions", "first 40 of 150 questions"."""
+def example_count(evaluation: Evaluation) -> str:
+    """Number of evaluated examples: "150 questions", "first 40 of 150 questions"."""
     noun = "caption" if evaluation.kind == "caption" else "question"
-    asked, size = evaluation.asked, evaluation.split_size
-    return f"first {asked:,} of {amount(size, noun)}" if asked < size else amount(asked, noun)
+    count, size = evaluation.asked, evaluation.split_size
+    return f"first {count:,} of {amount(size, noun)}" if count < size else amount(count, noun)
 
 
 def score_cells(score: Score, *, full: float) -> dict[str, Any]:
-    """A headline's figure and the places of its bar, in per cent of `full`."""
+    """The headline score and the geometry of its bar, in percent of `full`."""
     low, high = (score.low or 0.0), (score.high or 0.0)
     return {
         "value": percent(score.value),
@@ -65,43 +68,43 @@ def score_cells(score: Score, *, full: float) -> dict[str, Any]:
 
 
 def score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Every score of the last evaluation, with the others' beside it; see `best_of`."""
+    """Every score of the last evaluation, beside those of the others; see `best_of`."""
     rows, best = [], best_of(evaluations)
     headline = evaluations[-1].headline
     for name in evaluations[-1].scores:
-        found = [one.scores.get(name) for one in evaluations]
+        scores = [one.scores.get(name) for one in evaluations]
         cells = [
             {
                 "value": percent(score.value) if score else "-",
                 "range": interval(score) if score else "",
-                "best": name == headline and place == best,
+                "best": name == headline and column == best,
             }
-            for place, score in enumerate(found)
+            for column, score in enumerate(scores)
         ]
         rows.append({"name": label(name), "cells": cells})
     return rows
 
 
 def difference_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
-    """Each other evaluation's headline less that of the first."""
+    """Difference of each other evaluation's headline to that of the first."""
     first, *others = evaluations
     return [{"run": one.run} | difference_cells(difference(one, first)) for one in others]
 
 
-def difference_cells(found: Difference | None) -> dict[str, str]:
-    """A difference in words; says so where there is none to be had."""
-    if found is None:
+def difference_cells(paired: Difference | None) -> dict[str, str]:
+    """Cells of a paired difference; dashes if the evaluations cannot be compared."""
+    if paired is None:
         return {"value": "-", "range": "other questions", "p": "-"}
-    ends = [signed(end) for end in (found.low, found.high) if end is not None]
+    ends = [signed(end) for end in (paired.low, paired.high) if end is not None]
     return {
-        "value": signed(found.value),
+        "value": signed(paired.value),
         "range": " to ".join(ends) or "-",
-        "p": probability(found.p),
+        "p": probability(paired.p),
     }
 
 
 def breakdown_tables(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """The headline's mean per group, largest groups first; bars are of the last evaluation."""
+    """Mean headline score per group, largest groups first; bars show the last evaluation."""
     tables = []
     for name, groups in evaluations[-1].breakdowns.items():
         means = [
@@ -117,14 +120,15 @@ def breakdown_tables(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
                     percent(known[group.name]) if group.name in known else "-" for known in means
                 ],
             }
-            for group in groups[:GROUPS_AT_MOST]
+            for group in groups[:MAX_GROUPS]
         ]
-        tables.append({"name": name, "rows": rows, "left_out": len(groups[GROUPS_AT_MOST:])})
+        title = BREAKDOWN_TITLES.get(name, name)
+        tables.append({"name": title, "rows": rows, "omitted": len(groups[MAX_GROUPS:])})
     return tables
 
 
 def cost_rows(costs: Sequence[Costs]) -> list[dict[str, Any]]:
-    """Trained parameters, then time and memory of each stage, a cell per run."""
+    """Trained parameters, then time and memory of each stage, with a cell per run."""
     if not costs:
         return []
     stages: dict[str, list[Cost | None]] = {
@@ -135,20 +139,20 @@ def cost_rows(costs: Sequence[Costs]) -> list[dict[str, Any]]:
     trained = [
         {
             "main": f"{one.trained:,}",
-            "more": f"{100 * one.trained / (one.trained + one.frozen):.4f} % of all but the "
-            "encoder's",
+            "more": f"{100 * one.trained / (one.trained + one.frozen):.4f} % of language model "
+            "and adapter",
         }
         for one in costs
     ]
     times = [
-        {"name": name, "cells": [cost_cell(cost) for cost in found]}
-        for name, found in stages.items()
+        {"name": name, "cells": [cost_cell(cost) for cost in stage]}
+        for name, stage in stages.items()
     ]
     return [{"name": "trained parameters", "cells": trained}, *times]
 
 
 def cost_cell(cost: Cost | None) -> dict[str, str]:
-    """A stage's time, and what else is known of it."""
+    """The time of a stage, with its other recorded costs."""
     if cost is None:
         return {"main": UNKNOWN, "more": ""}
     known = [
@@ -161,6 +165,6 @@ def cost_cell(cost: Cost | None) -> dict[str, str]:
 
 
 def setting_rows(settings: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Every setting that some run has."""
+    """Every setting of any run, with a cell per run."""
     names = list(dict.fromkeys(name for one in settings for name in one))
     return [{"name": name, "cells": [one.get(name, "-") for one in settings]} for name in names]

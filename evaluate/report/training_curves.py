@@ -1,4 +1,4 @@
-"""A run's metrics.jsonl: its lines, and one quantity of them over the steps."""
+"""The metrics.jsonl of a run: its records, and curves of one metric over the steps."""
 
 import math
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 from epalm.errors import MalformedFileError
 from epalm.untrusted.checked_json import parse_json
 
-POINTS_AT_MOST = 300
-"""Longer curves are drawn as means over equal stretches; more points than pixels show nothing."""
+MAX_POINTS = 300
+"""Maximum number of points of a curve; longer ones are drawn as means over equal intervals."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: (K,) positions and heights, K at least 1."""
+    """A curve of K points, at least one: (K,) steps and (K,) values."""
 
     steps: NDArray[np.float64]
     values: NDArray[np.float64]
 
 
 def read_records(metrics_file: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; none where there is no such file.
+    """The records of a metrics.jsonl; empty if the file does not exist.
 
-    Each has a text "kind", and numbers otherwise, "step" among them.
+    A record has a string "kind" and numbers, "step" among them.
 
     Raises:
-        MalformedFileError: a line is something else.
+        MalformedFileError: a line is not such a record.
     """
     if not metrics_file.is_file():
         return []
     content = metrics_file.read_bytes()
-    ends = content.rfind(b"\n") + 1  # what follows is a line that is just being written
+    ends = content.rfind(b"\n") + 1  # the rest is a line that is being written
     records = []
     for number, line in enumerate(content[:ends].split(b"\n")[:-1], start=1):
         place = f"{metrics_file}: line {number}"
@@ -43,7 +43,7 @@ def read_records(metrics_file: Path) -> list[dict[str, Any]]:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             shown = line[:80].decode("utf-8", "replace")
             raise MalformedFileError(
-                f"{place}: found {shown!r}, wanted a JSON object with "
+                f"{place}: found {shown!r}, expected a JSON object with "
                 f'"kind", "step" and numbers ({error})'
             ) from error
     return records
@@ -51,25 +51,25 @@ def read_records(metrics_file: Path) -> list[dict[str, Any]]:
 
 def _record(value: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the file holds
     kind = value["kind"]
-    numbers = {name: float(one) for name, one in value.items() if name != "kind"}
+    numbers = {name: float(number) for name, number in value.items() if name != "kind"}
     if not isinstance(kind, str) or not math.isfinite(numbers["step"]):
-        raise ValueError("kind or step is something else")
+        raise ValueError("kind is not a string, or step is not finite")
     return {"kind": kind, **numbers}
 
 
 def read_curve(metrics_file: Path, *, kind: str, metric: str) -> Curve | None:
-    """One quantity of a run's metrics.jsonl over the optimiser steps.
+    """One metric of a run's metrics.jsonl over the optimizer steps.
 
     Args:
-        metrics_file: see `read_records`.
+        metrics_file: metrics.jsonl of the run.
         kind: "train" or "val".
-        metric: the member to read, such as "loss".
+        metric: name of the metric, e.g. "loss".
 
     Returns:
-        The curve, or None where the file is absent or never mentions the quantity.
+        The curve, or None if the file or the metric does not exist.
 
     Raises:
-        MalformedFileError: a line that is no record.
+        MalformedFileError: a line is not a record.
     """
     points = [
         (record["step"], record[metric])
@@ -83,9 +83,9 @@ def read_curve(metrics_file: Path, *, kind: str, metric: str) -> Curve | None:
 
 
 def shortened(curve: Curve) -> Curve:
-    """The curve itself, or its means over `POINTS_AT_MOST` equal stretches."""
-    if len(curve.steps) <= POINTS_AT_MOST:
+    """The curve itself, or its means over `MAX_POINTS` equal intervals."""
+    if len(curve.steps) <= MAX_POINTS:
         return curve
-    steps = [part.mean() for part in np.array_split(curve.steps, POINTS_AT_MOST)]
-    values = [part.mean() for part in np.array_split(curve.values, POINTS_AT_MOST)]
+    steps = [part.mean() for part in np.array_split(curve.steps, MAX_POINTS)]
+    values = [part.mean() for part in np.array_split(curve.values, MAX_POINTS)]
     return Curve(np.array(steps), np.array(values))

@@ -1,60 +1,63 @@
-"""How questions are sorted into groups, and the headline's mean over each."""
+"""Breakdowns: the mean headline score by type of answer and of question."""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from epalm.metrics.intervals import GroupMean, group_means
 from epalm.metrics.metric_registry import Scores
 from epalm.tasks.types import Example
 
-FIRST_WORDS = 2
-"""That stand for the type of a question where the data tell none, as in "how many"."""
+PREFIX_WORDS = 2
+"""Number of first words that group questions without a type, as in "how many"."""
 
-RARE_SHARE, RARER = 0.01, "rarer words"
-"""Beginnings of fewer questions stand together, under this name."""
+RARE_FRACTION, RARE = 0.01, "rarer words"
+"""Prefixes of a smaller fraction of the questions are one group, with this name."""
 
 
 def breakdowns(scores: Scores, examples: Sequence[Example]) -> dict[str, tuple[GroupMean, ...]]:
-    """The headline's mean by kind of answer and of question; see `question_types`.
+    """The mean headline score by type of answer and of question; see `question_types`.
 
-    Captions are grouped where the data tell groups, as nocaps does.
+    Captions are grouped if the data have groups, as nocaps does.
     """
     column = scores.per_example.get(scores.headline)
     if column is None:
         return {}
-    tables = [("group", [one.question_type for one in examples])]
-    if any(one.prompt for one in examples):
+    tables = [("group", [example.question_type for example in examples])]
+    if any(example.prompt for example in examples):
         tables = [answer_types(examples), question_types(examples)]
-    found = {name: tuple(group_means(column, groups)) for name, groups in tables}
-    return {name: groups for name, groups in found.items() if groups}
+    means = {name: tuple(group_means(column, groups)) for name, groups in tables}
+    return {name: groups for name, groups in means.items() if groups}
 
 
 def question_types(examples: Sequence[Example]) -> tuple[str, list[str]]:
-    """What the groups are, and the group of each question: its type, or else its first words."""
-    types = [one.question_type for one in examples]
+    """Name of the grouping, and the group of each question: its type, or else its first words."""
+    types = [example.question_type for example in examples]
     if any(types):
         return "question type", types
-    words = _each(first_words, examples)
-    counts = Counter(words)
-    return "first words", [it if counts[it] >= RARE_SHARE * len(words) else RARER for it in words]
+    prefixes = [question_prefix(example) for example in examples]
+    counts, frequent = Counter(prefixes), RARE_FRACTION * len(prefixes)
+    groups = [prefix if counts[prefix] >= frequent else RARE for prefix in prefixes]
+    return "first words", groups  # a key of scores.json; reports have "question prefix"
 
 
 def answer_types(examples: Sequence[Example]) -> tuple[str, list[str]]:
-    """Likewise the type of each answer, or else its form."""
-    types = [one.answer_type for one in examples]
-    return ("answer type", types) if any(types) else ("form of answer", _each(form, examples))
+    """Name of the grouping, and the type of each answer, from the data or else from its text."""
+    types = [example.answer_type for example in examples]
+    if any(types):
+        return "answer type", types
+    return "form of answer", [answer_type(example) for example in examples]  # a key of scores.json
 
 
-def first_words(example: Example) -> str:
-    """How a question begins, in lower case."""
-    return " ".join(example.prompt.lower().split()[:FIRST_WORDS]).rstrip("?")
+def question_prefix(example: Example) -> str:
+    """The first words of a question, in lower case."""
+    return " ".join(example.prompt.lower().split()[:PREFIX_WORDS]).rstrip("?")
 
 
-def form(example: Example) -> str:
-    """Of the most frequent reference: "yes/no", "number" or "other", the types of VQA v2.
+def answer_type(example: Example) -> str:
+    """The type of the most frequent reference, as in VQA v2: "yes/no", "number" or "other".
 
-    Empty where none is published.
+    Empty for an example without references.
     """
     if not example.references:
         return ""
@@ -62,7 +65,3 @@ def form(example: Example) -> str:
     if answer in {"yes", "no"}:
         return "yes/no"
     return "number" if re.fullmatch(r"[\d.,]*\d", answer) else "other"
-
-
-def _each(sort: Callable[[Example], str], examples: Sequence[Example]) -> list[str]:
-    return [sort(example) for example in examples]

@@ -1,4 +1,4 @@
-"""Whether answers are as often right as the model is sure of them."""
+"""Calibration: how well the confidence of answers agrees with their scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 from epalm.evaluate.scores.eval_results import Evaluation
 
 BINS = 10
-"""Of equal width between 0 and 1, as Naeini, Cooper and Hauskrecht (2015) have them."""
+"""Number of bins of equal width between 0 and 1, as in Naeini, Cooper and Hauskrecht (2015)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Answers of like confidence: how many, their mean confidence and their mean score."""
+    """Answers of similar confidence: their number, mean confidence and mean score."""
 
     count: int
     confidence: float
@@ -22,12 +22,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence and score agree.
+    """Agreement of confidence and score.
 
     Attributes:
-        bins: those that hold answers, least sure first.
-        error: the expected calibration error, mean distance of score and confidence over the
-            bins, weighted by their answers (Naeini et al. 2015; Guo et al. 2017).
+        bins: non-empty bins, lowest confidence first.
+        error: expected calibration error, the mean distance of score and confidence over the bins,
+            weighted by their numbers of answers (Naeini et al. 2015; Guo et al. 2017).
     """
 
     bins: tuple[Bin, ...]
@@ -35,26 +35,28 @@ class Calibration:
 
 
 def calibrate(evaluation: Evaluation) -> Calibration | None:
-    """Of answers to questions; None for captions, and where an answer's probability is unknown.
+    """The calibration of answers to questions.
 
-    A caption is not right or wrong; files of earlier versions hold no probabilities.
+    Returns:
+        None for captions, which are not right or wrong, and for files of earlier versions, which
+        have no probabilities.
     """
-    sure = [one.confidence for one in evaluation.answered]
-    known = [one for one in sure if one is not None]
-    if evaluation.kind == "caption" or not sure or len(known) < len(sure):
+    confidences = [record.confidence for record in evaluation.answered]
+    known = [confidence for confidence in confidences if confidence is not None]
+    if evaluation.kind == "caption" or not confidences or len(known) < len(confidences):
         return None
     metric = evaluation.example_metric
-    return calibration_of(known, [one.scores[metric] for one in evaluation.answered])
+    return calibration_of(known, [record.scores[metric] for record in evaluation.answered])
 
 
 def calibration_of(confidences: Sequence[float], scores: Sequence[float]) -> Calibration:
-    """Of N confidences and N scores, all between 0 and 1, N at least 1."""
-    sure, right = np.array(confidences), np.array(scores)
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    """The calibration of N >= 1 confidences and N scores, all between 0 and 1."""
+    confidence, score = np.array(confidences), np.array(scores)
+    bin_indices = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins = tuple(
-        Bin(int(inside.sum()), float(sure[inside].mean()), float(right[inside].mean()))
-        for inside in (places == place for place in range(BINS))
+        Bin(int(inside.sum()), float(confidence[inside].mean()), float(score[inside].mean()))
+        for inside in (bin_indices == index for index in range(BINS))
         if inside.any()
     )
-    error = sum(one.count * abs(one.score - one.confidence) for one in bins) / len(sure)
+    error = sum(one.count * abs(one.score - one.confidence) for one in bins) / len(confidence)
     return Calibration(bins, error)

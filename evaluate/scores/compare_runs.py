@@ -1,4 +1,4 @@
-"""How far runs differ that answered the same questions."""
+"""Paired comparison of runs that answered the same questions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from epalm.evaluate.scores.eval_results import Evaluation
 from epalm.metrics.intervals import bootstrap_interval, known_interval
 
 ROUNDS = 2000
-"""Random exchanges behind a p-value; it is at least 1 / (ROUNDS + 1)."""
+"""Number of random sign flips for a p-value, which is at least 1 / (ROUNDS + 1)."""
 
 SIGNIFICANT = 0.05
-"""A difference of a smaller p-value is called one."""
+"""Significance level: the best run is marked only below this p-value."""
 
 _SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The headline's mean of one run less that of another, over the same questions.
+    """Difference of the mean headline score of two runs over the same questions.
 
     Attributes:
-        value: as a fraction.
-        low: lower end of the 95 % interval, by bootstrap over pairs; None where all pairs differ
-            alike, as those of equal runs.
-        high: upper end, likewise.
-        p: chance of a difference this large if it were random which run gave which answer.
+        value: the difference, as a fraction.
+        low: lower end of the 95 % interval, by bootstrap over pairs; None if all pairs have the
+            same difference, as for equal runs.
+        high: upper end of the 95 % interval; None as for `low`.
+        p: two-sided p-value of a randomization test that swaps the answers of the runs.
     """
 
     value: float
@@ -38,41 +38,41 @@ class Difference:
 
 
 def check_comparable(evaluations: Sequence[Evaluation]) -> None:
-    """Refuse what has no common scale.
+    """Refuse evaluations without a common scale.
 
     Raises:
         DataError: an evaluation has no scores.
-        UsageError: no evaluations, or evaluations of different tasks or splits.
+        UsageError: there are no evaluations, or they are of different tasks or splits.
     """
-    for one in evaluations:
-        if not one.scores:
+    for evaluation in evaluations:
+        if not evaluation.scores:
             raise DataError(
-                f"{one.run} has no scores on {one.split}, whose answers are not published: "
-                "evaluate it on another split"
+                f"{evaluation.run} has no scores on {evaluation.split}, whose answers are not "
+                "published: evaluate it on another split"
             )
     tasks = {(one.task, one.split, one.headline) for one in evaluations}
     if len(tasks) != 1:
-        found = ", ".join(sorted(f"{task} {split} ({name})" for task, split, name in tasks))
+        names = ", ".join(sorted(f"{task} {split} ({name})" for task, split, name in tasks))
         raise UsageError(
-            f"a report compares runs on one task and split, found {found or 'no evaluation'}"
+            f"a report compares runs on one task and split, found {names or 'no evaluation'}"
         )
 
 
 def difference(other: Evaluation, first: Evaluation) -> Difference | None:
-    """Of `other` less `first`, question by question.
+    """The difference of `other` to `first`, paired by question.
 
     Returns:
-        None where they did not answer the same questions, or the headline is no mean over them.
+        None if they did not answer the same questions, or the headline is not a mean over them.
     """
     pairs = _pairs(other, first)
     if pairs is None:
         return None
     low, high = known_interval(*bootstrap_interval(pairs)) or (None, None)
-    return Difference(float(pairs.mean()), low, high, exchange_p(pairs))
+    return Difference(float(pairs.mean()), low, high, randomization_p(pairs))
 
 
 def best_of(evaluations: Sequence[Evaluation]) -> int | None:
-    """The place of the evaluation whose headline is significantly above that of every other."""
+    """Index of the evaluation whose headline is significantly above that of all others, if any."""
     if len(evaluations) < 2:
         return None
     values = [one.scores[one.headline].value for one in evaluations]
@@ -83,26 +83,27 @@ def best_of(evaluations: Sequence[Evaluation]) -> int | None:
 
 def _above(other: Evaluation, first: Evaluation) -> bool:
     pairs = _pairs(other, first)
-    return pairs is not None and pairs.sum() > 0 and exchange_p(pairs) < SIGNIFICANT
+    return pairs is not None and pairs.sum() > 0 and randomization_p(pairs) < SIGNIFICANT
 
 
 def _pairs(other: Evaluation, first: Evaluation) -> NDArray[np.float64] | None:
-    """(N,) differences of the headline; None as in `difference`."""
+    """(N,) differences of the headline by question; None as in `difference`."""
     name = other.headline
-    scores = {one.id: one.scores for one in first.answered}
-    same = scores.keys() == {one.id for one in other.answered}
-    if not same or any(name not in one.scores for one in (*first.answered, *other.answered)):
+    scores = {record.id: record.scores for record in first.answered}
+    same = scores.keys() == {record.id for record in other.answered}
+    records = (*first.answered, *other.answered)
+    if not same or any(name not in record.scores for record in records):
         return None
-    return np.array([one.scores[name] - scores[one.id][name] for one in other.answered])
+    return np.array([record.scores[name] - scores[record.id][name] for record in other.answered])
 
 
-def exchange_p(pairs: NDArray[np.float64], *, rounds: int = ROUNDS) -> float:
-    """Two-sided p-value of a mean of N differences under random signs (Fisher's randomisation).
+def randomization_p(pairs: NDArray[np.float64], *, rounds: int = ROUNDS) -> float:
+    """Two-sided p-value of the mean of N differences by Fisher's randomization test.
 
-    The observed signs count as one of the rounds, so that it is never 0.
+    The test flips signs at random. The observed signs count as one round, so p is never 0.
     """
     generator = np.random.default_rng(_SEED)
     observed = abs(float(pairs.sum()))
-    moved = pairs[pairs != 0]
-    sums = np.array([generator.choice((-1.0, 1.0), len(moved)) @ moved for _ in range(rounds)])
+    nonzero = pairs[pairs != 0]
+    sums = np.array([generator.choice((-1.0, 1.0), len(nonzero)) @ nonzero for _ in range(rounds)])
     return float((1 + (np.abs(sums) >= observed - 1e-9).sum()) / (rounds + 1))

@@ -1,6 +1,6 @@
-"""What an evaluation found, and its two files: scores.json and predictions.jsonl.
+"""The result of an evaluation and its two files: scores.json and predictions.jsonl.
 
-Where a split's answers are not published, unscored.json stands in place of scores.json.
+For a split without published answers, unscored.json takes the place of scores.json.
 """
 
 import json
@@ -25,7 +25,7 @@ PREDICTIONS_FILE = "predictions.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A corpus score as a fraction, with a 95 % interval where it is a mean over examples."""
+    """A corpus score as a fraction, with a 95 % interval if it is a mean over examples."""
 
     value: float
     low: float | None = None
@@ -34,20 +34,21 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRecord:
-    """One example, what was generated for it and how that scores.
+    """The prediction for one example, with its scores.
 
     Attributes:
-        id: the question's id, unique in the split.
-        key: the medium's.
+        id: id of the question, unique in the split.
+        key: key of the sample.
         prompt: the question; empty for captioning.
-        prediction: the generated text.
-        references: what it was scored against.
-        scores: metric -> score of this example alone.
-        question_type: its group, see `epalm.evaluate.scores.breakdowns`; empty for captions.
-        answer_type: likewise.
-        log_probability: see `epalm.model.generation.batched_generation.Answer`, as the next; None
-            in files of earlier versions.
-        tokens: likewise.
+        prediction: the generated text, or the highest-ranked answer.
+        references: reference answers or captions.
+        scores: score of this example for each metric.
+        question_type: group of the question, see `epalm.evaluate.scores.breakdowns`; empty for
+            captions.
+        answer_type: group of the answer; empty for captions.
+        log_probability: natural logarithm of the probability of the prediction, see
+            `epalm.model.generation.batched_generation.Answer`; None in files of earlier versions.
+        tokens: number of tokens of the prediction; 0 in files of earlier versions.
     """
 
     id: str
@@ -74,27 +75,26 @@ class Evaluation:
     """The result of one run on one split.
 
     Attributes:
-        run: name of the run, a column's head in reports.
+        run: name of the run, the column heading in reports.
         task: name of the task.
         kind: "qa" or "caption".
         split: name of the split.
-        blind: whether every record was read from another one's row.
-        headline: the key of `scores` that leads tables; empty if nothing could be scored.
-        scores: metric -> score; empty where no example has a reference.
-        breakdowns: e.g. "question type" -> the headline's mean per group.
-        settings: how it was trained and evaluated, name -> value, for people to read.
-        fingerprint: every setting that could have changed a stored vector.
-        skipped: question ids left out because their medium could not be encoded.
-        seconds: wall time of generating and scoring.
-        answered: every scored example, in the split's order.
-        features: path or URL of the store that was read; empty in files of earlier versions.
-        data_root: where the task's files lay; likewise.
-        device: that computed; likewise.
-        memory: bytes of main memory held at most; 0 likewise.
-        device_memory: bytes on a GPU at most; 0 without one.
-        left_out: scores that could not be computed -> why.
-        split_size: how many examples the split has, however few were asked; 0 in files of earlier
-            versions.
+        blind: whether each example got the features of another sample.
+        headline: key of `scores` of the main metric; empty if nothing could be scored.
+        scores: score of each metric; empty if no example has a reference.
+        breakdowns: mean headline score per group, for groupings such as "question type".
+        settings: settings of training and evaluation in words.
+        fingerprint: every setting that could change the stored features.
+        skipped: ids of questions that were skipped because their samples could not be encoded.
+        seconds: wall time of answering and scoring.
+        answered: the prediction for each example, in the order of the split.
+        features: path or URL of the store; empty in files of earlier versions.
+        data_root: folder of the task's files; empty in files of earlier versions.
+        device: device of the computation; empty in files of earlier versions.
+        memory: peak main memory in bytes; 0 in files of earlier versions.
+        device_memory: peak GPU memory in bytes; 0 without a GPU.
+        left_out: reason for each score that could not be computed.
+        split_size: number of examples in the whole split; 0 in files of earlier versions.
     """
 
     run: str
@@ -120,21 +120,21 @@ class Evaluation:
 
     @property
     def asked(self) -> int:
-        """How many examples of the split were asked, those without an encoded medium included."""
+        """Number of evaluated examples, those that were skipped included."""
         return len(self.answered) + len(self.skipped)
 
     @property
     def example_metric(self) -> str:
-        """The metric of single examples: the headline if it has one, else the first that does."""
+        """Metric of single examples: the headline if examples have it, else the first they have."""
         per_example = self.answered[0].scores
         return self.headline if self.headline in per_example else next(iter(per_example))
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that results will go to, unless it is there, before they are computed.
+    """Make a folder for results before they are computed, unless it exists.
 
     Raises:
-        DataError: nothing can be written there.
+        DataError: the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,55 +142,55 @@ def make_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise DataError(
-            f"nothing can be written to {folder} ({error.strerror}): wanted a folder, or a place "
-            "to make one; remove what is in its way, or name another"
+            f"nothing can be written to {folder} ({error.strerror}): expected a writable folder; "
+            "remove what is in its place, or choose another"
         ) from error
 
 
 def remove_empty(folder: Path) -> None:
-    """Undo `make_folder` of an evaluation that wrote nothing; what holds files stays."""
+    """Undo `make_folder` of an evaluation that wrote nothing; folders with files stay."""
     for made in (folder, folder.parent):
         with suppress(OSError):
             made.rmdir()
 
 
 def ensure_writable(file: Path) -> None:
-    """Make the folder of a file that results will go to, likewise.
+    """Make the folder of a file for results before they are computed, unless it exists.
 
     Raises:
         DataError: the file cannot be written.
     """
     make_folder(file.parent)
     if file.is_dir():
-        raise DataError(f"{file} is a folder, wanted a file to write: name one with --out")
+        raise DataError(f"{file} is a folder, expected a file: give one with --out")
 
 
-def write_answers(folder: Path, answered: Sequence[PredictionRecord]) -> None:
-    """Write predictions.jsonl and remove what an earlier evaluation says of other predictions.
+def write_predictions(folder: Path, records: Sequence[PredictionRecord]) -> None:
+    """Write predictions.jsonl and remove the scores of earlier predictions.
 
     Raises:
-        DataError: nothing can be written to the folder.
+        DataError: the folder is not writable.
     """
     make_folder(folder)
     for name in (SCORES_FILE, UNSCORED_FILE):
         (folder / name).unlink(missing_ok=True)
-    lines = [json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in answered]
+    lines = [json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in records]
     write_file(folder / PREDICTIONS_FILE, "".join(lines))
 
 
 def summary_file(folder: Path) -> Path:
-    """The folder's unscored.json if it has that, else its scores.json, which it may lack."""
+    """The folder's unscored.json if it exists, else its scores.json, which may not exist."""
     unscored = folder / UNSCORED_FILE
     return unscored if unscored.is_file() else folder / SCORES_FILE
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write predictions.jsonl and, last, scores.json; each appears whole or not at all.
+    """Write predictions.jsonl and, last, scores.json, each atomically.
 
     Raises:
-        DataError: nothing can be written to the folder.
+        DataError: the folder is not writable.
     """
-    write_answers(folder, evaluation.answered)
+    write_predictions(folder, evaluation.answered)
     summary = {name: value for name, value in vars(evaluation).items() if name != "answered"} | {
         "counts": {"scored": len(evaluation.answered), "skipped": len(evaluation.skipped)},
         "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
@@ -204,22 +204,22 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """The evaluation that `write_evaluation` put into `folder`.
+    """Read the evaluation that `write_evaluation` wrote to `folder`.
 
     Raises:
-        MissingFileError: there is none.
+        MissingFileError: the folder has no evaluation.
         MalformedFileError: the files are not what `write_evaluation` writes.
     """
     try:
         evaluation = _read(folder)
     except OSError as error:
         if below := sorted((folder / "eval").glob(f"*/{PREDICTIONS_FILE}")):
-            named = ", ".join(str(file.parent) for file in below)
+            names = ", ".join(str(file.parent) for file in below)
             raise MissingFileError(
-                f"{folder} is a run, wanted one of its evaluations: {named}"
+                f"{folder} is a run, expected one of its evaluations: {names}"
             ) from error
         raise MissingFileError(
-            f"{folder} holds no evaluation ({Path(error.filename).name}: {error.strerror}): "
+            f"{folder} has no evaluation ({Path(error.filename).name}: {error.strerror}): "
             "run `epalm-eval` first"
         ) from error
     except MalformedFileError as error:
@@ -237,37 +237,40 @@ def _read(folder: Path) -> Evaluation:
         build(PredictionRecord, value, place) for place, value in read_json_lines(lines)
     )
     members = summary | {"answered": []} if isinstance(summary, dict) else summary
-    found = replace(build(Evaluation, members, str(file)), answered=answered)
-    counted = build(_Counted, summary, str(file)).counts
-    if len(answered) != counted.scored:
+    evaluation = replace(build(Evaluation, members, str(file)), answered=answered)
+    counts = build(_Summary, summary, str(file)).counts
+    if len(answered) != counts.scored:
         raise MalformedFileError(
-            f"{lines} holds {len(answered)} answers, {file.name} tells of {counted.scored}"
+            f"{lines} has {len(answered)} answers, {file.name} counts {counts.scored}"
         )
     _check_ids(lines, answered)
-    if found.scores:
-        _check_scores(file, found)
-    return found
+    if evaluation.scores:
+        _check_scores(file, evaluation)
+    return evaluation
 
 
-def _check_ids(lines: Path, answered: Sequence[PredictionRecord]) -> None:
-    times = Counter(one.id for one in answered)
-    twice = next((name for name, count in times.items() if count > 1), None)
-    if twice is not None:
-        raise MalformedFileError(f"{lines} holds the id {twice} {times[twice]} times, wanted once")
+def _check_ids(lines: Path, records: Sequence[PredictionRecord]) -> None:
+    counts = Counter(record.id for record in records)
+    duplicate = next((name for name, count in counts.items() if count > 1), None)
+    if duplicate is not None:
+        raise MalformedFileError(
+            f"{lines} has the id {duplicate} {counts[duplicate]} times, expected once"
+        )
 
 
-def _check_scores(file: Path, found: Evaluation) -> None:
-    """Check what tables and pages rely on, of an evaluation that has scores."""
-    if found.headline not in found.scores:
-        raise MalformedFileError(f"{file}.scores has no {found.headline!r}, its headline")
-    names = found.answered[0].scores.keys() if found.answered else set()
+def _check_scores(file: Path, evaluation: Evaluation) -> None:
+    """Check the scores that tables and reports rely on."""
+    if evaluation.headline not in evaluation.scores:
+        raise MalformedFileError(f"{file}.scores has no {evaluation.headline!r}, its headline")
+    names = evaluation.answered[0].scores.keys() if evaluation.answered else set()
     if not names:
-        raise MalformedFileError(f"{PREDICTIONS_FILE} holds no scores, {file.name} does")
-    for one in found.answered:
-        if one.scores.keys() != names:
-            raise MalformedFileError(f"{PREDICTIONS_FILE}: {one.id} has other scores than the rest")
-        if not one.references:
-            raise MalformedFileError(f"{PREDICTIONS_FILE}: {one.id} has scores, but no references")
+        raise MalformedFileError(f"{PREDICTIONS_FILE} has no scores, {file.name} does")
+    for record in evaluation.answered:
+        place = f"{PREDICTIONS_FILE}: {record.id}"
+        if record.scores.keys() != names:
+            raise MalformedFileError(f"{place} has other scores than the rest")
+        if not record.references:
+            raise MalformedFileError(f"{place} has scores, but no references")
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,7 @@ class _Counts:
 
 
 @dataclass(frozen=True)
-class _Counted:
-    """The part of scores.json that is no field of an evaluation."""
+class _Summary:
+    """The part of scores.json that is not a field of `Evaluation`."""
 
     counts: _Counts

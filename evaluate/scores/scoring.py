@@ -1,4 +1,4 @@
-"""From predictions and references in files to scores; no model, no store and no torch."""
+"""Scores of predictions and references in files, without a model, a store or torch."""
 
 import json
 import re
@@ -29,19 +29,19 @@ LAYOUTS = (
     ("image_id", "caption"),
     ("questionId", "prediction"),
 )
-"""Members of a prediction: ours, and those that the servers of VQA, COCO and nocaps, GQA take."""
+"""Keys of a prediction: ours, and those of the servers of VQA, of COCO and nocaps, and of GQA."""
 
-OFFICIAL_MEMBERS = (
+OFFICIAL_KEYS = (
     *("annotations", "data_subtype", "data_type", "images", "info", "license", "licenses"),
     "task_type",
 )
-"""Outermost members of the annotation files of VQA, OK-VQA, COCO's captions and nocaps."""
+"""Top-level keys of the annotation files of VQA, OK-VQA, COCO captions and nocaps."""
 
 _HEAD_CHARACTERS = 1000
 
 
 def corpus_scores(scores: Scores) -> dict[str, Score]:
-    """The scores, with the intervals of those that have one."""
+    """The scores, with an interval for those that have one."""
     intervals = all_intervals(scores)
     return {
         name: Score(value, *intervals.get(name, (None, None)))
@@ -49,55 +49,57 @@ def corpus_scores(scores: Scores) -> dict[str, Score]:
     }
 
 
-def given_breakdowns(
+def reference_breakdowns(
     scores: Scores, examples: Sequence[Example]
 ) -> dict[str, tuple[GroupMean, ...]]:
-    """The headline's mean by type of answer and of question, where the references tell types."""
+    """The mean headline score by type of answer and of question, if the references have types."""
     column = scores.per_example[scores.headline]
     tables = {
-        "answer type": tuple(group_means(column, [one.answer_type for one in examples])),
-        "question type": tuple(group_means(column, [one.question_type for one in examples])),
+        "answer type": tuple(group_means(column, [example.answer_type for example in examples])),
+        "question type": tuple(
+            group_means(column, [example.question_type for example in examples])
+        ),
     }
     return {name: groups for name, groups in tables.items() if groups}
 
 
 def read_predictions(file: Path) -> list[Prediction]:
-    """The predictions of a file; members beside those of its layout are passed over.
+    """Read the predictions of a file; keys other than those of its layout are ignored.
 
     Args:
-        file: JSONL, or a JSON list, of objects with the members of one of `LAYOUTS`.
+        file: JSONL, or a JSON list, of objects with the keys of one of `LAYOUTS`.
 
     Raises:
-        MissingFileError: there is no such file, or it cannot be read.
+        MissingFileError: the file does not exist, or cannot be read.
         MalformedFileError: an object has another layout.
     """
-    found = []
+    predictions = []
     for record, members in _records(file):
-        known = (names for names in LAYOUTS if all(record.has(name) for name in names))
-        name, said = next(known, LAYOUTS[0])
-        one = record.identifier(name)
-        if said not in members:
-            record.text(said)  # raises
-        text = members[said]
+        matching = (names for names in LAYOUTS if all(record.has(name) for name in names))
+        id_key, text_key = next(matching, LAYOUTS[0])
+        name = record.identifier(id_key)
+        if text_key not in members:
+            record.text(text_key)  # raises
+        text = members[text_key]
         if not isinstance(text, str):
-            raise record.error(said, text, "a string")
-        found.append(Prediction(one, one, text.strip()))
-    return found
+            raise record.error(text_key, text, "a string")
+        predictions.append(Prediction(name, name, text.strip()))
+    return predictions
 
 
 def read_references(file: Path) -> list[Example]:
-    """What predictions are scored against.
+    """Read reference answers or captions.
 
     Args:
-        file: an annotation file of VQA, OK-VQA (of which the raw answers count), COCO's captions or
-            nocaps as published, or JSONL, or a JSON list, of objects {"id", "answers"}.
-            "references" are read where there are no "answers", so that a file of predictions that
-            holds them, as ours do, serves as both. "question_type" and "answer_type" may be added,
-            for tables of scores by group. In place of "answers", or beside them, "label" gives the
-            score of each right answer: {"two": 1, "2": 0.9}. Other members are passed over.
+        file: published annotation file of VQA, OK-VQA (whose raw answers count), COCO captions or
+            nocaps; or JSONL, or a JSON list, of objects {"id", "answers"}. "references" are read if
+            there are no "answers", so that our files of predictions can be used as references.
+            Optional "question_type" and "answer_type" give scores by group. Instead of "answers",
+            or beside them, "label" has the score of each right answer: {"two": 1, "2": 0.9}. Other
+            keys are ignored.
 
     Raises:
-        MissingFileError: there is no such file, or it cannot be read.
+        MissingFileError: the file does not exist, or cannot be read.
         MalformedFileError: an object has another layout, or repeats an id.
     """
     if _is_official(file):
@@ -111,8 +113,8 @@ def read_references(file: Path) -> list[Example]:
 def write_scored(
     file: Path, predictions: Sequence[Prediction], examples: Sequence[Example], scores: Scores
 ) -> None:
-    """Write a JSONL file with every example, its prediction and the scores of that alone."""
-    texts = {one.question_id: one.text for one in predictions}
+    """Write a JSONL file with the prediction and the scores of each example."""
+    texts = {prediction.question_id: prediction.text for prediction in predictions}
     lines = [
         {
             "id": example.question_id,
@@ -128,21 +130,22 @@ def write_scored(
 def _is_official(file: Path) -> bool:
     with _reading(file) as stream:
         first = re.match(r'\s*\{\s*"(\w+)"', stream.read(_HEAD_CHARACTERS))
-    return first is not None and first[1] in OFFICIAL_MEMBERS
+    return first is not None and first[1] in OFFICIAL_KEYS
 
 
 def _official(file: Path) -> list[Example]:
-    """A photo's captions are one example; of VQA, each question is one."""
+    """One example per image with its captions, or per question of VQA."""
     captions: dict[str, list[str]] = {}
     questions: dict[str, Example] = {}
     for record in stream_member(file, "annotations"):
         if record.has("caption"):
-            said = captions.setdefault(record.identifier("image_id"), [])
-            said.append(record.text("caption"))
+            captions.setdefault(record.identifier("image_id"), []).append(record.text("caption"))
         else:
             _add(_question(record), questions, record, "question_id")
-    photos = (Example(one, one, "", tuple(said), tuple(said)) for one, said in captions.items())
-    return [*questions.values(), *photos]
+    images = (
+        Example(image, image, "", tuple(texts), tuple(texts)) for image, texts in captions.items()
+    )
+    return [*questions.values(), *images]
 
 
 def _question(record: JsonRecord) -> Example:
@@ -161,7 +164,7 @@ def _question(record: JsonRecord) -> Example:
 
 def _add(example: Example, seen: dict[str, Example], record: JsonRecord, member: str) -> None:
     if example.question_id in seen:
-        raise record.error(member, example.question_id, "one that stands there once")
+        raise record.error(member, example.question_id, "an id that occurs once")
     seen[example.question_id] = example
 
 
@@ -172,14 +175,14 @@ def _reading(file: Path) -> Iterator[TextIO]:
             yield stream
     except OSError as error:
         raise MissingFileError(
-            f"{file} cannot be read ({error.strerror}): name a JSONL file"
+            f"{file} cannot be read ({error.strerror}): give a JSONL file"
         ) from error
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"{file} is not UTF-8: {error}") from error
 
 
 def _records(file: Path) -> Iterator[tuple[JsonRecord, dict[str, object]]]:
-    """Each object of a list or of the lines, once to be checked and once as it stands."""
+    """Each object of a list or of the lines, once as a checked record and once as it is."""
     with _reading(file) as stream:
         listed = stream.read(_HEAD_CHARACTERS).lstrip().startswith("[")
         stream.seek(0)
@@ -188,8 +191,8 @@ def _records(file: Path) -> Iterator[tuple[JsonRecord, dict[str, object]]]:
 
 
 def _elements(file: Path, stream: TextIO) -> Iterator[tuple[str, object]]:
-    wanted = "one list of objects, or one object per line and no list"
-    values = _parsed(stream.read(), str(file), wanted)
+    expected = "one list of objects, or one object per line and no list"
+    values = _parsed(stream.read(), str(file), expected)
     for index, value in enumerate(cast(list[object], values)):
         yield f"[{index}]", value
 
@@ -201,7 +204,7 @@ def _lines(file: Path, stream: TextIO) -> Iterator[tuple[str, object]]:
             yield place, _parsed(line, f"{file}: {place}", "one object per line")
 
 
-def _parsed(text: str, place: str, wanted: str) -> object:
+def _parsed(text: str, place: str, expected: str) -> object:
     try:
         value: object = parse_json(text)
     except JSON_ERRORS as error:
@@ -210,17 +213,21 @@ def _parsed(text: str, place: str, wanted: str) -> object:
             line = f"line {error.lineno}, " if error.lineno > 1 else ""
             at = f" from {line}column {error.colno} on"
         raise MalformedFileError(
-            f"{place}: no JSON{at} ({parse_error_reason(error)}), wanted {wanted}"
+            f"{place}: no JSON{at} ({parse_error_reason(error)}), expected {expected}"
         ) from error
     if reason := encoding_error(value):
-        raise MalformedFileError(f"{place} holds {reason}: no file or program takes that")
+        raise MalformedFileError(f"{place} has {reason}, which other programs cannot read")
     return value
 
 
 def _answers(record: JsonRecord, members: dict[str, object]) -> tuple[str, ...]:
-    """As they stand: people leave answers empty, and white space counts in some metrics."""
+    """The answers unchanged: people leave some empty, and white space counts in some metrics."""
     value = members.get("answers", members.get("references"))
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(answer, str) for answer in value)
+    ):
         raise record.error("answers", value, "a list of strings, at least one")
     return tuple(value)
 

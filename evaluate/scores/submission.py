@@ -1,4 +1,4 @@
-"""Files for the servers that score splits without published answers."""
+"""Submission files for the servers that score splits without published answers."""
 
 import json
 import shlex
@@ -19,109 +19,111 @@ from epalm.tasks.types import Kind
 Row = dict[str, str | int]
 
 SERVERS = {"vqa2": "vqa", "okvqa": "vqa", "gqa": "gqa", "nocaps-caption": "nocaps"}
-"""Task -> format of its server; other tasks have none that is known here."""
+"""Format of each task's server; no server of another task is known."""
 
 KINDS: dict[str, Kind] = {"vqa": "qa", "gqa": "qa", "nocaps": "caption"}
-"""Format -> what it holds."""
+"""Kind of the answers in each format."""
 
 
-def write_submission(folder: Path, form: str, out: Path) -> tuple[str, Evaluation]:
-    """Write what was predicted as a server wants it.
+def write_submission(folder: Path, file_format: str, out: Path) -> tuple[str, Evaluation]:
+    """Write predictions in the format of a benchmark server.
 
-    A split that has answers is written too: the benchmarks' own evaluation programs take the same
-    files.
+    A split with published answers is written too, since the evaluation programs of the benchmarks
+    read the same files.
 
     Args:
         folder: RUN/eval/SPLIT.
-        form: a key of `FORMATS`; empty for that of the task's server.
-        out: the file; written whole or not at all.
+        file_format: key of `FORMATS`; empty for the format of the task's server.
+        out: file to write, atomically.
 
     Returns:
-        The format, and the evaluation that was written in it.
+        The format, and the evaluation that was written.
 
     Raises:
-        UsageError: no such format, another one than the task's server takes, none where it has no
-            server, or one that holds answers where captions were asked for, or the other way round.
-        MissingFileError: the folder holds no evaluation.
-        MalformedFileError: its files cannot be read.
-        DataError: the evaluation does not hold the whole split, an id is not what the server
-            knows, or the file cannot be written.
+        UsageError: the format is unknown, is not that of the task's server, is not given for a task
+            without a server, or is for captions where the task has answers, or the reverse.
+        MissingFileError: the folder has no evaluation.
+        MalformedFileError: the files of the evaluation cannot be read.
+        DataError: the evaluation does not have the whole split, the server cannot know an id, or
+            the file cannot be written.
     """
-    if form and form not in FORMATS:
-        raise UsageError(f"no server takes the format {form!r}: choose one of {', '.join(FORMATS)}")
+    if file_format and file_format not in FORMATS:
+        raise UsageError(
+            f"no server takes the format {file_format!r}: choose one of {', '.join(FORMATS)}"
+        )
     evaluation = read_evaluation(folder)
-    form = _settled(form, evaluation)
-    _check_whole(folder, evaluation)
-    rows = [FORMATS[form](one) for one in evaluation.answered]
+    file_format = _resolve_format(file_format, evaluation)
+    _check_complete(folder, evaluation)
+    rows = [FORMATS[file_format](record) for record in evaluation.answered]
     ensure_writable(out)
     write_file(out, json.dumps(rows, ensure_ascii=False) + "\n")
-    return form, evaluation
+    return file_format, evaluation
 
 
 def submit_command(folder: Path, evaluation: Evaluation) -> str:
-    """What writes the evaluation's submission; empty where no server would take one."""
-    form = SERVERS.get(evaluation.task)
-    if not form or evaluation.skipped or evaluation.asked < evaluation.split_size:
+    """The command that writes the submission; empty if no server would accept it."""
+    file_format = SERVERS.get(evaluation.task)
+    if not file_format or evaluation.skipped or evaluation.asked < evaluation.split_size:
         return ""
     place, out = shlex.quote(str(folder)), shlex.quote(f"{evaluation.split}.json")
-    return f"epalm-eval submit {place} --format {form} --out {out}"
+    return f"epalm-eval submit {place} --format {file_format} --out {out}"
 
 
-def _settled(form: str, evaluation: Evaluation) -> str:
-    """The format that was named, or else that of the task's server."""
+def _resolve_format(file_format: str, evaluation: Evaluation) -> str:
+    """The given format, or else that of the task's server."""
     task, kind = evaluation.task, evaluation.kind
     server = SERVERS.get(task)
-    if not form and not server:
-        fitting = " or ".join(name for name, held in KINDS.items() if held == kind)
+    if not file_format and not server:
+        fitting = " or ".join(name for name, of_format in KINDS.items() if of_format == kind)
         raise UsageError(
-            f"no server of the task {task} is known: name the format with --format {fitting}"
+            f"no server of the task {task} is known: give the format with --format {fitting}"
         )
-    if form and server and form != server:
+    if file_format and server and file_format != server:
         raise UsageError(
-            f"the server of {task} takes --format {server}, found {form}: leave it out"
+            f"the server of {task} takes --format {server}, found {file_format}: leave it out"
         )
-    form = form or server or ""
-    if KINDS[form] != kind:
-        held, asked = ("answers", "captions") if kind == "caption" else ("captions", "answers")
-        raise UsageError(f"--format {form} holds {held}, and {task} asks for {asked}")
-    return form
+    file_format = file_format or server or ""
+    if KINDS[file_format] != kind:
+        other, needed = ("answers", "captions") if kind == "caption" else ("captions", "answers")
+        raise UsageError(f"--format {file_format} is for {other}, and {task} has {needed}")
+    return file_format
 
 
-def _check_whole(folder: Path, evaluation: Evaluation) -> None:
-    """Refuse what servers refuse: a file without all questions of the split."""
-    split, wanted, asked = evaluation.split, evaluation.split_size, evaluation.asked
-    if not wanted:
+def _check_complete(folder: Path, evaluation: Evaluation) -> None:
+    """Refuse files that servers refuse: those without all questions of the split."""
+    split, size, count = evaluation.split, evaluation.split_size, evaluation.asked
+    if not size:
         raise DataError(
-            f"{folder} was written by an earlier version, which does not say whether it holds all "
-            f"of {split}, and servers want all: run the same `epalm-eval` again"
+            f"{folder} was written by an earlier version, which does not record whether it has all "
+            f"of {split}, and servers need all: run the same `epalm-eval` again"
         )
-    if asked < wanted:
+    if count < size:
         raise DataError(
-            f"{folder} holds the first {asked} of {counted(wanted, 'question')} of {split}, and "
-            "servers want all: run the same `epalm-eval` without --limit, and submit the folder "
+            f"{folder} has the first {count} of {counted(size, 'question')} of {split}, and "
+            "servers need all: run the same `epalm-eval` without --limit, and submit the folder "
             "that it names"
         )
     if evaluation.skipped:
         raise DataError(
             f"{folder} lacks {counted(len(evaluation.skipped), 'question')} of {split}, "
-            f"the first is {evaluation.skipped[0]}, and servers want all: their media could not be "
-            "encoded; run `epalm-extract retry-failed STORE`, then the same `epalm-eval`"
+            f"the first is {evaluation.skipped[0]}, and servers need all: their samples could not "
+            "be encoded; run `epalm-extract retry-failed STORE`, then the same `epalm-eval`"
         )
 
 
-def _vqa(one: PredictionRecord) -> Row:
-    """As the EvalAI servers of VQA v2 and OK-VQA take it (visualqa.org, evaluation)."""
-    return {"question_id": _number(one, "VQA"), "answer": one.prediction}
+def _vqa(record: PredictionRecord) -> Row:
+    """The format of the EvalAI servers of VQA v2 and OK-VQA (visualqa.org, evaluation)."""
+    return {"question_id": _number(record, "VQA"), "answer": record.prediction}
 
 
-def _nocaps(one: PredictionRecord) -> Row:
-    """As the EvalAI server of nocaps takes it (nocaps.org)."""
-    return {"image_id": _number(one, "nocaps"), "caption": one.prediction}
+def _nocaps(record: PredictionRecord) -> Row:
+    """The format of the EvalAI server of nocaps (nocaps.org)."""
+    return {"image_id": _number(record, "nocaps"), "caption": record.prediction}
 
 
-def _gqa(one: PredictionRecord) -> Row:
-    """As GQA's server and its eval.py take it (cs.stanford.edu/people/dorarad/gqa)."""
-    return {"questionId": one.id, "prediction": one.prediction}
+def _gqa(record: PredictionRecord) -> Row:
+    """The format of GQA's server and of its eval.py (cs.stanford.edu/people/dorarad/gqa)."""
+    return {"questionId": record.id, "prediction": record.prediction}
 
 
 FORMATS: dict[str, Callable[[PredictionRecord], Row]] = {
@@ -129,13 +131,13 @@ FORMATS: dict[str, Callable[[PredictionRecord], Row]] = {
     "nocaps": _nocaps,
     "gqa": _gqa,
 }
-"""Name of a format -> from an answer to an element of the file's list."""
+"""Function that makes an element of the file's list, for each format."""
 
 
-def _number(one: PredictionRecord, server: str) -> int:
-    if not one.id.isdecimal():
+def _number(record: PredictionRecord, server: str) -> int:
+    if not record.id.isdecimal():
         raise DataError(
-            f"the id {one.id!r} is no number, and {server}'s server knows questions by number: "
+            f"the id {record.id!r} is not a number, as {server}'s server needs: "
             "submit an evaluation of the published split"
         )
-    return int(one.id)
+    return int(record.id)

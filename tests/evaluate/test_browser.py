@@ -31,7 +31,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report about photos, a clip, a clip that browsers do not play, and a recording."""
+    """A report about an image, a video, a video that browsers do not play, and an audio clip."""
     folder = tmp_path_factory.mktemp("page")
     write_clip(folder / "b.mp4", "h264", (320, 240))
     write_clip(folder / "c.avi", "mpeg4", (320, 240))
@@ -76,9 +76,7 @@ def count(browser: Browser) -> int:
     return found
 
 
-def test_the_page_opens_without_a_complaint_and_without_the_network(
-    browser: Browser, page: Path
-) -> None:
+def test_the_page_opens_without_errors_and_without_a_network(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.evaluate("document.title") == "title"
     broken = browser.evaluate("[...document.images].filter((image) => !image.naturalWidth).length")
@@ -87,7 +85,7 @@ def test_the_page_opens_without_a_complaint_and_without_the_network(
     assert browser.complaints == []
 
 
-def test_a_complaint_would_be_noticed(browser: Browser, tmp_path: Path) -> None:
+def test_errors_of_a_page_are_detected(browser: Browser, tmp_path: Path) -> None:
     bad = tmp_path / "bad.html"
     bad.write_text("<script>console.error('a'); missing();</script><img src='none.png'>")
     browser.open(bad)
@@ -95,7 +93,7 @@ def test_a_complaint_would_be_noticed(browser: Browser, tmp_path: Path) -> None:
     assert len(browser.complaints) >= 3
 
 
-def test_filters_go_together(browser: Browser, page: Path) -> None:
+def test_filters_can_be_combined(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert count(browser) == 36
     browser.evaluate("document.querySelector('[data-show=worst]').click()")
@@ -134,7 +132,7 @@ def test_the_gallery_is_reached_and_filtered_by_keyboard(browser: Browser, page:
 
 @pytest.mark.parametrize("width", [1280, 420])
 @pytest.mark.parametrize(("scheme", "darkest", "brightest"), [("light", 200, 255), ("dark", 0, 50)])
-def test_the_page_fits_its_window_and_the_readers_colours(
+def test_the_page_fits_its_window_and_color_scheme(
     browser: Browser, page: Path, width: int, scheme: str, darkest: int, brightest: int
 ) -> None:
     browser.look(width=width, scheme=scheme)
@@ -148,7 +146,7 @@ def test_the_page_fits_its_window_and_the_readers_colours(
 
 
 @pytest.mark.parametrize("width", [1280, 420])
-def test_published_figures_fit_beside_ones_own(
+def test_published_results_fit_beside_ones_own(
     browser: Browser, tmp_path: Path, width: int
 ) -> None:
     own = replace(evaluation(), task="vqa2", headline="accuracy", scores={"accuracy": Score(0.31)})
@@ -166,7 +164,7 @@ def test_published_figures_fit_beside_ones_own(
     assert cut == 0
 
 
-def test_narrow_tables_are_stacked_and_others_shade_the_edge_they_go_beyond(
+def test_narrow_tables_are_stacked_and_others_shade_the_edge_where_they_are_cut_off(
     browser: Browser, page: Path
 ) -> None:
     browser.open(page)

@@ -28,7 +28,7 @@ def test_left_out_examples_give_exit_code_3_and_a_count(
     out, err = capfd.readouterr()
     assert code == 3
     assert "exact match" in out
-    assert "incomplete: 1 of 6 examples were left out" in err
+    assert "incomplete: 1 of 6 examples were skipped" in err
 
 
 def test_a_complete_evaluation_gives_exit_code_0_and_json_on_request(
@@ -89,7 +89,9 @@ def test_a_split_without_answers_says_so_once_and_what_a_server_takes(
     monkeypatch.setitem(SERVERS, "manifest", "gqa")
     assert call(monkeypatch, *fixed) == 0
     folder = run.folder / "eval" / "server"
-    named = f"write what the server takes: epalm-eval submit {folder} --format gqa --out "
+    named = (
+        f"write the file for the benchmark server: epalm-eval submit {folder} --format gqa --out "
+    )
     assert named in " ".join(capfd.readouterr().err.split())
     assert call(monkeypatch, *fixed, "--json") == 0
     assert json.loads(capfd.readouterr().out)["scores"] == {}
@@ -116,7 +118,7 @@ def test_scores_stand_in_the_table_times_100_with_their_intervals() -> None:
     console = Console(width=80, record=True, file=StringIO())
     console.print(cli.score_table(evaluation(), ("photos", "clips")))
     text = " ".join(console.export_text().split())
-    assert "full: learnt from photos, asked about clips val" in text
+    assert "full: trained on photos, evaluated on clips val" in text
     assert "50.00" in text
     assert "25.00 to 75.00" in text
     assert "12.50" in text

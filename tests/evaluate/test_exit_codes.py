@@ -64,7 +64,7 @@ WRONG = {
     f"{EVALUATE} --reader gpu": "reader 'gpu' is unknown",
     f"{EVALUATE} --task nope": "'nope' is no task",
     f"{EVALUATE} --task msvd-caption": "'msvd-caption' is no task",
-    f"{EVALUATE} --task msrvtt-caption": "learnt to answer questions",
+    f"{EVALUATE} --task msrvtt-caption": "was trained to generate answers",
     f"{EVALUATE} --features store.zip": "ends in none of .zarr",
     f"{EVALUATE} --features gopher://host/store.zarr": "cannot be a feature store: specify a path",
     f"{EVALUATE} --beams 0": "--beams",
@@ -90,7 +90,7 @@ WRONG = {
     "submit whole --format coco --out answers.json": "choose one of vqa, nocaps, gqa",
     "submit absent --format coco --out answers.json": "choose one of vqa, nocaps, gqa",
     "submit whole --out answers.json": "no server of the task manifest is known",
-    "submit whole --format nocaps --out answers.json": "holds captions, and manifest asks",
+    "submit whole --format nocaps --out answers.json": "is for captions, and manifest has",
     "report": "Missing argument",
     "report tiny --bogus": "No such option",
     "compare": "Missing argument",
@@ -101,7 +101,7 @@ WRONG = {
 """Command -> words of its error: what can never be right, whatever the files hold."""
 
 MISSING = {
-    "--split val --run absent": "neither absent nor runs/absent holds a run.json",
+    "--split val --run absent": "neither absent nor runs/absent has a run.json",
     "--split test --run absent": "made; runs has ",
     "--split val --runs nowhere": "there is no run in",
     "--split val --run damaged": "is not a run record",
@@ -114,7 +114,7 @@ MISSING = {
     f"{EVALUATE} --task vqa2": "was not found",
     f"{EVALUATE} --answers absent": "absent is not there",
     f"{EVALUATE} --answers folder": "folder is not there",
-    f"{EVALUATE} --answers blank": "blank holds no answer",
+    f"{EVALUATE} --answers blank": "blank has no answer",
     f"{EVALUATE} --answers binary": "binary is not UTF-8",
     SCORE.replace("said", "absent"): "absent.jsonl cannot be read",
     SCORE.replace("right.jsonl", "folder"): "folder cannot be read",
@@ -123,36 +123,36 @@ MISSING = {
     SCORE.replace("said", "right"): "line 1.prediction is missing",
     SCORE.replace("said", "deep"): "deep.jsonl: no JSON (lists or objects are nested",
     SCORE.replace("right", "long"): "long.jsonl: line 1: no JSON (an integer has too many",
-    SCORE.replace("said", "half"): "half.jsonl: line 1 holds U+D83D, half of a surrogate pair",
+    SCORE.replace("said", "half"): "half.jsonl: line 1 has U+D83D, half of a surrogate pair",
     SCORE.replace("right", "others"): "question 2 has no prediction",
-    f"{SCORE} --out folder": "folder is a folder, wanted a file",
+    f"{SCORE} --out folder": "folder is a folder, expected a file",
     f"{SCORE} --out blank/scores": "nothing can be written to blank",
-    SUBMIT.replace("whole", "absent"): "absent holds no evaluation",
-    SUBMIT.replace("whole", "runs/tiny"): "runs/tiny is a run, wanted one of its evaluations: "
+    SUBMIT.replace("whole", "absent"): "absent has no evaluation",
+    SUBMIT.replace("whole", "runs/tiny"): "runs/tiny is a run, expected one of its evaluations: "
     "runs/tiny/eval/server, runs/tiny/eval/val",
-    SUBMIT.replace("whole", "blank"): "blank holds no evaluation",
+    SUBMIT.replace("whole", "blank"): "blank has no evaluation",
     SUBMIT.replace("whole", "spoilt"): "the evaluation in spoilt cannot be read",
     SUBMIT.replace("whole", "cut"): "the first 7 of 100 questions",
-    SUBMIT.replace("gqa", "vqa"): "the id 'q0' is no number",
-    f"{SUBMIT[:-12]} folder": "folder is a folder, wanted a file",
+    SUBMIT.replace("gqa", "vqa"): "the id 'q0' is not a number",
+    f"{SUBMIT[:-12]} folder": "folder is a folder, expected a file",
     f"{SUBMIT[:-12]} blank/answers": "nothing can be written to blank",
-    "report absent": "neither absent nor runs/absent holds a run.json",
+    "report absent": "neither absent nor runs/absent has a run.json",
     "report tiny --split nope": "has no nope, it has val",
     "report blocked": "was not evaluated yet",
-    "compare absent": "neither absent nor runs/absent holds a run.json",
+    "compare absent": "neither absent nor runs/absent has a run.json",
     "compare damaged": "is not a run record",
     "report scribbled": "runs/scribbled/recipe.toml is no recipe ('utf-8' codec can't decode",
     "compare scribbled": "runs/scribbled/recipe.toml is no recipe (",
     "compare tiny/eval/val scribbled/eval/val": "runs/scribbled/recipe.toml is no recipe (",
     "compare tiny --split nope": "not on nope",
     "compare tiny/eval/server": "tiny has no scores",
-    "compare tiny --out folder": "folder is a folder, wanted a file",
+    "compare tiny --out folder": "folder is a folder, expected a file",
     "compare tiny --out blank/page": "nothing can be written to blank",
     f"{INSTALL} absent.zip": "absent.zip cannot be read",
     f"{INSTALL} folder": "folder cannot be read",
     f"{INSTALL} blank": "blank is not an archive",
 }
-"""Likewise of what is not there, damaged or in the way, and mended where it lies."""
+"""Messages about files that are missing, damaged or in the way."""
 
 
 def end(

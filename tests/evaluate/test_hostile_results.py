@@ -151,7 +151,7 @@ def test_an_id_that_stands_there_twice_is_named(
     put(folder / "predictions.jsonl", '"q1"', line=0, member="id")
     code = call(monkeypatch, "submit", folder, "--format", "gqa", "--out", "answers.json")
     assert code == 1
-    assert "predictions.jsonl holds the id q1 2 times, wanted once" in capfd.readouterr().err
+    assert "predictions.jsonl has the id q1 2 times, expected once" in capfd.readouterr().err
     assert not Path("answers.json").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from epalm import precision
-from epalm.evaluate.preparation.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.model.checkpoints import run_io
 from epalm.model.checkpoints.run_io import load_run
@@ -27,7 +27,7 @@ def test_a_run_in_bf16_is_evaluated_in_it_with_a_warning_where_that_is_slow(
     run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
-    found = evaluate(EvalConfig(run.folder, "val", quiet=True)).evaluation
+    found = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True)).evaluation
     assert found.settings["language model"].endswith(", frozen, bf16")
     slow = [line for line in caplog.messages if "slow" in line]
     assert slow == [
@@ -52,5 +52,5 @@ def test_where_bf16_cannot_run_the_same_weights_are_used_in_fp32(
         f"cpu cannot compute in bf16, in which {run.folder} was trained: "
         "its weights are used in fp32"
     ]
-    found = evaluate(EvalConfig(run.folder, "val", quiet=True)).evaluation
+    found = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True)).evaluation
     assert found.settings["language model"].endswith(", frozen, bf16, evaluated in fp32")

@@ -10,8 +10,7 @@ import pytest
 
 from epalm.cache.create_store import create_store
 from epalm.errors import ModelError, UnknownKeyError
-from epalm.evaluate.preparation.decoding_overrides import DecodingOverrides
-from epalm.evaluate.preparation.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.run_evaluation import evaluate
 from tests.evaluate.helpers import TinyRun, make_run, store_spec
 
@@ -34,7 +33,7 @@ def test_a_question_that_leaves_no_room_for_the_answer_is_named(tiny: TinyRun) -
     asked = ask_at_length(tiny, 29)
     wanted = f"example '{asked}' has 30 tokens of prompt and 3 of answer (max_new_tokens)"
     with pytest.raises(ModelError, match=re.escape(wanted)):
-        evaluate(EvalConfig(tiny.folder, "val", quiet=True))
+        evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True))
 
 
 def test_an_answer_of_a_list_for_which_there_is_no_room_is_named(
@@ -45,11 +44,7 @@ def test_an_answer_of_a_list_for_which_there_is_no_room_is_named(
     ask_at_length(tiny, 27)
     words = r"28 tokens of prompt and 5 of answer \('red cup on the desk', the list's longest\)"
     with pytest.raises(ModelError, match=rf"{words}.*, or leave that answer out"):
-        evaluate(
-            EvalConfig(
-                tiny.folder, "val", quiet=True, protocol=DecodingOverrides(answers=str(listed))
-            )
-        )
+        evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True, answers=str(listed)))
 
 
 def test_a_store_of_another_task_is_told_from_one_that_was_cut(
@@ -61,4 +56,6 @@ def test_a_store_of_another_task_is_told_from_one_that_was_cut(
     store.finish()
     words = r"msvd.zarr \(msvd, 2 samples\) has no features for .* of task manifest; .*'a.avi'"
     with pytest.raises(UnknownKeyError, match=rf"{words}.*, or choose .* with --task msvd-qa$"):
-        evaluate(EvalConfig(tiny.folder, "val", features=str(store.location), quiet=True))
+        evaluate(
+            EvalOptions(run=str(tiny.folder), split="val", features=str(store.location), quiet=True)
+        )

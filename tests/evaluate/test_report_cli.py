@@ -1,4 +1,4 @@
-"""`epalm-eval report` and `epalm-eval compare`, on evaluations that lie there."""
+"""`epalm-eval report` and `epalm-eval compare` on existing evaluations."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def invoke(tiny: TinyRun, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_page_is_written_again_without_a_model(tiny: TinyRun) -> None:
+def test_a_report_is_written_again_without_a_model(tiny: TinyRun) -> None:
     page = tiny.folder / "eval" / "val" / "report.html"
     assert invoke(tiny, "report", "tiny").split() == [str(page)]
     text = page.read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def test_a_page_is_written_again_without_a_model(tiny: TinyRun) -> None:
     assert "1,000" in text  # trained parameters
 
 
-def test_a_run_trained_blind_stands_beside_with_its_answers(tiny: TinyRun) -> None:
+def test_a_run_trained_blind_is_shown_beside_with_its_answers(tiny: TinyRun) -> None:
     blind = replace(evaluation(text="wall"), blind=True)
     add_run(tiny, "tiny_blind", blind, folder="val-blind")
     invoke(tiny, "report", "tiny", "--split", "val")
@@ -71,25 +71,25 @@ def test_a_run_trained_blind_stands_beside_with_its_answers(tiny: TinyRun) -> No
     assert "2,500" in page
 
 
-def test_a_run_asked_blind_stands_beside_but_was_trained_once(tiny: TinyRun) -> None:
+def test_a_run_evaluated_blind_is_shown_beside_itself_but_was_trained_once(tiny: TinyRun) -> None:
     blind = replace(evaluation("tiny", text="wall"), blind=True)
     write_evaluation(tiny.folder / "eval" / "val-blind", blind)
     invoke(tiny, "report", "tiny")
     page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
     assert page.count(">wall<") == 6
-    assert "tiny, asked blind" in page
+    assert "tiny, evaluated blind" in page
     costs = page[page.index('id="costs"') : page.index('id="calibration"')]
-    assert "asked blind" not in costs
+    assert "evaluated blind" not in costs
 
 
-def test_a_split_that_was_not_evaluated_says_what_was(tiny: TinyRun) -> None:
+def test_the_error_about_a_missing_evaluation_lists_the_existing_ones(tiny: TinyRun) -> None:
     with pytest.raises(MissingFileError, match=r"has no test, it has val"):
         invoke(tiny, "report", "tiny", "--split", "test")
     with pytest.raises(MissingFileError, match=r"evaluated on val, not on test: .*`epalm-eval"):
         invoke(tiny, "compare", "tiny", "--split", "test")
 
 
-def test_predictions_without_scores_have_no_page(tiny: TinyRun) -> None:
+def test_predictions_without_scores_have_no_report(tiny: TinyRun) -> None:
     unscored = replace(evaluation("tiny"), scores={}, headline="", split="test")
     write_evaluation(tiny.folder / "eval" / "test", unscored)
     assert invoke(tiny, "report", "tiny").split() == [
@@ -99,7 +99,7 @@ def test_predictions_without_scores_have_no_page(tiny: TinyRun) -> None:
         invoke(tiny, "report", "tiny", "--split", "test")
 
 
-def test_a_store_that_is_gone_leaves_the_page_without_pictures(tiny: TinyRun) -> None:
+def test_a_report_without_the_store_has_no_images(tiny: TinyRun) -> None:
     shutil.rmtree(tiny.store)
     invoke(tiny, "report", "tiny")
     page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def test_a_store_that_is_gone_leaves_the_page_without_pictures(tiny: TinyRun) ->
     assert page.count("what is on the desk?") >= 6
 
 
-def test_of_clips_that_were_only_heard_a_page_has_the_sound(
+def test_a_report_of_an_audio_encoder_has_the_sound_tracks_of_videos(
     tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = tiny.data / "clip.mp4"
@@ -122,7 +122,7 @@ def test_of_clips_that_were_only_heard_a_page_has_the_sound(
     assert page.count('<audio src="data:audio/mpeg;base64,') == 6
     assert page.count(": spectrogram up to 8 kHz") == 6
     assert "<video" not in page
-    assert "<td>the sound of clips</td>" in page
+    assert "<td>sound tracks of videos</td>" in page
 
 
 def test_runs_are_compared_question_by_question(tiny: TinyRun) -> None:
@@ -137,7 +137,7 @@ def test_runs_are_compared_question_by_question(tiny: TinyRun) -> None:
     assert other["costs"]["training"] is None  # its metrics.jsonl says nothing of time
 
 
-def test_the_table_names_runs_scores_and_published_figures(
+def test_the_table_has_runs_scores_and_published_results(
     tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -148,7 +148,7 @@ def test_the_table_names_runs_scores_and_published_figures(
         assert words in shown
 
 
-def test_a_comparison_is_also_a_page(tiny: TinyRun, tmp_path: Path) -> None:
+def test_a_comparison_can_be_written_as_a_report(tiny: TinyRun, tmp_path: Path) -> None:
     add_run(tiny, "better", all_right())
     out = tmp_path / "compare.html"
     invoke(tiny, "compare", "tiny", "better", "--out", str(out))
@@ -158,7 +158,7 @@ def test_a_comparison_is_also_a_page(tiny: TinyRun, tmp_path: Path) -> None:
     assert (tmp_path / "compare-loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(tiny: TinyRun) -> None:
+def test_runs_of_the_same_name_are_labelled_by_their_folders(tiny: TinyRun) -> None:
     other = shutil.copytree(tiny.folder.parent, tiny.folder.parent.with_name("elsewhere"))
     found = json.loads(invoke(tiny, "compare", "tiny", str(other / "tiny"), "--json"))
     assert [one["run"] for one in found["runs"]] == ["runs/tiny", "elsewhere/tiny"]
@@ -186,7 +186,7 @@ def add_newer(tiny: TinyRun, run: str, folder: str, found: Evaluation) -> None:
     os.utime(place / "scores.json", (newest, newest))
 
 
-def test_by_default_whole_splits_are_compared_however_old(tiny: TinyRun) -> None:
+def test_by_default_whole_splits_are_compared_even_if_older(tiny: TinyRun) -> None:
     add_run(tiny, "control", replace(all_right(), blind=True), folder="val-blind")
     control = tiny.folder.with_name("control")
     replace(RunRecord.load(control), blind=True).save(control)
@@ -204,7 +204,7 @@ def test_by_default_whole_splits_are_compared_however_old(tiny: TinyRun) -> None
     assert limited["runs"][0]["asked"] == 2
 
 
-def test_a_control_of_a_run_that_sees_is_never_taken_for_the_run(tiny: TinyRun) -> None:
+def test_the_blind_control_of_a_run_is_never_compared_as_the_run(tiny: TinyRun) -> None:
     add_run(tiny, "other", replace(all_right(), blind=True), folder="val-blind")
     with pytest.raises(MissingFileError, match="tiny has val; other has val-blind"):
         invoke(tiny, "compare", "tiny", "other")
@@ -212,16 +212,18 @@ def test_a_control_of_a_run_that_sees_is_never_taken_for_the_run(tiny: TinyRun) 
         invoke(tiny, "compare", "tiny", "other", "--split", "val")
 
 
-def test_what_only_some_questions_were_asked_of_is_offered_not_taken(tiny: TinyRun) -> None:
+def test_an_evaluation_of_a_part_of_the_split_is_suggested_but_not_taken(
+    tiny: TinyRun,
+) -> None:
     add_run(tiny, "other", evaluation(answers=2), folder="val-first2")
     write_evaluation(tiny.folder / "eval" / "val-first2", evaluation("tiny", answers=2))
     with pytest.raises(
-        MissingFileError, match=r"--run RUN --split val`, or take `--split val-first2`"
+        MissingFileError, match=r"--run RUN --split val`, or use `--split val-first2`"
     ):
         invoke(tiny, "compare", "tiny", "other")
 
 
-def test_beside_a_named_evaluation_stands_one_of_the_same_split(tiny: TinyRun) -> None:
+def test_a_given_evaluation_is_compared_with_one_of_the_same_split(tiny: TinyRun) -> None:
     test = add_run(tiny, "other", replace(all_right(), split="test"), folder="test")
     write_evaluation(tiny.folder / "eval" / "test", replace(evaluation("tiny"), split="test"))
     add_newer(tiny, "tiny", "val", evaluation())
@@ -230,7 +232,7 @@ def test_beside_a_named_evaluation_stands_one_of_the_same_split(tiny: TinyRun) -
     assert json.loads(invoke(tiny, "compare", "tiny", "--json"))["split"] == "val"
 
 
-def test_pages_and_tables_say_how_much_was_asked_and_how(
+def test_reports_and_tables_show_the_number_of_questions_and_the_decoding(
     tiny: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -255,13 +257,13 @@ def test_pages_and_tables_say_how_much_was_asked_and_how(
     assert "7 questions" in both
 
 
-def test_two_evaluations_of_one_run_are_told_apart_by_their_folders(tiny: TinyRun) -> None:
+def test_two_evaluations_of_one_run_are_labelled_by_their_folders(tiny: TinyRun) -> None:
     write_evaluation(tiny.folder / "eval" / "data-val", replace(all_right(), run="tiny"))
     found = json.loads(invoke(tiny, "compare", "tiny/eval/data-val", "tiny/eval/val", "--json"))
     assert [one["run"] for one in found["runs"]] == ["tiny/eval/data-val", "tiny/eval/val"]
 
 
-def test_names_of_250_letters_have_pages_and_columns(tiny: TinyRun, tmp_path: Path) -> None:
+def test_names_of_250_letters_have_reports_and_columns(tiny: TinyRun, tmp_path: Path) -> None:
     name = "n" * 250
     add_run(tiny, name, all_right())
     page = tiny.folder.with_name(name) / "eval" / "val" / "report.html"

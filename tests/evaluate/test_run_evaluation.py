@@ -11,7 +11,8 @@ import torch
 from epalm.cache.readers.open_reader import open_store
 from epalm.errors import DataError, MissingFileError, UnknownSplitError, UsageError
 from epalm.evaluate import run_evaluation
-from epalm.evaluate.preparation.eval_preparation import EvalConfig, prepare
+from epalm.evaluate.preparation.eval_options import EvalOptions
+from epalm.evaluate.preparation.eval_preparation import prepare
 from epalm.evaluate.preparation.run_lookup import find_run
 from epalm.evaluate.report.report_files import evaluated
 from epalm.evaluate.run_evaluation import EvaluationResult, evaluate
@@ -37,7 +38,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
 
 @pytest.fixture(scope="module")
 def finished(tiny: TinyRun) -> EvaluationResult:
-    return evaluate(EvalConfig(tiny.folder, "val", batch_size=3, quiet=True))
+    return evaluate(EvalOptions(run=str(tiny.folder), split="val", batch_size=3, quiet=True))
 
 
 class Witness:
@@ -129,7 +130,7 @@ def test_the_blind_control_answers_from_another_medium_of_the_split(
     tiny: TinyRun, finished: EvaluationResult, witness: Witness
 ) -> None:
     true = finished.evaluation.answered
-    control = evaluate(EvalConfig(tiny.folder, "val", blind=True, quiet=True))
+    control = evaluate(EvalOptions(run=str(tiny.folder), split="val", blind=True, quiet=True))
     blind = control.evaluation.answered
     assert control.folder == tiny.folder / "eval" / "val-blind"
     assert control.evaluation.blind
@@ -142,13 +143,13 @@ def test_the_blind_control_answers_from_another_medium_of_the_split(
 def test_a_run_that_was_trained_blind_is_evaluated_blind(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     replace(RunRecord.load(run.folder), blind=True).save(run.folder)
-    finished = evaluate(EvalConfig(run.folder, "val", quiet=True))
+    finished = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
     assert finished.evaluation.blind
     assert finished.folder.name == "val-blind"
 
 
 def test_a_limited_evaluation_has_a_folder_of_its_own(tiny: TinyRun) -> None:
-    finished = evaluate(EvalConfig(tiny.folder, "val", limit=2, quiet=True))
+    finished = evaluate(EvalOptions(run=str(tiny.folder), split="val", limit=2, quiet=True))
     assert finished.folder.name == "val-first2"
     assert [one.id for one in finished.evaluation.answered] == ["q1", "q2"]
     assert finished.evaluation.split_size == 6
@@ -161,7 +162,7 @@ def test_an_unknown_split_is_refused_before_a_model_is_loaded(
 ) -> None:
     monkeypatch.setattr(run_evaluation, "load_run", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(UnknownSplitError, match=r"no split 'karpathy_test'.*train, val"):
-        evaluate(EvalConfig(tiny.folder, "karpathy_test"))
+        evaluate(EvalOptions(run=str(tiny.folder), split="karpathy_test"))
 
 
 def test_a_question_without_answers_among_others_is_refused_before_a_model_is_loaded(
@@ -173,7 +174,7 @@ def test_a_question_without_answers_among_others_is_refused_before_a_model_is_lo
     bare = line | {"id": "q9", "answers": []}
     (run.data / "test.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(bare)}\n")
     with pytest.raises(DataError, match="q9 has no reference"):
-        evaluate(EvalConfig(run.folder, "test"))
+        evaluate(EvalOptions(run=str(run.folder), split="test"))
 
 
 def test_a_split_without_answers_is_predicted_and_ready_for_a_server(tmp_path: Path) -> None:
@@ -186,8 +187,8 @@ def test_a_split_without_answers_is_predicted_and_ready_for_a_server(tmp_path: P
         if line["id"] in names
     ]
     (run.data / "server.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))
-    done = evaluate(EvalConfig(run.folder, "server", quiet=True))
-    scored = evaluate(EvalConfig(run.folder, "val", quiet=True)).evaluation
+    done = evaluate(EvalOptions(run=str(run.folder), split="server", quiet=True))
+    scored = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True)).evaluation
     assert done.evaluation.scores == {}
     assert {path.name for path in done.folder.iterdir()} == {"predictions.jsonl", "unscored.json"}
     assert read_evaluation(done.folder) == done.evaluation
@@ -203,12 +204,12 @@ def test_predictions_are_on_the_disk_before_they_are_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path)
-    first = evaluate(EvalConfig(run.folder, "val", quiet=True))
+    first = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
     said = (first.folder / "predictions.jsonl").read_text()
     (first.folder / "predictions.jsonl").unlink()
     monkeypatch.setattr(exact_match, "equals_any", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        evaluate(EvalConfig(run.folder, "val", quiet=True))
+        evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
     text = (first.folder / "predictions.jsonl").read_text(encoding="utf-8")
     found = [json.loads(line) for line in text.splitlines()]
     wanted = [json.loads(line) | {"scores": {}} for line in said.splitlines()]
@@ -220,20 +221,22 @@ def test_predictions_are_on_the_disk_before_they_are_scored(
 def test_every_reader_leads_to_the_same_answers(
     tiny: TinyRun, finished: EvaluationResult, reader: str
 ) -> None:
-    again = evaluate(EvalConfig(tiny.folder, "val", batch_size=3, reader=reader, quiet=True))
+    again = evaluate(
+        EvalOptions(run=str(tiny.folder), split="val", batch_size=3, reader=reader, quiet=True)
+    )
     assert again.evaluation.answered == finished.evaluation.answered
 
 
 def test_an_unknown_reader_is_named(tiny: TinyRun) -> None:
     with pytest.raises(UsageError, match="reader 'gpu' is unknown; known are auto, ram"):
-        evaluate(EvalConfig(tiny.folder, "val", reader="gpu", quiet=True))
+        evaluate(EvalOptions(run=str(tiny.folder), split="val", reader="gpu", quiet=True))
 
 
 def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for picture in run.data.glob("*.png"):
         picture.unlink()
-    finished = evaluate(EvalConfig(run.folder, "val", quiet=True))
+    finished = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert len(finished.evaluation.answered) == 5
     assert "data:image" not in page
@@ -257,9 +260,9 @@ def test_no_run_and_an_unknown_run_say_what_to_do(tmp_path: Path) -> None:
         find_run(tmp_path)
     (tmp_path / "refused").mkdir()
     (tmp_path / "refused" / "run.json").write_text("{}")
-    with pytest.raises(MissingFileError, match="no run among 1 that has finished an epoch"):
+    with pytest.raises(MissingFileError, match=r"none of the 1 run in .* has finished an epoch"):
         find_run(tmp_path)
-    with pytest.raises(MissingFileError, match=r"neither x nor .*holds a run\.json"):
+    with pytest.raises(MissingFileError, match=r"neither x nor .*has a run\.json"):
         find_run(tmp_path, "x")
 
 
@@ -268,14 +271,14 @@ def test_a_photo_that_changed_since_it_was_encoded_is_named_in_one_warning(
 ) -> None:
     run = make_run(tmp_path)
     describe_media(run.store, run.data)
-    prepare(EvalConfig(run.folder, "val", quiet=True))
+    prepare(EvalOptions(run=str(run.folder), split="val", quiet=True))
     assert "changed" not in caplog.text
     os.utime(run.data / "a.png", ns=(0, 5))
-    prepare(EvalConfig(run.folder, "val", quiet=True))
+    prepare(EvalOptions(run=str(run.folder), split="val", quiet=True))
     assert "1 of 3 media files checked changed" in caplog.text
     assert "(a.png)" in caplog.text
     caplog.clear()
     for photo in run.data.glob("*.png"):
         photo.unlink()
-    prepare(EvalConfig(run.folder, "val", quiet=True))
+    prepare(EvalOptions(run=str(run.folder), split="val", quiet=True))
     assert "changed" not in caplog.text

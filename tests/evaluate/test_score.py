@@ -149,7 +149,7 @@ def test_captions_without_java_say_what_is_left_out_and_why(
         (SAID[:2], RIGHT, 1, "question q3 has no prediction"),
         (SAID, RIGHT[1:], 1, "question q1 has a prediction but is not in the split"),
         ([*SAID, SAID[1]], RIGHT, 1, "question 2 has more than one prediction"),
-        (SAID, [*RIGHT, RIGHT[0]], 1, 'line 4.id is "q1", expected one that stands there once'),
+        (SAID, [*RIGHT, RIGHT[0]], 1, 'line 4.id is "q1", expected an id that occurs once'),
         ([{"id": "q1"}], RIGHT, 1, "said.jsonl: line 1.prediction is missing, expected a string"),
         (
             [{"id": "q1", "prediction": None}],

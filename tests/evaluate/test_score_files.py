@@ -116,7 +116,9 @@ def test_a_wrong_annotation_is_refused_with_its_place(
 
 def test_one_and_the_text_one_are_the_same_id(tmp_path: Path) -> None:
     rows = [{"id": 1, "answers": ["a"]}, {"id": "1", "answers": ["b"]}]
-    with pytest.raises(MalformedFileError, match=r'\[1\].id is "1", expected one that stands'):
+    with pytest.raises(
+        MalformedFileError, match=r'\[1\].id is "1", expected an id that occurs once'
+    ):
         read_references(listed(tmp_path / "right.json", rows))
 
 

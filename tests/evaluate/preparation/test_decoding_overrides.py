@@ -1,4 +1,4 @@
-"""Answering otherwise than the run does: other decodings and closed lists."""
+"""Evaluation with other decoding settings than the run's, and with closed lists of answers."""
 
 import json
 from dataclasses import replace
@@ -15,12 +15,12 @@ from epalm.errors import (
 )
 from epalm.evaluate.preparation.decoding_overrides import (
     AnswerMethod,
-    DecodingOverrides,
+    answer_method,
     describe,
     frequent_answers,
     read_answers,
 )
-from epalm.evaluate.preparation.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation
 from epalm.model.method.model_settings import Decoding
@@ -33,7 +33,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     return make_run(tmp_path_factory.mktemp("protocol"))
 
 
-def taught(*answers: str, weights: tuple[float, ...] = ()) -> Example:
+def training_example(*answers: str, weights: tuple[float, ...] = ()) -> Example:
     return Example("k", "q", "what", answers, answers, weights)
 
 
@@ -43,13 +43,16 @@ def some_task(*examples: Example) -> Task:
     )
 
 
-def settled(own: Decoding, **changes: object) -> AnswerMethod:
-    asked = DecodingOverrides(**changes)  # type: ignore[arg-type]
-    return asked.settle(own, some_task(), root=Path(), taught="train")
+def method(
+    own: Decoding, task: Task | None = None, *, training_split: str = "train", **changes: object
+) -> AnswerMethod:
+    options = EvalOptions(**changes)  # type: ignore[arg-type]
+    task = task or some_task()
+    return answer_method(options, own, task, root=Path(), training_split=training_split)
 
 
 @pytest.mark.parametrize(
-    ("own", "changes", "wanted", "suffix"),
+    ("own", "changes", "expected", "suffix"),
     [
         (Decoding(5, 3), {}, Decoding(5, 3), ""),
         (Decoding(5, 3), {"num_beams": 3}, Decoding(5, 3), ""),
@@ -69,12 +72,12 @@ def settled(own: Decoding, **changes: object) -> AnswerMethod:
         ),
     ],
 )
-def test_a_protocol_changes_the_runs_decoding_and_names_what_differs(
-    own: Decoding, changes: dict[str, object], wanted: Decoding, suffix: str
+def test_options_change_the_runs_decoding_and_the_folder_names_what_differs(
+    own: Decoding, changes: dict[str, object], expected: Decoding, suffix: str
 ) -> None:
-    way = settled(own, **changes)
-    assert (way.decoding, way.suffix, way.answers) == (wanted, suffix, ())
-    assert way.words == describe(wanted)
+    changed = method(own, **changes)
+    assert (changed.decoding, changed.suffix, changed.answers) == (expected, suffix, ())
+    assert changed.description == describe(expected)
 
 
 def test_a_decoding_is_described_in_words() -> None:
@@ -87,11 +90,11 @@ def test_a_decoding_is_described_in_words() -> None:
 
 def test_the_most_frequent_answers_are_those_that_training_draws_most_often() -> None:
     examples = [
-        taught("red", "blue", weights=(3.0, 1.0)),
-        taught("green"),
-        taught("blue"),
-        taught("red", "two"),
-        taught("never", weights=(0.0,)),
+        training_example("red", "blue", weights=(3.0, 1.0)),
+        training_example("green"),
+        training_example("blue"),
+        training_example("red", "two"),
+        training_example("never", weights=(0.0,)),
     ]
     assert frequent_answers(examples, 3) == ["blue", "red", "green"]
     assert frequent_answers(examples, 9) == ["blue", "red", "green", "two"]
@@ -104,7 +107,7 @@ def test_a_file_of_answers_has_one_on_each_line(tmp_path: Path) -> None:
     file.write_text(" red lamp \n\ntwo\n")
     assert read_answers(file) == ["red lamp", "two"]
     file.write_text("\n")
-    with pytest.raises(MalformedFileError, match="holds no answer"):
+    with pytest.raises(MalformedFileError, match="has no answer"):
         read_answers(file)
     file.write_bytes("café".encode("latin-1"))
     with pytest.raises(MalformedFileError, match="is not UTF-8"):
@@ -119,40 +122,40 @@ def test_lists_have_folders_of_their_own_by_their_contents(tmp_path: Path) -> No
         file = tmp_path / folder / "colours.txt"
         file.parent.mkdir()
         file.write_text(text)
-        suffixes.add(settled(Decoding(), answers=str(file)).suffix)
+        suffixes.add(method(Decoding(), answers=str(file)).suffix)
     assert len(suffixes) == 2
     assert all(suffix.startswith("-answers-colours-") for suffix in suffixes)
-    task = some_task(taught("red"), taught("two"))
-    way = DecodingOverrides(answers="top-1").settle(Decoding(), task, root=Path(), taught="train")
-    assert (way.answers, way.suffix) == (("red",), "-top1")
+    task = some_task(training_example("red"), training_example("two"))
+    top = method(Decoding(), task, answers="top-1")
+    assert (top.answers, top.suffix) == (("red",), "-top1")
 
 
-def test_a_list_of_a_split_that_there_is_not_is_refused() -> None:
-    top, task = DecodingOverrides(answers="top-5"), some_task(taught("red"))
+def test_the_most_frequent_answers_of_a_missing_split_are_refused() -> None:
     with pytest.raises(
-        UnknownSplitError, match=r"no t learn, .*top-5 would rank: give a text file"
+        UnknownSplitError, match=r"top-5 needs the answers of t extra, .*: give a text file"
     ):
-        top.settle(Decoding(), task, root=Path(), taught="learn")
+        method(Decoding(), training_split="extra", answers="top-5")
 
 
-def test_seeds_that_differ_have_folders_that_differ() -> None:
-    suffixes = [settled(Decoding(), do_sample=True, seed=10**7 + row).suffix for row in range(2)]
+def test_different_seeds_have_different_folders() -> None:
+    suffixes = [method(Decoding(), do_sample=True, seed=10**7 + row).suffix for row in range(2)]
     assert suffixes == ["-sample-seed10000000", "-sample-seed10000001"]
 
 
-def test_a_closed_list_goes_with_no_setting_of_generation() -> None:
+def test_a_closed_list_excludes_settings_of_generation() -> None:
     with pytest.raises(UsageError, match="ranks a closed list"):
-        settled(Decoding(), answers="top-3", num_beams=3)
+        method(Decoding(), answers="top-3", num_beams=3)
 
 
-def test_an_evaluation_with_other_beams_says_so_and_leaves_the_runs_own(tiny: TinyRun) -> None:
-    own = evaluate(EvalConfig(tiny.folder, "val", quiet=True))
+def test_an_evaluation_with_other_beams_is_labelled_and_keeps_the_runs_own(tiny: TinyRun) -> None:
+    own = evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True))
     other = evaluate(
-        EvalConfig(
-            tiny.folder,
-            "val",
+        EvalOptions(
+            run=str(tiny.folder),
+            split="val",
             quiet=True,
-            protocol=DecodingOverrides(num_beams=2, max_new_tokens=2),
+            num_beams=2,
+            max_new_tokens=2,
         )
     )
     assert (own.folder.name, other.folder.name) == ("val", "val-beams2-new2")
@@ -166,36 +169,30 @@ def test_an_evaluation_with_other_beams_says_so_and_leaves_the_runs_own(tiny: Ti
     assert longest <= 2 < max(len(one.prediction.split()) for one in own.evaluation.answered)
 
 
-def said(evaluation: Evaluation) -> list[str]:
+def texts(evaluation: Evaluation) -> list[str]:
     return [one.prediction for one in evaluation.answered]
 
 
 def test_a_sampled_evaluation_is_the_same_again_and_in_other_batches(tiny: TinyRun) -> None:
-    protocol = DecodingOverrides(do_sample=True, seed=1)
-    first, again = (
-        evaluate(EvalConfig(tiny.folder, "val", quiet=True, batch_size=size, protocol=protocol))
-        for size in (64, 2)
-    )
-    assert said(first.evaluation) == said(again.evaluation)
-    other = replace(protocol, seed=2)
-    drawn = evaluate(EvalConfig(tiny.folder, "val", quiet=True, protocol=other))
-    assert said(drawn.evaluation) != said(first.evaluation)
-    assert (first.folder.name, drawn.folder.name) == ("val-sample-seed1", "val-sample-seed2")
+    options = EvalOptions(run=str(tiny.folder), split="val", quiet=True, do_sample=True, seed=1)
+    first, again = (evaluate(replace(options, batch_size=size)) for size in (64, 2))
+    assert texts(first.evaluation) == texts(again.evaluation)
+    other = evaluate(replace(options, seed=2))
+    assert texts(other.evaluation) != texts(first.evaluation)
+    assert (first.folder.name, other.folder.name) == ("val-sample-seed1", "val-sample-seed2")
 
 
 def test_a_closed_list_gives_its_answers_only(tiny: TinyRun, tmp_path: Path) -> None:
     file = tmp_path / "answers.txt"
     file.write_text("lamp\nred cup\ntwo\n")
     finished = evaluate(
-        EvalConfig(tiny.folder, "val", quiet=True, protocol=DecodingOverrides(answers=str(file)))
+        EvalOptions(run=str(tiny.folder), split="val", quiet=True, answers=str(file))
     )
     answered = finished.evaluation.answered
     assert {one.prediction for one in answered} <= {"lamp", "red cup", "two"}
     assert len(answered) == 5
     assert "3 answers of answers.txt" in finished.evaluation.settings["decoding"]
-    top = evaluate(
-        EvalConfig(tiny.folder, "val", quiet=True, protocol=DecodingOverrides(answers="top-1000"))
-    )
+    top = evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True, answers="top-1000"))
     assert {one.prediction for one in top.evaluation.answered} == {"lamp"}
     assert top.evaluation.headline == "exact_match"
     assert top.folder.name == "val-top1000"

@@ -1,4 +1,4 @@
-"""A run asked about another task and other media than it learnt from."""
+"""Evaluation of a run on another task and other samples than it was trained on."""
 
 import json
 import logging
@@ -14,12 +14,11 @@ from PIL import Image
 from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from epalm.errors import CacheMismatchError, MalformedFileError, UsageError
-from epalm.evaluate.preparation.decoding_overrides import DecodingOverrides
-from epalm.evaluate.preparation.eval_preparation import EvalConfig
+from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.preparation.eval_target import (
-    asked_task,
     check_run_store,
     evaluation_label,
+    evaluation_task,
     find_media,
     training_split,
     transfer_labels,
@@ -31,12 +30,12 @@ from tests.evaluate.helpers import TinyRun, evaluation, make_run, store_spec
 
 CLIPS = ("b.gif", "a.gif")
 
-OF_CLIPS = {"media": "video", "frames": "8", "frame_choice": "middle", "decode": "upright"}
+VIDEO_FIELDS = {"media": "video", "frames": "8", "frame_choice": "middle", "decode": "upright"}
 
 
 def clip_spec(**changes: str) -> StoreSpec:
     spec = store_spec()
-    fingerprint = spec.fingerprint | OF_CLIPS | changes
+    fingerprint = spec.fingerprint | VIDEO_FIELDS | changes
     tasks = ("msvd-qa",)
     return replace(spec, dataset="msvd", fingerprint=fingerprint, count=len(CLIPS), tasks=tasks)
 
@@ -48,7 +47,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
 
 @pytest.fixture
 def msvd(tmp_path: Path) -> Path:
-    """Two clips, a question about each, and a store; returns the store's path."""
+    """Path of a store of two video clips with a question about each."""
     (tmp_path / "annotation").mkdir()
     (tmp_path / "videos" / "all").mkdir(parents=True)
     for name in CLIPS:
@@ -65,29 +64,29 @@ def msvd(tmp_path: Path) -> Path:
     return tmp_path / "msvd.zarr"
 
 
-def test_a_run_that_learnt_from_photos_answers_questions_about_clips(
-    tiny: TinyRun, msvd: Path
-) -> None:
-    asked = EvalConfig(tiny.folder, "test", task="msvd-qa", features=str(msvd), quiet=True)
-    finished = evaluate(asked)
+def test_a_run_trained_on_images_answers_questions_about_videos(tiny: TinyRun, msvd: Path) -> None:
+    options = EvalOptions(
+        run=str(tiny.folder), split="test", task="msvd-qa", features=str(msvd), quiet=True
+    )
+    finished = evaluate(options)
     assert finished.folder == tiny.folder / "eval" / "msvd-qa-test"
-    found = finished.evaluation
-    assert (found.task, found.headline) == ("msvd-qa", "accuracy")
-    assert [one.key for one in found.answered] == list(CLIPS)
-    assert all(one.prediction for one in found.answered)
+    result = finished.evaluation
+    assert (result.task, result.headline) == ("msvd-qa", "accuracy")
+    assert [record.key for record in result.answered] == list(CLIPS)
+    assert all(record.prediction for record in result.answered)
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/gif') == len(CLIPS)
-    assert "<h1>tiny asked about msvd-qa, test</h1>" in page
-    assert "<li>learnt from <b>data</b></li>" in page
-    assert "<li>asked about <b>msvd-qa</b></li>" in page
-    assert found.settings["trained on"] == f"data, task manifest, features {tiny.store}"
-    assert found.settings["evaluated on"] == f"msvd, task msvd-qa, features {msvd}"
+    assert "<h1>tiny evaluated on msvd-qa, test</h1>" in page
+    assert "<li>trained on <b>data</b></li>" in page
+    assert "<li>evaluated on <b>msvd-qa</b></li>" in page
+    assert result.settings["trained on"] == f"data, task manifest, features {tiny.store}"
+    assert result.settings["evaluated on"] == f"msvd, task msvd-qa, features {msvd}"
 
 
-def test_data_are_told_apart_by_task_else_by_name(tiny: TinyRun) -> None:
-    record, found = RunRecord.load(tiny.folder), evaluation()
-    clips = replace(found, fingerprint=clip_spec().comparable())
-    assert transfer_labels(record, found) is None
+def test_transfer_is_labelled_by_task_or_else_by_data_set(tiny: TinyRun) -> None:
+    record, own = RunRecord.load(tiny.folder), evaluation()
+    clips = replace(own, fingerprint=clip_spec().comparable())
+    assert transfer_labels(record, own) is None
     assert transfer_labels(record, clips) == ("data", "msvd")
     assert transfer_labels(record, replace(clips, task="msvd-qa")) == ("data", "msvd-qa")
 
@@ -97,13 +96,15 @@ def test_stores_of_one_manifest_have_folders_of_their_own(tiny: TinyRun, tmp_pat
     folders = []
     for name in ("data_tinyvit.zarr", "cut.zarr", "short.zarr"):
         shutil.copytree(other.store, tmp_path / name)
-        asked = EvalConfig(tiny.folder, "val", task="manifest", features=str(tmp_path / name))
-        folders.append(evaluate(replace(asked, data_root=other.data, limit=1, quiet=True)).folder)
+        options = EvalOptions(
+            run=str(tiny.folder), split="val", task="manifest", features=str(tmp_path / name)
+        )
+        folders.append(evaluate(replace(options, data_root=other.data, limit=1, quiet=True)).folder)
     names = [folder.name for folder in folders]
     assert names == ["data-val-first1", "data-cut-val-first1", "data-short-val-first1"]
 
 
-def test_the_answers_to_rank_are_those_of_the_split_that_the_run_learnt_from(
+def test_the_ranked_answers_are_those_of_the_runs_training_split(
     tmp_path: Path,
 ) -> None:
     run = make_run(tmp_path)
@@ -111,16 +112,14 @@ def test_the_answers_to_rank_are_those_of_the_split_that_the_run_learnt_from(
         {"id": str(row), "media": "a.png", "prompt": "what is on", "answers": [answer]}
         for row, answer in enumerate(("cup", "red", "cup"))
     ]
-    (run.data / "learn.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run.data / "extra.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     recipe = run.folder / "recipe.toml"
-    recipe.write_text('train_split = "learn"\ntrain_examples = 1\n')
-    asked = EvalConfig(
-        run.folder, "val", limit=2, quiet=True, protocol=DecodingOverrides(answers="top-9")
-    )
-    found = evaluate(asked).evaluation
-    assert {one.prediction for one in found.answered} <= {"cup", "red"}
-    words = "the most probable of the 2 most frequent answers of manifest learn"
-    assert found.settings["decoding"] == words
+    recipe.write_text('train_split = "extra"\ntrain_examples = 1\n')
+    options = EvalOptions(run=str(run.folder), split="val", limit=2, quiet=True, answers="top-9")
+    result = evaluate(options).evaluation
+    assert {record.prediction for record in result.answered} <= {"cup", "red"}
+    words = "the most probable of the 2 most frequent answers of manifest extra"
+    assert result.settings["decoding"] == words
     record, task = RunRecord.load(run.folder), load_task("manifest", run.data)
     assert training_split(run.folder, record, load_task("vqa2", run.data)) == "karpathy_train"
     recipe.write_text('train_split = ""\n')
@@ -131,10 +130,12 @@ def test_the_answers_to_rank_are_those_of_the_split_that_the_run_learnt_from(
 
 
 def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: Path) -> None:
-    asked = EvalConfig(tiny.folder, "test", task="msvd-qa", features=str(msvd), limit=1, quiet=True)
-    folder = evaluate(asked).folder
+    options = EvalOptions(
+        run=str(tiny.folder), split="test", task="msvd-qa", features=str(msvd), limit=1, quiet=True
+    )
+    folder = evaluate(options).folder
     moved = shutil.copytree(msvd, msvd.parent / "moved" / "msvd.zarr")
-    assert evaluate(replace(asked, features=str(moved))).folder == folder
+    assert evaluate(replace(options, features=str(moved))).folder == folder
     sink = create_store(
         msvd.parent / "sparse" / "msvd.zarr",
         replace(clip_spec(frames="4"), data_root=str(msvd.parent)),
@@ -143,12 +144,12 @@ def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: 
     sink.write_shard(0, np.ones(sink.spec.shape, np.float16), {})
     sink.finish()
     before = (folder / "scores.json").read_bytes()
-    with pytest.raises(UsageError, match=r"msvd-qa-test-first1 holds .* another store, .*moved"):
-        evaluate(replace(asked, features=str(msvd.parent / "sparse" / "msvd.zarr")))
+    with pytest.raises(UsageError, match=r"msvd-qa-test-first1 has .* another store, .*moved"):
+        evaluate(replace(options, features=str(msvd.parent / "sparse" / "msvd.zarr")))
     assert (folder / "scores.json").read_bytes() == before
 
 
-def test_the_runs_own_vectors_keep_the_splits_name_wherever_they_lie(tiny: TinyRun) -> None:
+def test_the_runs_own_features_keep_the_splits_name_at_any_location(tiny: TinyRun) -> None:
     record, task = RunRecord.load(tiny.folder), load_task("manifest", tiny.data)
     assert evaluation_label("", task, record, store_spec(), record.features) == ""
     assert evaluation_label("", task, record, store_spec(), "https://host/copy.zarr/") == ""
@@ -163,16 +164,16 @@ def test_the_runs_own_vectors_keep_the_splits_name_wherever_they_lie(tiny: TinyR
         ("cache/half.zarr", "half"),
     ],
 )
-def test_a_folder_is_called_the_same_whether_the_runs_own_task_is_named_or_not(
+def test_a_folder_has_the_same_name_whether_the_runs_own_task_is_given_or_not(
     tiny: TinyRun, features: str, name: str
 ) -> None:
     record = RunRecord.load(tiny.folder)
     record = replace(record, task="vqa2", store=record.store | {"dataset": "coco"})
-    photos, task = replace(store_spec(), dataset="coco-test2015"), load_task("vqa2", tiny.data)
-    for named in ("", "vqa2"):
-        assert evaluation_label(named, task, record, photos, features) == name
+    images, task = replace(store_spec(), dataset="coco-test2015"), load_task("vqa2", tiny.data)
+    for option in ("", "vqa2"):
+        assert evaluation_label(option, task, record, images, features) == name
     assert (
-        evaluation_label("okvqa", load_task("okvqa"), record, photos, "cache/half.zarr")
+        evaluation_label("okvqa", load_task("okvqa"), record, images, "cache/half.zarr")
         == "okvqa-half"
     )
     sparse = replace(clip_spec(), dataset="coco")
@@ -181,17 +182,19 @@ def test_a_folder_is_called_the_same_whether_the_runs_own_task_is_named_or_not(
     )
 
 
-@pytest.mark.parametrize(("tasks", "told"), [(("manifest",), True), (("msvd-qa",), False)])
-def test_a_name_that_is_no_task_is_told_how_a_manifest_is_named(
-    tiny: TinyRun, *, tasks: tuple[str, ...], told: bool
+@pytest.mark.parametrize(("tasks", "hint"), [(("manifest",), True), (("msvd-qa",), False)])
+def test_the_error_about_an_unknown_task_names_that_of_manifests(
+    tiny: TinyRun, *, tasks: tuple[str, ...], hint: bool
 ) -> None:
     record, spec = RunRecord.load(tiny.folder), replace(store_spec(), tasks=tasks)
     with pytest.raises(UsageError, match="'my-birds' is no task") as caught:
-        asked_task("my-birds", record, spec, tiny.data)
-    assert str(caught.value).endswith("are --task manifest") == told
+        evaluation_task("my-birds", record, spec, tiny.data)
+    assert str(caught.value).endswith("give --task manifest") == hint
 
 
-def test_what_was_not_compared_is_said(tiny: TinyRun, caplog: pytest.LogCaptureFixture) -> None:
+def test_settings_that_are_not_compared_are_logged(
+    tiny: TinyRun, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
         check_run_store(RunRecord.load(tiny.folder), clip_spec(), "clips.zarr")
     (line,) = caplog.messages
@@ -200,18 +203,24 @@ def test_what_was_not_compared_is_said(tiny: TinyRun, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("field", ["weights", "preprocessing"])
-def test_other_media_do_not_excuse_another_encoder(tiny: TinyRun, field: str) -> None:
+def test_another_encoder_is_refused_for_other_media_too(tiny: TinyRun, field: str) -> None:
     with pytest.raises(CacheMismatchError, match=f"fingerprint.{field} is other, in training"):
         check_run_store(RunRecord.load(tiny.folder), clip_spec(**{field: "other"}), "clips.zarr")
 
 
-def test_a_run_that_answers_is_not_asked_for_captions(tiny: TinyRun, msvd: Path) -> None:
-    asked = EvalConfig(tiny.folder, "test", task="msrvtt-caption", features=str(msvd))
-    with pytest.raises(UsageError, match="tiny learnt to answer questions, msrvtt-caption asks"):
-        evaluate(asked)
+def test_a_run_that_answers_questions_is_not_evaluated_on_captions(
+    tiny: TinyRun, msvd: Path
+) -> None:
+    options = EvalOptions(
+        run=str(tiny.folder), split="test", task="msrvtt-caption", features=str(msvd)
+    )
+    with pytest.raises(
+        UsageError, match="tiny was trained to generate answers, and msrvtt-caption needs captions"
+    ):
+        evaluate(options)
 
 
-def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyRun) -> None:
+def test_a_store_with_other_features_is_refused_with_every_difference(tiny: TinyRun) -> None:
     record = RunRecord.load(tiny.folder)
     other = replace(
         store_spec(), width=9, fingerprint={"weights": "87654321", "preprocessing": "native"}
@@ -248,7 +257,7 @@ def test_a_store_with_other_vectors_is_refused_with_every_difference(tiny: TinyR
         ),
     ],
 )
-def test_each_field_that_decides_a_vector_is_compared(
+def test_each_field_that_determines_the_features_is_compared(
     tiny: TinyRun, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(CacheMismatchError, match=words) as caught:
@@ -256,7 +265,7 @@ def test_each_field_that_decides_a_vector_is_compared(
     assert caught.value.exit_code == 4
 
 
-def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) -> None:
+def test_settings_of_augmented_views_do_not_matter_to_evaluation(tiny: TinyRun) -> None:
     seeded = store_spec().fingerprint | {"views.seed": "3"}
     check_run_store(
         RunRecord.load(tiny.folder),
@@ -265,20 +274,20 @@ def test_how_other_views_were_made_does_not_matter_to_evaluation(tiny: TinyRun) 
     )
 
 
-def test_a_store_over_other_media_is_accepted(tiny: TinyRun) -> None:
+def test_a_store_of_another_data_set_is_accepted(tiny: TinyRun) -> None:
     record = RunRecord.load(tiny.folder)
     check_run_store(record, replace(store_spec(), dataset="gqa", count=9, views=8), "gqa.zarr")
 
 
-def test_the_media_of_a_single_file_are_found_where_its_folder_has_moved(tmp_path: Path) -> None:
+def test_the_samples_of_a_moved_manifest_file_are_found(tmp_path: Path) -> None:
     data = make_run(tmp_path).data
     (data / "train.jsonl").unlink()
     data.joinpath("val.jsonl").rename(data / "desk.jsonl")
-    then = replace(store_spec(), media="/then/data/desk.jsonl")
-    assert set(find_media(then, data)) == {"a.png", "b.png", "c.png", "d.png"}
+    spec = replace(store_spec(), media="/then/data/desk.jsonl")
+    assert set(find_media(spec, data)) == {"a.png", "b.png", "c.png", "d.png"}
 
 
-def test_media_that_cannot_be_found_are_named_as_extraction_named_them(
+def test_the_warning_about_missing_samples_names_the_path_of_extraction(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert find_media(replace(store_spec(), media="/then/data/desk.jsonl"), tmp_path) == {}
@@ -286,7 +295,7 @@ def test_media_that_cannot_be_found_are_named_as_extraction_named_them(
     assert line.endswith("there is no file or folder /then/data/desk.jsonl")
 
 
-def test_media_outside_the_data_are_shown_only_if_that_is_allowed(
+def test_files_outside_the_data_set_are_shown_only_if_allowed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "data"

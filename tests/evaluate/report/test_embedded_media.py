@@ -1,4 +1,4 @@
-"""What a page shows of a photo, a clip or a recording."""
+"""How a page shows an image, a video or an audio clip."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from epalm.evaluate.report.embedded_media import BYTES_AT_MOST, STRIP_FRAMES, Embedded, embed
+from epalm.evaluate.report.embedded_media import MAX_BYTES, STRIP_FRAMES, Embedded, embed
 from epalm.media import media_preview
 from epalm.tasks.types import ByteRange, MediaItem, Modality
 
@@ -65,7 +65,7 @@ def write_m4a(path: Path, seconds: float, rate: int = 16_000) -> None:
 def pad(path: Path) -> None:
     """Grow the file beyond the limit by bytes that no reader looks at."""
     with path.open("ab") as stream:
-        stream.write(bytes(BYTES_AT_MOST))
+        stream.write(bytes(MAX_BYTES))
 
 
 def embedded(path: Path, modality: Modality) -> Embedded:
@@ -73,7 +73,7 @@ def embedded(path: Path, modality: Modality) -> Embedded:
 
 
 def content(medium: Embedded) -> io.BytesIO:
-    return decoded(medium.address)
+    return decoded(medium.url)
 
 
 def decoded(address: str) -> io.BytesIO:
@@ -108,7 +108,7 @@ def test_a_photo_whose_format_runs_other_programs_is_not_opened(
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 8)).save(path, "EPS")
     shown = embed(MediaItem.from_path(path, "photo"))
-    assert (shown.element, "not a supported image" in shown.address) == ("none", True)
+    assert (shown.element, "not a supported image" in shown.url) == ("none", True)
 
 
 def test_a_photo_in_a_tar_file_is_embedded(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_small_clip_that_browsers_play_is_embedded_as_it_is(
     write(tmp_path / name)
     medium = embedded(tmp_path / name, "video")
     assert (medium.element + ", coarse" * medium.coarse, medium.note) == (shown, "")
-    assert medium.address.startswith(f"data:{mime};base64,")
+    assert medium.url.startswith(f"data:{mime};base64,")
     assert content(medium).read() == (tmp_path / name).read_bytes()
     check_strip(medium, *STRIP_SIZES[name])
 
@@ -161,7 +161,7 @@ def test_of_other_clips_there_are_frames_in_a_row_alone(
     write(tmp_path / name)
     medium = embedded(tmp_path / name, "video")
     assert medium.element == "none"
-    assert medium.address == "it is too large, or browsers do not play it"
+    assert medium.url == "it is too large or not playable in browsers"
     check_strip(medium, 160, 120)
 
 
@@ -173,13 +173,13 @@ def test_of_other_clips_there_are_frames_in_a_row_alone(
         ("a.m4a", lambda path: write_m4a(path, 1.0), "audio/mp4"),
     ],
 )
-def test_a_small_recording_is_embedded_as_it_is(
+def test_a_small_audio_clip_is_embedded_as_it_is(
     tmp_path: Path, name: str, write: Callable[[Path], None], mime: str
 ) -> None:
     write(tmp_path / name)
     medium = embedded(tmp_path / name, "audio")
     assert (medium.element, medium.note) == ("audio", "")
-    assert medium.address.startswith(f"data:{mime};base64,")
+    assert medium.url.startswith(f"data:{mime};base64,")
     assert content(medium).read() == (tmp_path / name).read_bytes()
 
 
@@ -192,18 +192,18 @@ def test_a_small_recording_is_embedded_as_it_is(
         ("large.m4a", lambda path: (write_m4a(path, 1.0), pad(path)), 1.0),
     ],
 )
-def test_of_other_recordings_and_of_the_sound_of_clips_there_are_the_first_seconds(
+def test_of_other_audio_clips_and_sound_tracks_the_first_seconds_are_embedded(
     tmp_path: Path, name: str, write: Callable[[Path], None], seconds: float
 ) -> None:
     write(tmp_path / name)
     medium = embedded(tmp_path / name, "audio")
     assert (medium.element, medium.note) == ("audio", "the first 10 seconds at most")
-    assert medium.address.startswith("data:audio/mpeg;base64,")
+    assert medium.url.startswith("data:audio/mpeg;base64,")
     sound, rate = soundfile.read(content(medium))
     assert len(sound) / rate == pytest.approx(seconds, abs=0.15)
     loudness = np.abs(np.fft.rfft(sound))
     assert np.argmax(loudness) * rate / len(sound) == pytest.approx(441, abs=5)
-    assert len(medium.address) < BYTES_AT_MOST / 2
+    assert len(medium.url) < MAX_BYTES / 2
 
 
 def test_frames_far_apart_are_sought_and_are_the_same(
@@ -243,7 +243,7 @@ def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
     header = file.rindex(b"tkhd")
     place = file.index(matrix, header)
     turned = file[:place] + quarter + file[place + len(matrix) :]
-    (tmp_path / "turned.mp4").write_bytes(turned + bytes(BYTES_AT_MOST))
+    (tmp_path / "turned.mp4").write_bytes(turned + bytes(MAX_BYTES))
     strip = embedded(tmp_path / "turned.mp4", "video").strip
     with Image.open(decoded(strip)) as frames:
         assert frames.size == (STRIP_FRAMES * (80 + 2) - 2, 160)
@@ -257,10 +257,10 @@ def test_what_cannot_be_decoded_says_so(tmp_path: Path, name: str, modality: Mod
     (tmp_path / name).write_bytes(b"0" * 10)
     medium = embedded(tmp_path / name, modality)
     assert medium.element == "none"
-    assert medium.address.startswith("it cannot be decoded (")
+    assert medium.url.startswith("it cannot be decoded (")
 
 
-def test_a_recording_has_no_pictures_and_a_silent_clip_no_sound(tmp_path: Path) -> None:
+def test_an_audio_clip_has_no_images_and_a_silent_video_no_sound(tmp_path: Path) -> None:
     write_sound(tmp_path / "a.wav", 0.1)
     (tmp_path / "a.wav").rename(tmp_path / "sound.avi")
     write_clip(tmp_path / "clip.mkv", "h264")
@@ -269,4 +269,4 @@ def test_a_recording_has_no_pictures_and_a_silent_clip_no_sound(tmp_path: Path) 
 
 
 def test_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
-    assert embedded(tmp_path / "a.gif", "video").address == "its file is no longer there"
+    assert embedded(tmp_path / "a.gif", "video").url == "its file no longer exists"

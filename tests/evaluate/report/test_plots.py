@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from epalm.evaluate.report.plots import (
-    LINE_COLOURS,
+    LINE_COLORS,
     curves_figure,
     inline_svg,
     line_swatch,
@@ -17,7 +17,7 @@ from epalm.evaluate.report.plots import (
     png,
     reliability_figure,
 )
-from epalm.evaluate.report.training_curves import POINTS_AT_MOST, Curve
+from epalm.evaluate.report.training_curves import MAX_POINTS, Curve
 from epalm.evaluate.scores.calibration import Bin, Calibration
 
 NAMES = ("first", "second")
@@ -43,9 +43,9 @@ def test_a_drawing_is_one_element_with_the_pages_ink_and_a_name() -> None:
 def test_every_run_keeps_its_colour_where_another_has_no_curve() -> None:
     both = draw([line(5), line(5)])
     second = draw([None, line(5)])
-    assert LINE_COLOURS[0] in both
-    assert LINE_COLOURS[0] not in second
-    assert LINE_COLOURS[1] in second
+    assert LINE_COLORS[0] in both
+    assert LINE_COLORS[0] not in second
+    assert LINE_COLORS[1] in second
 
 
 def test_the_legend_of_the_page_draws_each_line_as_the_plot_does() -> None:
@@ -76,7 +76,7 @@ def many_points_mark() -> float:
 
 
 def test_long_curves_are_drawn_as_means() -> None:
-    assert len(draw([line(10_000)])) < 3 * len(draw([line(POINTS_AT_MOST)]))
+    assert len(draw([line(10_000)])) < 3 * len(draw([line(MAX_POINTS)]))
 
 
 def test_two_drawings_on_a_page_share_no_id() -> None:
@@ -92,9 +92,9 @@ def test_the_diagram_of_confidence_has_a_mark_per_bin_of_each_run() -> None:
     bins = (Bin(3, 0.1, 0.2), Bin(9, 0.5, 0.4))
     calibration = Calibration(bins, 0.1)
     one = inline_svg(reliability_figure([None, calibration], NAMES, axis="accuracy"), "r")
-    assert LINE_COLOURS[0] not in one
+    assert LINE_COLORS[0] not in one
     styles = [path.get("style") or "" for path in ElementTree.fromstring(one).iter("path")]
-    assert sum(f"fill: {LINE_COLOURS[1]}" in style for style in styles) == len(bins)
+    assert sum(f"fill: {LINE_COLORS[1]}" in style for style in styles) == len(bins)
 
 
 def test_the_file_beside_the_page_names_several_runs_the_page_does_so_itself() -> None:

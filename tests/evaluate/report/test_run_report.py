@@ -1,4 +1,4 @@
-"""The report: complete in itself, safe, and right about what it shows."""
+"""The report: self-contained, safe, and correct in what it shows."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from epalm.errors import UsageError
-from epalm.evaluate.report.embedded_media import SIDE_AT_MOST
+from epalm.evaluate.report.embedded_media import MAX_SIDE
 from epalm.evaluate.report.gallery import choose
 from epalm.evaluate.report.report_files import _lead
 from epalm.evaluate.report.resource_use import Cost, Costs
@@ -87,23 +87,23 @@ def test_nothing_is_loaded_from_outside_the_page(tmp_path: Path) -> None:
             assert address is None or address.startswith(("data:", "#")), (tag, address)
 
 
-def test_pictures_are_embedded_scaled_down_and_described(tmp_path: Path) -> None:
+def test_images_are_embedded_scaled_down_with_a_text_alternative(tmp_path: Path) -> None:
     shown = page(tmp_path, media=photos(tmp_path))
     images = shown.all("img")
     assert len(images) == 6
     head, _, content = (images[0]["src"] or "").partition(",")
     assert head == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as photo:
-        assert photo.size == (SIDE_AT_MOST, 240)
-    assert {image["alt"] for image in images} == {f"photo {name}" for name in COLOURS}
+        assert photo.size == (MAX_SIDE, 240)
+    assert {image["alt"] for image in images} == {f"image {name}" for name in COLOURS}
 
 
-def test_media_that_are_gone_leave_their_questions_in_place(tmp_path: Path) -> None:
+def test_questions_about_missing_files_are_still_shown(tmp_path: Path) -> None:
     gone = {name: MediaItem(name, tmp_path, name) for name in COLOURS}
     shown = page(tmp_path, media=gone)
     assert not shown.all("img")
     assert shown.text.count("what is on the desk?") == 6
-    assert any("its file is no longer there" in text for text in shown.text)
+    assert any("its file no longer exists" in text for text in shown.text)
 
 
 def test_a_report_without_media_still_shows_answers(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_references_are_counted_by_people(tmp_path: Path) -> None:
     assert "cup" in shown.text
 
 
-def test_several_runs_stand_side_by_side_with_every_answer(tmp_path: Path) -> None:
+def test_several_runs_are_shown_side_by_side_with_every_answer(tmp_path: Path) -> None:
     blind = replace(
         evaluation("blind", text="wall"), blind=True, scores={"exact_match": Score(0.1, 0.0, 0.2)}
     )
@@ -126,23 +126,23 @@ def test_several_runs_stand_side_by_side_with_every_answer(tmp_path: Path) -> No
     assert "50.00" in shown.text
     assert "10.00" in shown.text
     assert "25.00 to 75.00" in shown.text
-    assert "blind: blind control, each question saw another medium" in shown.text
-    assert "full: 1 skipped, their media are not encoded" in shown.text
+    assert "blind: blind control, each example has another sample's features" in shown.text
+    assert "full: 1 skipped, their samples are not encoded" in shown.text
     assert not [one for one in shown.all("span") if one.get("class") == "best"]  # p is 1
 
 
-def test_a_score_that_all_questions_share_has_no_interval(tmp_path: Path) -> None:
+def test_a_score_that_is_the_same_for_all_questions_has_no_interval(tmp_path: Path) -> None:
     shown = page(tmp_path, replace(evaluation(), scores={"exact_match": Score(0.0, 0.0, 0.0)}))
     assert "0.00" in shown.text
     assert "0.00 to 0.00" not in shown.text
 
 
-def test_scores_that_were_left_out_are_named_with_the_reason(tmp_path: Path) -> None:
+def test_scores_that_were_not_computed_are_listed_with_the_reason(tmp_path: Path) -> None:
     shown = page(tmp_path, replace(evaluation(), left_out={"SPICE": "its parser is missing"}))
-    assert "SPICE left out: its parser is missing" in shown.text
+    assert "SPICE not computed: its parser is missing" in shown.text
 
 
-def test_published_figures_of_the_task_stand_beside(tmp_path: Path) -> None:
+def test_published_results_on_the_task_are_shown(tmp_path: Path) -> None:
     answered = replace(
         evaluation(), task="msvd-qa", headline="accuracy", scores={"accuracy": Score(0.31)}
     )
@@ -156,7 +156,7 @@ def test_published_figures_of_the_task_stand_beside(tmp_path: Path) -> None:
     assert "published" not in " ".join(page(tmp_path).text)
 
 
-def test_of_many_published_figures_the_headlines_stand_open_and_the_rest_is_folded(
+def test_of_many_published_results_the_headline_is_open_and_the_rest_folded(
     tmp_path: Path,
 ) -> None:
     own = replace(evaluation(), task="vqa2", headline="accuracy", scores={"accuracy": Score(0.31)})
@@ -164,7 +164,7 @@ def test_of_many_published_figures_the_headlines_stand_open_and_the_rest_is_fold
     tables = [one for one in shown.all("details") if one.get("class") == "spaced"]
     assert ["open" in one for one in tables] == [True, False, False]
     text = " ".join(shown.text)
-    first, more, others = (text.index(one) for one in ("eP-ALM on this", "More fig", "of other m"))
+    first, more, others = (text.index(one) for one in ("eP-ALM on this", "More res", "of other m"))
     assert text[first:more].count(" released accuracy ") == 4
     assert text[more:others].count(" released accuracy ") == 22
     assert "released_accuracy" not in text
@@ -174,26 +174,27 @@ def test_names_of_models_are_not_broken_at_their_hyphens() -> None:
     record = Mock(trained=1000, store={"encoder": "vit-<ti16>"})
     record.model.variant, record.model.lm = "full", "facebook/opt-350m"
     assert _lead(record) == (
-        '1,000 trained parameters let the frozen language model <span class="whole">opt-350m</span>'
-        ' read the vectors of <span class="whole">vit-&lt;ti16&gt;</span>.'
+        "1,000 trained parameters adapt the frozen language model "
+        '<span class="whole">opt-350m</span> to the features of '
+        '<span class="whole">vit-&lt;ti16&gt;</span>.'
     )
 
 
-def test_stages_without_a_record_say_so_and_others_what_they_took(tmp_path: Path) -> None:
-    took = Cost(90.0, memory=2_000_000_000, device="cuda", device_memory=5_000_000_000)
-    costs = {"full": Costs(1000, 99_000, None, took, Cost(1.5, note="6 questions"))}
+def test_costs_of_stages_are_shown_and_missing_ones_marked(tmp_path: Path) -> None:
+    training = Cost(90.0, memory=2_000_000_000, device="cuda", device_memory=5_000_000_000)
+    costs = {"full": Costs(1000, 99_000, None, training, Cost(1.5, note="6 questions"))}
     text = " ".join(page(tmp_path, costs=costs).text)
-    assert "1.0000 % of all but the encoder's" in text
+    assert "1.0000 % of language model and adapter" in text
     assert text.count("not recorded") == 1
     assert "1 min 30 s" in text
     assert "2 GB of main memory, 5 GB on the GPU, on cuda" in text
 
 
-def test_cards_say_how_sure_the_model_was_where_it_is_known(tmp_path: Path) -> None:
-    assert page(tmp_path).text.count("61 % sure") == 6
+def test_cards_show_the_confidence_if_it_is_known(tmp_path: Path) -> None:
+    assert page(tmp_path).text.count("confidence 61 %") == 6
     open_ones = tuple(replace(one, log_probability=None) for one in evaluation().answered)
     shown = page(tmp_path, replace(evaluation(), answered=open_ones))
-    assert not any("% sure" in text for text in shown.text)
+    assert not any("confidence " in text for text in shown.text)
     assert "Confidence" not in shown.text
 
 
@@ -203,7 +204,7 @@ def test_the_types_of_the_cards_can_be_chosen(tmp_path: Path) -> None:
     assert [one["data-types"] for one in shown.all("li") if "data-types" in one] == ["what is"] * 6
 
 
-def test_the_figure_of_a_single_run_is_not_called_the_best(tmp_path: Path) -> None:
+def test_the_score_of_a_single_run_is_not_marked_as_the_best(tmp_path: Path) -> None:
     shown = page(tmp_path)
     assert not [one for one in shown.all("span") if one.get("class") == "best"]
 
@@ -213,14 +214,14 @@ def test_runs_of_different_splits_are_not_compared(tmp_path: Path) -> None:
         page(tmp_path, evaluation(), replace(evaluation(), split="test"))
 
 
-def test_a_caption_report_describes_photos_by_a_reference(tmp_path: Path) -> None:
+def test_a_caption_report_describes_images_by_a_reference(tmp_path: Path) -> None:
     captions = replace(evaluation(), kind="caption", headline="exact_match")
     shown = page(tmp_path, captions, media=photos(tmp_path))
-    assert {image["alt"] for image in shown.all("img")} == {"photo: lamp"}
+    assert {image["alt"] for image in shown.all("img")} == {"image: lamp"}
     assert "3 references" in "".join(shown.text)
 
 
-def test_long_breakdowns_are_cut_and_say_so(tmp_path: Path) -> None:
+def test_long_breakdowns_are_truncated_with_a_note(tmp_path: Path) -> None:
     group = evaluation().breakdowns["question type"][0]
     groups = tuple(replace(group, name=f"kind {number}") for number in range(30))
     shown = page(tmp_path, replace(evaluation(), breakdowns={"question type": groups}))
@@ -229,7 +230,7 @@ def test_long_breakdowns_are_cut_and_say_so(tmp_path: Path) -> None:
     assert any("6 smaller groups" in text for text in shown.text)
 
 
-def test_the_gallery_holds_the_best_the_worst_and_a_fair_sample() -> None:
+def test_the_gallery_has_the_best_the_worst_and_a_random_sample() -> None:
     scores = [number / 100 for number in range(100)]
     chosen = choose(scores, per_group=8)
     assert chosen["best"] == list(range(99, 91, -1))
@@ -239,13 +240,13 @@ def test_the_gallery_holds_the_best_the_worst_and_a_fair_sample() -> None:
     assert chosen["random"] == choose(scores[::-1], per_group=8)["random"]
 
 
-def test_equal_scores_do_not_crowd_the_groups_together() -> None:
+def test_equal_scores_do_not_put_the_same_rows_into_all_groups() -> None:
     chosen = choose([float(row % 2) for row in range(100)])
     assert len({row for group in chosen.values() for row in group}) == 36
 
 
 @pytest.mark.parametrize("wrong", [1, 2, 4, 7])
-def test_of_few_examples_the_wrong_are_the_worst_and_no_right_one_is(wrong: int) -> None:
+def test_of_few_examples_only_wrong_ones_are_among_the_worst(wrong: int) -> None:
     scores = [1.0] * (8 - wrong) + [0.0] * wrong
     chosen = choose(scores)
     assert sum(scores[row] for row in chosen["worst"]) == 0
@@ -268,7 +269,9 @@ def test_only_what_scores_above_the_lowest_is_among_the_best() -> None:
     assert len(chosen["worst"]) == 12
 
 
-def test_a_gallery_of_equal_scores_says_that_it_is_a_sample(tmp_path: Path) -> None:
+def test_the_note_on_a_gallery_of_equal_scores_says_that_it_is_a_random_sample(
+    tmp_path: Path,
+) -> None:
     wrong = tuple(replace(one, scores={"exact_match": 0.0}) for one in evaluation().answered)
     shown = page(tmp_path, replace(evaluation(), answered=wrong))
     assert any(text.startswith("A random sample; all have the same exact") for text in shown.text)
@@ -276,7 +279,7 @@ def test_a_gallery_of_equal_scores_says_that_it_is_a_sample(tmp_path: Path) -> N
     assert any(text.startswith("The best and the worst by") for text in page(tmp_path).text)
 
 
-def test_a_card_of_two_groups_stands_once_with_both_labels(tmp_path: Path) -> None:
+def test_a_card_of_two_groups_appears_once_with_both_labels(tmp_path: Path) -> None:
     shown = page(tmp_path)
     labels = [one["data-groups"] for one in shown.all("li") if "data-groups" in one]
     assert sorted(labels, key=str) == ["best|random"] * 3 + ["worst|random"] * 3

@@ -1,4 +1,4 @@
-"""Runs that answered the same questions, held against each other."""
+"""Comparison of runs that answered the same questions."""
 
 import itertools
 from dataclasses import replace
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from epalm.errors import DataError, UsageError
-from epalm.evaluate.report.paper_results import OWN, published, published_figures
+from epalm.evaluate.report.paper_results import OWN, published, published_results
 from epalm.evaluate.report.tables import score_rows
-from epalm.evaluate.scores.compare_runs import check_comparable, difference, exchange_p
+from epalm.evaluate.scores.compare_runs import check_comparable, difference, randomization_p
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.metrics.intervals import bootstrap_interval
 from epalm.tasks.task_registry import TASKS
@@ -38,12 +38,12 @@ def test_a_difference_is_paired_by_question_whatever_their_order() -> None:
     assert difference(first, first) is not None
 
 
-def test_the_p_value_is_that_of_all_exchanges() -> None:
+def test_the_p_value_is_that_of_all_sign_flips() -> None:
     pairs = np.array([0.3, -0.1, 0.5, 0.2, 0.4, 0.1, -0.2, 0.6])
     sums = [abs(np.dot(signs, pairs)) for signs in itertools.product((-1, 1), repeat=len(pairs))]
     exact = np.mean([one >= pairs.sum() - 1e-9 for one in sums])
-    assert exchange_p(pairs) == pytest.approx(exact, abs=0.02)
-    assert exchange_p(np.zeros(9)) == 1.0
+    assert randomization_p(pairs) == pytest.approx(exact, abs=0.02)
+    assert randomization_p(np.zeros(9)) == 1.0
 
 
 def test_equal_runs_do_not_differ() -> None:
@@ -88,20 +88,20 @@ def test_predictions_without_scores_are_not_comparable() -> None:
         check_comparable([replace(evaluation(), scores={})])
 
 
-def test_published_figures_are_of_known_tasks_and_their_metrics() -> None:
-    for task, figures in published_figures().items():
+def test_published_results_are_of_known_tasks_and_their_metrics() -> None:
+    for task, results in published_results().items():
         captions = {"CIDEr", "BLEU-1", "BLEU-2", "BLEU-4", "METEOR", "SPICE", "SPIDEr"}
         assert task in TASKS
         known = captions if "caption" in task else {"accuracy", "released_accuracy"}
-        assert {one.metric for one in figures} <= known
-        assert all(0 < one.value < 200 for one in figures)
-        assert len({(one.method, one.metric, one.on) for one in figures}) == len(figures)
+        assert {one.metric for one in results} <= known
+        assert all(0 < one.value < 200 for one in results)
+        assert len({(one.method, one.metric, one.on) for one in results}) == len(results)
 
 
-def test_of_each_task_the_figures_of_the_method_come_first_and_its_best_before_all() -> None:
-    for figures in published_figures().values():
-        own = [one for one in figures if one.whose == OWN]
-        assert figures[: len(own)] == tuple(own)
+def test_the_results_of_the_method_come_first_and_its_best_before_all() -> None:
+    for results in published_results().values():
+        own = [one for one in results if one.whose == OWN]
+        assert results[: len(own)] == tuple(own)
         assert not own or own[0].value == max(
             one.value for one in own if one.metric == own[0].metric
         )

@@ -8,29 +8,29 @@ import pytest
 
 from epalm.evaluate.cli import app
 from epalm.evaluate.scores.eval_results import Score, write_evaluation
-from epalm.evaluate.scores.result_warnings import doubts
+from epalm.evaluate.scores.result_warnings import warnings_of
 from tests.evaluate.helpers import evaluation, make_run
 from tests.evaluate.test_report_cli import RUNNER
 
 
 def test_scores_that_agree_up_to_rounding_are_not_doubted() -> None:
     found = evaluation(answers=6)
-    assert doubts(replace(found, scores={"exact_match": Score(0.50004)})) == []
+    assert warnings_of(replace(found, scores={"exact_match": Score(0.50004)})) == []
 
 
 def test_scores_of_sets_are_no_means_of_their_examples() -> None:
     found = evaluation(answers=6)
     answered = tuple(replace(one, scores={"BLEU-4": 0.0, "METEOR": 0.5}) for one in found.answered)
     scores = {"BLEU-4": Score(0.3), "METEOR": Score(0.2)}
-    assert doubts(replace(found, answered=answered, scores=scores, headline="METEOR")) == []
+    assert warnings_of(replace(found, answered=answered, scores=scores, headline="METEOR")) == []
 
 
 def test_one_answer_to_all_is_said_but_not_of_a_blind_control() -> None:
     found = evaluation(answers=60)
-    assert doubts(found) == [
+    assert warnings_of(found) == [
         'only 1 of 60 answers are distinct, and 100 % are "lamp": the model may ignore its input'
     ]
-    assert doubts(replace(found, blind=True)) == []
+    assert warnings_of(replace(found, blind=True)) == []
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])

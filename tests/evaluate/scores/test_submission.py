@@ -86,8 +86,8 @@ def test_the_task_decides_the_format(
         ("gqa", "qa", "vqa", "the server of gqa takes --format gqa, found vqa"),
         ("msvd-qa", "qa", "", "no server of the task msvd-qa is known: .*--format vqa or gqa"),
         ("coco-caption", "caption", "", "no server of the task coco-caption .*--format nocaps"),
-        ("manifest", "qa", "nocaps", "--format nocaps holds captions, and manifest asks for answ"),
-        ("coco-caption", "caption", "vqa", "vqa holds answers, and coco-caption asks for captions"),
+        ("manifest", "qa", "nocaps", "--format nocaps is for captions, and manifest has answ"),
+        ("coco-caption", "caption", "vqa", "vqa is for answers, and coco-caption has captions"),
     ],
 )
 def test_a_format_that_is_not_the_tasks_is_refused(
@@ -120,7 +120,7 @@ def test_the_command_that_is_named_runs_as_it_stands(
 
 def test_an_id_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "val", whole(evaluation()))
-    with pytest.raises(DataError, match="id 'q0' is no number"):
+    with pytest.raises(DataError, match="id 'q0' is not a number"):
         write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
     assert not (tmp_path / "answers.json").exists()
     form, found = write_submission(tmp_path / "val", "gqa", tmp_path / "answers.json")
@@ -136,8 +136,8 @@ def test_an_evaluation_that_left_questions_out_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("skipped", "size", "words"),
     [
-        ((), 7, "holds the first 6 of 7 questions of val, .* without --limit"),
-        (("77",), 214_354, "holds the first 7 of 214354 questions of val, .* without --limit"),
+        ((), 7, "has the first 6 of 7 questions of val, .* without --limit"),
+        (("77",), 214_354, "has the first 7 of 214354 questions of val, .* without --limit"),
         ((), 0, "an earlier version, .* run the same `epalm-eval` again"),
     ],
 )
@@ -154,5 +154,5 @@ def test_unknown_formats_and_folders_without_an_evaluation_are_errors(tmp_path: 
     write_evaluation(tmp_path / "val", numbered())
     with pytest.raises(UsageError, match="choose one of vqa, nocaps, gqa"):
         write_submission(tmp_path / "val", "coco", tmp_path / "answers.json")
-    with pytest.raises(MissingFileError, match="holds no evaluation"):
+    with pytest.raises(MissingFileError, match="has no evaluation"):
         write_submission(tmp_path / "absent", "vqa", tmp_path / "answers.json")

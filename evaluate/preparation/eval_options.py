@@ -1,0 +1,144 @@
+"""The options of `epalm-eval`, each declared once, and those that its subcommands share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from epalm.options import GENERAL, option
+from epalm.plugins import TypedName
+
+DATA, RUN, DECODING, PERFORMANCE = "Data", "Run", "Decoding", "Performance"
+"""Headings of the help, beside `GENERAL`."""
+
+Runs = Annotated[Path, option(help="Folder of all runs.", panel=RUN)]
+
+Dataset = Annotated[
+    str,
+    option(
+        help="Data set whose samples the report shows: a name, a manifest's path or "
+        "module:factory; default: the store's.",
+        panel=DATA,
+        parser=TypedName,
+        metavar="<str>",
+    ),
+]
+
+AllowOutside = Annotated[
+    bool,
+    option(
+        "--allow-outside",
+        help="Also show files that the data set names outside its folder.",
+        panel=DATA,
+    ),
+]
+
+Quiet = Annotated[
+    bool, option("--quiet", help="Print results, warnings and errors only.", panel=GENERAL)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """What to evaluate and how; a value of None leaves a setting as it is in the run."""
+
+    split: Annotated[str, option(help="Split to evaluate, e.g. val.", panel=DATA)] = ""
+    task: Annotated[
+        str,
+        option(
+            help="Task to evaluate, with --features of its data set; default: the run's.",
+            panel=DATA,
+            parser=TypedName,
+            metavar="<str>",
+        ),
+    ] = ""
+    features: Annotated[
+        str | None,
+        option(help="Feature store, path or URL; default: the one used in training.", panel=DATA),
+    ] = None
+    data_root: Annotated[
+        Path | None,
+        option(help="Folder of the task's files; default: the one used in training.", panel=DATA),
+    ] = None
+    limit: Annotated[
+        int, option(min=0, help="Evaluate the first N examples only; 0: all.", panel=DATA)
+    ] = 0
+    blind: Annotated[
+        bool,
+        option(
+            "--blind",
+            help="Control: answer with the features of other samples of the split.",
+            panel=DATA,
+        ),
+    ] = False
+    dataset: Dataset = ""
+    allow_outside: AllowOutside = False
+
+    run: Annotated[
+        str, option(help="Run folder, or its name in --runs; default: the newest.", panel=RUN)
+    ] = ""
+    runs: Runs = Path("runs")
+
+    num_beams: Annotated[
+        int | None,
+        option(
+            "--beams",
+            min=1,
+            help="Number of beams; 1: greedy. Default of this and all decoding options: the run's.",
+            panel=DECODING,
+        ),
+    ] = None
+    max_new_tokens: Annotated[
+        int | None,
+        option(
+            min=1,
+            help="Maximum number of generated tokens, the end token included.",
+            panel=DECODING,
+        ),
+    ] = None
+    do_sample: Annotated[
+        bool | None,
+        option(
+            "--sample/--no-sample",
+            help="Sample tokens instead of taking the most likely ones.",
+            panel=DECODING,
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None, option(help="Sampling temperature, above 0.", panel=DECODING)
+    ] = None
+    top_p: Annotated[
+        float | None,
+        option(
+            help="Nucleus sampling: probability kept, above 0, at most 1.",
+            panel=DECODING,
+        ),
+    ] = None
+    seed: Annotated[
+        int | None,
+        option(min=0, max=10**12, help="Random seed of sampling.", panel=DECODING),
+    ] = None
+    answers: Annotated[
+        str,
+        option(
+            help="Closed-vocabulary evaluation by log-likelihood: a file with one answer per line, "
+            "or top-1000, the most frequent answers of the training split.",
+            panel=DECODING,
+        ),
+    ] = ""
+
+    device: Annotated[
+        str,
+        option(help="Device: cpu, cuda, cuda:1, mps (untested), or auto.", panel=PERFORMANCE),
+    ] = "auto"
+    batch_size: Annotated[
+        int, option(min=1, max=1_000_000, help="Examples per batch.", panel=PERFORMANCE)
+    ] = 64
+    reader: Annotated[
+        str,
+        option(help="How features are read: auto, ram, mapped or pread.", panel=PERFORMANCE),
+    ] = "auto"
+
+    as_json: Annotated[bool, option("--json", help="Print the scores as JSON.", panel=GENERAL)] = (
+        False
+    )
+    quiet: Quiet = False
