@@ -161,8 +161,8 @@ def read_answers(file: Path) -> list[str]:
     """
     if not file.is_file():
         raise MissingFileError(
-            f"{file} does not exist: give --answers a text file with one answer per line, or top-N "
-            "for the N most frequent answers of training, e.g. top-1000"
+            f"there is no file {file}: give --answers a text file with one answer per line, or "
+            "top-N for the N most frequent answers of training, e.g. top-1000"
         )
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]

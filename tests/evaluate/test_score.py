@@ -215,7 +215,7 @@ def test_absent_files_broken_lines_and_unknown_metrics_have_their_exit_codes(
     assert "did you mean vqa?" in capfd.readouterr().err
 
 
-def test_scores_never_take_the_place_of_what_is_read(
+def test_scores_never_overwrite_an_input_file(
     files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said, right = files
@@ -224,7 +224,7 @@ def test_scores_never_take_the_place_of_what_is_read(
     for out in (said.name, right):
         arguments = ("score", said, "--references", right, "--metrics", "vqa", "--out", out)
         assert call(monkeypatch, *arguments) == 2
-        assert "would take the place of what is read" in capfd.readouterr().err
+        assert "would overwrite an input file" in capfd.readouterr().err
     assert (said.read_bytes(), right.read_bytes()) == before
 
 

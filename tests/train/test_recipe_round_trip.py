@@ -92,5 +92,5 @@ def test_a_message_quotes_only_the_beginning_of_a_change(change: str) -> None:
 
 def test_evaluation_refuses_a_recipe_of_a_run_that_is_nested_without_end(tmp_path: Path) -> None:
     (tmp_path / RECIPE_FILE).write_text("lr = " + "[" * 3000)
-    with pytest.raises(MalformedFileError, match="is no recipe"):
+    with pytest.raises(MalformedFileError, match="is not a recipe"):
         read_recipe(tmp_path)

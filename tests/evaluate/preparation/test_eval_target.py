@@ -125,7 +125,7 @@ def test_the_ranked_answers_are_those_of_the_runs_training_split(
     recipe.write_text('train_split = ""\n')
     assert training_split(run.folder, record, task) == "train"
     recipe.write_text("= =")
-    with pytest.raises(MalformedFileError, match=r"recipe\.toml is no recipe"):
+    with pytest.raises(MalformedFileError, match=r"recipe\.toml is not a recipe"):
         training_split(run.folder, record, task)
 
 

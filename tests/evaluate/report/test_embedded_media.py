@@ -87,7 +87,7 @@ def check_strip(medium: Embedded, width: int, height: int) -> None:
     assert strip.size == (STRIP_FRAMES * (width + 2) - 2, height)
     greys = [strip.getpixel((part * (width + 2) + width // 2, 9)) for part in range(STRIP_FRAMES)]
     assert greys == pytest.approx([8 * place for place in MIDDLES], abs=13)
-    assert medium.strip_alt == "6 frames, evenly spread over the clip"
+    assert medium.strip_alt == "6 frames, evenly spread over the video"
 
 
 def test_a_small_drawing_is_embedded_without_loss(tmp_path: Path) -> None:

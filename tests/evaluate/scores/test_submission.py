@@ -61,7 +61,7 @@ def test_a_file_is_one_list_with_the_servers_names_and_types(
     assert len(rows) == 6
     assert rows[0] == ROWS[form]
     err = " ".join(capfd.readouterr().err.split())
-    assert f"6 answers of val for {form} val has answers, and scores.json its scores" in err
+    assert f"6 answers of val in the format {form} val has published answers and is scored" in err
 
 
 @pytest.mark.parametrize(("task", "form"), SERVERS.items())
