@@ -97,7 +97,7 @@ def check_same_step(group: Group, progress: Progress) -> None:
         )
 
 
-def fit(run: Trainer) -> Progress:
+def fit(trainer: Trainer) -> Progress:
     """Train to the end of the recipe, validating after every epoch; resumes from a checkpoint.
 
     Returns:
@@ -108,25 +108,25 @@ def fit(run: Trainer) -> Progress:
         RunFolderError: the run's folder cannot be written.
         Stopped: SIGTERM or SIGINT arrived; a checkpoint was written.
     """
-    steps = len(run.loader)
+    steps = len(trainer.loader)
     with (
         stop_signal() as stopped,
         show_progress(
             "training",
-            total=steps * run.recipe.epochs,
+            total=steps * trainer.recipe.epochs,
             unit="steps",
-            done=run.progress.step,
-            quiet=run.quiet or not run.group.leads,
+            done=trainer.progress.step,
+            quiet=trainer.quiet or not trainer.group.leads,
         ) as tick,
     ):
-        for epoch in range(run.progress.validated, run.recipe.epochs):
-            for window in train_epoch(run, epoch, stopped, step_done=partial(tick, 1)):
+        for epoch in range(trainer.progress.validated, trainer.recipe.epochs):
+            for window in train_epoch(trainer, epoch, stopped, step_done=partial(tick, 1)):
                 note = (
                     f"loss {window.loss:.4f} · {decimal(window.rate)} samples/s · epoch {epoch + 1}"
                 )
                 tick(1, note)
-            validate_epoch(run, epoch)
-    return run.progress
+            validate_epoch(trainer, epoch)
+    return trainer.progress
 
 
 def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
@@ -161,78 +161,78 @@ class LogWindow:
 
 
 def train_epoch(
-    run: Trainer, epoch: int, stopped: threading.Event, *, step_done: Callable[[], None]
+    trainer: Trainer, epoch: int, stopped: threading.Event, *, step_done: Callable[[], None]
 ) -> Iterator[LogWindow]:
     """Train the rest of an epoch; yields each logged window after its last step.
 
     A checkpoint is only written between windows, so a resumed run logs the same windows.
 
     Args:
-        run: model, data and progress.
+        trainer: model, data and progress of the run.
         epoch: number of the epoch, from 0.
         stopped: set when a signal has arrived.
         step_done: called after each step but the last one of a window.
     """
-    steps = len(run.loader)
-    first = run.progress.step - epoch * steps
+    steps = len(trainer.loader)
+    first = trainer.progress.step - epoch * steps
     losses: list[Tensor] = []
     started = time.monotonic()
-    batches = run.loader.batches(epoch, start=first)
+    batches = trainer.loader.batches(epoch, start=first)
     for number in range(first + 1, steps + 1):
-        losses.append(train_step(run, next(batches, None)))
+        losses.append(train_step(trainer, next(batches, None)))
         if number % LOG_STEPS and number != steps:
             step_done()
             continue
-        yield _log_window(run, epoch, losses, seconds=time.monotonic() - started)
+        yield _log_window(trainer, epoch, losses, seconds=time.monotonic() - started)
         losses, started = [], time.monotonic()
-        stop = any(run.group.gather(stopped.is_set()))
+        stop = any(trainer.group.gather(stopped.is_set()))
         if stop or number % SAVE_STEPS == 0 or number == steps:
-            save(run)
+            save(trainer)
         if stop:
             raise Stopped(
-                f"stopped by a signal after step {run.progress.step}; "
+                f"stopped by a signal after step {trainer.progress.step}; "
                 "run the same command again to resume"
             )
 
 
-def train_step(run: Trainer, batch: Batch | None) -> Tensor:
+def train_step(trainer: Trainer, batch: Batch | None) -> Tensor:
     """Take one optimizer step.
 
     Args:
-        run: model, optimizer and progress, which the step changes.
+        trainer: model, optimizer and progress of the run, which the step changes.
         batch: this process's shard of the batch; None if it is empty.
 
     Returns:
         The mean loss over all processes, a detached scalar.
     """
-    model, recipe = run.model, run.recipe
+    model, recipe = trainer.model, trainer.recipe
     device = next(model.parameters()).device
-    seed = run.seed * 1_000_003 + run.progress.step  # dropout, the same when resumed
-    torch.manual_seed(seed + RANK_SEEDS * run.group.rank)
+    seed = trainer.seed * 1_000_003 + trainer.progress.step  # dropout, the same when resumed
+    torch.manual_seed(seed + RANK_SEEDS * trainer.group.rank)
     rate = learning_rate(
         recipe.schedule,
         recipe.lr,
-        step=run.progress.step,
-        steps_per_epoch=len(run.loader),
+        step=trainer.progress.step,
+        steps_per_epoch=len(trainer.loader),
         epochs=recipe.epochs,
     )
-    run.optimizer.param_groups[0]["lr"] = rate
+    trainer.optimizer.param_groups[0]["lr"] = rate
     model.train()
-    run.optimizer.zero_grad(set_to_none=True)
+    trainer.optimizer.zero_grad(set_to_none=True)
     loss, terms = torch.zeros((), device=device), 0
     if batch is not None:
         losses = model(batch.to(device), label_smoothing=recipe.label_smoothing)
         loss, terms = reduce_loss(losses, recipe)
         loss = recipe.loss_weight * loss
         loss.backward()
-    elif run.dummy is not None:
-        model(run.dummy.to(device)).values.sum().backward()
+    elif trainer.dummy is not None:
+        model(trainer.dummy.to(device)).values.sum().backward()
     weights = [weight for _, weight in trainable_parameters(model)]
-    loss = run.group.average(loss.detach(), weights, terms)
+    loss = trainer.group.average(loss.detach(), weights, terms)
     if recipe.clip_norm:
         nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
-    run.optimizer.step()
-    run.progress.step += 1
+    trainer.optimizer.step()
+    trainer.progress.step += 1
     return loss
 
 
@@ -242,7 +242,7 @@ def reduce_loss(losses: TokenLosses, recipe: Recipe) -> tuple[Tensor, int]:
     return terms.mean(), len(terms)
 
 
-def validate_epoch(run: Trainer, epoch: int) -> None:
+def validate_epoch(trainer: Trainer, epoch: int) -> None:
     """Score the weights, save them if they are the best so far, and write a checkpoint.
 
     Raises:
@@ -250,55 +250,58 @@ def validate_epoch(run: Trainer, epoch: int) -> None:
         RunFolderError: the run's folder cannot be written.
     """
     started = time.monotonic()
-    check_finite(run.model, run.optimizer, step=run.progress.step)
-    scores = run.validate()
+    check_finite(trainer.model, trainer.optimizer, step=trainer.progress.step)
+    scores = trainer.validate()
     name, score = next(iter(scores.items()))
     if not math.isfinite(score):
         raise TrainingError(f"the validation score {name} is {score}: it cannot select an epoch")
-    if run.log:
-        run.log.append(kind="val", step=run.progress.step, epoch=epoch + 1, **scores)
-    if score > run.progress.best_score:
-        run.progress.best_score, run.progress.best_epoch = score, epoch + 1
-        if run.group.leads:
-            with writes_named(run.folder):
-                save_adapter(run.model, run.folder / ADAPTER_FILE)
-    run.progress.validated = epoch + 1
-    run.progress.seconds += time.monotonic() - started
-    if run.log:
-        run.log.append(
-            kind="spent", step=run.progress.step, epoch=epoch + 1, **resource_usage(run.progress)
+    if trainer.log:
+        trainer.log.append(kind="val", step=trainer.progress.step, epoch=epoch + 1, **scores)
+    if score > trainer.progress.best_score:
+        trainer.progress.best_score, trainer.progress.best_epoch = score, epoch + 1
+        if trainer.group.leads:
+            with writes_named(trainer.folder):
+                save_adapter(trainer.model, trainer.folder / ADAPTER_FILE)
+    trainer.progress.validated = epoch + 1
+    trainer.progress.seconds += time.monotonic() - started
+    if trainer.log:
+        trainer.log.append(
+            kind="spent",
+            step=trainer.progress.step,
+            epoch=epoch + 1,
+            **resource_usage(trainer.progress),
         )
-    save(run)
+    save(trainer)
     shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in scores.items())
-    logger.info("epoch %d: %s (best %d)", epoch + 1, shown, run.progress.best_epoch)
+    logger.info("epoch %d: %s (best %d)", epoch + 1, shown, trainer.progress.best_epoch)
 
 
-def save(run: Trainer) -> None:
+def save(trainer: Trainer) -> None:
     """Write a checkpoint; every process waits until it is complete."""
-    check_finite(run.model, run.optimizer, step=run.progress.step)
-    if run.group.leads:
-        with writes_named(run.folder):
-            save_state(run.folder, run.model, run.optimizer, run.progress)
-    run.group.gather(None)
+    check_finite(trainer.model, trainer.optimizer, step=trainer.progress.step)
+    if trainer.group.leads:
+        with writes_named(trainer.folder):
+            save_state(trainer.folder, trainer.model, trainer.optimizer, trainer.progress)
+    trainer.group.gather(None)
 
 
-def _log_window(run: Trainer, epoch: int, losses: list[Tensor], *, seconds: float) -> LogWindow:
+def _log_window(trainer: Trainer, epoch: int, losses: list[Tensor], *, seconds: float) -> LogWindow:
     mean_loss = float(torch.stack(losses).mean())
     if not math.isfinite(mean_loss):
         raise TrainingError(
-            f"the loss became {mean_loss} near step {run.progress.step}: lower lr, set "
+            f"the loss became {mean_loss} near step {trainer.progress.step}: lower lr, set "
             "clip_norm, or use --set lm_precision=bf16 or fp32 instead of fp16"
         )
-    done = run.progress.step - epoch * len(run.loader)
-    rate = run.loader.samples(done - len(losses), done) / max(seconds, 1e-9)
-    run.progress.seconds += seconds
-    if run.log:
-        run.log.append(
+    done = trainer.progress.step - epoch * len(trainer.loader)
+    rate = trainer.loader.samples(done - len(losses), done) / max(seconds, 1e-9)
+    trainer.progress.seconds += seconds
+    if trainer.log:
+        trainer.log.append(
             kind="train",
-            step=run.progress.step,
+            step=trainer.progress.step,
             epoch=epoch + 1,
             loss=mean_loss,
-            lr=run.optimizer.param_groups[0]["lr"],
+            lr=trainer.optimizer.param_groups[0]["lr"],
             samples_per_s=round(rate, 1),
         )
     return LogWindow(mean_loss, rate)
