@@ -67,7 +67,7 @@ def _show_plan(
     table.add_row(f"free on {runtime.device}", byte_size(plan.free))
     say(
         f"{recipe.lm}, {recipe.variant}: {load.samples} examples a step in each of "
-        f"{runtime.group.world_size} processes, {load.text_rows} tokens, the longest text has "
+        f"{runtime.group.world_size} processes, {load.text_tokens} tokens, the longest text has "
         f"{load.longest}",
     )
     say(reader)

@@ -1,4 +1,4 @@
-"""What a run will take of its device, known before anything is loaded, and what would take less."""
+"""The memory that a run requires, before anything is loaded, and changes that make it fit."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -27,29 +27,29 @@ from epalm.train.estimate.memory_estimate import (
 from epalm.train.parallel.distributed import Group
 
 SAMPLED = 2000
-"""Examples whose texts are measured."""
+"""Largest number of examples whose text lengths are measured."""
 
 DEVIATIONS = 3
-"""By how many standard deviations the planned step has more text than the mean one."""
+"""The planned step has this number of standard deviations more text than the mean step."""
 
 NODE = 8
-"""GPUs of the machine that sharding is suggested for."""
+"""Number of GPUs of the machine that sharding is suggested for."""
 
 FEWER = 4
-"""What the suggested smaller batch is a fraction of."""
+"""The suggested smaller batch is the batch divided by this number."""
 
 SMALLER = ("bf16", "int8", "int4")
-"""Precisions that are suggested, each with smaller weights than the one before."""
+"""Suggested precisions, from large to small weights."""
 
 
 @dataclass(frozen=True)
 class MemoryInputs:
-    """What a plan is made of.
+    """Inputs of a memory plan.
 
     Attributes:
-        model: shapes only, see `epalm.train.estimate.memory_estimate.shape_model`.
-        placing: of the frozen weights.
-        load: of one process in a step.
+        model: shapes of the model, see `epalm.train.estimate.memory_estimate.shape_model`.
+        placing: precision and placement of the frozen weights.
+        load: sizes of the batch of one process.
         free: bytes that are free on the device.
     """
 
@@ -59,7 +59,7 @@ class MemoryInputs:
     free: int
 
     def plan(self, store: int = 0) -> MemoryPlan:
-        """The plan, with the bytes of vectors that lie on the device."""
+        """The memory plan, with `store` bytes of features in the device's memory."""
         return plan_memory(self.model, self.placing, self.load, store=store, free=self.free)
 
 
@@ -91,7 +91,7 @@ def memory_inputs(
 
 
 def free_on(device: str, group: Group) -> int:
-    """Bytes that one process may still take; processes share a machine's main memory."""
+    """Free bytes for one process; the processes of a machine divide its main memory."""
     if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
     return free_memory() // group.local_world_size
@@ -100,32 +100,32 @@ def free_on(device: str, group: Group) -> int:
 def suggestions(
     setup: MemoryInputs, batch_size: int, store: int = 0
 ) -> list[tuple[str, MemoryPlan]]:
-    """The changes that make a plan fit, each alone; where none does, two or three together."""
+    """Single changes that make a plan fit; where none does, combinations of two or three."""
     options = _options(setup, batch_size)
     for count in (1, 2, 3):
-        found = []
+        fitting = []
         for chosen in combinations(options, count):
             changed = setup
             for option in chosen:
                 changed = options[option](changed)
             plan = changed.plan(store)
             if plan.fits and _possible(changed, chosen):
-                found.append((" ".join(chosen), plan))
-        if found:
-            return found
+                fitting.append((" ".join(chosen), plan))
+        if fitting:
+            return fitting
     return []
 
 
 def _options(
     setup: MemoryInputs, batch_size: int
 ) -> dict[str, Callable[[MemoryInputs], MemoryInputs]]:
-    """What to write on the command line -> what it does."""
+    """Options on the command line -> their effect on the inputs of a plan."""
     layers, placing, load = len(setup.model.plan.feature_of_layer), setup.placing, setup.load
     options: dict[str, Callable[[MemoryInputs], MemoryInputs]] = {}
     if "language_model" not in setup.model.trained and placing.shards == 1:
         bits = _layer_bits(placing.precision)
         smaller = [name for name in SMALLER if _layer_bits(name) < bits]
-        options |= {f"--precision {name}": partial(_quantise, name) for name in smaller}
+        options |= {f"--precision {name}": partial(_quantize, name) for name in smaller}
         options[f"--shard-weights with torchrun --nproc-per-node {NODE}"] = _shard
     if placing.recomputed < layers:
         options[f"--set recompute_layers={layers}"] = partial(_recompute, layers)
@@ -138,7 +138,7 @@ def _layer_bits(precision: str) -> int:
     return int(re.sub(r"\D", "", precision))
 
 
-def _quantise(precision: str, setup: MemoryInputs) -> MemoryInputs:
+def _quantize(precision: str, setup: MemoryInputs) -> MemoryInputs:
     return replace(setup, placing=replace(setup.placing, precision=precision))
 
 
@@ -152,16 +152,16 @@ def _shard(setup: MemoryInputs) -> MemoryInputs:
 
 def _divide(parts: int, setup: MemoryInputs) -> MemoryInputs:
     load = setup.load
-    samples, pictures, rows = (
-        -(-count // parts) for count in (load.samples, load.pictures, load.text_rows)
+    samples, images, tokens = (
+        -(-count // parts) for count in (load.samples, load.images, load.text_tokens)
     )
-    return replace(setup, load=StepShape(samples, pictures, rows, load.longest))
+    return replace(setup, load=StepShape(samples, images, tokens, load.longest))
 
 
 def _possible(setup: MemoryInputs, options: Sequence[str]) -> bool:
     precisions = [option for option in options if option.startswith("--precision")]
-    quantised = setup.placing.precision in QUANTIZED
-    return len(precisions) < 2 and not (quantised and setup.placing.shards > 1)
+    quantized = setup.placing.precision in QUANTIZED
+    return len(precisions) < 2 and not (quantized and setup.placing.shards > 1)
 
 
 def _step_shape(
@@ -177,15 +177,16 @@ def _step_shape(
     places = random.permutation(len(examples))[:SAMPLED]
     lengths = texts.lengths(places, random.random(len(places)))
     samples, longest = group.size(min(recipe.batch_size, len(examples))), int(lengths.max())
-    alike = recipe.bucket_batches > 0 or model.plan.visual_sees_all
-    rows = samples * lengths.mean() + DEVIATIONS * lengths.std() * samples**0.5
-    text_rows = samples * longest if alike else min(int(np.ceil(rows)), samples * longest)
-    per_picture = len(examples) / len({example.key for example in examples})
-    pictures = int(np.ceil(samples / min(recipe.group_questions, per_picture)))
-    return StepShape(samples, pictures, text_rows, longest)
+    similar_lengths = recipe.bucket_batches > 0 or model.plan.visual_sees_all
+    tokens = samples * lengths.mean() + DEVIATIONS * lengths.std() * samples**0.5
+    most = samples * longest
+    text_tokens = most if similar_lengths else min(int(np.ceil(tokens)), most)
+    per_image = len(examples) / len({example.key for example in examples})
+    images = int(np.ceil(samples / min(recipe.group_questions, per_image)))
+    return StepShape(samples, images, text_tokens, longest)
 
 
 def describe(plan: MemoryPlan, device: str) -> str:
-    """The plan in one line."""
+    """A memory plan in one line."""
     parts = "; ".join(f"{label} {byte_size(count)}" for label, count in plan.parts.items())
     return f"memory of {device}: {byte_size(plan.total)} of {byte_size(plan.free)} free ({parts})"

@@ -1,8 +1,8 @@
-"""How much memory training takes, from the shapes of a model alone.
+"""Memory that training requires, computed from the shapes of a model.
 
-Each figure belongs to one process and its device. What backward keeps follows from the operations
-of Hugging Face's OPT layer over the rows of `epalm.model.engine.packing`; the weights are frozen,
-so that a linear map keeps nothing of what it was given.
+Each number is that of one process and its device. The tensors saved for backward follow from the
+operations of Hugging Face's OPT layer over the packed tokens of `epalm.model.engine.packing`; the
+weights are frozen, so a linear map saves no input.
 """
 
 from collections.abc import Mapping
@@ -25,39 +25,39 @@ from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 
 USABLE = 0.9
-"""Part of a device's free memory that a plan may fill; the rest is for what allocators waste."""
+"""Fraction of a device's free memory that a plan may fill; the rest is for fragmentation."""
 
 TRAINED_COPIES = 4
-"""Float32 numbers per trained one: itself, its gradient, and AdamW's two moments."""
+"""Float32 numbers per trainable parameter: itself, its gradient, and AdamW's two moments."""
 
 FLOAT_BYTES, INDEX_BYTES = 4, 8
 
 
 @dataclass(frozen=True)
 class StepShape:
-    """What one process computes in a step.
+    """Sizes of the batch that one process computes in a step.
 
     Attributes:
-        samples: B.
-        pictures: G, at most B.
-        text_rows: tokens of all B texts.
-        longest: T, tokens of the longest of them.
+        samples: B, number of examples.
+        images: G, number of distinct images, at most B.
+        text_tokens: number of tokens of all B texts.
+        longest: T, number of tokens of the longest text.
     """
 
     samples: int
-    pictures: int
-    text_rows: int
+    images: int
+    text_tokens: int
     longest: int
 
 
 @dataclass(frozen=True)
 class WeightPlacement:
-    """Where and how the frozen weights lie.
+    """Precision and placement of the frozen weights.
 
     Attributes:
-        precision: a key of `epalm.model.engine.language_model.PRECISIONS`.
-        shards: processes among which decoder layers are divided; 1 if each holds all.
-        recomputed: layers that backward computes again.
+        precision: key of `epalm.model.engine.language_model.PRECISIONS`.
+        shards: number of processes that decoder layers are sharded across; 1 for no sharding.
+        recomputed: number of layers whose activations are recomputed in the backward pass.
         cpu: whether the device is a CPU.
     """
 
@@ -69,11 +69,11 @@ class WeightPlacement:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes by what they are for.
+    """Required memory by purpose.
 
     Attributes:
         parts: label -> bytes; the first entry is the frozen weights.
-        free: bytes of the device that were free before anything was loaded.
+        free: bytes that were free on the device before anything was loaded.
     """
 
     parts: Mapping[str, int]
@@ -91,28 +91,28 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether the total leaves the device some room."""
+        """Whether the total is within the usable fraction of the free memory."""
         return self.total <= USABLE * self.free
 
     def check_weights(self) -> None:
-        """Refuse to begin what cannot even be loaded.
+        """Refuse weights that are larger than the free memory.
 
         Raises:
-            ModelError: says what would make the weights smaller.
+            ModelError: names options that make the weights smaller.
         """
         if self.weights > self.free:
             raise ModelError(
                 f"the frozen weights take {byte_size(self.weights)} of each process's device, "
                 f"{byte_size(self.free)} are free: give --precision bf16, int8 or int4, a smaller "
-                "--lm, or torchrun with --shard-weights; `epalm-train --dry-run ...` says what fits"
+                "--lm, or torchrun with --shard-weights; `epalm-train --dry-run` lists what fits"
             )
 
 
 def shape_model(settings: ModelSettings) -> EPALM:
-    """The model without any weights: its tensors have shapes only.
+    """The model on the meta device: its tensors have shapes, and no data.
 
     Raises:
-        ModelError: no language model is found under that name.
+        ModelError: there is no language model of that name.
         UsageError: a setting that does not fit the language model.
     """
     config = load_config(settings.lm, settings.precision)
@@ -124,39 +124,40 @@ def shape_model(settings: ModelSettings) -> EPALM:
 def plan_memory(
     model: EPALM, placing: WeightPlacement, load: StepShape, *, store: int = 0, free: int = 0
 ) -> MemoryPlan:
-    """What training takes on one device.
+    """The memory that training requires on one device.
 
     Args:
         model: see `shape_model`.
-        placing: of the frozen weights.
-        load: of a step.
-        store: bytes of vectors that lie on the device.
-        free: bytes that are free there.
+        placing: precision and placement of the frozen weights.
+        load: sizes of a step's batch.
+        store: bytes of features that are in the device's memory.
+        free: bytes that are free on the device.
     """
-    kept = [
+    saved = [
         layer_bytes(model, load, index, placing)
         for index in range(len(model.plan.feature_of_layer))
     ]
-    remade = kept[len(kept) - min(placing.recomputed, len(kept)) :]
-    last = range(len(kept) - len(remade), len(kept))
-    inputs = sum(rows_in_layer(model, load, index) for index in last)
+    recomputed = saved[len(saved) - min(placing.recomputed, len(saved)) :]
+    last = range(len(saved) - len(recomputed), len(saved))
+    inputs = sum(tokens_in_layer(model, load, index) for index in last)
     width, itemsize = _width(model), PRECISIONS[placing.precision].itemsize
-    activations = sum(kept) - sum(remade) + inputs * width * itemsize
+    activations = sum(saved) - sum(recomputed) + inputs * width * itemsize
     parts = {
         f"frozen weights, {placing.precision}": frozen_bytes(model, placing),
-        "trained tensors, gradients, AdamW": trained_bytes(model),
-        "kept for backward": activations + ends_bytes(model, load, itemsize),
-        "while a layer computes": max(remade, default=0) + working_bytes(model, load, placing),
-        "head, one chunk": head_bytes(model, load, itemsize),
+        "trainable tensors, gradients, AdamW": trained_bytes(model),
+        "saved for backward": activations + ends_bytes(model, load, itemsize),
+        "working memory of a layer": max(recomputed, default=0)
+        + working_bytes(model, load, placing),
+        "LM head, one chunk": head_bytes(model, load, itemsize),
     }
-    rearranged = blocked_bytes(model, placing, free)
-    optional = {"weights in oneDNN layout": rearranged, "stored features": store}
+    onednn = onednn_bytes(model, placing, free)
+    optional = {"weights in oneDNN layout": onednn, "stored features": store}
     parts |= {label: count for label, count in optional.items() if count}
     return MemoryPlan(parts, free)
 
 
 def frozen_bytes(model: EPALM, placing: WeightPlacement) -> int:
-    """Bytes of what lies on the device of the language model that is not trained."""
+    """Bytes of the frozen language model on one device; 0 if it is trained."""
     if "language_model" in model.trained:
         return 0
     decoder, itemsize = model.language_model.model.decoder, PRECISIONS[placing.precision].itemsize
@@ -182,8 +183,8 @@ def layer_weight_bytes(layer: nn.Module, precision: str) -> int:
     return codes + (whole - coded) * itemsize
 
 
-def blocked_bytes(model: EPALM, placing: WeightPlacement, free: int) -> int:
-    """Bytes of weights in the CPU's own layout, which are made where memory allows."""
+def onednn_bytes(model: EPALM, placing: WeightPlacement, free: int) -> int:
+    """Bytes of the copy of the weights in oneDNN layout, which is made where memory allows."""
     dtype = PRECISIONS[placing.precision]
     frozen = "language_model" not in model.trained and placing.precision not in QUANTIZED
     if not (placing.cpu and frozen and placing.shards == 1 and onednn_layout_works(dtype)):
@@ -194,23 +195,20 @@ def blocked_bytes(model: EPALM, placing: WeightPlacement, free: int) -> int:
 
 
 def trained_bytes(model: EPALM) -> int:
-    """Bytes of everything that AdamW changes, with its gradients and moments."""
-    return (
-        TRAINED_COPIES
-        * FLOAT_BYTES
-        * sum(weight.numel() for _, weight in trainable_parameters(model))
-    )
+    """Bytes of the trainable parameters with their gradients and AdamW's moments."""
+    count = sum(weight.numel() for _, weight in trainable_parameters(model))
+    return TRAINED_COPIES * FLOAT_BYTES * count
 
 
-def rows_in_layer(model: EPALM, load: StepShape, index: int) -> int:
-    """N: visual, prompt and text rows of a step in one layer."""
-    visual, prompt = rows_before_text(model, index)
+def tokens_in_layer(model: EPALM, load: StepShape, index: int) -> int:
+    """N, number of visual, prompt and text tokens of a step in one layer."""
+    visual, prompt = tokens_before_text(model, index)
     shared = index < model.plan.first
-    return load.pictures * visual + prompt * (1 if shared else load.pictures) + load.text_rows
+    return load.images * visual + prompt * (1 if shared else load.images) + load.text_tokens
 
 
-def rows_before_text(model: EPALM, index: int) -> tuple[int, int]:
-    """(V, P): visual and prompt rows of one sequence in a layer."""
+def tokens_before_text(model: EPALM, index: int) -> tuple[int, int]:
+    """(V, P): number of visual and of prompt tokens of one sequence in a layer."""
     plan, prompt = model.plan, model.prompt
     dropped = plan.tail == "drop" and index >= plan.stop
     visual = 0 if index < plan.first or dropped else model.visual_tokens
@@ -219,26 +217,30 @@ def rows_before_text(model: EPALM, index: int) -> tuple[int, int]:
 
 
 def layer_bytes(model: EPALM, load: StepShape, index: int, placing: WeightPlacement) -> int:
-    """Bytes that one layer keeps for backward: none where nothing below it is trained."""
-    if index < model.plan.first and model.prompt is None and model.adapters is None:
-        return 0 if "language_model" not in model.trained else _kept(model, load, index, placing)
-    return _kept(model, load, index, placing)
+    """Bytes that one layer saves for backward: 0 where nothing below it is trained."""
+    trained_below = (
+        index >= model.plan.first
+        or model.prompt is not None
+        or model.adapters is not None
+        or "language_model" in model.trained
+    )
+    return _saved_bytes(model, load, index, placing) if trained_below else 0
 
 
-def _kept(model: EPALM, load: StepShape, index: int, placing: WeightPlacement) -> int:
+def _saved_bytes(model: EPALM, load: StepShape, index: int, placing: WeightPlacement) -> int:
     config = _config(model)
     itemsize = PRECISIONS[placing.precision].itemsize
-    width, rows = config.hidden_size, rows_in_layer(model, load, index)
-    slots = load.samples * (sum(rows_before_text(model, index)) + load.longest)
+    width, rows = config.hidden_size, tokens_in_layer(model, load, index)
+    slots = load.samples * (sum(tokens_before_text(model, index)) + load.longest)
     length = slots // load.samples
     norms = rows * (2 * width * itemsize + 4 * FLOAT_BYTES)  # two inputs, means and deviations
-    ffn = rows * config.ffn_dim * itemsize  # what ReLU gave
-    queries = 3 * slots * width * itemsize  # and keys and values
+    ffn = rows * config.ffn_dim * itemsize  # output of ReLU
+    queries = 3 * slots * width * itemsize  # and keys, and values
     scores = slots * config.num_attention_heads * length
     if placing.cpu and length < SHORT_SEQUENCE:
         halves = itemsize if itemsize < FLOAT_BYTES else 0
         weights = scores * (FLOAT_BYTES + halves) + slots * length  # and the mask
-    else:  # fused: its result, its normaliser, its mask as an additive one
+    else:  # fused attention: output, normalizers, additive mask
         weights = slots * (width * itemsize + config.num_attention_heads * FLOAT_BYTES)
         weights += slots * length * itemsize
     masks = 2 * rows * width if model.lm_dropout else 0
@@ -249,7 +251,7 @@ def _kept(model: EPALM, load: StepShape, index: int, placing: WeightPlacement) -
 
 
 def _adapter_bytes(model: EPALM, rows: int, width: int) -> int:
-    """Of both adapters of a layer: what they were given, and what ReLU gave, in float32."""
+    """Bytes of the inputs and ReLU outputs of a layer's two adapters, in float32."""
     if model.adapters is None:
         return 0
     inner = model.adapters[0]["ffn"].down.out_features  # type: ignore[index]
@@ -257,33 +259,30 @@ def _adapter_bytes(model: EPALM, rows: int, width: int) -> int:
 
 
 def ends_bytes(model: EPALM, load: StepShape, itemsize: int) -> int:
-    """Kept before the first and behind the last layer: connectors, layouts, states of the head."""
+    """Bytes saved before the first and after the last layer: connectors, layouts, LM head."""
     width = _width(model)
     source = next(iter(model.connectors.parameters())).shape[1]
-    vectors = (
-        len(model.plan.feature_of_layer)
-        if model.feature_indices is None
-        else len(model.feature_indices)
-    )
+    indices = model.feature_indices
+    features = len(model.plan.feature_of_layer) if indices is None else len(indices)
     before, after = (
-        rows_before_text(model, index) for index in (0, len(model.plan.feature_of_layer) - 1)
+        tokens_before_text(model, index) for index in (0, len(model.plan.feature_of_layer) - 1)
     )
     slots = load.samples * (sum(before) + sum(after) + 2 * load.longest)
     return (
-        load.pictures * vectors * source * FLOAT_BYTES
+        load.images * features * source * FLOAT_BYTES
         + 2 * slots * INDEX_BYTES
-        + 3 * load.text_rows * width * itemsize
+        + 3 * load.text_tokens * width * itemsize
     )
 
 
 def working_bytes(model: EPALM, load: StepShape, placing: WeightPlacement) -> int:
-    """The largest tensors that live only while a layer computes."""
+    """Bytes of the largest tensors that exist only while a layer computes."""
     config = _config(model)
     itemsize = PRECISIONS[placing.precision].itemsize
-    rows = max(rows_in_layer(model, load, index) for index in range(config.num_hidden_layers))
-    inner = 3 * rows * config.ffn_dim * itemsize  # before and behind ReLU, and a gradient
+    rows = max(tokens_in_layer(model, load, index) for index in range(config.num_hidden_layers))
+    inner = 3 * rows * config.ffn_dim * itemsize  # input and output of ReLU, and a gradient
     layer = model.language_model.model.decoder.layers[0]
-    if placing.shards > 1:  # as it is gathered and as it is used
+    if placing.shards > 1:  # the gathered and the used copy
         inner += 2 * layer_weight_bytes(layer, placing.precision)
     if placing.precision in QUANTIZED:
         inner += config.ffn_dim * config.hidden_size * itemsize
@@ -291,9 +290,9 @@ def working_bytes(model: EPALM, load: StepShape, placing: WeightPlacement) -> in
 
 
 def head_bytes(model: EPALM, load: StepShape, itemsize: int) -> int:
-    """Logits of one chunk, as the product gives them and in float32; all if the head is trained."""
+    """Bytes of one chunk's logits, as computed and in float32; of all if the head is trained."""
     trained = "language_model" in model.trained
-    rows = load.text_rows if trained else min(CHUNK_TOKENS, load.text_rows)
+    rows = load.text_tokens if trained else min(CHUNK_TOKENS, load.text_tokens)
     return rows * _config(model).vocab_size * (itemsize + FLOAT_BYTES)
 
 

@@ -57,14 +57,14 @@ def small_opt(*, pre_norm: bool = True) -> OPTForCausalLM:
 
 def batch_of(load: StepShape, width: int = 8) -> Batch:
     lengths = torch.full((load.samples,), load.longest)
-    for sample in range(load.samples * load.longest - load.text_rows):
+    for sample in range(load.samples * load.longest - load.text_tokens):
         lengths[1 + sample % (load.samples - 1)] -= 1
     ids = torch.randint(4, 200, (load.samples, load.longest))
     mask = (torch.arange(load.longest) < lengths[:, None]).long()
     labels = ids.masked_fill(mask == 0, -100)
     labels[:, 0] = -100
-    pictures = torch.arange(load.samples) % load.pictures
-    return Batch(torch.randn(load.pictures, 2, width), ids, mask, labels, pictures)
+    pictures = torch.arange(load.samples) % load.images
+    return Batch(torch.randn(load.images, 2, width), ids, mask, labels, pictures)
 
 
 def measure(model: EPALM, load: StepShape) -> int:
@@ -114,7 +114,7 @@ def test_what_backward_keeps_is_planned_within_a_quarter(
         quantize(lm.model.decoder.layers, precision)
     model = assemble(lm.to(PRECISIONS[precision]), settings(variant, **changes)).train()
     planned = plan_memory(model, WeightPlacement(precision, cpu=True), load).parts[
-        "kept for backward"
+        "saved for backward"
     ]
     assert 0.75 * planned < measure(model, load) < 1.25 * planned
 
@@ -124,7 +124,7 @@ def test_layers_that_are_computed_again_are_planned_without_their_insides(count:
     model = assemble(small_opt(), settings("full")).train()
     checkpoint_last_layers(model.language_model.model.decoder.layers, count)
     plan = plan_memory(model, WeightPlacement("fp32", recomputed=count, cpu=True), SHORT_TEXTS)
-    planned = plan.parts["kept for backward"]
+    planned = plan.parts["saved for backward"]
     assert 0.75 * planned < measure(model, SHORT_TEXTS) < 1.25 * planned
 
 
@@ -141,7 +141,7 @@ def test_weights_are_planned_to_the_byte_without_loading_them(
     plan = plan_memory(model, WeightPlacement(precision), SHORT_TEXTS)
     assert plan.weights == sum(tensor.nbytes for tensor in held)
     trained = sum(weight.numel() for _, weight in trainable_parameters(model))
-    assert plan.parts["trained tensors, gradients, AdamW"] == 16 * trained
+    assert plan.parts["trainable tensors, gradients, AdamW"] == 16 * trained
 
 
 @pytest.fixture(scope="module")
@@ -180,8 +180,8 @@ def test_sharding_and_recomputing_leave_less_on_a_device(opt_66b: EPALM) -> None
         )
     )
     assert whole.total > 2 * divided.total > 2 * again.total
-    assert whole.parts["kept for backward"] == divided.parts["kept for backward"]
-    assert again.parts["kept for backward"] < 0.15 * divided.parts["kept for backward"]
+    assert whole.parts["saved for backward"] == divided.parts["saved for backward"]
+    assert again.parts["saved for backward"] < 0.15 * divided.parts["saved for backward"]
 
 
 def test_weights_larger_than_the_device_are_refused_with_what_helps() -> None:
