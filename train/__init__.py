@@ -1,1 +1,1 @@
-"""Stage two: connectors and soft prompt learn from stored features."""
+"""Stage two: training connectors and a soft prompt on cached features."""

@@ -1,4 +1,4 @@
-"""Dataclasses from TOML tables; values of the wrong type and unknown keys are refused."""
+"""Builds dataclasses from TOML tables; refuses values of the wrong type and unknown keys."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -60,7 +60,7 @@ def _parse_value(text: str) -> object:
 
 
 def build(kind: type[Any], table: Mapping[str, Any], *, where: str) -> Any:  # noqa: ANN401
-    """The dataclass `kind` from a table of its fields.
+    """An instance of the dataclass `kind` from a table of its fields.
 
     Raises:
         RecipeError: an unknown or missing key, or a value of the wrong type.
@@ -82,33 +82,33 @@ def _required(field: "Field[Any]") -> bool:
     return field.default is MISSING
 
 
-def _value(key: str, wanted: Any, found: Any, *, where: str) -> Any:  # noqa: ANN401
-    if is_dataclass(wanted) and isinstance(found, dict):
-        return build(wanted, found, where=f"{where} [{key}]")  # type: ignore[arg-type]
-    if choices := get_args(wanted):
-        if found in choices:
-            return found
+def _value(key: str, expected: Any, value: Any, *, where: str) -> Any:  # noqa: ANN401
+    if is_dataclass(expected) and isinstance(value, dict):
+        return build(expected, value, where=f"{where} [{key}]")  # type: ignore[arg-type]
+    if choices := get_args(expected):
+        if value in choices:
+            return value
         raise RecipeError(
-            f"recipe {where}: {key} is {shown(found)}, wanted one of {', '.join(choices)}"
+            f"recipe {where}: {key} is {shown(value)}, wanted one of {', '.join(choices)}"
         )
-    if wanted is float and type(found) is int:
-        return _as_float(key, found, where=where)
-    if type(found) is not wanted:
-        raise RecipeError(f"recipe {where}: {key} is {shown(found)}, wanted {wanted.__name__}")
-    if wanted is str and not _encodable(found):
+    if expected is float and type(value) is int:
+        return _as_float(key, value, where=where)
+    if type(value) is not expected:
+        raise RecipeError(f"recipe {where}: {key} is {shown(value)}, wanted {expected.__name__}")
+    if expected is str and not _is_valid_unicode(value):
         raise RecipeError(
-            f"recipe {where}: {key} is {shown(found)}, which is no valid Unicode text"
+            f"recipe {where}: {key} is {shown(value)}, which is no valid Unicode text"
         )
-    return found
+    return value
 
 
-def _as_float(key: str, found: int, *, where: str) -> float:
+def _as_float(key: str, value: int, *, where: str) -> float:
     try:
-        return float(found)
+        return float(value)
     except OverflowError:
         raise RecipeError(f"recipe {where}: {key} has too many digits for a number") from None
 
 
-def _encodable(text: str) -> bool:
-    """Whether a text can be written to a file; half a surrogate pair cannot."""
+def _is_valid_unicode(text: str) -> bool:
+    """Whether a text can be written to a UTF-8 file; half of a surrogate pair cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -33,7 +33,7 @@ HOLDER_BYTES = 4096
 
 @contextmanager
 def locked(folder: Path, *, run: Path) -> Iterator[None]:
-    """Hold the lock of a folder.
+    """Lock a folder while the context is open.
 
     Args:
         folder: existing folder.
