@@ -13,12 +13,13 @@ from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.devices import AUTO
 from epalm.errors import StoreError
+from epalm.extract.decoding.decode_batch import batch_requests
 from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.decoding.media_files import record_files
 from epalm.extract.planning.extract_inputs import read_inputs
 from epalm.extract.planning.extract_options import Dtype, ExtractOptions
 from epalm.extract.planning.extraction_plan import Plan, make_plan
-from epalm.extract.run_extraction import batch_requests, encode_into
+from epalm.extract.run_extraction import encode_into
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError, Stopped
-from epalm.extract.decoding.decode_batch import DecodeRequest, LoadedBatch
+from epalm.extract.decoding.decode_batch import DecodeRequest, LoadedBatch, batch_requests
 from epalm.extract.decoding.decode_pool import DecodePool, load_batches
 from epalm.extract.decoding.media_files import record_files
 from epalm.extract.encoders.encoder_registry import Encoder, normed_tokens
@@ -250,21 +250,6 @@ def _write(store: Store, job: Job, *, result: EncodedShard, jobs: list[Job]) -> 
     if not store.has_shard(job.shard):
         store.write_shard(job.shard, result.tokens, result.errors, media=result.media)
     jobs.remove(job)
-
-
-def batch_requests(
-    items: Iterable[tuple[int, MediaItem]], views: int, *, batch_size: int
-) -> Iterator[list[DecodeRequest]]:
-    """Request every view of every sample, in batches.
-
-    Args:
-        items: (row within the shard, sample) pairs.
-        views: number of views per sample, V.
-        batch_size: requests per batch; the last batch may have fewer.
-    """
-    requests = (DecodeRequest(row, view, item) for row, item in items for view in range(views))
-    while batch := list(islice(requests, batch_size)):
-        yield batch
 
 
 def encode_into(

@@ -6,9 +6,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +63,21 @@ class LoadedBatch:
 
 Decode = Callable[[DecodeRequest], Input | str]
 """Returns one input, or the reason why the sample cannot be decoded."""
+
+
+def batch_requests(
+    items: Iterable[tuple[int, MediaItem]], views: int, *, batch_size: int
+) -> Iterator[list[DecodeRequest]]:
+    """Request every view of every sample, in batches.
+
+    Args:
+        items: (row within the shard, sample) pairs.
+        views: number of views per sample, V.
+        batch_size: requests per batch; the last batch may have fewer.
+    """
+    requests = (DecodeRequest(row, view, item) for row, item in items for view in range(views))
+    while batch := list(islice(requests, batch_size)):
+        yield batch
 
 
 def decode_batch(requests: Sequence[DecodeRequest], *, decode: Decode) -> LoadedBatch:

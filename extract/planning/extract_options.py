@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import typer
+
 from epalm.devices import AUTO
 from epalm.options import GENERAL, option
 
@@ -23,6 +25,8 @@ MAX_BATCH_SIZE = 1_000_000
 MAX_WORKERS = 1024
 
 Dtype = Literal["float16", "float32"]
+
+StoreLocation = Annotated[str, typer.Argument(metavar="STORE", help="Path or URL of the store.")]
 
 AllowOutside = Annotated[
     bool,

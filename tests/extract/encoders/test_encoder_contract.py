@@ -12,6 +12,7 @@ from torch import Tensor
 from epalm.cache.create_store import create_store
 from epalm.cache.readers.open_reader import open_store
 from epalm.cache.spec import StoreSpec
+from epalm.extract.decoding.decode_batch import batch_requests
 from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.encoders.encoder_names import ENCODERS
 from epalm.extract.encoders.encoder_registry import (
@@ -21,7 +22,7 @@ from epalm.extract.encoders.encoder_registry import (
     make_encoder,
 )
 from epalm.extract.planning.extraction_plan import RunOptions
-from epalm.extract.run_extraction import batch_requests, extract
+from epalm.extract.run_extraction import extract
 from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.tasks.types import MediaItem
 from tests.extract.encoders.tiny_encoders import MAKERS, Tiny, covered, make_tiny, save_media
