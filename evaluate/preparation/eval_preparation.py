@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.cache.media_check import warn_about_changed_media
+from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.feature_source import NumpySource
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
 from epalm.devices import check_device_name
-from epalm.errors import DataError
 from epalm.evaluate.preparation.decoding_overrides import AnswerMethod, answer_method
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.preparation.eval_target import (
@@ -71,8 +71,8 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
         UnknownSplitError: the task has no such split.
         CacheMismatchError: the run was trained on other features than those of the store.
         MissingToolError: the task's metric needs a program that is not installed.
-        DataError: some examples have references and others have none, or none of the samples could
-            be encoded.
+        DataError: some examples have references and others have none.
+        StoreError: none of the samples could be encoded.
         UnknownKeyError: a sample of the split is not in the store.
         UsageError: the task, the reader, the device or the decoding settings cannot work, or the
             folder has the evaluation of another store.
@@ -93,7 +93,7 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     method = answer_method(options, record.decoding, task, root=root, training_split=source_split)
     keys = [example.key for example in selected]
     source = open_reader(store, reader=options.reader, keys=keys, views=1, task=task.name)
-    examples = _encodable(selected, source)
+    examples = encoded_examples(selected, source)
     rows = source.rows([example.key for example in examples])
     warn_about_changed_media(store, rows, root=str(root), seed=record.seed)
     blind = options.blind or record.blind
@@ -136,14 +136,3 @@ def _metric(task: Task, split: str, examples: Sequence[Example]) -> Metric:
 def _no_scores(predictions: Sequence[Prediction], examples: Sequence[Example]) -> Scores:
     del predictions, examples
     return Scores({}, {}, headline="")
-
-
-def _encodable(examples: Sequence[Example], source: NumpySource) -> list[Example]:
-    valid = source.valid([example.key for example in examples])
-    kept = [example for example, ok in zip(examples, valid, strict=True) if ok]
-    if not kept:
-        raise DataError(
-            f"none of the {len(examples)} examples has a medium that could be encoded: see the "
-            "store's errors.jsonl"
-        )
-    return kept

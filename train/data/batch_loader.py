@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epalm.cache.readers.epoch_order import EpochOrder, Rows, ShuffleSpec, pick_views
-from epalm.cache.readers.feature_source import FeatureSource, KeyIndex, ReadPlan
-from epalm.errors import TrainingError
+from epalm.cache.readers.feature_source import FeatureSource, ReadPlan
 from epalm.model.engine.model_batch import Batch
 from epalm.tasks.types import Example
 from epalm.train.data.batching import bucket_lengths, group_by_sample
@@ -123,17 +122,3 @@ class Loader:
 def read_tokens(source: AnySource, examples: Sequence[Example]) -> Tensor:
     """(B, L, D): features of the deterministic view of each example's sample."""
     return torch.as_tensor(source.read([example.key for example in examples]))
-
-
-def encodable(examples: Sequence[Example], index: KeyIndex) -> list[Example]:
-    """The examples whose sample could be encoded.
-
-    Raises:
-        TrainingError: there is none.
-        UnknownKeyError: a sample is not in the store at all.
-    """
-    valid = index.valid([example.key for example in examples])
-    encoded = [example for example, ok in zip(examples, valid, strict=True) if ok]
-    if not encoded:
-        raise TrainingError(f"none of {len(examples)} examples has a sample that could be encoded")
-    return encoded

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from epalm.cache.media_check import warn_about_changed_media
+from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.readers.feature_source import KeyIndex
 from epalm.cache.readers.open_reader import StoreSubset, index_store, select_subset
@@ -24,7 +25,7 @@ from epalm.model.engine.language_model import load_config
 from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
 from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
-from epalm.train.data.batch_loader import AnySource, encodable
+from epalm.train.data.batch_loader import AnySource
 from epalm.train.data.gpu_source import gpu_budget, load_resident
 
 logger = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ def _examples(data: DataConfig, split: str, index: KeyIndex) -> list[Example]:
     if data.limit:
         examples = examples[: data.limit]
     try:
-        encoded = encodable(examples, index)
+        encoded = encoded_examples(examples, index)
     except UnknownKeyError as error:
         raise UnknownKeyError(f"{split} in {data.root}: {error}") from None
     if len(encoded) < len(examples):

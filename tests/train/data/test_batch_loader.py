@@ -6,14 +6,15 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.epoch_order import ShuffleSpec, pick_views
 from epalm.cache.spec import StoreSpec
-from epalm.errors import TrainingError
+from epalm.errors import StoreError
 from epalm.model.engine.language_model import load_tokenizer
 from epalm.model.engine.model_batch import Batch
 from epalm.model.method.model_settings import Template
 from epalm.tasks.types import Example
-from epalm.train.data.batch_loader import Loader, encodable
+from epalm.train.data.batch_loader import Loader
 from epalm.train.data.tokenized_texts import TokenizedTexts, draw_answer
 from epalm.train.parallel.distributed import Group
 from tests.cache.helpers import memory_reader
@@ -162,6 +163,6 @@ def test_examples_without_any_readable_medium_cannot_be_trained_on() -> None:
     values = np.array([1.0, np.nan], np.float32).reshape(2, 1, 1, 1)
     index = memory_reader(spec, ["a", "b"], values).index
     good, bad = (Example(key, key, "why", ("x",), ()) for key in ("a", "b"))
-    assert encodable([bad, good, bad], index) == [good]
-    with pytest.raises(TrainingError, match="none of 1 examples has a sample"):
-        encodable([bad], index)
+    assert encoded_examples([bad, good, bad], index) == [good]
+    with pytest.raises(StoreError, match="none of 1 examples has a sample"):
+        encoded_examples([bad], index)
