@@ -1,10 +1,10 @@
-"""Make a small audio encoder of a vision transformer: `python -m tools.ast_from_vit`.
+"""Convert a vision transformer to a small audio encoder: `python -m tools.ast_from_vit`.
 
-An AST of another width than the published ones has no weights to download. This one begins as the
-authors of AST begin theirs (Gong, Chung and Glass, 2021, section 2.2): the blocks of an image
-transformer, its patch embedding summed over the colors, its position embeddings stretched over
-frequency and time, its [CLS] for both class tokens. It has not heard a sound: what it tells apart
-is what images of sounds have in common with photos.
+There are no weights to download for an AST of another width than the published ones. This one is
+initialized as the authors of AST initialize theirs (Gong, Chung and Glass, 2021, section 2.2). It
+has the blocks of an image transformer, its patch embedding summed over the colors, its position
+embeddings interpolated to frequency and time, and its [CLS] token for both class tokens. It has not
+been trained on audio; it can only use what spectrograms have in common with images.
 """
 
 from pathlib import Path
@@ -21,20 +21,22 @@ from transformers import ASTConfig, ASTModel
 from epalm.console import out_console, run_app
 
 MEL_BINS = 128
-"""As the published AST."""
+"""Number of mel bins of the published AST."""
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def command(
-    weights: Annotated[Path, typer.Option(help="Of a timm ViT with patches of 16.")],
-    out: Annotated[Path, typer.Option(help="Folder for config.json and model.safetensors.")],
-    architecture: Annotated[str, typer.Option(help="timm's name of it.")] = "vit_tiny_patch16_224",
-    frames: Annotated[int, typer.Option(help="Of 10 ms that the encoder hears.")] = 512,
-    stride: Annotated[int, typer.Option(help="Of patches, in bins and in frames.")] = 10,
+    weights: Annotated[Path, typer.Option(help="Weights of a timm ViT with patch size 16.")],
+    out: Annotated[Path, typer.Option(help="Output folder of config.json and model.safetensors.")],
+    architecture: Annotated[
+        str, typer.Option(help="timm's name of the architecture.")
+    ] = "vit_tiny_patch16_224",
+    frames: Annotated[int, typer.Option(help="Input length in frames of 10 ms.")] = 512,
+    stride: Annotated[int, typer.Option(help="Stride of patches in bins and in frames.")] = 10,
 ) -> None:
-    """Write the AST, to be used as `epalm-extract --encoder ast --weights OUT`."""
+    """Write an AST for `epalm-extract --encoder ast --weights OUT`."""
     vit = timm.create_model(architecture, num_classes=0)
     state = load_state_dict(str(weights), weights_only=True)
     vit.load_state_dict({k: v for k, v in state.items() if not k.startswith("head.")})
@@ -44,12 +46,12 @@ def command(
 
 
 def convert(vit: VisionTransformer, *, frames: int, stride: int) -> ASTModel:
-    """The AST that begins as `vit`.
+    """An AST initialized from `vit`.
 
     Args:
-        vit: with a class token and patches of 16 pixels.
-        frames: of the input.
-        stride: of patches.
+        vit: vision transformer with a class token and patches of 16 pixels.
+        frames: length of the input in frames.
+        stride: stride of patches in bins and in frames.
     """
     weights = vit.state_dict()
     first: Any = vit.blocks[0]
@@ -77,18 +79,18 @@ def convert(vit: VisionTransformer, *, frames: int, stride: int) -> ASTModel:
         "layernorm.weight": weights["norm.weight"],
         "layernorm.bias": weights["norm.bias"],
     }
-    # Its modules have other names from version to version; those of saved files are always read.
+    # Module names depend on the version of transformers; those of saved files always load.
     loaded: Any = ASTModel.from_pretrained(
         None, config=config, state_dict=state, output_loading_info=True
     )
-    model, report = loaded  # with loading info it is a pair, which its annotation does not say
+    model, report = loaded  # a pair, although annotated as a model
     if report["missing_keys"] or report["unexpected_keys"]:
         raise RuntimeError(f"this version of transformers has another AST layout: {report}")
     return cast(ASTModel, model)
 
 
 def _stretched(positions: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(1, 1 + patches, D) over a square to (1, 2 + frequency x time, D)."""
+    """(1, 1 + patches, D) of a square image -> (1, 2 + frequency x time, D)."""
     cls, grid = positions[:, :1], positions[:, 1:]
     side = round(grid.shape[1] ** 0.5)
     square = grid.transpose(1, 2).unflatten(2, (side, side))
@@ -97,7 +99,7 @@ def _stretched(positions: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _blocks(vit: VisionTransformer) -> dict[str, Tensor]:
-    """The blocks' weights under the names that an AST on the hub has."""
+    """Weights of the blocks, with the names of an AST on the hub."""
     renamed = {
         "norm1": "layernorm_before",
         "norm2": "layernorm_after",

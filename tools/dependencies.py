@@ -1,14 +1,14 @@
-"""The versions of what epalm depends on: write constraints.txt, or run the tests with others.
+"""Write constraints.txt, or run the tests with other versions of the dependencies.
 
     python tools/dependencies.py constraints                # resolve again, write constraints.txt
     python tools/dependencies.py test oldest                # the lowest versions in pyproject.toml
     python tools/dependencies.py test newest --python 3.13  # the highest ones, on Python 3.13
     python tools/dependencies.py test constraints -- tests/model -x
 
-`test` makes a new environment in a temporary folder, resolves and installs into it, prints what was
-installed and runs pytest; its exit code is pytest's. Both need uv (`pip install uv`), which is
-among the development dependencies. Only the Python standard library is used here, so the script
-runs before anything is installed.
+`test` creates an environment in a temporary folder, installs the resolved versions, lists them and
+runs pytest; its exit code is pytest's. Both commands need uv (`pip install uv`), a development
+dependency. The script itself only uses the standard library, so that it runs before anything is
+installed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ ALWAYS_TRUE = (
     "python_full_version < '3.14'",
     "(sys_platform == 'darwin' or sys_platform == 'linux')",
 )
-"""Markers that uv repeats from `tool.uv.environments` in pyproject.toml."""
+"""Markers that hold on every supported system; uv copies them from `tool.uv.environments`."""
 
 TORCH_RELEASES = {
     "2.11": ("2.11.0", "0.26.0", "2.11.0"),
@@ -40,16 +40,17 @@ TORCH_RELEASES = {
     "2.13": ("2.13.0", "0.28.0", "2.11.1"),
     "2.14": ("2.14.1", "0.29.1", "2.11.1"),
 }
-"""Versions of torch, torchvision and torchaudio that load together: their metadata allows others,
-which fail with an undefined symbol (seen with torch 2.11.0 and 2.12.1 beside torchaudio 2.11.1)."""
+"""torch release -> versions of torch, torchvision and torchaudio that load together. Their metadata
+allows others, which fail with an undefined symbol (torch 2.11.0 and 2.12.1 with torchaudio
+2.11.1)."""
 
 
 def write_constraints() -> None:
-    """Resolve every extra for all supported Pythons and platforms; the file names no index."""
+    """Resolve all extras for all supported Pythons and platforms, and write constraints.txt."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    chosen = [f"--extra={name}" for name in project["optional-dependencies"]]
+    extras = [f"--extra={name}" for name in project["optional-dependencies"]]
     _uv(
-        *("pip", "compile", "pyproject.toml", *chosen, "--universal", "--upgrade"),
+        *("pip", "compile", "pyproject.toml", *extras, "--universal", "--upgrade"),
         *("--python-version", OLDEST_PYTHON, "--no-annotate", "--no-header"),
         *("--no-emit-index-url", "--no-emit-find-links", "--output-file", str(CONSTRAINTS)),
     )
@@ -58,19 +59,19 @@ def write_constraints() -> None:
 
 
 def _shortened(line: str) -> str:
-    """A line without the conditions that hold wherever epalm can be installed."""
+    """A line without the markers of `ALWAYS_TRUE`."""
     requirement, _, marker = line.partition(" ; ")
     left = " and ".join(part for part in marker.split(" and ") if part not in ALWAYS_TRUE)
     return f"{requirement} ; {left}\n" if left else f"{requirement}\n"
 
 
 def run_tests(versions: str, python: str, pytest_arguments: list[str]) -> int:
-    """Install the project with the versions asked for into a new environment and run pytest.
+    """Install the project with these versions into a new environment and run pytest.
 
     Args:
         versions: "oldest", "newest", "constraints", or a key of `TORCH_RELEASES`.
         python: version or path of the interpreter.
-        pytest_arguments: passed on.
+        pytest_arguments: arguments of pytest.
 
     Returns:
         The exit code of pytest.
@@ -110,7 +111,7 @@ def _split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Read the command line and do what it says; the exit code."""
+    """Parse and run a command line; the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -120,7 +121,7 @@ def main(arguments: list[str]) -> int:
     test.add_argument("versions", choices=["oldest", "newest", "constraints", *TORCH_RELEASES])
     test.add_argument("--python", default=OLDEST_PYTHON, help="interpreter: a version or a path")
     test.epilog = "Arguments after -- are passed to pytest."
-    # argparse takes no positional arguments after an option, so those of pytest are split off here.
+    # argparse accepts no positional arguments after an option, so pytest's are split off first.
     own, pytest_arguments = _split_at_dashes(arguments)
     options = parser.parse_args(own)
     if options.command == "constraints":

@@ -1,4 +1,4 @@
-"""The shipped models: how large they are, and what the language model knows."""
+"""The models in the package: their size, and what the language model can answer."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ from epalm.demo.worlds.scenes import make_scene
 from epalm.model.engine.language_model import load_language_model, load_tokenizer
 from tools.pretraining.pretrain_opt import answer_accuracy, collate_texts, encode_text
 from tools.pretraining.pretrain_vit import BATCH, STEPS
-from tools.pretraining.pretraining_texts import WORLDS, Text, make_text, make_text_about
+from tools.pretraining.pretraining_texts import TEXT_MAKERS, Text, make_text, make_text_of
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_all_weights_together_are_smaller_than_five_megabytes() -> None:
     assert sum(path.stat().st_size for path in files) < 5_000_000
 
 
-def test_the_shipped_files_are_the_recorded_ones() -> None:
+def test_the_weights_have_the_recorded_digests() -> None:
     recorded = dict(
         reversed(line)
         for line in re.findall(r"`([0-9a-f]{64})` \| `(.+?)`", (WEIGHTS / "README.md").read_text())
@@ -67,31 +67,31 @@ def test_the_tokenizer_keeps_the_conventions_of_opt(
     assert tokenizer.add_tokens(["</a>"], special_tokens=True) == 1
 
 
-def told_right(opt: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[Text]) -> float:
+def accuracy(opt: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[Text]) -> float:
     batch = collate_texts([encode_text(tokenizer, text) for text in texts], tokenizer.pad_token_id)
     opt.set_attn_implementation("eager")
-    return answer_accuracy(opt, batch, tokenizer.eos_token_id)
+    return answer_accuracy(opt, batch)
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_the_language_model_answers_from_a_description_it_never_saw(
+@pytest.mark.parametrize("world", TEXT_MAKERS)
+def test_the_language_model_answers_from_held_out_descriptions(
     world: str, opt: OPTForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    texts = [make_text_about(world, f"held-out-text/{number}") for number in range(40)]
-    told = told_right(opt, tokenizer, [text for text in texts if text.opening])
-    guessed = told_right(opt, tokenizer, [Text("", text.questions) for text in texts])
-    assert told > guessed + 0.2
+    texts = [make_text_of(world, f"held-out-text/{number}") for number in range(40)]
+    described = accuracy(opt, tokenizer, [text for text in texts if text.opening])
+    guessed = accuracy(opt, tokenizer, [Text("", text.questions) for text in texts])
+    assert described > guessed + 0.2
 
 
-def test_the_texts_teach_every_kind_of_question() -> None:
+def test_the_pretraining_texts_have_every_kind_of_question() -> None:
     seen = " ".join(make_text(f"survey/{number}").plain() for number in range(300))
-    asked = all_scene_questions(make_scene("survey")) + all_clip_questions(make_clip("survey"))
-    for question in asked:
+    questions = all_scene_questions(make_scene("survey")) + all_clip_questions(make_clip("survey"))
+    for question in questions:
         assert " ".join(question.text.split()[:2]) in seen, question.kind
 
 
 @pytest.mark.slow
-def test_no_scene_of_the_demo_was_seen_in_pretraining() -> None:
+def test_no_scene_of_the_demo_was_used_in_pretraining() -> None:
     sizes = MODALITIES["image"].sizes
     demo = {
         without_name(make_scene(sample_name(0, split, number)))

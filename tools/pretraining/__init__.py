@@ -1,1 +1,1 @@
-"""Pretraining of the demo's micro models."""
+"""Pretraining of the demo's small models."""

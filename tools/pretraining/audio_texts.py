@@ -1,4 +1,4 @@
-"""Descriptions of recordings, the same in other words, and questions, for the texts."""
+"""Descriptions of audio clips with captions and questions, for the pretraining texts."""
 
 import random
 
@@ -7,28 +7,28 @@ from epalm.demo.worlds.scene_questions import Question
 from epalm.demo.worlds.sounds import Sound, make_sound
 
 FACTS = 0.5
-"""Share of descriptions that list the facts one by one; the others are captions."""
+"""Fraction of descriptions that list the facts separately; the others are captions."""
 
 CAPTIONED = 0.6
-"""Share of captions among what follows a description; the others are questions."""
+"""Fraction of captions after a description; the others are questions."""
 
 
-def sounding_text(name: str, rng: random.Random, questions: int) -> tuple[str, list[Question]]:
-    """A description of the recording of this name, then captions of it and questions about it."""
+def audio_text(name: str, rng: random.Random, questions: int) -> tuple[str, list[Question]]:
+    """A description of the audio clip of this name, and captions and questions about it."""
     sound = make_sound(f"text-sound/{name}")
-    worded = captions(sound)
-    opening = _facts(sound, rng) if rng.random() < FACTS else rng.choice(worded)
-    asked = sound_questions(sound)
+    wordings = captions(sound)
+    opening = _facts(sound, rng) if rng.random() < FACTS else rng.choice(wordings)
+    about_facts = sound_questions(sound)
     return opening, [
-        Question("caption", "", rng.choice(worded))
+        Question("caption", "", rng.choice(wordings))
         if rng.random() < CAPTIONED
-        else rng.choice(asked)
+        else rng.choice(about_facts)
         for _ in range(questions)
     ]
 
 
 def _facts(sound: Sound, rng: random.Random) -> str:
-    """Every fact by itself, in any order: `2 sounds, high, a beep, rising, noise behind`."""
+    """All facts in random order: `2 sounds, high, a beep, rising, noise behind`."""
     facts = [
         f"{sound.count} sounds",
         sound.pitch,

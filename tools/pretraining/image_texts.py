@@ -1,4 +1,4 @@
-"""Descriptions of still scenes and questions about them, for the language model's texts."""
+"""Descriptions of images with questions, for the pretraining texts."""
 
 import random
 
@@ -6,9 +6,9 @@ from epalm.demo.worlds.scene_questions import QUESTION_KINDS, Question, describe
 from epalm.demo.worlds.scenes import Scene, make_scene
 
 FACTS = 0.5
-"""Share of descriptions that list the facts one by one; the others are phrases."""
+"""Fraction of descriptions that list the facts separately; the others are phrases."""
 
-REPHRASED_SHARE = 0.25
+REPHRASED_FRACTION = 0.25
 
 REPHRASED = {
     "color": ("what is the color of the {s}s?", "the {s}s have which color?"),
@@ -17,21 +17,21 @@ REPHRASED = {
     "size": ("how big are the {s}s?", "what size are the {s}s?"),
     "side": ("where are the {s}s?", "on which side are the {s}s?"),
 }
-"""Other ways to ask, by kind; {s} is the shape and {c} the color of the group asked about."""
+"""Kind of question -> other wordings; {s} is the shape and {c} the color of the group."""
 
 
-def still_text(name: str, rng: random.Random, questions: int) -> tuple[str, list[Question]]:
-    """A description of the scene of this name, and so many questions about it."""
+def image_text(name: str, rng: random.Random, questions: int) -> tuple[str, list[Question]]:
+    """A description of the scene of this name, and questions about it."""
     scene = make_scene(f"text-scene/{name}")
     kinds = rng.sample(tuple(QUESTION_KINDS), questions)
     return _open(scene, rng), [_ask(scene, kind, rng) for kind in kinds]
 
 
 def _ask(scene: Scene, kind: str, rng: random.Random) -> Question:
-    """A question of this kind about either group; now and then in other words."""
+    """A question of this kind about a random group, sometimes in another wording."""
     group = rng.choice(scene.groups)
     question = QUESTION_KINDS[kind](scene, group, rng)
-    if kind in REPHRASED and rng.random() < REPHRASED_SHARE:
+    if kind in REPHRASED and rng.random() < REPHRASED_FRACTION:
         text = rng.choice(REPHRASED[kind]).format(s=group.shape, c=group.color)
         return Question(kind, text, question.answer)
     return question
@@ -51,7 +51,7 @@ def _open(scene: Scene, rng: random.Random) -> str:
 
 
 def _facts(scene: Scene, rng: random.Random) -> str:
-    """Every fact of every group with its shape, in any order: `red circles, left circles, ...`."""
+    """All facts of all groups in random order: `red circles, left circles, ...`."""
     facts = [
         f"{word} {group.shape}s"
         for group in scene.groups

@@ -1,4 +1,4 @@
-"""Supervised pretraining of encoders: a linear head answers several small questions at once."""
+"""Loss and accuracy of several classifiers that share one linear head."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,21 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def grouped_loss(logits: Tensor, classes: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Mean cross-entropy over groups and examples.
+def multi_head_loss(logits: Tensor, classes: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Mean cross-entropy over groups of classes and examples.
 
     Args:
-        logits: (B, sum of `sizes`).
-        classes: (B, G) int64, the right class of every group.
-        sizes: G numbers of classes.
+        logits: (B, sum of `sizes`) logits of all groups.
+        classes: (B, G) int64, correct class of every group.
+        sizes: number of classes of each of the G groups.
     """
     parts = logits.split(list(sizes), dim=1)
     losses = [functional.cross_entropy(part, classes[:, g]) for g, part in enumerate(parts)]
     return torch.stack(losses).mean()
 
 
-def grouped_accuracy(logits: Tensor, classes: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Share of right classes of each group: (G,); arguments as of `grouped_loss`."""
+def multi_head_accuracy(logits: Tensor, classes: Tensor, sizes: Sequence[int]) -> Tensor:
+    """(G,) accuracy of each group; the arguments are those of `multi_head_loss`."""
     parts = logits.split(list(sizes), dim=1)
-    guesses = torch.stack([part.argmax(dim=1) for part in parts], dim=1)
-    return (guesses == classes).float().mean(dim=0)
+    predictions = torch.stack([part.argmax(dim=1) for part in parts], dim=1)
+    return (predictions == classes).float().mean(dim=0)

@@ -1,7 +1,7 @@
-"""Pretrain the micro audio spectrogram transformer: how many sounds, of which kind, over what.
+"""Pretrain the small audio spectrogram transformer as a classifier of synthetic audio clips.
 
-A plain supervised classifier over synthesized recordings: a linear head on the final [CLS] answers
-one small question per fact. No text is involved.
+A linear head on the final [CLS] token predicts every fact: kind, pitch, glide and background of the
+sounds, and their number. No text is involved.
 """
 
 import torch
@@ -20,8 +20,8 @@ from epalm.demo.worlds.sounds import (
     synthesize,
 )
 from epalm.extract.transforms.filter_bank import AUDIOSET_MEAN, AUDIOSET_STD, filter_bank
-from tools.pretraining.multi_head_loss import grouped_accuracy, grouped_loss
-from tools.pretraining.pretraining_schedule import cosine_schedule, descend
+from tools.pretraining.multi_head_loss import multi_head_accuracy, multi_head_loss
+from tools.pretraining.pretraining_schedule import cosine_schedule, optimizer_step
 
 STEPS = 1600
 BATCH = 32
@@ -38,7 +38,7 @@ FRAMES = 128
 MEL_BINS = 128
 
 INITIAL_STD = 0.08
-"""Wider than the 0.02 of published models, which suits widths of some hundreds."""
+"""Larger than the 0.02 of published models, which suits widths of hundreds."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "kind": tuple(KINDS),
@@ -46,14 +46,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "glide": tuple(GLIDES),
     "background": BACKGROUNDS,
 }
-"""Fact of a sound -> its words; the number of sounds is a further group."""
+"""Fact -> its values; the number of sounds is another group."""
 
 CLASSES = (*(len(words) for words in GROUPS.values()), SLOTS)
-"""Sizes of the softmax groups."""
+"""Number of classes of each group."""
 
 
 def build_ast() -> ASTModel:
-    """The architecture with random weights."""
+    """An AST with random weights."""
     config = ASTConfig(
         hidden_size=WIDTH,
         num_hidden_layers=DEPTH,
@@ -72,13 +72,13 @@ def build_ast() -> ASTModel:
 
 
 def labels(sound: Sound) -> list[int]:
-    """The right class of every softmax group in `CLASSES`."""
-    named = [words.index(getattr(sound, fact)) for fact, words in GROUPS.items()]
-    return [*named, sound.count - 1]
+    """The correct class of every group in `CLASSES`."""
+    classes = [words.index(getattr(sound, fact)) for fact, words in GROUPS.items()]
+    return [*classes, sound.count - 1]
 
 
 def spectrogram(sound: Sound) -> Tensor:
-    """(frames, bins) float32: the published filter bank, cut or padded with 0, normalized."""
+    """(frames, bins) float32: AST's filter bank, cut or padded with zeros, normalized."""
     wave = torch.from_numpy(synthesize(sound)) / 32768
     cells = filter_bank(wave - wave.mean(), MEL_BINS)[:FRAMES]
     padded = nn.functional.pad(cells, (0, 0, 0, FRAMES - len(cells)))
@@ -86,10 +86,10 @@ def spectrogram(sound: Sound) -> Tensor:
 
 
 def sound_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
-    """Recordings `stream`/start, `stream`/start+1, ... as the model takes them.
+    """Spectrograms and labels of the clips `stream`/start, `stream`/start+1, ...
 
     Returns:
-        (count, frames, bins) float32; classes (count, groups) int64.
+        (count, frames, bins) float32 spectrograms; (count, groups) int64 classes.
     """
     sounds = [make_sound(f"{stream}/{start + offset}") for offset in range(count)]
     cells = torch.stack([spectrogram(sound) for sound in sounds])
@@ -97,12 +97,12 @@ def sound_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def pretrain_ast(tick: Ticker, *, steps: int = STEPS, seed: int = 0) -> tuple[ASTModel, nn.Linear]:
-    """Train from random weights; every batch is made of fresh recordings.
+    """Train from random weights; every batch has new clips.
 
     Args:
         tick: called once per step.
-        steps: optimiser steps of `BATCH` recordings.
-        seed: of the initial weights.
+        steps: number of optimizer steps with `BATCH` clips each.
+        seed: random seed of the initial weights.
 
     Returns:
         The encoder and its classifier.
@@ -110,19 +110,19 @@ def pretrain_ast(tick: Ticker, *, steps: int = STEPS, seed: int = 0) -> tuple[AS
     torch.manual_seed(seed)
     model, head = build_ast(), nn.Linear(WIDTH, sum(CLASSES))
     weights = [*model.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = cosine_schedule(optimiser, steps, warmup=WARMUP_STEPS)
+    optimizer = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = cosine_schedule(optimizer, steps, warmup=WARMUP_STEPS)
     for step in range(steps):
         cells, classes = sound_batch("pretrain-ast", step * BATCH, BATCH)
-        loss = grouped_loss(head(model(cells).last_hidden_state[:, 0]), classes, CLASSES)
-        descend(loss, optimiser, schedule)
+        loss = multi_head_loss(head(model(cells).last_hidden_state[:, 0]), classes, CLASSES)
+        optimizer_step(loss, optimizer, schedule)
         tick(1, f"loss {loss.item():.4f}")
     return model, head
 
 
 def accuracy(model: ASTModel, head: nn.Linear, count: int) -> list[float]:
-    """Share of right classes of each group, over `count` recordings of another stream."""
+    """Accuracy of each group on `count` held-out clips."""
     cells, classes = sound_batch("pretrain-ast-held-out", 0, count)
     with torch.inference_mode():
         hidden = [model(part).last_hidden_state[:, 0] for part in cells.split(BATCH)]
-        return grouped_accuracy(head(torch.cat(hidden)), classes, CLASSES).tolist()
+        return multi_head_accuracy(head(torch.cat(hidden)), classes, CLASSES).tolist()

@@ -1,11 +1,11 @@
-"""Pretrain the micro OPT on texts alone, and its tokenizer.
+"""Pretrain the small OPT on text only, and its tokenizer.
 
-The texts (`tools.pretraining.pretraining_texts`) describe scenes in words and ask about them; no
-image and no vector of an encoder is involved. A text is laid out so that all a question learns of
-the description passes through one row: `</s> description </s>` first, then for each question `</s>
-question answer </s>`, which begins again at position 0 and sees itself and the row of the
-description's last `</s>`. The model thereby learns to gather a scene in one row and to answer from
-one row, which is where the visual vector stands later.
+The texts (`tools.pretraining.pretraining_texts`) are descriptions with questions about them; no
+image and no encoder is involved. A question can read the description through a single token only.
+`</s> description </s>` comes first. Then each question is a segment `</s> question answer </s>`
+that starts at position 0 and attends to itself and to the last `</s>` of the description. The model
+is thus trained to summarize a scene in one token and to answer from one token, which is where the
+visual token is later.
 """
 
 import random
@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from epalm.console import Ticker
-from tools.pretraining.pretraining_schedule import cosine_schedule, descend
+from tools.pretraining.pretraining_schedule import cosine_schedule, optimizer_step
 from tools.pretraining.pretraining_texts import Text, make_text
 
 STEPS = 4000
@@ -31,7 +31,7 @@ WARMUP_STEPS = 200
 WEIGHT_DECAY = 0.01
 
 ANSWER_WEIGHT, OPENING_WEIGHT, QUESTION_WEIGHT = 1.0, 0.1, 0.025
-"""Weights in the loss; tokens of descriptions and questions are mostly unpredictable."""
+"""Loss weights; tokens of descriptions and questions are mostly unpredictable."""
 
 LAYERS = 8
 WIDTH = 96
@@ -39,20 +39,21 @@ HEADS = 6
 POSITIONS = 192
 
 INITIAL_STD = 0.08
-"""Wider than OPT's 0.02, which suits widths of some thousands: about 0.8 / sqrt(WIDTH)."""
+"""About 0.8 / sqrt(WIDTH); larger than OPT's 0.02, which suits widths of thousands."""
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 """Ids 0 to 3, as in OPT."""
 
-SPARE_ROWS = 8
-"""Embedding rows beyond the tokenizer's entries, for added tokens such as `</a>`; OPT has 7."""
+SPARE_EMBEDDINGS = 8
+"""Number of embeddings beyond the tokenizer's entries, for added tokens such as `</a>`; OPT has
+7."""
 
 TOKENIZER_TEXTS = 4000
-MOST_TOKENS = 640
-"""Upper limit of the vocabulary; merging stops earlier, when every word is one token."""
+MAX_TOKENS = 640
+"""Maximum size of the vocabulary; merging stops earlier, when every word is one token."""
 
 POOL_BATCHES = 8
-"""Texts of so many batches are sorted by length before they are cut into batches."""
+"""Number of batches whose texts are sorted by length together before they are split."""
 
 
 def train_tokenizer() -> PreTrainedTokenizerFast:
@@ -61,7 +62,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=MOST_TOKENS,
+        vocab_size=MAX_TOKENS,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -82,9 +83,9 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_opt(entries: int) -> OPTForCausalLM:
-    """The architecture with random weights; a pre-LN OPT with tied embeddings."""
+    """A pre-LN OPT with tied embeddings and random weights."""
     config = OPTConfig(
-        vocab_size=entries + SPARE_ROWS,
+        vocab_size=entries + SPARE_EMBEDDINGS,
         hidden_size=WIDTH,
         word_embed_proj_dim=WIDTH,
         num_hidden_layers=LAYERS,
@@ -104,21 +105,21 @@ def build_opt(entries: int) -> OPTForCausalLM:
 
 @dataclass
 class EncodedText:
-    """One text, token by token; all lists have the same length.
+    """One tokenized text; all lists have one entry per token.
 
     Attributes:
-        ids: tokens.
-        positions: places in the position table, from 0 in every segment.
-        weights: in the loss.
-        segments: 0 for the description, then the question's number from 1.
-        gathered: index of the row that questions see; -1 without a description.
+        ids: token ids.
+        positions: position ids, from 0 in every segment.
+        weights: loss weights.
+        segments: 0 for the description, then the number of the question from 1.
+        summary: index of the token that questions attend to; -1 without a description.
     """
 
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
-    gathered: int = -1
+    summary: int = -1
 
     def add(self, ids: list[int], weights: list[float]) -> None:
         """Append a segment."""
@@ -130,7 +131,7 @@ class EncodedText:
 
 
 def encode_text(tokenizer: PreTrainedTokenizerFast, text: Text) -> EncodedText:
-    """The layout that the head of this module describes."""
+    """Tokenize a text into the segments that the module's docstring describes."""
     end = cast(int, tokenizer.eos_token_id)
 
     def tokens(part: str) -> list[int]:
@@ -140,11 +141,11 @@ def encode_text(tokenizer: PreTrainedTokenizerFast, text: Text) -> EncodedText:
     encoded = EncodedText()
     opening = [end, *tokens(text.opening), end] if text.opening else [end]
     encoded.add(opening, [0.0] + [OPENING_WEIGHT] * (len(opening) - 1))
-    encoded.gathered = len(opening) - 1 if text.opening else -1
+    encoded.summary = len(opening) - 1 if text.opening else -1
     for question in text.questions:
-        asked, told = tokens(question.text), [*tokens(f" {question.answer}"), end]
-        weights = [0.0] + [QUESTION_WEIGHT] * len(asked) + [ANSWER_WEIGHT] * len(told)
-        encoded.add([end, *asked, *told], weights)
+        prompt, answer = tokens(question.text), [*tokens(f" {question.answer}"), end]
+        weights = [0.0] + [QUESTION_WEIGHT] * len(prompt) + [ANSWER_WEIGHT] * len(answer)
+        encoded.add([end, *prompt, *answer], weights)
     return encoded
 
 
@@ -155,8 +156,8 @@ class TextBatch:
     Attributes:
         ids: (B, T) int64.
         positions: (B, T) int64.
-        weights: (B, T) float32, of each token in the loss; 0 on padding.
-        visible: (B, 1, T, T) bool, whether a token (row) sees another.
+        weights: (B, T) float32 loss weight of each token; 0 on padding.
+        visible: (B, 1, T, T) bool, whether a query attends to a key.
     """
 
     ids: Tensor
@@ -166,7 +167,7 @@ class TextBatch:
 
 
 def collate_texts(texts: list[EncodedText], pad: int) -> TextBatch:
-    """The batch of these texts."""
+    """Pad the texts to a batch."""
     width = max(len(text.ids) for text in texts)
 
     def padded(rows: list[list[int]], value: int) -> Tensor:
@@ -174,10 +175,10 @@ def collate_texts(texts: list[EncodedText], pad: int) -> TextBatch:
 
     segments = padded([text.segments for text in texts], -1)
     weights = [text.weights + [0.0] * (width - len(text.weights)) for text in texts]
-    gathered = torch.tensor([text.gathered for text in texts])
-    is_gathered = torch.arange(width) == gathered[:, None]
+    summary = torch.tensor([text.summary for text in texts])
+    is_summary = torch.arange(width) == summary[:, None]
     same = segments[:, :, None] == segments[:, None, :]
-    across = (segments > 0)[:, :, None] & is_gathered[:, None, :]
+    across = (segments > 0)[:, :, None] & is_summary[:, None, :]
     causal = torch.ones(width, width, dtype=torch.bool).tril()
     return TextBatch(
         ids=padded([text.ids for text in texts], pad),
@@ -188,7 +189,7 @@ def collate_texts(texts: list[EncodedText], pad: int) -> TextBatch:
 
 
 def text_batches(tokenizer: PreTrainedTokenizerFast, stream: str, seed: int) -> Iterator[TextBatch]:
-    """Endless batches of fresh texts of like lengths."""
+    """Endless batches of new texts of similar lengths."""
     rng, number = random.Random(seed), 0
     while True:
         names = range(number, number + BATCH * POOL_BATCHES)
@@ -202,7 +203,7 @@ def text_batches(tokenizer: PreTrainedTokenizerFast, stream: str, seed: int) -> 
 
 
 def text_logits(model: OPTForCausalLM, batch: TextBatch) -> Tensor:
-    """(B, T, vocabulary)."""
+    """(B, T, vocabulary) logits."""
     mask = torch.zeros(batch.visible.shape).masked_fill(~batch.visible, -1e9)
     logits: Tensor = model(
         input_ids=batch.ids, position_ids=batch.positions, attention_mask=mask
@@ -211,20 +212,21 @@ def text_logits(model: OPTForCausalLM, batch: TextBatch) -> Tensor:
 
 
 def weighted_loss(logits: Tensor, batch: TextBatch) -> Tensor:
-    """Mean cross-entropy of each token after the ones it sees, by the tokens' weights."""
+    """Weighted mean cross-entropy of next-token prediction."""
     losses = cross_entropy(
         logits[:, :-1].flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none"
     )
-    kept = batch.weights[:, 1:].flatten()
-    return (losses * kept).sum() / kept.sum()
+    weights = batch.weights[:, 1:].flatten()
+    return (losses * weights).sum() / weights.sum()
 
 
-def answer_accuracy(model: OPTForCausalLM, batch: TextBatch, end: int) -> float:
-    """Share of answers' tokens that are the most probable ones."""
+def answer_accuracy(model: OPTForCausalLM, batch: TextBatch) -> float:
+    """Fraction of the answers' tokens, without end tokens, that are the most probable ones."""
     with torch.inference_mode():
-        right = text_logits(model, batch).argmax(-1)[:, :-1] == batch.ids[:, 1:]
-    asked = (batch.weights[:, 1:] == ANSWER_WEIGHT) & (batch.ids[:, 1:] != end)
-    return float(right[asked].float().mean())
+        correct = text_logits(model, batch).argmax(-1)[:, :-1] == batch.ids[:, 1:]
+    end = model.config.eos_token_id
+    in_answer = (batch.weights[:, 1:] == ANSWER_WEIGHT) & (batch.ids[:, 1:] != end)
+    return float(correct[in_answer].float().mean())
 
 
 def pretrain_opt(
@@ -233,23 +235,23 @@ def pretrain_opt(
     """Train from random weights on next-token prediction.
 
     Args:
-        tokenizer: from `train_tokenizer`.
+        tokenizer: tokenizer of `train_tokenizer`.
         tick: called once per step.
-        steps: optimiser steps of `BATCH` texts.
-        seed: of the initial weights and the order of batches.
+        steps: number of optimizer steps with `BATCH` texts each.
+        seed: random seed of the initial weights and the order of batches.
     """
     torch.manual_seed(seed)
     model = build_opt(len(tokenizer))
     model.set_attn_implementation("eager")
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY
     )
-    schedule = cosine_schedule(optimiser, steps, warmup=WARMUP_STEPS)
+    schedule = cosine_schedule(optimizer, steps, warmup=WARMUP_STEPS)
     batches = text_batches(tokenizer, "pretrain-opt", seed)
     for _ in range(steps):
         batch = next(batches)
         loss = weighted_loss(text_logits(model, batch), batch)
-        descend(loss, optimiser, schedule)
+        optimizer_step(loss, optimizer, schedule)
         tick(1, f"loss {loss.item():.4f}")
     return model
 

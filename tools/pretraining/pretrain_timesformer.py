@@ -1,7 +1,7 @@
-"""Pretrain the micro TimeSformer: what moves, which way, how fast, and what the other shape does.
+"""Pretrain the small TimeSformer as a classifier of generated videos, in two stages.
 
-A plain supervised classifier over drawn clips: a linear head on the final [CLS] answers one small
-question per fact. No text is involved.
+A linear head on the final [CLS] token predicts every fact: what moves, in which direction and how
+fast, and what the other shape does. No text is involved.
 """
 
 import random
@@ -27,8 +27,8 @@ from epalm.demo.worlds.clips import (
 )
 from epalm.demo.worlds.scenes import SHAPES, SIDE_PIXELS
 from epalm.extract.transforms.image_transform import CLIP_MEAN, CLIP_STD
-from tools.pretraining.multi_head_loss import grouped_accuracy, grouped_loss
-from tools.pretraining.pretraining_schedule import cosine_schedule, descend
+from tools.pretraining.multi_head_loss import multi_head_accuracy, multi_head_loss
+from tools.pretraining.pretraining_schedule import cosine_schedule, optimizer_step
 from tools.pretraining.varied_clips import VARIED_COLORS, make_varied_clip
 
 BATCH = 16
@@ -42,33 +42,34 @@ INNER_WIDTH = 96
 PATCH_PIXELS = 16
 
 INITIAL_STD = 0.08
-"""Wider than the 0.02 of published models, which suits widths of some hundreds."""
+"""Larger than the 0.02 of published models, which suits widths of hundreds."""
 
-WAVE_HEIGHT = {"time": 2.0, "place": 1.0}
-"""Of the sines that `add_order` adds; the embeddings of patches have a deviation of 6.6."""
+SINE_AMPLITUDE = {"time": 2.0, "place": 1.0}
+"""Amplitude of the sines that `add_sinusoids` adds; patch embeddings have a standard deviation of
+6.6."""
 
 
 @dataclass(frozen=True)
-class Round:
-    """One round of pretraining: its number of steps, learning rate and stream of clips."""
+class Stage:
+    """One stage of pretraining: number of steps, learning rate and stream of clips."""
 
     steps: int
     rate: float
     stream: str
 
 
-ROUNDS = (
-    Round(9000, 1.5e-3, "pretrain-timesformer"),
-    Round(3200, 1e-3, "pretrain-timesformer-order"),
+STAGES = (
+    Stage(9000, 1.5e-3, "pretrain-timesformer"),
+    Stage(3200, 1e-3, "pretrain-timesformer-order"),
 )
-STEPS = sum(one.steps for one in ROUNDS)
+STEPS = sum(stage.steps for stage in STAGES)
 
 COLOR_WORDS = tuple(VARIED_COLORS)
 DIRECTION_WORDS = tuple(DIRECTIONS)
 TREND_WORDS = tuple(RADII_PIXELS)
 
 TRAVEL_BOUNDS = (TRAVEL_PIXELS["slow"][1], TRAVEL_PIXELS["fast"][0])
-"""Ways up to the first bound are slow, from the second on fast, between them neither."""
+"""Distances up to the first bound are slow, from the second on fast, and neither in between."""
 
 CLASSES = (
     len(DIRECTION_WORDS),
@@ -80,12 +81,12 @@ CLASSES = (
     len(TREND_WORDS) + 1,
     MAX_BLINKS + 1,
 )
-"""Sizes of the softmax groups: the mover's direction, travel, shape and color, then the stayer's
-shape, color, trend and number of blinks, each of which is 0 where there is none."""
+"""Number of classes of each group: direction, distance, shape and color of the moving shape, then
+shape, color, trend and number of blinks of the other one, which are 0 if there is none."""
 
 
 def build_timesformer() -> TimesformerModel:
-    """The architecture with random weights."""
+    """A TimeSformer with random weights."""
     config = TimesformerConfig(
         image_size=SIDE_PIXELS,
         patch_size=PATCH_PIXELS,
@@ -102,7 +103,7 @@ def build_timesformer() -> TimesformerModel:
 
 
 def labels(clip: Clip) -> list[int]:
-    """The right class of every softmax group in `CLASSES`."""
+    """The correct class of every group in `CLASSES`."""
     mover, stayer = clip.mover, clip.stayer
     slowest_middle, slowest_fast = TRAVEL_BOUNDS
     classes = [
@@ -123,10 +124,10 @@ def labels(clip: Clip) -> list[int]:
 
 
 def clip_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
-    """Clips `stream`/start, `stream`/start+1, ... as the model takes them: a frame of each slot.
+    """Pixels and labels of the clips `stream`/start, `stream`/start+1, ...; one frame per slot.
 
     Returns:
-        pixels (count, frames, 3, side, side) float32, normalized; classes (count, groups) int64.
+        (count, frames, 3, side, side) float32 normalized pixels; (count, groups) int64 classes.
     """
     clips = [make_varied_clip(f"{stream}/{start + offset}") for offset in range(count)]
     pixels = torch.stack([normalized(draw_clip(clip, _drawn_frames(clip))) for clip in clips])
@@ -134,7 +135,7 @@ def clip_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def normalized(frames: NDArray[np.uint8]) -> Tensor:
-    """(T, side, side, 3) RGB as (T, 3, side, side) float32, by CLIP's mean and deviation."""
+    """(T, side, side, 3) RGB -> (T, 3, side, side) float32, with CLIP's mean and deviation."""
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 - mean) / std
 
@@ -145,72 +146,75 @@ def _drawn_frames(clip: Clip) -> tuple[int, ...]:
 
 
 def pretrain_timesformer(tick: Ticker, *, seed: int = 0) -> tuple[TimesformerModel, nn.Linear]:
-    """Train from random weights, in two rounds; every batch is made of fresh clips.
+    """Train from random weights in two stages; every batch has new clips.
 
     Args:
         tick: called once per step.
-        seed: of the initial weights.
+        seed: random seed of the initial weights.
 
     Returns:
         The encoder and its classifier.
     """
     torch.manual_seed(seed)
     model = build_timesformer()
-    train_round(model, ROUNDS[0], tick)
-    return teach_order(model, tick, seed=seed)
+    train_stage(model, STAGES[0], tick)
+    return train_second_stage(model, tick, seed=seed)
 
 
-def teach_order(
+def train_second_stage(
     model: TimesformerModel, tick: Ticker, *, seed: int = 0
 ) -> tuple[TimesformerModel, nn.Linear]:
-    """The second round, on the weights of the first as float16 holds them.
+    """Train the second stage, from the weights of the first rounded to float16.
 
-    The first one learns all but the order of frames: time embeddings begin as zeros, and from
-    there the ends become alike and unlike the middle, which tells how far and how often, not
-    where to or whether a shape grows.
+    After the first stage the model does not know the order of frames. Time embeddings start at
+    zero; the first and last become similar and differ from the middle. From these the model can
+    tell how far a shape moves and how often it blinks, but not its direction or whether it grows.
     """
     torch.manual_seed(seed + 1)
     model = model.half().float()
-    add_order(model)
-    return model, train_round(model, ROUNDS[1], tick)
+    add_sinusoids(model)
+    return model, train_stage(model, STAGES[1], tick)
 
 
-def add_order(model: TimesformerModel) -> None:
-    """Add sines to the embeddings of time and place, in place."""
+def add_sinusoids(model: TimesformerModel) -> None:
+    """Add sines to the embeddings of time and position, in place."""
     side = SIDE_PIXELS // PATCH_PIXELS
-    along = waves(side, WIDTH // 2)
+    along = sinusoids(side, WIDTH // 2)
     grid = torch.cat([along.repeat_interleave(side, dim=0), along.repeat(side, 1)], dim=1)
     embeddings: Any = model.embeddings
     with torch.no_grad():
-        embeddings.time_embeddings += WAVE_HEIGHT["time"] * waves(SLOTS, WIDTH)
-        embeddings.position_embeddings[0, 1:] += WAVE_HEIGHT["place"] * grid
+        embeddings.time_embeddings += SINE_AMPLITUDE["time"] * sinusoids(SLOTS, WIDTH)
+        embeddings.position_embeddings[0, 1:] += SINE_AMPLITUDE["place"] * grid
 
 
-def waves(places: int, width: int) -> Tensor:
-    """(places, width): sines and cosines, from a quarter wave over all places to one a place."""
+def sinusoids(positions: int, width: int) -> Tensor:
+    """(positions, width) sines and cosines.
+
+    The slowest has a quarter period over all positions, the fastest a quarter period per position.
+    """
     powers = torch.arange(width // 2) / (width // 2 - 1)
-    angles = torch.arange(places)[:, None] * (torch.pi / 2 / places) * places**powers
+    angles = torch.arange(positions)[:, None] * (torch.pi / 2 / positions) * positions**powers
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def train_round(model: TimesformerModel, this: Round, tick: Ticker) -> nn.Linear:
-    """Train the encoder and a new classifier, which is returned."""
+def train_stage(model: TimesformerModel, stage: Stage, tick: Ticker) -> nn.Linear:
+    """Train the encoder in place together with a new classifier, which is returned."""
     head = nn.Linear(WIDTH, sum(CLASSES))
     weights = [*model.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=this.rate, weight_decay=WEIGHT_DECAY)
-    schedule = cosine_schedule(optimiser, this.steps, warmup=WARMUP_STEPS)
-    for step in range(this.steps):
-        pixels, classes = clip_batch(this.stream, step * BATCH, BATCH)
+    optimizer = torch.optim.AdamW(weights, lr=stage.rate, weight_decay=WEIGHT_DECAY)
+    schedule = cosine_schedule(optimizer, stage.steps, warmup=WARMUP_STEPS)
+    for step in range(stage.steps):
+        pixels, classes = clip_batch(stage.stream, step * BATCH, BATCH)
         logits = head(model(pixels).last_hidden_state[:, 0])
-        loss = grouped_loss(logits, classes, CLASSES)
-        descend(loss, optimiser, schedule)
+        loss = multi_head_loss(logits, classes, CLASSES)
+        optimizer_step(loss, optimizer, schedule)
         tick(1, f"loss {loss.item():.4f}")
     return head
 
 
 def accuracy(model: TimesformerModel, head: nn.Linear, count: int) -> list[float]:
-    """Share of right classes of each group, over `count` clips of another stream."""
+    """Accuracy of each group on `count` held-out clips."""
     pixels, classes = clip_batch("pretrain-timesformer-held-out", 0, count)
     with torch.inference_mode():
         hidden = [model(part).last_hidden_state[:, 0] for part in pixels.split(BATCH)]
-        return grouped_accuracy(head(torch.cat(hidden)), classes, CLASSES).tolist()
+        return multi_head_accuracy(head(torch.cat(hidden)), classes, CLASSES).tolist()

@@ -1,7 +1,7 @@
-"""Pretrain the micro vision transformer: which shapes, in which colors, how many, how big, where.
+"""Pretrain the small vision transformer as a classifier of generated images.
 
-A plain supervised classifier over drawn scenes: a linear head on the final [CLS] answers one small
-question per shape and attribute and one per color. No text is involved.
+A linear head on the final [CLS] token predicts color, count, size and side of every shape, and the
+shape of every color. No text is involved.
 """
 
 import numpy as np
@@ -21,8 +21,8 @@ from epalm.demo.worlds.scenes import (
     draw_scene,
     make_scene,
 )
-from tools.pretraining.multi_head_loss import grouped_accuracy, grouped_loss
-from tools.pretraining.pretraining_schedule import cosine_schedule, descend
+from tools.pretraining.multi_head_loss import multi_head_accuracy, multi_head_loss
+from tools.pretraining.pretraining_schedule import cosine_schedule, optimizer_step
 
 STEPS = 6000
 BATCH = 64
@@ -40,12 +40,12 @@ HEAD = "head."
 CLASSES = (len(COLOR_WORDS) + 1, MAX_COUNT + 1, len(SIZE_WORDS) + 1, len(SIDE_WORDS) + 1) * len(
     SHAPES
 ) + (len(SHAPES) + 1,) * len(COLOR_WORDS)
-"""Sizes of the softmax groups: per shape its color, count, size and side, then per color its
-shape. Class 0 of each group says that the scene has no such shape or color."""
+"""Number of classes of each group: color, count, size and side for every shape, then the shape for
+every color. Class 0 means that the scene has no such shape or color."""
 
 
 def labels(scene: Scene) -> list[int]:
-    """The right class of every softmax group in `CLASSES`."""
+    """The correct class of every group in `CLASSES`."""
     by_shape = {group.shape: group for group in scene.groups}
     by_color = {group.color: group for group in scene.groups}
     classes: list[int] = []
@@ -65,10 +65,10 @@ def labels(scene: Scene) -> list[int]:
 
 
 def scene_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
-    """Scenes `stream`/start, `stream`/start+1, ... as the model takes them.
+    """Pixels and labels of the scenes `stream`/start, `stream`/start+1, ...
 
     Returns:
-        pixels (count, 3, side, side) float32, normalized; classes (count, groups) int64.
+        (count, 3, side, side) float32 normalized pixels; (count, groups) int64 classes.
     """
     scenes = [make_scene(f"{stream}/{start + offset}") for offset in range(count)]
     images = np.stack([np.asarray(draw_scene(scene)) for scene in scenes])
@@ -78,28 +78,28 @@ def scene_batch(stream: str, start: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def accuracy(model: VisionTransformer, stream: str, count: int) -> float:
-    """Share of right classes over all groups of `count` scenes of another stream."""
+    """Mean accuracy over all groups on `count` scenes of this stream."""
     pixels, classes = scene_batch(stream, 0, count)
     with torch.inference_mode():
         logits = model.eval()(pixels)
-    return float(grouped_accuracy(logits, classes, CLASSES).mean())
+    return float(multi_head_accuracy(logits, classes, CLASSES).mean())
 
 
 def pretrain_vit(tick: Ticker, *, steps: int = STEPS, seed: int = 0) -> VisionTransformer:
-    """Train from random weights; every batch is made of fresh scenes.
+    """Train from random weights; every batch has new scenes.
 
     Args:
         tick: called once per step.
-        steps: optimiser steps of `BATCH` scenes.
-        seed: of the initial weights.
+        steps: number of optimizer steps with `BATCH` scenes each.
+        seed: random seed of the initial weights.
     """
     torch.manual_seed(seed)
     model = build_vit(classes=sum(CLASSES))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = cosine_schedule(optimiser, steps, warmup=WARMUP_STEPS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = cosine_schedule(optimizer, steps, warmup=WARMUP_STEPS)
     for step in range(steps):
         pixels, classes = scene_batch("pretrain-vit", step * BATCH, BATCH)
-        loss = grouped_loss(model(pixels), classes, CLASSES)
-        descend(loss, optimiser, schedule)
+        loss = multi_head_loss(model(pixels), classes, CLASSES)
+        optimizer_step(loss, optimizer, schedule)
         tick(1, f"loss {loss.item():.4f}")
     return model

@@ -1,4 +1,4 @@
-"""What both pretraining scripts share: the learning-rate schedule and the optimiser step."""
+"""Learning-rate schedule and optimizer step of the pretraining scripts."""
 
 import math
 
@@ -9,25 +9,25 @@ from torch.optim.lr_scheduler import LambdaLR
 
 FINAL_FACTOR = 0.02
 
-LARGEST_NORM = 1.0
-"""Of the gradient over all parameters."""
+MAX_GRAD_NORM = 1.0
+"""Maximum norm of the gradient over all parameters; larger ones are clipped."""
 
 
-def cosine_schedule(optimiser: Optimizer, steps: int, *, warmup: int) -> LambdaLR:
+def cosine_schedule(optimizer: Optimizer, steps: int, *, warmup: int) -> LambdaLR:
     """Linear warm-up over `warmup` steps, times a cosine down to `FINAL_FACTOR` over `steps`."""
 
     def factor(step: int) -> float:
         wave = 0.5 + 0.5 * math.cos(math.pi * step / steps)
         return min(1.0, (step + 1) / warmup) * (FINAL_FACTOR + (1 - FINAL_FACTOR) * wave)
 
-    return LambdaLR(optimiser, factor)
+    return LambdaLR(optimizer, factor)
 
 
-def descend(loss: Tensor, optimiser: Optimizer, schedule: LambdaLR) -> None:
-    """One optimiser step down the clipped gradient, and one of the schedule."""
-    optimiser.zero_grad()
+def optimizer_step(loss: Tensor, optimizer: Optimizer, schedule: LambdaLR) -> None:
+    """Backward pass, gradient clipping, one optimizer step and one step of the schedule."""
+    optimizer.zero_grad()
     loss.backward()
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    clip_grad_norm_(weights, LARGEST_NORM)
-    optimiser.step()
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    clip_grad_norm_(weights, MAX_GRAD_NORM)
+    optimizer.step()
     schedule.step()

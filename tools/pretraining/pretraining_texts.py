@@ -1,8 +1,7 @@
-"""Texts the micro language model is pretrained on: descriptions, questions, answers; no media.
+"""Pretraining texts of the small language model: descriptions, questions and answers.
 
-A text opens with a description of a still scene, a clip or a recording, or with nothing, and goes
-on with questions about it and their answers, or with captions. A frozen model can only be steered
-towards what such texts taught it.
+A text begins with a description of an image, a video or an audio clip, or without one. Questions
+with answers, or captions, follow. A frozen model can only be adapted to what it was pretrained on.
 """
 
 import random
@@ -10,50 +9,50 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from epalm.demo.worlds.scene_questions import Question
-from tools.pretraining.audio_texts import sounding_text
-from tools.pretraining.image_texts import still_text
-from tools.pretraining.video_texts import moving_text
+from tools.pretraining.audio_texts import audio_text
+from tools.pretraining.image_texts import image_text
+from tools.pretraining.video_texts import video_text
 
 QUESTIONS = 6
-"""Questions per text."""
+"""Number of questions per text."""
 
 BARE = 0.05
-"""Share of texts without a description."""
+"""Fraction of texts without a description."""
 
-Maker = Callable[[str, random.Random, int], tuple[str, list[Question]]]
+TextMaker = Callable[[str, random.Random, int], tuple[str, list[Question]]]
 
-WORLDS: dict[str, tuple[Maker, float]] = {
-    "image": (still_text, 0.4),
-    "video": (moving_text, 0.3),
-    "audio": (sounding_text, 0.3),
+TEXT_MAKERS: dict[str, tuple[TextMaker, float]] = {
+    "image": (image_text, 0.4),
+    "video": (video_text, 0.3),
+    "audio": (audio_text, 0.3),
 }
-"""Modality -> what makes a description and questions about it, and its share of the texts. Still
-scenes have the most facts, and facts that only hold of one of two groups."""
+"""Modality -> function that makes a description with questions, and fraction of the texts. Images
+have the most facts, and facts about only one of two groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A description, empty for none, and questions with their answers."""
+    """A description, which may be empty, and questions with answers."""
 
     opening: str
     questions: tuple[Question, ...]
 
     def plain(self) -> str:
-        """All parts in a row, to train a tokenizer on."""
-        asked = [f"{question.text} {question.answer}" for question in self.questions]
-        return "\n".join([self.opening, *asked])
+        """The whole text, for training the tokenizer."""
+        pairs = [f"{question.text} {question.answer}" for question in self.questions]
+        return "\n".join([self.opening, *pairs])
 
 
 def make_text(name: str) -> Text:
-    """The text that belongs to `name`, of any world; equal names give equal texts."""
+    """The text of this name, about any modality; equal names give equal texts."""
     rng = random.Random(f"world/{name}")
-    worlds = tuple(WORLDS)
-    shares = [share for _, share in WORLDS.values()]
-    return make_text_about(rng.choices(worlds, shares)[0], name)
+    modalities = tuple(TEXT_MAKERS)
+    fractions = [fraction for _, fraction in TEXT_MAKERS.values()]
+    return make_text_of(rng.choices(modalities, fractions)[0], name)
 
 
-def make_text_about(world: str, name: str) -> Text:
-    """The text of one of `WORLDS` that belongs to `name`."""
+def make_text_of(modality: str, name: str) -> Text:
+    """The text of this name about one modality."""
     rng = random.Random(f"text/{name}")
-    opening, questions = WORLDS[world][0](name, rng, QUESTIONS)
+    opening, questions = TEXT_MAKERS[modality][0](name, rng, QUESTIONS)
     return Text("" if rng.random() < BARE else opening, tuple(questions))

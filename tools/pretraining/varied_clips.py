@@ -1,7 +1,7 @@
-"""Clips for pretraining that go beyond the demo's: any background, more colors, lone shapes.
+"""Pretraining videos more varied than the demo's: any background, more colors, single shapes.
 
-What the demo asks about is a part of this world; the rest keeps the encoder from being good for
-dark gray backgrounds and six colors alone.
+Half of the videos are like the demo's. The others keep the encoder from working only with dark gray
+backgrounds and six colors.
 """
 
 import random
@@ -22,44 +22,45 @@ VARIED_COLORS: dict[str, tuple[Color, ...]] = {
     "orange": ((255, 140, 0),),
     "pink": ((255, 150, 190),),
 }
-"""The word for a color and RGB values that bear it, of which one is drawn and then jittered."""
+"""Word for a color -> RGB values, of which one is drawn and then jittered."""
 
 JITTER = 10
-"""Largest change of each of a color's three values."""
+"""Largest change of each RGB value."""
 
-LEAST_CONTRAST = 90
-"""Sum of the differences between a shape's color and the background's, over the three values."""
+MIN_CONTRAST = 90
+"""Smallest sum of the differences between the RGB values of a shape and the background."""
 
-DEMO_SHARE, PAIR_SHARE = 0.5, 0.2
-"""Shares of clips of the demo's own kind, and of pairs in other colors; the rest are lone."""
+DEMO_FRACTION, PAIR_FRACTION = 0.5, 0.2
+"""Fractions of clips like the demo's, and of clips with two shapes in other colors; the rest have a
+single shape."""
 
 LONE_TRAVEL_PIXELS = (8, 45)
 LONE_HALF_PIXELS = (4, 13)
 
 
 def make_varied_clip(name: str) -> Clip:
-    """The clip of pretraining that belongs to `name`."""
+    """The pretraining clip of this name."""
     rng = random.Random(f"varied/{name}")
     kind = rng.random()
-    if kind < DEMO_SHARE:
+    if kind < DEMO_FRACTION:
         return make_clip(name)
-    if kind < DEMO_SHARE + PAIR_SHARE:
+    if kind < DEMO_FRACTION + PAIR_FRACTION:
         return make_pair(name, rng, _looks(rng))
     return _lone_clip(name, rng)
 
 
 def _looks(rng: random.Random) -> Looks:
-    """Two colors of different names that stand out from the background."""
+    """Two different colors with enough contrast to the background."""
     while True:
         ground = _ground(rng)
         first, second = rng.sample(tuple(VARIED_COLORS), 2)
         colors = (_shade(rng, first), _shade(rng, second))
-        if all(_contrast(ground, color) >= LEAST_CONTRAST for color in colors):
+        if all(_contrast(ground, color) >= MIN_CONTRAST for color in colors):
             return Looks((first, second), colors, ground)
 
 
 def _ground(rng: random.Random) -> Color:
-    """Pale, dark, or any color at all."""
+    """A light, a dark or any background color."""
     least, most = rng.choice(((225, 255), (0, 60), (0, 255)))
     return (rng.randint(least, most), rng.randint(least, most), rng.randint(least, most))
 
@@ -77,7 +78,7 @@ def _contrast(one: Color, other: Color) -> int:
 
 
 def _lone_clip(name: str, rng: random.Random) -> Clip:
-    """One shape that starts anywhere and may leave the image."""
+    """A clip with one shape, which starts anywhere and may leave the image."""
     looks = _looks(rng)
     shape = rng.choice(SHAPES)
     half = rng.randint(*LONE_HALF_PIXELS)

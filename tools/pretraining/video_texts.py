@@ -1,4 +1,4 @@
-"""Descriptions of clips and questions about them, for the language model's texts."""
+"""Descriptions of videos with questions, for the pretraining texts."""
 
 import random
 
@@ -7,9 +7,9 @@ from epalm.demo.worlds.clips import Clip, make_clip
 from epalm.demo.worlds.scene_questions import Question
 
 FACTS = 0.5
-"""Share of descriptions that list the facts one by one; the others are sentences."""
+"""Fraction of descriptions that list the facts separately; the others are sentences."""
 
-REPHRASED_SHARE = 0.25
+REPHRASED_FRACTION = 0.25
 
 REPHRASED = {
     "direction": ("where does it go?", "in which direction does it move?"),
@@ -21,11 +21,11 @@ REPHRASED = {
     "trend": ("what does the other do?",),
     "blinks": ("how many times does the other blink?",),
 }
-"""Other ways to ask, by kind."""
+"""Kind of question -> other wordings."""
 
 
-def moving_text(name: str, rng: random.Random, questions: int) -> tuple[str, list[Question]]:
-    """A description of the clip of this name, and so many questions about it."""
+def video_text(name: str, rng: random.Random, questions: int) -> tuple[str, list[Question]]:
+    """A description of the clip of this name, and questions about it."""
     clip = make_clip(f"text-clip/{name}")
     kinds = rng.sample(tuple(CLIP_QUESTION_KINDS), questions)
     opening = _facts(clip, rng) if rng.random() < FACTS else describe_clip(clip)
@@ -34,15 +34,15 @@ def moving_text(name: str, rng: random.Random, questions: int) -> tuple[str, lis
 
 def _ask(clip: Clip, kind: str, rng: random.Random) -> Question:
     question = CLIP_QUESTION_KINDS[kind](clip)
-    if rng.random() < REPHRASED_SHARE:
+    if rng.random() < REPHRASED_FRACTION:
         return Question(kind, rng.choice(REPHRASED[kind]), question.answer)
     return question
 
 
 def _facts(clip: Clip, rng: random.Random) -> str:
-    """Every fact by itself, in any order: `circle moves, goes left, blue stays, ...`."""
+    """All facts in random order: `circle moves, goes left, blue stays, ...`."""
     mover, stayer = clip.mover, clip.stayer
-    assert stayer is not None, "lone shapes belong to pretraining"
+    assert stayer is not None, "clips of the texts have both shapes"
     facts = [
         f"{mover.shape} moves",
         f"{mover.color} moves",

@@ -20,7 +20,7 @@ from epalm.demo.worlds.clips import FRAMES, RADII_PIXELS, Clip, draw_clip, make_
 from epalm.demo.worlds.scenes import COLORS
 from epalm.media.video_decode import decode_video
 from epalm.tasks.manifest import examples, media
-from tools.pretraining.varied_clips import LEAST_CONTRAST, make_varied_clip
+from tools.pretraining.varied_clips import MIN_CONTRAST, make_varied_clip
 
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 
@@ -168,4 +168,4 @@ def test_pretraining_sees_lone_shapes_and_backgrounds_that_shapes_stand_out_from
     assert 0.2 < lone / len(clips) < 0.4
     for clip in clips:
         difference = np.abs(np.array(clip.ground) - np.array(clip.mover.rgb)).sum()
-        assert difference >= LEAST_CONTRAST
+        assert difference >= MIN_CONTRAST
