@@ -16,7 +16,7 @@ def test_answers_that_are_all_alike_are_no_wonder_of_a_blind_control(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
 ) -> None:
     monkeypatch.setattr(answer_variety, "MIN_EXAMPLES", 5)
-    monkeypatch.setattr(answer_variety, "LEAST_DISTINCT", 0.2)  # one of twelve is less
+    monkeypatch.setattr(answer_variety, "MIN_DISTINCT_FRACTION", 0.2)  # one of twelve is less
     monkeypatch.setattr(Validation, "_answer", lambda _, examples: ["red"] * len(examples))
     command = train_command(make_world(tmp_path, epochs=1), *option)
     done = CliRunner().invoke(app, command, catch_exceptions=False)
