@@ -20,6 +20,7 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -248,10 +249,12 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def frame_to_rgb(frame: VideoFrame) -> Image.Image:
     """Convert a frame to RGB, rotated and mirrored as its container specifies."""
-    if any(component.is_alpha for component in frame.format.components):
-        image = flatten(Image.fromarray(frame.to_ndarray(format="rgba")))
-    else:
-        image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    alpha = any(component.is_alpha for component in frame.format.components)
+    # A frame's own reformatter (to_ndarray with a format) starts a thread per core, 20 MB, and is
+    # kept as long as the frame, which reading its side data makes part of a reference cycle.
+    converted = VideoReformatter().reformat(frame, format="rgba" if alpha else "rgb24", threads=1)
+    image = Image.fromarray(converted.to_ndarray())
+    image = flatten(image) if alpha else image
     matrix = display_matrix(frame)
     if matrix == UPRIGHT:
         return image

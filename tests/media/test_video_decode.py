@@ -1,5 +1,6 @@
 """The chosen frames of a video are decoded, upright and of one size."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,14 @@ from epalm.media import video_decode
 from epalm.media.video_decode import decode_video
 from tests.media.av_files import noise, random_frames, write_media
 from tests.media.broken_files import write_rotated_video
+
+STATUS = Path("/proc/self/status")
+
+
+def data_bytes() -> int:
+    """Bytes of data that this process has allocated."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmData:"))
+    return int(line.split()[1]) * 1024
 
 
 def gray_frames(count: int = 10, *, width: int = 64, height: int = 48) -> np.ndarray:
@@ -151,3 +160,18 @@ def test_a_file_without_video_and_a_playlist_are_refused(tmp_path: Path) -> None
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\nreal.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(MediaError, match=r"list\.mp4: cannot be decoded"):
         decode_video(tmp_path / "list.mp4", lambda _: [0])
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="needs /proc, which tells the memory of a process")
+def test_memory_does_not_grow_with_the_number_of_decoded_videos(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Frames are in reference cycles, so what they hold stays until the next garbage collection."""
+    write_media(tmp_path / "a.mp4", random_frames(8))
+    gc.disable()
+    request.addfinalizer(gc.enable)
+    decode_video(tmp_path / "a.mp4", range)
+    before = data_bytes()
+    for _ in range(4):
+        decode_video(tmp_path / "a.mp4", range)
+    assert data_bytes() - before < 50_000_000  # 680 MB with a thread per core in each frame
