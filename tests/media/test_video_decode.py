@@ -167,7 +167,7 @@ def test_memory_does_not_grow_with_the_number_of_decoded_videos(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Frames are in reference cycles, so what they hold stays until the next garbage collection."""
-    write_media(tmp_path / "a.mp4", random_frames(8))
+    write_media(tmp_path / "a.mp4", frames=random_frames(8))
     gc.disable()
     request.addfinalizer(gc.enable)
     decode_video(tmp_path / "a.mp4", range)
