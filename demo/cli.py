@@ -127,7 +127,7 @@ def comparison_table(
     from epalm.evaluate.report.tables import interval, label, percent
 
     headline, *others = modality.scores
-    count = len(evaluations[0].answered)
+    count = len(evaluations[0].predictions)
     table = Table(title=f"{modality.name}: scores x 100 on {count} test {modality.examples}")
     table.add_column("run")
     for column in ("trainable", label(headline), "95 % interval", *map(label, others)):

@@ -52,13 +52,8 @@ def command(options: EvalOptions) -> None:
     result = evaluate_prepared(plan)
     _show(result, plan.run, as_json=options.as_json)
     log_warnings([result.evaluation])
-    if skipped := len(result.evaluation.skipped):
-        from epalm.evaluate.scores.eval_results import summary_file
-
-        note(
-            f"incomplete: {skipped} of {result.evaluation.asked} examples were skipped because "
-            f"their samples could not be encoded; {summary_file(result.folder).name} lists them"
-        )
+    if result.evaluation.skipped:
+        note(_incomplete(result))
         raise typer.Exit(INCOMPLETE)
 
 
@@ -85,6 +80,16 @@ def score_table(evaluation: "Evaluation", transfer: tuple[str, str] | None) -> T
     return score_cli.table_of_scores(evaluation.scores, evaluation.headline, title=title)
 
 
+def _incomplete(result: "EvaluationResult") -> str:
+    from epalm.evaluate.scores.eval_results import summary_file
+
+    skipped, count = len(result.evaluation.skipped), result.evaluation.example_count
+    return (
+        f"incomplete: {skipped} of {count} examples were skipped because their samples could not "
+        f"be encoded; {summary_file(result.folder).name} lists them"
+    )
+
+
 def _show(result: "EvaluationResult", run: Path, *, as_json: bool) -> None:
     evaluation = result.evaluation
     if as_json:
@@ -96,7 +101,7 @@ def _show(result: "EvaluationResult", run: Path, *, as_json: bool) -> None:
     if not evaluation.scores:
         from epalm.evaluate.scores.submission import submit_command
 
-        count = counted(len(evaluation.answered), "prediction")
+        count = counted(len(evaluation.predictions), "prediction")
         note(f"{result.folder / 'predictions.jsonl'}: {count} without scores")
         if command := submit_command(result.folder, evaluation):
             note(f"write the file for the benchmark server: {command}")
@@ -106,7 +111,7 @@ def _show(result: "EvaluationResult", run: Path, *, as_json: bool) -> None:
 
     show_table(score_table(evaluation, transfer_labels(RunRecord.load(run), evaluation)))
     note(
-        f"{len(evaluation.answered)} examples in {duration(evaluation.seconds)}; "
+        f"{len(evaluation.predictions)} examples in {duration(evaluation.seconds)}; "
         f"report: {result.folder / 'report.html'}"
     )
 

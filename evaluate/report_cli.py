@@ -197,7 +197,7 @@ def _as_json(columns: list["ReportColumn"]) -> dict[str, Any]:
                 "run": evaluation.run,
                 "folder": str(column.run),
                 "blind": evaluation.blind,
-                "asked": evaluation.asked,
+                "asked": evaluation.example_count,
                 "split_size": evaluation.split_size,
                 "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
                 "difference": asdict(to_first) if to_first else None,

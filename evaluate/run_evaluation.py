@@ -103,7 +103,7 @@ def _evaluation(plan: PreparedEvaluation) -> Evaluation:
         fingerprint=spec.comparable(),
         skipped=tuple(skipped),
         seconds=time.monotonic() - started,
-        answered=_scored(records, scores),
+        predictions=_scored(records, scores),
         features=plan.features,
         data_root=str(plan.root),
         device=options.device,

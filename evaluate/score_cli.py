@@ -133,7 +133,7 @@ def submit(
     from epalm.evaluate.scores.submission import write_submission
 
     file_format, submitted = write_submission(evaluation, file_format, out)
-    answers = counted(len(submitted.answered), "answer")
+    answers = counted(len(submitted.predictions), "answer")
     note(f"{out}: {answers} of {submitted.split} in the format {file_format}")
     if submitted.scores:
         note(

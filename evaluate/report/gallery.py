@@ -63,10 +63,10 @@ def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaIt
         evaluations: at least one evaluation; a card has the answers of all of them.
         media: sample of each key; a card without a sample shows text alone.
     """
-    by_id = [{record.id: record for record in evaluation.answered} for evaluation in evaluations]
+    by_id = [{record.id: record for record in evaluation.predictions} for evaluation in evaluations]
     shared = [
         record
-        for record in evaluations[-1].answered
+        for record in evaluations[-1].predictions
         if all(record.id in records for records in by_id)
     ]
     metric = evaluations[-1].example_metric

@@ -100,5 +100,5 @@ def evaluation_cost(evaluation: Evaluation) -> Cost:
         evaluation.memory,
         evaluation.device,
         evaluation.device_memory,
-        note=amount(len(evaluation.answered), noun),
+        note=amount(len(evaluation.predictions), noun),
     )

@@ -165,7 +165,7 @@ def _facts(data: ReportData) -> list[tuple[str, str]]:
         *transfer,
         ("task", evaluation.task),
         ("split", evaluation.split),
-        (noun, f"{len(evaluation.answered):,}"),
+        (noun, f"{len(evaluation.predictions):,}"),
         *decoding,
         *trained,
     ]
@@ -179,7 +179,7 @@ def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
     warnings = []
     for one in evaluations:
         prefix = f"{one.run}: " if len(evaluations) > 1 else ""
-        if one.asked < one.split_size:
+        if one.example_count < one.split_size:
             warnings.append(f"{prefix}{example_count(one)}")
         if _decoding(one) != _decoding(evaluations[-1]):
             warnings.append(f"{prefix}{_decoding(one)}")

@@ -51,7 +51,7 @@ def probability(p: float) -> str:
 def example_count(evaluation: Evaluation) -> str:
     """Number of evaluated examples: "150 questions", "first 40 of 150 questions"."""
     noun = "caption" if evaluation.kind == "caption" else "question"
-    count, size = evaluation.asked, evaluation.split_size
+    count, size = evaluation.example_count, evaluation.split_size
     return f"first {count:,} of {amount(size, noun)}" if count < size else amount(count, noun)
 
 

@@ -41,12 +41,12 @@ def calibrate(evaluation: Evaluation) -> Calibration | None:
         None for captions, which are not right or wrong, and for files of earlier versions, which
         have no probabilities.
     """
-    confidences = [record.confidence for record in evaluation.answered]
+    confidences = [record.confidence for record in evaluation.predictions]
     known = [confidence for confidence in confidences if confidence is not None]
     if evaluation.kind == "caption" or not confidences or len(known) < len(confidences):
         return None
     metric = evaluation.example_metric
-    return calibration_of(known, [record.scores[metric] for record in evaluation.answered])
+    return calibration_of(known, [record.scores[metric] for record in evaluation.predictions])
 
 
 def calibration_of(confidences: Sequence[float], scores: Sequence[float]) -> Calibration:

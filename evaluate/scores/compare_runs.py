@@ -89,12 +89,12 @@ def _above(other: Evaluation, first: Evaluation) -> bool:
 def _pairs(other: Evaluation, first: Evaluation) -> NDArray[np.float64] | None:
     """(N,) differences of the headline by question; None as in `difference`."""
     name = other.headline
-    scores = {record.id: record.scores for record in first.answered}
-    same = scores.keys() == {record.id for record in other.answered}
-    records = (*first.answered, *other.answered)
+    scores = {record.id: record.scores for record in first.predictions}
+    same = scores.keys() == {record.id for record in other.predictions}
+    records = (*first.predictions, *other.predictions)
     if not same or any(name not in record.scores for record in records):
         return None
-    return np.array([record.scores[name] - scores[record.id][name] for record in other.answered])
+    return np.array([record.scores[name] - scores[record.id][name] for record in other.predictions])
 
 
 def randomization_p(pairs: NDArray[np.float64], *, rounds: int = ROUNDS) -> float:

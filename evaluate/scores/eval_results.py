@@ -87,7 +87,7 @@ class Evaluation:
         fingerprint: every setting that could change the stored features.
         skipped: ids of questions that were skipped because their samples could not be encoded.
         seconds: wall time of answering and scoring.
-        answered: the prediction for each example, in the order of the split.
+        predictions: the prediction for each example, in the order of the split.
         features: path or URL of the store; empty in files of earlier versions.
         data_root: folder of the task's files; empty in files of earlier versions.
         device: device of the computation; empty in files of earlier versions.
@@ -109,7 +109,7 @@ class Evaluation:
     fingerprint: dict[str, str]
     skipped: tuple[str, ...]
     seconds: float
-    answered: tuple[PredictionRecord, ...] = field(repr=False)
+    predictions: tuple[PredictionRecord, ...] = field(repr=False)
     features: str = ""
     data_root: str = ""
     device: str = ""
@@ -119,14 +119,14 @@ class Evaluation:
     split_size: int = 0
 
     @property
-    def asked(self) -> int:
+    def example_count(self) -> int:
         """Number of evaluated examples, those that were skipped included."""
-        return len(self.answered) + len(self.skipped)
+        return len(self.predictions) + len(self.skipped)
 
     @property
     def example_metric(self) -> str:
         """Metric of single examples: the headline if examples have it, else the first they have."""
-        per_example = self.answered[0].scores
+        per_example = self.predictions[0].scores
         return self.headline if self.headline in per_example else next(iter(per_example))
 
 
@@ -190,9 +190,9 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     Raises:
         DataError: the folder is not writable.
     """
-    write_predictions(folder, evaluation.answered)
-    summary = {name: value for name, value in vars(evaluation).items() if name != "answered"} | {
-        "counts": {"scored": len(evaluation.answered), "skipped": len(evaluation.skipped)},
+    write_predictions(folder, evaluation.predictions)
+    summary = {name: value for name, value in vars(evaluation).items() if name != "predictions"} | {
+        "counts": {"scored": len(evaluation.predictions), "skipped": len(evaluation.skipped)},
         "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
         "breakdowns": {
             name: [asdict(group) for group in groups]
@@ -233,17 +233,17 @@ def read_evaluation(folder: Path) -> Evaluation:
 def _read(folder: Path) -> Evaluation:
     file, lines = summary_file(folder), folder / PREDICTIONS_FILE
     summary = read_json(file)
-    answered = tuple(
+    predictions = tuple(
         build(PredictionRecord, value, place) for place, value in read_json_lines(lines)
     )
-    members = summary | {"answered": []} if isinstance(summary, dict) else summary
-    evaluation = replace(build(Evaluation, members, str(file)), answered=answered)
+    members = summary | {"predictions": []} if isinstance(summary, dict) else summary
+    evaluation = replace(build(Evaluation, members, str(file)), predictions=predictions)
     counts = build(_Summary, summary, str(file)).counts
-    if len(answered) != counts.scored:
+    if len(predictions) != counts.scored:
         raise MalformedFileError(
-            f"{lines} has {len(answered)} answers, {file.name} counts {counts.scored}"
+            f"{lines} has {len(predictions)} predictions, {file.name} counts {counts.scored}"
         )
-    _check_ids(lines, answered)
+    _check_ids(lines, predictions)
     if evaluation.scores:
         _check_scores(file, evaluation)
     return evaluation
@@ -262,10 +262,10 @@ def _check_scores(file: Path, evaluation: Evaluation) -> None:
     """Check the scores that tables and reports rely on."""
     if evaluation.headline not in evaluation.scores:
         raise MalformedFileError(f"{file}.scores has no {evaluation.headline!r}, its headline")
-    names = evaluation.answered[0].scores.keys() if evaluation.answered else set()
+    names = evaluation.predictions[0].scores.keys() if evaluation.predictions else set()
     if not names:
         raise MalformedFileError(f"{PREDICTIONS_FILE} has no scores, {file.name} does")
-    for record in evaluation.answered:
+    for record in evaluation.predictions:
         place = f"{PREDICTIONS_FILE}: {record.id}"
         if record.scores.keys() != names:
             raise MalformedFileError(f"{place} has other scores than the rest")

@@ -30,7 +30,7 @@ def log_warnings(evaluations: Sequence[Evaluation]) -> None:
 def _contradictions(evaluation: Evaluation) -> list[str]:
     warnings = []
     for name, score in evaluation.scores.items():
-        column = [one.scores[name] for one in evaluation.answered if name in one.scores]
+        column = [one.scores[name] for one in evaluation.predictions if name in one.scores]
         if name in NO_MEANS or not column:
             continue
         mean = sum(column) / len(column)
@@ -45,8 +45,8 @@ def _contradictions(evaluation: Evaluation) -> list[str]:
 
 def _low_variety(evaluation: Evaluation) -> list[str]:
     """Empty for a blind control, whose answers are expected to be alike."""
-    answers = [one.prediction for one in evaluation.answered]
-    references = [one.references for one in evaluation.answered]
+    answers = [one.prediction for one in evaluation.predictions]
+    references = [one.references for one in evaluation.predictions]
     questions = evaluation.kind == "qa"
     line = "" if evaluation.blind else low_variety_warning(answers, references, questions=questions)
     return [line] if line else []

@@ -54,7 +54,7 @@ def write_submission(folder: Path, file_format: str, out: Path) -> tuple[str, Ev
     evaluation = read_evaluation(folder)
     file_format = _resolve_format(file_format, evaluation)
     _check_complete(folder, evaluation)
-    rows = [FORMATS[file_format](record) for record in evaluation.answered]
+    rows = [FORMATS[file_format](record) for record in evaluation.predictions]
     ensure_writable(out)
     write_file(out, json.dumps(rows, ensure_ascii=False) + "\n")
     return file_format, evaluation
@@ -63,7 +63,7 @@ def write_submission(folder: Path, file_format: str, out: Path) -> tuple[str, Ev
 def submit_command(folder: Path, evaluation: Evaluation) -> str:
     """The command that writes the submission; empty if no server would accept it."""
     file_format = SERVERS.get(evaluation.task)
-    if not file_format or evaluation.skipped or evaluation.asked < evaluation.split_size:
+    if not file_format or evaluation.skipped or evaluation.example_count < evaluation.split_size:
         return ""
     place, out = shlex.quote(str(folder)), shlex.quote(f"{evaluation.split}.json")
     return f"epalm-eval submit {place} --format {file_format} --out {out}"
@@ -91,7 +91,7 @@ def _resolve_format(file_format: str, evaluation: Evaluation) -> str:
 
 def _check_complete(folder: Path, evaluation: Evaluation) -> None:
     """Refuse files that servers refuse: those without all questions of the split."""
-    split, size, count = evaluation.split, evaluation.split_size, evaluation.asked
+    split, size, count = evaluation.split, evaluation.split_size, evaluation.example_count
     if not size:
         raise DataError(
             f"{folder} was written by an earlier version, which does not record whether it has all "

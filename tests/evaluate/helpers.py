@@ -127,7 +127,7 @@ def evaluation(run: str = "full", *, answers: int = 6, text: str = "lamp") -> Ev
         fingerprint={"encoder": "tiny-vit", "dataset": "data"},
         skipped=("q99",),
         seconds=1.5,
-        answered=answered,
+        predictions=answered,
         split_size=answers + 1,
     )
 

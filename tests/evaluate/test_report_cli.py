@@ -41,8 +41,8 @@ def add_run(tiny: TinyRun, name: str, found: Evaluation, *, folder: str = "val")
 
 def all_right() -> Evaluation:
     found = evaluation(text="cup")
-    answered = tuple(replace(one, scores={"exact_match": 1.0}) for one in found.answered)
-    return replace(found, answered=answered)
+    answered = tuple(replace(one, scores={"exact_match": 1.0}) for one in found.predictions)
+    return replace(found, predictions=answered)
 
 
 def invoke(tiny: TinyRun, *arguments: str) -> str:

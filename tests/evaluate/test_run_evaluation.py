@@ -66,10 +66,10 @@ def test_batched_predictions_are_what_single_questions_give(
     finished: EvaluationResult, witness: Witness
 ) -> None:
     found = finished.evaluation
-    assert [one.id for one in found.answered] == ["q1", "q2", "q3", "q5", "q6"]
-    for one in found.answered:
+    assert [one.id for one in found.predictions] == ["q1", "q2", "q3", "q5", "q6"]
+    for one in found.predictions:
         assert one.prediction == witness.says(one.prompt, one.key)
-    assert len({one.prediction for one in found.answered}) > 1
+    assert len({one.prediction for one in found.predictions}) > 1
 
 
 def test_the_files_hold_the_evaluation_and_a_report(
@@ -96,14 +96,14 @@ def test_what_an_evaluation_took_and_read_is_noted(
     assert found.device == "cpu"
     assert found.seconds > 0
     assert 10_000_000 < found.memory < 100_000_000_000
-    assert all(one.log_probability is not None for one in found.answered)
+    assert all(one.log_probability is not None for one in found.predictions)
 
 
 def test_a_medium_that_could_not_be_encoded_is_left_out_and_listed(
     finished: EvaluationResult,
 ) -> None:
     assert finished.evaluation.skipped == ("q4",)
-    assert BROKEN not in {one.key for one in finished.evaluation.answered}
+    assert BROKEN not in {one.key for one in finished.evaluation.predictions}
 
 
 def test_the_scores_are_the_metrics_with_intervals_and_groups(
@@ -115,7 +115,7 @@ def test_the_scores_are_the_metrics_with_intervals_and_groups(
         for example in load_task("manifest", tiny.data).examples("val", tiny.data)
         if example.question_id not in found.skipped
     ]
-    predictions = [Prediction(one.id, one.key, one.prediction) for one in found.answered]
+    predictions = [Prediction(one.id, one.key, one.prediction) for one in found.predictions]
     scores = load_metric("exact")(predictions, examples)
     assert {name: score.value for name, score in found.scores.items()} == scores.values
     intervals = {name: (one.low, one.high) for name, one in found.scores.items()}
@@ -129,9 +129,9 @@ def test_the_scores_are_the_metrics_with_intervals_and_groups(
 def test_the_blind_control_answers_from_another_medium_of_the_split(
     tiny: TinyRun, finished: EvaluationResult, witness: Witness
 ) -> None:
-    true = finished.evaluation.answered
+    true = finished.evaluation.predictions
     control = evaluate(EvalOptions(run=str(tiny.folder), split="val", blind=True, quiet=True))
-    blind = control.evaluation.answered
+    blind = control.evaluation.predictions
     assert control.folder == tiny.folder / "eval" / "val-blind"
     assert control.evaluation.blind
     for one in blind:
@@ -151,7 +151,7 @@ def test_a_run_that_was_trained_blind_is_evaluated_blind(tmp_path: Path) -> None
 def test_a_limited_evaluation_has_a_folder_of_its_own(tiny: TinyRun) -> None:
     finished = evaluate(EvalOptions(run=str(tiny.folder), split="val", limit=2, quiet=True))
     assert finished.folder.name == "val-first2"
-    assert [one.id for one in finished.evaluation.answered] == ["q1", "q2"]
+    assert [one.id for one in finished.evaluation.predictions] == ["q1", "q2"]
     assert finished.evaluation.split_size == 6
     with pytest.raises(DataError, match="the first 2 of 6 questions"):
         write_submission(finished.folder, "gqa", finished.folder / "answers.json")
@@ -192,7 +192,7 @@ def test_a_split_without_answers_is_predicted_and_ready_for_a_server(tmp_path: P
     assert done.evaluation.scores == {}
     assert {path.name for path in done.folder.iterdir()} == {"predictions.jsonl", "unscored.json"}
     assert read_evaluation(done.folder) == done.evaluation
-    said = {one.id: one.prediction for one in scored.answered}
+    said = {one.id: one.prediction for one in scored.predictions}
     write_submission(done.folder, "vqa", tmp_path / "vqa.json")
     assert json.loads((tmp_path / "vqa.json").read_text()) == [
         {"question_id": int(new), "answer": said[old]} for old, new in names.items()
@@ -224,7 +224,7 @@ def test_every_reader_leads_to_the_same_answers(
     again = evaluate(
         EvalOptions(run=str(tiny.folder), split="val", batch_size=3, reader=reader, quiet=True)
     )
-    assert again.evaluation.answered == finished.evaluation.answered
+    assert again.evaluation.predictions == finished.evaluation.predictions
 
 
 def test_an_unknown_reader_is_named(tiny: TinyRun) -> None:
@@ -238,7 +238,7 @@ def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
         picture.unlink()
     finished = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
-    assert len(finished.evaluation.answered) == 5
+    assert len(finished.evaluation.predictions) == 5
     assert "data:image" not in page
 
 

@@ -165,12 +165,12 @@ def test_an_evaluation_with_other_beams_is_labelled_and_keeps_the_runs_own(tiny:
     ):
         scores = json.loads((finished.folder / SCORES_FILE).read_text())
         assert scores["settings"]["decoding"] == words
-    longest = max(len(one.prediction.split()) for one in other.evaluation.answered)
-    assert longest <= 2 < max(len(one.prediction.split()) for one in own.evaluation.answered)
+    longest = max(len(one.prediction.split()) for one in other.evaluation.predictions)
+    assert longest <= 2 < max(len(one.prediction.split()) for one in own.evaluation.predictions)
 
 
 def texts(evaluation: Evaluation) -> list[str]:
-    return [one.prediction for one in evaluation.answered]
+    return [one.prediction for one in evaluation.predictions]
 
 
 def test_a_sampled_evaluation_is_the_same_again_and_in_other_batches(tiny: TinyRun) -> None:
@@ -188,11 +188,11 @@ def test_a_closed_list_gives_its_answers_only(tiny: TinyRun, tmp_path: Path) -> 
     finished = evaluate(
         EvalOptions(run=str(tiny.folder), split="val", quiet=True, answers=str(file))
     )
-    answered = finished.evaluation.answered
+    answered = finished.evaluation.predictions
     assert {one.prediction for one in answered} <= {"lamp", "red cup", "two"}
     assert len(answered) == 5
     assert "3 answers of answers.txt" in finished.evaluation.settings["decoding"]
     top = evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True, answers="top-1000"))
-    assert {one.prediction for one in top.evaluation.answered} == {"lamp"}
+    assert {one.prediction for one in top.evaluation.predictions} == {"lamp"}
     assert top.evaluation.headline == "exact_match"
     assert top.folder.name == "val-top1000"

@@ -72,8 +72,8 @@ def test_a_run_trained_on_images_answers_questions_about_videos(tiny: TinyRun, m
     assert finished.folder == tiny.folder / "eval" / "msvd-qa-test"
     result = finished.evaluation
     assert (result.task, result.headline) == ("msvd-qa", "accuracy")
-    assert [record.key for record in result.answered] == list(CLIPS)
-    assert all(record.prediction for record in result.answered)
+    assert [record.key for record in result.predictions] == list(CLIPS)
+    assert all(record.prediction for record in result.predictions)
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/gif') == len(CLIPS)
     assert "<h1>tiny evaluated on msvd-qa, test</h1>" in page
@@ -117,7 +117,7 @@ def test_the_ranked_answers_are_those_of_the_runs_training_split(
     recipe.write_text('train_split = "extra"\ntrain_examples = 1\n')
     options = EvalOptions(run=str(run.folder), split="val", limit=2, quiet=True, answers="top-9")
     result = evaluate(options).evaluation
-    assert {record.prediction for record in result.answered} <= {"cup", "red"}
+    assert {record.prediction for record in result.predictions} <= {"cup", "red"}
     words = "the most probable of the 2 most frequent answers of manifest extra"
     assert result.settings["decoding"] == words
     record, task = RunRecord.load(run.folder), load_task("manifest", run.data)

@@ -59,10 +59,10 @@ def page(tmp_path: Path, *evaluations: Evaluation, **more: object) -> Page:
 def test_hostile_text_is_shown_and_not_run(tmp_path: Path) -> None:
     hostile = evaluation(HOSTILE, text=HOSTILE)
     answered = tuple(
-        replace(one, prompt=HOSTILE, references=(HOSTILE,)) for one in hostile.answered
+        replace(one, prompt=HOSTILE, references=(HOSTILE,)) for one in hostile.predictions
     )
     hostile = replace(
-        hostile, answered=answered, settings={HOSTILE: HOSTILE}, split=HOSTILE, task=HOSTILE
+        hostile, predictions=answered, settings={HOSTILE: HOSTILE}, split=HOSTILE, task=HOSTILE
     )
     file = tmp_path / "report.html"
     write_report(file, ReportData(HOSTILE, (hostile,), lead=HOSTILE, media=photos(tmp_path)))
@@ -192,8 +192,8 @@ def test_costs_of_stages_are_shown_and_missing_ones_marked(tmp_path: Path) -> No
 
 def test_cards_show_the_confidence_if_it_is_known(tmp_path: Path) -> None:
     assert page(tmp_path).text.count("confidence 61 %") == 6
-    open_ones = tuple(replace(one, log_probability=None) for one in evaluation().answered)
-    shown = page(tmp_path, replace(evaluation(), answered=open_ones))
+    open_ones = tuple(replace(one, log_probability=None) for one in evaluation().predictions)
+    shown = page(tmp_path, replace(evaluation(), predictions=open_ones))
     assert not any(text.startswith("confidence ") for text in shown.text)
     assert "Confidence" not in shown.text
 
@@ -272,8 +272,8 @@ def test_only_what_scores_above_the_lowest_is_among_the_best() -> None:
 def test_the_note_on_a_gallery_of_equal_scores_says_that_it_is_a_random_sample(
     tmp_path: Path,
 ) -> None:
-    wrong = tuple(replace(one, scores={"exact_match": 0.0}) for one in evaluation().answered)
-    shown = page(tmp_path, replace(evaluation(), answered=wrong))
+    wrong = tuple(replace(one, scores={"exact_match": 0.0}) for one in evaluation().predictions)
+    shown = page(tmp_path, replace(evaluation(), predictions=wrong))
     assert any(text.startswith("A random sample; all have the same exact") for text in shown.text)
     assert [one["data-show"] for one in shown.all("button")] == ["all", "random"]
     assert any(text.startswith("The best and the worst by") for text in page(tmp_path).text)

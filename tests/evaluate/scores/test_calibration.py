@@ -33,5 +33,5 @@ def test_an_evaluation_is_judged_by_the_probability_of_its_answers() -> None:
 def test_captions_and_unknown_probabilities_have_no_calibration() -> None:
     found = evaluation()
     assert calibrate(replace(found, kind="caption")) is None
-    last = replace(found.answered[-1], log_probability=None)
-    assert calibrate(replace(found, answered=(*found.answered[:-1], last))) is None
+    last = replace(found.predictions[-1], log_probability=None)
+    assert calibrate(replace(found, predictions=(*found.predictions[:-1], last))) is None

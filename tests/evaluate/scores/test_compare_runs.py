@@ -20,14 +20,14 @@ def scored(run: str, *values: float) -> Evaluation:
     found = evaluation(run, answers=len(values))
     answered = tuple(
         replace(one, scores={"exact_match": value})
-        for one, value in zip(found.answered, values, strict=True)
+        for one, value in zip(found.predictions, values, strict=True)
     )
-    return replace(found, answered=answered)
+    return replace(found, predictions=answered)
 
 
 def test_a_difference_is_paired_by_question_whatever_their_order() -> None:
     first, other = scored("a", 0, 1, 0, 1, 0, 0, 0, 1), scored("b", 1, 1, 0, 1, 1, 0, 1, 1)
-    turned = replace(other, answered=other.answered[::-1])
+    turned = replace(other, predictions=other.predictions[::-1])
     found = difference(turned, first)
     assert found is not None
     assert found.value == pytest.approx(3 / 8)

@@ -21,7 +21,7 @@ def test_an_evaluation_comes_back_from_its_files_unchanged(tmp_path: Path) -> No
 def test_an_evaluation_overwrites_the_one_before(tmp_path: Path) -> None:
     write_evaluation(tmp_path, evaluation(answers=6))
     write_evaluation(tmp_path, evaluation(answers=2))
-    assert len(read_evaluation(tmp_path).answered) == 2
+    assert len(read_evaluation(tmp_path).predictions) == 2
     assert sorted(file.name for file in tmp_path.iterdir()) == ["predictions.jsonl", "scores.json"]
 
 
@@ -54,7 +54,7 @@ def test_the_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
         del summary[name]
     (tmp_path / "scores.json").write_text(json.dumps(summary))
     found = read_evaluation(tmp_path)
-    assert [one.log_probability for one in found.answered] == [None] * 6
+    assert [one.log_probability for one in found.predictions] == [None] * 6
     assert (found.features, found.split_size) == ("", 0)
 
 

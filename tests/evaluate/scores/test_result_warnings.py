@@ -20,9 +20,11 @@ def test_scores_that_agree_up_to_rounding_are_not_doubted() -> None:
 
 def test_scores_of_sets_are_no_means_of_their_examples() -> None:
     found = evaluation(answers=6)
-    answered = tuple(replace(one, scores={"BLEU-4": 0.0, "METEOR": 0.5}) for one in found.answered)
+    answered = tuple(
+        replace(one, scores={"BLEU-4": 0.0, "METEOR": 0.5}) for one in found.predictions
+    )
     scores = {"BLEU-4": Score(0.3), "METEOR": Score(0.2)}
-    assert warnings_of(replace(found, answered=answered, scores=scores, headline="METEOR")) == []
+    assert warnings_of(replace(found, predictions=answered, scores=scores, headline="METEOR")) == []
 
 
 def test_one_answer_to_all_is_said_but_not_of_a_blind_control() -> None:

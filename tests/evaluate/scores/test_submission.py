@@ -29,14 +29,14 @@ ROWS = {
 
 def whole(made: Evaluation) -> Evaluation:
     """The same of a split that has no other question."""
-    return replace(made, skipped=(), split_size=len(made.answered))
+    return replace(made, skipped=(), split_size=len(made.predictions))
 
 
 def numbered() -> Evaluation:
     """An evaluation whose ids are numbers."""
     made = evaluation(text="a café")
-    answered = [replace(one, id=str(262148000 + row)) for row, one in enumerate(made.answered)]
-    return whole(replace(made, answered=tuple(answered)))
+    answered = [replace(one, id=str(262148000 + row)) for row, one in enumerate(made.predictions)]
+    return whole(replace(made, predictions=tuple(answered)))
 
 
 def asked(form: str) -> Evaluation:
@@ -124,7 +124,7 @@ def test_an_id_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path)
         write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
     assert not (tmp_path / "answers.json").exists()
     form, found = write_submission(tmp_path / "val", "gqa", tmp_path / "answers.json")
-    assert (form, len(found.answered)) == ("gqa", 6)
+    assert (form, len(found.predictions)) == ("gqa", 6)
 
 
 def test_an_evaluation_that_left_questions_out_is_refused(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_captions_of_a_photo_are_gathered_from_published_annotations(tmp_pat
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_submit_writes_can_be_scored(form: str, tmp_path: Path) -> None:
     made = evaluation(answers=2)
-    answered = [replace(one, id=str(row)) for row, one in enumerate(made.answered)]
+    answered = [replace(one, id=str(row)) for row, one in enumerate(made.predictions)]
     rows = [FORMATS[form](one) for one in answered]
     found = read_predictions(listed(tmp_path / "answers.json", rows))
     assert [(one.question_id, one.text) for one in found] == [("0", "lamp"), ("1", "lamp")]

@@ -76,7 +76,7 @@ def load_column(said: Path, right: Path) -> Any:  # noqa: ANN401 - an array
 def test_every_accuracy_of_the_official_evaluator_comes_out_of_files_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    golden = Path(__file__).parents[1] / "metrics" / "data" / "vqa_scoring.json"
+    golden = Path(__file__).parents[2] / "metrics" / "data" / "vqa_scoring.json"
     pairs = json.loads(golden.read_text(encoding="utf-8"))
     said = [{"id": row, "prediction": pair["prediction"]} for row, pair in enumerate(pairs)]
     right = [{"id": row, "answers": pair["answers"]} for row, pair in enumerate(pairs)]

@@ -11,8 +11,8 @@ from PIL import Image
 from epalm.evaluate.report.run_report import ReportData, write_report
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.tasks.types import MediaItem
-from tests.evaluate.browser import Browser, find_browser, running_browser
 from tests.evaluate.helpers import COLOURS, evaluation
+from tests.evaluate.report.browser import Browser, find_browser, running_browser
 from tests.evaluate.report.test_embedded_media import write_clip, write_sound
 
 PROGRAM = find_browser()
@@ -63,9 +63,9 @@ def varied(run: str) -> Evaluation:
             prompt="how many cups?" if row % 5 == 0 else one.prompt,
             question_type="how many" if row % 5 == 0 else "what is",
         )
-        for row, one in enumerate(found.answered)
+        for row, one in enumerate(found.predictions)
     )
-    return replace(found, answered=answered)
+    return replace(found, predictions=answered)
 
 
 def count(browser: Browser) -> int:
