@@ -1,4 +1,4 @@
-"""How much of which split a run learns."""
+"""Which split, and how much of it, a run trains on."""
 
 import logging
 import tomllib
@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> World:
     return make_world(tmp_path, epochs=1)
 
 
-def test_all_examples_are_learnt_unless_the_recipe_says_otherwise() -> None:
+def test_training_uses_all_examples_unless_the_recipe_limits_them() -> None:
     assert drawn() == list(range(1000))
     assert drawn("train_examples=1000") == drawn("train_examples=5000") == list(range(1000))
 
@@ -74,7 +74,7 @@ def test_fewer_examples_are_a_part_of_more() -> None:
         (("--train-split", "val", "--val-split", "train"), "train_split", 3),
     ],
 )
-def test_the_run_takes_as_many_steps_and_records_what_it_learnt(
+def test_a_run_takes_that_number_of_steps_and_records_the_amount(
     world: World, options: tuple[str, ...], key: str, steps: int
 ) -> None:
     run(world, *options)
@@ -83,13 +83,13 @@ def test_the_run_takes_as_many_steps_and_records_what_it_learnt(
     assert str(recipe[key]) == options[1]
 
 
-def test_a_run_does_not_go_on_with_another_amount(world: World) -> None:
+def test_a_run_is_not_resumed_with_another_amount_of_data(world: World) -> None:
     run(world, "--train-examples", "6")
     with pytest.raises(UsageError, match=r"recipe.toml differ"):
         run(world, "--train-examples", "7")
 
 
-def test_how_many_were_drawn_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_number_of_drawn_examples_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         drawn("train_examples=50", seed=3)
     assert caplog.messages == ["50 of 1000 training examples drawn, seed 3"]

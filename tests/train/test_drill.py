@@ -1,4 +1,4 @@
-"""What a machine room does to training: a second command, kills in the first moments."""
+"""Interruptions of training: a second command on the same run, and kills while it starts."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`epalm-train import`: checkpoints in the released layout, made of the golden tensors."""
+"""`epalm-train import`: checkpoints in the official format, made from the golden tensors."""
 
 import json
 import shutil

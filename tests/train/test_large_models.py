@@ -1,4 +1,4 @@
-"""What makes large models possible, tried on a small one from the command line."""
+"""Options for large models, tried on a small one from the command line."""
 
 from pathlib import Path
 

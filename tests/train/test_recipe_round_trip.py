@@ -1,4 +1,4 @@
-"""A recipe that was written loads to the same recipe, whatever its texts hold."""
+"""A recipe that was written loads to the same recipe, whatever characters its texts contain."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""`epalm-train` as a user meets it."""
+"""`epalm-train` on the command line: results, resuming, messages and readers."""
 
 import json
 import signal
@@ -69,7 +69,7 @@ def test_training_leaves_a_run_that_loads(world: World) -> None:
 
 
 @pytest.mark.parametrize("option", [[], ["--dry-run"]])
-def test_a_store_that_does_not_fit_is_said_before_the_hub_is_asked(
+def test_a_store_that_does_not_fit_is_refused_before_the_hub_is_contacted(
     world: World, monkeypatch: pytest.MonkeyPatch, option: list[str]
 ) -> None:
     monkeypatch.setattr(PretrainedConfig, "get_config_dict", lambda _: pytest.fail("asked the hub"))
@@ -115,7 +115,7 @@ def test_a_tail_that_cannot_generate_is_refused_before_training(world: World) ->
     assert not (world.root / "runs").exists()
 
 
-def test_training_learns_what_only_the_vectors_tell(world: World) -> None:
+def test_training_learns_what_only_the_features_show(world: World) -> None:
     run(world, *LEARN)
     seen = max(line["exact_match"] for line in logged(world, "val"))
     run(world, *LEARN, "--blind", "--name", "blind")
@@ -130,7 +130,7 @@ def test_two_runs_give_the_same_losses(world: World) -> None:
     assert logged(world, "train") == logged(world, "train", "again")
 
 
-def test_a_killed_run_goes_on_with_the_losses_of_an_undisturbed_one(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_with_the_losses_of_an_uninterrupted_one(tmp_path: Path) -> None:
     world = make_world(tmp_path, epochs=40)
     killed = start(train_command(world))
     log = world.root / "runs" / "run" / "metrics.jsonl"
@@ -170,7 +170,7 @@ def test_a_finished_run_is_not_trained_again(world: World) -> None:
     assert "is finished already: nothing is trained; --fresh starts over" in said
 
 
-def test_a_run_does_not_go_on_with_other_examples(world: World) -> None:
+def test_a_run_is_not_resumed_with_other_examples(world: World) -> None:
     run(world, "--set", "epochs=1")
     file = world.data / "train.jsonl"
     file.write_text(file.read_text().replace("red", "green"))
@@ -245,7 +245,9 @@ def test_a_misspelt_language_model_is_found_before_data_is_read(
         run(world, "--lm", "./opt-mini")
 
 
-def test_a_store_of_other_media_is_told_from_one_that_was_cut(world: World) -> None:
+def test_messages_distinguish_a_store_of_another_data_set_from_a_truncated_one(
+    world: World,
+) -> None:
     file = world.data / "val.jsonl"
     lines = file.read_text()
     file.write_text(lines.replace('"44.png"', '"144.png"'))
@@ -284,7 +286,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
     monkeypatch.setattr(trainer, "validate_epoch", stop)
 
 
-def test_a_run_keeps_its_order_whatever_memory_is_free_when_it_goes_on(
+def test_a_resumed_run_keeps_its_order_whatever_memory_is_free(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(world, "--reader", "stream", "--name", "undisturbed")
@@ -298,13 +300,13 @@ def test_a_run_keeps_its_order_whatever_memory_is_free_when_it_goes_on(
     assert logged(world, "train") == logged(world, "train", "undisturbed")
 
 
-def test_a_run_of_uniform_order_does_not_go_on_by_pools(world: World) -> None:
+def test_a_run_of_uniform_order_is_not_resumed_with_pools(world: World) -> None:
     run(world, "--set", "epochs=1")
     with pytest.raises(UsageError, match="stream cannot work: the run began with a uniform order"):
         run(world, "--set", "epochs=1", "--reader", "stream")
 
 
-def test_vectors_that_fit_nowhere_are_streamed(
+def test_features_that_fit_into_no_memory_are_streamed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets, "ram_budget", lambda asked: 1100)
@@ -313,7 +315,7 @@ def test_vectors_that_fit_nowhere_are_streamed(
     assert (record.order, record.pool_blocks) == ("blocks", 1)
 
 
-def test_the_gpu_cannot_hold_vectors_where_there_is_none(world: World) -> None:
+def test_reader_gpu_is_refused_on_a_machine_without_gpu(world: World) -> None:
     with pytest.raises(UsageError, match="--reader gpu cannot work: training runs on the CPU"):
         run(world, "--reader", "gpu")
 
@@ -340,7 +342,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.mark.parametrize("field", RECORDED)
-def test_a_run_does_not_go_on_with_a_store_that_differs_in_any_field(
+def test_a_run_is_not_resumed_with_a_store_that_differs_in_any_field(
     begun: World, field: str
 ) -> None:
     file = begun.root / "runs" / "run" / "run.json"
@@ -357,7 +359,7 @@ def test_every_field_of_a_store_is_recorded(begun: World) -> None:
     assert recorded.keys() - {"fingerprint.preprocessing.name"} <= set(RECORDED)
 
 
-def test_media_that_changed_since_they_were_encoded_are_named_in_one_warning(world: World) -> None:
+def test_media_files_changed_since_encoding_are_named_in_one_warning(world: World) -> None:
     for number in range(52):
         (world.data / f"{number}.png").write_bytes(b"photo")
     describe_media(world.store, world.data)

@@ -1,4 +1,4 @@
-"""Training that went wrong, or a disk that refuses, ends with one error and keeps what was good."""
+"""Failed training and failing disks end with one error and keep the last good checkpoint."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What training says of its validation answers."""
+"""Warnings of training about its validation answers."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.train.helpers import make_world, train_command
 
 
 @pytest.mark.parametrize("option", [[], ["--blind"]])
-def test_answers_that_are_all_alike_are_no_wonder_of_a_blind_control(
+def test_identical_answers_give_a_warning_except_in_a_blind_control(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
 ) -> None:
     monkeypatch.setattr(answer_variety, "MIN_EXAMPLES", 5)

@@ -1,4 +1,4 @@
-"""Variants on the command line: what a run trains, and what it keeps."""
+"""Variants on the command line: which tensors a run trains and saves."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_a_run_of_a_variant_learns_is_kept_and_loads(world: World, variant: str)
     assert losses[-1] < losses[0]
 
 
-def test_a_run_with_adapters_goes_on_to_the_same_losses(
+def test_a_resumed_run_with_adapters_has_the_same_losses(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped behind the first epoch's validation, and started anew by the same command."""

@@ -1,4 +1,4 @@
-"""The options of `epalm-train` and of `epalm-train import`, as their help lists them."""
+"""How the help of `epalm-train` and of `epalm-train import` lists their options."""
 
 import re
 from collections import Counter

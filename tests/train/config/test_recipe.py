@@ -105,7 +105,7 @@ def test_every_recipe_but_our_own_small_one_is_compared_with_what_was_published(
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_recipe_holds_the_published_numbers(name: str) -> None:
+def test_a_recipe_has_the_published_numbers(name: str) -> None:
     recipe = load_recipe(name)
     wanted = MAIN | PUBLISHED[name]
     assert {key: getattr(recipe, key) for key in wanted} == wanted
@@ -313,7 +313,7 @@ def test_a_fraction_of_warm_up_is_refused_where_there_are_stairs() -> None:
         ("vqa2", [], 3200, ""),
     ],
 )
-def test_a_warm_up_longer_than_the_run_is_said_once_with_numbers(
+def test_a_warm_up_longer_than_the_run_gives_one_warning_with_numbers(
     name: str, changes: list[str], examples: int, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     warn_of_long_warmup(load_recipe(name, parse_changes(changes)), examples)

@@ -97,7 +97,7 @@ def test_the_uniform_order_and_its_answers_are_those_of_published_runs(
 
 
 @pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
-def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
+def test_a_resumed_epoch_yields_the_remaining_batches(
     tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
 ) -> None:
     whole, rest = (kept(loader(tokenizer, order), epoch=2, start=start) for start in (0, 5))
@@ -110,7 +110,7 @@ def test_an_epoch_that_goes_on_gives_the_batches_that_were_left(
 
 @pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 @pytest.mark.parametrize("world", [2, 3, 5])
-def test_processes_share_each_batch_of_one_process(
+def test_shards_of_all_processes_make_up_each_batch_of_one_process(
     tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec, world: int
 ) -> None:
     alone = loader(tokenizer, order)
@@ -129,7 +129,7 @@ def test_processes_share_each_batch_of_one_process(
 
 
 @pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
-def test_every_question_about_a_picture_sees_the_view_picked_for_the_epoch(
+def test_every_question_about_an_image_gets_the_view_drawn_for_the_epoch(
     tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
 ) -> None:
     made = loader(tokenizer, order)
@@ -142,7 +142,7 @@ def test_every_question_about_a_picture_sees_the_view_picked_for_the_epoch(
 
 
 @pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
-def test_a_picture_that_is_asked_twice_in_a_batch_is_in_it_once(
+def test_an_image_with_two_questions_in_a_batch_is_in_it_once(
     tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
 ) -> None:
     plain = loader(tokenizer, order)
@@ -158,7 +158,7 @@ def test_a_picture_that_is_asked_twice_in_a_batch_is_in_it_once(
     assert sorted(map(tuple, seen(kept(grouped, 1)))) == sorted(map(tuple, seen(kept(plain, 1))))
 
 
-def test_examples_without_any_readable_medium_cannot_be_trained_on() -> None:
+def test_examples_without_any_encoded_sample_cannot_be_trained_on() -> None:
     spec = StoreSpec("d", "v", {}, layers=(0,), width=1, count=2, dtype="float32")
     values = np.array([1.0, np.nan], np.float32).reshape(2, 1, 1, 1)
     index = memory_reader(spec, ["a", "b"], values).index

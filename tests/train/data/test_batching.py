@@ -26,7 +26,7 @@ def bucketed(
 
 
 @pytest.mark.parametrize("kind", ["uniform", "blocks"])
-def test_grouping_brings_questions_of_a_picture_together_in_their_pool(kind: str) -> None:
+def test_grouping_brings_questions_about_an_image_together_in_their_pool(kind: str) -> None:
     order, media = drawn(kind)
     grouped, units = group_by_sample(order, media, 4)
     assert pools(grouped) == pools(order)

@@ -1,4 +1,4 @@
-"""What holds on a device alone; tests/cache/readers/test_open_reader.py tests every reader."""
+"""Features in GPU memory; tests/cache/readers/test_open_reader.py tests every reader."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_batches_are_tensors_of_their_own(store: Store) -> None:
 
 
 @pytest.mark.gpu
-def test_vectors_on_a_gpu_are_those_of_the_store_and_stay_there(store: Store) -> None:
+def test_features_on_a_gpu_equal_those_of_the_store_and_stay_there(store: Store) -> None:
     selection = select_subset(store, index_store(store))
     found = load_resident(selection, "cuda").read(["0.png", "9.png"])
     assert found.device.type == "cuda"

@@ -1,4 +1,4 @@
-"""Texts that the language model has no positions for, refused before training."""
+"""Texts with more tokens than the language model has positions are refused before training."""
 
 import json
 
@@ -68,7 +68,7 @@ def test_a_validation_prompt_that_leaves_no_room_is_named_before_training(
     assert found.endswith("leave them out, or lower max_new_tokens")
 
 
-def test_texts_that_fill_all_positions_are_learnt_and_answered(world: World) -> None:
+def test_texts_that_fill_all_positions_are_trained_on_and_answered(world: World) -> None:
     change(world, "train", 7, prompt=words(POSITIONS - 3))  # begin token, answer, end token
     change(world, "val", 2, prompt=words(POSITIONS - 3))  # begin token, max_new_tokens = 2
     result = CliRunner().invoke(app, train_command(world))

@@ -1,4 +1,4 @@
-"""What a run says of its memory before it begins, in a dry run and in a real one."""
+"""Memory figures that a run prints before it starts, in a dry run and in a real one."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def give(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     monkeypatch.setattr(memory_advice, "free_memory", lambda: int(free))
 
 
-def test_a_dry_run_needs_no_weights_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_dry_run_reads_no_weights_and_writes_no_files(tmp_path: Path) -> None:
     world = weightless(make_world(tmp_path))
     result = invoke(world, "--dry-run")
     assert result.exit_code == 0, result.exception
@@ -107,7 +107,7 @@ def test_a_few_changes_together_are_offered_only_where_none_alone_is_enough(
         assert all(plan.fits and plan.total < setup.plan().total for _, plan in found)
 
 
-def test_processes_share_the_memory_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_divide_the_memory_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, 1000)
     assert free_on("cpu", ALONE) == 1000
     assert free_on("cpu", Group(0, 8, 0, 4)) == 250

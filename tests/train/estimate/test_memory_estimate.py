@@ -1,4 +1,4 @@
-"""The memory plan against measured tensors, and what it makes of large models."""
+"""The memory plan compared with measured tensors, and its figures for large models."""
 
 import json
 from pathlib import Path

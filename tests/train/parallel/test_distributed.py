@@ -89,7 +89,7 @@ def test_losses_do_not_depend_on_the_number_of_processes(
 
 
 @pytest.mark.slow
-def test_killed_processes_go_on_with_the_losses_of_undisturbed_ones(tmp_path: Path) -> None:
+def test_killed_processes_resume_with_the_losses_of_an_uninterrupted_run(tmp_path: Path) -> None:
     world = make_world(tmp_path, epochs=12)
     run_ranks(world, 2, "--name", "undisturbed")
     killed = start_ranks(train_command(world), 2)
@@ -105,7 +105,7 @@ def test_killed_processes_go_on_with_the_losses_of_undisturbed_ones(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_stops_all_and_one_alone_goes_on(tmp_path: Path) -> None:
+def test_a_signal_to_one_process_stops_all_and_one_process_alone_resumes(tmp_path: Path) -> None:
     world = make_world(tmp_path, epochs=30)
     stopped = start_ranks(train_command(world, *SURE), 2)
     wait_for_epochs(world, stopped, 1)

@@ -1,4 +1,4 @@
-"""N copies of one training are refused; everything that starts one process is not."""
+"""Several copies of one training are refused; one process is not, whatever starts it."""
 
 import pytest
 from typer.testing import CliRunner

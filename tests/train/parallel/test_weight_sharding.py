@@ -1,4 +1,4 @@
-"""Frozen weights divided among processes, as torchrun starts them."""
+"""Frozen weights sharded across processes, as torchrun starts them."""
 
 import signal
 import sys
@@ -68,7 +68,7 @@ with joined(group, "cpu"):
 
 
 @pytest.mark.slow
-def test_a_process_holds_as_much_as_was_planned_and_the_digest_is_of_the_whole(
+def test_a_process_has_as_many_bytes_as_planned_and_the_digest_covers_all_shards(
     tmp_path: Path,
 ) -> None:
     world = make_world(tmp_path)
@@ -82,7 +82,7 @@ def test_a_process_holds_as_much_as_was_planned_and_the_digest_is_of_the_whole(
 
 
 @pytest.mark.slow
-def test_killed_processes_with_divided_weights_go_on_with_the_losses_of_undisturbed_ones(
+def test_killed_processes_with_sharded_weights_resume_with_the_losses_of_an_uninterrupted_run(
     tmp_path: Path,
 ) -> None:
     world = make_world(tmp_path, epochs=4)

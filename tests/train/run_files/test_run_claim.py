@@ -1,4 +1,4 @@
-"""A run folder is made whole or not at all, and has one writer at a time."""
+"""A run folder is created completely or not at all, and has one writer at a time."""
 
 import errno
 import fcntl
@@ -222,7 +222,7 @@ def test_a_damaged_record_ends_with_the_way_out(tmp_path: Path, file: str, text:
     assert RunRecord.load(run) == RECORD
 
 
-def test_a_file_system_without_locks_is_said(
+def test_a_file_system_without_locks_gives_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:
