@@ -25,7 +25,7 @@ def test_the_interval_of_many_values_is_close_to_the_normal_approximation() -> N
     assert high == pytest.approx(values.mean() + half, abs=0.06 * half)
 
 
-def test_the_level_sets_the_width() -> None:
+def test_the_confidence_level_sets_the_width() -> None:
     values = np.random.default_rng(4).normal(size=5000)
     wide, narrow = bootstrap_interval(values), bootstrap_interval(values, level=0.68)
     # 1.96 against 0.994 standard errors
@@ -33,17 +33,19 @@ def test_the_level_sets_the_width() -> None:
     assert ratio == pytest.approx(1.95996 / 0.99446, rel=0.06)
 
 
-def test_equal_values_give_an_interval_without_width() -> None:
+def test_equal_values_give_an_interval_of_width_zero() -> None:
     assert bootstrap_interval(np.full(17, 0.25)) == (0.25, 0.25)
 
 
-def test_two_values_give_all_four_equally_likely_samples() -> None:
+def test_two_values_give_four_equally_likely_resamples() -> None:
     # means 0, 1/2, 1/2, 1: a quarter of the samples lies at each end
     assert bootstrap_interval(np.array([0.0, 1.0]), level=0.8) == (0.0, 1.0)
     assert bootstrap_interval(np.array([0.0, 1.0]), level=0.4) == (0.5, 0.5)
 
 
-def test_the_seed_decides_the_interval_and_batches_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_interval_depends_on_the_seed_and_not_on_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     values = np.random.default_rng(5).normal(size=100)
     whole = bootstrap_interval(values, seed=1)
     assert whole == bootstrap_interval(values, seed=1)
@@ -52,12 +54,12 @@ def test_the_seed_decides_the_interval_and_batches_do_not(monkeypatch: pytest.Mo
     assert bootstrap_interval(values, seed=1) == pytest.approx(whole)
 
 
-def test_no_values_have_no_interval() -> None:
+def test_an_interval_of_no_values_is_an_error() -> None:
     with pytest.raises(DataError, match="at least one value"):
         bootstrap_interval(np.array([]))
 
 
-def test_scores_of_sums_are_computed_for_every_sample_of_examples(
+def test_corpus_scores_are_computed_for_every_resample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     statistics = np.random.default_rng(6).integers(1, 9, size=(60, 2)).astype(np.float64)
@@ -85,7 +87,7 @@ def test_a_score_has_its_own_interval_or_that_of_its_mean_or_none() -> None:
 
 
 @pytest.mark.parametrize("all_alike", [0.0, 1.0, 0.25])
-def test_equal_scores_are_not_called_certain(all_alike: float) -> None:
+def test_equal_scores_have_no_interval(all_alike: float) -> None:
     each = np.full(150, all_alike)
     scores = Scores(
         values={"mean": all_alike, "own": 0.5},
@@ -98,7 +100,7 @@ def test_equal_scores_are_not_called_certain(all_alike: float) -> None:
     assert all_intervals(replace(scores, per_example=one_off)).keys() == {"mean"}
 
 
-def test_group_means_put_the_largest_group_first_and_leave_out_the_nameless() -> None:
+def test_group_means_are_sorted_by_size_without_the_empty_group() -> None:
     values = np.array([1.0, 0.0, 1.0, 0.5, 9.0])
     groups = ["what", "how many", "what", "how many", ""]
     assert group_means(values, [*groups[:4], ""]) == [

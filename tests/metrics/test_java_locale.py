@@ -7,7 +7,7 @@ import pytest
 from epalm.metrics.captions.caption_metrics import tokenize, tokenized
 from epalm.metrics.captions.java import find_java, run_java
 from epalm.metrics.captions.meteor import score_meteor
-from tests.metrics.toolkit import captioned, needs_java, said
+from tests.metrics.toolkit import captioned, needs_java, predicted
 
 PRINTED = """
 public class Printed {
@@ -44,11 +44,11 @@ def test_numbers_and_letters_do_not_depend_on_the_locale(
 @pytest.mark.slow  # METEOR loads its tables
 @needs_java
 @pytest.mark.parametrize(("variable", "value"), LOCALES[::4])
-def test_meteor_is_the_same_number_where_decimals_have_a_comma(
+def test_meteor_does_not_depend_on_the_decimal_comma_of_the_locale(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    predictions = said(
+    predictions = predicted(
         "a man rides a horse on the beach",
         "two dogs run in the grass",
         "a plate of food on a table",

@@ -14,7 +14,7 @@ from epalm.tasks.types import Example, Prediction
 EXAMPLES = [Example("k", name, "?", ("yes",), ("yes", "Yeah.")) for name in ("q1", "q2", "q3")]
 
 
-def said(**texts: str) -> list[Prediction]:
+def predicted(**texts: str) -> list[Prediction]:
     return [Prediction(question_id, "k", text) for question_id, text in texts.items()]
 
 
@@ -43,36 +43,36 @@ def test_an_unknown_metric_is_a_usage_error_that_lists_the_known_ones(name: str)
 
 
 def test_predictions_come_in_the_order_of_the_examples() -> None:
-    assert texts_in_order(said(q3="c", q1="a", q2="b"), EXAMPLES) == ["a", "b", "c"]
+    assert texts_in_order(predicted(q3="c", q1="a", q2="b"), EXAMPLES) == ["a", "b", "c"]
 
 
 def test_a_missing_prediction_is_named() -> None:
     with pytest.raises(DataError, match="question q2 has no prediction"):
-        texts_in_order(said(q1="a", q3="c"), EXAMPLES)
+        texts_in_order(predicted(q1="a", q3="c"), EXAMPLES)
 
 
-def test_a_prediction_for_no_question_is_named() -> None:
+def test_a_prediction_for_an_unknown_question_is_named() -> None:
     with pytest.raises(DataError, match="question q9 has a prediction but is not in the split"):
-        texts_in_order(said(q1="a", q2="b", q3="c", q9="d"), EXAMPLES)
+        texts_in_order(predicted(q1="a", q2="b", q3="c", q9="d"), EXAMPLES)
 
 
 def test_two_predictions_for_one_question_are_named() -> None:
-    twice = [*said(q1="a", q2="b", q3="c"), *said(q2="d")]
+    twice = [*predicted(q1="a", q2="b", q3="c"), *predicted(q2="d")]
     with pytest.raises(DataError, match="question q2 has more than one prediction"):
         texts_in_order(twice, EXAMPLES)
 
 
-def test_many_missing_predictions_are_counted_and_the_first_five_named() -> None:
+def test_many_missing_predictions_are_counted_and_the_first_five_are_named() -> None:
     examples = [Example("k", f"q{row}", "?", ("yes",), ("yes",)) for row in range(9)]
     expected = "question q1 has no prediction; in all 8 of 9 questions: q1, q2, q3, q4, q5, ..."
     with pytest.raises(DataError, match=re.escape(expected)):
-        texts_in_order(said(q0="a"), examples)
+        texts_in_order(predicted(q0="a"), examples)
 
 
 def test_a_question_without_references_is_named() -> None:
     unanswered = [Example("k", "q1", "?", (), ())]
     with pytest.raises(DataError, match="question q1 has no reference"):
-        texts_in_order(said(q1="a"), unanswered)
+        texts_in_order(predicted(q1="a"), unanswered)
 
 
 def test_nothing_to_score_is_an_error() -> None:
@@ -80,8 +80,8 @@ def test_nothing_to_score_is_an_error() -> None:
         texts_in_order([], [])
 
 
-def test_exact_match_counts_characters_and_normalized_match_forgives_spelling() -> None:
-    scores = score_exact(said(q1=" yes ", q2="Yes.", q3="no"), EXAMPLES)
+def test_exact_match_compares_characters_and_normalized_match_ignores_spelling() -> None:
+    scores = score_exact(predicted(q1=" yes ", q2="Yes.", q3="no"), EXAMPLES)
     assert scores.per_example["exact_match"].tolist() == [1.0, 0.0, 0.0]
     assert scores.per_example["normalised_match"].tolist() == [1.0, 1.0, 0.0]
     assert scores.headline == "exact_match"
@@ -92,13 +92,13 @@ def test_a_label_is_looked_up_after_normalizing_both_sides() -> None:
     label = ("Two dogs", "a dog", "dogs")
     examples = [Example("k", name, "?", label, label, (1.0, 0.3, 0.6)) for name in ("q1", "q2")]
     examples += [Example("k", name, "?", ("no",), ("no",)) for name in ("q3", "q4")]
-    scores = score_label(said(q1="the 2 dogs.", q2=" a dog", q3="No!", q4="not"), examples)
+    scores = score_label(predicted(q1="the 2 dogs.", q2=" a dog", q3="No!", q4="not"), examples)
     assert scores.per_example["accuracy"].tolist() == [1.0, 0.3, 1.0, 0.0]
     assert scores.per_example["exact_match"].tolist() == [0.0, 1.0, 0.0, 0.0]
     assert scores.headline == "accuracy"
     assert scores.values["accuracy"] == pytest.approx(2.3 / 4)
 
 
-def test_answers_that_normalize_alike_give_the_highest_of_their_scores() -> None:
+def test_answers_with_equal_normalization_give_their_largest_weight() -> None:
     example = Example("k", "q", "?", ("dog", "the dog"), ("dog", "the dog"), (0.3, 0.9))
     assert label_score("a dog", example) == 0.9

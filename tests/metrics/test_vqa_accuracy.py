@@ -30,7 +30,7 @@ def test_every_accuracy_of_the_official_evaluator_is_reproduced() -> None:
         assert ours == pytest.approx(pair["accuracy"], abs=1e-9), pair
 
 
-def test_every_accuracy_of_the_released_evaluator_is_reproduced() -> None:
+def test_every_accuracy_of_the_official_epalm_evaluator_is_reproduced() -> None:
     pairs = json.loads((DATA / "vqa_scoring_epalm.json").read_text(encoding="utf-8"))
     assert len(pairs) == 200
     for pair in pairs:

@@ -49,5 +49,5 @@ def captioned(question_id: str, *references: str) -> Example:
     return Example(question_id, question_id, "", references, references)
 
 
-def said(*texts: str) -> list[Prediction]:
+def predicted(*texts: str) -> list[Prediction]:
     return [Prediction(str(row), str(row), text) for row, text in enumerate(texts)]

@@ -70,20 +70,20 @@ def answers_from_frames(frames: NDArray[np.uint8]) -> dict[str, str]:
     }
 
 
-def test_what_is_asked_about_motion_follows_from_the_frames_alone() -> None:
+def test_answers_about_motion_follow_from_the_frames() -> None:
     for number in range(20):
         clip = make_clip(f"test/{number}")
         read = answers_from_frames(draw_clip(clip))
-        told = {question.kind: question.answer for question in all_clip_questions(clip)}
-        assert read == {kind: told[kind] for kind in read}, clip
+        answers = {question.kind: question.answer for question in all_clip_questions(clip)}
+        assert read == {kind: answers[kind] for kind in read}, clip
 
 
-def test_the_shapes_asked_about_are_those_of_the_moving_and_the_staying_color() -> None:
+def test_answers_about_shapes_are_those_of_the_moving_and_the_staying_color() -> None:
     for number in range(20):
         clip = make_clip(f"shapes/{number}")
         assert clip.stayer is not None
-        told = {question.kind: question.answer for question in all_clip_questions(clip)}
-        assert (told["mover"], told["stayer"]) == (clip.mover.shape, clip.stayer.shape)
+        answers = {question.kind: question.answer for question in all_clip_questions(clip)}
+        assert (answers["mover"], answers["stayer"]) == (clip.mover.shape, clip.stayer.shape)
         alone = draw_clip(replace(clip, stayer=None))
         masks = (draw_clip(clip) == np.array(clip.mover.rgb)).all(axis=-1)
         assert (masks == (alone == np.array(clip.mover.rgb)).all(axis=-1)).all()
@@ -107,7 +107,7 @@ def reversed_clip(clip: Clip) -> Clip:
     )
 
 
-def test_a_clip_played_backwards_is_the_clip_with_the_opposite_answers() -> None:
+def test_a_reversed_clip_equals_the_clip_with_the_opposite_answers() -> None:
     # So no single frame tells the direction, or whether the other shape grows.
     for number in range(20):
         clip = make_clip(f"backwards/{number}")
@@ -133,9 +133,9 @@ def test_every_other_frame_shows_every_blink() -> None:
             assert shown.count(False) == len(clip.stayer.hidden)
 
 
-def test_the_clip_of_a_name_is_the_one_it_was_when_the_weights_were_made() -> None:
-    wanted = "slow red star moves right, purple triangle stays and grows and blinks 2 times"
-    assert describe_clip(make_clip("fixed")) == wanted
+def test_the_clip_of_a_name_is_the_same_as_when_the_weights_were_trained() -> None:
+    expected = "slow red star moves right, purple triangle stays and grows and blinks 2 times"
+    assert describe_clip(make_clip("fixed")) == expected
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_the_folder_is_an_ordinary_manifest_of_clips(folder: Path) -> None:
     assert len(examples("qa", "train", folder)) == 30 * len(VIDEO_QUESTION_KINDS)
 
 
-def test_the_question_alone_says_little_about_a_clip() -> None:
+def test_questions_without_the_clip_predict_little_about_the_answer() -> None:
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for number in range(1500):
         for question in all_clip_questions(make_clip(f"demo-0/train/{number}")):
@@ -162,7 +162,7 @@ def test_the_question_alone_says_little_about_a_clip() -> None:
     assert right / sum(counter.total() for counter in answers.values()) < 0.33
 
 
-def test_pretraining_sees_lone_shapes_and_backgrounds_that_shapes_stand_out_from() -> None:
+def test_pretraining_clips_have_single_shapes_and_enough_contrast() -> None:
     clips = [make_varied_clip(f"survey/{number}") for number in range(400)]
     lone = sum(clip.stayer is None for clip in clips)
     assert 0.2 < lone / len(clips) < 0.4

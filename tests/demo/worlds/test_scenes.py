@@ -130,7 +130,7 @@ def _about_a_group(seen: list[Blob], question: str) -> str:
     return _neighbour(seen, match[1], match[2])
 
 
-def test_every_answer_follows_from_the_pixels_alone() -> None:
+def test_every_answer_follows_from_the_pixels() -> None:
     for number in range(150):
         scene = make_scene(f"test/{number}")
         seen = blobs(np.asarray(draw_scene(scene)))
@@ -138,7 +138,7 @@ def test_every_answer_follows_from_the_pixels_alone() -> None:
             assert answer_from_pixels(seen, question.text) == question.answer, (scene, question)
 
 
-def test_the_caption_counts_what_the_picture_shows() -> None:
+def test_the_caption_counts_the_shapes_in_the_image() -> None:
     for number in range(50):
         scene = make_scene(f"caption/{number}")
         kinds = Counter(
@@ -149,13 +149,13 @@ def test_the_caption_counts_what_the_picture_shows() -> None:
             assert f" {count} {size} {color} {shape}" in caption
 
 
-def test_a_name_always_gives_the_same_picture() -> None:
+def test_a_name_always_gives_the_same_image() -> None:
     first, again, other = (draw_scene(make_scene(name)) for name in ("a/1", "a/1", "a/2"))
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
 
 
-def test_the_scene_of_a_name_is_the_one_it_was_when_the_weights_were_made() -> None:
+def test_the_scene_of_a_name_is_the_same_as_when_the_weights_were_trained() -> None:
     assert describe(make_scene("fixed")) == "left 1 small purple square, right 2 small green stars"
 
 
@@ -173,7 +173,7 @@ def test_the_folder_is_an_ordinary_manifest(folder: Path) -> None:
         assert len(examples("qa", split, folder)) == count * len(IMAGE_QUESTION_KINDS)
 
 
-def test_the_saved_photos_hold_the_answers(folder: Path) -> None:
+def test_the_answers_follow_from_the_saved_images(folder: Path) -> None:
     seen: dict[str, list[Blob]] = {}
     for example in examples("qa", "test", folder):
         if example.key not in seen:
@@ -182,12 +182,12 @@ def test_the_saved_photos_hold_the_answers(folder: Path) -> None:
         assert answer_from_pixels(seen[example.key], example.prompt) == example.answers[0]
 
 
-def test_no_picture_stands_in_two_splits(folder: Path) -> None:
+def test_no_image_is_in_two_splits(folder: Path) -> None:
     images = [path.read_bytes() for path in sorted((folder / "media").glob("*.png"))]
     assert len(set(images)) == len(images) == 460
 
 
-def test_the_question_alone_says_little_about_the_answer(folder: Path) -> None:
+def test_questions_without_the_image_predict_little_about_the_answer(folder: Path) -> None:
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for line in (folder / "train.jsonl").read_text().splitlines():
         record = json.loads(line)

@@ -39,14 +39,14 @@ def strongest_hz(samples: NDArray[np.int16]) -> float:
     return float(spectrum.argmax()) * RATE_HZ / (1 << 16)
 
 
-def sounds_where(stream: str, count: int, **wanted: str) -> list[Sound]:
+def sounds_where(stream: str, count: int, **required: str) -> list[Sound]:
     drawn = (make_sound(f"{stream}/{number}") for number in range(1000))
-    fitting = [one for one in drawn if all(getattr(one, k) == v for k, v in wanted.items())]
+    fitting = [one for one in drawn if all(getattr(one, k) == v for k, v in required.items())]
     assert len(fitting) >= count
     return fitting[:count]
 
 
-def test_number_pitch_and_glide_of_beeps_follow_from_the_samples_alone() -> None:
+def test_count_pitch_and_glide_of_beeps_follow_from_the_waveform() -> None:
     for sound in sounds_where("test", 20, background="silence", kind="beep"):
         samples = synthesize(sound)
         found = spans(samples)
@@ -61,7 +61,7 @@ def test_number_pitch_and_glide_of_beeps_follow_from_the_samples_alone() -> None
         assert ("high" if (start * end) ** 0.5 > 600 else "low") == sound.pitch
 
 
-def test_the_background_follows_from_the_quietest_and_loudest_moments_between_sounds() -> None:
+def test_the_background_follows_from_the_level_between_sounds() -> None:
     for word in ("silence", "noise", "ticking"):
         for sound in sounds_where("background", 10, background=word):
             gaps = np.ones(SAMPLES, dtype=bool)
@@ -74,7 +74,7 @@ def test_the_background_follows_from_the_quietest_and_loudest_moments_between_so
             assert read == word
 
 
-def test_every_wording_tells_every_fact_of_the_recording() -> None:
+def test_every_caption_states_all_facts_of_the_audio_clip() -> None:
     for number in range(60):
         sound = make_sound(f"caption/{number}")
         worded = captions(sound)
@@ -83,16 +83,16 @@ def test_every_wording_tells_every_fact_of_the_recording() -> None:
             assert stated_facts(caption) == facts(sound), caption
 
 
-def test_a_caption_that_says_two_values_of_a_fact_tells_none() -> None:
+def test_a_caption_with_two_values_of_a_fact_does_not_state_it() -> None:
     assert stated_facts("two high low beeps") == {"count": "2", "kind": "beep"}
 
 
-def test_no_word_tells_two_facts() -> None:
+def test_no_word_states_two_facts() -> None:
     words = [word for meanings in MEANINGS.values() for word in meanings]
     assert len(words) == len(set(words))
 
 
-def test_the_facts_of_a_recording_are_even_and_betray_nothing_of_each_other() -> None:
+def test_the_facts_of_an_audio_clip_are_uniform_and_independent() -> None:
     drawn = [facts(make_sound(f"demo-0/train/{number}")) for number in range(1400)]
     for fact in MEANINGS:
         counts = Counter(one[fact] for one in drawn)
@@ -106,14 +106,14 @@ def test_the_facts_of_a_recording_are_even_and_betray_nothing_of_each_other() ->
         assert best / len(drawn) < 1 / len({one[asked] for one in drawn}) + 0.07
 
 
-def test_a_name_always_gives_the_same_recording() -> None:
+def test_a_name_always_gives_the_same_audio_clip() -> None:
     first, again, other = (synthesize(make_sound(name)) for name in ("a/1", "a/1", "a/2"))
     assert first.tobytes() == again.tobytes()
     assert first.tobytes() != other.tobytes()
     assert first.shape == (SAMPLES,)
 
 
-def test_the_recording_of_a_name_is_the_one_it_was_when_the_weights_were_made() -> None:
+def test_the_audio_clip_of_a_name_is_the_same_as_when_the_weights_were_trained() -> None:
     assert captions(make_sound("fixed"))[0] == "one low falling buzz over ticking"
 
 
@@ -121,7 +121,7 @@ def test_the_pitches_do_not_overlap_while_they_glide() -> None:
     assert PITCHES_HZ["low"][1] * 1.6**0.5 < PITCHES_HZ["high"][0] / 1.6**0.5
 
 
-def test_scores_count_facts_told_and_captions_that_tell_all() -> None:
+def test_scores_count_correct_facts_and_captions_with_all_facts() -> None:
     references = ("two high rising beeps over noise", "amid hiss two shrill beeps going up")
     examples = [Example(str(n), str(n), "", references, references) for n in range(2)]
     said = ["two shrill beeps climbing with hiss behind", "a low beep rising over noise"]
@@ -143,6 +143,6 @@ def java_runs() -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not java_runs(), reason="there is no Java")
-def test_the_published_tokenizer_leaves_captions_as_they_are() -> None:
+def test_the_official_tokenizer_does_not_change_captions() -> None:
     said = [one for number in range(100) for one in captions(make_sound(f"words/{number}"))]
     assert tokenize(said) == said

@@ -14,10 +14,10 @@ from tests.metrics.toolkit import (
     needs_check,
     needs_java,
     photos,
+    predicted,
     published_scores,
     published_task,
     raw_captions,
-    said,
 )
 
 DIGITS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
@@ -47,14 +47,14 @@ def test_without_java_the_published_scores_are_the_same(monkeypatch: pytest.Monk
 
 @needs_java
 @needs_check
-def test_raw_hypotheses_become_the_published_tokens() -> None:
+def test_raw_hypotheses_are_tokenized_as_published() -> None:
     raw = raw_captions()
     ours = tokenize([raw[photo["image_id"]] for photo in photos()])
     assert ours == [photo["test"] for photo in photos()]
 
 
 @needs_java
-def test_our_call_of_the_tokenizer_returns_what_the_toolkits_own_does(
+def test_tokens_equal_those_of_the_toolkit(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
@@ -68,7 +68,7 @@ def test_our_call_of_the_tokenizer_returns_what_the_toolkits_own_does(
 
 
 @needs_java
-def test_sentences_stay_in_place_whatever_they_contain() -> None:
+def test_every_sentence_keeps_its_position_whatever_it_contains() -> None:
     sentences = ["", "two\nlines\r\nand\u2028more", "...", "🐶", "a dog", "\ud800", ""]
     assert tokenize(sentences) == ["", "two lines and more", "", "", "a dog", "", ""]
 
@@ -82,7 +82,9 @@ def test_empty_predictions_single_references_and_duplicates_are_scored(
         captioned("1", "a man rides a red bike", "a man rides a red bike"),
         captioned("2", "two birds sit on a wire"),
     ]
-    scores = score_captions(said("", "a man rides a red bike", "two birds sit on a wire"), examples)
+    scores = score_captions(
+        predicted("", "a man rides a red bike", "two birds sit on a wire"), examples
+    )
     # an identical caption has CIDEr 10 and ROUGE-L 1, an empty one 0
     assert scores.per_example["CIDEr"] == pytest.approx([0, 10, 10])
     assert scores.per_example["ROUGE-L"] == pytest.approx([0, 1, 1])
@@ -93,17 +95,17 @@ def test_empty_predictions_single_references_and_duplicates_are_scored(
 
 @needs_java
 def test_all_predictions_empty_score_zero() -> None:
-    scores = score_captions(said("", ""), [captioned("0", "a dog"), captioned("1", "a cat")])
+    scores = score_captions(predicted("", ""), [captioned("0", "a dog"), captioned("1", "a cat")])
     assert all(value == pytest.approx(0, abs=1e-9) for value in scores.values.values())
 
 
 @needs_java
 def test_references_without_words_are_refused() -> None:
     with pytest.raises(DataError, match="no reference caption contains a word"):
-        score_captions(said("a dog"), [captioned("0", "...")])
+        score_captions(predicted("a dog"), [captioned("0", "...")])
 
 
-def test_without_java_a_sentence_that_is_not_plain_is_named_with_what_to_install(
+def test_without_java_the_error_quotes_the_sentence_and_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -111,10 +113,10 @@ def test_without_java_a_sentence_that_is_not_plain_is_named_with_what_to_install
     with pytest.raises(
         MissingToolError, match=r"'a cat on U. street'.*apt-get install default-jre"
     ):
-        score_captions(said("a dog", "a cat"), examples)
+        score_captions(predicted("a dog", "a cat"), examples)
 
 
-def test_training_on_captions_asks_for_java_before_it_begins(
+def test_training_on_captions_checks_for_java_before_it_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -122,7 +124,7 @@ def test_training_on_captions_asks_for_java_before_it_begins(
         load_metric("caption")
 
 
-def test_a_java_that_does_not_run_is_noticed(
+def test_a_java_that_does_not_run_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     java = tmp_path / "java"

@@ -26,9 +26,9 @@ from tests.metrics.toolkit import (
     needs_check,
     needs_java,
     photos,
+    predicted,
     published_scores,
     published_task,
-    said,
 )
 
 REFERENCES = {
@@ -87,7 +87,7 @@ def archive(folder: Path, names: tuple[str, ...] = JARS) -> Path:
     return folder / "corenlp.zip"
 
 
-def test_evaluations_report_the_suite_and_training_the_quick_part_of_it() -> None:
+def test_evaluations_use_the_caption_suite_and_training_its_fast_part() -> None:
     assert load_final_metric("caption") is score_caption_suite
     assert load_metric("caption") is caption_metrics.score_captions
     assert load_final_metric("vqa") is load_metric("vqa")
@@ -96,7 +96,7 @@ def test_evaluations_report_the_suite_and_training_the_quick_part_of_it() -> Non
 @pytest.mark.slow
 @needs_java
 @needs_check
-def test_every_published_score_but_spice_is_reproduced_with_an_interval_around_it() -> None:
+def test_all_published_scores_except_spice_are_reproduced_and_inside_their_intervals() -> None:
     scores = score_caption_suite(*published_task())
     published = published_scores()
     found = {name: round(value, 3) for name, value in scores.values.items()}
@@ -109,7 +109,7 @@ def test_every_published_score_but_spice_is_reproduced_with_an_interval_around_i
 @pytest.mark.slow
 @needs_java
 @needs_check
-def test_spice_is_as_published() -> None:
+def test_the_published_spice_is_reproduced() -> None:
     try:
         check_spice()
     except MissingToolError as error:
@@ -121,7 +121,7 @@ def test_spice_is_as_published() -> None:
 
 @pytest.mark.slow
 @needs_java
-def test_meteor_is_what_the_toolkits_own_call_gives() -> None:
+def test_meteor_equals_that_of_the_toolkit() -> None:
     from pycocoevalcap.meteor.meteor import Meteor
 
     official = Meteor()
@@ -135,7 +135,7 @@ def test_meteor_is_what_the_toolkits_own_call_gives() -> None:
     assert low == 0 < value < high == pytest.approx(max(each))
 
 
-def test_bleu_of_sums_is_the_toolkits_and_so_are_the_captions_own_scores() -> None:
+def test_bleu_of_a_set_and_of_single_captions_equals_that_of_the_toolkit() -> None:
     from pycocoevalcap.bleu.bleu import Bleu
 
     corpus, each = Bleu(4).compute_score(REFERENCES, HYPOTHESES, verbose=0)
@@ -147,7 +147,7 @@ def test_bleu_of_sums_is_the_toolkits_and_so_are_the_captions_own_scores() -> No
     assert bleu_of_sums(sums)[0, :1] == pytest.approx([0.8])
 
 
-def test_the_interval_of_bleu_holds_the_scores_of_drawn_sets() -> None:
+def test_the_interval_of_bleu_is_that_of_the_scores_of_resampled_sets() -> None:
     from pycocoevalcap.bleu.bleu import Bleu
 
     words = ["a", "dog", "cat", "runs", "sits", "on", "grass", "red"]
@@ -167,7 +167,7 @@ def test_the_interval_of_bleu_holds_the_scores_of_drawn_sets() -> None:
     assert found == pytest.approx((low, high), abs=0.3 * (high - low))
 
 
-def test_without_java_meteor_and_spice_are_left_out_and_say_why(
+def test_without_java_meteor_and_spice_are_left_out_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, toolkit: Path
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -176,21 +176,21 @@ def test_without_java_meteor_and_spice_are_left_out_and_say_why(
     assert "METEOR is left out: there is no `java`" in caplog.text
     assert "SPICE is left out: its parser is not installed: run `epalm-eval" in caplog.text
     scores = score_caption_suite(
-        said("a dog", "a cat"), [captioned("0", "a dog"), captioned("1", "x")]
+        predicted("a dog", "a cat"), [captioned("0", "a dog"), captioned("1", "x")]
     )
     assert list(scores.values) == [f"BLEU-{n}" for n in range(1, 5)] + ["ROUGE-L", "CIDEr"]
     assert scores.values["BLEU-1"] == pytest.approx(0.5)
     assert set(scores.left_out) == {"METEOR", "SPICE"}
 
 
-def test_spider_is_half_the_sum_of_cider_and_spice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spider_is_the_mean_of_cider_and_spice(monkeypatch: pytest.MonkeyPatch) -> None:
     each = np.array([0.25, 0.5])
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(
         spice, "score_spice", lambda *_: Scores({"SPICE": 0.375}, {"SPICE": each}, "")
     )
     scores = score_caption_suite(
-        said("a dog", "a cat"), [captioned("0", "a dog"), captioned("1", "x")]
+        predicted("a dog", "a cat"), [captioned("0", "a dog"), captioned("1", "x")]
     )
     assert scores.values["SPIDEr"] == pytest.approx((scores.values["CIDEr"] + 0.375) / 2)
     assert scores.per_example["SPIDEr"].tolist() == pytest.approx(
@@ -199,7 +199,7 @@ def test_spider_is_half_the_sum_of_cider_and_spice(monkeypatch: pytest.MonkeyPat
     assert all_intervals(scores)["SPIDEr"] == bootstrap_interval(scores.per_example["SPIDEr"])
 
 
-def test_a_meteor_program_that_dies_is_left_out_with_what_it_said(
+def test_a_failing_meteor_program_is_left_out_with_its_error(
     program: Callable[[str], Path], caplog: pytest.LogCaptureFixture, toolkit: Path
 ) -> None:
     program("echo 'no memory left' >&2; exit 3")
@@ -207,7 +207,7 @@ def test_a_meteor_program_that_dies_is_left_out_with_what_it_said(
         score_meteor(REFERENCES, HYPOTHESES)
 
 
-def test_a_meteor_program_that_hangs_is_stopped_at_its_limit(
+def test_a_hanging_meteor_program_is_stopped_at_its_time_limit(
     program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program("exec sleep 60")
@@ -224,7 +224,7 @@ echo '{scores}' > "$2"
 """
 
 
-def test_spice_is_read_by_row_from_what_its_program_writes(
+def test_spice_scores_are_matched_with_captions_by_their_ids(
     program: Callable[[str], Path], installed: Path, tmp_path: Path
 ) -> None:
     found = [
@@ -249,7 +249,7 @@ def test_spice_without_a_score_for_every_caption_is_an_error(
         score_spice(REFERENCES, HYPOTHESES)
 
 
-def test_spice_says_which_java_it_needs_and_takes_the_one_of_the_environment(
+def test_spice_reports_the_java_versions_it_needs_and_uses_the_environment_variable(
     program: Callable[..., Path],
     installed: Path,
     tmp_path: Path,
@@ -263,7 +263,7 @@ def test_spice_says_which_java_it_needs_and_takes_the_one_of_the_environment(
     assert check_spice() == str(old)
 
 
-def test_the_parser_is_installed_from_a_server_and_nothing_else_stays(
+def test_the_parser_is_installed_from_a_server_without_leftover_files(
     toolkit: Path, tmp_path: Path
 ) -> None:
     source = archive(tmp_path)

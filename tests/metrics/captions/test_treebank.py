@@ -31,7 +31,7 @@ def drawn_sentences(count: int) -> list[str]:
 
 
 @needs_check
-def test_every_published_hypothesis_becomes_its_published_tokens() -> None:
+def test_every_published_hypothesis_gets_its_published_tokens() -> None:
     raw = raw_captions()
     assert len(photos()) == 1000
     assert [plain_tokens(raw[photo["image_id"]]) for photo in photos()] == [
@@ -40,7 +40,7 @@ def test_every_published_hypothesis_becomes_its_published_tokens() -> None:
 
 
 @needs_check
-def test_the_tokens_of_every_published_reference_stay_as_they_are() -> None:
+def test_tokenized_references_are_unchanged() -> None:
     references = [reference for photo in photos() for reference in photo["refs"]]
     assert len(references) == 5005
     changed = [one for one in references if plain_tokens(one) != " ".join(one.split())]
@@ -48,7 +48,7 @@ def test_the_tokens_of_every_published_reference_stay_as_they_are() -> None:
 
 
 @needs_java
-def test_thousands_of_drawn_sentences_become_what_the_java_program_makes_of_them() -> None:
+def test_thousands_of_random_sentences_get_the_tokens_of_the_java_program() -> None:
     sentences = drawn_sentences(6_000)
     ours = [plain_tokens(sentence) for sentence in sentences]
     plain = [row for row, tokens in enumerate(ours) if tokens is not None]
@@ -67,7 +67,7 @@ def test_thousands_of_drawn_sentences_become_what_the_java_program_makes_of_them
         ("the boys' T-shirts ...", "the boys t-shirts"),
     ],
 )
-def test_plain_sentences_are_split_at_endings_and_lose_their_marks(
+def test_simple_sentences_are_split_at_endings_and_lose_their_punctuation(
     sentence: str, tokens: str
 ) -> None:
     assert plain_tokens(sentence) == tokens
@@ -88,5 +88,5 @@ def test_plain_sentences_are_split_at_endings_and_lose_their_marks(
         "dogn't",
     ],
 )
-def test_what_may_have_other_tokens_than_it_seems_is_refused(sentence: str) -> None:
+def test_ambiguous_sentences_are_rejected(sentence: str) -> None:
     assert plain_tokens(sentence) is None
