@@ -21,7 +21,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     return make_run(tmp_path_factory.mktemp("cli"))
 
 
-def test_left_out_examples_give_exit_code_3_and_a_count(
+def test_skipped_examples_give_exit_code_3_and_a_count(
     tiny: TinyRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code = call(monkeypatch, "--split", "val", "--runs", tiny.folder.parent, "--quiet")
@@ -59,7 +59,7 @@ def test_a_complete_evaluation_gives_exit_code_0_and_json_on_request(
         ),
     ],
 )
-def test_another_way_to_answer_is_recorded_in_a_folder_of_its_own(
+def test_other_decoding_settings_are_recorded_in_a_separate_folder(
     tiny: TinyRun,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -75,7 +75,7 @@ def test_another_way_to_answer_is_recorded_in_a_folder_of_its_own(
     assert scores["settings"]["decoding"] == words
 
 
-def test_a_split_without_answers_says_so_once_and_what_a_server_takes(
+def test_a_split_without_answers_gives_one_warning_and_the_submit_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path)
@@ -97,7 +97,7 @@ def test_a_split_without_answers_says_so_once_and_what_a_server_takes(
     assert json.loads(capfd.readouterr().out)["scores"] == {}
 
 
-def test_a_store_of_other_vectors_gives_exit_code_4(
+def test_a_store_of_other_features_gives_exit_code_4(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path)
@@ -114,7 +114,7 @@ def test_a_missing_option_is_a_usage_error_of_the_installed_program() -> None:
     assert "--split" in done.stderr
 
 
-def test_scores_stand_in_the_table_times_100_with_their_intervals() -> None:
+def test_the_table_has_scores_times_100_with_their_intervals() -> None:
     console = Console(width=80, record=True, file=StringIO())
     console.print(cli.score_table(evaluation(), ("photos", "clips")))
     text = " ".join(console.export_text().split())

@@ -1,4 +1,4 @@
-"""One exit code for each kind of mistake, in `epalm-eval` and all that it has below."""
+"""The exit code of each kind of mistake, in `epalm-eval` and its subcommands."""
 
 import shutil
 from dataclasses import replace
@@ -172,7 +172,7 @@ def end(
 
 
 @pytest.mark.parametrize("command", WRONG)
-def test_what_the_command_line_gets_wrong_ends_with_2(
+def test_mistakes_on_the_command_line_give_exit_code_2(
     world: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -184,7 +184,7 @@ def test_what_the_command_line_gets_wrong_ends_with_2(
 
 
 @pytest.mark.parametrize("command", MISSING)
-def test_what_files_and_data_get_wrong_ends_with_1_and_one_line(
+def test_mistakes_in_files_and_data_give_exit_code_1_and_one_line(
     world: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -198,7 +198,7 @@ def test_what_files_and_data_get_wrong_ends_with_1_and_one_line(
 
 
 @pytest.mark.parametrize("run", ["nobody", "unrecorded"])
-def test_an_evaluation_that_cannot_begin_leaves_no_folder_behind(
+def test_an_evaluation_that_cannot_start_leaves_no_folder(
     world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], run: str
 ) -> None:
     assert end(f"--split val --run {run} --quiet", world, monkeypatch, capfd)[0] == 1

@@ -1,4 +1,4 @@
-"""A run is evaluated in the precision it was trained in, unless the device has none such."""
+"""A run is evaluated in the precision of its training, unless the device does not support it."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def head(folder: Path) -> torch.Tensor:
     return load_run(folder).model.language_model.model.decoder.embed_tokens.weight
 
 
-def test_a_run_in_bf16_is_evaluated_in_it_with_a_warning_where_that_is_slow(
+def test_a_run_in_bf16_is_evaluated_in_bf16_with_a_warning_if_that_is_slow(
     run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
@@ -36,7 +36,7 @@ def test_a_run_in_bf16_is_evaluated_in_it_with_a_warning_where_that_is_slow(
     ]
 
 
-def test_where_bf16_cannot_run_the_same_weights_are_used_in_fp32(
+def test_without_support_for_bf16_the_same_weights_are_used_in_fp32(
     run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     as_trained = head(run.folder)

@@ -1,4 +1,4 @@
-"""Questions that cannot be answered: too long for the model, or about media of another store."""
+"""Questions that cannot be answered: too long, or about samples of another store."""
 
 import json
 import re
@@ -29,16 +29,14 @@ def ask_at_length(tiny: TinyRun, words: int) -> str:
     return str(lines[2]["id"])
 
 
-def test_a_question_that_leaves_no_room_for_the_answer_is_named(tiny: TinyRun) -> None:
+def test_the_error_about_a_too_long_question_names_it(tiny: TinyRun) -> None:
     asked = ask_at_length(tiny, 29)
     wanted = f"example '{asked}' has 30 tokens of prompt and 3 of answer (max_new_tokens)"
     with pytest.raises(ModelError, match=re.escape(wanted)):
         evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True))
 
 
-def test_an_answer_of_a_list_for_which_there_is_no_room_is_named(
-    tiny: TinyRun, tmp_path: Path
-) -> None:
+def test_the_error_about_a_too_long_ranked_answer_names_it(tiny: TinyRun, tmp_path: Path) -> None:
     listed = tmp_path / "answers.txt"
     listed.write_text("lamp\nred cup on the desk\n")
     ask_at_length(tiny, 27)
@@ -47,7 +45,7 @@ def test_an_answer_of_a_list_for_which_there_is_no_room_is_named(
         evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True, answers=str(listed)))
 
 
-def test_a_store_of_another_task_is_told_from_one_that_was_cut(
+def test_a_store_of_another_task_and_a_partial_store_give_different_errors(
     tiny: TinyRun, tmp_path: Path
 ) -> None:
     spec = replace(store_spec(), dataset="msvd", tasks=("msvd-qa",), count=2)

@@ -1,4 +1,4 @@
-"""From a run's folder to an evaluation, on a tiny run."""
+"""Evaluation of a tiny run."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def witness(tiny: TinyRun) -> Witness:
     return Witness(tiny)
 
 
-def test_batched_predictions_are_what_single_questions_give(
+def test_batched_predictions_equal_those_of_single_questions(
     finished: EvaluationResult, witness: Witness
 ) -> None:
     found = finished.evaluation
@@ -72,7 +72,7 @@ def test_batched_predictions_are_what_single_questions_give(
     assert len({one.prediction for one in found.predictions}) > 1
 
 
-def test_the_files_hold_the_evaluation_and_a_report(
+def test_the_folder_has_the_evaluation_and_a_report(
     tiny: TinyRun, finished: EvaluationResult
 ) -> None:
     assert finished.folder == tiny.folder / "eval" / "val"
@@ -88,7 +88,7 @@ def test_the_files_hold_the_evaluation_and_a_report(
     ]
 
 
-def test_what_an_evaluation_took_and_read_is_noted(
+def test_the_cost_and_the_inputs_of_an_evaluation_are_recorded(
     tiny: TinyRun, finished: EvaluationResult
 ) -> None:
     found = finished.evaluation
@@ -99,7 +99,7 @@ def test_what_an_evaluation_took_and_read_is_noted(
     assert all(one.log_probability is not None for one in found.predictions)
 
 
-def test_a_medium_that_could_not_be_encoded_is_left_out_and_listed(
+def test_an_example_whose_sample_could_not_be_encoded_is_skipped_and_listed(
     finished: EvaluationResult,
 ) -> None:
     assert finished.evaluation.skipped == ("q4",)
@@ -126,7 +126,7 @@ def test_the_scores_are_the_metrics_with_intervals_and_groups(
     }
 
 
-def test_the_blind_control_answers_from_another_medium_of_the_split(
+def test_the_blind_control_answers_from_another_sample_of_the_split(
     tiny: TinyRun, finished: EvaluationResult, witness: Witness
 ) -> None:
     true = finished.evaluation.predictions
@@ -148,7 +148,7 @@ def test_a_run_that_was_trained_blind_is_evaluated_blind(tmp_path: Path) -> None
     assert finished.folder.name == "val-blind"
 
 
-def test_a_limited_evaluation_has_a_folder_of_its_own(tiny: TinyRun) -> None:
+def test_a_limited_evaluation_has_a_separate_folder(tiny: TinyRun) -> None:
     finished = evaluate(EvalOptions(run=str(tiny.folder), split="val", limit=2, quiet=True))
     assert finished.folder.name == "val-first2"
     assert [one.id for one in finished.evaluation.predictions] == ["q1", "q2"]
@@ -218,7 +218,7 @@ def test_predictions_are_on_the_disk_before_they_are_scored(
 
 
 @pytest.mark.parametrize("reader", ["mapped", "pread"])
-def test_every_reader_leads_to_the_same_answers(
+def test_every_reader_gives_the_same_answers(
     tiny: TinyRun, finished: EvaluationResult, reader: str
 ) -> None:
     again = evaluate(
@@ -232,7 +232,7 @@ def test_an_unknown_reader_is_named(tiny: TinyRun) -> None:
         evaluate(EvalOptions(run=str(tiny.folder), split="val", reader="gpu", quiet=True))
 
 
-def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
+def test_missing_files_of_samples_do_not_stop_an_evaluation(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for picture in run.data.glob("*.png"):
         picture.unlink()
@@ -242,7 +242,7 @@ def test_media_that_are_gone_do_not_stop_an_evaluation(tmp_path: Path) -> None:
     assert "data:image" not in page
 
 
-def test_the_newest_run_that_has_learnt_is_taken_unless_one_is_named(tmp_path: Path) -> None:
+def test_the_newest_run_with_a_finished_epoch_is_the_default(tmp_path: Path) -> None:
     for age, name in enumerate(("refused", "newest", "older", "oldest")):
         record = tmp_path / name / "run.json"
         record.parent.mkdir()
@@ -255,7 +255,7 @@ def test_the_newest_run_that_has_learnt_is_taken_unless_one_is_named(tmp_path: P
     assert find_run(tmp_path, str(tmp_path / "oldest")) == tmp_path / "oldest"
 
 
-def test_no_run_and_an_unknown_run_say_what_to_do(tmp_path: Path) -> None:
+def test_errors_about_missing_runs_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"there is no run in .* train one with"):
         find_run(tmp_path)
     (tmp_path / "refused").mkdir()
@@ -266,7 +266,7 @@ def test_no_run_and_an_unknown_run_say_what_to_do(tmp_path: Path) -> None:
         find_run(tmp_path, "x")
 
 
-def test_a_photo_that_changed_since_it_was_encoded_is_named_in_one_warning(
+def test_an_image_that_changed_since_extraction_is_named_in_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = make_run(tmp_path)

@@ -1,4 +1,4 @@
-"""A real browser without a window: Chromium, driven by its DevTools protocol over a pipe."""
+"""Headless Chromium, controlled by its DevTools protocol over a pipe."""
 
 import base64
 import itertools

@@ -98,7 +98,7 @@ def test_a_small_drawing_is_embedded_without_loss(tmp_path: Path) -> None:
         assert drawing.convert("RGB").getpixel((3, 3)) == (0, 0, 255)
 
 
-def test_a_photo_whose_format_runs_other_programs_is_not_opened(
+def test_an_image_whose_format_runs_other_programs_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*_: object, **__: object) -> None:
@@ -111,7 +111,7 @@ def test_a_photo_whose_format_runs_other_programs_is_not_opened(
     assert (shown.element, "not a supported image" in shown.url) == ("none", True)
 
 
-def test_a_photo_in_a_tar_file_is_embedded(tmp_path: Path) -> None:
+def test_an_image_in_a_tar_file_is_embedded(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     photo = (tmp_path / "a.png").read_bytes()
     (tmp_path / "0.tar").write_bytes(b"before" + photo + b"after")
@@ -134,7 +134,7 @@ def test_a_photo_in_a_tar_file_is_embedded(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_small_clip_that_browsers_play_is_embedded_as_it_is(
+def test_a_small_video_that_browsers_play_is_embedded_as_it_is(
     tmp_path: Path, name: str, write: Callable[[Path], None], shown: str, mime: str
 ) -> None:
     write(tmp_path / name)
@@ -155,7 +155,7 @@ def test_a_small_clip_that_browsers_play_is_embedded_as_it_is(
         ("unplayable.mp4", lambda path: write_clip(path, "mpeg4")),
     ],
 )
-def test_of_other_clips_there_are_frames_in_a_row_alone(
+def test_other_videos_are_shown_as_frames_in_a_row_alone(
     tmp_path: Path, name: str, write: Callable[[Path], None]
 ) -> None:
     write(tmp_path / name)
@@ -206,7 +206,7 @@ def test_of_other_audio_clips_and_sound_tracks_the_first_seconds_are_embedded(
     assert len(medium.url) < MAX_BYTES / 2
 
 
-def test_frames_far_apart_are_sought_and_are_the_same(
+def test_frames_that_are_far_apart_are_found_by_seeking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_clip(tmp_path / "a.mkv", "h264")
@@ -235,7 +235,7 @@ def test_silence_is_drawn_black_and_a_faint_tone_is_not() -> None:
     assert np.asarray(faint.convert("L")).max() > 200
 
 
-def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
+def test_a_video_is_shown_upright(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", "h264", (320, 160))
     matrix = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0" + bytes(12) + b"\x40\0\0\0"
     quarter = bytes(4) + b"\0\1\0\0" + bytes(4) + b"\xff\xff\0\0" + bytes(16) + b"\x40\0\0\0"
@@ -253,7 +253,9 @@ def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
     ("name", "modality"),
     [("a.jpg", "image"), ("a.mp4", "video"), ("a.avi", "video"), ("a.aiff", "audio")],
 )
-def test_what_cannot_be_decoded_says_so(tmp_path: Path, name: str, modality: Modality) -> None:
+def test_a_sample_that_cannot_be_decoded_has_the_reason(
+    tmp_path: Path, name: str, modality: Modality
+) -> None:
     (tmp_path / name).write_bytes(b"0" * 10)
     medium = embedded(tmp_path / name, modality)
     assert medium.element == "none"
@@ -268,5 +270,5 @@ def test_an_audio_clip_has_no_images_and_a_silent_video_no_sound(tmp_path: Path)
     assert embedded(tmp_path / "clip.mkv", "audio").element == "none"
 
 
-def test_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_in_its_place(tmp_path: Path) -> None:
     assert embedded(tmp_path / "a.gif", "video").url == "its file no longer exists"

@@ -1,4 +1,4 @@
-"""Drawings: the page's ink, one colour per run, and files beside the page."""
+"""Charts: text color of the page, one color per run, and PNG files."""
 
 import io
 import re
@@ -31,7 +31,7 @@ def draw(curves: list[Curve | None], *, title: str = "t") -> str:
     return inline_svg(curves_figure(curves, NAMES, axis="loss", percent=False), title)
 
 
-def test_a_drawing_is_one_element_with_the_pages_ink_and_a_name() -> None:
+def test_a_chart_is_one_element_in_the_text_color_with_a_text_alternative() -> None:
     svg = draw([line(5)], title='loss of "a" & <b>')
     root = ElementTree.fromstring(svg)
     assert root.tag == "svg"
@@ -40,7 +40,7 @@ def test_a_drawing_is_one_element_with_the_pages_ink_and_a_name() -> None:
     assert not re.search(r"https?:|<script|<style|#010203|width=\"[\d.]+pt", svg)
 
 
-def test_every_run_keeps_its_colour_where_another_has_no_curve() -> None:
+def test_every_run_keeps_its_color_if_another_has_no_curve() -> None:
     both = draw([line(5), line(5)])
     second = draw([None, line(5)])
     assert LINE_COLORS[0] in both
@@ -63,7 +63,7 @@ def test_the_legend_of_the_page_draws_each_line_as_the_plot_does() -> None:
     assert len(marks) == 4
 
 
-def test_a_single_point_has_a_whole_step_and_a_mark_to_be_seen() -> None:
+def test_a_single_point_has_an_integer_step_and_a_visible_marker() -> None:
     point = Curve(np.array([300.0]), np.array([0.5]))
     (axes,) = curves_figure([point, point], NAMES, axis="loss", percent=False).axes
     assert list(axes.get_xticks()) == [300]
@@ -79,7 +79,7 @@ def test_long_curves_are_drawn_as_means() -> None:
     assert len(draw([line(10_000)])) < 3 * len(draw([line(MAX_POINTS)]))
 
 
-def test_two_drawings_on_a_page_share_no_id() -> None:
+def test_two_charts_on_a_page_share_no_id() -> None:
     ids = [
         set(re.findall(r'\bid="([^"]+)"', draw([line(5)], title=title)))
         for title in ("loss", "accuracy")
@@ -88,7 +88,7 @@ def test_two_drawings_on_a_page_share_no_id() -> None:
     assert not ids[0] & ids[1]
 
 
-def test_the_diagram_of_confidence_has_a_mark_per_bin_of_each_run() -> None:
+def test_the_calibration_chart_has_a_marker_per_bin_of_each_run() -> None:
     bins = (Bin(3, 0.1, 0.2), Bin(9, 0.5, 0.4))
     calibration = Calibration(bins, 0.1)
     one = inline_svg(reliability_figure([None, calibration], NAMES, axis="accuracy"), "r")
@@ -97,14 +97,14 @@ def test_the_diagram_of_confidence_has_a_mark_per_bin_of_each_run() -> None:
     assert sum(f"fill: {LINE_COLORS[1]}" in style for style in styles) == len(bins)
 
 
-def test_the_file_beside_the_page_names_several_runs_the_page_does_so_itself() -> None:
+def test_png_charts_have_a_legend_of_several_runs_and_inline_charts_have_none() -> None:
     figure = curves_figure([line(5), line(5)], NAMES, axis="loss", percent=False)
     assert "second" not in inline_svg(figure, "t")
     png(figure)
     assert "second" in inline_svg(figure, "t")  # the legend was drawn for the file
 
 
-def test_the_file_beside_the_page_is_dark_on_white() -> None:
+def test_png_charts_are_dark_on_white() -> None:
     with Image.open(
         io.BytesIO(png(curves_figure([line(5)], NAMES, axis="loss", percent=True)))
     ) as file:
@@ -116,7 +116,7 @@ def test_the_file_beside_the_page_is_dark_on_white() -> None:
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "_hidden", "n" * 250, "\x1b[2J\x00\ud83d", "<b>&"])
-def test_any_name_of_a_run_can_be_drawn(name: str) -> None:
+def test_any_name_of_a_run_can_be_shown_in_a_chart(name: str) -> None:
     figure = curves_figure([line(5), line(5)], [name, "second"], axis=name, percent=False)
     ElementTree.fromstring(inline_svg(figure, "loss"))
     assert Image.open(io.BytesIO(png(figure))).width < 1000

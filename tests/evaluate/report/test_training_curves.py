@@ -13,7 +13,7 @@ LOG = """{"kind": "train", "step": 10, "epoch": 1, "loss": 2.5, "lr": 0.1}
 """
 
 
-def test_a_quantity_is_read_over_the_steps(tmp_path: Path) -> None:
+def test_a_metric_is_read_over_the_steps(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_text(LOG)
     loss = read_curve(file, kind="train", metric="loss")
@@ -24,7 +24,7 @@ def test_a_quantity_is_read_over_the_steps(tmp_path: Path) -> None:
     assert (accuracy.steps.tolist(), accuracy.values.tolist()) == ([10], [0.25])
 
 
-def test_what_was_never_logged_is_no_curve(tmp_path: Path) -> None:
+def test_a_metric_that_was_not_logged_has_no_curve(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     assert read_curve(file, kind="train", metric="loss") is None
     file.write_text(LOG)
@@ -32,7 +32,7 @@ def test_what_was_never_logged_is_no_curve(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["{", "[1]", '{"kind": "train", "loss": 1}', '{"step": 1}'])
-def test_a_line_that_is_no_record_is_named(tmp_path: Path, bad: str) -> None:
+def test_the_error_about_a_malformed_line_names_it(tmp_path: Path, bad: str) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_text(LOG + bad + "\n")
     with pytest.raises(MalformedFileError, match="line 4"):

@@ -1,4 +1,4 @@
-"""Groups of questions: from the data, or else from the words."""
+"""Breakdowns by types of the data, or else by the words of question and answer."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ ASKED = [
 ]
 
 
-def test_without_types_questions_are_sorted_by_their_first_words_and_answers_by_form() -> None:
+def test_without_types_questions_are_grouped_by_prefix_and_answers_by_their_text() -> None:
     found = breakdowns(scores(1.0, 0.0, 1.0), ASKED)
     assert {
         name: {one.name: (one.mean, one.count) for one in groups} for name, groups in found.items()
@@ -32,7 +32,7 @@ def test_without_types_questions_are_sorted_by_their_first_words_and_answers_by_
     }
 
 
-def test_rare_beginnings_stand_together() -> None:
+def test_rare_prefixes_are_one_group() -> None:
     asked = [question("what is it?", "cup")] * 198 + [question("why so?", "cup"), ASKED[2]]
     found = breakdowns(scores(*[1.0] * 199, 0.0), asked)
     assert [(one.name, one.mean, one.count) for one in found["first words"]] == [
@@ -41,13 +41,13 @@ def test_rare_beginnings_stand_together() -> None:
     ]
 
 
-def test_types_of_the_data_stand_in_place_of_first_words() -> None:
+def test_types_of_the_data_replace_prefixes() -> None:
     found = breakdowns(scores(1.0, 0.0), [question("a b", "1", question_type="count"), ASKED[1]])
     assert [one.name for one in found["question type"]] == ["count"]
     assert "first words" not in found
 
 
-def test_captions_have_the_groups_of_the_data_only() -> None:
+def test_captions_are_grouped_only_by_the_data() -> None:
     assert breakdowns(scores(1.0), [question("", "a dog")]) == {}
     photos = [question("", "a dog", question_type="near-domain"), question("", "a cat")]
     found = breakdowns(scores(1.0, 0.0), photos)

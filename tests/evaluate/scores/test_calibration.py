@@ -1,4 +1,4 @@
-"""Confidence against score."""
+"""Calibration of confidences."""
 
 from dataclasses import replace
 
@@ -18,11 +18,11 @@ def test_the_error_is_the_mean_distance_weighted_by_answers() -> None:
     assert found.error == pytest.approx((0.05 + 3 * 0.35 + 0) / 5)
 
 
-def test_answers_as_often_right_as_sure_have_no_error() -> None:
+def test_a_perfectly_calibrated_model_has_no_error() -> None:
     assert calibration_of([0.75] * 4, [1.0, 1.0, 1.0, 0.0]).error == pytest.approx(0)
 
 
-def test_an_evaluation_is_judged_by_the_probability_of_its_answers() -> None:
+def test_an_evaluation_is_calibrated_by_the_probability_of_its_answers() -> None:
     found = calibrate(evaluation())
     assert found is not None
     (only,) = found.bins

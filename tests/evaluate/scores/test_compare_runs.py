@@ -25,7 +25,7 @@ def scored(run: str, *values: float) -> Evaluation:
     return replace(found, predictions=answered)
 
 
-def test_a_difference_is_paired_by_question_whatever_their_order() -> None:
+def test_a_difference_is_paired_by_question_in_any_order() -> None:
     first, other = scored("a", 0, 1, 0, 1, 0, 0, 0, 1), scored("b", 1, 1, 0, 1, 1, 0, 1, 1)
     turned = replace(other, predictions=other.predictions[::-1])
     found = difference(turned, first)
@@ -72,7 +72,7 @@ def mean_of(run: str, *values: float) -> Evaluation:
     return replace(scored(run, *values), scores={"exact_match": mean, "other": Score(0.5)})
 
 
-def test_runs_with_other_questions_or_a_headline_of_the_whole_have_no_difference() -> None:
+def test_runs_with_other_questions_or_a_corpus_headline_have_no_difference() -> None:
     assert difference(scored("b", 0, 1, 1), scored("a", 0, 1)) is None
     corpus = replace(scored("a", 0, 1), headline="other")
     assert difference(replace(scored("b", 0, 1), headline="other"), corpus) is None

@@ -12,13 +12,13 @@ from epalm.evaluate.scores.eval_results import read_evaluation, write_evaluation
 from tests.evaluate.helpers import evaluation
 
 
-def test_an_evaluation_comes_back_from_its_files_unchanged(tmp_path: Path) -> None:
+def test_an_evaluation_is_read_from_its_files_unchanged(tmp_path: Path) -> None:
     written = evaluation(text='naïve\u2028\n"lamp" 🐶')
     write_evaluation(tmp_path / "eval" / "val", written)
     assert read_evaluation(tmp_path / "eval" / "val") == written
 
 
-def test_an_evaluation_overwrites_the_one_before(tmp_path: Path) -> None:
+def test_an_evaluation_overwrites_the_previous_one(tmp_path: Path) -> None:
     write_evaluation(tmp_path, evaluation(answers=6))
     write_evaluation(tmp_path, evaluation(answers=2))
     assert len(read_evaluation(tmp_path).predictions) == 2
@@ -43,7 +43,7 @@ def test_each_prediction_is_a_line_with_its_question_references_and_scores(tmp_p
     }
 
 
-def test_the_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
+def test_files_of_earlier_versions_can_be_read(tmp_path: Path) -> None:
     write_evaluation(tmp_path, evaluation())
     new = ("question_type", "answer_type", "log_probability", "tokens")
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
@@ -58,7 +58,7 @@ def test_the_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert (found.features, found.split_size) == ("", 0)
 
 
-def test_the_scores_file_counts_what_was_scored_and_what_was_left_out(tmp_path: Path) -> None:
+def test_the_scores_file_counts_scored_and_skipped_examples(tmp_path: Path) -> None:
     write_evaluation(tmp_path, evaluation())
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["counts"] == {"scored": 6, "skipped": 1}
@@ -66,7 +66,7 @@ def test_the_scores_file_counts_what_was_scored_and_what_was_left_out(tmp_path: 
     assert scores["scores"]["other"] == {"value": 0.125, "low": None, "high": None}
 
 
-def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_evaluation_has_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"scores\.json: No such file.*epalm-eval"):
         read_evaluation(tmp_path)
     (tmp_path / "file").touch()
@@ -92,20 +92,20 @@ def test_a_prediction_without_its_references_is_refused(tmp_path: Path) -> None:
         read_evaluation(tmp_path)
 
 
-def test_text_that_utf_8_does_not_have_is_written_and_comes_back(tmp_path: Path) -> None:
+def test_text_that_is_not_valid_utf_8_is_written_and_read_back(tmp_path: Path) -> None:
     written = evaluation(text="half a character: \ud83d")
     write_evaluation(tmp_path, written)
     assert read_evaluation(tmp_path) == written
 
 
-def test_a_file_of_a_later_version_is_read(tmp_path: Path) -> None:
+def test_a_file_of_a_later_version_can_be_read(tmp_path: Path) -> None:
     write_evaluation(tmp_path, evaluation())
     summary = json.loads((tmp_path / "scores.json").read_text())
     (tmp_path / "scores.json").write_text(json.dumps(summary | {"later": [1, 2]}))
     assert read_evaluation(tmp_path) == evaluation()
 
 
-def test_a_full_disk_leaves_the_file_that_was_there(
+def test_a_full_disk_leaves_the_previous_file_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_evaluation(tmp_path, evaluation(answers=2))

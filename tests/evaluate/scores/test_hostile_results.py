@@ -115,7 +115,7 @@ def cases(table: dict[str, tuple[str, ...]]) -> list[object]:
 
 
 @pytest.mark.parametrize(("member", "value"), cases(SUMMARY))
-def test_a_wrong_member_of_the_scores_is_refused(
+def test_a_wrong_field_of_the_scores_is_refused(
     folder: Path, refused: Refused, member: str, value: str
 ) -> None:
     file = folder / "scores.json"
@@ -125,7 +125,7 @@ def test_a_wrong_member_of_the_scores_is_refused(
 
 
 @pytest.mark.parametrize(("member", "value"), cases(LINE))
-def test_a_wrong_member_of_a_prediction_is_refused(
+def test_a_wrong_field_of_a_prediction_is_refused(
     folder: Path, refused: Refused, member: str, value: str
 ) -> None:
     put(folder / "predictions.jsonl", value, line=0, member=member)
@@ -134,7 +134,7 @@ def test_a_wrong_member_of_a_prediction_is_refused(
 
 @pytest.mark.parametrize("name", ["scores.json", "predictions.jsonl"])
 @pytest.mark.parametrize("kind", [*FILES, "folder"])
-def test_a_file_that_holds_something_else_is_refused(
+def test_a_file_with_other_content_is_refused(
     folder: Path, refused: Refused, name: str, kind: str
 ) -> None:
     (folder / name).unlink()
@@ -145,7 +145,7 @@ def test_a_file_that_holds_something_else_is_refused(
     refused()
 
 
-def test_an_id_that_stands_there_twice_is_named(
+def test_the_error_about_a_duplicate_id_names_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     put(folder / "predictions.jsonl", '"q1"', line=0, member="id")

@@ -82,7 +82,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, library: Path, source: object) -> N
     assert list(library.iterdir()) == []
 
 
-def test_a_download_that_broke_off_says_so_and_installs_nothing(
+def test_an_interrupted_download_is_reported_and_installs_nothing(
     library: Path,
     half_a_server: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,7 +108,7 @@ def test_a_damaged_archive_installs_nothing(
     assert f"is not an archive that contains {spice.JARS[1]} (Error -3" in capfd.readouterr().err
 
 
-def test_an_archive_that_is_not_there_is_named(
+def test_the_error_about_a_missing_archive_names_it(
     library: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -118,7 +118,7 @@ def test_an_archive_that_is_not_there_is_named(
     assert "absent.zip cannot be read" in capfd.readouterr().err
 
 
-def test_a_library_that_cannot_be_written_is_named(
+def test_the_error_about_an_unwritable_library_names_it(
     library: Path,
     archive: Path,
     monkeypatch: pytest.MonkeyPatch,

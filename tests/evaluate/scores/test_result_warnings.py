@@ -1,4 +1,4 @@
-"""Figures that contradict each other, and answers that are all alike."""
+"""Warnings about contradicting scores and about answers with little variety."""
 
 import json
 from dataclasses import replace
@@ -13,12 +13,12 @@ from tests.evaluate.helpers import evaluation, make_run
 from tests.evaluate.test_report_cli import RUNNER
 
 
-def test_scores_that_agree_up_to_rounding_are_not_doubted() -> None:
+def test_scores_that_agree_up_to_rounding_give_no_warning() -> None:
     found = evaluation(answers=6)
     assert warnings_of(replace(found, scores={"exact_match": Score(0.50004)})) == []
 
 
-def test_scores_of_sets_are_no_means_of_their_examples() -> None:
+def test_corpus_scores_are_not_compared_with_the_mean_over_examples() -> None:
     found = evaluation(answers=6)
     answered = tuple(
         replace(one, scores={"BLEU-4": 0.0, "METEOR": 0.5}) for one in found.predictions
@@ -27,7 +27,7 @@ def test_scores_of_sets_are_no_means_of_their_examples() -> None:
     assert warnings_of(replace(found, predictions=answered, scores=scores, headline="METEOR")) == []
 
 
-def test_one_answer_to_all_is_said_but_not_of_a_blind_control() -> None:
+def test_equal_answers_to_all_questions_give_a_warning_except_for_a_blind_control() -> None:
     found = evaluation(answers=60)
     assert warnings_of(found) == [
         'only 1 of 60 answers are distinct, and 100 % are "lamp": the model may ignore its input'
@@ -36,7 +36,7 @@ def test_one_answer_to_all_is_said_but_not_of_a_blind_control() -> None:
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])
-def test_edited_scores_are_said_in_the_terminal_and_on_the_page(
+def test_edited_scores_give_a_warning_in_the_terminal_and_the_report(
     tmp_path: Path, command: str
 ) -> None:
     run = make_run(tmp_path)

@@ -1,4 +1,4 @@
-"""`epalm-eval score`: anyone's predictions, scored from files alone."""
+"""`epalm-eval score`: predictions of any model, scored from files."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def load_column(said: Path, right: Path) -> Any:  # noqa: ANN401 - an array
     return scores.per_example["accuracy"]
 
 
-def test_every_accuracy_of_the_official_evaluator_comes_out_of_files_too(
+def test_every_accuracy_of_the_official_evaluator_is_reproduced_from_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     golden = Path(__file__).parents[2] / "metrics" / "data" / "vqa_scoring.json"
@@ -113,7 +113,7 @@ def test_the_table_has_scores_times_100_and_groups(
     assert "yes/no" in out
 
 
-def test_gqa_looks_a_normalised_answer_up_in_its_label(
+def test_gqa_looks_up_a_normalized_answer_in_its_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = lines(tmp_path / "said.jsonl", [{"id": "1", "prediction": "The dog"}])
@@ -125,7 +125,7 @@ def test_gqa_looks_a_normalised_answer_up_in_its_label(
     assert (scores["accuracy"]["value"], scores["exact_match"]["value"]) == (0.6, 0.0)
 
 
-def test_captions_without_java_say_what_is_left_out_and_why(
+def test_captions_without_java_list_the_skipped_scores_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     texts = {"a": "a dog runs", "b": "two birds on a wire"}
@@ -169,7 +169,7 @@ def test_captions_without_java_say_what_is_left_out_and_why(
         (SAID, [], 1, "nothing to score"),
     ],
 )
-def test_ids_and_lines_that_do_not_fit_are_named(
+def test_the_error_names_ids_and_lines_that_do_not_match(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -187,7 +187,7 @@ def test_ids_and_lines_that_do_not_fit_are_named(
     assert message in err
 
 
-def test_the_help_names_every_metric(
+def test_the_help_lists_every_metric(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "score", "--help") == 0
@@ -195,7 +195,7 @@ def test_the_help_names_every_metric(
     assert [name for name in METRICS if not re.search(rf"\b{name}\b", told)] == []
 
 
-def test_absent_files_broken_lines_and_unknown_metrics_have_their_exit_codes(
+def test_missing_files_broken_lines_and_unknown_metrics_have_distinct_exit_codes(
     files: tuple[Path, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -229,7 +229,7 @@ def test_scores_never_overwrite_an_input_file(
 
 
 @pytest.mark.slow
-def test_scoring_runs_where_torch_is_not_installed(files: tuple[Path, ...]) -> None:
+def test_scoring_works_without_torch(files: tuple[Path, ...]) -> None:
     absent = "import sys; sys.modules.update(dict.fromkeys(['torch', 'transformers', 'zarr']))"
     program = f"{absent}; from epalm.evaluate.cli import main; main()"
     arguments = ["score", str(files[0]), "--references", str(files[1]), "--metrics", "vqa"]
@@ -240,7 +240,7 @@ def test_scoring_runs_where_torch_is_not_installed(files: tuple[Path, ...]) -> N
     assert "66.67" in done.stdout
 
 
-def test_scores_without_scores_of_examples_have_no_interval(files: tuple[Path, ...]) -> None:
+def test_scores_without_per_example_scores_have_no_interval(files: tuple[Path, ...]) -> None:
     scores = load_metric("exact")(read_predictions(files[0]), read_references(files[1]))
     assert corpus_scores(scores)["exact_match"].low is not None
     alone = replace(scores, per_example={})

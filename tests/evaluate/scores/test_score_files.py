@@ -1,4 +1,4 @@
-"""What `epalm-eval score` reads besides JSONL: what servers take and what benchmarks publish."""
+"""Formats of `epalm-eval score` other than JSONL: those of benchmark servers and annotations."""
 
 import json
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def people(*answers: str, stem: str = "") -> list[dict[str, str | int]]:
     return [{"answer_id": row} | one for row, one in enumerate(raw)]
 
 
-def test_what_vqas_server_takes_is_scored_by_its_published_annotations(
+def test_files_for_the_vqa_server_are_scored_with_the_published_annotations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     types = {"question_type": "how many", "answer_type": "number", "image_id": 9}
@@ -51,7 +51,7 @@ def test_what_vqas_server_takes_is_scored_by_its_published_annotations(
     assert [example.references[0] for example in read_references(other)] == ["2", "racing"]
 
 
-def test_the_captions_of_a_photo_are_gathered_from_published_annotations(tmp_path: Path) -> None:
+def test_the_captions_of_an_image_are_collected_from_published_annotations(tmp_path: Path) -> None:
     rows = [
         {"image_id": 7, "id": 1, "caption": "a dog runs "},
         {"image_id": 5, "id": 2, "caption": "two birds"},
@@ -70,7 +70,7 @@ def test_the_captions_of_a_photo_are_gathered_from_published_annotations(tmp_pat
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_what_submit_writes_can_be_scored(form: str, tmp_path: Path) -> None:
+def test_submission_files_can_be_scored(form: str, tmp_path: Path) -> None:
     made = evaluation(answers=2)
     answered = [replace(one, id=str(row)) for row, one in enumerate(made.predictions)]
     rows = [FORMATS[form](one) for one in answered]
@@ -88,7 +88,7 @@ def test_what_submit_writes_can_be_scored(form: str, tmp_path: Path) -> None:
         ('[{"id": 1}]\n[{"id": 2}]', "no JSON from line 2, column 1 on (Extra data)"),
     ],
 )
-def test_a_wrong_list_of_predictions_is_refused_with_its_place(
+def test_the_error_about_a_wrong_list_of_predictions_names_the_element(
     tmp_path: Path, text: str, words: str
 ) -> None:
     (tmp_path / "said.json").write_text(text)
@@ -107,14 +107,14 @@ def test_a_wrong_list_of_predictions_is_refused_with_its_place(
         ),
     ],
 )
-def test_a_wrong_annotation_is_refused_with_its_place(
+def test_the_error_about_a_wrong_annotation_names_the_element(
     tmp_path: Path, rows: list[dict[str, Any]], words: str
 ) -> None:
     with pytest.raises(MalformedFileError, match=words):
         read_references(official(tmp_path / "val.json", rows))
 
 
-def test_one_and_the_text_one_are_the_same_id(tmp_path: Path) -> None:
+def test_a_number_and_the_same_number_as_text_are_the_same_id(tmp_path: Path) -> None:
     rows = [{"id": 1, "answers": ["a"]}, {"id": "1", "answers": ["b"]}]
     with pytest.raises(
         MalformedFileError, match=r'\[1\].id is "1", expected an id that occurs once'

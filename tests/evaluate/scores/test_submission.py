@@ -1,4 +1,4 @@
-"""`epalm-eval submit`: files for the servers that hold the answers."""
+"""`epalm-eval submit`: files for benchmark servers."""
 
 import json
 import shlex
@@ -51,7 +51,7 @@ def test_every_format_has_an_expected_row_and_a_task_of_its_kind() -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_file_is_one_list_with_the_servers_names_and_types(
+def test_a_submission_is_one_list_with_the_servers_keys_and_types(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_evaluation(tmp_path / "val", asked(form))
@@ -65,7 +65,7 @@ def test_a_file_is_one_list_with_the_servers_names_and_types(
 
 
 @pytest.mark.parametrize(("task", "form"), SERVERS.items())
-def test_the_task_decides_the_format(
+def test_the_format_follows_from_the_task(
     task: str,
     form: str,
     tmp_path: Path,
@@ -99,7 +99,7 @@ def test_a_format_that_is_not_the_tasks_is_refused(
     assert not (tmp_path / "answers.json").exists()
 
 
-def test_the_command_that_is_named_runs_as_it_stands(
+def test_the_printed_submit_command_can_be_run_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "a run" / "eval" / "test2015"
@@ -118,7 +118,7 @@ def test_the_command_that_is_named_runs_as_it_stands(
         assert submit_command(folder, refused) == ""
 
 
-def test_an_id_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+def test_an_id_that_is_not_a_number_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "val", whole(evaluation()))
     with pytest.raises(DataError, match="id 'q0' is not a number"):
         write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
@@ -127,7 +127,7 @@ def test_an_id_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path)
     assert (form, len(found.predictions)) == ("gqa", 6)
 
 
-def test_an_evaluation_that_left_questions_out_is_refused(tmp_path: Path) -> None:
+def test_an_evaluation_with_skipped_questions_is_refused(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "val", replace(numbered(), skipped=("77", "78"), split_size=8))
     with pytest.raises(DataError, match=r"lacks 2 questions of val, the first is 77.*retry-failed"):
         write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
@@ -141,7 +141,7 @@ def test_an_evaluation_that_left_questions_out_is_refused(tmp_path: Path) -> Non
         ((), 0, "an earlier version, .* run the same `epalm-eval` again"),
     ],
 )
-def test_an_evaluation_of_a_part_or_of_who_knows_how_much_of_a_split_is_refused(
+def test_an_evaluation_of_a_part_of_the_split_or_of_unknown_size_is_refused(
     tmp_path: Path, *, skipped: tuple[str, ...], size: int, words: str
 ) -> None:
     write_evaluation(tmp_path / "val", replace(numbered(), skipped=skipped, split_size=size))
