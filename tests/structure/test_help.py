@@ -71,3 +71,19 @@ def test_examples_fit_80_columns_and_name_options_that_exist(name: str) -> None:
         for word in words:
             if word.startswith("--"):
                 assert f"  {word} " in page, example
+
+
+@pytest.mark.parametrize("words", [("epalm-extract",), ("epalm-extract", "retry-failed")])
+def test_help_of_extraction_lists_at_most_eight_options_per_panel(words: tuple[str, ...]) -> None:
+    page = help_of(*words)
+    sections = re.split(r"^(?=\S.*:$)", page, flags=re.MULTILINE)
+    counts = [len(re.findall(r"^  --", section, flags=re.MULTILINE)) for section in sections]
+    assert sum(counts) > 7
+    assert max(counts) <= 8
+    assert not any(section.startswith("Options:") for section in sections)
+    assert "<bool>" not in page
+
+
+@pytest.mark.parametrize("words", [words for words in pages() if words[:-1] == ("epalm-extract",)])
+def test_help_of_every_subcommand_of_extraction_ends_with_examples(words: tuple[str, ...]) -> None:
+    assert f"Examples:\n    {' '.join(words)} " in help_of(*words)
