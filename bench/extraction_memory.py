@@ -70,8 +70,8 @@ def extract_many(folder: str, number: int) -> dict[str, float]:
     """Extract `number` samples that do not exist; peak bytes after each phase, and seconds."""
     started = time.perf_counter()
     keys = scratch_keys(number)
-    photos = Path("/data/coco")
-    items = [MediaItem(key, photos, key) for key in keys]
+    images = Path("/data/coco")
+    items = [MediaItem(key, images, key) for key in keys]
     listed = max_resident_bytes()
     row_bytes = LAYERS * WIDTH * 2
     spec = scratch_spec(number, shard_rows=fit_shard_rows(number, row_bytes))

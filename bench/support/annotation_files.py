@@ -21,7 +21,7 @@ KARPATHY = (
 )
 """Folder, split and number of images (Karpathy and Fei-Fei 2015)."""
 
-VLT5_QUESTIONS, VLT5_PHOTOS = 605_102, 113_287
+VLT5_QUESTIONS, VLT5_IMAGES = 605_102, 113_287
 """Number of questions and images of karpathy_train.json (Cho et al. 2021)."""
 
 GQA = {"train": (943_000, 72_140), "val": (132_062, 10_234), "testdev": (12_578, 398)}
@@ -84,12 +84,12 @@ def write_coco(root: Path, share: float) -> None:
         share: fraction of the published size.
     """
     for part, sizes in VQA2.items():
-        photos = list(_owners(*sizes, share))
+        images = list(_owners(*sizes, share))
         head = f'{{"info": {{}}, "license": {{}}, "data_subtype": "{part}", '
         file = root / f"v2_OpenEnded_mscoco_{part}_questions.json"
-        _write(file, _questions(photos), head=head + '"questions": [', tail="]}")
+        _write(file, _questions(images), head=head + '"questions": [', tail="]}")
         file = root / f"v2_mscoco_{part}_annotations.json"
-        _write(file, _annotations(photos), head=head + '"annotations": [', tail="]}")
+        _write(file, _annotations(images), head=head + '"annotations": [', tail="]}")
         (root / part).mkdir()
     head = '{"dataset": "coco", "images": ['
     _write(root / "dataset_coco.json", _captioned(share), head=head, tail="]}")
@@ -97,8 +97,8 @@ def write_coco(root: Path, share: float) -> None:
 
 def write_vlt5(root: Path, share: float) -> None:
     """Write VL-T5's list of VQA v2's training questions, with the answers of ten people."""
-    photos = _owners(VLT5_QUESTIONS, VLT5_PHOTOS, share)
-    _write(root / "vqa" / "karpathy_train.json", _listed(photos))
+    images = _owners(VLT5_QUESTIONS, VLT5_IMAGES, share)
+    _write(root / "vqa" / "karpathy_train.json", _listed(images))
 
 
 def write_gqa(root: Path, share: float) -> None:
@@ -137,36 +137,36 @@ def _write(
         stream.write(tail)
 
 
-def _owners(questions: int, photos: int, share: float) -> Iterator[int]:
+def _owners(questions: int, images: int, share: float) -> Iterator[int]:
     """The image that each question is about."""
-    questions, photos = _fewer(questions, share), _fewer(photos, share)
-    return (number * photos // questions for number in range(questions))
+    questions, images = _fewer(questions, share), _fewer(images, share)
+    return (number * images // questions for number in range(questions))
 
 
 def _fewer(number: int, share: float) -> int:
     return max(1, round(share * number))
 
 
-def _image_id(photo: int) -> int:
-    return 5 * photo + 9
+def _image_id(image: int) -> int:
+    return 5 * image + 9
 
 
-def _questions(photos: Iterable[int]) -> Iterator[Entry]:
+def _questions(images: Iterable[int]) -> Iterator[Entry]:
     texts = Texts(0)
-    for number, photo in enumerate(photos):
+    for number, image in enumerate(images):
         text = texts.question()
-        yield {"image_id": _image_id(photo), "question": text, "question_id": 1_000_000 + number}
+        yield {"image_id": _image_id(image), "question": text, "question_id": 1_000_000 + number}
 
 
-def _annotations(photos: Iterable[int]) -> Iterator[Entry]:
+def _annotations(images: Iterable[int]) -> Iterator[Entry]:
     texts = Texts(1)
-    for number, photo in enumerate(photos):
+    for number, image in enumerate(images):
         people = texts.people()
         yield {
             "question_type": KINDS[number % len(KINDS)],
             "multiple_choice_answer": people[0]["answer"],
             "answers": people,
-            "image_id": _image_id(photo),
+            "image_id": _image_id(image),
             "answer_type": "other",
             "question_id": 1_000_000 + number,
         }
@@ -175,34 +175,34 @@ def _annotations(photos: Iterable[int]) -> Iterator[Entry]:
 def _captioned(share: float) -> Iterator[Entry]:
     """5 captions per image, each of 8 to 13 words; COCO's have 10.5 on average."""
     texts, number, first = Texts(2), 0, {"train2014": 0, "val2014": 0}
-    for folder, split, photos in KARPATHY:
-        for photo in range(first[folder], first[folder] + _fewer(photos, share)):
+    for folder, split, images in KARPATHY:
+        for image in range(first[folder], first[folder] + _fewer(images, share)):
             ids = list(range(5 * number, 5 * number + 5))
             yield {
                 "filepath": folder,
                 "sentids": ids,
-                "filename": f"COCO_{folder}_{_image_id(photo):012d}.jpg",
+                "filename": f"COCO_{folder}_{_image_id(image):012d}.jpg",
                 "imgid": number,
                 "split": split,
                 "sentences": [_sentence(texts, number, sentence_id) for sentence_id in ids],
-                "cocoid": _image_id(photo),
+                "cocoid": _image_id(image),
             }
             number += 1
-            first[folder] = photo + 1
+            first[folder] = image + 1
 
 
-def _sentence(texts: Texts, photo: int, sentence_id: int) -> Entry:
+def _sentence(texts: Texts, image: int, sentence_id: int) -> Entry:
     raw = texts.sentence(8, 13, ".")
     tokens = raw.removesuffix(".").lower().split()
-    return {"tokens": tokens, "raw": raw, "imgid": photo, "sentid": sentence_id}
+    return {"tokens": tokens, "raw": raw, "imgid": image, "sentid": sentence_id}
 
 
-def _listed(photos: Iterable[int]) -> Iterator[Entry]:
+def _listed(images: Iterable[int]) -> Iterator[Entry]:
     texts = Texts(3)
-    for number, photo in enumerate(photos):
+    for number, image in enumerate(images):
         people = texts.people()
         yield {
-            "img_id": f"COCO_train2014_{_image_id(photo):012d}",
+            "img_id": f"COCO_train2014_{_image_id(image):012d}",
             "question_id": 1_000_000 + number,
             "sent": texts.question(),
             "label": {str(person["answer"]): 0.6 for person in people},
@@ -213,11 +213,11 @@ def _listed(photos: Iterable[int]) -> Iterator[Entry]:
         }
 
 
-def _compositional(photos: Iterable[int], split: int) -> Iterator[tuple[str, Entry]]:
+def _compositional(images: Iterable[int], split: int) -> Iterator[tuple[str, Entry]]:
     """Questions with GQA's programs, scene graph links and groups."""
     texts = Texts(4 + split)
-    for number, photo in enumerate(photos):
-        question_id, about = f"{split}{number:07d}", str(_image_id(photo))
+    for number, image in enumerate(images):
+        question_id, about = f"{split}{number:07d}", str(_image_id(image))
         steps = [
             {"operation": operation, "dependencies": [step] * bool(step), "argument": argument}
             for step, (operation, argument) in enumerate(

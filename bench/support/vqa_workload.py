@@ -158,11 +158,11 @@ class Questions:
             )
         made = []
         for places in np.split(order.examples, self.steps):
-            distinct, pictures = distinct_images(media[places])
+            distinct, image_index = distinct_images(media[places])
             chosen = [texts[place] for place in places]
             padded = collate_texts(chosen, supervise=layout.supervise, pad=PAD)
             rows = torch.from_numpy(media[places][distinct])
-            batch = Batch(rows, *padded, pictures).to(torch.device(self.device))
+            batch = Batch(rows, *padded, image_index).to(torch.device(self.device))
             made.append(Step(batch, chosen))
         return made
 

@@ -33,7 +33,7 @@ EXPORTS = {
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_each_package_says_in_one_line_what_it_is(package: str) -> None:
+def test_each_package_has_a_docstring_of_one_line(package: str) -> None:
     source = (PACKAGES[package] / "__init__.py").read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source))
     assert docstring
@@ -41,13 +41,13 @@ def test_each_package_says_in_one_line_what_it_is(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_a_package_that_imports_something_says_what_it_exports(package: str) -> None:
+def test_a_package_that_imports_something_declares_its_exports(package: str) -> None:
     source = (PACKAGES[package] / "__init__.py").read_text(encoding="utf-8")
     assert imports_anything(source) == (exported_names(source) is not None)
 
 
 @pytest.mark.parametrize("module", sorted(EXPORTS))
-def test_exports_are_few_sorted_and_there(module: str) -> None:
+def test_exports_are_few_and_sorted_and_exist(module: str) -> None:
     names = EXPORTS[module]
     assert names == sorted(set(names))
     assert len(names) <= MOST_EXPORTS

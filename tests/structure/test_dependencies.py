@@ -28,7 +28,7 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_constraints_are_exact_versions_and_name_no_host() -> None:
+def test_constraints_are_exact_versions_without_hosts() -> None:
     for pin in PINS:
         assert re.fullmatch(r"==[\w.+!]+", str(pin.specifier)), pin
         assert pin.url is None
@@ -45,12 +45,12 @@ def test_every_dependency_has_an_exact_version_within_its_range(wanted: Requirem
 
 
 @pytest.mark.parametrize("name", BREAKING)
-def test_what_broke_before_has_an_upper_bound(name: str) -> None:
+def test_dependencies_that_broke_before_have_an_upper_bound(name: str) -> None:
     (wanted,) = [one for one in RANGES if one.name == name]
     assert any(part.operator in {"<", "<="} for part in wanted.specifier)
 
 
-def test_a_range_holds_the_version_that_is_installed() -> None:
+def test_the_installed_version_is_within_its_range() -> None:
     wrong = {
         wanted.name: version(wanted.name)
         for wanted in (Requirement(text) for text in PROJECT["dependencies"])

@@ -47,7 +47,7 @@ def test_help_fits_80_columns_with_every_summary_whole(words: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("words", list(pages()), ids=" ".join)
-def test_help_of_an_option_says_by_itself_what_it_is(words: tuple[str, ...]) -> None:
+def test_the_help_of_an_option_stands_alone(words: tuple[str, ...]) -> None:
     """A text that begins with `Of` or `Default` needs the option's name to be understood."""
     command = typer.main.get_command(MODULES[words[0]].app)
     for name in words[1:]:

@@ -1,4 +1,4 @@
-"""Who may import whom, read from the sources; nothing is imported to find out, save at the end."""
+"""Which package may import which, read from the sources without importing them."""
 
 import ast
 import re
@@ -121,7 +121,7 @@ def test_the_table_covers_every_package() -> None:
         ("epalm", "from epalm.tasks.types import Example"),
     ],
 )
-def test_a_forbidden_import_is_noticed(package: str, source: str) -> None:
+def test_a_forbidden_import_is_detected(package: str, source: str) -> None:
     assert len(violations(package, source)) == 1
 
 
@@ -135,7 +135,7 @@ def test_a_forbidden_import_is_noticed(package: str, source: str) -> None:
         ("model", '"""Read by epalm.train.trainer."""'),
     ],
 )
-def test_a_permitted_import_is_not_complained_about(package: str, source: str) -> None:
+def test_a_permitted_import_is_not_reported(package: str, source: str) -> None:
     assert violations(package, source) == []
 
 
@@ -149,7 +149,7 @@ def test_a_permitted_import_is_not_complained_about(package: str, source: str) -
     ]
     + [("tasks", "torch"), ("tasks", "numpy")],
 )
-def test_importing_every_module_of_a_light_package_leaves_heavy_libraries_alone(
+def test_importing_every_module_of_a_light_package_imports_no_heavy_library(
     package: str, library: str
 ) -> None:
     modules = ", ".join(module_name(package, file) for file in sources(package))
@@ -165,8 +165,8 @@ def test_stage_two_runs_where_no_encoder_library_is_installed(package: str) -> N
     subprocess.run([sys.executable, "-c", f"{absent}; import {modules}"], check=True, timeout=120)
 
 
-def test_one_function_alone_syncs_a_folder() -> None:
-    """A second one would miss what the first one learns, e.g. of file systems without fsync."""
+def test_only_one_function_syncs_a_folder() -> None:
+    """A second one would miss fixes of the first, e.g. for file systems without fsync."""
     own = [
         module_name(package, file)
         for package in sorted(PACKAGES)

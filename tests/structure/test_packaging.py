@@ -1,4 +1,4 @@
-"""What pyproject.toml says against the folders on disk."""
+"""pyproject.toml compared with the folders on disk."""
 
 import re
 import subprocess
@@ -73,14 +73,14 @@ def test_bare_imports_of_our_folders_are_banned() -> None:
     ("package", "pattern"),
     [(name, one) for name, patterns in SETUPTOOLS["package-data"].items() for one in patterns],
 )
-def test_every_package_data_pattern_stands_for_a_file(package: str, pattern: str) -> None:
+def test_every_package_data_pattern_matches_a_file(package: str, pattern: str) -> None:
     assert matching(pattern, FOLDERS[package]) != []
 
 
 def test_every_tracked_file_that_is_no_source_is_package_data() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
-        pytest.skip("needs a git checkout: outside of one, tracked files cannot be told")
+        pytest.skip("needs a git checkout to list tracked files")
     tracked = {ROOT / name for name in listed.stdout.decode().split("\0") if name}
     packed = {
         path

@@ -1,4 +1,4 @@
-"""README says what is there."""
+"""README matches the repository."""
 
 import re
 import tomllib
@@ -49,7 +49,7 @@ def test_both_commands_install_the_exact_versions_that_were_tested() -> None:
     ]
 
 
-def test_the_first_command_stands_by_line_twelve() -> None:
+def test_the_first_command_is_by_line_twelve() -> None:
     assert README.splitlines().index("```bash") < 12
 
 
