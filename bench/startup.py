@@ -94,7 +94,7 @@ MISTAKES = {
     f"{EVALUATE} --task nope": "'nope' is no task",
     f"{EVALUATE} --device gpu": "--device gpu cannot be used",
     f"{EVALUATE} --temperature 0.5": "can only be set for sampling",
-    f"{EVALUATE} --answers nope.txt": "nope.txt is not there",
+    f"{EVALUATE} --answers nope.txt": "there is no file nope.txt",
     "epalm-eval report nope": "has a run.json",
     "epalm-eval compare nope": "has a run.json",
     "epalm-eval score nope.jsonl --references nope.jsonl --metrics nope": "'nope' is no metric",
