@@ -82,7 +82,9 @@ def _evaluation(plan: PreparedEvaluation) -> Evaluation:
     predictions = [Prediction(record.id, record.key, record.prediction) for record in records]
     scores = plan.metric(predictions, examples)
     encoded = {example.question_id for example in examples}
-    skipped = [one.question_id for one in plan.selected if one.question_id not in encoded]
+    skipped = [
+        example.question_id for example in plan.selected if example.question_id not in encoded
+    ]
     spec = plan.source.spec
     return Evaluation(
         run=plan.run.resolve().name,

@@ -109,11 +109,11 @@ def reliability_figure(
         if calibration is None:
             continue
         bins = calibration.bins
-        largest = max(one.count for one in bins)
-        confidences, scores = [one.confidence for one in bins], [one.score for one in bins]
+        largest = max(group.count for group in bins)
+        confidences, scores = [group.confidence for group in bins], [group.score for group in bins]
         marker = list(_MARKERS)[number % len(_MARKERS)]
         axes.plot(confidences, scores, color=color(number), linewidth=1.2, alpha=0.7)
-        sizes = [14 + 90 * one.count / largest for one in bins]
+        sizes = [14 + 90 * group.count / largest for group in bins]
         axes.scatter(
             confidences,
             scores,

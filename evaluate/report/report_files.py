@@ -218,8 +218,10 @@ def _data(
     return ReportData(
         title=title,
         evaluations=tuple(
-            replace(one, settings=one.settings | encoder_inputs(samples, one)[1])
-            for one in evaluations
+            replace(
+                evaluation, settings=evaluation.settings | encoder_inputs(samples, evaluation)[1]
+            )
+            for evaluation in evaluations
         ),
         media=media,
         metrics_files=tuple(

@@ -119,7 +119,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "title": data.title,
         "lead": data.lead,
         "version": __version__,
-        "runs": [one.run for one in data.evaluations],
+        "runs": [evaluation.run for evaluation in data.evaluations],
         "facts": _facts(data),
         "warnings": _warnings(data.evaluations),
         "headline": headline,
@@ -127,7 +127,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "published": _published_tables(last),
         "score_rows": score_rows(data.evaluations),
         "differences": difference_rows(data.evaluations),
-        "calibration": [_calibration_error(one) for one in data.evaluations],
+        "calibration": [_calibration_error(evaluation) for evaluation in data.evaluations],
         "breakdowns": breakdown_tables(data.evaluations),
         "cost_runs": list(data.costs),
         "cost_rows": cost_rows(list(data.costs.values())),
@@ -136,7 +136,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "card_groups": [("all", len(cards)), *groups.items()],
         "card_types": sorted({name for card in cards for name in card.types}),
         "is_caption": last.kind == "caption",
-        "setting_rows": setting_rows([one.settings for one in data.evaluations]),
+        "setting_rows": setting_rows([evaluation.settings for evaluation in data.evaluations]),
     }
 
 
@@ -177,19 +177,21 @@ def _decoding(evaluation: Evaluation) -> str:
 
 def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
     warnings = []
-    for one in evaluations:
-        prefix = f"{one.run}: " if len(evaluations) > 1 else ""
-        if one.example_count < one.split_size:
-            warnings.append(f"{prefix}{example_count(one)}")
-        if _decoding(one) != _decoding(evaluations[-1]):
-            warnings.append(f"{prefix}{_decoding(one)}")
-        if one.blind:
+    for evaluation in evaluations:
+        prefix = f"{evaluation.run}: " if len(evaluations) > 1 else ""
+        if evaluation.example_count < evaluation.split_size:
+            warnings.append(f"{prefix}{example_count(evaluation)}")
+        if _decoding(evaluation) != _decoding(evaluations[-1]):
+            warnings.append(f"{prefix}{_decoding(evaluation)}")
+        if evaluation.blind:
             warnings.append(f"{prefix}blind control, each example has another sample's features")
-        if one.skipped:
-            warnings.append(f"{prefix}{len(one.skipped):,} skipped, their samples are not encoded")
-        warnings += [f"{prefix}{warning}" for warning in warnings_of(one)]
+        if evaluation.skipped:
+            warnings.append(
+                f"{prefix}{len(evaluation.skipped):,} skipped, their samples are not encoded"
+            )
+        warnings += [f"{prefix}{warning}" for warning in warnings_of(evaluation)]
         warnings += [
-            f"{prefix}{name} not computed: {reason}" for name, reason in one.left_out.items()
+            f"{prefix}{name} not computed: {reason}" for name, reason in evaluation.left_out.items()
         ]
     return warnings
 
@@ -198,23 +200,25 @@ def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """The bars of the headline: lengths in percent of a score of 1, or of the highest above it."""
     last = evaluations[-1]
     name = last.headline
-    scores = [one.scores[name] for one in evaluations]
-    results = [one for one in published(last.task) if (one.whose, one.metric) == (OWN, name)]
+    scores = [evaluation.scores[name] for evaluation in evaluations]
+    results = [
+        result for result in published(last.task) if (result.whose, result.metric) == (OWN, name)
+    ]
     tops = [score.high or score.value for score in scores]
     full = max(1.0, *tops, *(result.value / 100 for result in results))
     rows = [
         {
-            "run": one.run,
+            "run": evaluation.run,
             "color": color(number),
             "line": Markup(line_swatch(number)),
             "mark": Markup(mark_swatch(number)),
         }
         | score_cells(score, full=full)
-        for number, (one, score) in enumerate(zip(evaluations, scores, strict=True))
+        for number, (evaluation, score) in enumerate(zip(evaluations, scores, strict=True))
     ]
     paper = [
-        {"run": one.method, "on": one.on} | score_cells(Score(one.value / 100), full=full)
-        for one in results[:1]
+        {"run": result.method, "on": result.on} | score_cells(Score(result.value / 100), full=full)
+        for result in results[:1]
     ]
     return {"name": label(name), "rows": rows, "paper": paper}
 
@@ -232,18 +236,20 @@ def _curve_charts(data: ReportData) -> list[Chart]:
             for file in data.metrics_files
         ]
         if any(curves):
-            names = [one.run for one in data.evaluations]
+            names = [evaluation.run for evaluation in data.evaluations]
             figure = curves_figure(curves, names, axis=label(metric), percent=scaled)
             charts.append(Chart(name, title, figure))
     return charts
 
 
 def _reliability_charts(evaluations: Sequence[Evaluation]) -> list[Chart]:
-    calibrations = [calibrate(one) for one in evaluations]
+    calibrations = [calibrate(evaluation) for evaluation in evaluations]
     if not any(calibrations):
         return []
     axis = f"mean {label(evaluations[-1].example_metric)}"
-    figure = reliability_figure(calibrations, [one.run for one in evaluations], axis=axis)
+    figure = reliability_figure(
+        calibrations, [evaluation.run for evaluation in evaluations], axis=axis
+    )
     return [Chart("calibration", f"{axis.capitalize()} over mean confidence", figure)]
 
 

@@ -72,7 +72,7 @@ def score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     rows, best = [], best_of(evaluations)
     headline = evaluations[-1].headline
     for name in evaluations[-1].scores:
-        scores = [one.scores.get(name) for one in evaluations]
+        scores = [evaluation.scores.get(name) for evaluation in evaluations]
         cells = [
             {
                 "value": percent(score.value) if score else "-",
@@ -88,7 +88,10 @@ def score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 def difference_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:
     """Difference of each other evaluation's headline to that of the first."""
     first, *others = evaluations
-    return [{"run": one.run} | difference_cells(difference(one, first)) for one in others]
+    return [
+        {"run": evaluation.run} | difference_cells(difference(evaluation, first))
+        for evaluation in others
+    ]
 
 
 def difference_cells(paired: Difference | None) -> dict[str, str]:
@@ -108,8 +111,8 @@ def breakdown_tables(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     tables = []
     for name, groups in evaluations[-1].breakdowns.items():
         means = [
-            {group.name: group.mean for group in one.breakdowns.get(name, ())}
-            for one in evaluations
+            {group.name: group.mean for group in evaluation.breakdowns.get(name, ())}
+            for evaluation in evaluations
         ]
         rows = [
             {
@@ -132,17 +135,17 @@ def cost_rows(costs: Sequence[Costs]) -> list[dict[str, Any]]:
     if not costs:
         return []
     stages: dict[str, list[Cost | None]] = {
-        "extraction": [one.extraction for one in costs],
-        "training": [one.training for one in costs],
-        "evaluation": [one.evaluation for one in costs],
+        "extraction": [run.extraction for run in costs],
+        "training": [run.training for run in costs],
+        "evaluation": [run.evaluation for run in costs],
     }
+    fractions = [100 * run.trained / (run.trained + run.frozen) for run in costs]
     trained = [
         {
-            "main": f"{one.trained:,}",
-            "more": f"{100 * one.trained / (one.trained + one.frozen):.4f} % of language model "
-            "and adapter",
+            "main": f"{run.trained:,}",
+            "more": f"{fraction:.4f} % of language model and adapter",
         }
-        for one in costs
+        for run, fraction in zip(costs, fractions, strict=True)
     ]
     times = [
         {"name": name, "cells": [cost_cell(cost) for cost in stage]}
@@ -166,5 +169,8 @@ def cost_cell(cost: Cost | None) -> dict[str, str]:
 
 def setting_rows(settings: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Every setting of any run, with a cell per run."""
-    names = list(dict.fromkeys(name for one in settings for name in one))
-    return [{"name": name, "cells": [one.get(name, "-") for one in settings]} for name in names]
+    names = list(dict.fromkeys(name for run_settings in settings for name in run_settings))
+    return [
+        {"name": name, "cells": [run_settings.get(name, "-") for run_settings in settings]}
+        for name in names
+    ]

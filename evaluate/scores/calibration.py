@@ -58,5 +58,5 @@ def calibration_of(confidences: Sequence[float], scores: Sequence[float]) -> Cal
         for inside in (bin_indices == index for index in range(BINS))
         if inside.any()
     )
-    error = sum(one.count * abs(one.score - one.confidence) for one in bins) / len(confidence)
-    return Calibration(bins, error)
+    distances = [group.count * abs(group.score - group.confidence) for group in bins]
+    return Calibration(bins, sum(distances) / len(confidence))

@@ -50,7 +50,7 @@ def check_comparable(evaluations: Sequence[Evaluation]) -> None:
                 f"{evaluation.run} has no scores on {evaluation.split}, whose answers are not "
                 "published: evaluate it on another split"
             )
-    tasks = {(one.task, one.split, one.headline) for one in evaluations}
+    tasks = {(evaluation.task, evaluation.split, evaluation.headline) for evaluation in evaluations}
     if len(tasks) != 1:
         names = ", ".join(sorted(f"{task} {split} ({name})" for task, split, name in tasks))
         raise UsageError(
@@ -75,10 +75,11 @@ def best_of(evaluations: Sequence[Evaluation]) -> int | None:
     """Index of the evaluation whose headline is significantly above that of all others, if any."""
     if len(evaluations) < 2:
         return None
-    values = [one.scores[one.headline].value for one in evaluations]
+    values = [evaluation.scores[evaluation.headline].value for evaluation in evaluations]
     top = values.index(max(values))
     best = evaluations[top]
-    return top if all(_above(best, one) for one in evaluations if one is not best) else None
+    others = [evaluation for evaluation in evaluations if evaluation is not best]
+    return top if all(_above(best, other) for other in others) else None
 
 
 def _above(other: Evaluation, first: Evaluation) -> bool:

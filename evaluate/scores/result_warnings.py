@@ -22,15 +22,15 @@ def warnings_of(evaluation: Evaluation) -> list[str]:
 
 def log_warnings(evaluations: Sequence[Evaluation]) -> None:
     """Log the warnings of each evaluation, with the name of the run if there are several."""
-    for one in evaluations:
-        for warning in warnings_of(one):
-            logger.warning("%s%s", f"{one.run}: " if len(evaluations) > 1 else "", warning)
+    for evaluation in evaluations:
+        for warning in warnings_of(evaluation):
+            logger.warning("%s%s", f"{evaluation.run}: " if len(evaluations) > 1 else "", warning)
 
 
 def _contradictions(evaluation: Evaluation) -> list[str]:
     warnings = []
     for name, score in evaluation.scores.items():
-        column = [one.scores[name] for one in evaluation.predictions if name in one.scores]
+        column = [record.scores[name] for record in evaluation.predictions if name in record.scores]
         if name in NO_MEANS or not column:
             continue
         mean = sum(column) / len(column)
@@ -45,8 +45,8 @@ def _contradictions(evaluation: Evaluation) -> list[str]:
 
 def _low_variety(evaluation: Evaluation) -> list[str]:
     """Empty for a blind control, whose answers are expected to be alike."""
-    answers = [one.prediction for one in evaluation.predictions]
-    references = [one.references for one in evaluation.predictions]
+    answers = [record.prediction for record in evaluation.predictions]
+    references = [record.references for record in evaluation.predictions]
     questions = evaluation.kind == "qa"
     line = "" if evaluation.blind else low_variety_warning(answers, references, questions=questions)
     return [line] if line else []
