@@ -88,7 +88,7 @@ def test_a_refused_write_keeps_the_last_checkpoint(
     with monkeypatch.context() as changes:
         changes.setattr(Path, "replace", refuse)
         changes.setattr(trainer, "SAVE_STEPS", 10)
-        words = r"runs/run could not be written \(No space left on device\): make room"
+        words = r"runs/run could not be written \(No space left on device\): free some space"
         with pytest.raises(RunFolderError, match=words):
             run(world, "--set", "lr=0.02", "--set", "epochs=2")
     if name == "checkpoint.safetensors":
@@ -132,7 +132,7 @@ def refused(world: World, words: str) -> None:
 def test_full_and_read_only_disks_end_with_one_error_and_the_same_command_resumes(
     world: World, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = r"runs/run could not be written \(.*No space left on device.*\): make room"
+    full = r"runs/run could not be written \(.*No space left on device.*\): free some space"
     ballast = fill(disk, leave=0)
     refused(world, full)
     ballast.unlink()

@@ -21,4 +21,4 @@ def test_identical_answers_give_a_warning_except_in_a_blind_control(
     command = train_command(make_world(tmp_path, epochs=1), *option)
     done = CliRunner().invoke(app, command, catch_exceptions=False)
     assert done.exit_code == 0
-    assert ("only 1 of 12 answers differ" in done.output) is not bool(option)
+    assert ("only 1 of 12 answers are distinct" in done.output) is not bool(option)

@@ -129,17 +129,17 @@ def test_who_looked_before_a_run_was_renamed_into_place_does_not_replace_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, looked = tmp_path / "run", []
-    holds_run = claim_module._holds_run
+    contains_run = claim_module._contains_run
 
     def late(folder: Path) -> bool:
-        looked.append(holds_run(folder))
+        looked.append(contains_run(folder))
         if len(looked) == 1:
             with monkeypatch.context() as plain:
-                plain.setattr(claim_module, "_holds_run", holds_run)
+                plain.setattr(claim_module, "_contains_run", contains_run)
                 begin(run)
         return looked[-1]
 
-    monkeypatch.setattr(claim_module, "_holds_run", late)
+    monkeypatch.setattr(claim_module, "_contains_run", late)
     with pytest.raises(RunFolderError, match="created by another process just now: run the same"):
         begin(run)
     assert looked == [False, True]
