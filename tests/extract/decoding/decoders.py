@@ -130,6 +130,6 @@ def run_into_a_crash() -> None:
 
 
 if __name__ == "__main__":
-    from tests.extract import decoders  # worker processes do not import the main program
+    from tests.extract.decoding import decoders  # worker processes do not import the main program
 
     getattr(decoders, sys.argv[1])()
