@@ -73,8 +73,16 @@ def test_examples_fit_80_columns_and_name_options_that_exist(name: str) -> None:
                 assert f"  {word} " in page, example
 
 
-@pytest.mark.parametrize("words", [("epalm-extract",), ("epalm-extract", "retry-failed")])
-def test_help_of_extraction_lists_at_most_eight_options_per_panel(words: tuple[str, ...]) -> None:
+LONG_PAGES = [
+    ("epalm-extract",),
+    ("epalm-extract", "retry-failed"),
+    ("epalm-eval",),
+    ("epalm-eval", "compare"),
+]
+
+
+@pytest.mark.parametrize("words", LONG_PAGES, ids=" ".join)
+def test_help_lists_at_most_eight_options_per_panel(words: tuple[str, ...]) -> None:
     page = help_of(*words)
     sections = re.split(r"^(?=\S.*:$)", page, flags=re.MULTILINE)
     counts = [len(re.findall(r"^  --", section, flags=re.MULTILINE)) for section in sections]
@@ -84,6 +92,9 @@ def test_help_of_extraction_lists_at_most_eight_options_per_panel(words: tuple[s
     assert "<bool>" not in page
 
 
-@pytest.mark.parametrize("words", [words for words in pages() if words[:-1] == ("epalm-extract",)])
-def test_help_of_every_subcommand_of_extraction_ends_with_examples(words: tuple[str, ...]) -> None:
-    assert f"Examples:\n    {' '.join(words)} " in help_of(*words)
+SUBCOMMANDS = [words for words in pages() if words[:-1] in (("epalm-extract",), ("epalm-eval",))]
+
+
+@pytest.mark.parametrize("words", SUBCOMMANDS, ids=" ".join)
+def test_help_of_every_subcommand_ends_with_examples(words: tuple[str, ...]) -> None:
+    assert f"Examples:\n    {' '.join(words)}" in help_of(*words)
