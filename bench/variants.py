@@ -28,7 +28,7 @@ from epalm.tasks.task_registry import load_task, resolve_data_root
 from epalm.tasks.types import Example, Task
 from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import Recipe, load_recipe
-from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
+from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.run_training import train
 
 REPEATED_CONTROL = "full"

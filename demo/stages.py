@@ -20,7 +20,7 @@ from epalm.extract.planning.extraction_plan import make_plan
 from epalm.extract.run_extraction import extract
 from epalm.tasks.task_registry import load_task
 from epalm.train.config.recipe import load_recipe
-from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
+from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.run_training import train
 
 LANGUAGE_MODEL = WEIGHTS / "opt-micro"

@@ -12,14 +12,14 @@ from tests.repository import PACKAGES, ROOT, sources
 KNOWN = {"join": "os.path:join"}
 
 MAKERS_OF_TYPED_NAMES = {
-    "demo/modalities.py",  # the names of its own encoders
+    "demo/modalities.py",  # names of its own encoders
     "evaluate/preparation/eval_options.py",
     "evaluate/score_cli.py",
     "extract/cli.py",
     "extract/store_cli.py",
-    "tasks/task_registry.py",  # what code that was named by a person names in turn
-    "train/cli.py",
-    "train/import_cli.py",
+    "tasks/task_registry.py",  # names in code that a user named
+    "train/official/import_cli.py",
+    "train/options/resolve_options.py",
 }
 
 

@@ -5,8 +5,8 @@ import typer
 from epalm.console import configure_logging, run_app
 from epalm.errors import UsageError
 from epalm.options import PanelCommand, PanelGroup, command_from, examples_epilog
-from epalm.train.config.command_options import ImportOptions, TrainOptions
-from epalm.train.import_cli import IMPORT_EXAMPLES, import_official
+from epalm.train.official.import_cli import IMPORT_EXAMPLES, import_official
+from epalm.train.options.command_options import ImportOptions, TrainOptions
 
 EXAMPLES = (
     "epalm-train --features cache/coco_vitb16.zarr --dry-run",
@@ -26,10 +26,10 @@ def run_training(options: TrainOptions) -> None:
         raise UsageError(
             "--features must be given, e.g. epalm-train --features cache/coco_vitb16.zarr"
         )
-    from epalm.train.config.resolve_options import resolve_options
+    from epalm.train.options.resolve_options import resolve_options
 
     data, model, runtime = resolve_options(options, options.features)
-    from epalm.train.estimate.dry_run import report_dry_run
+    from epalm.train.dry_run import report_dry_run
     from epalm.train.parallel.distributed import joined
     from epalm.train.run_training import train
 

@@ -21,9 +21,8 @@ from epalm.model.epalm import EPALM, parameter_counts
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
 from epalm.precision import AUTO, choose_precision
-from epalm.train.config.preflight_checks import check_recipe_store
+from epalm.train.config.lr_schedule import warn_of_long_warmup
 from epalm.train.config.recipe import Recipe
-from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.data.batch_loader import Loader
 from epalm.train.data.cached_text_states import (
     CachedTextStates,
@@ -34,7 +33,8 @@ from epalm.train.data.datasets import Data, open_data
 from epalm.train.data.text_encoding import encode_texts
 from epalm.train.data.tokenized_texts import TokenizedTexts
 from epalm.train.estimate.memory_advice import describe, memory_inputs
-from epalm.train.lr_schedule import warn_of_long_warmup
+from epalm.train.options.preflight_checks import check_recipe_store
+from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.parallel.distributed import translate_peer_failure
 from epalm.train.parallel.weight_sharding import check_world_size, dummy_batch, layer_sharder
 from epalm.train.run_files.run_claim import RunClaim, claimed

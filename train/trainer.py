@@ -20,9 +20,9 @@ from epalm.model.checkpoints.run_record import ADAPTER_FILE
 from epalm.model.engine.losses import TokenLosses
 from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import EPALM, trainable_parameters
+from epalm.train.config.lr_schedule import learning_rate
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import Loader
-from epalm.train.lr_schedule import learning_rate
 from epalm.train.parallel.distributed import ALONE, Group
 from epalm.train.run_files.metrics_log import MetricsLog, resource_usage
 from epalm.train.run_files.run_folder import writes_named

@@ -24,9 +24,9 @@ from epalm.errors import UnknownKeyError
 from epalm.model.engine.language_model import load_config
 from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
-from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.data.batch_loader import AnySource
 from epalm.train.data.gpu_source import gpu_budget, load_resident
+from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from epalm.model.generation.batched_generation import generation_limit
 from epalm.model.method.model_settings import ModelSettings
 from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
-from epalm.train.config.train_config import DataConfig
 from epalm.train.data.tokenized_texts import TokenizedTexts
+from epalm.train.options.train_config import DataConfig
 
 
 def encode_texts(

@@ -15,7 +15,6 @@ from epalm.model.epalm import EPALM
 from epalm.model.method.model_settings import ModelSettings
 from epalm.system_memory import free_memory
 from epalm.tasks.types import Example
-from epalm.train.config.train_config import ModelConfig, RuntimeConfig
 from epalm.train.data.tokenized_texts import TokenizedTexts
 from epalm.train.estimate.memory_estimate import (
     MemoryPlan,
@@ -24,6 +23,7 @@ from epalm.train.estimate.memory_estimate import (
     plan_memory,
     shape_model,
 )
+from epalm.train.options.train_config import ModelConfig, RuntimeConfig
 from epalm.train.parallel.distributed import Group
 
 SAMPLED = 2000

@@ -13,6 +13,7 @@ from epalm.errors import RecipeError, UsageError
 from epalm.model.method.model_settings import Decoding
 from epalm.tasks.task_registry import TASKS, load_task
 from epalm.train.config.config_io import parse_changes
+from epalm.train.config.lr_schedule import learning_rate, warn_of_long_warmup
 from epalm.train.config.recipe import (
     FALLBACK_RECIPE,
     Recipe,
@@ -22,7 +23,6 @@ from epalm.train.config.recipe import (
     load_recipe,
 )
 from epalm.train.config.recipe_file import RECIPE_FOLDER, known_recipes, read_recipe_file
-from epalm.train.lr_schedule import learning_rate, warn_of_long_warmup
 from tests.repository import ROOT
 
 SPEC = StoreSpec("coco", "vit-b16", {}, layers=tuple(range(12)), width=768, count=9)

@@ -8,17 +8,17 @@ from epalm.cache.storage.open_storage import absolute_location
 from epalm.cache.store import Store
 from epalm.devices import pick_device
 from epalm.plugins import TypedName
-from epalm.train.config.command_options import TrainOptions
 from epalm.train.config.config_io import Change, parse_changes
-from epalm.train.config.preflight_checks import check_names
 from epalm.train.config.recipe import data_amount_changes, default_recipe, load_recipe
 from epalm.train.config.recipe_ranges import check_options
-from epalm.train.config.task_choice import choose_task
+from epalm.train.options.command_options import TrainOptions
+from epalm.train.options.preflight_checks import check_names
+from epalm.train.options.task_choice import choose_task
 from epalm.train.parallel.launchers import check_launcher
 from epalm.train.run_files.run_folder import default_name
 
 if TYPE_CHECKING:
-    from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
+    from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 
 
 def resolve_options(
@@ -46,7 +46,7 @@ def resolve_options(
 
     # torch and transformers take seconds to import: every mistake that can be found without them
     # has been found above.
-    from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
+    from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
     from epalm.train.parallel.distributed import own_group
 
     group = own_group()

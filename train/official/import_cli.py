@@ -3,7 +3,7 @@
 from epalm.console import configure_logging
 from epalm.errors import MissingFileError
 from epalm.plugins import TypedName
-from epalm.train.config.command_options import ImportOptions
+from epalm.train.options.command_options import ImportOptions
 
 IMPORT_EXAMPLES = (
     "epalm-train import vqa.pth --features cache/coco_vitb16.zarr --lm opt-2.7b",
@@ -25,13 +25,13 @@ def import_official(options: ImportOptions) -> None:
         )
     from epalm.cache.storage.open_storage import absolute_location
     from epalm.cache.store import Store
-    from epalm.train.config.task_choice import choose_task
+    from epalm.train.options.task_choice import choose_task
 
     spec = Store.open(options.features).spec
     task, root = choose_task(TypedName(options.task), spec, options.data_root)
 
     # and torch, which takes seconds
-    from epalm.train.config.train_config import DataConfig
-    from epalm.train.official_import import import_checkpoint
+    from epalm.train.official.official_import import import_checkpoint
+    from epalm.train.options.train_config import DataConfig
 
     import_checkpoint(options, DataConfig(absolute_location(options.features), task, root))

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from epalm.train.cli import app
-from epalm.train.config.command_options import ImportOptions, TrainOptions
-from epalm.train.import_cli import IMPORT_EXAMPLES
+from epalm.train.official.import_cli import IMPORT_EXAMPLES
+from epalm.train.options.command_options import ImportOptions, TrainOptions
 
 PANELS = ["Data", "Model", "Optimization", "Performance", "Run folder", "General"]
 

@@ -5,13 +5,13 @@ from rich.table import Table
 from epalm.cache.store import Store
 from epalm.console import byte_size, say, show_table
 from epalm.errors import ModelError
+from epalm.train.config.lr_schedule import warn_of_long_warmup
 from epalm.train.config.recipe import Recipe
-from epalm.train.config.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.data.datasets import choose_source, select_data
 from epalm.train.data.text_encoding import encode_texts
 from epalm.train.estimate.memory_advice import MemoryInputs, memory_inputs, suggestions
 from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan, StepShape
-from epalm.train.lr_schedule import warn_of_long_warmup
+from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.parallel.weight_sharding import layer_sharder
 from epalm.train.run_files.run_folder import earlier_run, recorded_order
 from epalm.train.run_training import check_settings, resolve_precision

@@ -12,12 +12,12 @@ from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.epalm import parameter_counts
 from epalm.tasks.types import Kind
-from epalm.train.config.command_options import ImportOptions
 from epalm.train.config.config_io import parse_changes
-from epalm.train.config.preflight_checks import check_recipe_store
 from epalm.train.config.recipe import Recipe, load_recipe
-from epalm.train.config.resolve_options import absolute_folder
-from epalm.train.config.train_config import DataConfig
+from epalm.train.options.command_options import ImportOptions
+from epalm.train.options.preflight_checks import check_recipe_store
+from epalm.train.options.resolve_options import absolute_folder
+from epalm.train.options.train_config import DataConfig
 from epalm.train.run_files.run_claim import claimed
 from epalm.train.run_files.run_folder import default_name, write_card, writes_named
 
