@@ -92,7 +92,7 @@ def read_media_record(store: Store, shard: int) -> MediaRecord | None:
 
     Raises:
         UnfinishedStoreError: the shard is missing.
-        CorruptShardError: its commit record is damaged, or its media record is missing or damaged.
+        CorruptShardError: the commit record is damaged, or the media record is missing or damaged.
     """
     name = store.media_record_name(shard)
     expected = store.commit_record(shard).files.get(name)

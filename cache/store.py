@@ -60,7 +60,7 @@ class Store:
         Raises:
             StoreError: nothing is there, or something else, or a store that was renamed although
                 its format does not allow that.
-            CorruptShardError: its spec.json is damaged.
+            CorruptShardError: spec.json is damaged.
         """
         store = cls.at(location)
         if not store.exists():
@@ -214,8 +214,8 @@ class Store:
             self.storage.put(name, parts)
         except OSError as error:
             raise StoreError(
-                f"{name} of {self.location} could not be written ({error}): make room or give "
-                "write access, then run the same command again; finished shards are kept"
+                f"{name} of {self.location} could not be written ({error}): free some space or "
+                "give write access, then run the same command again; finished shards are kept"
             ) from error
 
     def finish(self) -> int:

@@ -87,7 +87,7 @@ def _records(
 
 
 def answer_strategy(method: AnswerMethod, run: LoadedRun) -> AnswerStrategy:
-    """The generator, or the ranker of a closed list of answers."""
+    """The generator, or the ranker of closed-vocabulary evaluation."""
     if not method.answers:
         return Generator(run.tokenizer, method.decoding)
     template = run.record.model.text_template()

@@ -51,7 +51,7 @@ def train(data: DataConfig, model: ModelConfig, runtime: RuntimeConfig) -> RunRe
 
     Raises:
         RunFolderError: another process trains in the run's folder, or it cannot be written.
-        TrainingError: see `epalm.train.trainer.fit`, which also raises `Stopped`.
+        TrainingError: `fit` cannot continue; it also raises `Stopped`.
     """
     if not runtime.group.leads:
         return _train(data, model, runtime, None)
@@ -130,7 +130,7 @@ def resolve_precision(
         earlier: record of the run to resume; None for a new run.
 
     Raises:
-        UsageError: see `choose_precision`.
+        UsageError: the device cannot compute in this precision.
     """
     precision = ""
     if runtime.group.leads:
@@ -150,8 +150,8 @@ def check_settings(recipe: Recipe, runtime: RuntimeConfig, spec: StoreSpec) -> N
     """Refuse settings that cannot be trained with on a store, before anything is loaded.
 
     Raises:
-        CacheMismatchError: see `check_recipe_store`.
-        ModelError: see `check_source`.
+        CacheMismatchError: `check_recipe_store` refuses the store.
+        ModelError: `check_source` refuses the features.
         UsageError: options that exclude each other, or too many processes.
     """
     check_recipe_store(spec, recipe)

@@ -82,7 +82,7 @@ class FeatureSource(Protocol[Batch]):
 
         Raises:
             UnknownKeyError: a key is not in the store.
-            StoreError: as for `rows`, or the store does not have this view.
+            StoreError: `rows` refuses the keys, or the store does not have this view.
         """
 
     def take(self, rows: Rows, views: Rows, out: Batch) -> None:

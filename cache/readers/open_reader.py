@@ -32,7 +32,7 @@ class StoreSubset:
 
     Attributes:
         store: the whole store.
-        index: its keys.
+        index: keys of the store.
         shards: numbers of the shards with the needed rows, ascending.
         views: number of views to read, from view 0 on.
     """
@@ -105,7 +105,7 @@ def select_subset(
 
     Args:
         store: a finished store.
-        index: its keys; from now on it refuses samples that are not selected.
+        index: keys of the store; from now on it refuses samples that are not selected.
         keys: keys of the needed samples, may repeat; None for all.
         views: number of views, from view 0 on; None for all.
 
@@ -161,7 +161,7 @@ def open_store(
 
     Args:
         location: path or URL.
-        reader: see `open_reader`.
+        reader: one of the readers of `open_reader`.
         keys: keys of the samples that will be read; None for all.
 
     Raises:

@@ -63,8 +63,8 @@ def read_header(location: str, storage: Storage, store_format: StoreFormat) -> S
 
     Args:
         location: path or URL of the store, for error messages.
-        storage: its files.
-        store_format: its format.
+        storage: files of the store.
+        store_format: format of the store.
 
     Raises:
         FileNotFoundError: there is no spec.json.

@@ -71,7 +71,7 @@ def answer_method(
         )
     if any(getattr(options, field.name) is not None for field in fields(Decoding)):
         raise UsageError(
-            "--answers ranks a closed list of answers and generates nothing: leave out --beams, "
+            "--answers ranks the answers of a list and generates nothing: leave out --beams, "
             "--max-new-tokens, --sample, --temperature, --top-p and --seed"
         )
     if number := re.fullmatch(r"top-(-?\d+)", options.answers):

@@ -33,10 +33,10 @@ def select(folders: Sequence[RunOrEvaluation], split: str) -> list[ReportColumn]
     for (run, _), folder in zip(folders, evaluations, strict=True):
         evaluation = read_evaluation(folder)
         columns.append(ReportColumn(run, evaluation, evaluation_suffix(folder, evaluation)))
-    return _labelled(columns, evaluations)
+    return _labeled(columns, evaluations)
 
 
-def _labelled(columns: Sequence[ReportColumn], folders: Sequence[Path]) -> list[ReportColumn]:
+def _labeled(columns: Sequence[ReportColumn], folders: Sequence[Path]) -> list[ReportColumn]:
     """The columns with the shortest kind of label that distinguishes all of them."""
     short = [column.evaluation.run for column in columns]
     long = [

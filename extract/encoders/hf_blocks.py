@@ -173,7 +173,7 @@ def find_norm(
 
     Args:
         model: the whole model.
-        blocks: its blocks.
+        blocks: transformer blocks of the model.
         states: (B, tokens, D) output of the last block.
         output: output of the model.
         name: name of the encoder.

@@ -62,7 +62,7 @@ def shards_to_reencode(
 
     Raises:
         CorruptShardError: a commit record or a media record is damaged.
-        StoreError: see `refuse_copies`.
+        StoreError: `refuse_copies` found that every file differs in time alone.
     """
     if changed_media == "keep":
         return {}

@@ -103,7 +103,7 @@ def preset_for(preprocessing: str, config: Mapping[str, Any]) -> ImagePreset:
 
     Raises:
         UsageError: a name other than official or native.
-        ModelError: see `native_preset`.
+        ModelError: `native_preset` refuses the preprocessing of the encoder.
     """
     if preprocessing not in PREPROCESSING:
         known = ", ".join(PREPROCESSING)

@@ -143,7 +143,7 @@ def read_official_checkpoint(file: Path) -> OfficialCheckpoint:
     Raises:
         MissingFileError: the file does not exist.
         MalformedFileError: the file cannot be read, has no tensors, or has two versions of one.
-        ModelError: its configuration is not supported.
+        ModelError: the configuration of the checkpoint is not supported.
     """
     if not file.is_file():
         raise MissingFileError(f"{file} is missing: give a checkpoint of the official code")

@@ -69,7 +69,7 @@ def stream_list(file: Path) -> Iterator[JsonRecord]:
     """Yield the objects of a file whose outermost value is a list.
 
     Raises:
-        MalformedFileError: as for `stream_member`, or the list is empty.
+        MalformedFileError: `stream_member` refuses the file, or the list is empty.
     """
     expected = "a list of objects"
     with _open_cursor(file) as cursor:
@@ -86,7 +86,7 @@ def stream_object(file: Path) -> Iterator[tuple[str, JsonRecord]]:
     """Yield the names and objects of a file whose outermost value is an object of objects.
 
     Raises:
-        MalformedFileError: as for `stream_member`, or the object is empty.
+        MalformedFileError: `stream_member` refuses the file, or the object is empty.
     """
     expected = "an object of objects"
     with _open_cursor(file) as cursor:

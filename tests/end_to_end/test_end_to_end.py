@@ -17,7 +17,7 @@ from epalm.extract.cli import app as extract_app
 from epalm.train.cli import app as train_app
 from tests.fakes import save_language_model
 
-COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
+COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30)}
 PHOTOS = {"train": 24, "val": 9}
 
 
@@ -30,20 +30,20 @@ def call(app: typer.Typer, *arguments: object) -> Result:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Photos of one colour each, a manifest that asks for it twice, one broken photo."""
-    folder = tmp_path / "colours"
+    """Photos of one color each, a manifest that asks for it twice, one broken photo."""
+    folder = tmp_path / "colors"
     folder.mkdir()
     drawn = np.random.default_rng(0)
     for split, count in PHOTOS.items():
         lines = []
         for number in range(count):
-            colour, name = list(COLOURS)[number % 3], f"{split}{number}.png"
+            color, name = list(COLORS)[number % 3], f"{split}{number}.png"
             noise = drawn.integers(-30, 30, (40, 48, 3))
-            pixels = np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(np.array(COLORS[color]) + noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name)
-            for copy, prompt in enumerate(("what colour", "which colour is it")):
+            for copy, prompt in enumerate(("what color", "which color is it")):
                 question = {"id": f"{split}{number}-{copy}", "media": name, "prompt": prompt}
-                lines.append(json.dumps(question | {"answers": [colour]}) + "\n")
+                lines.append(json.dumps(question | {"answers": [color]}) + "\n")
         (folder / f"{split}.jsonl").write_text("".join(lines))
     (folder / "val1.png").write_bytes(b"no picture")
     return folder
@@ -61,14 +61,14 @@ def test_the_road_from_photos_to_a_report(tmp_path: Path, data: Path) -> None:
     cls = zarr.open_group(store, mode="r")["cls"]
     assert isinstance(cls, zarr.Array)
     assert cls.shape == (33, 1, 2, 64)
-    lm = save_language_model(tmp_path / "lm", ["what", "which", "colour", "is", "it", *COLOURS])
+    lm = save_language_model(tmp_path / "lm", ["what", "which", "color", "is", "it", *COLORS])
     changes = ["inject=1:3", "epochs=20", "batch_size=8", "lr=0.03", "max_new_tokens=2"]
     changes += ["encoder=timm:test_vit", "preprocessing=official"]
     options = [item for change in changes for item in ("--set", change)]
     training = ("--features", store, "--recipe", "small", "--lm", lm, "--out", runs)
     call(train_app, *training, *options, "--device", "cpu")
     (folder,) = runs.iterdir()
-    assert folder.name == "colours-manifest_timm-test_vit_lm_full"
+    assert folder.name == "colors-manifest_timm-test_vit_lm_full"
     evaluation = call(evaluate_app, "--split", "val", "--runs", runs, "--device", "cpu")
     assert evaluation.exit_code == 3
     results = folder / "eval" / "val"

@@ -25,7 +25,7 @@ from epalm.evaluate.scores.eval_results import write_evaluation
 from epalm.extract import cli as extract_cli
 from epalm.model.checkpoints.official_checkpoint import read_official_checkpoint
 from epalm.train import cli as train_cli
-from tests.evaluate.helpers import BROKEN, COLOURS, TinyRun, evaluation, make_run, store_spec
+from tests.evaluate.helpers import BROKEN, COLORS, TinyRun, evaluation, make_run, store_spec
 
 OTHERS = ("os:system", "subprocess:call", "planted")
 NAMES = ("planted:run", *OTHERS)
@@ -77,7 +77,7 @@ class Attack:
         self.store = str(self.root / name)
         texts = {"data_root": str(self.data), "media": str(self.data)}
         spec: StoreSpec = replace(store_spec(), **(texts | changes))
-        sink = create_store(self.store, spec, list(COLOURS))
+        sink = create_store(self.store, spec, list(COLORS))
         tokens = np.random.default_rng(0).normal(size=spec.shape).astype(spec.dtype)
         sink.write_shard(0, tokens, {BROKEN: "cannot be decoded"})
         sink.finish()

@@ -23,7 +23,7 @@ from epalm.model.method.model_settings import Decoding, ModelSettings
 from tests.fakes import save_language_model
 
 WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")
-COLOURS = {"a.png": "red", "b.png": "blue", "c.png": "green", "d.png": "white"}
+COLORS = {"a.png": "red", "b.png": "blue", "c.png": "green", "d.png": "white"}
 BROKEN = "d.png"
 """The medium whose row in the store is invalid."""
 
@@ -93,7 +93,7 @@ def store_spec() -> StoreSpec:
         fingerprint={"weights": "12345678", "preprocessing": "native"},
         layers=(0, 1),
         width=8,
-        count=len(COLOURS),
+        count=len(COLORS),
         tasks=("manifest",),
     )
 
@@ -103,7 +103,7 @@ def evaluation(run: str = "full", *, answers: int = 6, text: str = "lamp") -> Ev
     answered = tuple(
         PredictionRecord(
             id=f"q{row}",
-            key=list(COLOURS)[row % len(COLOURS)],
+            key=list(COLORS)[row % len(COLORS)],
             prompt="what is on the desk?",
             prediction=text,
             references=("lamp", "lamp", "cup"),
@@ -143,8 +143,8 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def _write_manifest(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    for name, colour in COLOURS.items():
-        Image.new("RGB", (32, 24), colour).save(folder / name)
+    for name, color in COLORS.items():
+        Image.new("RGB", (32, 24), color).save(folder / name)
     questions = [
         {"id": "q1", "media": "a.png", "prompt": "what is on the desk"},
         {"id": "q2", "media": "b.png", "prompt": "what is on the wall", "question_type": "what"},
@@ -160,9 +160,9 @@ def _write_manifest(folder: Path) -> Path:
 
 
 def _write_store(path: Path, data: Path) -> None:
-    sink = create_store(path, store_spec(), list(COLOURS))
+    sink = create_store(path, store_spec(), list(COLORS))
     tokens = np.random.default_rng(0).normal(size=sink.spec.shape).astype(np.float16)
-    row = list(COLOURS).index(BROKEN)
+    row = list(COLORS).index(BROKEN)
     tokens[row] = np.nan
     sink.write_shard(0, tokens, {BROKEN: "cannot be decoded"})
     sink.finish()

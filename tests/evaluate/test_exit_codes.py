@@ -80,7 +80,7 @@ WRONG = {
     f"{EVALUATE} --sample --beams 2": "sampling needs num_beams 1",
     f"{EVALUATE} --answers top-0": "top-0 is an empty list",
     f"{EVALUATE} --answers top--3": "top--3 is an empty list",
-    f"{EVALUATE} --answers top-9 --beams 3": "ranks a closed list",
+    f"{EVALUATE} --answers top-9 --beams 3": "ranks the answers of a list",
     "nonsense": "No such command",
     "score": "Missing argument",
     "score said.jsonl --references right.jsonl": "Missing option",

@@ -21,7 +21,7 @@ def tiny(tmp_path: Path) -> TinyRun:
 
 
 def ask_at_length(tiny: TinyRun, words: int) -> str:
-    """Make the third question one of so many words; its id."""
+    """Make the third question one with this number of words; return its id."""
     file = tiny.data / "val.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     lines[2]["prompt"] = " ".join(["what"] * words)

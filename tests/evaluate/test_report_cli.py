@@ -16,7 +16,7 @@ from epalm.evaluate.report import report_files
 from epalm.evaluate.scores.eval_results import Evaluation, write_evaluation
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.tasks.types import MediaItem
-from tests.evaluate.helpers import COLOURS, TinyRun, evaluation, make_run
+from tests.evaluate.helpers import COLORS, TinyRun, evaluation, make_run
 from tests.evaluate.report.test_embedded_media import write_m4a
 
 RUNNER = CliRunner()
@@ -112,7 +112,7 @@ def test_a_report_of_an_audio_encoder_has_the_sound_tracks_of_videos(
 ) -> None:
     clip = tiny.data / "clip.mp4"
     write_m4a(clip, 1.0)
-    media = {key: MediaItem(key, tiny.data, clip.name, "video") for key in COLOURS}
+    media = {key: MediaItem(key, tiny.data, clip.name, "video") for key in COLORS}
     monkeypatch.setattr(report_files, "find_media", lambda *_, **__: media)
     found = evaluation("tiny")
     heard = found.fingerprint | {"fingerprint.filter_bank": "kaldi"}
@@ -158,7 +158,7 @@ def test_a_comparison_can_be_written_as_a_report(tiny: TinyRun, tmp_path: Path) 
     assert (tmp_path / "compare-loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_runs_of_the_same_name_are_labelled_by_their_folders(tiny: TinyRun) -> None:
+def test_runs_of_the_same_name_are_labeled_by_their_folders(tiny: TinyRun) -> None:
     other = shutil.copytree(tiny.folder.parent, tiny.folder.parent.with_name("elsewhere"))
     found = json.loads(invoke(tiny, "compare", "tiny", str(other / "tiny"), "--json"))
     assert [one["run"] for one in found["runs"]] == ["runs/tiny", "elsewhere/tiny"]
@@ -257,7 +257,7 @@ def test_reports_and_tables_show_the_number_of_questions_and_the_decoding(
     assert "7 questions" in both
 
 
-def test_two_evaluations_of_one_run_are_labelled_by_their_folders(tiny: TinyRun) -> None:
+def test_two_evaluations_of_one_run_are_labeled_by_their_folders(tiny: TinyRun) -> None:
     write_evaluation(tiny.folder / "eval" / "data-val", replace(all_right(), run="tiny"))
     found = json.loads(invoke(tiny, "compare", "tiny/eval/data-val", "tiny/eval/val", "--json"))
     assert [one["run"] for one in found["runs"]] == ["tiny/eval/data-val", "tiny/eval/val"]

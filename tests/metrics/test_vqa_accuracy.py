@@ -51,7 +51,7 @@ def test_every_accuracy_of_the_official_epalm_evaluator_is_reproduced() -> None:
     ],
 )
 def test_partial_agreement_gives_the_leave_one_out_mean(agreeing: int, accuracy: float) -> None:
-    answers = ["red"] * agreeing + [f"colour {i}" for i in range(10 - agreeing)]
+    answers = ["red"] * agreeing + [f"color {i}" for i in range(10 - agreeing)]
     assert vqa_accuracy("Red.", answers) == pytest.approx(accuracy)
 
 

@@ -67,7 +67,7 @@ def _coco_questions() -> dict[str, tuple[list[dict[str, Any]], list[dict[str, An
         ],
         "val2014": [
             (42, 42000, "Is it cold?", ["no"] * 10),
-            ("73", "73000", " What colour? ", ["red"] * 7 + ["dark red"] * 3),
+            ("73", "73000", " What color? ", ["red"] * 7 + ["dark red"] * 3),
             (391895, 391895000, "Where is he?", ["street"] * 10),
         ],
     }
@@ -106,7 +106,7 @@ def write_vqa2_vlt5(root: Path) -> None:
     val_question: dict[str, object] = {
         "img_id": val,
         "question_id": 73000,
-        "sent": "What colour?",
+        "sent": "What color?",
         "label": {"red": 1.0},
     }
     for name, rows in {

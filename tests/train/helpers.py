@@ -1,4 +1,4 @@
-"""A world of coloured pictures whose stored vectors tell the colour."""
+"""A world of colored pictures whose stored vectors tell the color."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from epalm.cache.create_store import create_store
 from epalm.cache.spec import StoreSpec
 from tests.fakes import save_language_model
 
-COLOURS = ("red", "blue", "green", "white")
+COLORS = ("red", "blue", "green", "white")
 TRAIN, VAL = 40, 12
 BROKEN = "3.png"
 """A training picture that could not be encoded."""
@@ -60,13 +60,13 @@ def make_world(root: Path, *, epochs: int = 2) -> World:
             {
                 "id": f"q{number}",
                 "media": f"{number}.png",
-                "prompt": "what colour",
-                "answers": [COLOURS[number % 4]],
+                "prompt": "what color",
+                "answers": [COLORS[number % 4]],
             }
             for number in numbers
         ]
         (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    lm = save_language_model(root / "lm", ["what", "colour", *COLOURS])
+    lm = save_language_model(root / "lm", ["what", "color", *COLORS])
     recipe = root / "recipe.toml"
     recipe.write_text(RECIPE.format(lm=lm, epochs=epochs))
     return World(root, data, _write_store(root / "store.zarr", data), recipe)

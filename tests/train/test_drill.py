@@ -39,7 +39,7 @@ LONG = 300
 
 
 def train_and_kill(started: "list[tuple[list[str], float]]") -> list[int]:
-    """The exit code of each command, -9 for one that was killed after so many seconds."""
+    """The exit code of each command, -9 for one that was killed after the given seconds."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ZYGOTE],
         input="".join(json.dumps(one) + "\n" for one in started),

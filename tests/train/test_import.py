@@ -36,7 +36,7 @@ PICTURES = ("0.png", "1.png")
 
 
 def released_name(golden: str) -> str:
-    """What the released code calls a tensor of the golden files."""
+    """Name in the official implementation of a tensor of the golden files."""
     part, _, rest = golden.partition(".")
     if part == "prompt":
         places = {"embedding": "0.weight", "mlp.0": "1", "mlp.2": "3"}

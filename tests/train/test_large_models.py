@@ -22,15 +22,15 @@ def train(world: World, name: str, *extra: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_a_run_around_quantised_weights_learns_and_loads_again(
+def test_a_run_around_quantized_weights_learns_and_loads_again(
     tmp_path: Path, precision: str
 ) -> None:
     if precision == "int4":
         pytest.importorskip("bitsandbytes")
     world = make_world(tmp_path, epochs=4)
     plain = RunRecord.load(train(world, "plain"))
-    folder = train(world, "quantised", "--precision", precision)
-    losses = [line["loss"] for line in logged(world, "train", "quantised")]
+    folder = train(world, "quantized", "--precision", precision)
+    losses = [line["loss"] for line in logged(world, "train", "quantized")]
     assert losses[-1] < 0.8 * losses[0]
     record = RunRecord.load(folder)
     assert (record.frozen, record.trained) == (plain.frozen, plain.trained)

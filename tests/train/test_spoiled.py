@@ -116,7 +116,7 @@ def disk(world: World) -> Iterator[Path]:
 
 
 def fill(disk: Path, *, leave: int) -> Path:
-    """A file that takes all room but so many bytes."""
+    """A file that fills the disk but for the given number of bytes."""
     ballast = disk / "ballast"
     state = os.statvfs(disk)
     ballast.write_bytes(b"x" * max(state.f_bavail * state.f_frsize - leave, 0))

@@ -115,7 +115,7 @@ def open_text_states(
 
 
 def check_text_independent(model: EPALM) -> None:
-    """Refuse a model in which text states below the injection depend on what is trained.
+    """Refuse a model whose text states below the injection depend on trained parameters.
 
     Raises:
         UsageError: names the settings that work.

@@ -92,7 +92,7 @@ def open_data(
         recorded: order that the run to resume was started with; None for a new run.
 
     Raises:
-        ModelError: see `load_config`.
+        ModelError: `load_config` refuses the language model.
         UnfinishedStoreError: the store misses shards.
         UnknownKeyError: the store lacks a sample of the task.
         UsageError: the reader is unknown or cannot work.

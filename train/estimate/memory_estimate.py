@@ -127,7 +127,7 @@ def plan_memory(
     """The memory that training requires on one device.
 
     Args:
-        model: see `shape_model`.
+        model: shapes of the model, from `shape_model`.
         placing: precision and placement of the frozen weights.
         load: sizes of a step's batch.
         store: bytes of features that are in the device's memory.

@@ -58,7 +58,7 @@ def import_checkpoint(options: ImportOptions, data: DataConfig) -> RunRecord:
 
     Raises:
         DataError: the checkpoint cannot be read.
-        ModelError: its tensors do not fit the language model, the store and the variant.
+        ModelError: the tensors do not fit the language model, the store and the variant.
         CacheMismatchError: the store was not made with the published preprocessing.
         UsageError: no variant has these tensors, or the run folder is taken.
     """

@@ -17,7 +17,7 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
         UsageError: unknown type of device, impossible run name, or a block that the store lacks.
         RecipeError: unknown precision.
         UnknownSplitError: the task has no such split.
-        CacheMismatchError: see `check_recipe_store`.
+        CacheMismatchError: `check_recipe_store` refuses the store.
     """
     check_name(run)
     check_device_name(device)

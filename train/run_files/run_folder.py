@@ -79,7 +79,7 @@ def recorded_run(folder: Path) -> RunRecord:
     """The record of a run that is to be resumed.
 
     Raises:
-        RunFolderError: its run.json is missing or damaged.
+        RunFolderError: run.json is missing or damaged.
     """
     try:
         return RunRecord.load(folder)

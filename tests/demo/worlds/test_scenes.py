@@ -79,7 +79,7 @@ def _side(seen: list[Blob], shape: str, words: str) -> str:
     return _only(["top" if blob.y < 32 else "bottom" for blob in mine])
 
 
-def _neighbour(seen: list[Blob], where: str, shape: str) -> str:
+def _neighbor(seen: list[Blob], where: str, shape: str) -> str:
     mine = [blob for blob in seen if blob.shape == shape]
     beyond: dict[str, Callable[[Blob, Blob], bool]] = {
         "left of": lambda other, own: other.x < own.x,
@@ -127,7 +127,7 @@ def _about_a_group(seen: list[Blob], question: str) -> str:
         return _side(seen, match[1], match[2])
     match = asked(r"what is (left of|right of|above|below) the (\w+)s\?")
     assert match is not None, question
-    return _neighbour(seen, match[1], match[2])
+    return _neighbor(seen, match[1], match[2])
 
 
 def test_every_answer_follows_from_the_pixels() -> None:

@@ -119,12 +119,12 @@ def test_a_file_of_answers_has_one_on_each_line(tmp_path: Path) -> None:
 def test_lists_have_folders_of_their_own_by_their_contents(tmp_path: Path) -> None:
     suffixes = set()
     for folder, text in (("a", "red\n"), ("b", "blue\n")):
-        file = tmp_path / folder / "colours.txt"
+        file = tmp_path / folder / "colors.txt"
         file.parent.mkdir()
         file.write_text(text)
         suffixes.add(method(Decoding(), answers=str(file)).suffix)
     assert len(suffixes) == 2
-    assert all(suffix.startswith("-answers-colours-") for suffix in suffixes)
+    assert all(suffix.startswith("-answers-colors-") for suffix in suffixes)
     task = some_task(training_example("red"), training_example("two"))
     top = method(Decoding(), task, answers="top-1")
     assert (top.answers, top.suffix) == (("red",), "-top1")
@@ -143,11 +143,11 @@ def test_different_seeds_have_different_folders() -> None:
 
 
 def test_a_closed_list_excludes_settings_of_generation() -> None:
-    with pytest.raises(UsageError, match="ranks a closed list"):
+    with pytest.raises(UsageError, match="ranks the answers of a list"):
         method(Decoding(), answers="top-3", num_beams=3)
 
 
-def test_an_evaluation_with_other_beams_is_labelled_and_keeps_the_runs_own(tiny: TinyRun) -> None:
+def test_an_evaluation_with_other_beams_is_labeled_and_keeps_the_runs_own(tiny: TinyRun) -> None:
     own = evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True))
     other = evaluate(
         EvalOptions(

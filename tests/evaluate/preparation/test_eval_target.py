@@ -83,7 +83,7 @@ def test_a_run_trained_on_images_answers_questions_about_videos(tiny: TinyRun, m
     assert result.settings["evaluated on"] == f"msvd, task msvd-qa, features {msvd}"
 
 
-def test_transfer_is_labelled_by_task_or_else_by_data_set(tiny: TinyRun) -> None:
+def test_transfer_is_labeled_by_task_or_else_by_data_set(tiny: TinyRun) -> None:
     record, own = RunRecord.load(tiny.folder), evaluation()
     clips = replace(own, fingerprint=clip_spec().comparable())
     assert transfer_labels(record, own) is None

@@ -92,7 +92,7 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def look(self, *, width: int, scheme: str, height: int = 900) -> None:
-        """Make the window so many pixels large, and the colour scheme light or dark."""
+        """Set the size of the window in pixels, and the color scheme light or dark."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1}
         self.call("Emulation.setDeviceMetricsOverride", mobile=False, **size)
         feature = {"name": "prefers-color-scheme", "value": scheme}

@@ -11,7 +11,7 @@ from PIL import Image
 from epalm.evaluate.report.run_report import ReportData, write_report
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.tasks.types import MediaItem
-from tests.evaluate.helpers import COLOURS, evaluation
+from tests.evaluate.helpers import COLORS, evaluation
 from tests.evaluate.report.browser import Browser, find_browser, running_browser
 from tests.evaluate.report.test_embedded_media import write_clip, write_sound
 
@@ -37,7 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_clip(folder / "c.avi", "mpeg4", (320, 240))
     write_sound(folder / "d.wav", 1.0)
     Image.new("RGB", (320, 240), "red").save(folder / "a.png")
-    files = zip(COLOURS, ("a.png", "b.mp4", "c.avi", "d.wav"), strict=True)
+    files = zip(COLORS, ("a.png", "b.mp4", "c.avi", "d.wav"), strict=True)
     modalities = {".png": "image", ".mp4": "video", ".avi": "video", ".wav": "audio"}
     media = {
         key: MediaItem(key, folder, name, modalities[name[1:]])  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ STRIP_SIZES = {"a.gif": (64, 48), "a.mp4": (160, 120), "a.webm": (160, 120)}
 
 
 def shades(size: tuple[int, int]) -> list[Image.Image]:
-    """Frame n is grey 8 n."""
+    """Frame n has the gray value 8 n."""
     return [Image.new("RGB", size, (8 * number,) * 3) for number in range(COUNT)]
 
 
@@ -85,8 +85,8 @@ def check_strip(medium: Embedded, width: int, height: int) -> None:
     with Image.open(decoded(medium.strip)) as opened:
         strip = opened.convert("L")
     assert strip.size == (STRIP_FRAMES * (width + 2) - 2, height)
-    greys = [strip.getpixel((part * (width + 2) + width // 2, 9)) for part in range(STRIP_FRAMES)]
-    assert greys == pytest.approx([8 * place for place in MIDDLES], abs=13)
+    grays = [strip.getpixel((part * (width + 2) + width // 2, 9)) for part in range(STRIP_FRAMES)]
+    assert grays == pytest.approx([8 * place for place in MIDDLES], abs=13)
     assert medium.strip_alt == "6 frames, evenly spread over the video"
 
 

@@ -19,7 +19,7 @@ from epalm.evaluate.report.resource_use import Cost, Costs
 from epalm.evaluate.report.run_report import ReportData, write_report
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.tasks.types import MediaItem
-from tests.evaluate.helpers import COLOURS, evaluation
+from tests.evaluate.helpers import COLORS, evaluation
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>{{ 7 * 7 }}"
 
@@ -44,9 +44,9 @@ class Page(HTMLParser):
 
 
 def photos(folder: Path, size: tuple[int, int] = (640, 480)) -> dict[str, MediaItem]:
-    for name, colour in COLOURS.items():
-        Image.new("RGB", size, colour).save(folder / name)
-    return {name: MediaItem(name, folder, name) for name in COLOURS}
+    for name, color in COLORS.items():
+        Image.new("RGB", size, color).save(folder / name)
+    return {name: MediaItem(name, folder, name) for name in COLORS}
 
 
 def page(tmp_path: Path, *evaluations: Evaluation, **more: object) -> Page:
@@ -95,11 +95,11 @@ def test_images_are_embedded_scaled_down_with_a_text_alternative(tmp_path: Path)
     assert head == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as photo:
         assert photo.size == (MAX_SIDE, 240)
-    assert {image["alt"] for image in images} == {f"image {name}" for name in COLOURS}
+    assert {image["alt"] for image in images} == {f"image {name}" for name in COLORS}
 
 
 def test_questions_about_missing_files_are_still_shown(tmp_path: Path) -> None:
-    gone = {name: MediaItem(name, tmp_path, name) for name in COLOURS}
+    gone = {name: MediaItem(name, tmp_path, name) for name in COLORS}
     shown = page(tmp_path, media=gone)
     assert not shown.all("img")
     assert shown.text.count("what is on the desk?") == 6

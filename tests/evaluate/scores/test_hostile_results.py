@@ -38,7 +38,7 @@ LINE = {
     "log_probability": ('"x"', "NaN", HUGE, ENDLESS),
     "tokens": ("1e999", DEEP),
 }
-"""Member of the first line of predictions.jsonl -> likewise."""
+"""Member of the first line of predictions.jsonl -> damaged values of it."""
 
 FILES = {
     "empty": b"",

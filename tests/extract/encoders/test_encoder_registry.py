@@ -60,7 +60,7 @@ def tokens_of(encoder: Encoder, photos: Tensor, keep: int = 6) -> Tensor:
         return last_cls_tokens(encoder.blocks(photos), encoder.norm, keep)
 
 
-def clip_normalised(photos: Tensor) -> Tensor:
+def clip_normalized(photos: Tensor) -> Tensor:
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711])
     return (photos / 255 - mean[:, None, None]) / std[:, None, None]
@@ -69,7 +69,7 @@ def clip_normalised(photos: Tensor) -> Tensor:
 def test_tokens_equal_timms_own_intermediate_layers(case: Case) -> None:
     with torch.inference_mode():
         layers = case.stock.get_intermediate_layers(
-            clip_normalised(case.photos), n=6, return_prefix_tokens=True, norm=True
+            clip_normalized(case.photos), n=6, return_prefix_tokens=True, norm=True
         )
     expected = torch.stack([prefix[:, 0] for _, prefix in layers], dim=1)
     torch.testing.assert_close(tokens_of(case.encoder, case.photos), expected, rtol=0, atol=1e-5)
@@ -79,7 +79,7 @@ def test_tokens_equal_a_pass_block_by_block_through_the_stock_model(case: Case) 
     stock = case.stock
     expected = []
     with torch.inference_mode():
-        states = stock.norm_pre(stock._pos_embed(stock.patch_embed(clip_normalised(case.photos))))
+        states = stock.norm_pre(stock._pos_embed(stock.patch_embed(clip_normalized(case.photos))))
         for block in stock.blocks:
             states = block(states)
             expected.append(stock.norm(states)[:, 0])
@@ -92,7 +92,7 @@ def test_all_tokens_equal_a_pass_block_by_block_through_the_stock_model(case: Ca
     layers = (0, encoder.depth - 1)
     expected = []
     with torch.inference_mode():
-        states = stock.norm_pre(stock._pos_embed(stock.patch_embed(clip_normalised(case.photos))))
+        states = stock.norm_pre(stock._pos_embed(stock.patch_embed(clip_normalized(case.photos))))
         for number, block in enumerate(stock.blocks):
             states = block(states)
             if number in layers:

@@ -66,8 +66,8 @@ class Tiny:
         media: what it is given.
         stock: the library's own model of the same weights, ready for `arguments`.
         arguments: (B, ...) decoded inputs -> what the stock model is called with.
-        blocks: of the stock model.
-        norm: its final norm.
+        blocks: transformer blocks of the stock model.
+        norm: final norm of the stock model.
         pooled: frames whose tokens are averaged; 0 for none.
     """
 
@@ -87,7 +87,7 @@ def tiny_vit(folder: Path, name: str) -> Tiny:
     stock = timm.create_model("test_vit", num_classes=0)
     stock.load_state_dict(load_file(weights))
     settings = EncoderSettings(weights=weights)
-    return Tiny(name, settings, "image", stock.eval(), normalised, stock.blocks, stock.norm)
+    return Tiny(name, settings, "image", stock.eval(), normalized, stock.blocks, stock.norm)
 
 
 def tiny_vit_over_clips(folder: Path, name: str) -> Tiny:
@@ -104,7 +104,7 @@ def tiny_clip(folder: Path, name: str) -> Tiny:
     tower = getattr(stock, "vision_model", stock)
     settings = weights_of(name, folder)
     blocks, norm = tower.encoder.layers, tower.post_layernorm
-    return Tiny(name, settings, "image", stock, normalised, blocks, norm)
+    return Tiny(name, settings, "image", stock, normalized, blocks, norm)
 
 
 def tiny_hf_vit(folder: Path, name: str) -> Tiny:
@@ -112,13 +112,13 @@ def tiny_hf_vit(folder: Path, name: str) -> Tiny:
     save(ViTForImageClassification(ViTConfig(**PICTURES)), folder)
     stock = ViTModel.from_pretrained(folder, dtype=torch.float32)
     settings = weights_of(name, folder)
-    return Tiny(name, settings, "image", stock, normalised, layers_of(stock), stock.layernorm)
+    return Tiny(name, settings, "image", stock, normalized, layers_of(stock), stock.layernorm)
 
 
 def tiny_dinov2(folder: Path, name: str) -> Tiny:
     stock = Dinov2Model.from_pretrained(save(Dinov2Model(Dinov2Config(**PICTURES)), folder))
     settings = weights_of(name, folder)
-    return Tiny(name, settings, "image", stock, normalised, layers_of(stock), stock.layernorm)
+    return Tiny(name, settings, "image", stock, normalized, layers_of(stock), stock.layernorm)
 
 
 def tiny_timesformer(folder: Path, name: str) -> Tiny:
@@ -126,11 +126,11 @@ def tiny_timesformer(folder: Path, name: str) -> Tiny:
     stock = TimesformerModel.from_pretrained(folder, dtype=torch.float32)
     settings = weights_of(name, folder)
     settings = replace(settings, media="video")
-    return Tiny(name, settings, "video", stock, normalised, layers_of(stock), stock.layernorm)
+    return Tiny(name, settings, "video", stock, normalized, layers_of(stock), stock.layernorm)
 
 
 def tiny_timesformer_16(folder: Path, name: str) -> Tiny:
-    """16 frames with a checkpoint of 8: the stock model is told by its configuration."""
+    """16 frames with a checkpoint of 8: the stock model gets them from its configuration."""
     tiny = tiny_timesformer(folder, name)
     tiny.stock.config.num_frames = 16
     return replace(tiny, settings=replace(tiny.settings, frames=16))
@@ -202,16 +202,16 @@ def weights_of(name: str, folder: Path) -> EncoderSettings:
     return EncoderSettings(weights=None if name.startswith("hf:") else folder)
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalized(pixels: Tensor) -> Tensor:
     return (pixels / 255 - CLIP_MEAN) / CLIP_STD
 
 
 def flattened(clips: Tensor) -> Tensor:
-    return normalised(clips.flatten(0, 1))
+    return normalized(clips.flatten(0, 1))
 
 
 def one_frame(photos: Tensor) -> Tensor:
-    return normalised(photos).unsqueeze(1)
+    return normalized(photos).unsqueeze(1)
 
 
 def standardised(banks: Tensor) -> Tensor:

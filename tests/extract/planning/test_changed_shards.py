@@ -371,7 +371,7 @@ def check_described(store: Store, shard: int) -> None:
 
 
 def killed_before_change(steps: int, work: Callable[[], object]) -> bool:
-    """Kill a fork once it has renamed or deleted so many files; return whether it ended first."""
+    """Kill a fork after it has changed this number of files; return whether it ended first."""
     child = os.fork()
     if child == 0:
         left = iter(range(steps))

@@ -49,7 +49,7 @@ def test_a_full_disk_is_named_and_the_same_command_completes_later(
     counting_store(disk / name, ITEMS)
     free = 120 * 1024 - sum(file.stat().st_size for file in disk.rglob("*") if file.is_file())
     ballast.write_bytes(b"x" * max(free - 60_000, 0))
-    with pytest.raises(StoreError, match=r"could not be written.*No space left.*make room"):
+    with pytest.raises(StoreError, match=r"could not be written.*No space left.*free some space"):
         run(disk / name)
     store = Store.open(disk / name)
     done = store.spec.shards - len(store.missing_shards())

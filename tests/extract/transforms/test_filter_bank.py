@@ -53,7 +53,7 @@ def bank_of(path: Path, loader: FilterBankLoader | None = None, *, view: int = 0
     return (loader or FilterBankLoader(AST))(MediaItem.from_path(path, path.stem, "audio"), view)
 
 
-def normalised(bank: torch.Tensor) -> torch.Tensor:
+def normalized(bank: torch.Tensor) -> torch.Tensor:
     return (bank - AST.mean) / (2 * AST.std)
 
 
@@ -83,11 +83,11 @@ def test_the_bank_is_kaldis_of_the_published_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.025, 1.0, 5.0, 10.255, 12.0])
-def test_the_normalised_bank_is_that_of_hugging_faces_extractor(
+def test_the_normalized_bank_is_that_of_hugging_faces_extractor(
     seconds: float, tmp_path: Path
 ) -> None:
     samples = noise(seconds)
-    bank = normalised(bank_of(saved(tmp_path / "a.wav", samples)))
+    bank = normalized(bank_of(saved(tmp_path / "a.wav", samples)))
     extract = ASTFeatureExtractor()
     expected = extract(samples[:, 0], sampling_rate=16_000, return_tensors="pt").input_values[0]
     torch.testing.assert_close(bank, expected, rtol=0, atol=1e-3)
@@ -97,7 +97,7 @@ def test_a_constant_offset_of_the_audio_changes_nothing(tmp_path: Path) -> None:
     samples = noise(2.0)
     plain = bank_of(saved(tmp_path / "plain.wav", samples))
     lifted = bank_of(saved(tmp_path / "lifted.wav", samples + np.float32(0.3)))
-    torch.testing.assert_close(normalised(lifted), normalised(plain), rtol=0, atol=1e-2)
+    torch.testing.assert_close(normalized(lifted), normalized(plain), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000, 192_000])
@@ -122,8 +122,8 @@ def test_a_rate_without_a_common_divisor_is_converted_all_the_same(
 def test_resampling_a_noise_gives_the_bank_of_the_noise(tmp_path: Path) -> None:
     slow = torch.from_numpy(noise(3.0).T)
     fast = torchaudio.functional.resample(slow, 16_000, 48_000).T.numpy()
-    expected = normalised(bank_of(saved(tmp_path / "slow.wav", noise(3.0))))
-    bank = normalised(bank_of(saved(tmp_path / "fast.wav", fast, rate=48_000)))
+    expected = normalized(bank_of(saved(tmp_path / "slow.wav", noise(3.0))))
+    bank = normalized(bank_of(saved(tmp_path / "fast.wav", fast, rate=48_000)))
     below_7_khz = [mel_bin for mel_bin in range(128) if centre_hz(mel_bin, 128) < 7000]
     assert (bank - expected)[:, below_7_khz].abs().mean() < 0.01
 
@@ -145,7 +145,7 @@ def test_silence_is_the_smallest_number_and_what_is_missing_is_zero(tmp_path: Pa
 
 
 def test_padding_and_masks_become_what_the_published_code_makes_of_them() -> None:
-    assert normalised(torch.zeros(1)).item() == pytest.approx(0.467, abs=5e-4)
+    assert normalized(torch.zeros(1)).item() == pytest.approx(0.467, abs=5e-4)
 
 
 def test_what_follows_the_last_frame_is_never_seen(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def vqa(tmp_path: Path) -> Path:
         [
             question(391895, 391895000, " Where is he? "),
             question(42, 42000, "Is it cold?"),
-            question("73", "73000", "What colour?"),
+            question("73", "73000", "What color?"),
         ],
         [
             annotation(42, 42000, ["no"] * 10),
