@@ -70,7 +70,7 @@ class DemoOptions:
 def run(options: DemoOptions) -> None:
     """Run all three stages on generated data: extract features, train and evaluate.
 
-    Needs no network and no GPU. Results of an earlier call in the same folder are overwritten. On
+    Works offline and without a GPU. Overwrites the results of an earlier run in the same folder. On
     two CPU cores, image takes about a minute and a half, all three modalities about six minutes.
     """
     configure_logging(quiet=options.quiet)

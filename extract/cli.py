@@ -32,7 +32,7 @@ EXAMPLES = (
 
 
 def extract_features(options: ExtractOptions) -> None:
-    """Run a frozen encoder once over a data set and store its features.
+    """Run a frozen encoder once over a dataset and store its features.
 
     Run the same command again to resume an interrupted run.
 

@@ -40,7 +40,7 @@ class Estimate:
         shards: number of shards.
         per_second: samples per second, decoded and encoded one after the other.
         seconds: time for all samples at that rate; None if no timed sample can be decoded.
-        task: the first task that uses the data set; "" if its training split cannot be read.
+        task: the first task that uses the dataset; "" if its training split cannot be read.
         examples: number of training examples of that task. Without a store, each epoch would
             encode the sample of every example.
         break_even_epochs: number of epochs after which encoding every view once is cheaper.
@@ -83,7 +83,7 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def _training_examples(plan: Plan) -> tuple[str, int]:
-    """The first task that uses the data set, and its number of training examples in the plan."""
+    """The first task that uses the dataset, and its number of training examples in the plan."""
     for name in plan.spec.tasks[:1]:
         try:
             task = load_task(name, Path(plan.spec.data_root))

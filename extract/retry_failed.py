@@ -56,16 +56,16 @@ def retry_failed(
     Args:
         store: a finished store.
         encoder: name of the encoder; empty for the name in the store, which may not name code.
-        dataset: name of the data set; empty for the name in the store, which may not name code.
+        dataset: name of the dataset; empty for the name in the store, which may not name code.
         weights: weights of the encoder; None for the path used at extraction.
-        data_root: folder of the data set; None for the one used at extraction.
+        data_root: folder of the dataset; None for the one used at extraction.
         device: name of the device, see `epalm.devices.pick_device`.
         allow_outside: whether files outside the folder may be read, see `load_media`.
         quiet: show no progress.
 
     Raises:
         UnfinishedStoreError: shards are missing.
-        CacheMismatchError: encoder or data set differ from those of the store.
+        CacheMismatchError: encoder or dataset differ from those of the store.
     """
     store.check_complete()
     tried = store.failed_samples()

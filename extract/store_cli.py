@@ -86,7 +86,7 @@ def inspect(
     rows: Annotated[int, option(min=0, help="Number of records to show.", panel=STORE)] = 5,
     as_json: Json = False,
 ) -> None:
-    """Show settings, counts, records and memory of a store."""
+    """Show a store's settings, counts, first rows and memory use."""
     from epalm.cache.store import Store
     from epalm.extract import store_inspect
 
@@ -144,7 +144,7 @@ def retry_failed(
     dataset: Annotated[
         str,
         option(
-            help="Data set; default: the store's, required if that is a module:factory.",
+            help="Dataset; default: the store's, required if that is a module:factory.",
             panel=DATA,
         ),
     ] = "",
@@ -154,7 +154,7 @@ def retry_failed(
     ] = None,
     data_root: Annotated[
         Path | None,
-        option(help="Folder of the data set; default: the one used at extraction.", panel=DATA),
+        option(help="Folder of the dataset; default: the one used at extraction.", panel=DATA),
     ] = None,
     device: Annotated[
         str,
@@ -163,7 +163,7 @@ def retry_failed(
     allow_outside: AllowOutside = False,
     quiet: Quiet = False,
 ) -> None:
-    """Encode again only the records that failed."""
+    """Encode only the failed samples again."""
     from epalm.cache.store import Store
 
     configure_logging(quiet=quiet)

@@ -36,7 +36,7 @@ def verify(
     ] = False,
     data_root: Annotated[
         Path | None,
-        option(help="Folder of the data set; default: the one used at extraction.", panel=DATA),
+        option(help="Folder of the dataset; default: the one used at extraction.", panel=DATA),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -69,9 +69,9 @@ def verify(
 
 
 def repair(location: StoreLocation, as_json: Json = False) -> None:
-    """Delete damaged shards.
+    """Delete damaged files of a store.
 
-    Run the same extraction again to re-encode them. Do not repair a store while it is written.
+    Run the same extraction again to re-encode them. Do not repair a store that is being written.
     """
     from epalm.cache import verify as checks
 

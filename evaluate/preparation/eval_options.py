@@ -15,7 +15,7 @@ Runs = Annotated[Path, option(help="Folder of all runs.", panel=RUN)]
 Dataset = Annotated[
     str,
     option(
-        help="Data set whose samples the report shows: a name, a manifest's path or "
+        help="Dataset whose samples the report shows: a name, a manifest's path or "
         "module:factory; default: the store's.",
         panel=DATA,
         parser=TypedName,
@@ -27,7 +27,7 @@ AllowOutside = Annotated[
     bool,
     option(
         "--allow-outside",
-        help="Also show files that the data set names outside its folder.",
+        help="Also show files that the dataset names outside its folder.",
         panel=DATA,
     ),
 ]
@@ -41,11 +41,11 @@ Quiet = Annotated[
 class EvalOptions:
     """What to evaluate and how; a value of None leaves a setting as it is in the run."""
 
-    split: Annotated[str, option(help="Split to evaluate, e.g. val.", panel=DATA)] = ""
+    split: Annotated[str, option(help="Split to evaluate, e.g. val. Required.", panel=DATA)] = ""
     task: Annotated[
         str,
         option(
-            help="Task to evaluate, with --features of its data set; default: the run's.",
+            help="Task to evaluate, with --features of its dataset; default: the run's.",
             panel=DATA,
             parser=TypedName,
             metavar="<str>",
@@ -83,7 +83,7 @@ class EvalOptions:
         option(
             "--beams",
             min=1,
-            help="Number of beams; 1: greedy. Default of this and all decoding options: the run's.",
+            help="Number of beams; 1: greedy. All decoding options default to the run's.",
             panel=DECODING,
         ),
     ] = None

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 FEATURE_FIELDS = ("encoder", "layers", "width", "dtype")
 """Fields of a store, besides its fingerprint, that determine its features.
 
-Others, such as the number of records, may differ: a run can be evaluated on another data set.
+Others, such as the number of records, may differ: a run can be evaluated on another dataset.
 """
 
 AUGMENTATION_FIELDS = "fingerprint.views."
@@ -112,7 +112,7 @@ def evaluation_label(
     Returns:
         The task's title if it is not the run's own task, then the store's name without suffix if
         it is not the run's own store and its name is neither `<dataset>_<encoder>`, the default of
-        extraction, nor that of its data set. For the run's own task, a store of the same features
+        extraction, nor that of its dataset. For the run's own task, a store of the same features
         counts as the run's own. Another store of a manifest is always named, since both may have
         the same files.
     """
@@ -134,7 +134,7 @@ def transfer_labels(record: RunRecord, evaluation: Evaluation) -> tuple[str, str
     """What a run was trained on and what it was evaluated on, if they differ.
 
     Returns:
-        Names of tasks if the tasks differ (a manifest has the name of its data), names of data sets
+        Names of tasks if the tasks differ (a manifest has the name of its data), names of datasets
         if only these differ, and None for a run that was evaluated on the data of its training.
     """
     sets = record.store["dataset"], evaluation.fingerprint["dataset"]
@@ -205,14 +205,14 @@ def find_media(
 ) -> Mapping[str, MediaItem]:
     """The samples of a store by key; empty, with a warning, if their files no longer exist.
 
-    The data set is looked up under the name that extraction was given, then, for a manifest that
+    The dataset is looked up under the name that extraction was given, then, for a manifest that
     has moved, in `root`: the file of the same name, then the folder.
 
     Args:
         spec: spec of the store.
         root: folder of the task's files.
-        dataset: data set named on the command line, a `TypedName`; empty for the store's.
-        allow_outside: whether files outside the folder of the data set may be read.
+        dataset: dataset named on the command line, a `TypedName`; empty for the store's.
+        allow_outside: whether files outside the folder of the dataset may be read.
     """
     recorded = dataset or spec.media or spec.dataset
     reasons = []

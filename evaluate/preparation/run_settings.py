@@ -73,7 +73,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 
 
 def data_words(task: str, dataset: str, features: str) -> str:
-    """Data set, task and feature store in words."""
+    """Dataset, task and feature store in words."""
     return f"{dataset}, task {task}, features {features}"
 
 

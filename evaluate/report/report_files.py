@@ -72,8 +72,8 @@ class ReportColumn:
         """The evaluated samples by key; empty, with a warning, if they no longer exist.
 
         Args:
-            dataset: data set named on the command line; empty for the store's.
-            allow_outside: whether files outside the folder of the data set may be read.
+            dataset: dataset named on the command line; empty for the store's.
+            allow_outside: whether files outside the folder of the dataset may be read.
         """
         record = self.record
         try:
@@ -136,8 +136,8 @@ def write_page(run: Path, folder: Path, *, dataset: str = "", allow_outside: boo
     Args:
         run: folder of the run.
         folder: folder of the evaluation.
-        dataset: data set named on the command line; empty for the store's.
-        allow_outside: whether files outside the folder of the data set may be read.
+        dataset: dataset named on the command line; empty for the store's.
+        allow_outside: whether files outside the folder of the dataset may be read.
 
     Returns:
         The HTML file.
@@ -181,8 +181,8 @@ def write_comparison(
         columns: the evaluations; the last one determines the gallery.
         title: heading; by default task, split and number of runs.
         lead: a sentence or two below the heading.
-        dataset: data set named on the command line; empty for the store's.
-        allow_outside: whether files outside the folder of the data set may be read.
+        dataset: dataset named on the command line; empty for the store's.
+        allow_outside: whether files outside the folder of the dataset may be read.
 
     Raises:
         UsageError: the evaluations are of different tasks or splits.

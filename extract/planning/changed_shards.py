@@ -22,10 +22,10 @@ from epalm.extract.decoding.media_files import media_files
 from epalm.extract.planning.extraction_plan import Plan
 
 MIN_COPIED_FILES = 32
-"""Smallest number of files of a data set that is checked for being a copy."""
+"""Smallest number of files of a dataset that is checked for being a copy."""
 
 COPIED_FRACTION = 0.9
-"""A data set counts as a copy if at least this fraction of its files differs in time alone."""
+"""A dataset counts as a copy if at least this fraction of its files differs in time alone."""
 
 MANY_FILES = 100_000
 """Above this number of files, the log says that they are checked."""
@@ -100,7 +100,7 @@ def find_changes(plan: Plan, store: Store) -> Changes:
 
 
 def refuse_copies(changes: Changes, location: str) -> None:
-    """Require --changed-media for a data set that looks like a copy with new file times.
+    """Require --changed-media for a dataset that looks like a copy with new file times.
 
     Raises:
         StoreError: almost all files differ in their time alone.
@@ -109,7 +109,7 @@ def refuse_copies(changes: Changes, location: str) -> None:
     if check.checked >= MIN_COPIED_FILES and check.by_time >= COPIED_FRACTION * check.checked:
         raise StoreError(
             f"{check.by_time} of {check.checked} media files have another modification time than "
-            f"when {location} encoded them, and the same size, as in a copy of the data set: give "
+            f"when {location} encoded them, and the same size, as in a copy of the dataset: give "
             "--changed-media keep if it is one, or --changed-media encode to encode them again"
         )
 

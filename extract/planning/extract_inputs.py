@@ -37,7 +37,7 @@ class Inputs:
 
     Attributes:
         options: the options of the command.
-        media: the whole data set.
+        media: the whole dataset.
         items: the samples to encode, in the order of the store's rows.
         out: path or URL of the store.
         process_shard: the shards that this process encodes.
@@ -59,7 +59,7 @@ def read_inputs(options: ExtractOptions, *, process_shard: ProcessShard = ALL) -
 
     Raises:
         UsageError: an unknown name or an impossible value.
-        DataError: the files of the data set or the weights are missing or malformed.
+        DataError: the files of the dataset or the weights are missing or malformed.
     """
     check_encoder_name(options.encoder)
     check_device_name(options.device)
@@ -119,6 +119,6 @@ def _check_files(items: tuple[MediaItem, ...]) -> None:
     if first and not any(present):
         raise MissingFileError(
             f"none of the first {len(first)} media files exists, e.g. {first[0].path}: put them "
-            "where the data set expects them, or give another data root with --data-root or "
+            "where the dataset expects them, or give another data root with --data-root or "
             "EPALM_DATA_ROOT (layouts: docs/data.md)"
         )

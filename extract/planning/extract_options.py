@@ -32,7 +32,7 @@ AllowOutside = Annotated[
     bool,
     option(
         "--allow-outside",
-        help="Read files that the data set names outside its folder: absolute paths, .., links.",
+        help="Read files that the dataset names outside its folder: absolute paths, .., links.",
         panel=DATA,
     ),
 ]
@@ -49,17 +49,17 @@ class ExtractOptions:
     dataset: Annotated[
         str,
         option(
-            help="Data set (coco, flickr8k, ...), or path of a manifest or its folder.", panel=DATA
+            help="Dataset (coco, flickr8k, ...), or path of a manifest or its folder.", panel=DATA
         ),
     ] = ""
     data_root: Annotated[
         Path | None,
-        option(help="Folder of the data set; default: $EPALM_DATA_ROOT.", panel=DATA),
+        option(help="Folder of the dataset; default: $EPALM_DATA_ROOT.", panel=DATA),
     ] = None
     limit: Annotated[
         int | None,
         option(
-            help="Encode the first N samples only; the default --out ends in _firstN then.",
+            help="Encode only the first N samples; the default --out then ends in _firstN.",
             panel=DATA,
             min=1,
         ),
@@ -152,7 +152,7 @@ class ExtractOptions:
         bool,
         option(
             "--content-hash",
-            help="Record a SHA-256 of each sample beside its size and time.",
+            help="Also record the SHA-256 of each file, besides size and modification time.",
             panel=STORE,
         ),
     ] = False
@@ -198,7 +198,7 @@ class ExtractOptions:
     shard: Annotated[
         str,
         option(
-            help="i/n: shard i of n of the work; default: from torchrun's or SLURM's variables.",
+            help="i/n: do part i of n, from 0/n on; default: from torchrun's or SLURM's variables.",
             panel=PERFORMANCE,
         ),
     ] = ""

@@ -176,7 +176,7 @@ def _spec(encoder: Encoder, media: MediaSet, *, count: int, options: ExtractOpti
 
 
 def _absolute(dataset: str) -> str:
-    """The name of a data set, or the absolute path of a manifest."""
+    """The name of a dataset, or the absolute path of a manifest."""
     is_name = dataset in DATASETS or not Path(dataset).exists()
     return dataset if is_name else str(Path(dataset).resolve())
 

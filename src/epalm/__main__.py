@@ -12,11 +12,11 @@ from epalm.console import run_app
 COMMANDS = {
     "extract": (
         "epalm.extract.cli",
-        "Run a frozen encoder over a data set, store its features.",
+        "Run a frozen encoder over a dataset, store its features.",
     ),
     "train": ("epalm.train.cli", "Train connectors and a soft prompt on stored features."),
     "eval": ("epalm.evaluate.cli", "Generate answers of a trained run, score and report them."),
-    "demo": ("epalm.demo.cli", "Run all three stages on generated data, without a network."),
+    "demo": ("epalm.demo.cli", "Run all three stages on generated data, offline."),
 }
 """Subcommand -> module whose `main` runs it, and help. `epalm extract` is `epalm-extract`."""
 

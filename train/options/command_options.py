@@ -42,7 +42,7 @@ class TrainOptions:
         option(help="Feature store: path or URL of what epalm-extract wrote.", panel=DATA),
     ] = None
     task: Annotated[
-        str, option(help="Task; default: the first that the store's data set has.", panel=DATA)
+        str, option(help="Task; default: the first that the store's dataset has.", panel=DATA)
     ] = ""
     data_root: DataRoot = None
     train_split: Annotated[
@@ -91,7 +91,9 @@ class TrainOptions:
     ] = ""
     inject: Annotated[
         str,
-        option(help="OPT layers to inject, e.g. 19:31; default: the variant's.", panel=MODEL),
+        option(help="OPT layers that get features, e.g. 19:31; default: by variant.", panel=MODEL),
+            help="OPT layers that get features, e.g. 19:31; default: the variant's.", panel=MODEL
+        ),
     ] = ""
 
     recipe: Annotated[
@@ -190,7 +192,7 @@ class ImportOptions:
     ] = ""
     variant: Annotated[
         str,
-        option(help="Method variant, e.g. full; default: recognized by the tensors.", panel=MODEL),
+        option(help="Method variant, e.g. full; default: inferred from the tensors.", panel=MODEL),
     ] = ""
     changes: Annotated[
         list[str] | None,

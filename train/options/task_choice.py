@@ -9,7 +9,7 @@ from epalm.tasks.types import Task
 
 
 def choose_task(name: str, spec: StoreSpec, data_root: Path | None) -> tuple[Task, Path]:
-    """The named task, or else the first task of the store's data set, and the root of its files.
+    """The named task, or else the first task of the store's dataset, and the root of its files.
 
     Raises:
         UsageError: no task is named and the store records none, or the name is unknown.

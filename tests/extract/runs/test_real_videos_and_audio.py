@@ -20,7 +20,7 @@ SETS = {
     "audiocaps_clips/audio.jsonl": ("ast", 7),
     "esc10": ("ast", 320),
 }
-"""Data set -> tiny encoder and number of samples."""
+"""Dataset -> tiny encoder and number of samples."""
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs real clips and recordings in ../shared/data")
