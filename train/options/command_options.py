@@ -91,7 +91,7 @@ class TrainOptions:
     ] = ""
     inject: Annotated[
         str,
-        option(help="OPT layers that get features, e.g. 19:31; default: by variant.", panel=MODEL),
+        option(
             help="OPT layers that get features, e.g. 19:31; default: the variant's.", panel=MODEL
         ),
     ] = ""
