@@ -11,7 +11,7 @@ differs and after some hundred steps all weights differ, but they are as good.
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 import typer
@@ -116,7 +116,7 @@ def make_opt(out: Path) -> list[Path]:
     for modality in TEXT_MAKERS:
         texts = [make_text_of(modality, f"held-out-text/{number}") for number in range(200)]
         encoded = [encode_text(tokenizer, text) for text in texts if text.opening]
-        fraction = answer_accuracy(model, collate_texts(encoded, tokenizer.pad_token_id))
+        fraction = answer_accuracy(model, collate_texts(encoded, cast(int, tokenizer.pad_token_id)))
         say(f"held-out {modality} texts: {100 * fraction:.1f} % of the answer tokens correct")
     folder = out / OPT_FOLDER
     save_opt(model, tokenizer, folder)
