@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from epalm.console import configure_logging, duration, run_app, say, show_table
-from epalm.options import GENERAL, PanelCommand, command_from, option
+from epalm.options import PanelCommand, Quiet, command_from, option
 
 if TYPE_CHECKING:
     from epalm.demo.modalities import DemoModality
@@ -62,9 +62,7 @@ class DemoOptions:
         Path,
         option(help="Output folder of the data, features, runs and reports.", panel="Output"),
     ] = Path("runs/demo")
-    quiet: Annotated[
-        bool, option("--quiet", help="Print results, warnings and errors only.", panel=GENERAL)
-    ] = False
+    quiet: Quiet = False
 
 
 def run(options: DemoOptions) -> None:

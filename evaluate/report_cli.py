@@ -10,8 +10,8 @@ from rich.text import Text
 
 from epalm.console import configure_logging, note, say, say_json, show_table
 from epalm.errors import MissingFileError
-from epalm.evaluate.preparation.eval_options import DATA, AllowOutside, Dataset, Quiet, Runs
-from epalm.options import ARGUMENTS, GENERAL, PanelCommand, examples_epilog, option
+from epalm.evaluate.preparation.eval_options import DATA, AllowOutside, Dataset, Runs
+from epalm.options import ARGUMENTS, GENERAL, PanelCommand, Quiet, examples_epilog, option
 
 if TYPE_CHECKING:
     from epalm.evaluate.report.report_files import ReportColumn

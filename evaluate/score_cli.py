@@ -9,8 +9,8 @@ from rich.table import Table
 
 from epalm.console import BYTES, configure_logging, counted, note, progress, say_json, show_table
 from epalm.errors import UsageError
-from epalm.evaluate.preparation.eval_options import DATA, Quiet
-from epalm.options import ARGUMENTS, GENERAL, PanelCommand, examples_epilog, option
+from epalm.evaluate.preparation.eval_options import DATA
+from epalm.options import ARGUMENTS, GENERAL, PanelCommand, Quiet, examples_epilog, option
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:

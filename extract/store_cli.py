@@ -25,11 +25,10 @@ from epalm.extract.planning.extract_options import (
     STORE,
     AllowOutside,
     Json,
-    Quiet,
     StoreLocation,
 )
 from epalm.extract.verify_cli import repair, verify
-from epalm.options import PanelCommand, examples_epilog, option
+from epalm.options import PanelCommand, Quiet, examples_epilog, option
 from epalm.plugins import TypedName
 
 

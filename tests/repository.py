@@ -1,5 +1,6 @@
 """The folders of this repository, for the tests of its structure."""
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,3 +33,13 @@ def module_name(name: str, file: Path) -> str:
     parts = file.relative_to(PACKAGES[name]).with_suffix("").parts
     head = ("epalm",) if name == "epalm" else ("epalm", name)
     return ".".join(part for part in head + parts if part != "__init__")
+
+
+def imported_names(tree: ast.Module) -> Iterator[str]:
+    """Every dotted name that a module imports, wherever in it; relative ones begin with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            head = "." * node.level + (node.module or "")
+            yield from (f"{head}.{alias.name}" for alias in node.names)

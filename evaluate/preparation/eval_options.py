@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from epalm.options import GENERAL, option
+from epalm.options import GENERAL, Quiet, option
 from epalm.plugins import TypedName
 
 DATA, RUN, DECODING, PERFORMANCE = "Data", "Run", "Decoding", "Performance"
@@ -30,10 +30,6 @@ AllowOutside = Annotated[
         help="Also show files that the dataset names outside its folder.",
         panel=DATA,
     ),
-]
-
-Quiet = Annotated[
-    bool, option("--quiet", help="Print results, warnings and errors only.", panel=GENERAL)
 ]
 
 

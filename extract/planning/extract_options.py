@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from epalm.devices import AUTO
-from epalm.options import GENERAL, option
+from epalm.options import GENERAL, Quiet, option
 
 DATA, ENCODER, TRANSFORMS, STORE, PERFORMANCE = (
     "Data",
@@ -38,8 +38,6 @@ AllowOutside = Annotated[
 ]
 
 Json = Annotated[bool, option("--json", help="Print the result as JSON.", panel=GENERAL)]
-
-Quiet = Annotated[bool, option("--quiet", help="Print results and errors only.", panel=GENERAL)]
 
 
 @dataclass(frozen=True, kw_only=True)

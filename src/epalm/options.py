@@ -11,7 +11,7 @@ app.callback(invoke_without_command=True)(command_from(Options, run))
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -43,6 +43,12 @@ def option(*names: str, help: str, panel: str, **settings: Any) -> OptionInfo:  
     """
     declared: OptionInfo = typer.Option(*names, help=help, rich_help_panel=panel, **settings)
     return declared
+
+
+Quiet: TypeAlias = Annotated[
+    bool, option("--quiet", help="Print results, warnings and errors only.", panel=GENERAL)
+]
+"""The option --quiet of every command."""
 
 
 def command_from(options: type[Options], run: Callable[[Options], None]) -> Callable[..., None]:

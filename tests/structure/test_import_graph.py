@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository import PACKAGES, module_name, sources
+from tests.repository import PACKAGES, imported_names, module_name, sources
 
 MODULES = {module_name(package, file): file for package in PACKAGES for file in sources(package)}
 """Dotted name -> file, of every module of the packages."""
@@ -14,13 +14,8 @@ MODULES = {module_name(package, file): file for package in PACKAGES for file in 
 
 def imports(file: Path) -> set[str]:
     """The modules of ours that a file imports anywhere in it, also inside functions."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-            names.add(str(node.module))
+    names = set(imported_names(ast.parse(file.read_text(encoding="utf-8"))))
+    names |= {name.rpartition(".")[0] for name in names}  # of "module.attribute"
     return {name for name in names if name in MODULES and MODULES[name].name != "__init__.py"}
 
 

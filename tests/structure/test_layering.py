@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.repository import PACKAGES, module_name, sources
+from tests.repository import PACKAGES, imported_names, module_name, sources
 
 FOUNDATION = {
     *(
@@ -54,13 +54,9 @@ ENTRY = re.compile(r"epalm(\.\w+)+(:\w+)?")
 
 def imported(tree: ast.Module) -> Iterator[str]:
     """Every dotted name that a module imports, wherever in it; relative ones begin with a dot."""
+    yield from imported_names(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            head = "." * node.level + (node.module or "")
-            yield from (f"{head}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and ENTRY.fullmatch(str(node.value)):
+        if isinstance(node, ast.Constant) and ENTRY.fullmatch(str(node.value)):
             yield str(node.value).replace(":", ".")
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from epalm.devices import AUTO
-from epalm.options import GENERAL, option
+from epalm.options import Quiet, option
 
 DATA, MODEL, OPTIMIZATION = "Data", "Model", "Optimization"
 PERFORMANCE, RUN_FOLDER = "Performance", "Run folder"
@@ -28,9 +28,6 @@ RunName: TypeAlias = Annotated[
     ),
 ]
 RunsFolder: TypeAlias = Annotated[Path, option(help="Folder of all runs.", panel=RUN_FOLDER)]
-Quiet: TypeAlias = Annotated[
-    bool, option("--quiet", help="Print warnings and errors only.", panel=GENERAL)
-]
 
 
 @dataclass(frozen=True, kw_only=True)
