@@ -10,7 +10,7 @@ from epalm.console import progress
 from epalm.evaluate.preparation.decoding_overrides import AnswerMethod
 from epalm.evaluate.scores.breakdowns import answer_types, question_types
 from epalm.evaluate.scores.eval_results import PredictionRecord
-from epalm.model.checkpoints.run_io import LoadedRun
+from epalm.model.checkpoints.adapter_io import LoadedRun
 from epalm.model.generation.batched_generation import (
     Answer,
     AnswerStrategy,

@@ -24,7 +24,7 @@ from epalm.evaluate.scores.eval_results import (
 )
 from epalm.evaluate.scores.scoring import corpus_scores
 from epalm.metrics.metric_registry import Scores
-from epalm.model.checkpoints.run_io import LoadedRun, load_run
+from epalm.model.checkpoints.adapter_io import LoadedRun, load_run
 from epalm.system_memory import peak_memory
 from epalm.tasks.types import Prediction
 

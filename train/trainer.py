@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from epalm.console import decimal
 from epalm.console import progress as show_progress
 from epalm.errors import Stopped, TrainingError
-from epalm.model.checkpoints.run_io import save_adapter
+from epalm.model.checkpoints.adapter_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE
 from epalm.model.engine.losses import TokenLosses
 from epalm.model.engine.model_batch import Batch

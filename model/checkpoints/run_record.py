@@ -1,6 +1,6 @@
 """run.json of a run folder: settings to rebuild the model, and the data it was trained on.
 
-This module imports no torch; `epalm.model.checkpoints.run_io` reads the trained tensors.
+This module imports no torch; `epalm.model.checkpoints.adapter_io` reads the trained tensors.
 """
 
 import json

@@ -16,7 +16,7 @@ from epalm.evaluate import cli
 from epalm.evaluate.scores.eval_results import Evaluation, PredictionRecord, Score
 from epalm.metrics.intervals import GroupMean
 from epalm.model.build import build_model
-from epalm.model.checkpoints.run_io import save_adapter
+from epalm.model.checkpoints.adapter_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.method.model_settings import Decoding, ModelSettings

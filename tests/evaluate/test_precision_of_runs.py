@@ -8,8 +8,8 @@ import torch
 from epalm import precision
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.run_evaluation import evaluate
-from epalm.model.checkpoints import run_io
-from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints import adapter_io
+from epalm.model.checkpoints.adapter_io import load_run
 from tests.evaluate.helpers import TinyRun, make_run
 
 
@@ -43,7 +43,7 @@ def test_without_support_for_bf16_the_same_weights_are_used_in_fp32(
     assert as_trained.dtype == torch.bfloat16
     caplog.clear()
     monkeypatch.setattr(
-        run_io, "computes_in", lambda name, device: (name, device) == ("fp32", "cpu")
+        adapter_io, "computes_in", lambda name, device: (name, device) == ("fp32", "cpu")
     )
     weight = head(run.folder)
     assert weight.dtype == torch.float32

@@ -20,7 +20,7 @@ from epalm.evaluate.scores.eval_results import read_evaluation
 from epalm.evaluate.scores.submission import write_submission
 from epalm.metrics import exact_match
 from epalm.metrics.metric_registry import load_metric
-from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.engine.model_batch import collate_prompts
 from epalm.model.generation.decode import generate

@@ -24,7 +24,7 @@ from epalm.errors import (
     UsageError,
 )
 from epalm.evaluate import cli as evaluate_cli
-from epalm.model.checkpoints.run_io import LoadedRun, load_run
+from epalm.model.checkpoints.adapter_io import LoadedRun, load_run
 from epalm.model.generation.decode import generate
 from epalm.model.method.model_settings import Decoding
 from epalm.train.cli import app

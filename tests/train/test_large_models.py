@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.engine.quantized import QuantizedLinear
 from epalm.train.cli import app

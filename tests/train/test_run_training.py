@@ -22,7 +22,7 @@ from epalm.errors import (
     UnknownSplitError,
     UsageError,
 )
-from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.tasks.manifest import task as manifest_task
 from epalm.train import trainer

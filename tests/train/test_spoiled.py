@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from epalm.errors import EpalmError, RunFolderError, Stopped, TrainingError
-from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.epalm import trainable_parameters
 from epalm.train import trainer
 from tests.train.helpers import World, logged, make_world

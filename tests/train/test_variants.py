@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from epalm.errors import UsageError
-from epalm.model.checkpoints.run_io import load_run
+from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.epalm import trainable_parameters
 from epalm.train.cli import app

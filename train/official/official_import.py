@@ -6,8 +6,8 @@ from typing import Any
 
 from epalm.cache.store import Store
 from epalm.model.build import build_model
+from epalm.model.checkpoints.adapter_io import save_adapter
 from epalm.model.checkpoints.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
-from epalm.model.checkpoints.run_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.epalm import parameter_counts

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from epalm.errors import DataError, RunFolderError, TrainingError
-from epalm.model.checkpoints.run_io import save_adapter
+from epalm.model.checkpoints.adapter_io import save_adapter
 from epalm.model.checkpoints.tensor_file import check_tensors, read_tensors, write_tensors
 from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.untrusted.checked_json import build, parse_json

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from epalm.errors import DataError, MissingFileError, RunFolderError, TrainingError
-from epalm.model.checkpoints.run_io import load_adapter, save_adapter
+from epalm.model.checkpoints.adapter_io import load_adapter, save_adapter
 from epalm.model.checkpoints.run_record import METRICS_FILE
 from epalm.model.checkpoints.tensor_file import read_tensors, write_tensors
 from epalm.model.epalm import trainable_parameters
