@@ -7,7 +7,7 @@ from torch import Tensor
 
 from epalm.cache.readers.feature_source import NumpySource
 from epalm.console import progress
-from epalm.evaluate.preparation.decoding_overrides import AnswerMethod
+from epalm.evaluate.preparation.answer_method import AnswerMethod
 from epalm.evaluate.scores.breakdowns import answer_types, question_types
 from epalm.evaluate.scores.eval_results import PredictionRecord
 from epalm.model.checkpoints.adapter_io import LoadedRun

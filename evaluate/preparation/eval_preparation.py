@@ -11,7 +11,7 @@ from epalm.cache.readers.feature_source import NumpySource
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
 from epalm.devices import check_device_name
-from epalm.evaluate.preparation.decoding_overrides import AnswerMethod, answer_method
+from epalm.evaluate.preparation.answer_method import AnswerMethod, answer_method
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.preparation.eval_target import (
     check_folder,

@@ -20,6 +20,7 @@ from epalm.model.checkpoints.adapter_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.method.model_settings import Decoding, ModelSettings
+from epalm.tasks.types import Example
 from tests.fakes import save_language_model
 
 WORDS = ("what", "is", "on", "the", "desk", "wall", "lamp", "cup", "red", "how", "many", "two")
@@ -166,3 +167,8 @@ def _write_store(path: Path, data: Path) -> None:
     tokens[row] = np.nan
     sink.write_shard(0, tokens, {BROKEN: "cannot be decoded"})
     sink.finish()
+
+
+def answered(*answers: str, weights: tuple[float, ...] = ()) -> Example:
+    """A training example that has these answers."""
+    return Example("k", "q", "what", answers, answers, weights)

@@ -6,35 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from epalm.errors import (
-    DataError,
-    MalformedFileError,
-    MissingFileError,
-    UnknownSplitError,
-    UsageError,
-)
-from epalm.evaluate.preparation.decoding_overrides import (
+from epalm.errors import UnknownSplitError, UsageError
+from epalm.evaluate.preparation.answer_method import (
     AnswerMethod,
     answer_method,
     describe,
-    frequent_answers,
-    read_answers,
 )
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation
 from epalm.model.method.model_settings import Decoding
 from epalm.tasks.types import Example, Task
-from tests.evaluate.helpers import TinyRun, make_run
+from tests.evaluate.helpers import TinyRun, answered, make_run
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     return make_run(tmp_path_factory.mktemp("protocol"))
-
-
-def training_example(*answers: str, weights: tuple[float, ...] = ()) -> Example:
-    return Example("k", "q", "what", answers, answers, weights)
 
 
 def some_task(*examples: Example) -> Task:
@@ -88,34 +76,6 @@ def test_a_decoding_is_described_in_words() -> None:
     assert describe(sampling) == words
 
 
-def test_the_most_frequent_answers_are_those_that_training_draws_most_often() -> None:
-    examples = [
-        training_example("red", "blue", weights=(3.0, 1.0)),
-        training_example("green"),
-        training_example("blue"),
-        training_example("red", "two"),
-        training_example("never", weights=(0.0,)),
-    ]
-    assert frequent_answers(examples, 3) == ["blue", "red", "green"]
-    assert frequent_answers(examples, 9) == ["blue", "red", "green", "two"]
-    with pytest.raises(DataError, match="no answers to rank"):
-        frequent_answers(examples[-1:], 3)
-
-
-def test_a_file_of_answers_has_one_on_each_line(tmp_path: Path) -> None:
-    file = tmp_path / "answers.txt"
-    file.write_text(" red lamp \n\ntwo\n")
-    assert read_answers(file) == ["red lamp", "two"]
-    file.write_text("\n")
-    with pytest.raises(MalformedFileError, match="has no answer"):
-        read_answers(file)
-    file.write_bytes("café".encode("latin-1"))
-    with pytest.raises(MalformedFileError, match="is not UTF-8"):
-        read_answers(file)
-    with pytest.raises(MissingFileError, match="top-N"):
-        read_answers(tmp_path / "absent.txt")
-
-
 def test_lists_have_folders_of_their_own_by_their_contents(tmp_path: Path) -> None:
     suffixes = set()
     for folder, text in (("a", "red\n"), ("b", "blue\n")):
@@ -125,7 +85,7 @@ def test_lists_have_folders_of_their_own_by_their_contents(tmp_path: Path) -> No
         suffixes.add(method(Decoding(), answers=str(file)).suffix)
     assert len(suffixes) == 2
     assert all(suffix.startswith("-answers-colors-") for suffix in suffixes)
-    task = some_task(training_example("red"), training_example("two"))
+    task = some_task(answered("red"), answered("two"))
     top = method(Decoding(), task, answers="top-1")
     assert (top.answers, top.suffix) == (("red",), "-top1")
 
