@@ -17,8 +17,9 @@ from epalm.demo.worlds.scenes import SIDE_PIXELS
 from epalm.errors import MissingFileError
 from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings
 from epalm.extract.encoders.hf_encoder import make_hugging_face
-from epalm.extract.encoders.timm_vit import load_weights, vit_encoder
-from epalm.extract.transforms.image_transform import CLIP_MEAN, CLIP_STD
+from epalm.extract.encoders.timm_vit import vit_encoder
+from epalm.extract.encoders.weights.timm_weights import load_weights
+from epalm.extract.transforms.image_preset import CLIP_MEAN, CLIP_STD
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the weights; its README.md says how they were trained."""

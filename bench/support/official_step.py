@@ -18,7 +18,8 @@ from transformers import OPTForCausalLM
 
 from epalm.extract.encoders.timm_vit import ARCHITECTURES
 from epalm.extract.transforms.image_augment import AugmentedViews
-from epalm.extract.transforms.image_transform import ImageLoader, official_preset
+from epalm.extract.transforms.image_preset import official_preset
+from epalm.extract.transforms.image_transform import ImageLoader
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.epalm import EPALM, POSITION_OFFSET
 from epalm.model.method.prompt import SoftPrompt

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from epalm.extract.transforms.image_transform import ImagePreset
+from epalm.extract.transforms.image_preset import ImagePreset
 from epalm.precision import DTYPES
 
 

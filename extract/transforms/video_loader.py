@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from epalm.extract.transforms.image_augment import ONE_VIEW, AugmentedViews, generator_for
-from epalm.extract.transforms.image_transform import ImagePreset, pixels, test_view
+from epalm.extract.transforms.image_preset import ImagePreset
+from epalm.extract.transforms.image_transform import pixels, test_view
 from epalm.extract.transforms.last_item_cache import LastItemCache
 from epalm.media.video_decode import VIDEO_POLICY, DecodedVideo, decode_video
 from epalm.tasks.types import MediaItem

@@ -26,7 +26,7 @@ from epalm.demo.worlds.clips import (
     draw_clip,
 )
 from epalm.demo.worlds.scenes import SHAPES, SIDE_PIXELS
-from epalm.extract.transforms.image_transform import CLIP_MEAN, CLIP_STD
+from epalm.extract.transforms.image_preset import CLIP_MEAN, CLIP_STD
 from tools.pretraining.multi_head_loss import multi_head_accuracy, multi_head_loss
 from tools.pretraining.pretraining_schedule import cosine_schedule, optimizer_step
 from tools.pretraining.varied_clips import VARIED_COLORS, make_varied_clip

@@ -18,6 +18,7 @@ from epalm.extract.encoders.encoder_registry import (
     make_encoder,
     normed_tokens,
 )
+from epalm.extract.encoders.weights import timm_weights
 from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.plugins import TypedName
 from tests.extract.helpers import TINY, random_model
@@ -46,7 +47,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     """An encoder made by its name, with random weights in place of the published ones."""
     name: str = request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timm_vit, "_published", random_model)
+        patch.setattr(timm_weights, "published_model", random_model)
         encoder = make_encoder(name)
     architecture = timm_vit.ARCHITECTURES.get(name, name.removeprefix("timm:"))
     stock = random_model(architecture)
@@ -198,7 +199,7 @@ def test_an_unknown_timm_architecture_is_a_usage_error_with_near_names() -> None
 def test_a_timm_model_without_cls_in_every_block_is_refused(
     architecture: str, lack: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timm_vit, "_published", random_model)
+    monkeypatch.setattr(timm_weights, "published_model", random_model)
     with pytest.raises(ModelError, match=f"{architecture} {lack}"):
         make_encoder(f"timm:{architecture}")
 
@@ -208,6 +209,6 @@ def test_a_model_that_norms_after_pooling_is_refused(monkeypatch: pytest.MonkeyP
         model: nn.Module = timm.create_model(architecture, num_classes=0, global_pool="avg")
         return model
 
-    monkeypatch.setattr(timm_vit, "_published", pooled)
+    monkeypatch.setattr(timm_weights, "published_model", pooled)
     with pytest.raises(ModelError, match="has no final LayerNorm over its tokens"):
         make_encoder(TINY)

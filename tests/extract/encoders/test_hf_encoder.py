@@ -34,8 +34,8 @@ from transformers import (
 
 from epalm.errors import MissingFileError, ModelError, UsageError
 from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_tokens, make_encoder
-from epalm.extract.encoders.processor_config import native_audio, native_images
-from epalm.extract.transforms.image_transform import preset_for
+from epalm.extract.encoders.presets.processor_config import native_audio, native_images
+from epalm.extract.transforms.image_preset import preset_for
 from epalm.tasks.types import MediaItem
 from tests.extract.encoders.tiny_encoders import PICTURES, SIDE, SIZES, make_tiny, save
 from tests.extract.helpers import noise

@@ -16,7 +16,8 @@ from epalm.extract.decoding.decode_batch import DecodeRequest
 from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.transforms import image_augment, image_transform
 from epalm.extract.transforms.image_augment import AugmentedViews, draw_crop, generator_for
-from epalm.extract.transforms.image_transform import ImageLoader, official_preset
+from epalm.extract.transforms.image_preset import official_preset
+from epalm.extract.transforms.image_transform import ImageLoader
 from epalm.media.image_decode import decode_image
 from epalm.tasks.types import MediaItem
 

@@ -11,12 +11,8 @@ from torchvision.transforms import InterpolationMode
 
 from epalm.errors import MediaError, ModelError, UsageError
 from epalm.extract.transforms.image_augment import AugmentedViews
-from epalm.extract.transforms.image_transform import (
-    ImageLoader,
-    native_preset,
-    official_preset,
-    preset_for,
-)
+from epalm.extract.transforms.image_preset import native_preset, official_preset, preset_for
+from epalm.extract.transforms.image_transform import ImageLoader
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import noise
 

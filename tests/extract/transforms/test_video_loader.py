@@ -7,7 +7,7 @@ import pytest
 
 from epalm.extract.transforms import video_loader
 from epalm.extract.transforms.image_augment import AugmentedViews, generator_for
-from epalm.extract.transforms.image_transform import official_preset
+from epalm.extract.transforms.image_preset import official_preset
 from epalm.extract.transforms.video_loader import VideoLoader, drawn_frames, middle_frames, segments
 from epalm.media.video_decode import decode_video
 from epalm.tasks.manifest import MODALITIES

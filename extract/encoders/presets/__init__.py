@@ -1,0 +1,1 @@
+"""The preprocessing that a model was trained with, and the choice of an encoder's own."""

@@ -1,0 +1,1 @@
+"""Weights of encoders: checkpoint files, timm models, Hugging Face folders."""
