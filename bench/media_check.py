@@ -1,4 +1,4 @@
-"""How long does it take to compare media files with the records in a store?
+"""How long does it take to compare media files with the media tables of a store?
 
     python -m bench.media_check
 
@@ -27,7 +27,7 @@ from bench.support.timed_rounds import (
 )
 from epalm.cache import media_check
 from epalm.cache.media_check import MediaCheck
-from epalm.cache.records.media_record import MediaRecord, describe_files
+from epalm.cache.records.media_table import MediaTable, describe_files
 from epalm.cache.spec import SHARD_ROWS
 from epalm.extract.decoding.media_files import media_files
 from epalm.tasks.types import MediaItem
@@ -63,7 +63,7 @@ def bare(items: Items) -> Variant:
 
 
 def described(items: Items) -> Variant:
-    """Make the media records of all shards."""
+    """Make the media tables of all shards."""
 
     def run(_number: int) -> Sample:
         with Stopwatch() as stopwatch:
@@ -75,8 +75,8 @@ def described(items: Items) -> Variant:
 
 
 def checked(items: Items) -> Variant:
-    """Read the media records of all shards and compare the files with them."""
-    records = [
+    """Read the media tables of all shards and compare the files with them."""
+    tables = [
         describe_files(media_files(shard, shard[0].folder), hashed=False).to_bytes()
         for shard in shards_of(items)
     ]
@@ -84,8 +84,8 @@ def checked(items: Items) -> Variant:
     def run(_number: int) -> Sample:
         result = MediaCheck()
         with Stopwatch() as stopwatch:
-            for shard, data in zip(shards_of(items), records, strict=True):
-                recorded = MediaRecord.from_bytes(data, rows=len(shard), where="memory")
+            for shard, data in zip(shards_of(items), tables, strict=True):
+                recorded = MediaTable.from_bytes(data, rows=len(shard), where="memory")
                 compared = media_check.compare_files(recorded, media_files(shard, shard[0].folder))
                 result.add([item.key for item in shard], compared)
         if result.changed or result.checked != len(items):

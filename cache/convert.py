@@ -8,8 +8,9 @@ import numpy as np
 
 from epalm.cache.create_store import create_store
 from epalm.cache.formats.store_format import Features
-from epalm.cache.media_check import read_media_record
-from epalm.cache.records.media_record import UNKNOWN, MediaRecord
+from epalm.cache.media_check import read_media_table
+from epalm.cache.records.file_state import UNKNOWN
+from epalm.cache.records.media_table import MediaTable
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
 from epalm.console import Ticker
@@ -83,22 +84,22 @@ def _copy(sources: Sequence[Store], target: Store, *, tick: Ticker) -> None:
         tick(len(rows))
 
 
-def _read_media_rows(store: Store, rows: range) -> MediaRecord:
-    """The media record of consecutive rows, which may span several shards."""
+def _read_media_rows(store: Store, rows: range) -> MediaTable:
+    """The media table of consecutive rows, which may span several shards."""
     spec = store.spec
-    record = MediaRecord.unknown(len(rows), hashed=spec.content_hash)
+    table = MediaTable.unknown(len(rows), hashed=spec.content_hash)
     for shard in range(rows.start // spec.shard_rows, (rows.stop - 1) // spec.shard_rows + 1):
         shard_rows = spec.rows_of(shard)
         common = range(max(rows.start, shard_rows.start), min(rows.stop, shard_rows.stop))
-        if shard_record := read_media_record(store, shard):
-            part = shard_record.take([row - shard_rows.start for row in common])
-            record.put([row - rows.start for row in common], part)
-    return record
+        if shard_table := read_media_table(store, shard):
+            part = shard_table.take([row - shard_rows.start for row in common])
+            table.put([row - rows.start for row in common], part)
+    return table
 
 
-def _merge_media(parts: Sequence[MediaRecord]) -> MediaRecord | None:
+def _merge_media(parts: Sequence[MediaTable]) -> MediaTable | None:
     """The rows that all parts agree on, the others unknown; None if all are unknown."""
-    merged = MediaRecord.unknown(
+    merged = MediaTable.unknown(
         len(parts[0]), hashed=all(part.hashes is not None for part in parts)
     )
     equal = np.ones(len(merged), np.bool_)

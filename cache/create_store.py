@@ -85,7 +85,7 @@ def _check_free(store: Store, spec: StoreSpec, initial_files: Mapping[str, bytes
     existing |= {name for name in initial_files if store.storage.size(name) is not None}
     allowed = {name for name in existing if name.startswith(store.private_name("done/"))}
     for shard in range(spec.shards if existing else 0):
-        allowed |= {*store.format.shard_files(shard), store.media_record_name(shard)}
+        allowed |= {*store.format.shard_files(shard), store.media_table_name(shard)}
     if existing - allowed and not store.exists():  # else another process has just created it
         raise other_files_error(store.location)
 

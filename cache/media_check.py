@@ -9,14 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.cache.records.media_record import (
-    ABSENT,
-    UNKNOWN,
-    MediaFile,
-    MediaRecord,
-    hash_files,
-    stat_files,
-)
+from epalm.cache.records.file_state import ABSENT, UNKNOWN, MediaFile, hash_files, stat_files
+from epalm.cache.records.media_table import MediaTable
 from epalm.cache.storage.checksum import size_and_checksum
 from epalm.cache.store import Store
 from epalm.console import counted
@@ -31,7 +25,7 @@ SAMPLED_FILES = 4096
 """Maximum number of files that training and evaluation check; 0.02 s on a local disk."""
 
 SAMPLED_SHARDS = 8
-"""Maximum number of shards they are drawn from, since each shard's media record is read whole."""
+"""Maximum number of shards they are drawn from, since each shard's media table is read whole."""
 
 SAMPLED_HASHES = 32
 """Maximum number of files that training and evaluation hash if their modification time differs."""
@@ -57,7 +51,7 @@ class Comparison(NamedTuple):
 
 @dataclass
 class MediaCheck:
-    """Summary of a comparison of files with media records.
+    """Summary of a comparison of files with media tables.
 
     Attributes:
         checked: number of files with a recorded state.
@@ -87,14 +81,14 @@ class MediaCheck:
         self.vanished += [keys[row] for row in np.flatnonzero(status == VANISHED).tolist()]
 
 
-def read_media_record(store: Store, shard: int) -> MediaRecord | None:
-    """The media record of a finished shard; None if it has none.
+def read_media_table(store: Store, shard: int) -> MediaTable | None:
+    """The media table of a finished shard; None if it has none.
 
     Raises:
         UnfinishedStoreError: the shard is missing.
-        CorruptShardError: the commit record is damaged, or the media record is missing or damaged.
+        CorruptShardError: the commit record is damaged, or the media table is missing or damaged.
     """
-    name = store.media_record_name(shard)
+    name = store.media_table_name(shard)
     expected = store.commit_record(shard).files.get(name)
     if expected is None:
         return None
@@ -108,18 +102,18 @@ def read_media_record(store: Store, shard: int) -> MediaRecord | None:
             f"{store.location}`, then extract again"
         )
     rows = len(store.spec.rows_of(shard))
-    return MediaRecord.from_bytes(data, rows=rows, where=f"{store.location}: {name}")
+    return MediaTable.from_bytes(data, rows=rows, where=f"{store.location}: {name}")
 
 
 def compare_files(
-    recorded: MediaRecord, files: Sequence[MediaFile], *, read_all: bool = False
+    recorded: MediaTable, files: Sequence[MediaFile], *, read_all: bool = False
 ) -> Comparison:
     """Compare files with their recorded state.
 
     A file is hashed if a hash was recorded, its metadata differ and the number of bytes is equal.
 
     Args:
-        recorded: rows of a media record.
+        recorded: rows of a media table.
         files: current files of the same samples.
         read_all: hash every file with a recorded hash.
     """
@@ -145,41 +139,41 @@ def compare_files(
 def compare_shards(
     store: Store,
     shards: Iterable[int],
-    files: Callable[[int, MediaRecord], Sequence[MediaFile]],
+    files: Callable[[int, MediaTable], Sequence[MediaFile]],
     *,
     read_all: bool = False,
 ) -> Iterator[tuple[int, Comparison]]:
-    """Compare the files of finished shards with their media records.
+    """Compare the files of finished shards with their media tables.
 
     Args:
         store: the store with these shards.
         shards: shard numbers.
-        files: function (shard, its media record) -> the current files of its samples.
+        files: function (shard, its media table) -> the current files of its samples.
         read_all: hash every file with a recorded hash.
 
     Yields:
         Each shard with the status of its files.
 
     Raises:
-        CorruptShardError: a commit record or a media record is damaged.
+        CorruptShardError: a commit record or a media table is damaged.
     """
     for shard in shards:
         rows = len(store.spec.rows_of(shard))
-        recorded = read_media_record(store, shard) or MediaRecord.unknown(rows, hashed=False)
+        recorded = read_media_table(store, shard) or MediaTable.unknown(rows, hashed=False)
         yield shard, compare_files(recorded, files(shard, recorded), read_all=read_all)
 
 
 def verify_media(store: Store, root: str) -> MediaCheck:
-    """Compare the files below a data root with the media records, including recorded hashes.
+    """Compare the files below a data root with the media tables, including recorded hashes.
 
     Missing shards are skipped.
 
     Raises:
-        CorruptShardError: a commit record or a media record is damaged.
+        CorruptShardError: a commit record or a media table is damaged.
     """
     check, missing = MediaCheck(), set(store.missing_shards())
     shards = [shard for shard in range(store.spec.shards) if shard not in missing]
-    comparisons = compare_shards(store, shards, lambda _, record: record.files(root), read_all=True)
+    comparisons = compare_shards(store, shards, lambda _, table: table.files(root), read_all=True)
     for shard, comparison in comparisons:
         rows = store.spec.rows_of(shard)
         check.add(store.keys[rows.start : rows.stop], comparison)
@@ -203,7 +197,7 @@ def warn_about_changed_media(store: Store, rows: NDArray[np.intp], *, root: str,
     check = MediaCheck()
     try:
         for shard, offsets in _draw_rows(store, rows, seed):
-            if recorded := read_media_record(store, shard):
+            if recorded := read_media_table(store, shard):
                 keys = [store.keys[store.spec.rows_of(shard).start + offset] for offset in offsets]
                 check.add(keys, _compare_quickly(recorded.take(offsets), root))
     except CorruptShardError as error:
@@ -226,7 +220,7 @@ def first_keys(keys: Sequence[str]) -> str:
     return ", ".join(keys[:MAX_LISTED]) + (", ..." if len(keys) > MAX_LISTED else "")
 
 
-def _compare_quickly(recorded: MediaRecord, root: str) -> Comparison:
+def _compare_quickly(recorded: MediaTable, root: str) -> Comparison:
     """Compare metadata; if some files seem changed, hash a few of them to decide about all."""
     files = recorded.files(root)
     comparison = compare_files(replace(recorded, hashes=None), files)

@@ -84,7 +84,7 @@ class StoreSpec:
         data_root: folder of the media and split files at extraction time. Not compared.
         media: the dataset as given at extraction time, e.g. the path of a manifest. Not compared.
         weights: local file of the encoder's weights at extraction time, if any. Not compared.
-        content_hash: whether media records have a hash of each sample's bytes. Not compared.
+        content_hash: whether media tables have a hash of each sample's bytes. Not compared.
         shard_rows: rows per shard, a multiple of `CHUNK_ROWS`; see `fit_shard_rows`.
         version: version of the files on disk.
     """

@@ -4,7 +4,7 @@ Besides its shards, a store of either format has these files in its private fold
 
     spec.json         settings of the features, and size and CRC-32C of the initial files
     done/00012.json   commit record of shard 12, written after the shard's own files
-    media/00012.npy   media record: state of the shard's media files when they were encoded
+    media/00012.npy   media table: state of the shard's media files when they were encoded
     errors.jsonl      samples that could not be encoded, written once no shard is missing
     put/              temporary files of writers
 
@@ -24,7 +24,7 @@ from epalm.cache.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features, StoreFormat, as_bytes, format_of
 from epalm.cache.missing_store import missing_store_error, other_files_error
 from epalm.cache.records.commit_record import CommitRecord, errors_text
-from epalm.cache.records.media_record import MediaRecord
+from epalm.cache.records.media_table import MediaTable
 from epalm.cache.records.store_header import StoreHeader, read_header
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.checksum import Part, size_and_checksum
@@ -103,8 +103,8 @@ class Store:
         """Name of a shard's commit record."""
         return self.private_name(f"done/{shard:05d}.json")
 
-    def media_record_name(self, shard: int) -> str:
-        """Name of a shard's media record."""
+    def media_table_name(self, shard: int) -> str:
+        """Name of a shard's media table."""
         return self.private_name(f"media/{shard:05d}.npy")
 
     def missing_shards(self) -> list[int]:
@@ -151,7 +151,7 @@ class Store:
                 "`epalm-extract repair` on the store, then extract again"
             )
         files = self.format.shard_files(shard)
-        if not record.describes(shard, files, self.media_record_name(shard)):
+        if not record.describes(shard, files, self.media_table_name(shard)):
             raise self._damaged(f"{name} is the record of another shard")
         return record
 
@@ -170,7 +170,7 @@ class Store:
         features: Features,
         errors: Mapping[str, str],
         *,
-        media: MediaRecord | None = None,
+        media: MediaTable | None = None,
     ) -> None:
         """Store one whole shard, then its commit record.
 
@@ -193,7 +193,7 @@ class Store:
         stored = cast_features(features, self.spec.dtype, keys=keys, valid=valid)
         files = self.format.encode_shard(self.spec, shard, features=stored, valid=valid)
         if media is not None:
-            files[self.media_record_name(shard)] = [media.to_bytes()]
+            files[self.media_table_name(shard)] = [media.to_bytes()]
         record = CommitRecord(
             rows=len(rows),
             files={name: size_and_checksum(parts) for name, parts in files.items()},

@@ -122,7 +122,7 @@ def _shard_issues(check: _SizeCheck, name: str, *, header_sound: bool) -> Iterat
         yield VerifyIssue(name, "has changed bytes", (name,))
         return
     files = store.format.shard_files(shard)
-    if not record.describes(shard, files, store.media_record_name(shard)):
+    if not record.describes(shard, files, store.media_table_name(shard)):
         yield VerifyIssue(name, "is the record of another shard", (name,))
         return
     if header_sound and record.store != store.header.store:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from epalm.cache.media_check import read_media_record
-from epalm.cache.records.media_record import MediaRecord
+from epalm.cache.media_check import read_media_table
+from epalm.cache.records.media_table import MediaTable
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
@@ -143,8 +143,8 @@ def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     failed = [(row, plan.items[rows.start + row]) for row, key in enumerate(keys) if key in errors]
     options = plan.run_options
     requests = batch_requests(failed, store.spec.views, batch_size=options.batch_size)
-    unknown = MediaRecord.unknown(len(rows), hashed=store.spec.content_hash)
-    media = read_media_record(store, shard) or unknown
+    unknown = MediaTable.unknown(len(rows), hashed=store.spec.content_hash)
+    media = read_media_table(store, shard) or unknown
     recorded = record_files(requests, media, root=plan.root)
     batches = load_batches(recorded, plan.encoder.load, workers=options.workers)
     with closing(batches):

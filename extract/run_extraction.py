@@ -16,8 +16,8 @@ from torch import Tensor
 
 from epalm.cache.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
-from epalm.cache.media_check import read_media_record
-from epalm.cache.records.media_record import MediaRecord
+from epalm.cache.media_check import read_media_table
+from epalm.cache.records.media_table import MediaTable
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
@@ -81,11 +81,11 @@ class Job:
 
 
 class EncodedShard(NamedTuple):
-    """The result of a job: features, key -> reason of each failed sample, media record."""
+    """The result of a job: features, key -> reason of each failed sample, media table."""
 
     tokens: Features
     errors: dict[str, str]
-    media: MediaRecord
+    media: MediaTable
 
 
 def extract(
@@ -110,7 +110,7 @@ def extract(
         store: created for these samples.
         options: batch size, workers, progress display.
         process_shard: the shards that this process encodes; all by default.
-        root: data root; names in media records are relative to it.
+        root: data root; names in media tables are relative to it.
         reencode: finished shards to encode again -> rows within each that keep their features.
         pool: running decoding processes, used instead of `options.workers` new ones.
 
@@ -186,11 +186,11 @@ def _fill(
     Jobs are removed from `jobs` as their shards are written.
     """
     spec, all_jobs = store.spec, tuple(jobs)
-    media: dict[int, MediaRecord] = {}
+    media: dict[int, MediaTable] = {}
 
     def requests() -> Iterator[Sequence[DecodeRequest]]:
         for job in all_jobs:
-            media[job.shard] = _initial_record(store, job)
+            media[job.shard] = _initial_media(store, job)
             shard_requests = _requests(items, store, job, batch_size=options.batch_size)
             yield from record_files(shard_requests, media[job.shard], root=root)
 
@@ -217,13 +217,13 @@ def _fill(
             written.result()
 
 
-def _initial_record(store: Store, job: Job) -> MediaRecord:
-    """The shard's media record, filled only for rows that keep their features."""
+def _initial_media(store: Store, job: Job) -> MediaTable:
+    """The shard's media table, filled only for rows that keep their features."""
     rows = len(store.spec.rows_of(job.shard))
-    record = MediaRecord.unknown(rows, hashed=store.spec.content_hash)
-    if job.unchanged and (previous := read_media_record(store, job.shard)):
-        record.put(job.unchanged, previous.take(job.unchanged))
-    return record
+    table = MediaTable.unknown(rows, hashed=store.spec.content_hash)
+    if job.unchanged and (previous := read_media_table(store, job.shard)):
+        table.put(job.unchanged, previous.take(job.unchanged))
+    return table
 
 
 def _initial_tokens(store: Store, job: Job) -> Features:

@@ -83,7 +83,7 @@ def inspect(store: Store, *, rows: int) -> Inspection:
         settings={**spec.comparable(), "tasks": ", ".join(spec.tasks), **origin},
         shards=spec.shards,
         missing=missing,
-        media_records=_media_records(store, missing),
+        media_records=_media_tables(store, missing),
         failed=len(store.failed_samples()),
         bytes=spec.nbytes,
         stream_bytes=pool_bytes(need, fit_pool(need, ram=2 * spec.nbytes)),
@@ -97,7 +97,7 @@ def tables(inspection: Inspection) -> Iterator[Table]:
     for name, value in sorted(inspection.settings.items()):
         settings.add_row(name, value)
     settings.add_section()
-    settings.add_row("media records", inspection.media_records)
+    settings.add_row("media tables", inspection.media_records)
     settings.add_row("shards", f"{inspection.shards}, {len(inspection.missing)} missing")
     settings.add_row("failed records", str(inspection.failed))
     settings.add_row("features", f"{byte_size(inspection.bytes)}, also in memory with --reader ram")
@@ -111,10 +111,10 @@ def tables(inspection: Inspection) -> Iterator[Table]:
         yield rows
 
 
-def _media_records(store: Store, missing: list[int]) -> str:
+def _media_tables(store: Store, missing: list[int]) -> str:
     present = set(range(store.spec.shards)) - set(missing)
     known = sum(
-        store.media_record_name(shard) in store.commit_record(shard).files for shard in present
+        store.media_table_name(shard) in store.commit_record(shard).files for shard in present
     )
     if not known:
         return "none: unknown whether media files changed"

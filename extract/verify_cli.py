@@ -43,7 +43,7 @@ def verify(
     """Check that the files of a store are complete and intact.
 
     Compares the files with the store's commit records, and with --media the media files with their
-    records. Exit code 1: a file is damaged or changed, 3: shards or media records are missing.
+    records. Exit code 1: a file is damaged or changed, 3: shards or media tables are missing.
     """
     from epalm.cache import verify as checks
 

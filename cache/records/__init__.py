@@ -1,1 +1,1 @@
-"""Documents of a store: header, commit records, media records and extraction log."""
+"""Documents of a store: header, commit records, media tables and extraction log."""

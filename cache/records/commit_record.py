@@ -38,15 +38,15 @@ class CommitRecord:
         """Refuse impossible sizes and checksums."""
         check_sums(self.files)
 
-    def describes(self, shard: int, files: Collection[str], media_record: str) -> bool:
+    def describes(self, shard: int, files: Collection[str], media_table: str) -> bool:
         """Whether the record is about this shard and lists exactly its files.
 
         Args:
             shard: shard number.
             files: names of the files that the shard must have.
-            media_record: name of its media record, which it may have.
+            media_table: name of its media table, which it may have.
         """
-        return self.shard in (None, shard) and self.files.keys() - {media_record} == set(files)
+        return self.shard in (None, shard) and self.files.keys() - {media_table} == set(files)
 
     def to_bytes(self) -> bytes:
         """Content of the file."""

@@ -1,10 +1,11 @@
-"""The files of samples, and their media records, which are filled during encoding."""
+"""The files of samples, and their media tables, which are filled during encoding."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from epalm.cache.records.media_record import MediaFile, MediaRecord, describe_files
+from epalm.cache.records.file_state import MediaFile
+from epalm.cache.records.media_table import MediaTable, describe_files
 from epalm.extract.decoding.decode_batch import DecodeRequest
 from epalm.tasks.types import MediaItem
 
@@ -23,20 +24,20 @@ def media_files(items: Iterable[MediaItem], root: Path) -> list[MediaFile]:
 
 
 def record_files(
-    batches: Iterable[Sequence[DecodeRequest]], record: MediaRecord, *, root: Path
+    batches: Iterable[Sequence[DecodeRequest]], table: MediaTable, *, root: Path
 ) -> Iterator[Sequence[DecodeRequest]]:
     """Pass on the batches of a shard, and record the files of each before it is decoded.
 
     Args:
         batches: requests, with view 0 of each sample before its other views.
-        record: media record of the shard; the rows of the requests are filled in.
+        table: media table of the shard; the rows of the requests are filled in.
         root: data root.
     """
     for batch in batches:
         first = [request for request in batch if request.view == 0]
         files = media_files((request.item for request in first), root)
-        described = describe_files(files, hashed=record.hashes is not None)
-        record.put([request.row for request in first], described)
+        described = describe_files(files, hashed=table.hashes is not None)
+        table.put([request.row for request in first], described)
         yield batch
 
 

@@ -14,7 +14,8 @@ from epalm.cache.media_check import (
     compare_shards,
     first_keys,
 )
-from epalm.cache.records.media_record import MediaFile, MediaRecord
+from epalm.cache.records.file_state import MediaFile
+from epalm.cache.records.media_table import MediaTable
 from epalm.cache.store import Store
 from epalm.console import counted
 from epalm.errors import StoreError
@@ -61,7 +62,7 @@ def shards_to_reencode(
         Shards to encode again, see `Changes`.
 
     Raises:
-        CorruptShardError: a commit record or a media record is damaged.
+        CorruptShardError: a commit record or a media table is damaged.
         StoreError: `refuse_copies` found that every file differs in time alone.
     """
     if changed_media == "keep":
@@ -75,10 +76,10 @@ def shards_to_reencode(
 
 
 def find_changes(plan: Plan, store: Store) -> Changes:
-    """Compare the files of this process's finished shards with the store's media records.
+    """Compare the files of this process's finished shards with the store's media tables.
 
     Raises:
-        CorruptShardError: a commit record or a media record is damaged.
+        CorruptShardError: a commit record or a media table is damaged.
     """
     spec, missing = store.spec, set(store.missing_shards())
     shards = [n for n in range(spec.shards) if plan.process_shard.owns(n) and n not in missing]
@@ -86,7 +87,7 @@ def find_changes(plan: Plan, store: Store) -> Changes:
     if count > MANY_FILES:
         logger.info("checking %d %s for changes", count, plan.unit)
 
-    def files(shard: int, _: MediaRecord) -> list[MediaFile]:
+    def files(shard: int, _: MediaTable) -> list[MediaFile]:
         rows = spec.rows_of(shard)
         return media_files(plan.items[rows.start : rows.stop], plan.root)
 

@@ -9,7 +9,8 @@ import numpy as np
 from epalm.cache.create_store import create_store
 from epalm.cache.readers.feature_source import KeyIndex, StoreReader
 from epalm.cache.readers.memory_reader import MemoryReader, ShardMap
-from epalm.cache.records.media_record import MediaFile, describe_files
+from epalm.cache.records.file_state import MediaFile
+from epalm.cache.records.media_table import describe_files
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksummed
 from epalm.cache.store import Store
@@ -62,7 +63,7 @@ def reopen(store: Store) -> Store:
 
 
 def describe_media(location: str | Path, root: Path) -> Store:
-    """Add media records, of the files below `root` that the keys name, to a finished store."""
+    """Add media tables, of the files below `root` that the keys name, to a finished store."""
     store = Store.open(location)
     for shard in range(store.spec.shards):
         rows, errors = store.spec.rows_of(shard), store.commit_record(shard).errors

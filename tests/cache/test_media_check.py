@@ -1,4 +1,4 @@
-"""Media records of a store, and the check for changed media files."""
+"""Media tables of a store, and the check for changed media files."""
 
 import hashlib
 import os
@@ -16,12 +16,13 @@ from epalm.cache.media_check import (
     TOUCHED,
     VANISHED,
     compare_files,
-    read_media_record,
+    read_media_table,
     verify_media,
     warn_about_changed_media,
 )
-from epalm.cache.records import media_record
-from epalm.cache.records.media_record import MediaFile, MediaRecord, describe_files
+from epalm.cache.records import file_state
+from epalm.cache.records.file_state import MediaFile
+from epalm.cache.records.media_table import MediaTable, describe_files
 from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksummed
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify, verify_deep
@@ -70,9 +71,9 @@ def replace_file(file: Path, content: bytes, *, seconds: int = 5000) -> None:
 
 @pytest.mark.parametrize("name", ["a.zarr", "a.h5"])
 @pytest.mark.parametrize("content_hash", [False, True])
-def test_a_store_has_media_records(root: Path, name: str, *, content_hash: bool) -> None:
+def test_a_store_has_media_tables(root: Path, name: str, *, content_hash: bool) -> None:
     store = Store.open(make_store(root.parent / name, root, content_hash=content_hash).location)
-    record = read_media_record(store, 1)
+    record = read_media_table(store, 1)
     assert record is not None
     assert store.spec.content_hash == content_hash
     assert record.names.tolist() == NAMES[64:128]
@@ -81,7 +82,7 @@ def test_a_store_has_media_records(root: Path, name: str, *, content_hash: bool)
     assert list(verify_deep(store)) == []
 
 
-def test_a_media_record_is_a_plain_numpy_file(root: Path) -> None:
+def test_a_media_table_is_a_plain_numpy_file(root: Path) -> None:
     make_store(root.parent / "a.zarr", root, content_hash=True)
     table = np.load(root.parent / "a.zarr/epalm/media/00000.npy")
     assert table["path"][5] == b"5.jpg"
@@ -97,18 +98,18 @@ def test_equal_files_give_equal_stores(root: Path) -> None:
 
 def test_a_damaged_media_record_is_found_and_repaired(root: Path) -> None:
     store = make_store(root.parent / "a.zarr", root)
-    data = bytearray(store.storage.read(store.media_record_name(1)))
+    data = bytearray(store.storage.read(store.media_table_name(1)))
     data[-3] ^= 1
-    store.storage.put(store.media_record_name(1), [bytes(data)])
+    store.storage.put(store.media_table_name(1), [bytes(data)])
     with pytest.raises(CorruptShardError, match="epalm-extract repair"):
-        read_media_record(store, 1)
+        read_media_table(store, 1)
     assert list(verify(store)) == []
-    assert [issue.name for issue in verify_deep(store)] == [store.media_record_name(1)]
+    assert [issue.name for issue in verify_deep(store)] == [store.media_table_name(1)]
     repair(store)
     assert store.missing_shards() == [1]
 
 
-def test_a_store_without_spec_json_is_extracted_again_over_its_media_records(root: Path) -> None:
+def test_a_store_without_spec_json_is_extracted_again_over_its_media_tables(root: Path) -> None:
     store = make_store(root.parent / "a.zarr", root)
     before = file_contents(store)
     store.storage.delete([store.private_name("spec.json"), *store.format.initial_files])
@@ -137,7 +138,7 @@ def test_every_kind_of_change_has_its_status(root: Path, *, content_hash: bool) 
 
 def test_a_slow_file_system_changes_no_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = describe_files(files(root), hashed=False).to_bytes()
-    monkeypatch.setattr(media_record, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(file_state, "SLOW_SECONDS", 0.0)
     assert describe_files(files(root), hashed=False).to_bytes() == before
 
 
@@ -177,16 +178,16 @@ def test_a_sample_in_a_tar_file_changes_with_it_unless_its_hash_is_recorded(root
 def test_a_file_name_that_is_not_utf_8_is_preserved(root: Path) -> None:
     name = os.fsdecode(b"caf\xe9 .jpg")
     record = describe_files([MediaFile(str(root / name), name)], hashed=False)
-    again = MediaRecord.from_bytes(record.to_bytes(), rows=1, where="here")
+    again = MediaTable.from_bytes(record.to_bytes(), rows=1, where="here")
     assert again.names.tolist() == [name]
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"\x93NUMPY\x01\x00", MediaRecord.unknown(2, hashed=False).to_bytes()]
+    "data", [b"", b"{}", b"\x93NUMPY\x01\x00", MediaTable.unknown(2, hashed=False).to_bytes()]
 )
-def test_bytes_that_are_not_a_media_record_are_refused(data: bytes) -> None:
-    with pytest.raises(CorruptShardError, match="not a media record"):
-        MediaRecord.from_bytes(data, rows=3, where="here")
+def test_bytes_that_are_not_a_media_table_are_refused(data: bytes) -> None:
+    with pytest.raises(CorruptShardError, match="not a media table"):
+        MediaTable.from_bytes(data, rows=3, where="here")
 
 
 def test_verify_media_counts_changed_touched_and_vanished_files(root: Path) -> None:
@@ -208,12 +209,12 @@ def test_stores_of_earlier_versions_have_no_recorded_state(root: Path) -> None:
     assert (found.checked, found.not_recorded, found.changed) == (0, COUNT, [])
 
 
-def test_converted_stores_keep_their_media_records(root: Path) -> None:
+def test_converted_stores_keep_their_media_tables(root: Path) -> None:
     hashed = make_store(root.parent / "a.zarr", root, content_hash=True)
     copy = convert([hashed], root.parent / "b.h5", tick=no_progress)
     assert copy.spec.shards == 1
     assert copy.spec.content_hash
-    record, before = (read_media_record(store, 0) for store in (copy, hashed))
+    record, before = (read_media_table(store, 0) for store in (copy, hashed))
     assert record is not None
     assert before is not None
     assert record.take(range(64)).to_bytes() == before.to_bytes()
@@ -221,10 +222,10 @@ def test_converted_stores_keep_their_media_records(root: Path) -> None:
     old = convert(
         [finished_store(root.parent / "old.zarr")], root.parent / "c.h5", tick=no_progress
     )
-    assert read_media_record(old, 0) is None
+    assert read_media_table(old, 0) is None
 
 
-def test_merged_stores_keep_media_records_that_agree(root: Path) -> None:
+def test_merged_stores_keep_media_tables_that_agree(root: Path) -> None:
     parts = []
     for seed in (1, 2):
         replace_file(root / "7.jpg", b"photo 7", seconds=seed)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from epalm.cache.create_store import create_store
-from epalm.cache.media_check import read_media_record, verify_media
+from epalm.cache.media_check import read_media_table, verify_media
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.cache.verify import repair, verify_deep
@@ -147,7 +147,7 @@ def test_only_the_shards_of_changed_files_are_made_again_as_a_new_store_would_be
     store = Store.open(place)
     assert changed == {
         store.format.shard_files(1)[0],
-        store.media_record_name(1),
+        store.media_table_name(1),
         store.commit_record_name(1),
     }
     run(f"{place.rsplit('/', 1)[0]}/new/{place.rsplit('/', 1)[1]}", root)
@@ -179,7 +179,7 @@ def test_a_touched_file_is_encoded_again_unless_its_content_is_known(
     assert ("1 image with another modification time" in caplog.text) == content_hash
     put(root, 5, "995", seconds=20_000)
     assert run(store, root).encoded == 64
-    record = read_media_record(Store.open(store), 0)
+    record = read_media_table(Store.open(store), 0)
     assert record is not None
     assert (record.hashes is not None) == content_hash
 
@@ -258,7 +258,7 @@ def test_a_copied_data_set_requires_the_changed_media_option(root: Path) -> None
     assert run(hashed, copy).encoded == 0
 
 
-def test_a_store_without_media_records_is_resumed_and_reported_as_unknown(
+def test_a_store_without_media_tables_is_resumed_and_reported_as_unknown(
     root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = root.parent / "s.zarr"
@@ -267,7 +267,7 @@ def test_a_store_without_media_records_is_resumed_and_reported_as_unknown(
     run(store, root)
     monkeypatch.undo()
     opened = Store.open(store)
-    assert [read_media_record(opened, shard) for shard in range(4)] == [None] * 4
+    assert [read_media_table(opened, shard) for shard in range(4)] == [None] * 4
     put(root, 5, "995")
     opened.uncommit_shard(2)
     with caplog.at_level(logging.INFO):
@@ -285,7 +285,7 @@ def test_a_store_keeps_its_setting_of_content_hashes(root: Path) -> None:
     run(root.parent / "hashed.zarr", root, content_hash=True)
     Store.open(root.parent / "hashed.zarr").uncommit_shard(0)
     run(root.parent / "hashed.zarr", root)
-    record = read_media_record(Store.open(root.parent / "hashed.zarr"), 0)
+    record = read_media_table(Store.open(root.parent / "hashed.zarr"), 0)
     assert record is not None
     assert record.hashes is not None
     assert record.hashes.any(axis=1).all()
@@ -362,8 +362,8 @@ def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> No
 
 
 def check_described(store: Store, shard: int) -> None:
-    """Check that the features of committed shards are those of the files in their media records."""
-    record, row = read_media_record(store, shard), (5, 6)[shard]
+    """Check that the features of committed shards are those of the files in their media tables."""
+    record, row = read_media_table(store, shard), (5, 6)[shard]
     assert record is not None
     vectors = np.empty((len(record), *store.spec.row_shape), store.spec.dtype)
     store.read_shard(shard, vectors)
@@ -464,11 +464,11 @@ def test_a_replaced_image_that_had_failed_is_recorded_when_encoded_again(
     assert "nothing to do" in command().out
 
 
-def test_repair_writes_the_media_record_again(command: Command) -> None:
+def test_repair_writes_the_media_table_again(command: Command) -> None:
     command()
     store = Store.open("a.zarr")
     before = file_contents(store)
-    store.storage.put(store.media_record_name(0), [b"damaged"])
+    store.storage.put(store.media_table_name(0), [b"damaged"])
     assert command("verify", "a.zarr").code == 1
     assert command("verify", "--media", "a.zarr").code == 1
     repair(store)
