@@ -11,7 +11,7 @@ from epalm.devices import peak_device_memory, pick_device
 from epalm.evaluate.predict import answer_strategy, predict
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.preparation.eval_preparation import PreparedEvaluation, prepare
-from epalm.evaluate.preparation.run_settings import data_words, readable_settings
+from epalm.evaluate.preparation.settings_summary import data_words, readable_settings
 from epalm.evaluate.report.report_files import write_page
 from epalm.evaluate.scores.breakdowns import breakdowns
 from epalm.evaluate.scores.eval_results import (

@@ -13,7 +13,7 @@ from epalm.errors import (
     MissingFileError,
     UsageError,
 )
-from epalm.evaluate.preparation.run_settings import read_recipe
+from epalm.evaluate.preparation.settings_summary import read_recipe
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.tasks.manifest import TASK as MANIFEST

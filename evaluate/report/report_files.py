@@ -10,7 +10,7 @@ from markupsafe import Markup
 from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
 from epalm.evaluate.preparation.eval_target import find_media, transfer_labels
-from epalm.evaluate.preparation.run_settings import read_recipe
+from epalm.evaluate.preparation.settings_summary import read_recipe
 from epalm.evaluate.report.resource_use import (
     Costs,
     amount,

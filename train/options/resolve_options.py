@@ -14,7 +14,7 @@ from epalm.train.config.recipe_ranges import check_options
 from epalm.train.options.command_options import TrainOptions
 from epalm.train.options.preflight_checks import check_names
 from epalm.train.options.task_choice import choose_task
-from epalm.train.parallel.launchers import check_launcher
+from epalm.train.parallel.launcher_check import check_launcher
 from epalm.train.run_files.run_folder import default_name
 
 if TYPE_CHECKING:

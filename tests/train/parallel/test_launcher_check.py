@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from epalm.errors import UsageError
 from epalm.train.cli import app
-from epalm.train.parallel.launchers import check_launcher
+from epalm.train.parallel.launcher_check import check_launcher
 
 STEP = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0"}
 
