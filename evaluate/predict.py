@@ -55,8 +55,7 @@ def predict(
     with progress("answering", total=len(examples), unit="examples", quiet=quiet) as tick:
         answers = answer_questions(
             run.model,
-            run.tokenizer,
-            run.record.model.text_template(),
+            run.text,
             questions,
             answer,
             batch_size=batch_size,
@@ -89,6 +88,5 @@ def _records(
 def answer_strategy(method: AnswerMethod, run: LoadedRun) -> AnswerStrategy:
     """The generator, or the ranker of closed-vocabulary evaluation."""
     if not method.answers:
-        return Generator(run.tokenizer, method.decoding)
-    template = run.record.model.text_template()
-    return Ranker(AnswerList.encode(run.tokenizer, template, method.answers))
+        return Generator(run.text, method.decoding)
+    return Ranker(AnswerList.encode(run.text, method.answers))

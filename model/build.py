@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 from torch import nn
-from transformers import OPTForCausalLM, PreTrainedTokenizerBase
+from transformers import OPTForCausalLM
 
 from epalm.errors import UsageError
-from epalm.model.engine.language_model import load_language_model, load_tokenizer
-from epalm.model.engine.model_batch import add_separator
+from epalm.model.engine.language_model import load_language_model
 from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
 from epalm.model.method.adapter import Adapters
 from epalm.model.method.connector import Connectors
@@ -15,6 +14,8 @@ from epalm.model.method.injection import InjectionPlan, parse_span, plan_injecti
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from epalm.model.method.variants import INPUT_SPAN, Variant, find_variant
+from epalm.model.text.text_encoder import TextEncoder
+from epalm.model.text.tokenizer import load_tokenizer
 
 
 def build_model(
@@ -22,8 +23,8 @@ def build_model(
     device: str = "cpu",
     *,
     shard: Callable[[nn.Module], object] | None = None,
-) -> tuple[EPALM, PreTrainedTokenizerBase]:
-    """The model with newly initialized trained parts, and its tokenizer.
+) -> tuple[EPALM, TextEncoder]:
+    """The model with newly initialized trained parts, and the encoder of its texts.
 
     Args:
         settings: settings of the model.
@@ -35,12 +36,12 @@ def build_model(
         ModelError: the language model or its tokenizer cannot be used.
     """
     lm = load_language_model(settings.lm, settings.precision, device, shard=shard)
-    tokenizer = load_tokenizer(settings.lm)
-    add_separator(tokenizer, settings.text_template(), lm.config.vocab_size)
+    text = TextEncoder.create(load_tokenizer(settings.lm), settings.text_template(), lm.config)
+    lm.config.eos_token_id, lm.config.pad_token_id = list(text.ends), text.pad
     model = assemble(lm, settings)
     if not model.plan.can_generate:
         raise UsageError(CANNOT_GENERATE)
-    return model.to(device), tokenizer
+    return model.to(device), text
 
 
 def assemble(lm: OPTForCausalLM, settings: ModelSettings) -> EPALM:

@@ -8,7 +8,7 @@ from epalm.errors import ModelError
 from epalm.train.config.lr_schedule import warn_of_long_warmup
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.datasets import choose_source, select_data
-from epalm.train.data.text_encoding import encode_texts
+from epalm.train.data.text_encoding import encode_texts, resolve_text_settings
 from epalm.train.estimate.memory_advice import MemoryInputs, memory_inputs, suggestions
 from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan, StepShape
 from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
@@ -36,7 +36,7 @@ def report_dry_run(data: DataConfig, model: ModelConfig, runtime: RuntimeConfig)
     selection = select_data(data, model, store)
     order = recorded_order(earlier)
     choice, _ = choose_source(runtime, selection.subset, recipe.batch_size, order)
-    settings = recipe.model_settings(data.task.kind, store.spec)
+    settings = resolve_text_settings(recipe.model_settings(data.task.kind, store.spec))
     texts = encode_texts(data, recipe, settings, selection.train, selection.val)
     inputs = memory_inputs(model, runtime, settings, texts, selection.train)
     resident = choice.reader == "gpu" or (choice.reader == "ram" and inputs.placing.cpu)

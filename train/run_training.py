@@ -30,7 +30,7 @@ from epalm.train.data.cached_text_states import (
     open_text_states,
 )
 from epalm.train.data.datasets import Data, open_data
-from epalm.train.data.text_encoding import encode_texts
+from epalm.train.data.text_encoding import encode_texts, resolve_text_settings
 from epalm.train.data.tokenized_texts import TokenizedTexts
 from epalm.train.estimate.memory_advice import describe, memory_inputs
 from epalm.train.options.preflight_checks import check_recipe_store
@@ -71,13 +71,13 @@ def _train(
     check_settings(recipe, runtime, store.spec)
     shard = layer_sharder(group, device, recipe) if runtime.shard_weights else None
     examples = open_data(data, model, runtime, store=store, recorded=recorded_order(earlier))
-    settings = recipe.model_settings(data.task.kind, store.spec)
+    settings = resolve_text_settings(recipe.model_settings(data.task.kind, store.spec))
     texts = encode_texts(data, recipe, settings, examples.train, examples.val)
     plan = memory_inputs(model, runtime, settings, texts, examples.train).plan()
     logger.info("%s", describe(plan, device))
     plan.check_weights()
     torch.manual_seed(model.seed)
-    network, tokenizer = build_model(settings, device, shard=shard)
+    network, text = build_model(settings, device, shard=shard)
     _prepare_layers(network, recipe, runtime)
     record = _record(data, model, settings, examples, network, folder=runtime.folder)
     if claim:
@@ -93,8 +93,7 @@ def _train(
         recipe=recipe,
         validate=Validation(
             model=network,
-            tokenizer=tokenizer,
-            template=settings.text_template(),
+            text=text,
             recipe=recipe,
             metric=load_metric(data.task.metric),
             examples=examples.val,

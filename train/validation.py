@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 from torch.compiler import set_stance
-from transformers import PreTrainedTokenizerBase
 
 from epalm.metrics.answer_variety import low_variety_warning
 from epalm.metrics.metric_registry import Metric
 from epalm.model.epalm import EPALM
 from epalm.model.generation.batched_generation import Generator, Questions, answer_questions
-from epalm.model.method.model_settings import Template
+from epalm.model.text.text_encoder import TextEncoder
 from epalm.tasks.types import Example, Prediction
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import AnySource, read_tokens
@@ -27,8 +26,7 @@ class Validation:
 
     Attributes:
         model: model that is being trained.
-        tokenizer: tokenizer of the model.
-        template: template of the training prompts.
+        text: encoder of the model's texts.
         recipe: decoding settings and batch size.
         metric: metric of the task.
         examples: validation examples.
@@ -38,8 +36,7 @@ class Validation:
     """
 
     model: EPALM
-    tokenizer: PreTrainedTokenizerBase
-    template: Template
+    text: TextEncoder
     recipe: Recipe
     metric: Metric
     examples: Sequence[Example]
@@ -67,10 +64,9 @@ class Validation:
         with set_stance("force_eager"):  # layers are compiled for training steps only
             answers = answer_questions(
                 self.model,
-                self.tokenizer,
-                self.template,
+                self.text,
                 Questions(prompts, ids, keys, read),
-                Generator(self.tokenizer, self.recipe.decoding()),
+                Generator(self.text, self.recipe.decoding()),
                 batch_size=-(-self.recipe.batch_size // self.group.world_size),
                 on_batch=_no_progress,
             )

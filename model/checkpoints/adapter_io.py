@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import DataError, MissingFileError, ModelError
 from epalm.model.build import build_model
@@ -17,6 +16,7 @@ from epalm.model.checkpoints.tensor_file import check_tensors, read_tensors, wri
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.onednn_linear import use_onednn_layout
 from epalm.model.epalm import EPALM, trainable_parameters
+from epalm.model.text.text_encoder import TextEncoder
 from epalm.precision import computes_in, why_slow
 
 logger = logging.getLogger(__name__)
@@ -29,13 +29,13 @@ class LoadedRun:
     Attributes:
         record: the run's record.
         model: model with the trained tensors, on its device.
-        tokenizer: tokenizer of the language model.
+        text: encoder of the language model's texts.
         precision: precision of the language model, the one of training if the device supports it.
     """
 
     record: RunRecord
     model: EPALM
-    tokenizer: PreTrainedTokenizerBase
+    text: TextEncoder
     precision: str
 
 
@@ -84,7 +84,7 @@ def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
     record = RunRecord.load(folder)
     precision = _usable_precision(record, folder, device)
     same_precision = precision == record.model.precision
-    model, tokenizer = build_model(record.model, device if same_precision else "cpu")
+    model, text = build_model(record.model, device if same_precision else "cpu")
     digest = weights_digest(model.language_model)
     if digest != record.lm_digest:
         raise ModelError(
@@ -94,7 +94,7 @@ def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
     load_adapter(model, folder / ADAPTER_FILE)
     model = model if same_precision else model.float().to(device)
     use_onednn_layout(model.language_model)
-    return LoadedRun(record, model.eval(), tokenizer, precision)
+    return LoadedRun(record, model.eval(), text, precision)
 
 
 def _usable_precision(record: RunRecord, folder: Path, device: str) -> str:

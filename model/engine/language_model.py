@@ -13,11 +13,9 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     OPTConfig,
     OPTForCausalLM,
     PretrainedConfig,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import (
     disable_progress_bar,
@@ -31,7 +29,7 @@ from epalm.model.engine.config_check import check_config
 from epalm.model.engine.packed_attention import ATTENTION, register_attention
 from epalm.model.engine.quantized import QUANTIZED, move_module, quantize
 from epalm.untrusted.file_kinds import check_model_folder, describe_file
-from epalm.untrusted.hub_config import loading, mismatch, refuse_kernels
+from epalm.untrusted.hub_config import load_message, loading, mismatch, refuse_kernels
 
 PRECISIONS = {
     "fp32": torch.float32,
@@ -103,7 +101,7 @@ def _load_complete(name: str, config: OPTConfig) -> OPTForCausalLM:
     verbosity = get_verbosity()
     set_verbosity_error()  # transformers' table of mismatched weights is many lines long
     try:
-        with loading(partial(_load_message, "language model", name)):
+        with loading(partial(load_message, "language model", name)):
             loaded: Any = OPTForCausalLM.from_pretrained(
                 name,
                 config=config,
@@ -167,29 +165,13 @@ def load_config(name: str, precision: str) -> OPTConfig:
     """
     check_source(name, precision)
     disable_progress_bar()  # transformers' bar ignores --quiet
-    with loading(partial(_load_message, "language model", name)):
+    with loading(partial(load_message, "language model", name)):
         refuse_kernels(PretrainedConfig.get_config_dict(name)[0], name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)  # None would prompt
     if not isinstance(config, OPTConfig):
         raise ModelError(f"{name} is a {config.model_type!r} model, wanted an OPT")
     check_config(config, name)
     return config
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The language model's tokenizer.
-
-    Raises:
-        ModelError: the name matches no tokenizer, or it lacks OPT's begin, end or pad token.
-    """
-    with loading(partial(_load_message, "tokenizer", name)):
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
-        raise ModelError(f"the tokenizer of {name} has no end or pad token, wanted OPT's")
-    if tokenizer("").input_ids != [tokenizer.bos_token_id]:
-        raise ModelError(f"the tokenizer of {name} does not begin texts with its begin token")
-    checked: PreTrainedTokenizerBase = tokenizer
-    return checked
 
 
 def freeze(model: OPTForCausalLM) -> OPTForCausalLM:
@@ -219,13 +201,3 @@ def weights_digest(module: nn.Module) -> str:
         for start in range(0, len(raw), HASHED_BYTES):
             checksum = google_crc32c.extend(checksum, raw[start : start + HASHED_BYTES].tobytes())
     return f"{checksum:08x}"
-
-
-def _load_message(part: str, name: str, error: Exception) -> str:
-    folder, hub = Path(name).absolute(), "the hub (or the local cache if offline)"
-    source = "the folder" if folder.is_dir() else f"{hub}, and there is no folder {folder}"
-    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    return (
-        f"no {part} could be loaded as {name!r} from {source}: {first_line}. "
-        "Give --lm a hub id such as facebook/opt-125m, or a local folder"
-    )

@@ -5,17 +5,11 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from epalm.errors import ModelError
-from epalm.model.method.model_settings import Supervision, Template
+from epalm.model.method.model_settings import Supervision
 
 IGNORED = -100
 """Label of positions without supervision (PyTorch's convention)."""
-
-ANSWER_SEPARATOR = "</a>"
-"""The official implementation's extra token between question and answer, with an untrained
-embedding."""
 
 
 @dataclass(frozen=True)
@@ -51,49 +45,6 @@ class Batch:
         return Batch(**moved)
 
 
-def add_separator(
-    tokenizer: PreTrainedTokenizerBase, template: Template, vocabulary_size: int
-) -> None:
-    """Add the answer separator to the tokenizer if the template uses it.
-
-    Args:
-        tokenizer: changed in place.
-        template: decides whether a separator is needed.
-        vocabulary_size: number of word embeddings; the separator uses the first one without a
-            token.
-
-    Raises:
-        ModelError: every word embedding has a token already.
-    """
-    if ANSWER_SEPARATOR not in template.text:
-        return
-    tokenizer.add_tokens([ANSWER_SEPARATOR], special_tokens=True)
-    if len(tokenizer) > vocabulary_size:
-        raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens with {ANSWER_SEPARATOR!r}, the language "
-            f"model only {vocabulary_size} word embeddings: use a template without this token, "
-            "e.g. '{prompt} {answer}'"
-        )
-
-
-def prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, template: Template, prompts: Sequence[str]
-) -> list[list[int]]:
-    """Token ids of each prompt, begin token included."""
-    return _encode(tokenizer, [template.question(prompt) for prompt in prompts], begin=True)
-
-
-def answer_ids(
-    tokenizer: PreTrainedTokenizerBase, template: Template, answers: Sequence[str]
-) -> list[list[int]]:
-    """Token ids of each answer, end token included.
-
-    The end token's text inside an answer is removed, as in the official implementation.
-    """
-    clean = [template.answer(answer).replace(tokenizer.eos_token, "") for answer in answers]
-    return [[*ids, tokenizer.eos_token_id] for ids in _encode(tokenizer, clean, begin=False)]
-
-
 def collate_texts(
     texts: Sequence[tuple[Sequence[int], Sequence[int]]], *, supervise: Supervision, pad: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,28 +66,3 @@ def collate_texts(
     mask = columns < lengths[:, None]
     supervised = mask & (columns >= (prompt_lengths[:, None] if supervise == "answer" else 1))
     return ids, mask.long(), ids.masked_fill(~supervised, IGNORED)
-
-
-def collate_prompts(
-    tokenizer: PreTrainedTokenizerBase, template: Template, prompts: Sequence[str]
-) -> tuple[Tensor, Tensor]:
-    """Tensors (input_ids, attention_mask), (B, T) int64 each, left-padded for generation."""
-    encoded = prompt_ids(tokenizer, template, prompts)
-    width = max(len(ids) for ids in encoded)
-    pad = int(tokenizer.pad_token_id)
-    ids = torch.tensor([[pad] * (width - len(ids)) + ids for ids in encoded])
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in encoded])
-    return ids, mask
-
-
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, begin: bool
-) -> list[list[int]]:
-    if not texts:
-        return []
-    encoded: list[list[int]] = tokenizer(
-        list(texts),
-        add_special_tokens=begin,
-        verbose=False,  # no warning of long texts: `length_check` rejects them by name
-    ).input_ids
-    return encoded

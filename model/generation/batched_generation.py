@@ -7,15 +7,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from epalm.model.engine.length_check import AnswerLimit, check_prompt_lengths
-from epalm.model.engine.model_batch import collate_prompts, prompt_ids
 from epalm.model.epalm import EPALM
 from epalm.model.generation.decode import generate_from_cache
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.token_log_probs import BeamRecorder, SingleBeamRecorder
-from epalm.model.method.model_settings import Decoding, Template
+from epalm.model.method.model_settings import Decoding
+from epalm.model.text.text_encoder import TextEncoder
 
 WINDOW_BATCHES = 4
 """Batches whose image prefixes are cached together, to find prompts of similar length: at most
@@ -91,11 +90,11 @@ class Generator:
     """Answers questions by generating text.
 
     Attributes:
-        tokenizer: tokenizer with the answer separator added if the template uses it.
+        text: encoder of the texts.
         decoding: decoding settings.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    text: TextEncoder
     decoding: Decoding
 
     @property
@@ -106,10 +105,8 @@ class Generator:
     def __call__(self, model: EPALM, batch: GenerationBatch) -> list[Answer]:
         """The generated text after each prompt."""
         seeds = [zlib.crc32(name.encode(), self.decoding.seed) for name in batch.names]
-        end = model.language_model.config.eos_token_id
-        assert isinstance(end, int)  # OPT has one
-        beams = self.decoding.num_beams
-        recorder = BeamRecorder(end, beams) if beams > 1 else SingleBeamRecorder(end)
+        ends, beams = self.text.ends, self.decoding.num_beams
+        recorder = BeamRecorder(ends, beams) if beams > 1 else SingleBeamRecorder(ends)
         ids = generate_from_cache(
             model,
             batch.cache,
@@ -120,11 +117,8 @@ class Generator:
             seeds=seeds,
             recorder=recorder,
         )
-        texts = [
-            text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        ]
         sums, counts = recorder.sums(ids)
-        return list(map(Answer, texts, sums.tolist(), counts.tolist()))
+        return list(map(Answer, self.text.decode(ids), sums.tolist(), counts.tolist()))
 
 
 def generation_limit(decoding: Decoding) -> AnswerLimit:
@@ -135,8 +129,7 @@ def generation_limit(decoding: Decoding) -> AnswerLimit:
 @torch.no_grad()
 def answer_questions(
     model: EPALM,
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template,
+    text: TextEncoder,
     questions: Questions,
     strategy: AnswerStrategy,
     *,
@@ -147,8 +140,7 @@ def answer_questions(
 
     Args:
         model: model, left in eval mode.
-        tokenizer: tokenizer with the answer separator added if the template uses it.
-        template: text template of training.
+        text: encoder of the texts, as in training.
         questions: all questions.
         strategy: method of answering.
         batch_size: questions per batch.
@@ -160,7 +152,7 @@ def answer_questions(
     """
     model.eval()
     device = next(model.parameters()).device
-    lengths = [len(ids) for ids in prompt_ids(tokenizer, template, questions.prompts)]
+    lengths = [len(ids) for ids in text.prompt_ids(questions.prompts)]
     positions = model.language_model.config.max_position_embeddings
     check_prompt_lengths(lengths, questions.ids, strategy.limit, positions=positions)
     answers: dict[int, Answer] = {}
@@ -174,7 +166,7 @@ def answer_questions(
             indices = by_length[start : start + batch_size]
             prompts = [questions.prompts[index] for index in indices]
             keys = [questions.keys[index] for index in indices]
-            ids, mask = collate_prompts(tokenizer, template, prompts)
+            ids, mask = text.collate_prompts(prompts)
             image_index = torch.tensor([cache_index[key] for key in keys])
             names = [f"{key}\n{prompt}" for key, prompt in zip(keys, prompts, strict=True)]
             batch = GenerationBatch(

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from epalm.errors import UsageError
 from epalm.model.engine.length_check import AnswerLimit, excerpt
-from epalm.model.engine.model_batch import answer_ids
 from epalm.model.epalm import EPALM
 from epalm.model.generation.batched_generation import Answer, GenerationBatch
 from epalm.model.generation.decode import check_positions, extend_cache
 from epalm.model.generation.prefix_cache import PrefixCache
-from epalm.model.method.model_settings import Template
+from epalm.model.text.text_encoder import TextEncoder
 
 FIRST_ROUND_ANSWERS = 4
 """Answers per question that are scored in the first round; each round scores twice as many."""
@@ -49,17 +47,15 @@ class AnswerList:
     nodes: Tensor
 
     @classmethod
-    def encode(
-        cls, tokenizer: PreTrainedTokenizerBase, template: Template, texts: Sequence[str]
-    ) -> "AnswerList":
+    def encode(cls, text: TextEncoder, texts: Sequence[str]) -> "AnswerList":
         """Tokenize answers as in training; of answers with equal tokens, the first one is kept.
 
         Raises:
             UsageError: the list is empty.
         """
         answers: dict[tuple[int, ...], str] = {}
-        for ids, text in zip(answer_ids(tokenizer, template, texts), texts, strict=True):
-            answers.setdefault(tuple(ids), text)
+        for ids, answer in zip(text.answer_ids(texts), texts, strict=True):
+            answers.setdefault(tuple(ids), answer)
         if not answers:
             raise UsageError("the list of answers is empty: wanted one answer per line")
         return cls.from_token_ids(answers)

@@ -5,6 +5,7 @@ numbers, 772 MB for 20 tokens of 64 questions with 3 beams, and several times th
 gathered. The recorders here keep the scores of one step only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,13 +35,13 @@ class LogProbRecorder(Protocol):
 class SingleBeamRecorder(LogitsProcessor):
     """Recorder for greedy search and sampling, which never reorder the sequences."""
 
-    def __init__(self, end: int) -> None:
+    def __init__(self, ends: Sequence[int]) -> None:
         """Start without any steps.
 
         Args:
-            end: id of the end token; tokens after it do not count.
+            ends: ids of the end tokens; tokens after one of them do not count.
         """
-        self._end = end
+        self._ends = ends
         self._step_log_probs: Tensor | None = None
         self._token_log_probs: list[Tensor] = []
 
@@ -53,7 +54,7 @@ class SingleBeamRecorder(LogitsProcessor):
     def sums(self, new_ids: Tensor) -> tuple[Tensor, Tensor]:
         """See `LogProbRecorder`."""
         self._record(new_ids[:, -1])
-        counted = _counted(new_ids, self._end)
+        counted = _counted(new_ids, self._ends)
         log_probs = torch.stack(self._token_log_probs, dim=1)
         return log_probs.masked_fill(~counted, 0).sum(dim=1), counted.sum(dim=1)
 
@@ -70,7 +71,7 @@ class BeamStep:
     Attributes:
         texts: (B, beams, tokens so far) int64.
         totals: (B, beams) float32, log-probabilities of the texts.
-        ends: (B, beams) float32, log-probabilities of the end token as the next token.
+        ends: (B, beams, E) float32, log-probabilities of the end tokens as the next token.
     """
 
     texts: Tensor
@@ -81,14 +82,14 @@ class BeamStep:
 class BeamRecorder(LogitsProcessor):
     """Recorder for beam search, which reorders sequences: texts are identified by their tokens."""
 
-    def __init__(self, end: int, beams: int) -> None:
+    def __init__(self, ends: Sequence[int], beams: int) -> None:
         """Start without any steps.
 
         Args:
-            end: id of the end token; tokens after it do not count.
+            ends: ids of the end tokens; tokens after one of them do not count.
             beams: number of beams per text, at least 2.
         """
-        self._end, self._beams = end, beams
+        self._ends, self._beams = list(ends), beams
         self._prompt_length = 0
         self._steps: list[BeamStep] = []
         self._step_log_probs = torch.empty(0)
@@ -102,22 +103,32 @@ class BeamRecorder(LogitsProcessor):
         if self._steps:
             totals = self._extended_totals(texts)
         self._step_log_probs = scores.log_softmax(dim=-1).unflatten(0, (-1, self._beams))
-        self._steps.append(BeamStep(texts, totals, self._step_log_probs[..., self._end]))
+        self._steps.append(BeamStep(texts, totals, self._step_log_probs[..., self._ends]))
         return scores
 
     def sums(self, new_ids: Tensor) -> tuple[Tensor, Tensor]:
         """See `LogProbRecorder`."""
-        counts = _counted(new_ids, self._end).sum(dim=1)
+        counts = _counted(new_ids, self._ends).sum(dim=1)
         sums = self._step_log_probs.new_zeros(len(new_ids))
         for length, step in enumerate(self._steps[: new_ids.shape[1]]):
             beam = _matching_beams(new_ids[:, None, :length], step.texts)
-            ended = (step.totals + step.ends).gather(1, beam)[:, 0]
+            texts = torch.arange(len(beam), device=beam.device)
+            ended = step.totals[texts, beam[:, 0]] + self._end_log_probs(
+                step, beam[:, 0], new_ids[:, length]
+            )
             sums = torch.where(counts == length + 1, ended, sums)
         if new_ids.shape[1] == len(self._steps):  # some may lack an end token, cut by the limit
             totals = self._extended_totals(new_ids[:, None])[:, 0]
-            cut = ~(new_ids == self._end).any(dim=1)
+            cut = ~_is_end(new_ids, self._ends).any(dim=1)
             sums = torch.where(cut, totals, sums)
         return sums, counts
+
+    def _end_log_probs(self, step: BeamStep, beam: Tensor, tokens: Tensor) -> Tensor:
+        """(B) log-probability of each token (B) after beam (B); 0 where it is no end token."""
+        ends = torch.tensor(self._ends, device=tokens.device)
+        same = tokens[:, None] == ends
+        texts = torch.arange(len(beam), device=beam.device)
+        return step.ends[texts, beam].masked_fill(~same, 0).sum(dim=1)
 
     def _extended_totals(self, texts: Tensor) -> Tensor:
         """(B, texts) log-probabilities of texts (B, texts, tokens) one token longer than before."""
@@ -127,10 +138,15 @@ class BeamRecorder(LogitsProcessor):
         return previous.totals.gather(1, beam) + self._step_log_probs[batch, beam, texts[..., -1]]
 
 
-def _counted(new_ids: Tensor, end: int) -> Tensor:
-    """(B, new) bool, true up to and including the end token."""
-    ends = (new_ids == end).long()
-    return ends.cumsum(dim=1) - ends == 0
+def _is_end(ids: Tensor, ends: Sequence[int]) -> Tensor:
+    """Whether each token is an end token, bool of the shape of `ids`."""
+    return torch.isin(ids, torch.tensor(list(ends), device=ids.device))
+
+
+def _counted(new_ids: Tensor, ends: Sequence[int]) -> Tensor:
+    """(B, new) bool, true up to and including the first end token."""
+    is_end = _is_end(new_ids, ends).long()
+    return is_end.cumsum(dim=1) - is_end == 0
 
 
 def _matching_beams(texts: Tensor, beam_texts: Tensor) -> Tensor:

@@ -21,16 +21,28 @@ class Template:
         text: template that ends in "{answer}" and has "{prompt}" before it; captioning needs no
             "{prompt}".
         supervise: "all" supervises the prompt too (as published), "answer" only the answer.
+        begin_token: the token that begins a text: "auto" for what the tokenizer itself adds, or
+            its begin or end token where it adds none; "none"; or the text of a token.
+        chat: the text before "{answer}" is the user's message in the tokenizer's chat template,
+            and the answer is the reply.
     """
 
     text: str
     supervise: Supervision = "all"
+    begin_token: str = "auto"
+    chat: bool = False
 
     def __post_init__(self) -> None:
         """Reject a template that does not end in its answer."""
         if not self.text.endswith("{answer}") or self.text.count("{prompt}") > 1:
             raise UsageError(
                 f"template {self.text!r} must end in '{{answer}}', with at most one '{{prompt}}'"
+            )
+        if self.chat and not self._head.strip():
+            raise UsageError(
+                f"template {self.text!r} has no text before '{{answer}}', which would be the "
+                "user's message of chat=true: give a request, e.g. --set "
+                "caption_template='Describe the image in one sentence. {answer}'"
             )
 
     @property
@@ -98,7 +110,7 @@ class ModelSettings:
     """Everything needed to build the model around its frozen parts.
 
     Attributes:
-        lm: hub id or local folder of the OPT.
+        lm: hub id or local folder of the language model.
         precision: precision of the frozen weights, a key of
             `epalm.model.engine.language_model.PRECISIONS`.
         variant: method variant, a key of `epalm.model.method.variants.VARIANTS`.
@@ -108,13 +120,15 @@ class ModelSettings:
         inject: injected span: "auto" for the variant's default, "FIRST:STOP" or "FIRST:end".
         tail: treatment of the visual token after the span, see
             `epalm.model.method.injection.Tail`.
-        lm_dropout: hidden dropout of the frozen OPT in training.
+        lm_dropout: hidden dropout of the frozen language model in training.
         template: text format, see `Template.text`.
         supervise: supervised part of the text, see `Template.supervise`.
         text_step: distance of injected layers, see
             `epalm.model.method.injection.plan_injection`.
         blocks: indices of the store's encoder blocks that are used, ascending; empty for all.
         positions: number of features that the store has per block, [CLS] first.
+        begin_token: token that begins every text, see `Template.begin_token`.
+        chat: whether texts are in the chat template, see `Template.chat`.
     """
 
     lm: str
@@ -131,6 +145,8 @@ class ModelSettings:
     text_step: int = 1
     blocks: tuple[int, ...] = ()
     positions: int = 1
+    begin_token: str = "auto"
+    chat: bool = False
 
     def __post_init__(self) -> None:
         """Reject numbers out of range.
@@ -142,4 +158,4 @@ class ModelSettings:
 
     def text_template(self) -> Template:
         """The text template of prompts and answers."""
-        return Template(self.template, self.supervise)
+        return Template(self.template, self.supervise, begin_token=self.begin_token, chat=self.chat)

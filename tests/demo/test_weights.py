@@ -15,7 +15,8 @@ from epalm.demo.worlds.clip_questions import all_clip_questions
 from epalm.demo.worlds.clips import make_clip
 from epalm.demo.worlds.scene_questions import all_scene_questions
 from epalm.demo.worlds.scenes import make_scene
-from epalm.model.engine.language_model import load_language_model, load_tokenizer
+from epalm.model.engine.language_model import load_language_model
+from epalm.model.text.tokenizer import load_tokenizer
 from tools.pretraining.pretrain_opt import answer_accuracy, collate_texts, encode_text
 from tools.pretraining.pretrain_vit import BATCH, STEPS
 from tools.pretraining.pretraining_texts import TEXT_MAKERS, Text, make_text, make_text_of

@@ -22,7 +22,6 @@ from epalm.metrics import exact_match
 from epalm.metrics.metric_registry import load_metric
 from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.engine.model_batch import collate_prompts
 from epalm.model.generation.decode import generate
 from epalm.model.method.model_settings import Decoding
 from epalm.tasks.task_registry import load_task
@@ -51,9 +50,9 @@ class Witness:
     def says(self, prompt: str, key: str, decoding: Decoding | None = None) -> str:
         tokens = torch.from_numpy(self.source.read([key]))
         record = self.run.record
-        ids, mask = collate_prompts(self.run.tokenizer, record.model.text_template(), [prompt])
+        ids, mask = self.run.text.collate_prompts([prompt])
         new = generate(self.run.model, tokens, ids, mask, decoding or record.decoding)
-        text: str = self.run.tokenizer.decode(new[0], skip_special_tokens=True)
+        text: str = self.run.text.tokenizer.decode(new[0], skip_special_tokens=True)
         return text.strip()
 
 

@@ -17,7 +17,8 @@ from torch import nn
 from epalm.errors import EpalmError, ModelError
 from epalm.extract.encoders.encoder_registry import EncoderSettings, make_encoder
 from epalm.model.checkpoints.official_checkpoint import read_official_checkpoint
-from epalm.model.engine.language_model import load_config, load_language_model, load_tokenizer
+from epalm.model.engine.language_model import load_config, load_language_model
+from epalm.model.text.tokenizer import load_tokenizer
 from epalm.untrusted.file_kinds import check_model_folder, check_weights_file, describe_file
 from tests.extract.helpers import TINY
 from tests.fakes import save_language_model

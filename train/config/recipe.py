@@ -71,7 +71,7 @@ class Recipe:
     """Settings of a training run.
 
     Attributes:
-        lm: OPT language model: hub id or local folder.
+        lm: language model: hub id or local folder, see docs/language_models.md.
         lm_precision: precision of the frozen weights: "fp32", "bf16", "fp16", "int8", "int4", or
             "auto", see `epalm.train.run_training.resolve_precision`.
         encoder: encoder whose features the recipe is for; empty for any.
@@ -80,15 +80,20 @@ class Recipe:
         prompt_length: soft prompt tokens, of each layer if the prompt is deep.
         source_layers: which of the encoder's blocks in the store are used: "all", "last-6", or
             numbers such as "0,5,11"; "auto" for the last six (section 3.2 of the paper) or fewer.
-        inject: OPT layers to inject: "FIRST:STOP", "FIRST:end", or "auto" for the variant's own.
+        inject: decoder layers to inject: "FIRST:STOP", "FIRST:end", or "auto" for the variant's
+            own.
         tail: what the layers after the injection see, see `epalm.model.method.injection.Tail`.
         text_step: inject at every `text_step`-th layer, see
             `epalm.model.method.injection.plan_injection`.
-        lm_dropout: hidden dropout of the frozen OPT while training.
-        recompute_layers: number of the OPT's last layers whose activations are recomputed in the
-            backward pass (activation checkpointing): less memory, more time, the same results.
+        lm_dropout: hidden dropout of the frozen language model while training.
+        recompute_layers: number of the language model's last layers whose activations are
+            recomputed in the backward pass (activation checkpointing): less memory, more time, the
+            same results.
         qa_template: how a question and its answer become text.
         caption_template: how a caption becomes text.
+        begin_token: token that begins a text: "auto" for the tokenizer's own, "none", or the text
+            of a token, see `epalm.model.method.model_settings.Template`.
+        chat: texts are a user's message and its answer in the tokenizer's chat template.
         supervise: "all" text tokens or the "answer" only.
         epochs: passes over the training examples.
         batch_size: examples per step, over all processes.
@@ -155,6 +160,8 @@ class Recipe:
     temperature: float = 1.0
     top_p: float = 1.0
     compiled: Literal["nothing", "layers"] = "nothing"
+    begin_token: str = "auto"
+    chat: bool = False
     val_examples: int = 0
     group_questions: int = 1
     bucket_batches: int = 0
@@ -211,6 +218,8 @@ class Recipe:
             text_step=self.text_step,
             blocks=blocks,
             positions=spec.positions,
+            begin_token=self.begin_token,
+            chat=self.chat,
         )
 
     def to_toml(self) -> str:

@@ -183,7 +183,7 @@ def _spec(model: EPALM, length: int, count: int, digest: str) -> StoreSpec:
     row_bytes = (length + padding) * width * (4 if stored == "float32" else 2)
     return StoreSpec(
         dataset=f"texts of {length} tokens",
-        encoder="opt",
+        encoder=str(config.model_type),
         fingerprint={"lm": digest, "precision": dtype, "padding": str(padding)},
         layers=(model.plan.first - 1,),
         width=width,

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from epalm.model.engine.model_batch import answer_ids, collate_texts, prompt_ids
-from epalm.model.method.model_settings import Template
+from epalm.model.engine.model_batch import collate_texts
+from epalm.model.text.text_encoder import TextEncoder
 from epalm.tasks.types import Example
 
 Text: TypeAlias = tuple[list[int], list[int]]
@@ -20,23 +19,19 @@ Text: TypeAlias = tuple[list[int], list[int]]
 class TokenizedTexts:
     """Token ids of every distinct prompt and every distinct answer."""
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template: Template, examples: Sequence[Example]
-    ) -> None:
+    def __init__(self, text: TextEncoder, examples: Sequence[Example]) -> None:
         """Tokenize all texts.
 
         Args:
-            tokenizer: tokenizer that has the answer separator if the template uses it.
-            template: how prompt and answer become text.
+            text: encoder of prompts and answers.
             examples: training examples, whose answers `draw_answer` draws from.
         """
         self._examples = examples
-        self._template = template
-        self._pad = int(tokenizer.pad_token_id)
+        self._supervise, self._pad = text.template.supervise, text.pad
         prompts = _distinct(example.prompt for example in examples)
         answers = _distinct(answer for example in examples for answer in possible_answers(example))
-        heads = prompt_ids(tokenizer, template, prompts)
-        tails = answer_ids(tokenizer, template, answers)
+        heads = text.prompt_ids(prompts)
+        tails = text.answer_ids(answers)
         self._heads = dict(zip(prompts, heads, strict=True))
         self._tails = dict(zip(answers, tails, strict=True))
 
@@ -73,7 +68,7 @@ class TokenizedTexts:
 
     def collate(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor, Tensor]:
         """(input_ids, attention_mask, labels), right-padded; see `collate_texts`."""
-        return collate_texts(texts, supervise=self._template.supervise, pad=self._pad)
+        return collate_texts(texts, supervise=self._supervise, pad=self._pad)
 
 
 def possible_answers(example: Example) -> list[str]:

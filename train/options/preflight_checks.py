@@ -28,7 +28,7 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
     for split in (recipe.train_split, recipe.val_split):
         check_split(split or task.train_split, task.splits, owner=f"task {task.name}")
     check_recipe_store(spec, recipe)
-    recipe.model_settings(task.kind, spec)
+    recipe.model_settings(task.kind, spec).text_template()
 
 
 def check_recipe_store(spec: StoreSpec, recipe: Recipe) -> None:

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from epalm.errors import EpalmError, ModelError
@@ -45,6 +46,23 @@ def loading(describe: Describe) -> Iterator[None]:
         except Exception as error:
             unreached = f" (the hub was not reached: {'; '.join(reasons)})" if reasons else ""
             raise ModelError(describe(error) + unreached) from error
+
+
+def load_message(part: str, name: str, error: Exception) -> str:
+    """The message about a part of a language model that could not be loaded.
+
+    Args:
+        part: the part, e.g. "tokenizer".
+        name: hub id or local folder.
+        error: reason.
+    """
+    folder, hub = Path(name).absolute(), "the hub (or the local cache if offline)"
+    source = "the folder" if folder.is_dir() else f"{hub}, and there is no folder {folder}"
+    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (
+        f"no {part} could be loaded as {name!r} from {source}: {first_line}. "
+        "Give --lm a hub id such as facebook/opt-125m, or a local folder"
+    )
 
 
 @contextmanager

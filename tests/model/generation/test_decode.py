@@ -11,8 +11,7 @@ from torch import Tensor
 from transformers import TopPLogitsWarper, tokenization_utils_base
 
 from epalm.errors import ModelError, UsageError
-from epalm.model.engine.language_model import load_language_model, load_tokenizer
-from epalm.model.engine.model_batch import collate_prompts, prompt_ids
+from epalm.model.engine.language_model import load_language_model
 from epalm.model.engine.packed_attention import Prefix
 from epalm.model.epalm import EPALM
 from epalm.model.generation import batched_generation
@@ -20,6 +19,8 @@ from epalm.model.generation.batched_generation import Answer, Generator, Questio
 from epalm.model.generation.decode import GumbelNoise, generate
 from epalm.model.method.injection import Tail
 from epalm.model.method.model_settings import Decoding, Template
+from epalm.model.text.text_encoder import TextEncoder
+from epalm.model.text.tokenizer import load_tokenizer
 from tests.fakes import save_language_model
 from tests.model.helpers import tiny_epalm, tiny_opt
 
@@ -113,8 +114,11 @@ class World:
     """A model and 24 questions of many lengths about five images."""
 
     def __init__(self, folder: str) -> None:
-        self.tokenizer = load_tokenizer(folder)
-        self.model = tiny_epalm(load_language_model(folder, "fp32"))
+        lm = load_language_model(folder, "fp32")
+        template = Template("{prompt} {answer}")
+        self.text = TextEncoder.create(load_tokenizer(folder), template, lm.config)
+        self.tokenizer = self.text.tokenizer
+        self.model = tiny_epalm(lm)
         with torch.no_grad():
             for weight in self.model.connectors.parameters():
                 weight.mul_(20)  # so that images change the answers
@@ -126,7 +130,6 @@ class World:
             for n in lengths
         ]
         self.keys = [f"k{3 * index % 5}" for index in range(24)]
-        self.template = Template("{prompt} {answer}")
 
     def answer(self, decoding: Decoding, batch_size: int, indices: list[int]) -> list[str]:
         return [answer.text for answer in self.answers(decoding, batch_size, indices)]
@@ -140,10 +143,9 @@ class World:
         )
         return answer_questions(
             self.model,
-            self.tokenizer,
-            self.template,
+            self.text,
             questions,
-            Generator(self.tokenizer, decoding),
+            Generator(self.text, decoding),
             batch_size=batch_size,
             on_batch=lambda _: None,
         )
@@ -163,7 +165,7 @@ def test_the_tokenizer_does_not_warn_of_long_texts(
 ) -> None:
     monkeypatch.setattr(world.tokenizer, "model_max_length", 4)
     monkeypatch.setattr(tokenization_utils_base.logger, "warning", pytest.fail)
-    assert len(prompt_ids(world.tokenizer, world.template, [f"{WORDS[0]} " * 9])[0]) == 10
+    assert len(world.text.prompt_ids([f"{WORDS[0]} " * 9])[0]) == 10
 
 
 def test_a_prompt_that_is_too_long_for_an_answer_is_named_before_any_is_generated(
@@ -190,7 +192,7 @@ def test_texts_do_not_depend_on_the_batch_size_or_the_order(
 def test_texts_equal_those_of_single_questions(world: World) -> None:
     answers = world.answer(Decoding(3), 8, ALL_QUESTIONS)
     for index in range(0, 24, 3):
-        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[index]])
+        ids, mask = world.text.collate_prompts([world.prompts[index]])
         features = world.features[int(world.keys[index][1:])][None]
         new = generate(world.model, features, ids, mask, Decoding(3))
         assert answers[index] == world.tokenizer.decode(new[0], skip_special_tokens=True).strip()
@@ -205,9 +207,10 @@ def test_an_answers_log_probability_is_the_sum_over_its_tokens_up_to_the_end_tok
     words = Counter(text.split()[1] for text in world.answer(decoding, 8, ALL_QUESTIONS))
     end = world.tokenizer.convert_tokens_to_ids(max(words, key=words.__getitem__))
     monkeypatch.setattr(world.model.language_model.config, "eos_token_id", end)
+    monkeypatch.setattr(world, "text", replace(world.text, ends=(end,)))
     answers = world.answers(decoding, 8, ALL_QUESTIONS)
     for index in range(0, 24, 3):
-        ids, mask = collate_prompts(world.tokenizer, world.template, [world.prompts[index]])
+        ids, mask = world.text.collate_prompts([world.prompts[index]])
         features = world.features[int(world.keys[index][1:])][None]
         name = f"{world.keys[index]}\n{world.prompts[index]}"
         seeds = [zlib.crc32(name.encode(), decoding.seed)]

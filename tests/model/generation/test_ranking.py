@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import OPTForCausalLM
 
 from epalm.errors import ModelError, UsageError
-from epalm.model.engine.language_model import load_tokenizer
+from epalm.model.engine.language_model import load_config
 from epalm.model.engine.model_batch import Batch, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.generation import ranking
@@ -15,6 +15,8 @@ from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.ranking import AnswerList, Ranker, rank
 from epalm.model.method.injection import Tail
 from epalm.model.method.model_settings import Template
+from epalm.model.text.text_encoder import TextEncoder
+from epalm.model.text.tokenizer import load_tokenizer
 from tests.fakes import save_language_model
 from tests.model.helpers import tiny_epalm, tiny_opt
 
@@ -186,13 +188,14 @@ def test_answers_are_encoded_as_in_training_without_duplicates(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = save_language_model(tmp_path_factory.mktemp("lm") / "lm", ["red", "lamp", "two"])
-    tokenizer = load_tokenizer(str(folder))
-    answers = AnswerList.encode(tokenizer, Template("{answer}"), ["red lamp", "two", "red  lamp"])
+    tokenizer, config = load_tokenizer(str(folder)), load_config(str(folder), "fp32")
+    text = TextEncoder.create(tokenizer, Template("{answer}"), config)
+    answers = AnswerList.encode(text, ["red lamp", "two", "red  lamp"])
     assert answers.texts == ("red lamp", "two")
     assert answers.ids.tolist() == [[4, 5, 2], [6, 2, 0]]
     assert answers.nodes.tolist() == [[0, 1, 2], [0, 3, -1]]
     with pytest.raises(UsageError, match="list of answers is empty"):
-        AnswerList.encode(tokenizer, Template("{answer}"), [])
+        AnswerList.encode(text, [])
 
 
 def test_answers_that_exceed_the_position_table_are_rejected(features: Tensor) -> None:

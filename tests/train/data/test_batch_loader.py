@@ -4,15 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.epoch_order import ShuffleSpec, pick_views
 from epalm.cache.spec import StoreSpec
 from epalm.errors import StoreError
-from epalm.model.engine.language_model import load_tokenizer
+from epalm.model.engine.language_model import load_config
 from epalm.model.engine.model_batch import Batch
 from epalm.model.method.model_settings import Template
+from epalm.model.text.text_encoder import TextEncoder
+from epalm.model.text.tokenizer import load_tokenizer
 from epalm.tasks.types import Example
 from epalm.train.data.batch_loader import Loader
 from epalm.train.data.tokenized_texts import TokenizedTexts, draw_answer
@@ -45,12 +46,14 @@ def test_an_example_nobody_agrees_on_teaches_the_empty_text(chance: float) -> No
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+def text(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
     folder: Path = tmp_path_factory.mktemp("words") / "lm"
-    return load_tokenizer(str(save_language_model(folder, ["why", "yes", "no"])))
+    lm = str(save_language_model(folder, ["why", "yes", "no"]))
+    template = Template("{prompt} {answer}")
+    return TextEncoder.create(load_tokenizer(lm), template, load_config(lm, "fp32"))
 
 
-def loader(tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec, *, views: int = VIEWS) -> Loader:
+def loader(text: TextEncoder, order: ShuffleSpec, *, views: int = VIEWS) -> Loader:
     """Two questions about each picture; a vector tells row and view."""
     spec = StoreSpec("d", "v", {}, layers=(0,), width=2, count=COUNT, views=views, dtype="float32")
     values = np.zeros(spec.shape, np.float32)
@@ -58,7 +61,7 @@ def loader(tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec, *, views: int
     values[..., 1] = np.arange(views)[:, None]
     asked = [Example(key, f"q{key}", "why", ("yes", "no"), ()) for key in KEYS * 2]
     source = memory_reader(spec, KEYS, values)
-    texts = TokenizedTexts(tokenizer, Template("{prompt} {answer}"), asked)
+    texts = TokenizedTexts(text, asked)
     return Loader(asked, source, texts, 8, seed=4, order=order)
 
 
@@ -75,9 +78,9 @@ def kept(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
 
 
 def test_the_examples_of_batches_are_counted_as_they_are_served(
-    tokenizer: PreTrainedTokenizerBase,
+    text: TextEncoder,
 ) -> None:
-    found = loader(tokenizer, ShuffleSpec())
+    found = loader(text, ShuffleSpec())
     sizes = [len(batch.image_index) for batch in kept(found, 0)]
     assert sizes[-1] < sizes[0]
     assert [found.samples(one, one + 1) for one in range(len(found))] == sizes
@@ -85,22 +88,22 @@ def test_the_examples_of_batches_are_counted_as_they_are_served(
 
 
 def test_the_uniform_order_and_its_answers_are_those_of_published_runs(
-    tokenizer: PreTrainedTokenizerBase,
+    text: TextEncoder,
 ) -> None:
     random = np.random.default_rng([4, 1])
     order, chances = random.permutation(2 * COUNT), random.random(2 * COUNT)
-    batches = kept(loader(tokenizer, ShuffleSpec()), epoch=1)
+    batches = kept(loader(text, ShuffleSpec()), epoch=1)
     assert seen(batches)[:, 0].tolist() == (order % COUNT).tolist()
     answers = [int(row[row != 1][-2]) for batch in batches for row in batch.input_ids]
-    yes = tokenizer.convert_tokens_to_ids("yes")
+    yes = text.tokenizer.convert_tokens_to_ids("yes")
     assert [answer == yes for answer in answers] == [chances[place] < 0.5 for place in order]
 
 
 @pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 def test_a_resumed_epoch_yields_the_remaining_batches(
-    tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
+    text: TextEncoder, order: ShuffleSpec
 ) -> None:
-    whole, rest = (kept(loader(tokenizer, order), epoch=2, start=start) for start in (0, 5))
+    whole, rest = (kept(loader(text, order), epoch=2, start=start) for start in (0, 5))
     assert len(whole) == 13
     assert len(rest) == 8
     for left, right in zip(whole[5:], rest, strict=True):
@@ -111,9 +114,9 @@ def test_a_resumed_epoch_yields_the_remaining_batches(
 @pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_shards_of_all_processes_make_up_each_batch_of_one_process(
-    tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec, world: int
+    text: TextEncoder, order: ShuffleSpec, world: int
 ) -> None:
-    alone = loader(tokenizer, order)
+    alone = loader(text, order)
     groups = [Group(rank, world) for rank in range(world)]
     shares = [kept(replace(alone, group=group), epoch=1, start=2) for group in groups]
     for number, whole in enumerate(kept(alone, epoch=1, start=2)):
@@ -130,9 +133,9 @@ def test_shards_of_all_processes_make_up_each_batch_of_one_process(
 
 @pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 def test_every_question_about_an_image_gets_the_view_drawn_for_the_epoch(
-    tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
+    text: TextEncoder, order: ShuffleSpec
 ) -> None:
-    made = loader(tokenizer, order)
+    made = loader(text, order)
     for epoch in (0, 1):
         pairs = seen(kept(made, epoch))
         views = pick_views(4, epoch, KEYS, VIEWS)
@@ -143,9 +146,9 @@ def test_every_question_about_an_image_gets_the_view_drawn_for_the_epoch(
 
 @pytest.mark.parametrize("order", [ShuffleSpec(), ShuffleSpec("blocks", 2)])
 def test_an_image_with_two_questions_in_a_batch_is_in_it_once(
-    tokenizer: PreTrainedTokenizerBase, order: ShuffleSpec
+    text: TextEncoder, order: ShuffleSpec
 ) -> None:
-    plain = loader(tokenizer, order)
+    plain = loader(text, order)
     grouped = replace(plain, group_questions=2, bucket_batches=3)
     pictures = {False: 0, True: 0}
     for made in (plain, grouped):

@@ -1,0 +1,1 @@
+"""Texts as tokens: tokenizers, special tokens, chat templates, and the encoder of prompts."""
