@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from torch import nn
-from transformers import OPTForCausalLM
+from transformers import PreTrainedModel
 
 from epalm.errors import UsageError
 from epalm.model.engine.language_model import load_language_model
 from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
+from epalm.model.families.decoder_parts import decoder_parts
 from epalm.model.method.adapter import Adapters
 from epalm.model.method.connector import Connectors
 from epalm.model.method.injection import InjectionPlan, parse_span, plan_injection
@@ -44,7 +45,7 @@ def build_model(
     return model.to(device), text
 
 
-def assemble(lm: OPTForCausalLM, settings: ModelSettings) -> EPALM:
+def assemble(lm: PreTrainedModel, settings: ModelSettings) -> EPALM:
     """The model around a frozen language model, with newly initialized trained parts.
 
     Raises:
@@ -118,11 +119,11 @@ def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int
 
 
 def _make_prompt(
-    lm: OPTForCausalLM, variant: Variant, length: int
+    lm: PreTrainedModel, variant: Variant, length: int
 ) -> SoftPrompt | DeepPrompt | None:
     if variant.prompt == "none" or not length:
         return None
     if variant.prompt == "deep":
         return DeepPrompt(lm.config.num_hidden_layers, length, lm.config.hidden_size)
-    width = lm.model.decoder.embed_tokens.embedding_dim
+    width = decoder_parts(lm).word_embedding.embedding_dim
     return SoftPrompt(length, width, hidden=width if variant.prompt == "mlp" else 0)

@@ -1,4 +1,4 @@
-"""The eP-ALM model: a frozen OPT, connectors from cached [CLS] features, and a soft prompt.
+"""The eP-ALM model: a frozen language model, connectors from cached features, and a soft prompt.
 
 In this package an "image" is any encoded sample: an image, a video or an audio clip.
 """
@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from transformers import OPTForCausalLM
+from transformers import PreTrainedModel
 
 from epalm.errors import ModelError
-from epalm.model.engine.decoder_loop import Injection, LayerInput, run_layers
+from epalm.model.engine.decoder_loop import DecoderLoop, Injection, LayerInput
 from epalm.model.engine.input_embedding import embed_inputs
 from epalm.model.engine.losses import TokenLosses, head_losses
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.engine.packed_attention import Prefix, TextDependentToken, text_dependent_token
 from epalm.model.engine.packing import PackedBatch
 from epalm.model.engine.quantized import weight_count
+from epalm.model.families.decoder_parts import decoder_parts
 from epalm.model.method.adapter import Adapters
 from epalm.model.method.connector import Connectors
 from epalm.model.method.injection import InjectionPlan
@@ -30,10 +31,6 @@ CANNOT_GENERATE = (
 )
 """Error message for a plan whose `InjectionPlan.can_generate` is false."""
 
-POSITION_OFFSET = 2
-"""Unused entries at the start of OPT's position table (entry 1: padding)."""
-
-
 TRAINED = ("connectors", "prompt", "adapters")
 """The parts of `EPALM` that are trained by default."""
 
@@ -45,7 +42,7 @@ class EPALM(nn.Module):
 
     def __init__(
         self,
-        language_model: OPTForCausalLM,
+        language_model: PreTrainedModel,
         connectors: Connectors,
         prompt: SoftPrompt | DeepPrompt | None,
         plan: InjectionPlan,
@@ -59,12 +56,12 @@ class EPALM(nn.Module):
         """Assemble the parts and attach the adapters to the language model.
 
         Args:
-            language_model: frozen OPT, see `epalm.model.engine.language_model.freeze`.
+            language_model: frozen, see `epalm.model.engine.language_model.freeze`.
             connectors: maps from width D to width H.
             prompt: soft prompt of the word embedding's width, deep prompt of width H, or none.
             plan: the cached feature that each layer receives.
             adapters: adapters for the language model's layers, or none.
-            lm_dropout: hidden dropout of the frozen OPT while training; the official
+            lm_dropout: hidden dropout of the frozen language model while training; the official
                 implementation leaves OPT's own 0.1 on.
             feature_indices: indices of the stored features that are injected, `visual_tokens` for
                 each connector; None for all.
@@ -72,10 +69,11 @@ class EPALM(nn.Module):
             trained: names of the parts that are trained.
         """
         super().__init__()
-        if len(plan.feature_of_layer) != len(language_model.model.decoder.layers):
+        self.parts = decoder_parts(language_model)
+        if len(plan.feature_of_layer) != len(self.parts.layers):
             raise ModelError(
                 f"the plan has {len(plan.feature_of_layer)} layers, "
-                f"the language model {len(language_model.model.decoder.layers)}"
+                f"the language model {len(self.parts.layers)}"
             )
         self.language_model = language_model
         self.connectors = connectors
@@ -88,10 +86,9 @@ class EPALM(nn.Module):
         self.register_buffer("feature_indices", indices, persistent=False)
         language_model.requires_grad_("language_model" in trained)
         self.adapters = adapters
-        for layer in language_model.model.decoder.layers:
-            layer.dropout = lm_dropout
+        self.parts.set_dropout(lm_dropout)
         if adapters is not None:
-            adapters.attach(language_model.model.decoder.layers)
+            adapters.attach(self.parts)
 
     def train(self, mode: bool = True) -> "EPALM":  # noqa: FBT001, FBT002 - torch's signature
         """Set train mode; the frozen language model enters it only if it has dropout."""
@@ -119,9 +116,10 @@ class EPALM(nn.Module):
         flat_targets = targets[present]
         supervised = (flat_targets != IGNORED).nonzero().squeeze(1)
         values = head_losses(
-            self._before_head(hidden.index_select(0, supervised)),
-            self.language_model.lm_head,
+            self.parts.before_head(hidden.index_select(0, supervised)),
+            self.parts.head,
             flat_targets[supervised],
+            softcap=self.parts.logit_softcap,
             label_smoothing=label_smoothing,
         )
         examples = present.nonzero()[:, 0][supervised]
@@ -129,16 +127,7 @@ class EPALM(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits (..., vocabulary) from the last layer's hidden states (..., H)."""
-        head: Tensor = self.language_model.lm_head(self._before_head(states))
-        return head
-
-    def _before_head(self, states: Tensor) -> Tensor:
-        """Apply final norm and projection: (..., H) to (..., word embedding's width)."""
-        decoder = self.language_model.model.decoder
-        for part in (decoder.final_layer_norm, decoder.project_out):
-            if part is not None:
-                states = part(states)
-        return states
+        return self.parts.logits(self.parts.before_head(states))
 
     def last_hidden_states(
         self,
@@ -171,9 +160,9 @@ class EPALM(nn.Module):
             image_index = torch.arange(len(image_index), device=features.device)
         sequences = PackedBatch(present, attention_mask.bool(), image_index)
         if text_states is None:
-            start = LayerInput(*self._embed(input_ids, attention_mask))
+            start = LayerInput(*self._embed(input_ids, sequences))
         else:
-            start = LayerInput(text_states.to(self._dtype), 0, self.plan.first)
+            start = LayerInput(text_states.to(self.parts.dtype), 0, self.plan.first)
         return self._run(self._visual_states(features), start, sequences)
 
     @property
@@ -199,8 +188,8 @@ class EPALM(nn.Module):
             raise ModelError("the hidden states below the injection depend on trained parameters")
         present = self._present(attention_mask)
         image_index = torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
-        start = LayerInput(*self._embed(input_ids, attention_mask))
         sequences = PackedBatch(present, attention_mask.bool(), image_index)
+        start = LayerInput(*self._embed(input_ids, sequences))
         with torch.no_grad():
             return self._run([], start, sequences, stop=self.plan.first)
 
@@ -219,31 +208,25 @@ class EPALM(nn.Module):
         captured: dict[int, tuple[Tensor, Tensor]] = {}
         no_text = torch.zeros(len(features), 0, dtype=torch.bool, device=features.device)
         image_index = torch.arange(len(features), device=features.device)
-        start = LayerInput(*self._embed(no_text.long(), no_text.long()))
-        visual = self._visual_states(features)
-        self._run(visual, start, PackedBatch(no_text, no_text, image_index), captured=captured)
+        sequences = PackedBatch(no_text, no_text, image_index)
+        start = LayerInput(*self._embed(no_text.long(), sequences))
+        self._run(self._visual_states(features), start, sequences, captured=captured)
         layers = tuple(captured.get(layer) for layer in range(len(self.plan.feature_of_layer)))
         text_dependent = self._text_dependent(features) if self.plan.visual_sees_all else None
         return Prefix(layers, text_dependent)
 
     def _text_dependent(self, features: Tensor) -> TextDependentToken:
         """The visual token that attends to the text, see `TextDependentToken`."""
-        decoder = self.language_model.model.decoder
         states = self._visual_states(features)[self.plan.feature_of_layer[-2] or 0]
-        return text_dependent_token(decoder.layers, states)
+        prompt = 0 if self.prompt is None else self.prompt.length
+        return text_dependent_token(self.parts, states, -prompt - 1)
 
     def _visual_states(self, features: Tensor) -> list[Tensor]:
         """Each connector's output (G * V, H) for the stored features (G, L, D)."""
         indices = self.feature_indices
         used = features if indices is None else features.index_select(1, indices)
         by_token = used.unflatten(1, (-1, self.visual_tokens)).transpose(1, 2).flatten(0, 1)
-        return [states.to(self._dtype) for states in self.connectors(by_token)]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        """The dtype that the language model computes in."""
-        dtype: torch.dtype = self.language_model.model.decoder.embed_tokens.weight.dtype
-        return dtype
+        return [states.to(self.parts.dtype) for states in self.connectors(by_token)]
 
     def _present(self, attention_mask: Tensor) -> Tensor:
         """(B, T) bool, whether the token at each text position is computed."""
@@ -259,20 +242,15 @@ class EPALM(nn.Module):
         stop: int | None = None,
         captured: dict[int, tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """Hidden states (tokens, H) of the text after layer `stop` - 1; see `run_layers`."""
-        layers = list(self.language_model.model.decoder.layers)[:stop]
+        """Hidden states (tokens, H) of the text after layer `stop` - 1; see `DecoderLoop`."""
         deep = self.prompt if isinstance(self.prompt, DeepPrompt) else None
         injection = Injection(self.plan, self.visual_tokens, deep)
-        return run_layers(
-            layers, injection, start, visual=visual, sequences=sequences, captured=captured
-        )
+        return DecoderLoop(self.parts, injection, sequences, captured).run(start, visual, stop)
 
-    def _embed(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, int]:
+    def _embed(self, input_ids: Tensor, sequences: PackedBatch) -> tuple[Tensor, int]:
         """Input [prompt | text] (P + text tokens, H) of layer 0, and P."""
-        present = self._present(attention_mask)
-        positions = (attention_mask.cumsum(1) * attention_mask - 1 + POSITION_OFFSET)[present]
-        decoder = self.language_model.model.decoder
-        hidden, prompt = embed_inputs(decoder, self.prompt, input_ids[present], positions=positions)
+        ids, positions = input_ids[sequences.present], sequences.positions
+        hidden, prompt = embed_inputs(self.parts, self.prompt, ids, positions=positions)
         return dropout(hidden, self.lm_dropout, training=self.language_model.training), prompt
 
 

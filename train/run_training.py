@@ -166,7 +166,7 @@ def _prepare_layers(network: EPALM, recipe: Recipe, runtime: RuntimeConfig) -> N
     """Prepare the LM's layers for training; weights in oneDNN layout cannot be compiled."""
     if runtime.text_states:
         check_text_independent(network)
-    layers = network.language_model.model.decoder.layers
+    layers = network.parts.layers
     checkpoint_last_layers(layers, recipe.recompute_layers)
     if recipe.compiled == "layers":
         compile_layers(layers)

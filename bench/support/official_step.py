@@ -14,16 +14,19 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, pad
-from transformers import OPTForCausalLM
+from transformers import OPTConfig, OPTForCausalLM, PreTrainedModel
 
 from epalm.extract.encoders.timm_vit import ARCHITECTURES
 from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.extract.transforms.image_preset import official_preset
 from epalm.extract.transforms.image_transform import ImageLoader
 from epalm.model.engine.model_batch import IGNORED, Batch
-from epalm.model.epalm import EPALM, POSITION_OFFSET
+from epalm.model.epalm import EPALM
+from epalm.model.families.family import FAMILIES
 from epalm.model.method.prompt import SoftPrompt
 from epalm.tasks.types import MediaItem
+
+OPT_POSITION_OFFSET = FAMILIES["opt"].position_offset
 
 
 class OfficialModel(nn.Module):
@@ -83,7 +86,7 @@ class OfficialModel(nn.Module):
         if decoder.project_in is not None:
             rows = decoder.project_in(rows)
         text_mask = batch.attention_mask
-        positions = text_mask.cumsum(1) * text_mask - 1 + POSITION_OFFSET
+        positions = text_mask.cumsum(1) * text_mask - 1 + OPT_POSITION_OFFSET
         places = embedding(positions, decoder.embed_positions.weight)
         rows = rows + pad(places, (0, 0, prompt, 0))
         seen = pad(text_mask.bool(), (prompt, 0), value=True)
@@ -93,8 +96,9 @@ class OfficialModel(nn.Module):
         return rows, mask.masked_fill(~(causal & seen[:, None, None, :]), lowest)
 
 
-def stock(language_model: OPTForCausalLM) -> OPTForCausalLM:
+def stock(language_model: PreTrainedModel) -> OPTForCausalLM:
     """Hugging Face's own OPT with eager attention over the same weights, frozen."""
+    assert isinstance(language_model.config, OPTConfig)
     with torch.device("meta"):
         model = OPTForCausalLM(copy.deepcopy(language_model.config))
     model.load_state_dict(language_model.state_dict(), assign=True)

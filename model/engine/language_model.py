@@ -25,9 +25,9 @@ from transformers.utils.logging import (
 )
 
 from epalm.errors import ModelError
-from epalm.model.engine.config_check import check_config
 from epalm.model.engine.packed_attention import ATTENTION, register_attention
 from epalm.model.engine.quantized import QUANTIZED, move_module, quantize
+from epalm.model.families.config_check import check_config
 from epalm.untrusted.file_kinds import check_model_folder, describe_file
 from epalm.untrusted.hub_config import load_message, loading, mismatch, refuse_kernels
 

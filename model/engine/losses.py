@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from epalm.model.engine.onednn_linear import multiply, multiply_transposed
+from epalm.model.families.decoder_parts import capped
 
 CHUNK_TOKENS = 256
 """Tokens whose logits are in memory at one time: 51 MB in float32 with OPT's 50,272 words."""
@@ -33,7 +34,12 @@ class TokenLosses:
 
 
 def head_losses(
-    states: Tensor, head: nn.Linear, targets: Tensor, *, label_smoothing: float = 0.0
+    states: Tensor,
+    head: nn.Linear,
+    targets: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    softcap: float | None = None,
 ) -> Tensor:
     """Cross-entropies of `head(states)`, as `torch.nn.functional.cross_entropy` defines them.
 
@@ -42,17 +48,18 @@ def head_losses(
 
     Args:
         states: (M, H).
-        head: linear map from H to the vocabulary, without bias.
+        head: linear map from H to the vocabulary.
         targets: (M) int64.
         label_smoothing: probability mass spread over the vocabulary.
+        softcap: bound of the logits, or none.
 
     Returns:
         (M) float32.
     """
     if head.weight.requires_grad:
-        logits = head(states).float()
+        logits = capped(head(states).float(), softcap)
         return cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
-    losses: Tensor = _HeadLosses.apply(states, head, targets, label_smoothing)
+    losses: Tensor = _HeadLosses.apply(states, head, targets, label_smoothing, softcap)
     return losses
 
 
@@ -64,13 +71,15 @@ class _HeadLosses(torch.autograd.Function):
         head: nn.Linear,
         targets: Tensor,
         label_smoothing: float,
+        softcap: float | None,
     ) -> Tensor:
         losses = states.new_empty(len(states), dtype=torch.float32)
         needs_gradient = ctx.needs_input_grad[0]
         gradient = torch.empty_like(states) if needs_gradient else states.new_empty(0)
         for start in range(0, len(states), CHUNK_TOKENS):
             chunk = slice(start, start + CHUNK_TOKENS)
-            logits = multiply(head, states[chunk]).float()
+            logits = capped(multiply(head, states[chunk]).float(), softcap)
+            slope = None if softcap is None else 1 - (logits / softcap).square()
             target = targets[chunk, None]
             logits.sub_(logits.amax(dim=1, keepdim=True))
             mean = _target_mean(logits, target, label_smoothing)
@@ -81,14 +90,16 @@ class _HeadLosses(torch.autograd.Function):
                 logits.scatter_add_(1, target, torch.full_like(logits[:, :1], label_smoothing - 1))
                 if label_smoothing:
                     logits.sub_(label_smoothing / logits.shape[1])
+                if slope is not None:  # derivative of the bounded logits
+                    logits.mul_(slope)
                 gradient[chunk] = multiply_transposed(head, logits.to(states.dtype))
         ctx.save_for_backward(gradient)
         return losses
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: ANN401
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[:, None].to(gradient.dtype), None, None, None
+        return gradient * upstream[:, None].to(gradient.dtype), None, None, None, None
 
 
 def _target_mean(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:

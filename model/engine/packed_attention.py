@@ -4,7 +4,7 @@ Generation uses the same function; there each text comes after the cached keys a
 image.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention, softmax
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import sdpa_mask
 
 from epalm.model.engine.packing import PackedLayout
+from epalm.model.families.decoder_parts import DecoderParts, capped
 
 ATTENTION = "epalm"
 """Name of the attention function in transformers' registry."""
@@ -32,14 +34,29 @@ class AttentionProbe:
         attended: (1, N, heads, head width) output to return in place of attention's; None if the
             output does not matter.
         query: (1, heads, N, head width), set by the forward pass.
-        key: keys in the query's shape, set by the forward pass.
-        value: values in the query's shape, set by the forward pass.
+        key: (1, key-value heads, N, head width), set by the forward pass.
+        value: values in the keys' shape, set by the forward pass.
+        scores: how the layer computes scores, set by the forward pass.
     """
 
     attended: Tensor | None = None
     query: Tensor = field(init=False)
     key: Tensor = field(init=False)
     value: Tensor = field(init=False)
+    scores: "ScoreSettings" = field(init=False)
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How a layer computes attention scores.
+
+    Attributes:
+        scaling: factor on the products of queries and keys.
+        softcap: bound of the scores, or none.
+    """
+
+    scaling: float
+    softcap: float | None = None
 
 
 @dataclass
@@ -52,13 +69,15 @@ class TextDependentToken:
     Attributes:
         layer: layer in which it attends to the text; the next layer is the last one.
         query: (images, heads, 1, head width) its query at that layer.
+        scores: how that layer computes attention scores.
         advance: maps its attention output (B, 1, heads, head width) and the image of each sequence
-            (B) to its keys and values at the last layer, (B, heads, 1, head width) each.
+            (B) to its keys and values at the last layer, (B, key-value heads, 1, head width) each.
         state: these keys and values in the current step.
     """
 
     layer: int
     query: Tensor
+    scores: ScoreSettings
     advance: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     state: tuple[Tensor, Tensor] = field(init=False)
 
@@ -69,19 +88,17 @@ class TextDependentToken:
         visible: Tensor | None,
         *,
         image_index: Tensor,
-        scaling: float,
     ) -> None:
         """Attend to the whole text so far, and set `state`.
 
         Args:
-            key: (B, heads, K, head width), keys of prefix and text.
-            value: (B, heads, K, head width), values of prefix and text.
+            key: (B, key-value heads, K, head width), keys of prefix and text.
+            value: (B, key-value heads, K, head width), values of prefix and text.
             visible: (B, 1, 1, K) bool, positions that the newest text token sees; None for all.
             image_index: (B) int64, the image of each sequence.
-            scaling: factor on the attention scores.
         """
         query = self.query.index_select(0, image_index)
-        attended = _attention(query, key, value, visible, scaling=scaling, dropout=0.0)
+        attended = _attention(query, key, value, visible, scores=self.scores, dropout=0.0)
         self.state = self.advance(attended, image_index)
 
 
@@ -90,8 +107,8 @@ class Prefix:
     """Keys and values of the tokens before the text, per layer, computed once per image.
 
     Attributes:
-        layers: per OPT layer (keys, values), (images, heads, positions, head width) each, or None
-            for a layer without tokens before the text.
+        layers: per layer (keys, values), (images, key-value heads, positions, head width) each, or
+            None for a layer without tokens before the text.
         text_dependent: the visual token, if its last state depends on the text.
     """
 
@@ -106,8 +123,9 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    scaling: float,
+    scaling: float | None = None,
     dropout: float = 0.0,
+    softcap: float | None = None,
     layout: PackedLayout | None = None,
     probe: AttentionProbe | None = None,
     **ignored: Any,  # noqa: ANN401 - transformers passes what other attention functions need
@@ -115,15 +133,16 @@ def packed_attention(
     """Attention over packed tokens (with `layout`), or over sequences after a cached prefix.
 
     Args:
-        module: the calling OPT attention module.
+        module: the calling attention module.
         query: (1, heads, N, head width) with a layout, otherwise (B, heads, Q, head width).
-        key: (1, heads, N, head width) with a layout, otherwise (B, heads, K, head width), the keys
-            of all positions so far.
+        key: (1, key-value heads, N, head width) with a layout, otherwise (B, key-value heads, K,
+            head width), the keys of all positions so far.
         value: values in the keys' shape.
         attention_mask: (B, 1, Q, text) bool over the last positions of the keys, where all earlier
             positions are visible; None if all positions are. Not used with a layout.
-        scaling: factor on the attention scores.
+        scaling: factor on the products of queries and keys; None for head width ** -0.5.
         dropout: dropout probability of the attention weights.
+        softcap: bound of the attention scores, or none.
         layout: mapping between tokens and sequences.
         probe: replaces attention.
         ignored: arguments of other attention functions.
@@ -132,8 +151,9 @@ def packed_attention(
         (B, Q, heads, head width), with batch 1 for a layout; and None for the attention weights.
     """
     del ignored
+    scores = ScoreSettings(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
     if probe is not None:
-        probe.query, probe.key, probe.value = query, key, value
+        probe.query, probe.key, probe.value, probe.scores = query, key, value, scores
         return query.transpose(1, 2) if probe.attended is None else probe.attended, None
     if layout is not None:
         query, key, value = (_to_sequences(part, layout) for part in (query, key, value))
@@ -143,31 +163,35 @@ def packed_attention(
     elif attention_mask is not None:
         prefix_length = key.shape[2] - attention_mask.shape[3]
         attention_mask = pad(attention_mask, (prefix_length, 0), value=True)
-    attended = _attention(query, key, value, attention_mask, scaling=scaling, dropout=dropout)
+    attended = _attention(query, key, value, attention_mask, scores=scores, dropout=dropout)
     if layout is not None:
         attended = attended.flatten(0, 1).index_select(0, layout.slot_of_token).unsqueeze(0)
     return attended, None
 
 
-def text_dependent_token(layers: Sequence[nn.Module], states: Tensor) -> TextDependentToken:
+def text_dependent_token(parts: DecoderParts, states: Tensor, position: int) -> TextDependentToken:
     """The visual token between the last two layers.
 
     Args:
-        layers: all decoder layers.
+        parts: parts of the language model.
         states: (images, H) hidden states of the token that enter the last layer but one.
+        position: position of the token, a negative number.
     """
-    reading_layer, last_layer = layers[-2:]
+    last = len(parts.layers) - 1
+    rotations = parts.rotations(states, torch.tensor([position], device=states.device))
     input_probe = AttentionProbe()
-    reading_layer(states.unsqueeze(0), probe=input_probe)
+    parts.run_layer(last - 1, states.unsqueeze(0), rotations, probe=input_probe)
 
     def advance(attended: Tensor, image_index: Tensor) -> tuple[Tensor, Tensor]:
         inputs = states.index_select(0, image_index).unsqueeze(0)
-        hidden = reading_layer(inputs, probe=AttentionProbe(attended.transpose(0, 1)))
+        input_read = AttentionProbe(attended.transpose(0, 1))
+        hidden = parts.run_layer(last - 1, inputs, rotations, probe=input_read)
         output_probe = AttentionProbe()
-        last_layer(hidden, probe=output_probe)
+        parts.run_layer(last, hidden, rotations, probe=output_probe)
         return _by_sequence(output_probe.key), _by_sequence(output_probe.value)
 
-    return TextDependentToken(len(layers) - 2, _by_sequence(input_probe.query), advance)
+    query = _by_sequence(input_probe.query)
+    return TextDependentToken(last - 1, query, input_probe.scores, advance)
 
 
 def _by_sequence(packed: Tensor) -> Tensor:
@@ -181,19 +205,24 @@ def _attention(
     value: Tensor,
     visible: Tensor | None,
     *,
-    scaling: float,
+    scores: ScoreSettings,
     dropout: float,
 ) -> Tensor:
-    """Scaled dot-product attention over sequences, (B, Q, heads, head width)."""
-    if query.device.type == "cpu" and key.shape[2] < SHORT_SEQUENCE:
-        scores = scaling * (query @ key.transpose(2, 3))
+    """Scaled dot-product attention over sequences, (B, Q, heads, head width).
+
+    Each head of the keys and values serves a group of query heads.
+    """
+    key, value = (repeat_kv(part, query.shape[1] // part.shape[1]) for part in (key, value))
+    short = query.device.type == "cpu" and key.shape[2] < SHORT_SEQUENCE
+    if short or scores.softcap is not None:  # no fused kernel has a bound of the scores
+        products = capped(scores.scaling * (query @ key.transpose(2, 3)), scores.softcap)
         if visible is not None:
-            scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-        weights = softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+            products = products.masked_fill(~visible, torch.finfo(products.dtype).min)
+        weights = softmax(products, dim=-1, dtype=torch.float32).to(value.dtype)
         attended = nn.functional.dropout(weights, dropout) @ value
     else:
         attended = scaled_dot_product_attention(
-            query, key, value, attn_mask=visible, dropout_p=dropout, scale=scaling
+            query, key, value, attn_mask=visible, dropout_p=dropout, scale=scores.scaling
         )
     return attended.transpose(1, 2)
 

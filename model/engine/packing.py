@@ -7,7 +7,7 @@ depend on the image, the prompt tokens are computed once for the whole batch. On
 separate sequences, see `epalm.model.engine.packed_attention`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,12 @@ class PackedBatch:
     readable: Tensor
     image_index: Tensor
 
+    @property
+    def positions(self) -> Tensor:
+        """(tokens) int64, position of each computed text token in its text; -1 for padding."""
+        readable = self.readable.long()
+        return (readable.cumsum(1) * readable - 1)[self.present]
+
 
 @dataclass(frozen=True)
 class PackedLayout:
@@ -37,6 +43,7 @@ class PackedLayout:
         token_of_slot: (B * S) int64, the token in each slot; empty slots name an arbitrary token.
         slot_of_token: (N) int64, a slot of each token.
         visible: (B, 1, S, S) bool, attention mask from query slot to key slot.
+        before_text: number of slots before the text in each sequence.
         captured: receives each layer's (keys, values), (B, heads, S, head width) each; None to
             keep nothing.
     """
@@ -44,7 +51,22 @@ class PackedLayout:
     token_of_slot: Tensor
     slot_of_token: Tensor
     visible: Tensor
+    before_text: int = 0
     captured: dict[int, tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+
+    def within(self, window: int | None) -> "PackedLayout":
+        """The same layout, where text attends to the last `window` text positions only.
+
+        Visual and prompt tokens stay visible at any distance, and see all that they saw.
+        """
+        length = self.visible.shape[-1]
+        if window is None or length - self.before_text <= window:
+            return self
+        slots = torch.arange(length, device=self.visible.device)
+        near = slots[:, None] - slots < window
+        near[: self.before_text] = True
+        near[:, : self.before_text] = True
+        return replace(self, visible=self.visible & near)
 
 
 def _packed_text_index(present: Tensor) -> Tensor:
@@ -104,7 +126,7 @@ def build_packed_layout(
     visible = causal & readable[:, None, None, :]
     if visual_sees_all:
         visible[:, :, :visual] = True
-    return PackedLayout(tokens.flatten(), slot_of_token, visible, captured)
+    return PackedLayout(tokens.flatten(), slot_of_token, visible, visual + prompt, captured)
 
 
 def _first_sequences(image_index: Tensor, image_count: int) -> Tensor:

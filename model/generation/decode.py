@@ -1,6 +1,7 @@
 """Generation after a cached prefix, with transformers' own decoding loops."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,7 +110,8 @@ def generate_from_cache(
             extend_cache(model, text_cache, input_ids[:, :-1])
         sequences = torch.arange(len(image_index), device=image_index.device)
         text_cache = text_cache.select(sequences.repeat_interleave(beams))
-    output = model.language_model.generate(
+    language_model: Any = model.language_model  # every causal language model can generate
+    output = language_model.generate(
         input_ids=input_ids,
         attention_mask=attention_mask,
         generation_config=_generation_config(model.language_model.config, decoding),
@@ -132,8 +134,9 @@ def extend_cache(model: EPALM, cache: PrefixCache, input_ids: Tensor) -> Tensor:
     Returns:
         The input of the language-model head, (sequences, new, word embedding's width).
     """
-    output = model.language_model.model.decoder(
+    output = model.parts.body(
         input_ids=input_ids,
+        position_ids=cache.next_positions(input_ids.shape[1]),
         attention_mask=cache.text_mask(cache.get_seq_length() + input_ids.shape[1]),
         use_cache=True,
         **{CACHE_ARGUMENT: cache},

@@ -24,8 +24,8 @@ class PrefixLayer(DynamicLayer):
     """Keys and values of one layer, beginning with those of the prefix.
 
     Attributes:
-        keys: (sequences, heads, positions, head width).
-        values: (sequences, heads, positions, head width).
+        keys: (sequences, key-value heads, positions, head width).
+        values: (sequences, key-value heads, positions, head width).
         prefix_length: number of positions before the text.
     """
 
@@ -50,7 +50,7 @@ class PrefixLayer(DynamicLayer):
 
 
 class PrefixCache(Cache):
-    """Cache for `OPTForCausalLM.forward` that begins with the prefixes of images.
+    """Cache for the language model's `forward` that begins with the prefixes of images.
 
     Each sequence is a text after an image. Sequences with the same image or the same prompt are
     copies of a cache that was computed once.
@@ -90,10 +90,9 @@ class PrefixCache(Cache):
             ModelError: the plan does not allow cached generation, see `EPALM.prefix`.
         """
         prefix = model.prefix(features)
-        config = model.language_model.config
-        heads = config.num_attention_heads
-        shape = len(features), heads, 0, config.hidden_size // heads
-        empty = torch.empty(shape, dtype=model.language_model.dtype, device=features.device)
+        parts = model.parts
+        shape = len(features), parts.key_value_heads, 0, parts.head_width
+        empty = torch.empty(shape, dtype=parts.dtype, device=features.device)
         pairs = [layer or (empty, empty) for layer in prefix.layers]
         layers = [PrefixLayer(keys, values, keys.shape[2]) for keys, values in pairs]
         image_index = torch.arange(len(features), device=features.device)
@@ -123,6 +122,15 @@ class PrefixCache(Cache):
         for layer in self.prefixed:
             layer.keys, layer.values = layer.keys[:count], layer.values[:count]
 
+    def next_positions(self, count: int) -> Tensor:
+        """(sequences, count) int64, positions of the next text tokens; padding has position 0."""
+        start = self.get_seq_length()
+        mask = self.text_mask(start + count)
+        if mask is None:
+            positions = torch.arange(start, start + count, device=self.image_index.device)
+            return positions.expand(len(self.image_index), count)
+        return (mask.cumsum(1) - 1).clamp(min=0)[:, start:]
+
     def text_mask(self, length: int) -> Tensor | None:
         """(sequences, length) int64 mask of the text's first positions, or None without padding."""
         if self.mask is None:
@@ -140,8 +148,8 @@ class PrefixCache(Cache):
         """Append keys and values, and update the text-dependent token for the last layer.
 
         Args:
-            key_states: (sequences, heads, new, head width).
-            value_states: (sequences, heads, new, head width).
+            key_states: (sequences, key-value heads, new, head width).
+            value_states: (sequences, key-value heads, new, head width).
             layer_idx: index of the layer.
             args: not used.
             kwargs: not used.
@@ -155,9 +163,7 @@ class PrefixCache(Cache):
             mask = self.text_mask(layer.get_seq_length())
             if mask is not None:
                 mask = pad(mask.bool(), (layer.prefix_length, 0), value=True)[:, None, None]
-            self.text_dependent.update(
-                keys, values, mask, image_index=self.image_index, scaling=1.0
-            )
+            self.text_dependent.update(keys, values, mask, image_index=self.image_index)
             self._replace_first(layer_idx + 1, *self.text_dependent.state)
         return keys, values
 

@@ -234,5 +234,5 @@ def _score(
 
 def _log_probs(model: EPALM, states: Tensor, ids: Tensor) -> Tensor:
     """(N, A) float32 log-probabilities of tokens (A), from the head's input (N, width)."""
-    logits: Tensor = model.language_model.lm_head(states).float()
+    logits = model.parts.logits(states).float()
     return logits[:, ids] - logits.logsumexp(dim=1, keepdim=True)

@@ -1,14 +1,13 @@
-"""Sequential adapters after the sublayers of every OPT layer, as in the paper's eP-ALM_ada."""
+"""Sequential adapters after the sublayers of every layer, as in the paper's eP-ALM_ada."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.opt.modeling_opt import OPTDecoderLayer
 
 from epalm.errors import ModelError
+from epalm.model.families.decoder_parts import DecoderParts
 
 SUBLAYERS = ("attention", "ffn")
 """Sublayers that an adapter follows: attention's output projection, the FFN's second linear map."""
@@ -48,7 +47,7 @@ class Adapters(nn.ModuleList):
         """Create and initialize all adapters.
 
         Args:
-            layers: number of OPT layers.
+            layers: number of decoder layers.
             width: H.
             factor: reduction factor, see `Adapter`.
         """
@@ -57,7 +56,7 @@ class Adapters(nn.ModuleList):
             for _ in range(layers)
         )
 
-    def attach(self, layers: Sequence[OPTDecoderLayer]) -> None:
+    def attach(self, parts: DecoderParts) -> None:
         """Apply the adapters to the sublayers' outputs, before dropout and residual connection.
 
         The layers keep their own modules and parameters: the adapters are forward hooks.
@@ -65,9 +64,9 @@ class Adapters(nn.ModuleList):
         Raises:
             ModelError: the layers already have adapters.
         """
-        for index, layer in enumerate(layers):
-            modules = (layer.self_attn.out_proj, layer.fc2)
-            for sublayer, module in zip(SUBLAYERS, modules, strict=True):
+        for index, layer in enumerate(parts.layers):
+            for sublayer, name in zip(SUBLAYERS, parts.sublayers, strict=True):
+                module = layer.get_submodule(name)
                 if module._forward_hooks:
                     raise ModelError(
                         "the language model already has adapters: load it again for each model"

@@ -28,6 +28,11 @@ class SoftPrompt(nn.Module):
             else None
         )
 
+    @property
+    def length(self) -> int:
+        """Number of prompt tokens, P."""
+        return len(self.embedding)
+
     def forward(self) -> Tensor:
         """The prompt's embeddings, (P, w) float32."""
         return self.embedding if self.mlp is None else self.mlp(self.embedding)
@@ -49,6 +54,11 @@ class DeepPrompt(nn.Module):
         """
         super().__init__()
         self.embedding = nn.Parameter(torch.randn(layers, length, width))
+
+    @property
+    def length(self) -> int:
+        """Number of prompt tokens, P."""
+        return self.embedding.shape[1]
 
     def forward(self, layer: int) -> Tensor:
         """The prompt tokens that enter a layer, (P, H) float32."""

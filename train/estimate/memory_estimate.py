@@ -297,7 +297,8 @@ def head_bytes(model: EPALM, load: StepShape, itemsize: int) -> int:
 
 
 def _config(model: EPALM) -> OPTConfig:
-    config: OPTConfig = model.language_model.config
+    config = model.language_model.config
+    assert isinstance(config, OPTConfig)
     return config
 
 

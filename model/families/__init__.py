@@ -1,0 +1,1 @@
+"""Language-model families: names of their modules, and checks of their configurations."""
