@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from epalm.cache.token_policy import ALL, CLS, is_policy
 from epalm.errors import CacheMismatchError, StoreError
 
 STORE_VERSION = 1
@@ -24,6 +25,12 @@ CHUNK_ROWS = 64
 """Rows per inner chunk; below 64 the per-chunk overhead dominates writing."""
 
 DTYPES = ("float16", "float32")
+
+TOKEN = "token"
+"""Fingerprint entry with the token policy, see `epalm.cache.token_policy`."""
+
+CLASS_TOKEN, NO_CLASS_TOKEN = "class_token", "none"
+"""Fingerprint entry, and its value, of encoders without a class token; others do not have it."""
 
 MAX_VALUES = {"count": 10**10, "views": 10_000, "positions": 10**6, "width": 1 << 16}
 """Largest accepted values, far above those of any real store. A spec.json with larger ones was not
@@ -57,7 +64,7 @@ def fit_shard_rows(count: int, row_bytes: int) -> int:
         raise StoreError(
             f"one sample takes {row_bytes / 1e6:.1f} MB, so {CHUNK_ROWS} samples exceed the shard "
             f"limit of {SHARD_BYTES / 1e6:.0f} MB: keep fewer blocks with --source-layers, fewer "
-            "--views, or --tokens cls"
+            "--views, or fewer tokens with --tokens mean or pool:2x2"
         )
     max_rows = SHARD_ROWS if count <= LARGE_STORE_ROWS else 4 * SHARD_ROWS
     rows = min(max(-(-count // 8), MIN_SHARD_ROWS), max_rows, count)
@@ -77,8 +84,7 @@ class StoreSpec:
         width: D, the encoder's width.
         count: N, the number of samples (rows).
         views: V, the number of views per sample; view 0 is the one without augmentation.
-        positions: number of tokens stored per block: 1 is [CLS] alone, otherwise all tokens, [CLS]
-            first.
+        positions: number of tokens stored per block, T; `tokens` says which ones.
         dtype: "float16" or "float32".
         tasks: names of the tasks for this dataset, the default one first. Not compared.
         data_root: folder of the media and split files at extraction time. Not compared.
@@ -142,6 +148,21 @@ class StoreSpec:
             )
 
     @property
+    def tokens(self) -> str:
+        """Which tokens of each block are stored, as in --tokens: "cls", "mean", "pool:2x3", ...
+
+        An encoder of the user's own may not record it; its stores have [CLS] alone or all tokens.
+        """
+        recorded = self.fingerprint.get(TOKEN, "")
+        return recorded if is_policy(recorded) else CLS if self.positions == 1 else ALL
+
+    @property
+    def class_token_first(self) -> bool:
+        """Whether the first stored token of each block is the encoder's class token."""
+        has_class_token = self.fingerprint.get(CLASS_TOKEN) != NO_CLASS_TOKEN
+        return self.tokens == CLS or (self.tokens == ALL and has_class_token)
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         """(N, V, L, D), the shape of the features of the whole store."""
         return self.count, *self.row_shape
@@ -153,7 +174,10 @@ class StoreSpec:
 
     @property
     def row_shape(self) -> tuple[int, int, int]:
-        """(V, L, D), the shape of one row; L is blocks x positions, in this order."""
+        """(V, L, D), the shape of one row; L is blocks x positions, in this order.
+
+        The tokens of the first block come first, then those of the next.
+        """
         return self.views, len(self.layers) * self.positions, self.width
 
     @property

@@ -105,7 +105,7 @@ def _recorded_options(spec: StoreSpec) -> ExtractOptions:
         preprocessing=fingerprint.get("preprocessing.name", "official"),
         frames=_frames(spec.fingerprint),
         frames_pool=fingerprint.get("frames_pool"),
-        tokens="cls" if spec.positions == 1 else "all",
+        tokens=spec.tokens,
         source_layers=",".join(map(str, spec.layers)),
         views=spec.views,
         augmentation=fingerprint.get("views.augmentation", "official"),

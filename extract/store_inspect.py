@@ -9,8 +9,9 @@ from rich.table import Table
 
 from epalm.cache.readers.epoch_order import BLOCK_ROWS
 from epalm.cache.readers.reader_choice import ReadRequirements, fit_pool, pool_bytes
+from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
-from epalm.console import byte_size
+from epalm.console import byte_size, counted
 
 BATCH_SIZE = 64
 """Batch size of the published VQA recipe."""
@@ -22,7 +23,7 @@ class Row:
 
     Attributes:
         key: key of the record.
-        norms: Euclidean norm of each layer's [CLS] in view 0; empty if the record failed.
+        norms: Euclidean norm of each layer's first token in view 0; empty if the record failed.
         error: reason of the failure; empty if the record did not fail.
     """
 
@@ -46,6 +47,7 @@ class Inspection:
         stream_bytes: memory for training from shuffled blocks, with one view of each record and
             `BATCH_SIZE` examples per step. Reading all features into memory takes `bytes`.
         rows: the first records of the first finished shard.
+        class_token_first: whether the first token of each layer is [CLS].
     """
 
     store: str
@@ -57,6 +59,7 @@ class Inspection:
     bytes: int
     stream_bytes: int
     rows: list[Row]
+    class_token_first: bool
 
 
 def inspect(store: Store, *, rows: int) -> Inspection:
@@ -78,9 +81,10 @@ def inspect(store: Store, *, rows: int) -> Inspection:
         batch_size=BATCH_SIZE,
     )
     origin = {"data_root": spec.data_root, "media": spec.media, "weights": spec.weights}
+    more = {"tokens": _tokens(spec), "tasks": ", ".join(spec.tasks)}
     return Inspection(
         store=store.location,
-        settings={**spec.comparable(), "tasks": ", ".join(spec.tasks), **origin},
+        settings={**spec.comparable(), **more, **origin},
         shards=spec.shards,
         missing=missing,
         media_records=_media_tables(store, missing),
@@ -88,6 +92,7 @@ def inspect(store: Store, *, rows: int) -> Inspection:
         bytes=spec.nbytes,
         stream_bytes=pool_bytes(need, fit_pool(need, ram=2 * spec.nbytes)),
         rows=_rows(store, missing, count=rows),
+        class_token_first=spec.class_token_first,
     )
 
 
@@ -104,11 +109,16 @@ def tables(inspection: Inspection) -> Iterator[Table]:
     settings.add_row("--reader stream", f"{byte_size(inspection.stream_bytes)} of memory")
     yield settings
     if inspection.rows:
-        rows = Table("key", "norm of each layer's [CLS]", title="first rows, view 0")
+        first = "[CLS]" if inspection.class_token_first else "first token"
+        rows = Table("key", f"norm of each layer's {first}", title="first rows, view 0")
         for row in inspection.rows:
             norms = "  ".join(f"{norm:.2f}" for norm in row.norms)
             rows.add_row(row.key, norms or f"failed: {row.error}")
         yield rows
+
+
+def _tokens(spec: StoreSpec) -> str:
+    return f"{spec.tokens} ({counted(spec.positions, 'token')} per layer)"
 
 
 def _media_tables(store: Store, missing: list[int]) -> str:

@@ -1,12 +1,18 @@
 """Image encoders over videos: each frame is encoded on its own, and the tokens are averaged."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from epalm.errors import UsageError
 from epalm.extract.decoding.sample_loader import Loader
 from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings
+from epalm.extract.encoders.tokens.token_source import (
+    TokenSource,
+    has_attention_pool,
+    outputs_of,
+)
 from epalm.extract.transforms.image_transform import ImageLoader
 from epalm.extract.transforms.video_loader import VideoLoader
 from epalm.tasks.types import Modality
@@ -34,6 +40,8 @@ class FrameMeanEncoder:
         self.load: Loader = load
         self._load_settings = load.fingerprint()
         self._encoder = encoder
+        self.outputs = [replace(tokens, norm=self.norm) for tokens in outputs_of(encoder)]
+        self.has_attention_pool = has_attention_pool(encoder)
 
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
@@ -51,6 +59,13 @@ class FrameMeanEncoder:
         outputs = self._encoder.blocks(batch.flatten(0, 1), layers=layers, positions=positions)
         normed: list[Tensor] = [self._encoder.norm(states) for states in outputs]
         return [states.unflatten(0, batch.shape[:2]).mean(dim=1) for states in normed]
+
+    def attention_pool(self, batch: Tensor) -> Tensor:
+        """Compute the mean over frames of the model's own attention pooling, (B, D)."""
+        assert isinstance(self._encoder, TokenSource)
+        pooled = self._encoder.attention_pool(batch.flatten(0, 1))
+        mean: Tensor = pooled.unflatten(0, batch.shape[:2]).mean(dim=1)
+        return mean
 
     def fingerprint(self) -> dict[str, str]:
         """The encoder's fingerprint, with the loading of videos in place of images."""

@@ -20,6 +20,7 @@ from epalm.extract.encoders.frozen_forward import (
     frozen_pass,
     state_digest,
 )
+from epalm.extract.encoders.tokens.block_tokens import BlockTokens, image_grid
 from epalm.extract.encoders.weights import timm_weights
 from epalm.extract.transforms.image_preset import preset_for
 from epalm.extract.transforms.image_transform import ImageLoader
@@ -56,6 +57,19 @@ class VitEncoder:
         self.model = model.eval().requires_grad_(requires_grad=False).to(device)
         self.norm: nn.Module = model.norm  # type: ignore[assignment]
         self._normalize = PixelNorm(load.preset, device)
+        tokens = BlockTokens(
+            self.width,
+            special=model.num_prefix_tokens,  # type: ignore[arg-type]
+            class_token=True,
+            axes=image_grid(*model.patch_embed.grid_size),  # type: ignore[union-attr, misc]
+            norm=self.norm,
+        )
+        self.outputs: Sequence[BlockTokens] = [tokens] * self.depth
+        self.has_attention_pool = False
+
+    def attention_pool(self, batch: Tensor) -> Tensor:
+        """Plain vision transformers with a class token have no attention pooling."""
+        raise NotImplementedError(f"{self.name} on {tuple(batch.shape)}")
 
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from epalm.cache.formats.store_format import SUFFIXES, format_of
 from epalm.cache.layer_selection import check_layers
+from epalm.cache.token_policy import AUTO, CLS, check_tokens
 from epalm.devices import check_device_name
 from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoders.encoder_names import check_encoder_name
@@ -15,10 +16,6 @@ from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.tasks.readers.json_values import MAX_QUOTED_CHARACTERS
 from epalm.tasks.task_registry import load_media
 from epalm.tasks.types import MediaItem, MediaSet
-
-DEFAULT_LAYERS = {"cls": "last-6", "all": "last-1"}
-"""Value of --tokens -> the blocks that are kept by default. The paper injects six [CLS] tokens; its
-MAGMA* baseline reads all tokens of the last block."""
 
 FILES_CHECKED = 100
 """If none of the first 100 files exists, the data root is wrong and the run does not begin."""
@@ -63,7 +60,9 @@ def read_inputs(options: ExtractOptions, *, process_shard: ProcessShard = ALL) -
     """
     check_encoder_name(options.encoder)
     check_device_name(options.device)
-    check_layers(options.source_layers or DEFAULT_LAYERS[options.tokens])
+    check_tokens(options.tokens)
+    if options.source_layers:
+        check_layers(options.source_layers)
     if options.weights is not None and not options.weights.exists():
         raise MissingFileError(f"--weights {options.weights}: no such file or folder")
     if options.out is not None:
@@ -88,14 +87,14 @@ def default_workers(device: str) -> int:
 def default_out(dataset: str, options: ExtractOptions) -> Path:
     """The path of the store if --out is not given: `cache/coco_vitb16.zarr`.
 
-    With --tokens all it ends in `_all`, with --frames 16 in `_16frames`, with --limit 100 in
-    `_first100`, before the suffix.
+    With --tokens all it ends in `_all`, with --tokens pool:2x2 in `_pool2x2`, with --frames 16 in
+    `_16frames`, with --limit 100 in `_first100`, before the suffix.
     """
     name = options.encoder
     if name.startswith("hf:"):
         name = Path(name.removeprefix("hf:")).name
     plain = re.sub(r"[^a-z0-9]+", "", name.lower())
-    part = "_all" if options.tokens == "all" else ""
+    part = "" if options.tokens in (AUTO, CLS) else f"_{options.tokens.replace(':', '')}"
     part += f"_{options.frames}frames" if options.frames else ""
     part += f"_first{options.limit}" if options.limit else ""
     store_format = options.store_format or "zarr"

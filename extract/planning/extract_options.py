@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from epalm.cache.token_policy import AUTO as AUTO_TOKENS
 from epalm.devices import AUTO
 from epalm.options import GENERAL, Quiet, option
 
@@ -87,14 +88,20 @@ class ExtractOptions:
         ),
     ] = "auto"
     tokens: Annotated[
-        Literal["cls", "all"],
-        option(help="Features to keep of each block: [CLS] only, or all.", panel=ENCODER),
-    ] = "cls"
+        str,
+        option(
+            help="Tokens to keep of each block: cls, mean (of the patches), pool:RxC (averages of "
+            "a grid), all, or map (the model's own attention pooling); default: cls if the encoder "
+            "has a class token, else mean.",
+            panel=ENCODER,
+            show_default=False,
+        ),
+    ] = AUTO_TOKENS
     source_layers: Annotated[
         str,
         option(
-            help="Blocks to keep: all, last-6, or 0,5,11; default: last-6, with --tokens all "
-            "last-1.",
+            help="Blocks to keep: all, last-6, or 0,5,11; default: last-6, or last-1 if several "
+            "tokens of each are kept.",
             panel=ENCODER,
         ),
     ] = ""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from epalm.cache.layer_selection import parse_layers
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.store import Store
 from epalm.console import counted
@@ -19,7 +18,8 @@ from epalm.extract.encoders.encoder_registry import (
     EncoderSettings,
     make_encoder,
 )
-from epalm.extract.planning.extract_inputs import DEFAULT_LAYERS, Inputs, default_workers
+from epalm.extract.encoders.tokens.token_encoder import TokenEncoder, with_tokens
+from epalm.extract.planning.extract_inputs import Inputs, default_workers
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.process_shards import ProcessShard
 from epalm.extract.transforms.image_augment import AugmentedViews
@@ -58,7 +58,7 @@ class Plan:
     """What a run encodes, with which encoder, and where the features go.
 
     Attributes:
-        encoder: the loaded encoder, on its device.
+        encoder: the loaded encoder, on its device, with the policy of its tokens.
         items: the samples, in the order of the store's rows.
         spec: specification of the store.
         out: path or URL of the store.
@@ -68,7 +68,7 @@ class Plan:
         root: data root, which contains the media files.
     """
 
-    encoder: Encoder
+    encoder: TokenEncoder
     items: tuple[MediaItem, ...]
     spec: StoreSpec
     out: str
@@ -103,7 +103,8 @@ def make_plan(inputs: Inputs) -> Plan:
     device = _device(options)
     precision = _precision(options, out, device)
     encoder_settings = _encoder_settings(options, media, precision=precision, device=device)
-    encoder = make_encoder(options.encoder, encoder_settings)
+    model = make_encoder(options.encoder, encoder_settings)
+    encoder = with_tokens(model, options.tokens, options.source_layers)
     _check_modality(encoder, media)
     batch_size = options.batch_size or BATCH_SIZES[encoder.modality]
     workers = default_workers(device) if options.workers is None else options.workers
@@ -153,18 +154,18 @@ def _precision(options: ExtractOptions, out: str, device: str) -> str:
     return choose_precision(options.precision, device, recorded=known, where=out)
 
 
-def _spec(encoder: Encoder, media: MediaSet, *, count: int, options: ExtractOptions) -> StoreSpec:
-    all_tokens = options.tokens == "all"
-    layers = options.source_layers or DEFAULT_LAYERS[options.tokens]
+def _spec(
+    encoder: TokenEncoder, media: MediaSet, *, count: int, options: ExtractOptions
+) -> StoreSpec:
     spec = StoreSpec(
         dataset=media.name,
         encoder=encoder.name,
-        fingerprint=encoder.fingerprint() | ({"token": "all"} if all_tokens else {}),
-        layers=parse_layers(layers, range(encoder.depth)),
+        fingerprint=encoder.fingerprint(),
+        layers=encoder.layers,
         width=encoder.width,
         count=count,
         views=options.views,
-        positions=encoder.positions if all_tokens else 1,
+        positions=encoder.positions,
         dtype=options.dtype,
         tasks=media.tasks,
         data_root=str(media.root.resolve()),
@@ -209,6 +210,6 @@ def _announce(plan: Plan, device: str) -> None:
         fingerprint.get("precision", ""),
         device,
         ", ".join(map(str, plan.spec.layers)),
-        "[CLS] only" if plan.spec.positions == 1 else f"all {plan.spec.positions} tokens",
+        plan.encoder.describe(),
     )
     logger.info("preprocessing: %s", ", ".join(f"{k} {v}" for k, v in constants.items()))
