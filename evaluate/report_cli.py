@@ -1,6 +1,6 @@
 """`epalm-eval report` and `epalm-eval compare`: reports and tables of earlier evaluations."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,77 +10,49 @@ from rich.text import Text
 
 from epalm.console import configure_logging, note, say, say_json, show_table
 from epalm.errors import MissingFileError
-from epalm.evaluate.preparation.eval_options import DATA, AllowOutside, Dataset, Runs
-from epalm.options import ARGUMENTS, GENERAL, PanelCommand, Quiet, examples_epilog, option
+from epalm.evaluate.preparation.eval_options import Dataset, Runs
+from epalm.options import DATA, GENERAL, AllowOutside, Json, Quiet, add_command, option
 
 if TYPE_CHECKING:
     from epalm.evaluate.report.report_files import ReportColumn
 
-REPORT_EXAMPLES = examples_epilog(
+REPORT_EXAMPLES = (
     "epalm-eval report runs/NAME",
     "epalm-eval report NAME --split val",
 )
 
-COMPARE_EXAMPLES = examples_epilog(
+COMPARE_EXAMPLES = (
     "epalm-eval compare NAME_blind NAME",
     "epalm-eval compare NAME OTHER --split val-first100 --out compare.html",
     "epalm-eval compare NAME runs/OTHER/eval/clips-val --json",
 )
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Register the commands."""
-    app.command("report", cls=PanelCommand, epilog=REPORT_EXAMPLES)(report)
-    app.command("compare", cls=PanelCommand, epilog=COMPARE_EXAMPLES)(compare)
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """The options of `epalm-eval report`."""
 
-
-def report(
-    run: Annotated[
-        str,
-        typer.Argument(help="Run folder, or its name in --runs.", rich_help_panel=ARGUMENTS),
-    ],
+    run: Annotated[str, typer.Argument(help="Run folder, or its name in --runs.")]
     split: Annotated[
         str, option(help="Folder in RUN/eval, e.g. val; default: all of them.", panel=DATA)
-    ] = "",
-    runs: Runs = Path("runs"),
-    dataset: Dataset = "",
-    allow_outside: AllowOutside = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write the reports of a run again, without a model.
-
-    Adds the blind control, from RUN_blind or from the run itself, if it has been evaluated since.
-    """
-    configure_logging(quiet=quiet)
-    from epalm.evaluate.preparation.run_lookup import find_run
-
-    folder = find_run(runs, run)
-
-    from epalm.evaluate.report.report_files import evaluated, write_page
-    from epalm.evaluate.scores.result_warnings import log_warnings
-
-    evaluations = evaluated(folder)
-    selected = [path for path in evaluations if split in ("", path.name)]
-    if not selected:
-        raise MissingFileError(
-            f"{folder}/eval has no {split}, it has {', '.join(path.name for path in evaluations)}: "
-            f"choose one of these, or evaluate more with `epalm-eval --run {folder}`"
-        )
-    for path in selected:
-        page = write_page(folder, path, dataset=dataset, allow_outside=allow_outside)
-        say(str(page))
-        log_warnings([evaluations[path]])
+    ] = ""
+    runs: Runs = Path("runs")
+    dataset: Dataset = ""
+    allow_outside: AllowOutside = False
+    quiet: Quiet = False
 
 
-def compare(
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """The options of `epalm-eval compare`."""
+
     runs_or_evaluations: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN...",
             help="Run folders, or their names in --runs, or one evaluation each: RUN/eval/FOLDER.",
-            rich_help_panel=ARGUMENTS,
         ),
-    ],
+    ]
     split: Annotated[
         str,
         option(
@@ -88,27 +60,62 @@ def compare(
             "a whole split, with the right samples and the run's own decoding, that all runs have.",
             panel=DATA,
         ),
-    ] = "",
-    runs: Runs = Path("runs"),
-    dataset: Dataset = "",
-    allow_outside: AllowOutside = False,
+    ] = ""
+    runs: Runs = Path("runs")
+    dataset: Dataset = ""
+    allow_outside: AllowOutside = False
     out: Annotated[
         Path | None, option(help="Also write a report, e.g. compare.html.", panel=GENERAL)
-    ] = None,
-    as_json: Annotated[
-        bool, option("--json", help="Print the comparison as JSON.", panel=GENERAL)
-    ] = False,
-    quiet: Quiet = False,
-) -> None:
+    ] = None
+    as_json: Json = False
+    quiet: Quiet = False
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands."""
+    add_command(app, "report", ReportOptions, report, REPORT_EXAMPLES)
+    add_command(app, "compare", CompareOptions, compare, COMPARE_EXAMPLES)
+
+
+def report(options: ReportOptions) -> None:
+    """Write the reports of a run again, without a model.
+
+    Adds the blind control, from RUN_blind or from the run itself, if it has been evaluated since.
+    """
+    configure_logging(quiet=options.quiet)
+    from epalm.evaluate.preparation.run_lookup import find_run
+
+    folder = find_run(options.runs, options.run)
+
+    from epalm.evaluate.report.report_files import evaluated, write_page
+    from epalm.evaluate.scores.result_warnings import log_warnings
+
+    evaluations = evaluated(folder)
+    selected = [path for path in evaluations if options.split in ("", path.name)]
+    if not selected:
+        present = ", ".join(path.name for path in evaluations)
+        raise MissingFileError(
+            f"{folder}/eval has no {options.split}, it has {present}: "
+            f"choose one of these, or evaluate more with `epalm-eval --run {folder}`"
+        )
+    for path in selected:
+        page = write_page(
+            folder, path, dataset=options.dataset, allow_outside=options.allow_outside
+        )
+        say(str(page))
+        log_warnings([evaluations[path]])
+
+
+def compare(options: CompareOptions) -> None:
     """Compare evaluated runs: scores, parameters, time.
 
     Differences are to the first run. Runs that answered the same questions are
     compared question by question. Published results on the task follow, if there are any.
     """
-    configure_logging(quiet=quiet)
+    configure_logging(quiet=options.quiet)
     from epalm.evaluate.preparation.run_lookup import find_run_or_evaluation
 
-    folders = [find_run_or_evaluation(runs, name) for name in runs_or_evaluations]
+    folders = [find_run_or_evaluation(options.runs, name) for name in options.runs_or_evaluations]
 
     from epalm.evaluate.report.report_files import write_comparison
     from epalm.evaluate.report.run_selection import select
@@ -116,21 +123,23 @@ def compare(
     from epalm.evaluate.scores.eval_results import ensure_writable
     from epalm.evaluate.scores.result_warnings import log_warnings
 
-    columns = select(folders, split)
+    columns = select(folders, options.split)
     evaluations = [column.evaluation for column in columns]
     check_comparable(evaluations)
     log_warnings(evaluations)
-    if out:
-        ensure_writable(out)
-        write_comparison(out, columns, dataset=dataset, allow_outside=allow_outside)
-    if as_json:
+    if options.out:
+        ensure_writable(options.out)
+        write_comparison(
+            options.out, columns, dataset=options.dataset, allow_outside=options.allow_outside
+        )
+    if options.as_json:
         say_json(_as_json(columns))
         return
     show_table(comparison_table(columns))
     if published := _published_table(columns[0]):
         show_table(published)
-    if out:
-        note(f"report: {out}")
+    if options.out:
+        note(f"report: {options.out}")
 
 
 def comparison_table(columns: list["ReportColumn"]) -> Table:

@@ -1,16 +1,15 @@
 """`epalm-eval score`, `submit` and `install-spice`: commands that need no model and no torch."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from epalm.console import BYTES, configure_logging, counted, note, progress, say_json, show_table
 from epalm.errors import UsageError
-from epalm.evaluate.preparation.eval_options import DATA
-from epalm.options import ARGUMENTS, GENERAL, PanelCommand, Quiet, examples_epilog, option
+from epalm.options import DATA, GENERAL, Json, Quiet, add_command, option
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
@@ -19,39 +18,34 @@ if TYPE_CHECKING:
     from epalm.evaluate.scores.eval_results import Score
     from epalm.metrics.intervals import GroupMean
 
-SCORE_EXAMPLES = examples_epilog(
+SCORE_EXAMPLES = (
     "epalm-eval score predictions.jsonl --references val.jsonl --metrics vqa",
     "epalm-eval score captions.jsonl --references refs.jsonl --metrics caption",
 )
 
-SUBMIT_EXAMPLES = examples_epilog(
+SUBMIT_EXAMPLES = (
     "epalm-eval submit runs/NAME/eval/test2015 --out test2015.json",
     "epalm-eval submit runs/NAME/eval/test --format gqa --out test.json",
 )
 
-INSTALL_SPICE_EXAMPLES = examples_epilog(
+INSTALL_SPICE_EXAMPLES = (
     "epalm-eval install-spice",
     "epalm-eval install-spice --source stanford-corenlp-full-2015-12-09.zip",
 )
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Register the commands."""
-    app.command("score", cls=PanelCommand, epilog=SCORE_EXAMPLES)(score)
-    app.command("submit", cls=PanelCommand, epilog=SUBMIT_EXAMPLES)(submit)
-    app.command("install-spice", cls=PanelCommand, epilog=INSTALL_SPICE_EXAMPLES)(install_spice)
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """The options of `epalm-eval score`."""
 
-
-def score(
     predictions: Annotated[
         Path,
         typer.Argument(
             metavar="PREDICTIONS",
             help='JSONL with {"id", "prediction"} per line, or a JSON list in the format of a '
             "benchmark server.",
-            rich_help_panel=ARGUMENTS,
         ),
-    ],
+    ]
     references: Annotated[
         Path,
         option(
@@ -60,43 +54,84 @@ def score(
             "COCO captions.",
             panel=DATA,
         ),
-    ],
+    ]
     metrics: Annotated[
-        str, option(help="Metrics to compute: caption, vqa, gqa, label or exact.", panel=DATA)
-    ],
+        str,
+        option(
+            help="Metrics to compute: caption, vqa, gqa, label, exact or module:function.",
+            panel=DATA,
+        ),
+    ]
     out: Annotated[
         Path | None, option(help="Write the scores of each example as JSONL.", panel=GENERAL)
-    ] = None,
-    as_json: Annotated[
-        bool, option("--json", help="Print the scores as JSON.", panel=GENERAL)
-    ] = False,
-    quiet: Quiet = False,
-) -> None:
+    ] = None
+    as_json: Json = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions:
+    """The options of `epalm-eval submit`."""
+
+    evaluation: Annotated[
+        Path, typer.Argument(metavar="RUN/eval/SPLIT", help="Folder of an evaluation.")
+    ]
+    out: Annotated[Path, option(help="File to write.", panel=DATA)]
+    file_format: Annotated[
+        Literal["vqa", "nocaps", "gqa"] | None,
+        option(
+            "--format",
+            help="Format of the file; default: that of the task's server.",
+            panel=DATA,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallSpiceOptions:
+    """The options of `epalm-eval install-spice`."""
+
+    source: Annotated[
+        str,
+        option(help="Other URL, or file, of the Stanford CoreNLP 3.6.0 archive.", panel=DATA),
+    ] = ""
+    quiet: Quiet = False
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands."""
+    add_command(app, "score", ScoreOptions, score, SCORE_EXAMPLES)
+    add_command(app, "submit", SubmitOptions, submit, SUBMIT_EXAMPLES)
+    add_command(app, "install-spice", InstallSpiceOptions, install_spice, INSTALL_SPICE_EXAMPLES)
+
+
+def score(options: ScoreOptions) -> None:
     """Score any predictions against references.
 
     Every id must occur exactly once in both files.
     """
-    configure_logging(quiet=quiet)
+    configure_logging(quiet=options.quiet)
     from epalm.evaluate.scores import scoring
     from epalm.evaluate.scores.eval_results import ensure_writable
     from epalm.metrics.metric_registry import load_final_metric
 
-    if out and out.resolve() in (predictions.resolve(), references.resolve()):
+    out, inputs = options.out, (options.predictions, options.references)
+    if out and out.resolve() in [file.resolve() for file in inputs]:
         raise UsageError(f"--out {out} would overwrite an input file: choose another file")
-    metric = load_final_metric(TypedName(metrics))
-    examples = scoring.read_references(references)
-    read = scoring.read_predictions(predictions)
+    metric = load_final_metric(TypedName(options.metrics))
+    examples = scoring.read_references(options.references)
+    predictions = scoring.read_predictions(options.predictions)
     if out:
         ensure_writable(out)
-    scores = metric(read, examples)
+    scores = metric(predictions, examples)
     if out:
-        scoring.write_scored(out, read, examples, scores)
+        scoring.write_scored(out, predictions, examples, scores)
     values = scoring.corpus_scores(scores)
     groups = scoring.reference_breakdowns(scores, examples)
-    if as_json:
+    if options.as_json:
         say_json(
             {
-                "metric": metrics,
+                "metric": options.metrics,
                 "count": len(examples),
                 "headline": scores.headline,
                 "scores": {name: asdict(value) for name, value in values.items()},
@@ -107,32 +142,18 @@ def score(
             }
         )
         return
-    show_table(table_of_scores(values, scores.headline, title=f"{predictions}: {len(examples)}"))
+    title = f"{options.predictions}: {len(examples)}"
+    show_table(table_of_scores(values, scores.headline, title=title))
     for name, table in groups.items():
         show_table(_groups(name, table, headline=scores.headline))
 
 
-def submit(
-    evaluation: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN/eval/SPLIT", help="Folder of an evaluation.", rich_help_panel=ARGUMENTS
-        ),
-    ],
-    out: Annotated[Path, option(help="File to write.", panel=DATA)],
-    file_format: Annotated[
-        str,
-        option(
-            "--format",
-            help="Format of the file: vqa, nocaps or gqa; default: that of the task's server.",
-            panel=DATA,
-        ),
-    ] = "",
-) -> None:
+def submit(options: SubmitOptions) -> None:
     """Write predictions in the format of a benchmark server."""
     from epalm.evaluate.scores.submission import write_submission
 
-    file_format, submitted = write_submission(evaluation, file_format, out)
+    out = options.out
+    file_format, submitted = write_submission(options.evaluation, options.file_format or "", out)
     answers = counted(len(submitted.predictions), "answer")
     note(f"{out}: {answers} of {submitted.split} in the format {file_format}")
     if submitted.scores:
@@ -142,13 +163,7 @@ def submit(
         )
 
 
-def install_spice(
-    source: Annotated[
-        str,
-        option(help="Other URL, or file, of the Stanford CoreNLP 3.6.0 archive.", panel=DATA),
-    ] = "",
-    quiet: Quiet = False,
-) -> None:
+def install_spice(options: InstallSpiceOptions) -> None:
     """Download the parser that SPICE needs (0.5 GB).
 
     It is downloaded once; scoring downloads nothing.
@@ -156,9 +171,9 @@ def install_spice(
     from epalm.errors import MissingToolError
     from epalm.metrics.captions import spice
 
-    source = source or spice.SOURCE
+    source = options.source or spice.SOURCE
     total = spice.archive_bytes(source)
-    with progress("downloading", total=total, unit=BYTES, quiet=quiet) as tick:
+    with progress("downloading", total=total, unit=BYTES, quiet=options.quiet) as tick:
         files = spice.install_spice(source, tick=tick)
     for file in files:
         note(f"installed {file}")

@@ -2,22 +2,20 @@
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from epalm.cache.media_check import read_media_table
 from epalm.cache.records.media_table import MediaTable
-from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
-from epalm.devices import AUTO
 from epalm.errors import StoreError
 from epalm.extract.decoding.decode_batch import batch_requests
 from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.decoding.media_files import record_files
 from epalm.extract.planning.extract_inputs import read_inputs
-from epalm.extract.planning.extract_options import Dtype, ExtractOptions
+from epalm.extract.planning.extract_options import Dtype, ExtractOptions, RetryOptions
 from epalm.extract.planning.extraction_plan import Plan, make_plan
 from epalm.extract.run_extraction import encode_into
 
@@ -27,7 +25,7 @@ class RetryReport:
     """The result of encoding failed samples again.
 
     Attributes:
-        tried: number of records that had failed.
+        tried: number of samples that had failed.
         encoded: number of these that have features now.
         failed: key -> reason of the others.
     """
@@ -37,31 +35,16 @@ class RetryReport:
     failed: Mapping[str, str]
 
 
-def retry_failed(
-    store: Store,
-    *,
-    encoder: str = "",
-    dataset: str = "",
-    weights: Path | None = None,
-    data_root: Path | None = None,
-    device: str = AUTO,
-    allow_outside: bool = False,
-    quiet: bool = False,
-) -> RetryReport:
-    """Encode the failed records of a finished store again and rewrite their shards.
+def retry_failed(store: Store, options: RetryOptions) -> RetryReport:
+    """Encode the failed samples of a finished store again and rewrite their shards.
 
     A shard is withdrawn before it is rewritten. If the process is killed in between, the same
     extraction encodes that shard again.
 
     Args:
-        store: a finished store.
-        encoder: name of the encoder; empty for the name in the store, which may not name code.
-        dataset: name of the dataset; empty for the name in the store, which may not name code.
-        weights: weights of the encoder; None for the path used at extraction.
-        data_root: folder of the dataset; None for the one used at extraction.
-        device: name of the device, see `epalm.devices.pick_device`.
-        allow_outside: whether files outside the folder may be read, see `load_media`.
-        quiet: show no progress.
+        store: the finished store at `options.location`.
+        options: encoder, dataset, weights and data root, where they differ from those recorded in
+            the store, which may not name code.
 
     Raises:
         UnfinishedStoreError: shards are missing.
@@ -71,22 +54,15 @@ def retry_failed(
     tried = store.failed_samples()
     if not tried:
         return RetryReport(0, 0, {})
-    recorded = _recorded_options(store.spec)
-    options = replace(
-        recorded,
-        encoder=encoder or recorded.encoder,
-        dataset=dataset or recorded.dataset,
-        weights=weights or recorded.weights,
-        out=store.location,
-        data_root=data_root or recorded.data_root,
-        device=device,
-        allow_outside=allow_outside,
-        quiet=quiet,
-    )
-    plan = make_plan(read_inputs(options))
+    given = {
+        field.name: value
+        for field in fields(options)
+        if field.name != "location" and (value := getattr(options, field.name))
+    }
+    plan = make_plan(read_inputs(replace(_recorded_options(store), **given)))
     advice = "Give the weights and the data of that extraction with --weights and --data-root."
     store.spec.check_same(plan.spec, where=store.location, hint=advice)
-    with progress("encoding", total=len(tried), unit=plan.unit, quiet=quiet) as tick:
+    with progress("encoding", total=len(tried), unit=plan.unit, quiet=options.quiet) as tick:
         for shard in range(store.spec.shards):
             if store.commit_record(shard).errors:
                 _retry_shard(store, shard, plan=plan, tick=tick)
@@ -95,10 +71,12 @@ def retry_failed(
     return RetryReport(len(tried), len(tried) - len(failed), failed)
 
 
-def _recorded_options(spec: StoreSpec) -> ExtractOptions:
+def _recorded_options(store: Store) -> ExtractOptions:
     """The options of the extraction that made the store, from its fingerprint."""
+    spec = store.spec
     fingerprint: Mapping[str, Any] = spec.fingerprint  # values are checked where they are used
     return ExtractOptions(
+        out=store.location,
         encoder=spec.encoder,
         dataset=spec.media,
         weights=Path(spec.weights) if spec.weights else None,

@@ -1,8 +1,8 @@
 """The subcommands of `epalm-extract`, which work on an existing store."""
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,55 +16,83 @@ from epalm.console import (
     show_table,
     stoppable,
 )
-from epalm.devices import AUTO, check_device_name
+from epalm.devices import check_device_name
 from epalm.errors import INCOMPLETE
-from epalm.extract.planning.extract_options import (
-    DATA,
-    ENCODER,
-    PERFORMANCE,
-    STORE,
-    AllowOutside,
-    Json,
-    StoreLocation,
-)
-from epalm.extract.verify_cli import repair, verify
-from epalm.options import PanelCommand, Quiet, examples_epilog, option
+from epalm.extract.planning.extract_options import STORE, RetryOptions, StoreLocation
+from epalm.extract.verify_cli import RepairOptions, VerifyOptions, repair, verify
+from epalm.options import Json, Quiet, add_command, option
 from epalm.plugins import TypedName
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions:
+    """The options of `epalm-extract status`."""
+
+    location: StoreLocation
+    missing: Annotated[
+        bool,
+        option("--missing", help="Print the missing shards for `sbatch --array`.", panel=STORE),
+    ] = False
+    as_json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """The options of `epalm-extract inspect`."""
+
+    location: StoreLocation
+    rows: Annotated[int, option(min=0, help="Number of records to show.", panel=STORE)] = 5
+    as_json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """The options of `epalm-extract convert`."""
+
+    sources: Annotated[list[str], typer.Argument(metavar="STORE...", help="Finished stores.")]
+    out: Annotated[str, option(help="Path or URL of the result, .zarr or .h5.", panel=STORE)]
+    source_layers: Annotated[
+        str,
+        option(help="Blocks of the store to keep: all, last-6, or 0,5,11.", panel=STORE),
+    ] = "all"
+    store_format: Annotated[
+        Literal["zarr", "hdf5"] | None,
+        option(
+            "--format",
+            help="Format of the result; default: by the suffix of --out, else zarr.",
+            panel=STORE,
+        ),
+    ] = None
+    quiet: Quiet = False
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add every subcommand to `epalm-extract`."""
-    example = "epalm-extract {} coco_vitb16.zarr"
-    for command, options in (
-        (verify, ("", " --deep", " --media --data-root /data")),
-        (status, ("", " --missing")),
-        (repair, ("", " --json")),
-        (inspect, ("", " --rows 20")),
-        (convert, (" --out coco.h5", " --source-layers last-1 --out out.h5")),
-        (retry_failed, ("", " --data-root /data")),
-    ):
-        name = command.__name__.replace("_", "-")
-        examples = tuple(example.format(name) + words for words in options)
-        app.command(name, cls=PanelCommand, epilog=examples_epilog(*examples))(command)
+
+    def add(name: str, options: type[Any], run: Callable[[Any], None], *arguments: str) -> None:
+        examples = [f"epalm-extract {name} coco_vitb16.zarr{words}" for words in arguments]
+        add_command(app, name, options, run, examples)
+
+    add("verify", VerifyOptions, verify, "", " --deep", " --media --data-root /data")
+    add("status", StatusOptions, status, "", " --missing")
+    add("repair", RepairOptions, repair, "", " --json")
+    add("inspect", InspectOptions, inspect, "", " --rows 20")
+    layers = " --source-layers last-1 --out out.h5"
+    add("convert", ConvertOptions, convert, " --out coco.h5", layers)
+    add("retry-failed", RetryOptions, retry_failed, "", " --data-root /data")
 
 
-def status(
-    location: StoreLocation,
-    missing: Annotated[
-        bool,
-        option("--missing", help="Print the missing shards for `sbatch --array`.", panel=STORE),
-    ] = False,
-    as_json: Json = False,
-) -> None:
+def status(options: StatusOptions) -> None:
     """Show how much of a store is done. Exit code 3: some shards are missing."""
     from epalm.cache.store import Store
 
+    location = options.location
     store = Store.open(location)
     left, failed = store.missing_shards(), len(store.failed_samples())
     spec = store.spec
-    if missing:
+    if options.missing:
         say(as_ranges(left))
-    elif as_json:
+    elif options.as_json:
         counts = {"shards": spec.shards, "missing": left, "records": spec.count, "failed": failed}
         say_json(counts)
     else:
@@ -80,40 +108,20 @@ def status(
         raise typer.Exit(INCOMPLETE)
 
 
-def inspect(
-    location: StoreLocation,
-    rows: Annotated[int, option(min=0, help="Number of records to show.", panel=STORE)] = 5,
-    as_json: Json = False,
-) -> None:
+def inspect(options: InspectOptions) -> None:
     """Show a store's settings, counts, first rows and memory use."""
     from epalm.cache.store import Store
     from epalm.extract import store_inspect
 
-    inspection = store_inspect.inspect(Store.open(location), rows=rows)
-    if as_json:
+    inspection = store_inspect.inspect(Store.open(options.location), rows=options.rows)
+    if options.as_json:
         say_json(asdict(inspection))
     else:
         for table in store_inspect.tables(inspection):
             show_table(table)
 
 
-def convert(
-    sources: Annotated[list[str], typer.Argument(metavar="STORE...", help="Finished stores.")],
-    out: Annotated[str, option(help="Path or URL of the result, .zarr or .h5.", panel=STORE)],
-    source_layers: Annotated[
-        str,
-        option(help="Blocks of the store to keep: all, last-6, or 0,5,11.", panel=STORE),
-    ] = "all",
-    store_format: Annotated[
-        Literal["zarr", "hdf5"] | None,
-        option(
-            "--format",
-            help="Format of the result; default: by the suffix of --out, else zarr.",
-            panel=STORE,
-        ),
-    ] = None,
-    quiet: Quiet = False,
-) -> None:
+def convert(options: ConvertOptions) -> None:
     """Copy or merge stores: format, layers, views.
 
     Converts between Zarr and HDF5, keeps fewer layers, or merges the views of several stores.
@@ -122,51 +130,25 @@ def convert(
     from epalm.cache.layer_selection import parse_layers
     from epalm.cache.store import Store
 
-    configure_logging(quiet=quiet)
-    stores = [Store.open(source) for source in sources]
-    keep = parse_layers(source_layers, stores[0].spec.layers)
+    configure_logging(quiet=options.quiet)
+    stores = [Store.open(source) for source in options.sources]
+    keep = parse_layers(options.source_layers, stores[0].spec.layers)
     total = stores[0].spec.count
-    with progress("copying", total=total, unit="records", quiet=quiet) as tick:
-        spec = copy(stores, out, layers=keep, store_format=store_format, tick=tick).spec
-    say(f"{out}: {spec.shape} {spec.dtype}, {byte_size(spec.nbytes)}")
+    with progress("copying", total=total, unit="records", quiet=options.quiet) as tick:
+        copied = copy(
+            stores, options.out, layers=keep, store_format=options.store_format, tick=tick
+        )
+    spec = copied.spec
+    say(f"{options.out}: {spec.shape} {spec.dtype}, {byte_size(spec.nbytes)}")
 
 
-def retry_failed(
-    location: StoreLocation,
-    encoder: Annotated[
-        str,
-        option(
-            help="Encoder; default: the store's, required if that is a module:factory.",
-            panel=ENCODER,
-        ),
-    ] = "",
-    dataset: Annotated[
-        str,
-        option(
-            help="Dataset; default: the store's, required if that is a module:factory.",
-            panel=DATA,
-        ),
-    ] = "",
-    weights: Annotated[
-        Path | None,
-        option(help="Weights of the encoder; default: the path used at extraction.", panel=ENCODER),
-    ] = None,
-    data_root: Annotated[
-        Path | None,
-        option(help="Folder of the dataset; default: the one used at extraction.", panel=DATA),
-    ] = None,
-    device: Annotated[
-        str,
-        option(help="Device: cpu, cuda, cuda:1, mps (untested), or auto.", panel=PERFORMANCE),
-    ] = AUTO,
-    allow_outside: AllowOutside = False,
-    quiet: Quiet = False,
-) -> None:
+def retry_failed(options: RetryOptions) -> None:
     """Encode only the failed samples again."""
     from epalm.cache.store import Store
 
-    configure_logging(quiet=quiet)
-    check_device_name(device)
+    configure_logging(quiet=options.quiet)
+    check_device_name(options.device)
+    location = options.location
     store = Store.open(location)
 
     from epalm.extract import (
@@ -175,18 +157,12 @@ def retry_failed(
     )
     from epalm.extract.incomplete_media import incomplete_listed
 
+    encoder, dataset = TypedName(options.encoder), TypedName(options.dataset)
     with stoppable(), incomplete_listed(location):
         report = retry_failed.retry_failed(
-            store,
-            encoder=TypedName(encoder),
-            dataset=TypedName(dataset),
-            weights=weights,
-            data_root=data_root,
-            device=device,
-            allow_outside=allow_outside,
-            quiet=quiet,
+            store, replace(options, encoder=encoder, dataset=dataset)
         )
-    say(f"{location}: {report.encoded} of {report.tried} failed records encoded")
+    say(f"{location}: {report.encoded} of {report.tried} failed samples encoded")
     for key, reason in list(report.failed.items())[: extraction_report.SHOWN_FAILURES]:
         note(f"  {key}: {reason}")
     if report.failed:

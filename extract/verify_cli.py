@@ -1,7 +1,7 @@
 """The subcommands of `epalm-extract` that find and delete damaged files of a store."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +9,8 @@ import typer
 
 from epalm.console import counted, say, say_json
 from epalm.errors import INCOMPLETE
-from epalm.extract.planning.extract_options import DATA, STORE, Json, StoreLocation
-from epalm.options import option
+from epalm.extract.planning.extract_options import STORE, RecordedDataRoot, StoreLocation
+from epalm.options import DATA, Json, option
 
 if TYPE_CHECKING:
     from epalm.cache.media_check import MediaCheck
@@ -20,12 +20,15 @@ DAMAGED = 1
 """Exit code of `verify` for a store with damaged files."""
 
 
-def verify(
-    location: StoreLocation,
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """The options of `epalm-extract verify`."""
+
+    location: StoreLocation
     deep: Annotated[
         bool,
         option("--deep", help="Compute every checksum, not just compare sizes.", panel=STORE),
-    ] = False,
+    ] = False
     media: Annotated[
         bool,
         option(
@@ -33,13 +36,20 @@ def verify(
             help="Also compare the media files with their size, time and hash in the store.",
             panel=DATA,
         ),
-    ] = False,
-    data_root: Annotated[
-        Path | None,
-        option(help="Folder of the dataset; default: the one used at extraction.", panel=DATA),
-    ] = None,
-    as_json: Json = False,
-) -> None:
+    ] = False
+    data_root: RecordedDataRoot = None
+    as_json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairOptions:
+    """The options of `epalm-extract repair`."""
+
+    location: StoreLocation
+    as_json: Json = False
+
+
+def verify(options: VerifyOptions) -> None:
     """Check that the files of a store are complete and intact.
 
     Compares the files with the store's commit records, and with --media the media files with their
@@ -47,11 +57,12 @@ def verify(
     """
     from epalm.cache import verify as checks
 
+    location, deep = options.location, options.deep
     store = _open_damaged(location)
     problems = list(checks.verify_deep(store) if deep else checks.verify(store))
     missing = [] if problems else store.missing_shards()
-    check = _media_check(store, data_root) if media and not problems else None
-    if as_json:
+    check = _media_check(store, options.data_root) if options.media and not problems else None
+    if options.as_json:
         lists = {"problems": [asdict(problem) for problem in problems], "missing": missing}
         say_json(lists | ({"media": asdict(check)} if check else {}))
     else:
@@ -68,15 +79,16 @@ def verify(
         raise typer.Exit(INCOMPLETE)
 
 
-def repair(location: StoreLocation, as_json: Json = False) -> None:
+def repair(options: RepairOptions) -> None:
     """Delete damaged files of a store.
 
     Run the same extraction again to re-encode them. Do not repair a store that is being written.
     """
     from epalm.cache import verify as checks
 
+    location = options.location
     problems = checks.repair(_open_damaged(location))
-    if as_json:
+    if options.as_json:
         say_json({"problems": [asdict(problem) for problem in problems]})
         return
     for problem in problems:

@@ -4,7 +4,7 @@ import typer
 
 from epalm.console import configure_logging, run_app
 from epalm.errors import UsageError
-from epalm.options import PanelCommand, PanelGroup, command_from, examples_epilog
+from epalm.options import PanelGroup, add_command, command_from
 from epalm.train.official.import_cli import IMPORT_EXAMPLES, import_official
 from epalm.train.options.command_options import ImportOptions, TrainOptions
 
@@ -43,9 +43,7 @@ def run_training(options: TrainOptions) -> None:
 
 app = typer.Typer(add_completion=False, cls=PanelGroup)
 app.callback(invoke_without_command=True)(command_from(TrainOptions, run_training))
-app.command("import", cls=PanelCommand, epilog=examples_epilog(*IMPORT_EXAMPLES))(
-    command_from(ImportOptions, import_official)
-)
+add_command(app, "import", ImportOptions, import_official, IMPORT_EXAMPLES)
 
 
 def main() -> None:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from epalm.options import GENERAL, Quiet, option
+from epalm.devices import AUTO
+from epalm.options import DATA, PERFORMANCE, AllowOutside, Device, Json, Quiet, option
 from epalm.plugins import TypedName
 
-DATA, RUN, DECODING, PERFORMANCE = "Data", "Run", "Decoding", "Performance"
-"""Headings of the help, beside `GENERAL`."""
+RUN, DECODING = "Run", "Decoding"
+"""Panels of the help, beside those that several commands have."""
 
 Runs = Annotated[Path, option(help="Folder of all runs.", panel=RUN)]
 
@@ -20,15 +21,6 @@ Dataset = Annotated[
         panel=DATA,
         parser=TypedName,
         metavar="<str>",
-    ),
-]
-
-AllowOutside = Annotated[
-    bool,
-    option(
-        "--allow-outside",
-        help="Also show files that the dataset names outside its folder.",
-        panel=DATA,
     ),
 ]
 
@@ -122,19 +114,17 @@ class EvalOptions:
         ),
     ] = ""
 
-    device: Annotated[
-        str,
-        option(help="Device: cpu, cuda, cuda:1, mps (untested), or auto.", panel=PERFORMANCE),
-    ] = "auto"
+    device: Device = AUTO
     batch_size: Annotated[
         int, option(min=1, max=1_000_000, help="Examples per batch.", panel=PERFORMANCE)
     ] = 64
     reader: Annotated[
-        str,
-        option(help="How features are read: auto, ram, mapped or pread.", panel=PERFORMANCE),
+        Literal["auto", "ram", "mapped", "pread"],
+        option(
+            help="Where features are read from; auto: RAM if they fit, else disk.",
+            panel=PERFORMANCE,
+        ),
     ] = "auto"
 
-    as_json: Annotated[bool, option("--json", help="Print the scores as JSON.", panel=GENERAL)] = (
-        False
-    )
+    as_json: Json = False
     quiet: Quiet = False

@@ -8,16 +8,10 @@ import typer
 
 from epalm.cache.token_policy import AUTO as AUTO_TOKENS
 from epalm.devices import AUTO
-from epalm.options import GENERAL, Quiet, option
+from epalm.options import DATA, GENERAL, PERFORMANCE, AllowOutside, Device, Json, Quiet, option
 
-DATA, ENCODER, TRANSFORMS, STORE, PERFORMANCE = (
-    "Data",
-    "Encoder",
-    "Transforms",
-    "Store",
-    "Performance",
-)
-"""Panels of the help, in its order."""
+ENCODER, TRANSFORMS, STORE = "Encoder", "Transforms", "Store"
+"""Panels of the help, beside those that several commands have."""
 
 MAX_SEED = 10**12
 
@@ -29,16 +23,11 @@ Dtype = Literal["float16", "float32"]
 
 StoreLocation = Annotated[str, typer.Argument(metavar="STORE", help="Path or URL of the store.")]
 
-AllowOutside = Annotated[
-    bool,
-    option(
-        "--allow-outside",
-        help="Read files that the dataset names outside its folder: absolute paths, .., links.",
-        panel=DATA,
-    ),
+RecordedDataRoot = Annotated[
+    Path | None,
+    option(help="Folder of the dataset; default: the one used at extraction.", panel=DATA),
 ]
-
-Json = Annotated[bool, option("--json", help="Print the result as JSON.", panel=GENERAL)]
+"""The option --data-root of commands on an existing store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +37,8 @@ class ExtractOptions:
     dataset: Annotated[
         str,
         option(
-            help="Dataset (coco, flickr8k, ...), or path of a manifest or its folder.", panel=DATA
+            help="Dataset (coco, flickr8k, ...), or path of a manifest or its folder. Required.",
+            panel=DATA,
         ),
     ] = ""
     data_root: Annotated[
@@ -68,7 +58,7 @@ class ExtractOptions:
         str,
         option(
             help="Frozen encoder: vit-ti16, vit-s16, vit-b16, vit-l16, clip-vit-l14, "
-            "timesformer-b, ast, timm:<name>, hf:<id or folder> or module:factory.",
+            "timesformer-b, ast, timm:<name>, hf:<id or folder> or module:factory. Required.",
             panel=ENCODER,
         ),
     ] = ""
@@ -175,13 +165,7 @@ class ExtractOptions:
             panel=STORE,
         ),
     ] = None
-    device: Annotated[
-        str,
-        option(
-            help="Device: cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one.",
-            panel=PERFORMANCE,
-        ),
-    ] = AUTO
+    device: Device = AUTO
     batch_size: Annotated[
         int | None,
         option(
@@ -224,4 +208,33 @@ class ExtractOptions:
         ),
     ] = False
     as_json: Json = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryOptions:
+    """The options of `epalm-extract retry-failed`; None or "" for what the store has recorded."""
+
+    location: StoreLocation
+    encoder: Annotated[
+        str,
+        option(
+            help="Encoder; default: the store's, required if that is a module:factory.",
+            panel=ENCODER,
+        ),
+    ] = ""
+    dataset: Annotated[
+        str,
+        option(
+            help="Dataset; default: the store's, required if that is a module:factory.",
+            panel=DATA,
+        ),
+    ] = ""
+    weights: Annotated[
+        Path | None,
+        option(help="Weights of the encoder; default: the path used at extraction.", panel=ENCODER),
+    ] = None
+    data_root: RecordedDataRoot = None
+    device: Device = AUTO
+    allow_outside: AllowOutside = False
     quiet: Quiet = False

@@ -9,7 +9,7 @@ app.callback(invoke_without_command=True)(command_from(Options, run))
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_type_hints
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Options = TypeVar("Options", bound="DataclassInstance")
+
+DATA, PERFORMANCE = "Data", "Performance"
+"""Panels that several commands have."""
 
 GENERAL = "General"
 """Panel of options that every command has, e.g. --quiet; it comes last."""
@@ -49,6 +52,29 @@ Quiet: TypeAlias = Annotated[
     bool, option("--quiet", help="Print results, warnings and errors only.", panel=GENERAL)
 ]
 """The option --quiet of every command."""
+
+Json: TypeAlias = Annotated[bool, option("--json", help="Print the result as JSON.", panel=GENERAL)]
+"""The option --json of every command that has it."""
+
+Device: TypeAlias = Annotated[
+    str,
+    option(
+        help="Device: cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one.",
+        panel=PERFORMANCE,
+    ),
+]
+"""The option --device of every command that computes."""
+
+AllowOutside: TypeAlias = Annotated[
+    bool,
+    option(
+        "--allow-outside",
+        help="Also open files that the dataset names outside its folder: absolute paths, .., "
+        "links.",
+        panel=DATA,
+    ),
+]
+"""The option --allow-outside of every command that opens the files of a dataset."""
 
 
 def command_from(options: type[Options], run: Callable[[Options], None]) -> Callable[..., None]:
@@ -82,6 +108,26 @@ def command_from(options: type[Options], run: Callable[[Options], None]) -> Call
         ]
     )
     return command
+
+
+def add_command(
+    app: typer.Typer,
+    name: str,
+    options: type[Options],
+    run: Callable[[Options], None],
+    examples: Sequence[str],
+) -> None:
+    """Add a subcommand to an app.
+
+    Args:
+        app: the app of the main command.
+        name: name of the subcommand.
+        options: dataclass whose fields are annotated with `option`.
+        run: called with the values from the command line; its docstring describes the subcommand.
+        examples: command lines that the help ends with.
+    """
+    epilog = examples_epilog(*examples)
+    app.command(name, cls=PanelCommand, epilog=epilog)(command_from(options, run))
 
 
 def examples_epilog(*examples: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import Literal, get_args
 
 from epalm.errors import UsageError
 
@@ -17,8 +18,10 @@ DTYPES = {
 }
 """Precision -> name of the torch dtype of its matrix products; quantized weights are unpacked."""
 
-NAMES = (AUTO, *DTYPES)
-"""Valid values of --precision."""
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"]
+
+NAMES: tuple[str, ...] = get_args(PrecisionName)
+"""Valid values of --precision: `AUTO` and the keys of `DTYPES`."""
 
 ISAS_WITHOUT_BF16 = {
     "sse41",

@@ -146,7 +146,7 @@ def test_only_failed_images_are_encoded_again(
     before = np.empty_like(whole)
     Store.open("a.zarr").read_shard(0, before)
     done = command("retry-failed", "a.zarr", "--quiet")
-    assert (done.code, done.out) == (3, "a.zarr: 1 of 2 failed records encoded\n")
+    assert (done.code, done.out) == (3, "a.zarr: 1 of 2 failed samples encoded\n")
     assert "69.png: not a supported image" in done.err.replace("69.png: 69.png", "69.png")
     after = np.empty_like(whole)
     Store.open("a.zarr").read_shard(0, after)
@@ -158,7 +158,7 @@ def test_only_failed_images_are_encoded_again(
     assert command("retry-failed", "a.zarr", "--quiet").code == 0
     assert file_contents(Store.open("a.zarr"))["epalm/errors.jsonl"] == b""
     assert command("retry-failed", "a.zarr", "--quiet").out == (
-        "a.zarr: 0 of 0 failed records encoded\n"
+        "a.zarr: 0 of 0 failed samples encoded\n"
     )
 
 

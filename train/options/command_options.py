@@ -11,10 +11,11 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from epalm.devices import AUTO
-from epalm.options import Quiet, option
+from epalm.options import DATA, PERFORMANCE, Device, Quiet, option
+from epalm.precision import PrecisionName
 
-DATA, MODEL, OPTIMIZATION = "Data", "Model", "Optimization"
-PERFORMANCE, RUN_FOLDER = "Performance", "Run folder"
+MODEL, OPTIMIZATION, RUN_FOLDER = "Model", "Optimization", "Run folder"
+"""Panels of the help, beside those that several commands have."""
 
 DataRoot: TypeAlias = Annotated[
     Path | None,
@@ -36,7 +37,9 @@ class TrainOptions:
 
     features: Annotated[
         str | None,
-        option(help="Feature store: path or URL of what epalm-extract wrote.", panel=DATA),
+        option(
+            help="Feature store: path or URL of what epalm-extract wrote. Required.", panel=DATA
+        ),
     ] = None
     task: Annotated[
         str, option(help="Task; default: the first that the store's dataset has.", panel=DATA)
@@ -68,13 +71,13 @@ class TrainOptions:
         ),
     ] = ""
     precision: Annotated[
-        str,
+        PrecisionName | None,
         option(
-            help="Precision of the frozen OPT: fp32, bf16, fp16, int8, int4, or auto (the fastest "
-            "native); default: the recipe's, which is auto in the packaged recipes.",
+            help="Precision of the frozen OPT; auto: the fastest native one; default: the "
+            "recipe's, which is auto in the packaged recipes.",
             panel=MODEL,
         ),
-    ] = ""
+    ] = None
     variant: Annotated[
         str,
         option(help="Method variant, e.g. full or magma; default: the recipe's.", panel=MODEL),
@@ -117,13 +120,7 @@ class TrainOptions:
         ),
     ] = False
 
-    device: Annotated[
-        str,
-        option(
-            help="Device: cpu, cuda, cuda:1, mps (untested), or auto: a GPU if there is one.",
-            panel=PERFORMANCE,
-        ),
-    ] = AUTO
+    device: Device = AUTO
     reader: Annotated[
         Literal["auto", "gpu", "ram", "mapped", "stream", "pread"],
         option(
@@ -181,12 +178,9 @@ class ImportOptions:
 
     lm: Annotated[str, option(help="OPT it was trained with: hub id or local folder.", panel=MODEL)]
     precision: Annotated[
-        str,
-        option(
-            help="Precision of the frozen OPT: fp32, bf16 or fp16; default: fp16, as published.",
-            panel=MODEL,
-        ),
-    ] = ""
+        Literal["fp32", "bf16", "fp16"] | None,
+        option(help="Precision of the frozen OPT; default: fp16, as published.", panel=MODEL),
+    ] = None
     variant: Annotated[
         str,
         option(help="Method variant, e.g. full; default: inferred from the tensors.", panel=MODEL),

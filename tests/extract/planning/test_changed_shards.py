@@ -459,7 +459,7 @@ def test_a_replaced_image_that_had_failed_is_recorded_when_encoded_again(
     command()
     save_photo(album / "3.png", seed=3)
     done = command("retry-failed", "a.zarr")
-    assert (done.code, "1 of 1 failed records encoded" in done.out) == (0, True)
+    assert (done.code, "1 of 1 failed samples encoded" in done.out) == (0, True)
     assert command("verify", "--media", "a.zarr").code == 0
     assert "nothing to do" in command().out
 
