@@ -65,7 +65,7 @@ MISTAKES = {
     f"{ENCODE} --precision nope": "'nope'",
     f"{ENCODE} --device gpu": "--device gpu cannot be used",
     f"{ENCODE} --weights nope.safetensors": "no such file",
-    f"{ENCODE} --source-layers nope": "wanted all, last-6",
+    f"{ENCODE} --source-layers nope": "expected all, last-6",
     f"{ENCODE} --out nope.txt": "ends in none of",
     f"{ENCODE} --shard 3/2": "3/2",
     "epalm-extract verify nope.zarr": "found nothing at nope.zarr",

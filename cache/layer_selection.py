@@ -40,7 +40,9 @@ def check_layers(text: str) -> None:
         UsageError: it is neither "all", nor of the form "last-6" or "0,5,11".
     """
     if not re.fullmatch(r"all|last-[1-9]\d*|\d+(,\d+)*", text):
-        raise UsageError(f"--source-layers {text!r}: wanted all, last-6, or numbers such as 0,5,11")
+        raise UsageError(
+            f"--source-layers {text!r}: expected all, last-6, or numbers such as 0,5,11"
+        )
 
 
 def _join(numbers: Sequence[int]) -> str:

@@ -132,15 +132,17 @@ class StoreSpec:
             raise StoreError("a store needs at least one sample, found 0")
         for name, maximum in MAX_VALUES.items():
             if not 1 <= getattr(self, name) <= maximum:
-                raise StoreError(f"{name} is {getattr(self, name)}, wanted 1 to {maximum}")
+                raise StoreError(f"{name} is {getattr(self, name)}, expected 1 to {maximum}")
         in_range = all(0 <= layer < MAX_LAYERS for layer in self.layers)
         if len(self.layers) > MAX_LAYERS or not in_range:
             raise StoreError(
-                f"layers has {len(self.layers)} numbers, wanted at most {MAX_LAYERS}, each from 0 "
-                f"to {MAX_LAYERS - 1}"
+                f"layers has {len(self.layers)} numbers, expected at most {MAX_LAYERS}, each from "
+                f"0 to {MAX_LAYERS - 1}"
             )
         if self.shard_rows < 1 or self.shard_rows % CHUNK_ROWS:
-            raise StoreError(f"shard_rows is {self.shard_rows}, wanted a multiple of {CHUNK_ROWS}")
+            raise StoreError(
+                f"shard_rows is {self.shard_rows}, expected a multiple of {CHUNK_ROWS}"
+            )
         if self.shards > MAX_SHARDS or self.row_bytes * self.shard_rows > MAX_SHARD_BYTES:
             raise StoreError(
                 f"{self.count} samples of {self.row_bytes} bytes in {self.shards} shards of "
@@ -234,7 +236,7 @@ def _differences(present: dict[str, str], wanted: dict[str, str]) -> list[str]:
     differing = sorted(name for name in names if present.get(name) != wanted.get(name))
     groups = tuple(name.removesuffix("name") for name in differing if name.endswith(".name"))
     return [
-        f"{name} is {present.get(name, 'absent')}, wanted {wanted.get(name, 'absent')}"
+        f"{name} is {present.get(name, 'absent')}, expected {wanted.get(name, 'absent')}"
         for name in differing
         if name.endswith(".name") or not name.startswith(groups)
     ]

@@ -57,8 +57,8 @@ def parse_tokens(text: str) -> TokenPolicy:
     grid = tuple(int(number) for number in match.groups() if number) if match else ()
     if not grid or not all(1 <= cells <= MAX_GRID for cells in grid):
         raise UsageError(
-            f"--tokens {text[:MAX_TEXT]!r}: wanted cls, mean, map, all, pool:ROWSxCOLUMNS such as "
-            f"pool:4x4, or for videos pool:TIMESxROWSxCOLUMNS, with numbers from 1 to {MAX_GRID}"
+            f"--tokens {text[:MAX_TEXT]!r}: expected cls, mean, map, all, pool:ROWSxCOLUMNS such "
+            f"as pool:4x4, or for videos pool:TIMESxROWSxCOLUMNS, with numbers from 1 to {MAX_GRID}"
         )
     return TokenPolicy(POOL, grid)
 

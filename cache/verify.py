@@ -65,7 +65,7 @@ class _SizeCheck:
         actual = self.store.storage.size(name)
         if actual is None:
             return MISSING
-        return "" if actual == size else f"has {actual} bytes, wanted {size}"
+        return "" if actual == size else f"has {actual} bytes, expected {size}"
 
 
 class _ChecksumCheck(_SizeCheck):
@@ -76,7 +76,7 @@ class _ChecksumCheck(_SizeCheck):
         if size_problem := super().problem(name, size, checksum):
             return size_problem
         actual = self.store.storage.checksum(name)
-        return "" if actual == checksum else f"has CRC-32C {actual}, wanted {checksum}"
+        return "" if actual == checksum else f"has CRC-32C {actual}, expected {checksum}"
 
 
 def _verify(check: _SizeCheck) -> Iterator[VerifyIssue]:

@@ -22,7 +22,7 @@ app = typer.Typer()
 @app.command()
 def command(ending: str) -> None:
     if ending == "mismatch":
-        raise CacheMismatchError("[red]found[/red] one,\n    " + "wanted another " * 20)
+        raise CacheMismatchError("[red]found[/red] one,\n    " + "expected another " * 20)
     if ending.startswith("\x1b"):
         raise CacheMismatchError(ending)
     if ending == "interrupt":
@@ -305,7 +305,7 @@ def test_an_error_is_one_line_on_standard_error_and_its_exit_code(
     run: Callable[[str], object], lines: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("mismatch") == 4
-    told = "error: [red]found[/red] one, " + " ".join(["wanted another"] * 20)
+    told = "error: [red]found[/red] one, " + " ".join(["expected another"] * 20)
     assert lines.getvalue().splitlines() == [told]
     assert capsys.readouterr().out == ""
 

@@ -125,7 +125,7 @@ class MediaTable:
                 packed = np.frombuffer(table["sha256"].tobytes(), np.uint8)
                 hashes = packed.reshape(-1, HASH_BYTES).copy()
             if numbers.shape != (rows, len(NUMBERS)):
-                raise ValueError(f"{len(names)} rows, wanted {rows}")
+                raise ValueError(f"{len(names)} rows, expected {rows}")
         except (ValueError, KeyError, IndexError, TypeError, EOFError) as error:
             raise CorruptShardError(
                 f"{where} is not a media table ({error}): run `epalm-extract repair` on the "

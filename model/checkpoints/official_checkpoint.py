@@ -123,7 +123,7 @@ class OfficialCheckpoint:
         problems += [f"{_official(name)} is missing" for name in sorted(expected.keys() - shapes)]
         problems += [f"{_official(name)} is unused" for name in sorted(shapes.keys() - expected)]
         problems += [
-            f"{_official(name)} is {shapes[name]}, wanted {expected[name]}"
+            f"{_official(name)} is {shapes[name]}, expected {expected[name]}"
             for name in sorted(shapes.keys() & expected)
             if shapes[name] != expected[name]
         ]
@@ -166,7 +166,7 @@ def read_official_checkpoint(file: Path) -> OfficialCheckpoint:
             tensors[our_name] = tensor.float()
     if not tensors:
         raise MalformedFileError(
-            f"{file} has no tensor named like {next(iter(NAMES))}, wanted a checkpoint of the "
+            f"{file} has no tensor named like {next(iter(NAMES))}, expected a checkpoint of the "
             f"official code; its entries are {', '.join(list(map(str, state))[:5]) or 'none'}"
         )
     return OfficialCheckpoint(file, tensors, tuple(unknown), config)
@@ -187,7 +187,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         ) from error
     if not isinstance(saved, Mapping):
         raise MalformedFileError(
-            f"{file} contains a {type(saved).__name__}, wanted a dict of tensors"
+            f"{file} contains a {type(saved).__name__}, expected a dict of tensors"
         )
     return saved
 
@@ -212,7 +212,7 @@ def _check_types(file: Path, config: Mapping[str, Any]) -> None:
 def _check(file: Path, config: Mapping[str, Any]) -> None:
     _check_types(file, config)
     unsupported = [
-        f"{key} is {config[key]!r}, wanted {value!r}"
+        f"{key} is {config[key]!r}, expected {value!r}"
         for key, value in SUPPORTED_CONFIG.items()
         if key in config and config[key] != value
     ]

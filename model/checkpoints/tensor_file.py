@@ -129,7 +129,7 @@ def check_tensors(
         tensor = tensors[name]
         if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
             raise DataError(
-                f"{wrong_model}: {name} is {_describe(tensor)}, wanted {_describe(parameter)}"
+                f"{wrong_model}: {name} is {_describe(tensor)}, expected {_describe(parameter)}"
             )
         if not bool(torch.isfinite(tensor).all()):
             raise DataError(f"{source} cannot be used: {name} has values that are not finite")

@@ -147,8 +147,8 @@ def check_source(name: str, precision: str) -> None:
         check_model_folder(Path(name), label=name)
     elif Path(name).is_file():
         raise ModelError(
-            f"{name} is {describe_file(Path(name))}; wanted a folder made by save_pretrained, or a "
-            "hub id such as facebook/opt-125m"
+            f"{name} is {describe_file(Path(name))}; expected a folder made by save_pretrained, or "
+            "a hub id such as facebook/opt-125m"
         )
     elif not HUB_ID.fullmatch(name):
         raise ModelError(
@@ -169,7 +169,7 @@ def load_config(name: str, precision: str) -> OPTConfig:
         refuse_kernels(PretrainedConfig.get_config_dict(name)[0], name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)  # None would prompt
     if not isinstance(config, OPTConfig):
-        raise ModelError(f"{name} is a {config.model_type!r} model, wanted an OPT")
+        raise ModelError(f"{name} is a {config.model_type!r} model, expected an OPT")
     check_config(config, name)
     return config
 

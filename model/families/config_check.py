@@ -41,7 +41,7 @@ def check_config(config: OPTConfig, name: str) -> None:
     """
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(
-            f"config.json of {name} has a quantization_config: wanted weights in floating point, "
+            f"config.json of {name} has a quantization_config: expected weights in floating point, "
             "which --precision int8 or int4 quantizes while loading; use the original model"
         )
     for key, interval in {**COUNTS, **NUMBERS}.items():
@@ -64,6 +64,6 @@ def _check(name: str, key: str, value: object, valid: str) -> None:
     """Raise an error that states the valid values, unless that text is empty."""
     if valid:
         raise ModelError(
-            f"config.json of {name} has {key} {shown(value)}, wanted {valid}: get the file again, "
-            "or correct it"
+            f"config.json of {name} has {key} {shown(value)}, expected {valid}: get the file "
+            "again, or correct it"
         )

@@ -204,7 +204,7 @@ def layer_kinds(config: PretrainedConfig) -> tuple[LayerKind, ...]:
     names = getattr(config, "layer_types", None) or [default] * config.num_hidden_layers
     if other := sorted(set(names) - {FULL, SLIDING}):
         raise ModelError(
-            f"the {config.model_type} model has layers of type {other[0]}; wanted layers with "
+            f"the {config.model_type} model has layers of type {other[0]}; expected layers with "
             f"{FULL} or {SLIDING}: {supported()}"
         )
     return tuple(LayerKind(name, window if name == SLIDING else None) for name in names)

@@ -57,7 +57,7 @@ class AnswerList:
         for ids, answer in zip(text.answer_ids(texts), texts, strict=True):
             answers.setdefault(tuple(ids), answer)
         if not answers:
-            raise UsageError("the list of answers is empty: wanted one answer per line")
+            raise UsageError("the list of answers is empty: expected one answer per line")
         return cls.from_token_ids(answers)
 
     @classmethod

@@ -157,4 +157,4 @@ def parse_span(text: str, layers: int, cached: int) -> tuple[int, int]:
     first, colon, stop = text.partition(":")
     if colon and first.isdigit() and (stop.isdigit() or stop == "end"):
         return int(first), layers if stop == "end" else int(stop)
-    raise UsageError(f"inject is {text!r}, wanted 'auto', 'FIRST:STOP' or 'FIRST:end'")
+    raise UsageError(f"inject is {text!r}, expected 'auto', 'FIRST:STOP' or 'FIRST:end'")

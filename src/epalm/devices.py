@@ -24,8 +24,8 @@ def check_device_name(name: str) -> None:
     """
     if name != AUTO and not re.fullmatch(rf"({'|'.join(DEVICE_TYPES)})(:\d+)?", name):
         raise UsageError(
-            f"--device {name} cannot be used: wanted {AUTO}, {', '.join(DEVICE_TYPES)}, or one of "
-            "several such as cuda:1"
+            f"--device {name} cannot be used: expected {AUTO}, {', '.join(DEVICE_TYPES)}, or one "
+            "of several such as cuda:1"
         )
 
 
@@ -81,7 +81,7 @@ def launcher_number(
         return default
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
         raise UsageError(
-            f"the environment variable {name} is {text!r}, wanted a whole number of at least "
+            f"the environment variable {name} is {text!r}, expected a whole number of at least "
             f"{least}: start the command with torchrun, srun or sbatch, which set it, or unset "
             "the variables of that launcher"
         )
@@ -98,7 +98,7 @@ def torchrun_place(environment: Mapping[str, str]) -> tuple[int, int]:
     world = launcher_number(environment, "WORLD_SIZE", least=1)
     if rank >= world:
         raise UsageError(
-            f"the environment variable RANK is {rank}, wanted less than WORLD_SIZE, which is "
+            f"the environment variable RANK is {rank}, expected less than WORLD_SIZE, which is "
             f"{world}: start the command with torchrun, which sets both"
         )
     return rank, world

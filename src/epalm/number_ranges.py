@@ -73,4 +73,4 @@ def check_range(
     """Refuse one number outside its range; see `check_ranges`."""
     wanted = interval.violated(value)
     if wanted:
-        raise kind(f"{name} is {value}, wanted {wanted}")
+        raise kind(f"{name} is {value}, expected {wanted}")

@@ -22,7 +22,7 @@ def test_layers_are_selected_in_three_ways_and_returned_in_ascending_order(
 
 @pytest.mark.parametrize("text", ["", "six", "last-0", "last6", "1-3", "6,,7", "-1"])
 def test_other_text_is_a_usage_error_that_names_the_three_ways(text: str) -> None:
-    with pytest.raises(UsageError, match=r"wanted all, last-6, or numbers such as 0,5,11"):
+    with pytest.raises(UsageError, match=r"expected all, last-6, or numbers such as 0,5,11"):
         parse_layers(text, (6, 7))
 
 

@@ -101,17 +101,17 @@ def test_an_interrupted_creation_is_completed(location: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"encoder": "vit-l16"}, "encoder is vit-b16, wanted vit-l16"),
-        ({"dtype": "float32"}, "dtype is float16, wanted float32"),
-        ({"views": 2}, "views is 1, wanted 2"),
-        ({"layers": (1, 2)}, r"layers is \(0, 1\), wanted \(1, 2\)"),
+        ({"encoder": "vit-l16"}, "encoder is vit-b16, expected vit-l16"),
+        ({"dtype": "float32"}, "dtype is float16, expected float32"),
+        ({"views": 2}, "views is 1, expected 2"),
+        ({"layers": (1, 2)}, r"layers is \(0, 1\), expected \(1, 2\)"),
         (
             {"fingerprint": {"weights": "bb", "preprocessing": "official"}},
-            "fingerprint.weights is aa, wanted bb",
+            "fingerprint.weights is aa, expected bb",
         ),
         (
             {"fingerprint": {"weights": "aa"}},
-            "fingerprint.preprocessing is official, wanted absent",
+            "fingerprint.preprocessing is official, expected absent",
         ),
     ],
 )
@@ -130,10 +130,10 @@ def test_if_named_preprocessing_differs_only_its_name_is_listed(location: str) -
     with pytest.raises(CacheMismatchError) as caught:
         create_store(location, spec(fingerprint=official), KEYS)
     assert str(caught.value).startswith(
-        f"{location} differs: fingerprint.preprocessing.name is native, wanted official; "
-        "fingerprint.weights is aa, wanted bb. "
+        f"{location} differs: fingerprint.preprocessing.name is native, expected official; "
+        "fingerprint.weights is aa, expected bb. "
     )
-    with pytest.raises(CacheMismatchError, match=r"preprocessing.size is 248, wanted 224"):
+    with pytest.raises(CacheMismatchError, match=r"preprocessing.size is 248, expected 224"):
         create_store(location, spec(fingerprint=native | {"preprocessing.size": "224"}), KEYS)
 
 

@@ -28,7 +28,7 @@ def test_a_grid_is_read_from_its_numbers() -> None:
     "text", ["", "pool", "pool:3", "pool:0x1", "pool:2x3x4x5", "CLS", "p" * 99]
 )
 def test_other_texts_are_refused_with_examples(text: str) -> None:
-    with pytest.raises(UsageError, match=r"wanted cls, mean, map, all, pool:ROWSxCOLUMNS"):
+    with pytest.raises(UsageError, match=r"expected cls, mean, map, all, pool:ROWSxCOLUMNS"):
         check_tokens(text)
 
 

@@ -106,8 +106,8 @@ def test_a_store_of_cls_is_not_gone_on_with(command: Command) -> None:
     command("--tokens", "cls", "--source-layers", "last-1", "--out", "a.zarr")
     done = command("--out", "a.zarr")
     assert done.code == 4
-    assert "positions is absent, wanted 101" in done.err
-    assert "fingerprint.token is cls, wanted all" in done.err
+    assert "positions is absent, expected 101" in done.err
+    assert "fingerprint.token is cls, expected all" in done.err
 
 
 def test_the_commands_that_look_after_stores_know_all_tokens(command: Command) -> None:

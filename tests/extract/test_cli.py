@@ -158,7 +158,7 @@ def test_other_settings_for_the_same_store_end_with_exit_code_4(command: Command
     command("--out", "a.zarr", "--limit", "5")
     done = command("--out", "a.zarr", "--limit", "5", "--preprocessing", "native")
     assert done.code == 4
-    assert "fingerprint.preprocessing.name is official, wanted native" in done.err
+    assert "fingerprint.preprocessing.name is official, expected native" in done.err
     assert "--fresh" in done.err
 
 
@@ -288,7 +288,7 @@ def test_views_of_another_seed_are_another_store(command: Command) -> None:
     command("--out", "a.zarr", "--limit", "5", "--views", "2")
     done = command("--out", "a.zarr", "--limit", "5", "--views", "2", "--seed", "1")
     assert done.code == 4
-    assert "fingerprint.views.seed is 0, wanted 1" in done.err
+    assert "fingerprint.views.seed is 0, expected 1" in done.err
 
 
 def test_two_processes_write_the_store_of_one_process(command: Command) -> None:
@@ -343,7 +343,7 @@ def test_a_new_store_has_the_precision_of_the_machine_and_fresh_discards_the_old
     assert Store.open("a.zarr").spec.fingerprint["precision"] == "bf16"
     refused = command("--out", "a.zarr", "--limit", "3", "--precision", "fp32")
     assert refused.code == 4
-    assert "fingerprint.precision is bf16, wanted fp32" in refused.err
+    assert "fingerprint.precision is bf16, expected fp32" in refused.err
 
 
 @pytest.mark.parametrize("asked", ["bf16", "fp16"])

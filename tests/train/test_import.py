@@ -227,14 +227,14 @@ def test_one_error_lists_all_tensors_that_do_not_fit(full: Released) -> None:
     said = str(raised.value)
     assert "prompt_module.gate is unknown" in said
     assert "prompt_module.prefix_embedding.3.bias is missing" in said
-    assert "connector.2.bias is (7,), wanted (40,)" in said
+    assert "connector.2.bias is (7,), expected (40,)" in said
     assert not (full.root / "runs").exists()
 
 
 def test_another_language_model_is_refused_by_the_shapes(full: Released) -> None:
     shutil.rmtree(full.lm)
     full.lm = save_language_model(full.root / "lm", ["word"], layers=14, width=16, spare=2)
-    with pytest.raises(ModelError, match=r"14 layers, 16 wide.*is \(40, 48\), wanted \(16, 48\)"):
+    with pytest.raises(ModelError, match=r"14 layers, 16 wide.*is \(40, 48\), expected \(16, 48\)"):
         full.imported(full.save())
 
 

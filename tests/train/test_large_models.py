@@ -55,4 +55,4 @@ def test_layers_that_are_computed_again_change_no_logged_loss(tmp_path: Path) ->
 
 def test_a_negative_number_of_layers_is_refused(tmp_path: Path) -> None:
     arguments = train_command(make_world(tmp_path), "--set", "recompute_layers=-1")
-    assert "wanted 0 or more" in str(CliRunner().invoke(app, arguments).exception)
+    assert "expected 0 or more" in str(CliRunner().invoke(app, arguments).exception)

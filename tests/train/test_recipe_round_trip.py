@@ -61,8 +61,8 @@ def test_half_a_surrogate_pair_is_refused() -> None:
     [
         ("=3", "'=3' is no change of a recipe, expected key=value"),
         ("epochs.more=3", "epochs.more cannot be set: epochs is 2, not a table"),
-        ("epochs=3\nlr=1", "epochs is '3.*lr=1', wanted int"),
-        ("lr=1" + 5000 * "0", r"lr is '10+ \.\.\., wanted float"),
+        ("epochs=3\nlr=1", "epochs is '3.*lr=1', expected int"),
+        ("lr=1" + 5000 * "0", r"lr is '10+ \.\.\., expected float"),
         ("lr=1" + 400 * "0", "lr has too many digits"),
         ("schedule.kind.x=3", "kind is 'cosine', not a table"),
     ],

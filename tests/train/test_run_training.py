@@ -189,7 +189,7 @@ def test_a_run_of_other_settings_is_not_overwritten(world: World) -> None:
 
 MISTAKES: list[tuple[list[str], type[EpalmError], str]] = [
     (["--set", "epoch=3"], RecipeError, "unknown key 'epoch', did you mean 'epochs'"),
-    (["--set", "epochs=many"], RecipeError, "epochs is 'many', wanted int"),
+    (["--set", "epochs=many"], RecipeError, "epochs is 'many', expected int"),
     (["--set", "variant=huge"], UsageError, "variant 'huge' is unknown; known are lin"),
     (["--set", "encoder=vit-b16"], CacheMismatchError, "encoder is 'tiny-vit'.*wants 'vit-b16'"),
     (["--set", "preprocessing=official"], CacheMismatchError, "preprocessing is 'native'"),

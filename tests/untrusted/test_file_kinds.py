@@ -144,7 +144,7 @@ def test_what_holds_no_weights_is_refused_before_a_library_opens_it(wrong: Path)
         check_weights_file(wrong, label=f"--weights {wrong}")
     message = str(raised.value)
     assert message.startswith(f"--weights {wrong} cannot be read: it is {WRONG[wrong.name][1]}")
-    assert message.endswith("; wanted weights as safetensors or a torch checkpoint")
+    assert message.endswith("; expected weights as safetensors or a torch checkpoint")
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -247,10 +247,10 @@ def test_an_encoder_with_a_hostile_configuration_is_refused_in_one_line(
     [
         ("num_hidden_layers", 100, "do not match its config.json, which has 100 layers: .* more"),
         ("num_hidden_layers", 1, "do not match its config.json, which has 1 layers: .* more"),
-        ("num_hidden_layers", 10**9, "num_hidden_layers 1000000000, wanted at most 10,000"),
-        ("num_hidden_layers", -1, "num_hidden_layers -1, wanted 1 or more"),
-        ("num_attention_heads", 0, "num_attention_heads 0, wanted 1 or more"),
-        ("ffn_dim", 3, r"fc1.bias has the shape \(32,\), wanted \(3,\)"),
+        ("num_hidden_layers", 10**9, "num_hidden_layers 1000000000, expected at most 10,000"),
+        ("num_hidden_layers", -1, "num_hidden_layers -1, expected 1 or more"),
+        ("num_attention_heads", 0, "num_attention_heads 0, expected 1 or more"),
+        ("ffn_dim", 3, r"fc1.bias has the shape \(32,\), expected \(3,\)"),
         ("layerdrop", "x", "no language model could be loaded"),
     ],
 )

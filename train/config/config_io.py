@@ -89,12 +89,12 @@ def _value(key: str, expected: Any, value: Any, *, where: str) -> Any:  # noqa: 
         if value in choices:
             return value
         raise RecipeError(
-            f"recipe {where}: {key} is {shown(value)}, wanted one of {', '.join(choices)}"
+            f"recipe {where}: {key} is {shown(value)}, expected one of {', '.join(choices)}"
         )
     if expected is float and type(value) is int:
         return _as_float(key, value, where=where)
     if type(value) is not expected:
-        raise RecipeError(f"recipe {where}: {key} is {shown(value)}, wanted {expected.__name__}")
+        raise RecipeError(f"recipe {where}: {key} is {shown(value)}, expected {expected.__name__}")
     if expected is str and not _is_valid_unicode(value):
         raise RecipeError(
             f"recipe {where}: {key} is {shown(value)}, which is no valid Unicode text"

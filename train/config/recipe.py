@@ -56,7 +56,7 @@ class Schedule:
         """Refuse numbers outside their range, and a fraction where warm-up is stairs.
 
         Raises:
-            RecipeError: names the key, what was found and what was wanted.
+            RecipeError: names the key, what was found and what was expected.
         """
         check_ranges(self, SCHEDULE_RANGES, RecipeError)
         if self.warmup_fraction and self.kind != "cosine":
@@ -174,7 +174,7 @@ class Recipe:
         """Refuse values that cannot be trained with.
 
         Raises:
-            RecipeError: names the key, what was found and what was wanted.
+            RecipeError: names the key, what was found and what was expected.
         """
         check_ranges(self, RECIPE_RANGES, RecipeError)
         if self.train_examples and self.train_fraction < 1:

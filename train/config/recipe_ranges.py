@@ -52,7 +52,7 @@ def check_options(*, seed: int, limit: int) -> None:
     """Refuse option values outside their range.
 
     Raises:
-        UsageError: names the option, what was found and what was wanted.
+        UsageError: names the option, what was found and what was expected.
     """
     check_range("--seed", seed, SEED)
     check_range("--limit", limit, COUNT)

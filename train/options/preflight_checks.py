@@ -23,7 +23,7 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
     check_device_name(device)
     if recipe.lm_precision not in NAMES:
         raise RecipeError(
-            f"lm_precision is {recipe.lm_precision!r}, wanted one of {', '.join(NAMES)}"
+            f"lm_precision is {recipe.lm_precision!r}, expected one of {', '.join(NAMES)}"
         )
     for split in (recipe.train_split, recipe.val_split):
         check_split(split or task.train_split, task.splits, owner=f"task {task.name}")

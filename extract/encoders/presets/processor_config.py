@@ -131,6 +131,6 @@ def _constant(value: Any, key: str, source: str) -> float:  # noqa: ANN401 - JSO
 
 def _wrong(source: str, key: str, value: object, wanted: str) -> ModelError:
     return ModelError(
-        f"{source}: {key} of {FILE} is {shown(value)}, wanted {wanted}: correct the file, or use "
+        f"{source}: {key} of {FILE} is {shown(value)}, expected {wanted}: correct the file, or use "
         "--preprocessing official"
     )

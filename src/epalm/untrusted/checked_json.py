@@ -158,4 +158,4 @@ def _wrong(value: object, place: str, wanted: str) -> MalformedFileError:
     except RecursionError:
         text = "a deeply nested value"
     shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
-    return MalformedFileError(f"{place} is {shown}, wanted {wanted}")
+    return MalformedFileError(f"{place} is {shown}, expected {wanted}")

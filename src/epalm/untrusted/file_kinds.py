@@ -8,7 +8,7 @@ from pathlib import Path
 
 from epalm.errors import ModelError
 
-WANTED = "wanted weights as safetensors or a torch checkpoint"
+WANTED = "expected weights as safetensors or a torch checkpoint"
 """End of a message about a file that does not contain weights."""
 
 _BEGINNINGS = (

@@ -104,7 +104,7 @@ def mismatch(info: Mapping[str, Any]) -> str:
         return ""
     tensor, own, wanted = wrong[0]
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    return f"{tensor} has the shape {tuple(own)}, wanted {tuple(wanted)}{more}"
+    return f"{tensor} has the shape {tuple(own)}, expected {tuple(wanted)}{more}"
 
 
 def refuse_kernels(config: object, source: str) -> None:

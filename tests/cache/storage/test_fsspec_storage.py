@@ -90,7 +90,7 @@ def test_the_first_of_two_processes_creates_the_store_on_s3(bucket: str) -> None
     store = create_store(f"{bucket}/s.zarr", spec(), KEYS)
     late = Store.at(store.location)
     assert not late.storage.put_new(late.private_name("spec.json"), [b"another"])
-    with pytest.raises(CacheMismatchError, match="width is 4, wanted 8"):
+    with pytest.raises(CacheMismatchError, match="width is 4, expected 8"):
         create_store(store.location, spec(width=8), KEYS)
 
 

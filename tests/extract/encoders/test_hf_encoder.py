@@ -105,7 +105,7 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(tmp_path: Path) -> 
     name = "encoder.layer.3.temporal_dense.bias"
     width = len(state[name])
     save_file(state | {name: torch.zeros(width + 1)}, file, metadata={"format": "pt"})
-    shapes = re.escape(f"{name} has the shape ({width + 1},), wanted ({width},): download")
+    shapes = re.escape(f"{name} has the shape ({width + 1},), expected ({width},): download")
     with pytest.raises(ModelError, match=shapes):
         make_encoder("timesformer-b", EncoderSettings(weights=tmp_path))
 
@@ -184,20 +184,20 @@ def test_native_preprocessing_without_its_file_suggests_the_official_one(tmp_pat
 
 DAMAGED: dict[str, tuple[dict[str, object], str]] = {
     "an absurd size": ({"size": {"shortest_edge": 10**9}}, "size.shortest_edge .* is 1000000000"),
-    "a size in words": ({"size": "large"}, "size .* is 'large', wanted a whole number from 1 to"),
-    "a negative size": ({"size": {"height": -8, "width": -8}}, "size.height .* is -8, wanted"),
+    "a size in words": ({"size": "large"}, "size .* is 'large', expected a whole number from 1 to"),
+    "a negative size": ({"size": {"height": -8, "width": -8}}, "size.height .* is -8, expected"),
     "no size": ({"size": {}, "crop_size": None}, "sizes {} and None .* are not square"),
-    "a crop of nothing": ({"crop_size": 0}, "crop_size .* is 0, wanted a whole number from 1 to"),
+    "a crop of nothing": ({"crop_size": 0}, "crop_size .* is 0, expected a whole number from 1 to"),
     "a crop without height": ({"crop_size": {"width": 32}}, "'width': 32} .* are not square"),
     "an oblong crop": ({"crop_size": {"height": 32, "width": 31}}, "are not square"),
-    "a crop by halves": ({"crop_size": 32.5}, "crop_size .* is 32.5, wanted a whole number"),
-    "two means": ({"image_mean": [0.5, 0.5]}, "image_mean .* wanted a list of 3 numbers"),
-    "no mean": ({"image_mean": None}, "image_mean .* is None, wanted a list of 3 numbers"),
-    "a mean in words": ({"image_mean": ["a", 0, 0]}, "image_mean .* is 'a', wanted a finite"),
-    "an endless mean": ({"image_mean": [1e999, 0, 0]}, "image_mean .* is inf, wanted a finite"),
-    "a spread of 0": ({"image_std": [1, 1, 0]}, "image_std .* is 0, wanted a number above 0"),
+    "a crop by halves": ({"crop_size": 32.5}, "crop_size .* is 32.5, expected a whole number"),
+    "two means": ({"image_mean": [0.5, 0.5]}, "image_mean .* expected a list of 3 numbers"),
+    "no mean": ({"image_mean": None}, "image_mean .* is None, expected a list of 3 numbers"),
+    "a mean in words": ({"image_mean": ["a", 0, 0]}, "image_mean .* is 'a', expected a finite"),
+    "an endless mean": ({"image_mean": [1e999, 0, 0]}, "image_mean .* is inf, expected a finite"),
+    "a spread of 0": ({"image_std": [1, 1, 0]}, "image_std .* is 0, expected a number above 0"),
     "an unknown filter": ({"resample": 9}, "another filter; supported are"),
-    "filters": ({"resample": [3]}, r"resample .* is \[3\], wanted the number of a filter"),
+    "filters": ({"resample": [3]}, r"resample .* is \[3\], expected the number of a filter"),
 }
 
 
@@ -235,7 +235,7 @@ def test_a_processor_file_that_is_not_a_json_object_is_an_error(tmp_path: Path, 
 def test_constants_of_audio_preprocessing_are_checked_too(tmp_path: Path, std: object) -> None:
     text = json.dumps({"mean": -4.2, "std": std})
     (tmp_path / "preprocessor_config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"std of .* wanted a number above 0"):
+    with pytest.raises(ModelError, match=r"std of .* expected a number above 0"):
         native_audio(str(tmp_path))
 
 

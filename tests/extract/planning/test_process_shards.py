@@ -90,7 +90,7 @@ def test_a_variable_that_is_not_a_number_is_named_in_the_error(name: str, value:
     ranks = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "2"}
     slurm = {**array(1, first=1, last=4, count=4), "SLURM_STEP_ID": "0"}
     environment = {**(ranks if name in ranks else slurm), name: value}
-    with pytest.raises(UsageError, match=f"variable {name} is .*, wanted a whole number of"):
+    with pytest.raises(UsageError, match=f"variable {name} is .*, expected a whole number of"):
         ProcessShard.from_environment(environment)
 
 
@@ -101,7 +101,7 @@ def test_a_job_array_that_lacks_a_number_names_the_variable(name: str, value: st
     del environment[f"SLURM_ARRAY_TASK_{name}"]
     if value is not None:
         environment[f"SLURM_ARRAY_TASK_{name}"] = value
-    shown = f"variable SLURM_ARRAY_TASK_{name} is '{value or ''}', wanted a whole number of at"
+    shown = f"variable SLURM_ARRAY_TASK_{name} is '{value or ''}', expected a whole number of at"
     with pytest.raises(UsageError, match=shown):
         ProcessShard.from_environment(environment)
 
@@ -110,7 +110,7 @@ def test_a_job_array_that_lacks_a_number_names_the_variable(name: str, value: st
 def test_a_rank_beyond_the_number_of_processes_is_refused(rank: str) -> None:
     environment = {"TORCHELASTIC_RUN_ID": "x", "RANK": rank, "WORLD_SIZE": "2"}
     with pytest.raises(
-        UsageError, match=f"RANK is {rank}, wanted less than WORLD_SIZE, which is 2"
+        UsageError, match=f"RANK is {rank}, expected less than WORLD_SIZE, which is 2"
     ):
         ProcessShard.from_environment(environment)
 

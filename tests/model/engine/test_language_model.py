@@ -83,16 +83,16 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     ("key", "value", "message"),
     [
         ("quantization_config", {"quant_method": "gptq", "bits": 4}, "floating point"),
-        ("dropout", 5, "has dropout 5, wanted less than 1"),
-        ("attention_dropout", -0.5, "has attention_dropout -0.5, wanted 0 or more"),
-        ("layerdrop", 1.0, "has layerdrop 1.0, wanted less than 1"),
-        ("num_hidden_layers", 0, "has num_hidden_layers 0, wanted 1 or more"),
-        ("num_hidden_layers", 10**9, "wanted at most 10,000"),
-        ("vocab_size", -3, "has vocab_size -3, wanted 1 or more"),
-        ("hidden_size", 10**12, "wanted at most 1,000,000"),
-        ("num_attention_heads", 5, "has hidden_size 16, wanted a multiple of the 5 heads"),
-        ("activation_function", "swoosh", "has activation_function 'swoosh', wanted"),
-        ("pad_token_id", 10**6, "has pad_token_id 1000000, wanted a token below"),
+        ("dropout", 5, "has dropout 5, expected less than 1"),
+        ("attention_dropout", -0.5, "has attention_dropout -0.5, expected 0 or more"),
+        ("layerdrop", 1.0, "has layerdrop 1.0, expected less than 1"),
+        ("num_hidden_layers", 0, "has num_hidden_layers 0, expected 1 or more"),
+        ("num_hidden_layers", 10**9, "expected at most 10,000"),
+        ("vocab_size", -3, "has vocab_size -3, expected 1 or more"),
+        ("hidden_size", 10**12, "expected at most 1,000,000"),
+        ("num_attention_heads", 5, "has hidden_size 16, expected a multiple of the 5 heads"),
+        ("activation_function", "swoosh", "has activation_function 'swoosh', expected"),
+        ("pad_token_id", 10**6, "has pad_token_id 1000000, expected a token below"),
         ("hidden_size", "wide", "hidden_size"),
     ],
 )
@@ -119,7 +119,7 @@ def test_weights_of_another_shape_are_reported_with_both_shapes(tmp_path: Path) 
         load_language_model(folder, "fp32")
     message = str(caught.value)
     own, other = config["ffn_dim"], config["ffn_dim"] + 8
-    assert f"layers.0.fc1.bias has the shape ({own},), wanted ({other},) (and 8 more)" in message
+    assert f"layers.0.fc1.bias has the shape ({own},), expected ({other},) (and 8 more)" in message
     assert "\n" not in message
 
 

@@ -96,12 +96,12 @@ def test_top_p_samples_from_the_most_probable_tokens_only(features: Tensor, ids:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0, wanted more than 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0, expected more than 0"),
         ({"num_beams": 0}, "num_beams is 0"),
         ({"do_sample": True, "num_beams": 3}, "sampling needs num_beams 1, found num_beams 3"),
         ({"do_sample": True, "temperature": 0.0}, "temperature is 0"),
         ({"do_sample": True, "temperature": float("nan")}, "temperature is nan"),
-        ({"do_sample": True, "top_p": 1.5}, "top_p is 1.5, wanted at most 1"),
+        ({"do_sample": True, "top_p": 1.5}, "top_p is 1.5, expected at most 1"),
         ({"temperature": 0.5}, "temperature can only be set for sampling"),
     ],
 )

@@ -36,20 +36,20 @@ def test_a_number_outside_its_range_is_refused(key: str, value: float) -> None:
     name = key.removeprefix("schedule.")
     if name in FLOATS and isinstance(value, int):
         value = float(value)
-    with pytest.raises(UsageError, match=rf"{name} is .*, wanted (int|more|at most|less|\d+ or)"):
+    with pytest.raises(UsageError, match=rf"{name} is .*, expected (int|more|at most|less|\d+ or)"):
         load_recipe("small", [(key, value)])
 
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("value", ["text", "1", True, [1], {"a": 1}])
 def test_a_value_of_another_type_is_refused(key: str, value: object) -> None:
-    with pytest.raises(RecipeError, match=r"is .*, wanted (int|float)"):
+    with pytest.raises(RecipeError, match=r"is .*, expected (int|float)"):
         load_recipe("small", [(key, value)])
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.rpartition(".")[2] not in FLOATS])
 def test_a_fraction_is_no_count(key: str) -> None:
-    with pytest.raises(RecipeError, match=r"is 1\.0, wanted int"):
+    with pytest.raises(RecipeError, match=r"is 1\.0, expected int"):
         load_recipe("small", [(key, 1.0)])
 
 
@@ -57,16 +57,16 @@ def test_a_fraction_is_no_count(key: str) -> None:
     "changes", [{"num_beams": 10**6}, {"max_new_tokens": 10**9}, {"temperature": math.inf}]
 )
 def test_generation_has_the_same_ranges(changes: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="wanted at most"):
+    with pytest.raises(UsageError, match="expected at most"):
         Decoding(do_sample="temperature" in changes, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--seed", "-1"], "--seed is -1, wanted 0 or more"),
-        (["--seed", str(2**63)], "--seed is 9223372036854775808, wanted at most"),
-        (["--limit", "-3"], "--limit is -3, wanted 0 or more"),
+        (["--seed", "-1"], "--seed is -1, expected 0 or more"),
+        (["--seed", str(2**63)], "--seed is 9223372036854775808, expected at most"),
+        (["--limit", "-3"], "--limit is -3, expected 0 or more"),
     ],
 )
 def test_options_have_ranges_too_and_nothing_is_read_first(options: list[str], words: str) -> None:

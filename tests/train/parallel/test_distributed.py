@@ -39,13 +39,13 @@ def test_torchrun_tells_rank_and_machine() -> None:
 @pytest.mark.parametrize("value", ["", "none", "-1"])
 def test_a_rank_that_is_no_number_is_named(value: str) -> None:
     names = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": value, "LOCAL_WORLD_SIZE": "8"}
-    with pytest.raises(UsageError, match=f"LOCAL_RANK is '{value}', wanted a whole number"):
+    with pytest.raises(UsageError, match=f"LOCAL_RANK is '{value}', expected a whole number"):
         Group.from_environment({"TORCHELASTIC_RUN_ID": "x", **names})
 
 
 def test_a_rank_beyond_the_number_of_processes_is_refused() -> None:
     names = {"RANK": "16", "WORLD_SIZE": "16", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "8"}
-    with pytest.raises(UsageError, match="RANK is 16, wanted less than WORLD_SIZE, which is 16"):
+    with pytest.raises(UsageError, match="RANK is 16, expected less than WORLD_SIZE, which is 16"):
         Group.from_environment({"TORCHELASTIC_RUN_ID": "x", **names})
 
 

@@ -143,8 +143,8 @@ Change = Callable[[dict[str, torch.Tensor]], object]
 WRONG: dict[str, tuple[Change, str]] = {
     "missing": (lambda kept: kept.pop("second"), "it lacks .*connectors.maps.0.bias"),
     "unexpected": (lambda kept: kept.update(other=torch.ones(1)), "has unexpected other"),
-    "shape": (lambda kept: kept.update(first=torch.ones(2, 3)), r"is \(2, 3\) float32, wanted"),
-    "type": (lambda kept: kept.update(first=kept["first"].double()), "float64, wanted"),
+    "shape": (lambda kept: kept.update(first=torch.ones(2, 3)), r"is \(2, 3\) float32, expected"),
+    "type": (lambda kept: kept.update(first=kept["first"].double()), "float64, expected"),
     "nan": (lambda kept: kept["first"].fill_(float("nan")), "has values that are not finite"),
 }
 

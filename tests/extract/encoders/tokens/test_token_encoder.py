@@ -129,7 +129,7 @@ REFUSED = {
     "blocks of map": (Stages(), "map", "3", "of its last block: leave out --source-layers"),
     "two shapes": (Stages(), "mean", "1,2", "0-1 of width 2, 2-4 of width 4: keep blocks of one"),
     "no such block": (Stages(), "mean", "7", "there is no block 7"),
-    "no such policy": (Stages(), "some", "", "wanted cls, mean, map, all, pool:ROWSxCOLUMNS"),
+    "no such policy": (Stages(), "some", "", "expected cls, mean, map, all, pool:ROWSxCOLUMNS"),
 }
 
 
