@@ -112,7 +112,7 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> tup
 
 def configured_ends(config: PretrainedConfig) -> tuple[int, ...]:
     """The end tokens of config.json, which has one number, a list of them, or none."""
-    ends = config.eos_token_id
+    ends = getattr(config, "eos_token_id", None)
     if ends is None:
         return ()
     return tuple(ends) if isinstance(ends, list | tuple) else (int(ends),)
