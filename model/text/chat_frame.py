@@ -1,7 +1,6 @@
 """What the tokenizer's chat template puts before and after a user's message and its answer."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +13,9 @@ REQUEST, REPLY = "epalmrequest", "epalmreply"
 FIXED_DATE = "26 Jul 2024"
 """The date in templates that state today's: training and evaluation on other days see one text. It
 is the one that Llama 3's template has where it cannot know the date."""
+
+FIXED_CLOCK = "{%- macro strftime_now(format) -%}" + FIXED_DATE + "{%- endmacro -%}"
+"""Beginning of the template that replaces transformers' clock."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,13 @@ def _render(
             "out chat=true and give a text with --set qa_template=TEXT"
         )
 
-    variables: dict[str, Any] = {
-        "enable_thinking": False,
-        "date_string": FIXED_DATE,
-        "strftime_now": lambda _: FIXED_DATE,
-    }
     with loading(describe):
         rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt, **variables
+            messages,
+            chat_template=FIXED_CLOCK + tokenizer.get_chat_template(),
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=False,  # a variable of some templates
         )
     return str(rendered)
 

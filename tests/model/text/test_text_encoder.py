@@ -95,18 +95,13 @@ def test_without_a_begin_token_an_empty_prompt_is_refused() -> None:
 def test_the_chat_template_surrounds_message_and_answer_with_a_fixed_date() -> None:
     text = encoder("chat", REQUEST)
     tokenizer = text.tokenizer
-    whole = tokenizer.apply_chat_template(
-        [
-            {"role": "user", "content": PROMPTS[0]},
-            {"role": "assistant", "content": "red"},
-        ],
-        tokenize=False,
-        strftime_now=lambda _: "26 Jul 2024",
+    whole = (
+        "<|system|>Today is 26 Jul 2024.<|end|>\n<|user|>what color is the lamp?<|end|>\n"
+        "<|assistant|>red<|end|>"
     )
-    natural = tokenizer(whole.removesuffix("\n"), add_special_tokens=False).input_ids
+    natural = tokenizer(whole, add_special_tokens=False).input_ids
     assert text.prompt_ids(PROMPTS[:1])[0] + text.answer_ids(["red"])[0] == natural
     assert text.ends == (tokenizer.convert_tokens_to_ids("<|end|>"), 0)
-    assert "26 Jul 2024" in whole
 
 
 def test_a_named_begin_token_comes_before_the_chat() -> None:
