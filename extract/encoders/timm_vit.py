@@ -115,13 +115,13 @@ def make_vit(name: str, settings: EncoderSettings) -> Encoder:
     if not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:5]) or "see timm.list_models()"
         raise UsageError(f"timm has no architecture {architecture!r} ({near})")
+    _check_family(timm_weights.untrained_model(architecture), architecture)
     weights = settings.weights
     model = (
         timm_weights.published_model(architecture)
         if weights is None
         else timm_weights.local_model(architecture, weights)
     )
-    _check_family(model, architecture)
     return vit_encoder(name, model, settings)
 
 

@@ -1,25 +1,65 @@
-"""timm models with their published weights, or with those of a local file."""
+"""timm models with their published weights, or with those of a checkpoint file."""
 
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import timm
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from epalm.errors import ModelError
-from epalm.extract.encoders.weights.weights_file import read_state
+from epalm.extract.encoders.weights.checkpoint_names import (
+    copies,
+    grouped,
+    is_unused,
+    listed,
+    prefixes,
+    wrong_shapes,
+)
+from epalm.extract.encoders.weights.position_grid import NAME, describe_changes, is_square_grid
+from epalm.extract.encoders.weights.weights_file import read_tensors
 from epalm.untrusted.hub_config import loading
 
-_HEADS = ("head.", "head_dist.")
-"""Prefixes of the classifier's weights, which extraction does not use."""
+_PATCHES = "patch_embed.proj.weight"
+
+_TRANSFORMERS_MARK = ".attention.attention."
+"""Part of names of a ViT saved by transformers, which timm's do not have."""
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """The tensors of a checkpoint under one prefix, compared with a model.
+
+    Attributes:
+        prefix: what their names begin with in the checkpoint, e.g. "teacher.backbone.".
+        given: tensors as they are in the checkpoint, without the prefix.
+        state: the same after timm's conversion of checkpoints for this model.
+        missing: names of the model's tensors that the checkpoint lacks.
+        misshapen: names of tensors of another shape.
+    """
+
+    prefix: str
+    given: Mapping[str, Tensor]
+    state: Mapping[str, Tensor]
+    missing: list[str]
+    misshapen: list[str]
+
+
+def untrained_model(architecture: str) -> nn.Module:
+    """Build a model without values of its weights, to examine its structure in no time."""
+    with torch.device("meta"):
+        model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+    return model
+
+
 def published_model(architecture: str) -> nn.Module:
-    """Load the model with its published weights, from the hub or its local cache."""
+    """Load a model with its published weights, from the hub or its local cache."""
     logger.info("loading the weights of timm %s from the Hugging Face hub", architecture)
     with loading(partial(_unreachable, architecture)):
         model: nn.Module = timm.create_model(architecture, pretrained=True, num_classes=0)
@@ -35,7 +75,7 @@ def _unreachable(architecture: str, error: Exception) -> str:
 
 
 def local_model(architecture: str, weights: Path) -> nn.Module:
-    """Load the model with the weights of a safetensors or torch file, without its classifier."""
+    """Load a model with the weights of a safetensors or torch file, without its classifier."""
     model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
     return load_weights(model, weights, name=f"timm {architecture}")
 
@@ -43,9 +83,12 @@ def local_model(architecture: str, weights: Path) -> nn.Module:
 def load_weights(model: nn.Module, weights: Path, *, name: str) -> nn.Module:
     """Load a safetensors or torch file into a model without a classifier.
 
+    The tensors may be nested and have prefixes (`prefixes`). Heads are left out, and position
+    embeddings of another square grid are interpolated as timm does; both are logged.
+
     Args:
         model: model without a classifier, changed in place.
-        weights: the file, or a folder of a saved model; the classifier's weights are left out.
+        weights: the file, or a folder of a saved model.
         name: name of the model, for messages.
 
     Returns:
@@ -55,21 +98,106 @@ def load_weights(model: nn.Module, weights: Path, *, name: str) -> nn.Module:
         MissingFileError: no such file.
         ModelError: the file does not contain weights, or those of another model.
     """
-    state = read_state(weights)
-    state = {key: tensor for key, tensor in state.items() if not key.startswith(_HEADS)}
-    try:
-        result = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{weights} does not fit {name}: {reason}") from error
-    if result.missing_keys or result.unexpected_keys:
-        raise ModelError(
-            f"{weights} does not fit {name}: missing "
-            f"{_listed(result.missing_keys)}; unexpected {_listed(result.unexpected_keys)}"
-        )
+    tensors = read_tensors(weights)
+    candidate = find_state(tensors, model)
+    own = model.state_dict()
+    surplus = [key for key in candidate.state if key not in own]
+    others = tuple(prefix for prefix in copies(candidate.state, own) if prefix)
+    unexpected = [
+        key for key in surplus if not key.startswith(others) and not is_unused(key, model)
+    ]
+    if candidate.missing or candidate.misshapen or unexpected:
+        raise ModelError(f"{weights} does not fit {name}: {_problem(candidate, unexpected, model)}")
+    model.load_state_dict({key: candidate.state[key] for key in own})
+    outside = [key for key in tensors if not key.startswith(candidate.prefix)]
+    _report(weights, candidate, unused=[*surplus, *outside], model=model)
     return model
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "nothing") + more
+def find_state(tensors: Mapping[str, Tensor], model: nn.Module) -> Candidate:
+    """Find the tensors in a checkpoint that fit a model best.
+
+    Args:
+        tensors: all tensors of the checkpoint.
+        model: the model; it is not changed.
+    """
+    own = model.state_dict()
+    candidates = []
+    for prefix in prefixes(tensors, own):
+        given = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        for state in (converted(given, model), given):
+            missing = [name for name in own if name not in state]
+            candidates.append(Candidate(prefix, given, state, missing, wrong_shapes(state, model)))
+    return min(candidates, key=lambda one: (len(one.missing), len(one.misshapen)))
+
+
+def converted(given: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    """Convert a checkpoint by timm's own function for this class of models.
+
+    It knows the formats in which others published such models, and interpolates position
+    embeddings. Where it does not apply, the tensors are returned unchanged.
+    """
+    module = sys.modules[type(model).__module__]
+    convert: Callable[..., Mapping[str, Tensor]] | None = getattr(
+        module, "checkpoint_filter_fn", None
+    )
+    if convert is None or not _may_be_resampled(given, model):
+        return given
+    try:
+        return convert(dict(given), model)
+    except Exception:  # noqa: BLE001 - names or shapes of another model: the comparison lists them
+        return given
+
+
+def _may_be_resampled(given: Mapping[str, Tensor], model: nn.Module) -> bool:
+    """Whether patches have the model's size, and positions are a square grid or the model's own.
+
+    timm would resample the weights of patches of another size, and cut a grid that is not square.
+    """
+    own = model.state_dict()
+    patches, positions = given.get(_PATCHES), given.get(NAME)
+    if patches is not None and _PATCHES in own and patches.shape[2:] != own[_PATCHES].shape[2:]:
+        return patches.dim() == 2  # an older format of a linear layer over the pixels of a patch
+    if positions is None or NAME not in own or positions.shape == own[NAME].shape:
+        return True
+    return positions.dim() != 3 or is_square_grid(positions.shape[1], model)
+
+
+def _problem(candidate: Candidate, unexpected: list[str], model: nn.Module) -> str:
+    own = model.state_dict()
+    if len(candidate.missing) == len(own):
+        return _nothing_found(candidate)
+    parts = []
+    if candidate.missing or unexpected:
+        parts.append(f"missing {listed(candidate.missing)}; unexpected {listed(unexpected)}")
+    if candidate.misshapen:
+        first, *more = candidate.misshapen
+        others = f" (and {len(more)} more)" if more else ""
+        found, wanted = candidate.state[first].shape, own[first].shape
+        parts.append(f"{first} has the shape {tuple(found)}, wanted {tuple(wanted)}{others}")
+    return (
+        "; ".join(parts) + ": choose the architecture of these weights with --encoder timm:<name>"
+    )
+
+
+def _nothing_found(candidate: Candidate) -> str:
+    names = list(candidate.given)
+    if any(_TRANSFORMERS_MARK in name for name in names):
+        return (
+            "its names are those of a transformers model: put it with its config.json into a "
+            "folder, and give --encoder hf:FOLDER"
+        )
+    return f"it has none of the weights of this model, but {listed(names, most=3)}"
+
+
+def _report(weights: Path, candidate: Candidate, *, unused: list[str], model: nn.Module) -> None:
+    where = f"{candidate.prefix}* of {weights.name}" if candidate.prefix else weights.name
+    logger.info("weights: %s", where)
+    for change in describe_changes(candidate.given, candidate.state, model):
+        logger.info("position embeddings interpolated: %s", change)
+    if unused:
+        logger.info("not used of %s: %s", weights.name, grouped(unused))

@@ -69,7 +69,7 @@ def test_missing_and_unexpected_weights_are_listed(weights: Path) -> None:
 
 
 def test_weights_of_another_shape_are_refused_by_name(weights: Path) -> None:
-    other = changed(weights, pos_embed=torch.zeros(1, 5, 64))
+    other = changed(weights, pos_embed=torch.zeros(1, 7, 64))
     with pytest.raises(ModelError, match=r"does not fit timm test_vit.*pos_embed"):
         tiny(other)
 
