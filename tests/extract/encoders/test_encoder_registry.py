@@ -209,6 +209,6 @@ def test_a_model_that_norms_after_pooling_is_refused(monkeypatch: pytest.MonkeyP
         model: nn.Module = timm.create_model(architecture, num_classes=0, global_pool="avg")
         return model
 
-    monkeypatch.setattr(timm_weights, "published_model", pooled)
+    monkeypatch.setattr(timm_weights, "untrained_model", pooled)
     with pytest.raises(ModelError, match="has no final LayerNorm over its tokens"):
         make_encoder(TINY)
