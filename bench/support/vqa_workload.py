@@ -68,7 +68,7 @@ def random_lm(shape: Shape, precision: str, *, words: int, device: str) -> OPTFo
     )
     torch.manual_seed(0)
     with torch.device(device):
-        model = OPTForCausalLM._from_config(config, dtype=PRECISIONS[precision])
+        model: OPTForCausalLM = OPTForCausalLM._from_config(config, dtype=PRECISIONS[precision])
     return freeze(model)
 
 

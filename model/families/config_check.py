@@ -1,11 +1,13 @@
-"""Checks of the values in a language model's config.json."""
+"""Checks of a language model's config.json, before any weights are read."""
 
 from collections.abc import Mapping
 
-from transformers import OPTConfig
+from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from epalm.errors import ModelError
+from epalm.model.families.decoder_parts import layer_kinds, supported
 from epalm.number_ranges import Range
 from epalm.untrusted.checked_toml import shown
 
@@ -13,47 +15,119 @@ COUNTS: Mapping[str, Range] = {
     "vocab_size": Range(1, 100_000_000),
     "hidden_size": Range(1, 1_000_000),
     "num_hidden_layers": Range(1, 10_000),
-    "ffn_dim": Range(1, 10_000_000),
     "max_position_embeddings": Range(1, 100_000_000),
-    "word_embed_proj_dim": Range(1, 1_000_000),
     "num_attention_heads": Range(1, 100_000),
 }
-"""Ranges of the integers; the largest OPT has 50,272 words, 96 layers and a width of 12,288."""
+"""Ranges of the integers that every model has."""
+
+OPTIONAL_COUNTS: Mapping[str, Range] = {
+    "num_key_value_heads": Range(1, 100_000),
+    "head_dim": Range(1, 1_000_000),
+    "intermediate_size": Range(1, 10_000_000),
+    "ffn_dim": Range(1, 10_000_000),
+    "word_embed_proj_dim": Range(1, 1_000_000),
+    "sliding_window": Range(1, 100_000_000),
+}
+"""Ranges of integers that some families have."""
 
 NUMBERS: Mapping[str, Range] = {
-    "dropout": Range(0, 1, open_high=True),
-    "attention_dropout": Range(0, 1, open_high=True),
-    "layerdrop": Range(0, 1, open_high=True),
+    **dict.fromkeys(
+        (
+            *("dropout", "attention_dropout", "layerdrop", "resid_pdrop", "embd_pdrop"),
+            *("attn_pdrop", "hidden_dropout", "residual_dropout", "embedding_dropout"),
+        ),
+        Range(0, 1, open_high=True),
+    ),
     "init_std": Range(0, 1000),
+    "initializer_range": Range(0, 1000),
+    "attn_logit_softcapping": Range(0, 1e6, open_low=True),
+    "final_logit_softcapping": Range(0, 1e6, open_low=True),
 }
-"""Ranges of the other numbers."""
+"""Ranges of other numbers that some families have."""
+
+ACTIVATIONS = ("activation_function", "hidden_act", "hidden_activation")
+"""Keys of the activation function."""
+
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+"""Keys of the number of experts in mixtures."""
+
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(("bloom", "mpt"), "biases its attention scores by distance (ALiBi)"),
+    "falcon": "has attention code of its own, which no other attention function can replace",
+    "gpt_neo": "has attention code of its own, which no other attention function can replace",
+    **dict.fromkeys(("gptj", "codegen"), "rotates within its attention, by a table of positions"),
+    **dict.fromkeys(
+        (
+            *("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm", "recurrent_gemma", "jamba"),
+            *("zamba", "zamba2", "bamba", "nemotron_h", "falcon_h1"),
+        ),
+        "has recurrent layers, whose state runs through the whole text",
+    ),
+}
+"""`model_type` of config.json -> reason why the loop cannot run the model."""
 
 
-def check_config(config: OPTConfig, name: str) -> None:
-    """Reject values that no OPT has, and weights that are quantized already.
+def check_config(config: PretrainedConfig, name: str) -> None:
+    """Reject models that the loop cannot run, invalid values, and quantized weights.
 
     Args:
         config: configuration of the language model.
         name: name of the language model, for the message.
 
     Raises:
-        ModelError: names the key of config.json, its value and the valid values.
+        ModelError: names what is not supported, or the key of config.json, its value and the valid
+            values.
     """
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(
             f"config.json of {name} has a quantization_config: expected weights in floating point, "
             "which --precision int8 or int4 quantizes while loading; use the original model"
         )
-    for key, interval in {**COUNTS, **NUMBERS}.items():
-        value = getattr(config, key)
-        is_number = isinstance(value, int if key in COUNTS else int | float)
-        _check(name, key, value, interval.violated(value) if is_number else "a number")
+    if reason := _unsupported(config):
+        raise ModelError(f"{name} is a {config.model_type!r} model, which {reason}: {supported()}")
+    _check_numbers(config, name)
+    _check_shape(config, name)
+    layer_kinds(config)
+
+
+def _unsupported(config: PretrainedConfig) -> str:
+    """Why the loop cannot run a model, or an empty text."""
+    if config.model_type in REFUSED:
+        return REFUSED[config.model_type]
+    if any((getattr(config, key, None) or 0) > 1 for key in EXPERTS):
+        return "is a mixture of experts; expected a dense model"
+    if getattr(config, "kv_lora_rank", None):
+        return "stores keys and values in compressed form"
+    if hasattr(config, "vision_config") or hasattr(config, "audio_config"):
+        return "has an encoder of its own; expected a model of text only"
+    if config.is_encoder_decoder or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "is no decoder-only language model"
+    return ""
+
+
+def _check_numbers(config: PretrainedConfig, name: str) -> None:
+    for key, interval in {**COUNTS, **OPTIONAL_COUNTS, **NUMBERS}.items():
+        value = getattr(config, key, None)
+        if value is None and key not in COUNTS:
+            continue
+        if isinstance(value, int | float if key in NUMBERS else int):
+            _check(name, key, value, interval.violated(value))
+        else:
+            _check(name, key, value, "a number")
+
+
+def _check_shape(config: PretrainedConfig, name: str) -> None:
     heads = config.num_attention_heads
-    divisible = config.hidden_size % heads == 0
+    divisible = getattr(config, "head_dim", None) or config.hidden_size % heads == 0
     width = "" if divisible else f"a multiple of the {heads} heads"
     _check(name, "hidden_size", config.hidden_size, width)
-    known = config.activation_function in ACT2FN
-    _check(name, "activation_function", config.activation_function, "" if known else "e.g. relu")
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    divisor = "" if heads % groups == 0 else f"a divisor of the {heads} heads"
+    _check(name, "num_key_value_heads", groups, divisor)
+    for key in ACTIVATIONS:
+        value = getattr(config, key, None)
+        known = value is None or value in ACT2FN
+        _check(name, key, value, "" if known else "e.g. relu")
     pad = config.pad_token_id
     in_vocabulary = pad is None or 0 <= pad < config.vocab_size
     token = "" if in_vocabulary else f"a token below {config.vocab_size:,}"

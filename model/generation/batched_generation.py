@@ -10,6 +10,7 @@ from torch import Tensor
 
 from epalm.model.engine.length_check import AnswerLimit, check_prompt_lengths
 from epalm.model.epalm import EPALM
+from epalm.model.families.family import text_positions
 from epalm.model.generation.decode import generate_from_cache
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.token_log_probs import BeamRecorder, SingleBeamRecorder
@@ -153,7 +154,7 @@ def answer_questions(
     model.eval()
     device = next(model.parameters()).device
     lengths = [len(ids) for ids in text.prompt_ids(questions.prompts)]
-    positions = model.language_model.config.max_position_embeddings
+    positions = text_positions(model.language_model.config)
     check_prompt_lengths(lengths, questions.ids, strategy.limit, positions=positions)
     answers: dict[int, Answer] = {}
     for window in windows(questions.keys, WINDOW_BATCHES * batch_size):

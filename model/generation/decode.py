@@ -17,6 +17,7 @@ from transformers import (
 from epalm.errors import ModelError
 from epalm.model.engine.language_model import is_sharded
 from epalm.model.epalm import EPALM
+from epalm.model.families.family import text_positions
 from epalm.model.generation.prefix_cache import CACHE_ARGUMENT, PrefixCache
 from epalm.model.generation.token_log_probs import LogProbRecorder
 from epalm.model.method.model_settings import Decoding
@@ -155,7 +156,7 @@ def check_positions(
     """
     if not bool(attention_mask[:, -1].all()):
         raise ModelError("generation needs left padding, found a prompt that ends in padding")
-    positions = model.language_model.config.max_position_embeddings
+    positions = text_positions(model.language_model.config)
     if input_ids.shape[1] + new_tokens > positions:
         raise ModelError(
             f"a prompt of {input_ids.shape[1]} tokens and {new_tokens} new ones "

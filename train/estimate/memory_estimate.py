@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import AutoModelForCausalLM, OPTConfig
 
 from epalm.console import byte_size
 from epalm.errors import ModelError
@@ -118,7 +118,8 @@ def shape_model(settings: ModelSettings) -> EPALM:
     config = load_config(settings.lm, settings.precision)
     config.dtype = None
     with torch.device("meta"):
-        return assemble(freeze(OPTForCausalLM(config)), settings)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return assemble(freeze(model), settings)
 
 
 def plan_memory(
