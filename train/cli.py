@@ -10,14 +10,14 @@ from epalm.train.options.command_options import ImportOptions, TrainOptions
 
 EXAMPLES = (
     "epalm-train --features cache/coco_vitb16.zarr --dry-run",
-    "epalm-train --features cache/own_vitb16.zarr --recipe small --lm path/to/opt",
+    "epalm-train --features cache/own_vitb16.zarr --recipe small --lm path/to/model",
     "epalm-train --features cache/coco_vitb16.zarr --blind",
 )
 """Command lines that the help ends with."""
 
 
 def run_training(options: TrainOptions) -> None:
-    """Train connectors and a soft prompt for a frozen OPT on stored features.
+    """Train connectors and a soft prompt for a frozen language model on stored features.
 
     Run the same command again to resume from the last checkpoint. Under torchrun each batch is
     divided among the processes.

@@ -45,7 +45,7 @@ def readable_settings(
         "injection": _injection(model),
         "recipe": record.recipe,
         **{shown: str(recipe[key]) for key, shown in RECIPE_ROWS.items() if key in recipe},
-        "text": model.template,
+        "text": _text(model),
         "supervised": model.supervise,
         "decoding": decoding,
         "trained blind": "yes" if record.blind else "no",
@@ -75,6 +75,13 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 def data_words(task: str, dataset: str, features: str) -> str:
     """Dataset, task and feature store in words."""
     return f"{dataset}, task {task}, features {features}"
+
+
+def _text(model: ModelSettings) -> str:
+    """The template, and where it differs from plain text with the tokenizer's own begin token."""
+    chat = " in the chat template" if model.chat else ""
+    begin = "" if model.begin_token == "auto" else f", begin token {model.begin_token}"
+    return f"{model.template}{chat}{begin}"
 
 
 def _prompt(model: ModelSettings) -> str:

@@ -1,4 +1,4 @@
-"""Injection plan: which OPT layer receives which cached [CLS] feature.
+"""Injection plan: which decoder layer receives which cached [CLS] feature.
 
 One visual token comes before the soft prompt and the text. Before each layer of the plan's span a
 connector's output replaces it; layers after the span treat it as the plan's `tail` says. The
@@ -25,10 +25,10 @@ to-end: there are no such layers, the span extends to the last layer.
 
 @dataclass(frozen=True)
 class InjectionPlan:
-    """Per OPT layer, the index of the cached feature it receives, or None.
+    """Per decoder layer, the index of the cached feature it receives, or None.
 
     Attributes:
-        feature_of_layer: one entry per OPT layer. A layer with None after the first injected one
+        feature_of_layer: one entry per layer. A layer with None after the first injected one
             receives the visual token from the previous layer.
         tail: treatment of the visual token after the span, see `Tail`.
     """
@@ -67,7 +67,7 @@ class InjectionPlan:
 
     def __str__(self) -> str:
         """The plan as a table, one line per span of layers with the same input."""
-        lines = [f"OPT layers {len(self.feature_of_layer)}, tail {self.tail}"]
+        lines = [f"decoder layers {len(self.feature_of_layer)}, tail {self.tail}"]
         inputs = [self._describe(layer) for layer in range(len(self.feature_of_layer))]
         start = 0
         for layer in range(1, len(inputs) + 1):
@@ -99,7 +99,7 @@ def plan_injection(
     """Spread features over the layers first <= i < stop as the official implementation does.
 
     Args:
-        layers: number of OPT layers.
+        layers: number of decoder layers.
         cached: number of cached features, at least 1.
         first: first injected layer, 0-based.
         stop: layer after the last injected one; ignored with the tail "to-end".
@@ -116,7 +116,7 @@ def plan_injection(
         stop = layers
     if not 0 <= first < stop <= layers:
         raise UsageError(
-            f"injection span {first}:{stop} does not fit {layers} OPT layers: "
+            f"injection span {first}:{stop} does not fit {layers} decoder layers: "
             f"give 0 <= first < stop <= {layers}"
         )
     if cached < 1:
@@ -136,7 +136,7 @@ def plan_injection(
 
 
 def default_span(layers: int, cached: int) -> tuple[int, int]:
-    """Span (first, stop) of the published configurations, for OPT of any depth.
+    """Span (first, stop) of the published configurations, for a model of any depth.
 
     Two layers per feature, ending before the last layer; one layer per feature where the model is
     too shallow for that, as published for OPT-125M.

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from epalm.cache.store import Store
+from epalm.errors import UsageError
 from epalm.model.build import build_model
 from epalm.model.checkpoints.adapter_io import save_adapter
 from epalm.model.checkpoints.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
-from epalm.model.engine.language_model import weights_digest
+from epalm.model.engine.language_model import load_config, weights_digest
 from epalm.model.epalm import parameter_counts
 from epalm.tasks.types import Kind
 from epalm.train.config.config_io import parse_changes
@@ -34,6 +35,9 @@ TOTAL_TOKENS = 30
 
 OFFICIAL_PRECISION = "fp16"
 """Precision of the language model in the official accelerate scripts; other ones use "fp32"."""
+
+OFFICIAL_FAMILY = "opt"
+"""`model_type` of the language models of official checkpoints."""
 
 CONFIG_KEYS = {
     "epochs": ("schedular", "epochs"),
@@ -66,6 +70,7 @@ def import_checkpoint(options: ImportOptions, data: DataConfig) -> RunRecord:
     spec = Store.open(data.features).spec
     recipe = official_recipe(official, options, data.task.kind)
     check_recipe_store(spec, recipe)
+    _check_family(recipe)
     settings = recipe.model_settings(data.task.kind, spec)
     model, _ = build_model(settings)
     official.copy_into(model)
@@ -97,6 +102,21 @@ def import_checkpoint(options: ImportOptions, data: DataConfig) -> RunRecord:
     for line in str(model.plan).splitlines():
         logger.info("%s", line)
     return record
+
+
+def _check_family(recipe: Recipe) -> None:
+    """Refuse a language model that no official checkpoint was trained with.
+
+    Raises:
+        UsageError: the language model is not an OPT.
+    """
+    family = load_config(recipe.lm, recipe.lm_precision).model_type
+    if family != OFFICIAL_FAMILY:
+        raise UsageError(
+            f"{recipe.lm} is a {family!r} model, official checkpoints were trained with OPT: give "
+            "--lm the one that this checkpoint was trained with, e.g. facebook/opt-2.7b; to use "
+            "another language model, train a run with `epalm-train --lm`"
+        )
 
 
 def official_recipe(official: OfficialCheckpoint, options: ImportOptions, kind: Kind) -> Recipe:

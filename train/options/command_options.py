@@ -66,14 +66,12 @@ class TrainOptions:
 
     lm: Annotated[
         str,
-        option(
-            help="OPT language model: hub id or local folder; default: the recipe's.", panel=MODEL
-        ),
+        option(help="Language model: hub id or local folder; default: the recipe's.", panel=MODEL),
     ] = ""
     precision: Annotated[
         PrecisionName | None,
         option(
-            help="Precision of the frozen OPT; auto: the fastest native one; default: the "
+            help="Precision of the language model; auto: the fastest native one; default: the "
             "recipe's, which is auto in the packaged recipes.",
             panel=MODEL,
         ),
@@ -92,7 +90,8 @@ class TrainOptions:
     inject: Annotated[
         str,
         option(
-            help="OPT layers that get features, e.g. 19:31; default: the variant's.", panel=MODEL
+            help="Layers that get features, e.g. 19:31; default: the variant's.",
+            panel=MODEL,
         ),
     ] = ""
 
@@ -132,7 +131,7 @@ class TrainOptions:
         bool,
         option(
             "--shard-weights",
-            help="Under torchrun: shard the OPT's layers across the processes.",
+            help="Under torchrun: shard the language model's layers across the processes.",
             panel=PERFORMANCE,
         ),
     ] = False

@@ -82,7 +82,7 @@ def test_the_tail_to_end_leaves_no_layer_after_the_span() -> None:
 
 
 def test_a_span_outside_the_model_is_rejected_with_both_numbers() -> None:
-    with pytest.raises(UsageError, match=r"19:31 does not fit 12 OPT layers"):
+    with pytest.raises(UsageError, match=r"19:31 does not fit 12 decoder layers"):
         plan_injection(12, 6, first=19, stop=31)
 
 
@@ -96,7 +96,7 @@ def test_a_span_is_parsed_from_text() -> None:
 def test_a_plan_prints_itself_as_a_table() -> None:
     table = str(plan_injection(6, 2, first=1, stop=5))
     assert table.splitlines() == [
-        "OPT layers 6, tail causal",
+        "decoder layers 6, tail causal",
         "         0  no visual token",
         "      1..2  visual token from feature 0",
         "      3..4  visual token from feature 1",
