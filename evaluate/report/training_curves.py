@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from epalm.errors import MalformedFileError
 from epalm.untrusted.checked_json import parse_json
+from epalm.untrusted.quoted_values import shown
 
 MAX_POINTS = 300
 """Maximum number of points of a curve; longer ones are drawn as means over equal intervals."""
@@ -41,9 +42,9 @@ def read_records(metrics_file: Path) -> list[dict[str, Any]]:
         try:
             records.append(_record(parse_json(line, place)))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            shown = line[:80].decode("utf-8", "replace")
+            quoted = shown(line.decode("utf-8", "replace"))
             raise MalformedFileError(
-                f"{place}: found {shown!r}, expected a JSON object with "
+                f"{place} is {quoted}, expected a JSON object with "
                 f'"kind", "step" and numbers ({error})'
             ) from error
     return records

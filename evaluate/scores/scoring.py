@@ -15,13 +15,8 @@ from epalm.metrics.intervals import GroupMean, all_intervals, group_means
 from epalm.metrics.metric_registry import Scores
 from epalm.tasks.readers.json_record import JsonRecord
 from epalm.tasks.readers.json_stream import stream_member
-from epalm.tasks.readers.json_values import (
-    JSON_ERRORS,
-    encoding_error,
-    parse_error_reason,
-    parse_json,
-)
 from epalm.tasks.types import Example, Prediction
+from epalm.untrusted.json_values import JSON_ERRORS, encoding_error, parse_error_reason
 
 LAYOUTS = (
     ("id", "prediction"),
@@ -206,7 +201,7 @@ def _lines(file: Path, stream: TextIO) -> Iterator[tuple[str, object]]:
 
 def _parsed(text: str, place: str, expected: str) -> object:
     try:
-        value: object = parse_json(text)
+        value: object = json.loads(text)
     except JSON_ERRORS as error:
         at = ""
         if isinstance(error, json.JSONDecodeError):

@@ -13,9 +13,9 @@ from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoders.encoder_names import check_encoder_name
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.process_shards import ALL, ProcessShard
-from epalm.tasks.readers.json_values import MAX_QUOTED_CHARACTERS
 from epalm.tasks.task_registry import load_media
 from epalm.tasks.types import MediaItem, MediaSet
+from epalm.untrusted.quoted_values import cut
 
 FILES_CHECKED = 100
 """If none of the first 100 files exists, the data root is wrong and the run does not begin."""
@@ -107,7 +107,7 @@ def _check_name_length(out: str) -> None:
     name = Path(out).name
     if "://" not in out and len(os.fsencode(name)) > MAX_NAME_BYTES:
         raise UsageError(
-            f"the store's name {name[:MAX_QUOTED_CHARACTERS]}... is longer than a file name may be "
+            f"the store's name {cut(name)} is longer than a file name may be "
             f"({MAX_NAME_BYTES} bytes): give a shorter --out"
         )
 

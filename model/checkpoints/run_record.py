@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from epalm.atomic_write import write_file
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.model.method.model_settings import Decoding, ModelSettings
 from epalm.number_ranges import Range, check_ranges
@@ -93,9 +94,13 @@ class RunRecord:
         ]
 
     def save(self, folder: Path) -> None:
-        """Write run.json."""
+        """Write run.json atomically.
+
+        Raises:
+            OSError: the file cannot be written; its old content is unchanged.
+        """
         text = json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
-        (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+        write_file(folder / RECORD_FILE, text)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

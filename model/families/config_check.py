@@ -9,7 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from epalm.errors import ModelError
 from epalm.model.families.decoder_parts import layer_kinds, supported
 from epalm.number_ranges import Range
-from epalm.untrusted.checked_toml import shown
+from epalm.untrusted.quoted_values import shown
 
 COUNTS: Mapping[str, Range] = {
     "vocab_size": Range(1, 100_000_000),

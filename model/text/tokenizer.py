@@ -7,8 +7,8 @@ from functools import partial
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from epalm.errors import ModelError
-from epalm.untrusted.checked_toml import shown
 from epalm.untrusted.hub_config import load_message, loading
+from epalm.untrusted.quoted_values import shown
 
 AUTO_BEGIN = "auto"
 """The tokenizer's own begin-of-text tokens; where it adds none, its begin token or end token."""

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from traceback import walk_tb
 
 from epalm.errors import EpalmError, UsageError
+from epalm.untrusted.quoted_values import cut
 
 BESIDE_TORCH = ("torchaudio", "torchvision")
 """Packages with extensions compiled for one version of torch, whatever their metadata allows:
 torchaudio 2.11.1 with torch 2.11.0 has an undefined symbol."""
 
-_SHOWN_CHARACTERS = 200
+_MAX_REASON_CHARACTERS = 200
 
 _ENVIRONMENT_ERRORS = frozenset(
     getattr(errno, name)
@@ -54,10 +55,10 @@ def _unloadable(error: BaseException) -> str:
         if absent or not isinstance(cause, AttributeError | ImportError | OSError | RuntimeError):
             continue
         if package := _imported_in(cause):
-            reason = " ".join(str(cause).split())
+            reason = cut(" ".join(str(cause).split()), _MAX_REASON_CHARACTERS)
             return (
                 f"{package} {_version(package)} does not load with torch {_version('torch')} "
-                f"({reason[:_SHOWN_CHARACTERS]}): install versions that were tested together with "
+                f"({reason}): install versions that were tested together with "
                 "`pip install -c constraints.txt .` in the source folder (README.md)"
             )
     return ""

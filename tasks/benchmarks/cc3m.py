@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks.readers.data_files import check_split, find_available
-from epalm.tasks.readers.json_values import SURROGATE, quote
 from epalm.tasks.readers.tar_shards import (
     CAPTION_EXTENSION,
     IMAGE_EXTENSIONS,
@@ -25,6 +24,8 @@ from epalm.tasks.readers.tar_shards import (
     read_shard,
 )
 from epalm.tasks.types import Example, MediaItem, MediaSet, Task
+from epalm.untrusted.json_values import SURROGATE
+from epalm.untrusted.quoted_values import quote
 
 logger = logging.getLogger(__name__)
 

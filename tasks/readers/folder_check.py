@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epalm.errors import DataError
-from epalm.tasks.readers.json_values import quote
 from epalm.tasks.types import MediaItem
+from epalm.untrusted.quoted_values import quote
 
 OPTION = "--allow-outside"
 

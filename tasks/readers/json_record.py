@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.readers.json_values import quote
+from epalm.untrusted.quoted_values import quote
 
 _MAX_DIGITS = 18
 """Maximum number of digits of an integer that fits into 64 bits."""

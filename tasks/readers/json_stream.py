@@ -15,12 +15,8 @@ from typing import BinaryIO
 
 from epalm.errors import MalformedFileError
 from epalm.tasks.readers.json_record import JsonRecord
-from epalm.tasks.readers.json_values import (
-    JSON_ERRORS,
-    MAX_QUOTED_CHARACTERS,
-    encoding_error,
-    parse_error_reason,
-)
+from epalm.untrusted.json_values import JSON_ERRORS, encoding_error, parse_error_reason
+from epalm.untrusted.quoted_values import MAX_QUOTED_CHARACTERS
 
 CHUNK_BYTES = 1 << 20
 """Number of bytes read at once; more if a single record is larger."""

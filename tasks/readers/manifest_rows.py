@@ -9,14 +9,8 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.readers.json_values import (
-    JSON_ERRORS,
-    SURROGATE,
-    parse_error_reason,
-    parse_json,
-    parse_line,
-    quote,
-)
+from epalm.untrusted.json_values import JSON_ERRORS, SURROGATE, parse_error_reason, parse_line
+from epalm.untrusted.quoted_values import cut, quote
 
 REQUIRED = ("id", "media")
 OPTIONAL = ("prompt", "answers", "question_type", "answer_type")
@@ -105,7 +99,7 @@ def _json_rows(file: Path) -> Iterator[tuple[int, Cells]]:
                     continue
                 _raise_invalid_json(file, number, text, error)
             if type(value) is not dict:
-                raise _error(file, number, f"found {text.strip()[:60]}, expected an object {{...}}")
+                raise _error(file, number, f"found {cut(text.strip())}, expected an object {{...}}")
             if "\\u" in text:  # only an escape can produce these characters
                 _check_characters(file, number, value)
             yield number, value
@@ -190,7 +184,7 @@ def _csv_answers(file: Path, number: int, cell: str) -> object:
     if not cell.lstrip().startswith("["):
         return cell.split(ANSWER_SEPARATOR)
     try:
-        return parse_json(cell)
+        return json.loads(cell)
     except JSON_ERRORS as error:
         message = f"answers begin with '[' but are not a JSON list ({parse_error_reason(error)})"
         raise _error(file, number, message) from error

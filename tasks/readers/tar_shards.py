@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epalm.errors import MalformedFileError
-from epalm.tasks.readers.json_values import SURROGATE, quote
 from epalm.tasks.types import ByteRange
+from epalm.untrusted.json_values import SURROGATE
+from epalm.untrusted.quoted_values import quote
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 CAPTION_EXTENSION = ".txt"

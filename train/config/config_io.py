@@ -6,7 +6,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeAlias, get_args, get_type_hints
 
 from epalm.errors import RecipeError
-from epalm.untrusted.checked_toml import parse_toml, shown
+from epalm.untrusted.checked_toml import parse_toml
+from epalm.untrusted.quoted_values import shown
 
 Change: TypeAlias = tuple[str, object]
 """A key, such as "epochs" or "schedule.min_lr", and its new value."""

@@ -10,9 +10,7 @@ from epalm.model.checkpoints.run_record import METRICS_FILE
 from epalm.system_memory import peak_memory
 from epalm.train.run_files.run_folder import writes_named
 from epalm.train.run_files.training_checkpoint import Progress
-
-SHOWN_CHARACTERS = 60
-"""Number of characters of a wrong line that a message quotes."""
+from epalm.untrusted.quoted_values import shown
 
 
 class MetricsLog:
@@ -65,7 +63,7 @@ def _before(file: Path, number: int, line: str, progress: Progress) -> bool:
             return bool(fields["epoch"] <= progress.validated)
         return bool(fields["step"] <= progress.step)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(file, number, f"found {line[:SHOWN_CHARACTERS]!r}") from error
+        raise _damaged(file, number, f"found {shown(line)}") from error
 
 
 def _damaged(file: Path, number: int, what: str) -> RunFolderError:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, cast
 from transformers import ImageProcessingMixin
 
 from epalm.errors import ModelError
-from epalm.untrusted.checked_toml import shown
 from epalm.untrusted.hub_config import loading
+from epalm.untrusted.quoted_values import shown
 
 FILE = "preprocessor_config.json"
 

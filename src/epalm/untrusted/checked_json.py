@@ -10,13 +10,13 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from epalm.errors import MalformedFileError
+from epalm.untrusted.json_values import JSON_ERRORS
+from epalm.untrusted.quoted_values import quote
 
 Made = TypeVar("Made")
 
 LARGEST = 2**63
 """Integers from here on are refused: no count is as large, and floats cannot represent them."""
-
-_SHOWN_CHARACTERS = 60
 
 _NAMES = {str: "a text", bool: "true or false", int: "a whole number", float: "a finite number"}
 
@@ -34,7 +34,7 @@ def parse_json(text: str | bytes, place: str) -> object:
     """
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise MalformedFileError(f"{place} is no JSON ({error})") from error
 
 
@@ -153,9 +153,4 @@ def _list(value: object, place: str) -> list[object]:
 
 
 def _wrong(value: object, place: str, wanted: str) -> MalformedFileError:
-    try:
-        text = json.dumps(value)
-    except RecursionError:
-        text = "a deeply nested value"
-    shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]} ..."
-    return MalformedFileError(f"{place} is {shown}, expected {wanted}")
+    return MalformedFileError(f"{place} is {quote(value)}, expected {wanted}")
