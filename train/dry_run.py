@@ -24,7 +24,8 @@ def report_dry_run(data: DataConfig, model: ModelConfig, runtime: RuntimeConfig)
     """Print the memory that the run requires on each process's device, and whether it fits.
 
     Raises:
-        ModelError: it does not fit; what would has been printed. Or see `encode_texts`.
+        ModelError: the run does not fit into memory, and smaller runs that fit have been printed;
+            or a text does not fit the language model.
     """
     store = Store.open(data.features)
     earlier = earlier_run(runtime.folder, store.spec, fresh=runtime.fresh)
