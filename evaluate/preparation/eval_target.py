@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
+from epalm.cache.preprocessing_names import written_preprocessing
 from epalm.cache.spec import StoreSpec
 from epalm.errors import (
     CacheMismatchError,
@@ -30,6 +31,8 @@ Others, such as the number of records, may differ: a run can be evaluated on ano
 
 AUGMENTATION_FIELDS = "fingerprint.views."
 """Prefix of the settings of views 1 and up, which evaluation never reads."""
+
+PREPROCESSING_FIELD = "fingerprint.preprocessing.name"
 
 MEDIA_FIELD = "fingerprint.media"
 
@@ -196,8 +199,15 @@ def check_run_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
         raise CacheMismatchError(
             f"{path} has other features than run {record.name} was trained on: "
             f"{'; '.join(differing)}. Give a matching store with --features, or extract one with "
-            "the settings of training"
+            f"the settings of training{_preprocessing_option(record, fields)}"
         )
+
+
+def _preprocessing_option(record: RunRecord, fields: Mapping[str, str]) -> str:
+    """The option that makes a store of the same preprocessing; "" if it is the same."""
+    trained = record.store.get(PREPROCESSING_FIELD, "")
+    same = not trained or trained == fields.get(PREPROCESSING_FIELD)
+    return "" if same else f" (--preprocessing {written_preprocessing(trained)})"
 
 
 def find_media(

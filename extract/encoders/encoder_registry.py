@@ -27,7 +27,7 @@ class EncoderSettings:
 
     Attributes:
         weights: local file or folder; None downloads the published weights.
-        preprocessing: "official" or "native".
+        preprocessing: "native", or "official", that of the paper.
         precision: "fp32", or "bf16" or "fp16" for matrix products in that type with a float32
             residual stream.
         device: name of the torch device.

@@ -96,12 +96,14 @@ class ExtractOptions:
         ),
     ] = ""
     preprocessing: Annotated[
-        Literal["official", "native"],
+        Literal["native", "paper", "official"] | None,
         option(
-            help="Resizing and normalization: those of eP-ALM's code, or the encoder's own.",
+            help="Resizing and normalization: native (the encoder's own) or paper (eP-ALM's code; "
+            "official is its earlier name); default: that of the store if it exists, else paper "
+            "for the paper's encoders and datasets, native for all others.",
             panel=TRANSFORMS,
         ),
-    ] = "official"
+    ] = None
     frames: Annotated[
         int | None,
         option(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from epalm.extract.encoders.encoder_registry import (
 from epalm.extract.encoders.tokens.token_encoder import TokenEncoder, with_tokens
 from epalm.extract.planning.extract_inputs import Inputs, default_workers
 from epalm.extract.planning.extract_options import ExtractOptions
+from epalm.extract.planning.preprocessing_choice import choose_preprocessing
 from epalm.extract.planning.process_shards import ProcessShard
 from epalm.extract.transforms.image_augment import AugmentedViews
-from epalm.precision import AUTO as AUTO_PRECISION
 from epalm.precision import choose_precision
 from epalm.tasks.task_registry import DATASETS
 from epalm.tasks.types import MediaItem, MediaSet, Modality
@@ -101,9 +102,8 @@ def make_plan(inputs: Inputs) -> Plan:
     """
     options, media, items, out = inputs.options, inputs.media, inputs.items, inputs.out
     device = _device(options)
-    precision = _precision(options, out, device)
-    encoder_settings = _encoder_settings(options, media, precision=precision, device=device)
-    model = make_encoder(options.encoder, encoder_settings)
+    settings = _encoder_settings(options, media, out, device=device)
+    model = make_encoder(options.encoder, settings)
     encoder = with_tokens(model, options.tokens, options.source_layers)
     _check_modality(encoder, media)
     batch_size = options.batch_size or BATCH_SIZES[encoder.modality]
@@ -123,12 +123,18 @@ def make_plan(inputs: Inputs) -> Plan:
 
 
 def _encoder_settings(
-    options: ExtractOptions, media: MediaSet, *, precision: str, device: str
+    options: ExtractOptions, media: MediaSet, out: str, *, device: str
 ) -> EncoderSettings:
+    recorded = _recorded_fingerprint(options, out)
     return EncoderSettings(
         weights=options.weights,
-        preprocessing=options.preprocessing,
-        precision=precision,
+        preprocessing=choose_preprocessing(
+            options.preprocessing,
+            encoder=options.encoder,
+            dataset=options.dataset,
+            recorded=recorded.get("preprocessing.name", ""),
+        ),
+        precision=_precision(options, out, device, recorded.get("precision", "")),
         device=device,
         views=AugmentedViews(options.views, options.seed, options.augmentation),
         media=media.items[0].modality if media.items else None,
@@ -145,11 +151,14 @@ def _device(options: ExtractOptions) -> str:
     return f"cuda:{launcher_number(os.environ, 'LOCAL_RANK') % torch.cuda.device_count()}"
 
 
-def _precision(options: ExtractOptions, out: str, device: str) -> str:
-    """The precision of --precision; by default, a resumed store keeps its own."""
+def _recorded_fingerprint(options: ExtractOptions, out: str) -> Mapping[str, str]:
+    """The fingerprint of the store that is resumed; empty for a new one."""
     store = Store.at(out, options.store_format)
-    resumed = options.precision == AUTO_PRECISION and not options.fresh and store.exists()
-    recorded = store.spec.fingerprint.get("precision", "") if resumed else ""
+    return {} if options.fresh or not store.exists() else store.spec.fingerprint
+
+
+def _precision(options: ExtractOptions, out: str, device: str, recorded: str) -> str:
+    """The precision of --precision; by default, a resumed store keeps its own."""
     known = recorded if recorded in PRECISIONS else ""  # a user's encoder may record others
     return choose_precision(options.precision, device, recorded=known, where=out)
 

@@ -7,10 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from epalm.cache.preprocessing_names import NATIVE, RECORDED
 from epalm.errors import ModelError, UsageError
-
-PREPROCESSING = ("official", "native")
-"""`official` is that of the official implementation for every encoder, `native` the encoder's."""
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -29,7 +27,7 @@ class ImagePreset:
     """How an image becomes the encoder's input; every field changes the features.
 
     Attributes:
-        name: "official" or "native".
+        name: "official" (the paper's) or "native".
         size: side of the square input, pixels.
         resized: side (squash) or shorter side (keep_shape) after resizing, pixels; then the center
             `size` x `size` is cropped.
@@ -76,7 +74,7 @@ def native_preset(config: Mapping[str, Any]) -> ImagePreset:
     if height != width or crop not in ("center", "squash") or interpolation not in FILTERS:
         raise ModelError(
             f"native preprocessing is {height}x{width}, {crop}, {interpolation}; supported are "
-            f"square inputs, center or squash, {', '.join(FILTERS)}: use --preprocessing official"
+            f"square inputs, center or squash, {', '.join(FILTERS)}: use --preprocessing paper"
         )
     return ImagePreset(
         name="native",
@@ -90,15 +88,15 @@ def native_preset(config: Mapping[str, Any]) -> ImagePreset:
 
 
 def preset_for(preprocessing: str, config: Mapping[str, Any]) -> ImagePreset:
-    """The official or native preset for an encoder with a timm data config.
+    """The paper's or the native preset for an encoder with a timm data config.
 
     Raises:
-        UsageError: a name other than official or native.
+        UsageError: a name other than those of `epalm.cache.preprocessing_names`.
         ModelError: `native_preset` refuses the preprocessing of the encoder.
     """
-    if preprocessing not in PREPROCESSING:
-        known = ", ".join(PREPROCESSING)
+    if preprocessing not in RECORDED:
+        known = ", ".join(RECORDED)
         raise UsageError(f"--preprocessing {preprocessing!r} is not one of {known}")
-    if preprocessing == "native":
+    if preprocessing == NATIVE:
         return native_preset(config)
     return official_preset(config["input_size"][-1])

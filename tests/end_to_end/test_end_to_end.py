@@ -63,7 +63,7 @@ def test_the_road_from_photos_to_a_report(tmp_path: Path, data: Path) -> None:
     assert cls.shape == (33, 1, 2, 64)
     lm = save_language_model(tmp_path / "lm", ["what", "which", "color", "is", "it", *COLORS])
     changes = ["inject=1:3", "epochs=20", "batch_size=8", "lr=0.03", "max_new_tokens=2"]
-    changes += ["encoder=timm:test_vit", "preprocessing=official"]
+    changes += ["encoder=timm:test_vit", "preprocessing=native"]
     options = [item for change in changes for item in ("--set", change)]
     training = ("--features", store, "--recipe", "small", "--lm", lm, "--out", runs)
     call(train_app, *training, *options, "--device", "cpu")

@@ -56,6 +56,7 @@ def command(
 
     def run(*options: str, bare: bool = False) -> Outcome:
         usual = ["--encoder", TINY, "--weights", "w.safetensors", "--dataset", "album"]
+        usual += ["--preprocessing", "paper"]
         usual += ["--workers", "0", "--tokens", "all"]
         return run_command(monkeypatch, capsys, *([] if bare else usual), *options)
 

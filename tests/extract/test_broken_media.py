@@ -41,7 +41,16 @@ def test_every_broken_file_ends_right_or_is_listed_with_its_reason(
     (tmp_path / "media/train.jsonl").write_text("\n".join(lines))
     tiny = make_tiny(case, tmp_path / "weights")
     store = tmp_path / "a.zarr"
-    words = ["--encoder", tiny.name, "--weights", tiny.settings.weights, "--out", store]
+    words = [
+        "--encoder",
+        tiny.name,
+        "--preprocessing",
+        "paper",
+        "--weights",
+        tiny.settings.weights,
+        "--out",
+        store,
+    ]
     words += ["--dataset", tmp_path / "media", "--workers", 2, "--batch-size", 7, "--quiet"]
     words += ["--allow-outside"]  # for the links to a device and to nowhere
     started = time.monotonic()

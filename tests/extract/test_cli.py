@@ -106,7 +106,7 @@ def test_broken_images_are_counted_listed_and_give_exit_code_3(command: Command)
 def test_each_row_has_the_encoders_tokens_of_its_own_image(
     command: Command, weights: Path, album: Path
 ) -> None:
-    command("--out", "a.zarr")
+    command("--out", "a.zarr", "--preprocessing", "paper")
     rows = cls(Path("a.zarr"))
     keys = [str(key) for key in zarr.open_group("a.zarr", mode="r")["keys"][:]]
     encoder = make_encoder(TINY, EncoderSettings(weights=weights))
@@ -156,15 +156,26 @@ def test_the_same_command_again_finds_nothing_to_do(command: Command) -> None:
 
 def test_other_settings_for_the_same_store_end_with_exit_code_4(command: Command) -> None:
     command("--out", "a.zarr", "--limit", "5")
-    done = command("--out", "a.zarr", "--limit", "5", "--preprocessing", "native")
+    done = command("--out", "a.zarr", "--limit", "5", "--preprocessing", "paper")
     assert done.code == 4
-    assert "fingerprint.preprocessing.name is official, expected native" in done.err
+    assert "fingerprint.preprocessing.name is native, expected official" in done.err
     assert "--fresh" in done.err
+
+
+def test_a_store_of_another_default_is_resumed_by_the_same_command(command: Command) -> None:
+    """As stores of earlier versions, whose default was the paper's preprocessing."""
+    command("--out", "a.zarr", "--preprocessing", "official")
+    before = tree_bytes(Path("a.zarr"))
+    Path("a.zarr/epalm/done/00001.json").unlink()
+    done = command("--out", "a.zarr")
+    assert "--preprocessing paper, as in the store" in done.err
+    assert "tried 7 in" in done.out
+    assert tree_bytes(Path("a.zarr")) == before
 
 
 def test_fresh_starts_over(command: Command) -> None:
     command("--out", "a.zarr", "--limit", "5")
-    done = command("--out", "a.zarr", "--limit", "5", "--preprocessing", "native", "--fresh")
+    done = command("--out", "a.zarr", "--limit", "5", "--preprocessing", "paper", "--fresh")
     assert (done.code, "encoded 5 in" in done.out) == (0, True)
 
 
@@ -208,7 +219,7 @@ def test_chosen_layers_in_float32_hold_those_blocks(command: Command) -> None:
 
 
 def test_the_preprocessing_is_printed_unless_quiet(command: Command) -> None:
-    assert "preprocessing: name official" in command("--out", "a.zarr", "--limit", "4").err
+    assert "preprocessing: name native" in command("--out", "a.zarr", "--limit", "4").err
     assert command("--out", "b.zarr", "--limit", "4", "--quiet").err == ""
 
 

@@ -192,7 +192,6 @@ MISTAKES: list[tuple[list[str], type[EpalmError], str]] = [
     (["--set", "epochs=many"], RecipeError, "epochs is 'many', expected int"),
     (["--set", "variant=huge"], UsageError, "variant 'huge' is unknown; known are lin"),
     (["--set", "encoder=vit-b16"], CacheMismatchError, "encoder is 'tiny-vit'.*wants 'vit-b16'"),
-    (["--set", "preprocessing=official"], CacheMismatchError, "preprocessing is 'native'"),
     (["--recipe", "none"], RecipeError, "there is no recipe 'none'.*vqa2"),
     (["--task", "vqa3"], UsageError, "'vqa3' is no task"),
 ]
@@ -204,6 +203,24 @@ def test_a_mistake_is_named(
 ) -> None:
     with pytest.raises(kind, match=words):
         run(world, *options)
+
+
+@pytest.mark.parametrize("name", ["official", "paper"])
+def test_another_preprocessing_than_the_recipe_expects_is_warned_about_once(
+    world: World, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    run(world, "--set", f"preprocessing={name}", "--dry-run")
+    (line,) = [message for message in caplog.messages if "preprocessing" in message]
+    assert "preprocessing is 'native', the recipe expects 'paper'" in line
+    assert "epalm-extract --preprocessing paper --encoder tiny-vit --dataset data" in line
+    assert "--set preprocessing=native" in line
+
+
+def test_the_preprocessing_that_the_recipe_expects_is_not_mentioned(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(world, "--set", "preprocessing=native", "--dry-run")
+    assert not [message for message in caplog.messages if "preprocessing" in message]
 
 
 def test_a_wrong_split_is_named(world: World) -> None:

@@ -75,7 +75,8 @@ class Recipe:
         lm_precision: precision of the frozen weights: "fp32", "bf16", "fp16", "int8", "int4", or
             "auto", see `epalm.train.run_training.resolve_precision`.
         encoder: encoder whose features the recipe is for; empty for any.
-        preprocessing: preprocessing of these features, "official" or "native"; empty for any.
+        preprocessing: preprocessing of these features: "paper" (also called "official") or
+            "native"; empty for any. Another one is warned about.
         variant: method variant, see `epalm.model.method.variants`.
         prompt_length: soft prompt tokens, of each layer if the prompt is deep.
         source_layers: which of the encoder's blocks in the store are used: "all", "last-6", or

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from epalm.cache.store import Store
-from epalm.errors import UsageError
+from epalm.errors import CacheMismatchError, UsageError
 from epalm.model.build import build_model
 from epalm.model.checkpoints.adapter_io import save_adapter
 from epalm.model.checkpoints.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
@@ -16,7 +16,7 @@ from epalm.tasks.types import Kind
 from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import Recipe, load_recipe
 from epalm.train.options.command_options import ImportOptions
-from epalm.train.options.preflight_checks import check_recipe_store
+from epalm.train.options.preflight_checks import check_recipe_store, other_preprocessing
 from epalm.train.options.resolve_options import absolute_folder
 from epalm.train.options.train_config import DataConfig
 from epalm.train.run_files.run_claim import claimed
@@ -70,6 +70,8 @@ def import_checkpoint(options: ImportOptions, data: DataConfig) -> RunRecord:
     spec = Store.open(data.features).spec
     recipe = official_recipe(official, options, data.task.kind)
     check_recipe_store(spec, recipe)
+    if difference := other_preprocessing(spec, recipe):
+        raise CacheMismatchError(difference)
     _check_family(recipe)
     settings = recipe.model_settings(data.task.kind, spec)
     model, _ = build_model(settings)

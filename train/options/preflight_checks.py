@@ -1,5 +1,8 @@
 """Checks of a recipe against its store and task that need no torch."""
 
+import logging
+
+from epalm.cache.preprocessing_names import recorded_preprocessing, written_preprocessing
 from epalm.cache.spec import StoreSpec
 from epalm.devices import check_device_name
 from epalm.errors import CacheMismatchError, RecipeError
@@ -9,9 +12,13 @@ from epalm.tasks.types import Task
 from epalm.train.config.recipe import Recipe
 from epalm.train.run_files.run_folder import check_name
 
+logger = logging.getLogger(__name__)
+
 
 def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run: str) -> None:
     """Refuse unknown names, and a store that does not fit the recipe.
+
+    Another preprocessing than the recipe expects is warned about.
 
     Raises:
         UsageError: unknown type of device, impossible run name, or a block that the store lacks.
@@ -28,24 +35,34 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
     for split in (recipe.train_split, recipe.val_split):
         check_split(split or task.train_split, task.splits, owner=f"task {task.name}")
     check_recipe_store(spec, recipe)
+    if difference := other_preprocessing(spec, recipe):
+        logger.warning("%s", difference)
     recipe.model_settings(task.kind, spec).text_template()
 
 
 def check_recipe_store(spec: StoreSpec, recipe: Recipe) -> None:
-    """Compare the store with the encoder and preprocessing that the recipe requires.
+    """Compare the store with the encoder that the recipe requires.
 
     Raises:
-        CacheMismatchError: the store has another encoder or another preprocessing.
+        CacheMismatchError: the store has another encoder.
     """
-    preset = spec.fingerprint.get("preprocessing.name", "")
-    compared = {
-        "encoder": (spec.encoder, recipe.encoder),
-        "preprocessing": (preset, recipe.preprocessing),
-    }
-    for name, (value, required) in compared.items():
-        if required and required != value:
-            raise CacheMismatchError(
-                f"the store's {name} is {value!r}, the recipe wants {required!r}: run "
-                f"`epalm-extract --{name} {required} --dataset {spec.dataset}`, or train with "
-                f"`--set {name}={value}` or another recipe"
-            )
+    if recipe.encoder and recipe.encoder != spec.encoder:
+        raise CacheMismatchError(
+            f"the store's encoder is {spec.encoder!r}, the recipe wants {recipe.encoder!r}: run "
+            f"`epalm-extract --encoder {recipe.encoder} --dataset {spec.dataset}`, or train with "
+            f"`--set encoder={spec.encoder}` or another recipe"
+        )
+
+
+def other_preprocessing(spec: StoreSpec, recipe: Recipe) -> str:
+    """Describe a preprocessing of the store that the recipe does not expect; "" if it does."""
+    found = spec.fingerprint.get("preprocessing.name", "")
+    if not recipe.preprocessing or recorded_preprocessing(recipe.preprocessing) == found:
+        return ""
+    wanted = written_preprocessing(recorded_preprocessing(recipe.preprocessing))
+    return (
+        f"the store's preprocessing is {written_preprocessing(found)!r}, the recipe expects "
+        f"{wanted!r}: `epalm-extract --preprocessing {wanted} --encoder {spec.encoder} --dataset "
+        f"{spec.dataset}` with another --out makes such a store, "
+        f"`--set preprocessing={written_preprocessing(found)}` declares this one as intended"
+    )

@@ -33,7 +33,7 @@ def image_preset(
     if preset.size != size:
         raise ModelError(
             f"{source}: preprocessor_config.json crops to {preset.size} pixels, but the model "
-            f"takes {size}: use --preprocessing official"
+            f"takes {size}: use --preprocessing paper"
         )
     return preset
 

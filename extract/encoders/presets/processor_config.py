@@ -48,7 +48,7 @@ def native_images(source: str) -> dict[str, Any]:
     if not side or not resized or final.width != side or (not shorter and size.width != resized):
         values = " and ".join(shown(config.get(key)) for key in ("size", "crop_size"))
         raise ModelError(
-            f"{source}: sizes {values} of {FILE} are not square: use --preprocessing official"
+            f"{source}: sizes {values} of {FILE} are not square: use --preprocessing paper"
         )
     resample = config.get("resample", 2)
     if not isinstance(resample, int):
@@ -90,10 +90,10 @@ def preprocessor(source: str) -> dict[str, Any]:
 def _unreadable(source: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:_REASON_CHARACTERS]
     if (Path(source) / FILE).exists():
-        return f"{source}: {FILE} cannot be read ({reason}): use --preprocessing official"
+        return f"{source}: {FILE} cannot be read ({reason}): use --preprocessing paper"
     return (
         f"{source} has no {FILE}, which native preprocessing needs: use --preprocessing "
-        f"official ({reason})"
+        f"paper ({reason})"
     )
 
 
@@ -132,5 +132,5 @@ def _constant(value: Any, key: str, source: str) -> float:  # noqa: ANN401 - JSO
 def _wrong(source: str, key: str, value: object, wanted: str) -> ModelError:
     return ModelError(
         f"{source}: {key} of {FILE} is {shown(value)}, expected {wanted}: correct the file, or use "
-        "--preprocessing official"
+        "--preprocessing paper"
     )

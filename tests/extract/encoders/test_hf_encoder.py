@@ -178,7 +178,7 @@ def test_native_preprocessing_of_audio_uses_the_constants_of_the_folder(tmp_path
 
 def test_native_preprocessing_without_its_file_suggests_the_official_one(tmp_path: Path) -> None:
     make_tiny("ast", tmp_path)
-    with pytest.raises(ModelError, match=r"no preprocessor_config\.json.*--preprocessing official"):
+    with pytest.raises(ModelError, match=r"no preprocessor_config\.json.*--preprocessing paper"):
         make_encoder("ast", EncoderSettings(weights=tmp_path, preprocessing="native"))
 
 
@@ -218,16 +218,14 @@ def test_an_impossible_value_of_the_preprocessing_is_named(tmp_path: Path, damag
     file.write_text(json.dumps(sound | changes))
     with pytest.raises(ModelError, match=reason) as caught:
         preset_for("native", native_images(str(tmp_path)))
-    assert "--preprocessing official" in str(caught.value)
+    assert "--preprocessing paper" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ['{"size": ', "[1, 2]", "7", '{"size": ' + "[" * 100_000, "\xff"])
 def test_a_processor_file_that_is_not_a_json_object_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "preprocessor_config.json").write_text(text, encoding="latin-1")
-    with pytest.raises(
-        ModelError, match=r"preprocessor_config.json (cannot be read|is) .*official"
-    ):
+    with pytest.raises(ModelError, match=r"preprocessor_config.json (cannot be read|is) .*paper"):
         native_images(str(tmp_path))
 
 

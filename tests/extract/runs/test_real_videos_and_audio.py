@@ -35,6 +35,7 @@ def test_all_samples_of_a_real_data_set_are_encoded(
         monkeypatch,
         capsys,
         *("--encoder", tiny.name, "--weights", tiny.settings.weights, *pooled),
+        *("--preprocessing", "paper"),
         *("--dataset", DATA / case.split(",")[0].split(" ")[0], "--out", tmp_path / "s.zarr"),
         *("--json", "--quiet"),
     )

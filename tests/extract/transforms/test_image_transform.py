@@ -71,7 +71,7 @@ def test_native_of_the_published_vit_is_crop_224_of_248_and_one_half() -> None:
 
 
 def test_an_unknown_preset_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="'clip' is not one of official, native"):
+    with pytest.raises(UsageError, match="'clip' is not one of paper, official, native"):
         preset_for("clip", CONFIG)
 
 
@@ -82,7 +82,7 @@ def test_an_unknown_preset_is_a_usage_error() -> None:
 def test_a_native_transform_we_do_not_have_points_to_the_official_one(
     change: dict[str, object],
 ) -> None:
-    with pytest.raises(ModelError, match="use --preprocessing official"):
+    with pytest.raises(ModelError, match="use --preprocessing paper"):
         native_preset(CONFIG | change)
 
 
