@@ -10,7 +10,7 @@ from epalm.train.options.command_options import ImportOptions, TrainOptions
 
 EXAMPLES = (
     "epalm-train --features cache/coco_vitb16.zarr --dry-run",
-    "epalm-train --features cache/own_vitb16.zarr --recipe small --lm path/to/model",
+    "epalm-train --features cache/own_vitb16.zarr --recipe small --lm path/to/lm",
     "epalm-train --features cache/coco_vitb16.zarr --blind",
 )
 """Command lines that the help ends with."""

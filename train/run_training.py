@@ -258,6 +258,20 @@ def _log_start(record: RunRecord, network: EPALM, train_count: int, val_count: i
     )
     for line in str(network.plan).splitlines():
         logger.info("%s", line)
+    _warn_of_unused_features(network, record.model.cached)
+
+
+def _warn_of_unused_features(network: EPALM, cached: int) -> None:
+    """Log a warning if the language model has too few layers for all features."""
+    used = network.plan.feature_count
+    if network.feature_indices is not None and used < len(network.feature_indices) == cached:
+        logger.warning(
+            "the injected layers take %d of %d features, the last ones are not used: give "
+            "--source-layers last-%d, or more layers with --inject",
+            used,
+            cached,
+            used,
+        )
 
 
 def _log_resumed(trainer: Trainer) -> None:

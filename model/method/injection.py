@@ -52,6 +52,11 @@ class InjectionPlan:
         return max(self._injected, default=len(self.feature_of_layer) - 1) + 1
 
     @property
+    def feature_count(self) -> int:
+        """Number of features up to the last injected one; less than all if layers are too few."""
+        return max((index or 0 for index in self.feature_of_layer), default=0) + 1
+
+    @property
     def visual_sees_all(self) -> bool:
         """Whether a later layer reads a visual token that has attended to all tokens."""
         return self.tail == "official" and None in self.feature_of_layer[self.first :]

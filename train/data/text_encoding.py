@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from epalm.model.engine.language_model import load_config
 from epalm.model.engine.length_check import check_lengths, check_prompt_lengths, excerpt
+from epalm.model.families.family import text_positions
 from epalm.model.generation.batched_generation import generation_limit
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.text.text_encoder import CHECKED_TEXTS, TextEncoder, resolve_template
@@ -54,7 +55,7 @@ def encode_texts(
     config, task = load_config(settings.lm, settings.precision), data.task
     text = TextEncoder.create(load_tokenizer(settings.lm), settings.text_template(), config)
     _log_text_format(text, train)
-    positions = config.max_position_embeddings
+    positions = text_positions(config)
     texts = TokenizedTexts(text, train)
     prompts, answers = texts.longest()
     check_lengths(

@@ -35,6 +35,16 @@ def test_the_default_span_is_the_published_one(layers: int, span: tuple[int, int
     assert default_span(layers, 6) == span
 
 
+@pytest.mark.parametrize("cached", [1, 3, 6, 12])
+def test_the_default_span_fits_any_depth_and_injects_every_feature(cached: int) -> None:
+    for layers in range(1, 130):
+        first, stop = default_span(layers, cached)
+        plan = plan_injection(layers, cached, first=first, stop=stop)
+        injected = set(plan.feature_of_layer) - {None}
+        assert injected == set(range(min(cached, max(layers - 1, 1))))
+        assert plan.stop == max(layers - 1, 1)
+
+
 PUBLISHED_BY_TWO = {  # the same section's column for text_step 2
     (32, 19, 31, 6): [N] * 20 + [0, N, 1, N, 2, N, 3, N, 4, N, 5, N],
     (24, 11, 23, 6): [N] * 12 + [0, N, 1, N, 2, N, 3, N, 4, N, 5, N],
