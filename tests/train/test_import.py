@@ -28,6 +28,7 @@ from epalm.model.checkpoints.adapter_io import LoadedRun, load_run
 from epalm.model.generation.decode import generate
 from epalm.model.method.model_settings import Decoding
 from epalm.train.cli import app
+from tests.end_to_end.tiny_language_models import save_tiny
 from tests.fakes import save_language_model
 from tests.model.helpers import GOLDEN
 from tests.model.test_golden import CASES
@@ -236,6 +237,12 @@ def test_another_language_model_is_refused_by_the_shapes(full: Released) -> None
     full.lm = save_language_model(full.root / "lm", ["word"], layers=14, width=16, spare=2)
     with pytest.raises(ModelError, match=r"14 layers, 16 wide.*is \(40, 48\), expected \(16, 48\)"):
         full.imported(full.save())
+
+
+def test_a_language_model_of_another_family_is_refused(full: Released, tmp_path: Path) -> None:
+    lm = save_tiny(tmp_path / "llama", "llama", weights=False)
+    with pytest.raises(UsageError, match=r"'llama' model, official checkpoints .* facebook/opt-2"):
+        full.imported(full.save(), "--lm", str(lm))
 
 
 def test_a_store_of_other_preprocessing_is_refused(full: Released) -> None:

@@ -198,16 +198,18 @@ def test_texts_equal_those_of_single_questions(world: World) -> None:
         assert answers[index] == world.tokenizer.decode(new[0], skip_special_tokens=True).strip()
 
 
+@pytest.mark.parametrize("end_tokens", [1, 2])
 @pytest.mark.parametrize(
     "decoding", [Decoding(6), replace(SAMPLING, max_new_tokens=6), Decoding(6, 2), Decoding(6, 4)]
 )
 def test_an_answers_log_probability_is_the_sum_over_its_tokens_up_to_the_end_token(
-    world: World, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+    world: World, decoding: Decoding, end_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = Counter(text.split()[1] for text in world.answer(decoding, 8, ALL_QUESTIONS))
-    end = world.tokenizer.convert_tokens_to_ids(max(words, key=words.__getitem__))
-    monkeypatch.setattr(world.model.language_model.config, "eos_token_id", end)
-    monkeypatch.setattr(world, "text", replace(world.text, ends=(end,)))
+    common = [word for word, _ in words.most_common(end_tokens)]
+    ends = [int(number) for number in world.tokenizer.convert_tokens_to_ids(common)]
+    monkeypatch.setattr(world.model.language_model.config, "eos_token_id", ends)
+    monkeypatch.setattr(world, "text", replace(world.text, ends=tuple(ends)))
     answers = world.answers(decoding, 8, ALL_QUESTIONS)
     for index in range(0, 24, 3):
         ids, mask = world.text.collate_prompts([world.prompts[index]])
@@ -215,7 +217,8 @@ def test_an_answers_log_probability_is_the_sum_over_its_tokens_up_to_the_end_tok
         name = f"{world.keys[index]}\n{world.prompts[index]}"
         seeds = [zlib.crc32(name.encode(), decoding.seed)]
         new = generate(world.model, features, ids, mask, decoding, seeds=seeds)[0].tolist()
-        tokens = new[: new.index(end) + 1] if end in new else new
+        places = [place for place, token in enumerate(new) if token in ends]
+        tokens = new[: places[0] + 1] if places else new
         total = 0.0
         for token in tokens:
             total += float(next_logits(world.model, features, ids).log_softmax(-1)[0, token])
