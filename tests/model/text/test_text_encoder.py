@@ -6,10 +6,13 @@ import pytest
 import torch
 from transformers import PretrainedConfig
 
+from epalm.demo.stages import LANGUAGE_MODEL
 from epalm.errors import ModelError, UsageError
+from epalm.model.engine.language_model import load_config
 from epalm.model.method.model_settings import Template
 from epalm.model.text.chat_frame import chat_frame
 from epalm.model.text.text_encoder import TextEncoder
+from epalm.model.text.tokenizer import load_tokenizer
 from tests.tokenizers_of_kinds import CHAT_TEMPLATE, TOKENIZERS
 
 PLAIN = ("byte_level", "sentencepiece_like", "metaspace_unigram")
@@ -44,6 +47,22 @@ def test_prompt_and_answer_have_the_tokens_of_one_text(kind: str, template: str)
             assert ids + tail == [*text.begin, *natural, text.ends[0]]
             assert text.decode(torch.tensor([tail])) == [answer]
     assert text.merged_borders([(prompt, "red") for prompt in PROMPTS]) == 0
+
+
+@pytest.mark.parametrize("template", [*TEMPLATES, "{prompt}?</a>{answer}", "{prompt}{answer}"])
+def test_texts_of_opt_have_the_tokens_of_prompt_and_answer_encoded_apart(template: str) -> None:
+    folder = str(LANGUAGE_MODEL)
+    config = load_config(folder, "fp32")
+    text = TextEncoder.create(load_tokenizer(folder), Template(template), config)
+    tokenizer, answers = text.tokenizer, [*ANSWERS, "", " 2", "a</s>b", "\n"]
+    head = template.removesuffix("{answer}")
+    for prompt, ids in zip(PROMPTS, text.prompt_ids(PROMPTS), strict=True):
+        assert ids == tokenizer(head.replace("{prompt}", prompt).rstrip(" ")).input_ids
+    spaces = " " * (len(head) - len(head.rstrip(" ")))
+    for answer, ids in zip(answers, text.answer_ids(answers), strict=True):
+        clean = (spaces + answer).replace("</s>", "")
+        assert ids == [*tokenizer(clean, add_special_tokens=False).input_ids, 2]
+    assert (text.begin, text.ends, text.pad) == ((2,), (2,), 1)
 
 
 def test_answers_encoded_apart_would_have_other_tokens_after_a_prompt() -> None:
