@@ -91,9 +91,10 @@ class DecoderParts:
 
         Args:
             states: any tensor with the device and dtype of the hidden states.
-            positions: (N) int64; negative for tokens before the text.
+            positions: (N) int64; negative for tokens before the text. Without any, the result is
+                empty.
         """
-        if self.rotary is None:
+        if self.rotary is None or not len(positions):
             return {}
         names = {kind.name for kind in self.kinds}
         if self.rotation_per_kind:
