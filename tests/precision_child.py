@@ -46,35 +46,35 @@ def _extract(folder: Path) -> dict[str, object]:
     (photos / "train.jsonl").write_text("".join(lines))
     weights = save_weights(random_model("test_vit", num_classes=3), folder / "w.safetensors")
     usual = ["--encoder", TINY, "--weights", weights, "--dataset", photos, "--workers", "0"]
-    found = {}
+    actual = {}
     for precision in PRECISIONS:
         out = folder / f"{precision}.zarr"
-        said = _call(extract_app, *usual, "--out", out, "--precision", precision)
+        output = _call(extract_app, *usual, "--out", out, "--precision", precision)
         rows = open_store(out).read(names).astype(float)
-        found[precision] = {
+        actual[precision] = {
             "recorded": Store.open(out).spec.fingerprint["precision"],
-            "warnings": said.count("slow"),
+            "warnings": output.count("slow"),
             "norm": float(np.linalg.norm(rows)),
         }
-    return found
+    return actual
 
 
 def _train(folder: Path) -> dict[str, object]:
     folder.mkdir()
     world = make_world(folder, epochs=1)
-    found = {}
+    actual = {}
     for precision in PRECISIONS:
         options = ["--name", precision, "--precision", precision]
-        said = _call(train_app, *train_command(world, *options))
+        output = _call(train_app, *train_command(world, *options))
         run = folder / "runs" / precision
         evaluated = _call(evaluate_app, "--run", run, "--split", "val", "--device", "cpu")
-        found[precision] = {
+        actual[precision] = {
             "recorded": RunRecord.load(run).model.precision,
-            "warnings": said.count("slow"),
+            "warnings": output.count("slow"),
             "evaluation warnings": evaluated.count("slow"),
             "loss": logged(world, "train", precision)[-1]["loss"],
         }
-    return found
+    return actual
 
 
 def _call(app: typer.Typer, *arguments: object) -> str:

@@ -297,16 +297,16 @@ def test_quiet_silences_notes_but_not_warnings(
         console.configure_logging(quiet=quiet)
         logging.getLogger("epalm.extract.run_extraction").info("a note")
         logging.getLogger("epalm.extract.run_extraction").warning("a warning")
-    told = [line.rstrip() for line in lines.getvalue().splitlines()]
-    assert told == ["a note", "a warning", "a warning"]
+    output = [line.rstrip() for line in lines.getvalue().splitlines()]
+    assert output == ["a note", "a warning", "a warning"]
 
 
 def test_an_error_is_one_line_on_standard_error_and_its_exit_code(
     run: Callable[[str], object], lines: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("mismatch") == 4
-    told = "error: [red]found[/red] one, " + " ".join(["expected another"] * 20)
-    assert lines.getvalue().splitlines() == [told]
+    output = "error: [red]found[/red] one, " + " ".join(["expected another"] * 20)
+    assert lines.getvalue().splitlines() == [output]
     assert capsys.readouterr().out == ""
 
 

@@ -14,16 +14,16 @@ def drawn() -> Iterator[tuple[str, str, int]]:
     """(class, class above, exit code) of each line of the tree in the head of errors.py."""
     above: list[str] = []
     for line in inspect.getdoc(errors).splitlines():  # type: ignore[union-attr]
-        found = ENTRY.match(line)
-        if found:
-            depth = (len(found["lines"]) - 4) // 4
-            above = [*above[:depth], found["name"]]
-            yield found["name"], above[-2] if depth else "Exception", int(found["code"])
+        actual = ENTRY.match(line)
+        if actual:
+            depth = (len(actual["lines"]) - 4) // 4
+            above = [*above[:depth], actual["name"]]
+            yield actual["name"], above[-2] if depth else "Exception", int(actual["code"])
 
 
 def all_classes() -> dict[str, type[EpalmError]]:
-    found = inspect.getmembers(errors, inspect.isclass)
-    return {name: value for name, value in found if issubclass(value, EpalmError)}
+    actual = inspect.getmembers(errors, inspect.isclass)
+    return {name: value for name, value in actual if issubclass(value, EpalmError)}
 
 
 def test_the_tree_in_the_head_names_every_class() -> None:

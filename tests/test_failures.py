@@ -42,9 +42,9 @@ def failed_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 def test_a_package_that_does_not_load_with_torch_is_one_line_with_both_versions(
     failed_import: Callable[..., Exception], package: str, raised: str
 ) -> None:
-    found = explained(failed_import(package, f"raise {raised}"))
-    assert found is not None
-    message, code = found
+    actual = explained(failed_import(package, f"raise {raised}"))
+    assert actual is not None
+    message, code = actual
     assert code == UsageError.exit_code == 2
     versions = f"{package} {metadata.version(package)} does not load with torch "
     assert message.startswith(versions + metadata.version("torch"))
@@ -57,10 +57,10 @@ def test_it_is_found_below_the_error_that_another_library_makes_of_it(
 ) -> None:
     wrapped = ModelError("no language model could be loaded")
     wrapped.__cause__ = failed_import("torchaudio", f"raise OSError('{SYMBOL}')")
-    found = explained(wrapped)
-    assert found is not None
-    assert found[0].startswith("torchaudio ")
-    assert found[1] == 2
+    actual = explained(wrapped)
+    assert actual is not None
+    assert actual[0].startswith("torchaudio ")
+    assert actual[1] == 2
 
 
 def test_a_package_that_itself_lacks_another_is_no_mismatch(

@@ -23,8 +23,8 @@ def _own_rule_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def have_cpu(monkeypatch: pytest.MonkeyPatch, *flags: str, widest: str = "AVX512") -> None:
     """Let PyTorch find a CPU with these instruction sets."""
-    found = MappingProxyType({flag: True for flag in flags})
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    actual = MappingProxyType({flag: True for flag in flags})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: actual)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: widest)
 
 

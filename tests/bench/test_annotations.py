@@ -34,11 +34,11 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_reading_finds_the_published_number_of_records(roots: Path) -> None:
-    found = {
+    actual = {
         str(one): annotations.read(str(roots / one.root), one.name, one.split)["number"]
         for one in annotations.READINGS
     }
-    assert found == FOUND
+    assert actual == FOUND
 
 
 @pytest.mark.parametrize("one", annotations.READINGS, ids=str)

@@ -52,14 +52,14 @@ def test_ratios_within_a_round_do_not_depend_on_the_speed_of_the_machine() -> No
     targets = {"half": 0.6, "twice": 1.5}
     lines = compare(samples, reference="reference", unit="rows/s", targets=targets)
     assert all(rounds == Counter(range(5)) for rounds in called.values())
-    found = {line.what: line for line in lines}
+    actual = {line.what: line for line in lines}
     for name in ("half", "twice"):
-        ratio, cpu_ratio = found[name].ratio, found[name].cpu_ratio
+        ratio, cpu_ratio = actual[name].ratio, actual[name].cpu_ratio
         assert ratio and cpu_ratio
         assert (ratio.low, ratio.median, ratio.high) == (speeds[name],) * 3
         assert cpu_ratio.median == speeds[name]
-    assert [found[name].met for name in speeds] == [None, False, True]
-    assert found["reference"].value == pytest.approx(100 / 3)
+    assert [actual[name].met for name in speeds] == [None, False, True]
+    assert actual["reference"].value == pytest.approx(100 / 3)
 
 
 def test_the_table_marks_a_missed_target(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,15 +146,15 @@ def test_the_measured_variance_of_a_batch_equals_its_closed_form(pool_blocks: in
     order = ShuffleSpec("blocks", pool_blocks)
     plans = (order.draw(rows, np.random.default_rng(seed)).examples for seed in range(6))
     batches = (part for places in plans for part in np.split(places, len(places) // 64))
-    found = block_shuffle.measured_effect(batches, count=len(rows), batch_size=64)
+    actual = block_shuffle.measured_effect(batches, count=len(rows), batch_size=64)
     # An epoch draws every block once, so that pools of 1/16 of the store vary a little less.
     finite = 1 - pool_blocks * 16 / len(rows)
     expected = 1 + (design_effect(64, pool_blocks) - 1) * finite
-    assert found == pytest.approx(expected, rel=0.05)
+    assert actual == pytest.approx(expected, rel=0.05)
     random = np.random.default_rng(0)
     uniform = (random.permutation(rows)[:64] for _ in range(500))
-    found = block_shuffle.measured_effect(uniform, count=len(rows), batch_size=64)
-    assert found == pytest.approx(1, abs=0.05)
+    actual = block_shuffle.measured_effect(uniform, count=len(rows), batch_size=64)
+    assert actual == pytest.approx(1, abs=0.05)
 
 
 def test_sequential_reading_reads_every_byte_once(tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_sequential_reading_reads_every_byte_once(tmp_path: Path) -> None:
 def test_writing_a_shard_is_timed_step_by_step_in_both_formats(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     shard_write.main(rows=64, width=16, rounds=2, folder=tmp_path, json=file)
-    found = [line["what"] for line in json.loads(file.read_text())["lines"]]
+    actual = [line["what"] for line in json.loads(file.read_text())["lines"]]
     steps = ["  cast and check values", "  CRC-32C", "  encode", "  write, fsync, rename"]
-    assert found == [shard_write.REFERENCE, "zarr", *steps, "hdf5", *steps]
+    assert actual == [shard_write.REFERENCE, "zarr", *steps, "hdf5", *steps]
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -40,9 +40,9 @@ def test_the_reference_generates_the_same_ids_as_epalm(beams: int) -> None:
             torch.nn.init.normal_(weight, std=0.2)
     model = random_model(lm, "full", tail="official").eval()
     asked, decoding = PromptBatch.draw(3, 61, (9, 9)), Decoding(4, beams)
-    found = recompute(generation.recomputing(model), asked, decoding)
-    assert found.tolist() == cached(model, asked, decoding).tolist()
-    assert len(set(map(tuple, found.tolist()))) > 1
+    actual = recompute(generation.recomputing(model), asked, decoding)
+    assert actual.tolist() == cached(model, asked, decoding).tolist()
+    assert len(set(map(tuple, actual.tolist()))) > 1
 
 
 def test_prompts_of_different_lengths_are_padded_on_the_left_and_on_the_right() -> None:

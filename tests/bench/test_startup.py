@@ -22,9 +22,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ended(place: Path) -> dict[str, tuple[Ending, str]]:
     """Every command line of the table, in one process, which is quicker than one for each."""
     lines = [*ASKED, *MISTAKES]
-    found, printed = startup.endings(lines, place)
-    assert len(found) == len(lines), printed
-    return {line: (ending, printed) for line, ending in zip(lines, found, strict=True)}
+    actual, printed = startup.endings(lines, place)
+    assert len(actual) == len(lines), printed
+    return {line: (ending, printed) for line, ending in zip(lines, actual, strict=True)}
 
 
 @pytest.mark.parametrize("line", ASKED)
@@ -48,8 +48,8 @@ def test_an_import_of_a_heavy_library_is_detected(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup, "HEAVY", (*HEAVY, "numpy"))
-    found, _ = startup.endings(["epalm-extract --help", "epalm-extract verify nope.zarr"], place)
-    assert [one.heavy for one in found] == [(), ("numpy",)]
+    actual, _ = startup.endings(["epalm-extract --help", "epalm-extract verify nope.zarr"], place)
+    assert [one.heavy for one in actual] == [(), ("numpy",)]
 
 
 def test_the_benchmark_reports_cpu_seconds(tmp_path: Path) -> None:

@@ -45,10 +45,10 @@ def test_the_reference_step_has_our_losses_and_gradients(variant: str, norm: str
     batch = questions()
     ours, theirs = model(batch).per_example(), OfficialModel(model)(batch)
     assert torch.allclose(ours, theirs, atol=1e-5, rtol=1e-5)
-    found, wanted = gradients(model, ours), gradients(model, theirs)
-    for name, gradient in wanted.items():
+    actual, expected = gradients(model, ours), gradients(model, theirs)
+    for name, gradient in expected.items():
         assert gradient.abs().max() > 1e-6
-        assert torch.allclose(found[name], gradient, atol=1e-5, rtol=1e-5), name
+        assert torch.allclose(actual[name], gradient, atol=1e-5, rtol=1e-5), name
 
 
 def test_methods_are_compared_with_the_official_step_on_cached_features_and_on_images(

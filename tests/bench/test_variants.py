@@ -57,8 +57,8 @@ def test_runs_of_the_first_seed_and_their_controls_come_first() -> None:
 def test_only_variants_that_read_all_tokens_get_stores_of_all_tokens() -> None:
     stores = {"cls": scratch_spec(64), "all": replace(scratch_spec(64), positions=5)}
     made = variants.all_jobs(stores, ["magma", "magma-all-tokens"], 1)
-    found = [(job.features, job.variant) for job in made if not job.blind]
-    assert found == [("cls", "magma"), ("all", "magma-all-tokens")]
+    actual = [(job.features, job.variant) for job in made if not job.blind]
+    assert actual == [("cls", "magma"), ("all", "magma-all-tokens")]
 
 
 def test_the_table_has_mean_deviation_control_and_difference() -> None:

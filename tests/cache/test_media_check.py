@@ -195,9 +195,9 @@ def test_verify_media_counts_changed_touched_and_vanished_files(root: Path) -> N
     replace_file(root / "0.jpg", b"PHOTO 0")
     replace_file(root / "100.jpg", b"photo 100")
     (root / "149.jpg").unlink()
-    found = verify_media(store, str(root))
-    assert (found.checked, found.touched, found.not_recorded) == (150, 1, 0)
-    assert (found.changed, found.vanished) == ([KEYS[0]], [KEYS[149]])
+    actual = verify_media(store, str(root))
+    assert (actual.checked, actual.touched, actual.not_recorded) == (150, 1, 0)
+    assert (actual.changed, actual.vanished) == ([KEYS[0]], [KEYS[149]])
 
 
 def test_stores_of_earlier_versions_have_no_recorded_state(root: Path) -> None:
@@ -205,8 +205,8 @@ def test_stores_of_earlier_versions_have_no_recorded_state(root: Path) -> None:
     fields = load_checksummed(store.storage.read(store.private_name("spec.json")), "spec.json")
     del fields["spec"]["content_hash"]  # as earlier versions wrote it
     store.storage.put(store.private_name("spec.json"), [dump_checksummed(fields)])
-    found = verify_media(Store.open(store.location), str(root))
-    assert (found.checked, found.not_recorded, found.changed) == (0, COUNT, [])
+    actual = verify_media(Store.open(store.location), str(root))
+    assert (actual.checked, actual.not_recorded, actual.changed) == (0, COUNT, [])
 
 
 def test_converted_stores_keep_their_media_tables(root: Path) -> None:
@@ -232,8 +232,8 @@ def test_merged_stores_keep_media_tables_that_agree(root: Path) -> None:
         location = root.parent / f"{seed}.zarr"
         parts.append(make_store(location, root, views=2, fingerprint={"views.seed": str(seed)}))
     merged = convert(parts, root.parent / "m.zarr", tick=no_progress)
-    found = verify_media(merged, str(root))
-    assert (found.checked, found.not_recorded, found.changed) == (COUNT - 1, 1, [])
+    actual = verify_media(merged, str(root))
+    assert (actual.checked, actual.not_recorded, actual.changed) == (COUNT - 1, 1, [])
 
 
 @pytest.fixture

@@ -81,8 +81,8 @@ def test_a_deleted_file_is_found_and_repaired(store: Store) -> None:
     whole = file_contents(store)
     for name in whole:
         store.storage.delete([name])
-        found = list(verify(reopen(store)))
-        assert [(issue.name, issue.found) for issue in found] == [(name, "is missing")]
+        actual = list(verify(reopen(store)))
+        assert [(issue.name, issue.found) for issue in actual] == [(name, "is missing")]
         repair(reopen(store))
         assert file_contents(extract_again(store)) == whole, name
 

@@ -29,8 +29,8 @@ def test_the_demo_beats_its_blind_control_by_30_points_without_network_and_java(
     assert str(page) in done.stdout.replace("\n", "")
     score = {}
     for name in ("blind", "full"):
-        found = list((out / modality / "runs" / name / "eval").glob("*/scores.json"))
-        assert len(found) == 1
-        scores = json.loads(found[0].read_text())["scores"]
+        actual = list((out / modality / "runs" / name / "eval").glob("*/scores.json"))
+        assert len(actual) == 1
+        scores = json.loads(actual[0].read_text())["scores"]
         score[name] = scores[MODALITIES[modality].scores[0]]["value"]
     assert score["full"] > score["blind"] + 0.30

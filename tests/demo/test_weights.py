@@ -48,12 +48,12 @@ def test_the_weights_have_the_recorded_digests() -> None:
         reversed(line)
         for line in re.findall(r"`([0-9a-f]{64})` \| `(.+?)`", (WEIGHTS / "README.md").read_text())
     )
-    found = {
+    actual = {
         str(path.relative_to(WEIGHTS)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in WEIGHTS.rglob("*")
         if path.is_file() and path.name != "README.md"
     }
-    assert recorded == found
+    assert recorded == actual
 
 
 def test_the_tokenizer_keeps_the_conventions_of_opt(

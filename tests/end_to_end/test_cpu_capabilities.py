@@ -38,10 +38,10 @@ def test_every_precision_extracts_trains_and_evaluates(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(done.stdout.splitlines()[-1])
     native = machine_has_bf16() and not limits
-    assert found["native"] == native
-    for kind in (found["stores"], found["runs"]):
+    assert result["native"] == native
+    for kind in (result["stores"], result["runs"]):
         assert [kind[asked]["recorded"] for asked in ("fp32", "bf16", "auto")] == [
             "fp32",
             "bf16",
@@ -49,7 +49,7 @@ def test_every_precision_extracts_trains_and_evaluates(
         ]
         assert [kind[asked]["warnings"] for asked in ("fp32", "auto")] == [0, 0]
         assert kind["bf16"]["warnings"] == (0 if native else 1)
-    stores, runs = found["stores"], found["runs"]
+    stores, runs = result["stores"], result["runs"]
     assert stores["bf16"]["norm"] == pytest.approx(stores["fp32"]["norm"], rel=0.01)
     assert runs["bf16"]["loss"] == pytest.approx(runs["fp32"]["loss"], rel=0.05)
     assert runs["bf16"]["evaluation warnings"] == (0 if native else 1)

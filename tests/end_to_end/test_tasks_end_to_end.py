@@ -125,8 +125,8 @@ def test_a_task_goes_from_its_published_files_to_answers(
     store = first if layout is teacher else encoded(layout, root, tmp_path)
     for split in (*layout.answered[:1], *layout.unanswered[:1]):
         examples = load_task(layout.task, root).examples(split, root)
-        found = answers(layout, split, run=run, store=store, root=root)
-        assert [line["id"] for line in found] == [example.question_id for example in examples]
+        result = answers(layout, split, run=run, store=store, root=root)
+        assert [line["id"] for line in result] == [example.question_id for example in examples]
 
 
 @pytest.mark.parametrize(("name", "fault"), FAULTS)

@@ -263,16 +263,16 @@ def test_a_run_whose_texts_all_name_code_runs_nothing(
 
 def text_fields(honest_file: Path) -> list[tuple[str, ...]]:
     """The path of each text in a JSON file."""
-    found: list[tuple[str, ...]] = []
+    result: list[tuple[str, ...]] = []
 
     def walk(value: object, path: tuple[str, ...]) -> None:
         for key, one in value.items() if isinstance(value, dict) else ():
             walk(one, (*path, key))
         if isinstance(value, str):
-            found.append(path)
+            result.append(path)
 
     walk(json.loads(honest_file.read_text()), ())
-    return found
+    return result
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from epalm.model.checkpoints.run_record import RunRecord
 from tests.evaluate.helpers import call, evaluation, make_run
 
 EVALUATE = "--split val --run tiny --quiet"
-SCORE = "score said.jsonl --references right.jsonl --metrics exact"
+SCORE = "score predictions.jsonl --references right.jsonl --metrics exact"
 SUBMIT = "submit whole --format gqa --out answers.json"
 INSTALL = "install-spice --quiet --source"
 
@@ -21,7 +21,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with runs, evaluations and files, some of them damaged."""
     root = tmp_path_factory.mktemp("world")
     run = make_run(root).folder
-    record, found = RunRecord.load(run), evaluation("tiny")
+    record, result = RunRecord.load(run), evaluation("tiny")
     for name in ("blocked", "damaged", "raw", "nobody", "unrecorded", "scribbled"):
         shutil.copytree(run, run.with_name(name))
     (run.with_name("blocked") / "eval").touch()
@@ -31,15 +31,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     replace(record, model=without).save(run.with_name("nobody"))
     (run.with_name("unrecorded") / "recipe.toml").write_text("= =")
     (run.with_name("scribbled") / "recipe.toml").write_bytes(b"epochs = 4\nlr = \xff\n")
-    write_evaluation(run.with_name("scribbled") / "eval" / "val", found)
-    write_evaluation(run / "eval" / "val", found)
-    write_evaluation(run / "eval" / "server", replace(found, scores={}, headline=""))
-    write_evaluation(run.with_name("raw") / "eval" / "val", replace(found, task="msvd-qa"))
-    write_evaluation(root / "whole", replace(found, skipped=(), split_size=6))
-    write_evaluation(root / "cut", replace(found, split_size=100))
-    write_evaluation(root / "spoilt", found)
+    write_evaluation(run.with_name("scribbled") / "eval" / "val", result)
+    write_evaluation(run / "eval" / "val", result)
+    write_evaluation(run / "eval" / "server", replace(result, scores={}, headline=""))
+    write_evaluation(run.with_name("raw") / "eval" / "val", replace(result, task="msvd-qa"))
+    write_evaluation(root / "whole", replace(result, skipped=(), split_size=6))
+    write_evaluation(root / "cut", replace(result, split_size=100))
+    write_evaluation(root / "spoilt", result)
     (root / "spoilt" / "scores.json").write_text("{")
-    (root / "said.jsonl").write_text('{"id": 1, "prediction": "a"}\n')
+    (root / "predictions.jsonl").write_text('{"id": 1, "prediction": "a"}\n')
     (root / "right.jsonl").write_text('{"id": 1, "answers": ["a"]}\n')
     (root / "others.jsonl").write_text('{"id": 2, "answers": ["a"]}\n')
     (root / "broken.jsonl").write_text('{"id":\n')
@@ -83,8 +83,8 @@ WRONG = {
     f"{EVALUATE} --answers top-9 --beams 3": "ranks the answers of a list",
     "nonsense": "No such command",
     "score": "Missing argument",
-    "score said.jsonl --references right.jsonl": "Missing option",
-    "score said.jsonl --references right.jsonl --metrics wer": "'wer' is no metric",
+    "score predictions.jsonl --references right.jsonl": "Missing option",
+    "score predictions.jsonl --references right.jsonl --metrics wer": "'wer' is no metric",
     "score absent.jsonl --references right.jsonl --metrics wer": "'wer' is no metric",
     "submit whole --format gqa": "Missing option",
     "submit whole --format coco --out answers.json": "'coco' is not one of 'vqa', 'nocaps', 'gqa'",
@@ -116,14 +116,14 @@ MISSING = {
     f"{EVALUATE} --answers folder": "there is no file folder",
     f"{EVALUATE} --answers blank": "blank has no answer",
     f"{EVALUATE} --answers binary": "binary is not UTF-8",
-    SCORE.replace("said", "absent"): "absent.jsonl cannot be read",
+    SCORE.replace("predictions", "absent"): "absent.jsonl cannot be read",
     SCORE.replace("right.jsonl", "folder"): "folder cannot be read",
-    SCORE.replace("said", "broken"): "broken.jsonl: line 1: no JSON",
-    SCORE.replace("said.jsonl", "binary"): "binary is not UTF-8",
-    SCORE.replace("said", "right"): "line 1.prediction is missing",
-    SCORE.replace("said", "deep"): "deep.jsonl: no JSON (lists or objects are nested",
+    SCORE.replace("predictions", "broken"): "broken.jsonl: line 1: no JSON",
+    SCORE.replace("predictions.jsonl", "binary"): "binary is not UTF-8",
+    SCORE.replace("predictions", "right"): "line 1.prediction is missing",
+    SCORE.replace("predictions", "deep"): "deep.jsonl: no JSON (lists or objects are nested",
     SCORE.replace("right", "long"): "long.jsonl: line 1: no JSON (an integer has too many",
-    SCORE.replace("said", "half"): "half.jsonl: line 1 has U+D83D, half of a surrogate pair",
+    SCORE.replace("predictions", "half"): "half.jsonl: line 1 has U+D83D, half of a surrogate pair",
     SCORE.replace("right", "others"): "question 2 has no prediction",
     f"{SCORE} --out folder": "folder is a folder, expected a file",
     f"{SCORE} --out blank/scores": "nothing can be written to blank",

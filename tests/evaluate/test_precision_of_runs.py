@@ -27,8 +27,8 @@ def test_a_run_in_bf16_is_evaluated_in_bf16_with_a_warning_if_that_is_slow(
     run: TinyRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
-    found = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True)).evaluation
-    assert found.settings["language model"].endswith(", frozen, bf16")
+    actual = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True)).evaluation
+    assert actual.settings["language model"].endswith(", frozen, bf16")
     slow = [line for line in caplog.messages if "slow" in line]
     assert slow == [
         "bf16 is slow here, this CPU has no native bfloat16 products: "
@@ -52,5 +52,5 @@ def test_without_support_for_bf16_the_same_weights_are_used_in_fp32(
         f"cpu cannot compute in bf16, in which {run.folder} was trained: "
         "its weights are used in fp32"
     ]
-    found = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True)).evaluation
-    assert found.settings["language model"].endswith(", frozen, bf16, evaluated in fp32")
+    actual = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True)).evaluation
+    assert actual.settings["language model"].endswith(", frozen, bf16, evaluated in fp32")

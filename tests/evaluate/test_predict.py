@@ -31,8 +31,8 @@ def ask_at_length(tiny: TinyRun, words: int) -> str:
 
 def test_the_error_about_a_too_long_question_names_it(tiny: TinyRun) -> None:
     asked = ask_at_length(tiny, 29)
-    wanted = f"example '{asked}' has 30 tokens of prompt and 3 of answer (max_new_tokens)"
-    with pytest.raises(ModelError, match=re.escape(wanted)):
+    expected = f"example '{asked}' has 30 tokens of prompt and 3 of answer (max_new_tokens)"
+    with pytest.raises(ModelError, match=re.escape(expected)):
         evaluate(EvalOptions(run=str(tiny.folder), split="val", quiet=True))
 
 

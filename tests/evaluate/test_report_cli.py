@@ -40,9 +40,9 @@ def add_run(tiny: TinyRun, name: str, found: Evaluation, *, folder: str = "val")
 
 
 def all_right() -> Evaluation:
-    found = evaluation(text="cup")
-    answered = tuple(replace(one, scores={"exact_match": 1.0}) for one in found.predictions)
-    return replace(found, predictions=answered)
+    actual = evaluation(text="cup")
+    answered = tuple(replace(one, scores={"exact_match": 1.0}) for one in actual.predictions)
+    return replace(actual, predictions=answered)
 
 
 def invoke(tiny: TinyRun, *arguments: str) -> str:
@@ -114,9 +114,9 @@ def test_a_report_of_an_audio_encoder_has_the_sound_tracks_of_videos(
     write_m4a(clip, 1.0)
     media = {key: MediaItem(key, tiny.data, clip.name, "video") for key in COLORS}
     monkeypatch.setattr(report_files, "find_media", lambda *_, **__: media)
-    found = evaluation("tiny")
-    heard = found.fingerprint | {"fingerprint.filter_bank": "kaldi"}
-    write_evaluation(tiny.folder / "eval" / "val", replace(found, fingerprint=heard))
+    actual = evaluation("tiny")
+    heard = actual.fingerprint | {"fingerprint.filter_bank": "kaldi"}
+    write_evaluation(tiny.folder / "eval" / "val", replace(actual, fingerprint=heard))
     invoke(tiny, "report", "tiny")
     page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
     assert page.count('<audio src="data:audio/mpeg;base64,') == 6
@@ -127,9 +127,9 @@ def test_a_report_of_an_audio_encoder_has_the_sound_tracks_of_videos(
 
 def test_runs_are_compared_question_by_question(tiny: TinyRun) -> None:
     add_run(tiny, "better", all_right())
-    found = json.loads(invoke(tiny, "compare", "tiny", "better", "--json"))
-    assert [one["run"] for one in found["runs"]] == ["tiny", "better"]
-    first, other = found["runs"]
+    actual = json.loads(invoke(tiny, "compare", "tiny", "better", "--json"))
+    assert [one["run"] for one in actual["runs"]] == ["tiny", "better"]
+    first, other = actual["runs"]
     assert first["difference"] is None
     assert other["difference"]["value"] == 0.5
     assert 0 < other["difference"]["p"] <= 1
@@ -160,8 +160,8 @@ def test_a_comparison_can_be_written_as_a_report(tiny: TinyRun, tmp_path: Path) 
 
 def test_runs_of_the_same_name_are_labeled_by_their_folders(tiny: TinyRun) -> None:
     other = shutil.copytree(tiny.folder.parent, tiny.folder.parent.with_name("elsewhere"))
-    found = json.loads(invoke(tiny, "compare", "tiny", str(other / "tiny"), "--json"))
-    assert [one["run"] for one in found["runs"]] == ["runs/tiny", "elsewhere/tiny"]
+    actual = json.loads(invoke(tiny, "compare", "tiny", str(other / "tiny"), "--json"))
+    assert [one["run"] for one in actual["runs"]] == ["runs/tiny", "elsewhere/tiny"]
 
 
 def test_an_evaluation_is_compared_by_its_folder(tiny: TinyRun) -> None:
@@ -173,9 +173,9 @@ def test_an_evaluation_is_compared_by_its_folder(tiny: TinyRun) -> None:
     with pytest.raises(MissingFileError, match=r"on data-val, not on val: .*moved/eval/FOLDER"):
         invoke(tiny, "compare", "tiny", "moved", "--split", "val")
     for named in (str(moved), "moved/eval/data-val"):
-        found = json.loads(invoke(tiny, "compare", named, "tiny", "--json"))
-        assert [one["run"] for one in found["runs"]] == ["moved", "tiny"]
-        assert found["runs"][1]["difference"]["value"] == -0.5
+        actual = json.loads(invoke(tiny, "compare", named, "tiny", "--json"))
+        assert [one["run"] for one in actual["runs"]] == ["moved", "tiny"]
+        assert actual["runs"][1]["difference"]["value"] == -0.5
 
 
 def add_newer(tiny: TinyRun, run: str, folder: str, found: Evaluation) -> None:
@@ -194,9 +194,9 @@ def test_by_default_whole_splits_are_compared_even_if_older(tiny: TinyRun) -> No
     for folder in ("val-first2", "val-first2-blind", "val-beams3"):
         add_newer(tiny, "tiny", folder, few)
     add_newer(tiny, "control", "val-first2-blind", few)
-    found = json.loads(invoke(tiny, "compare", "tiny", "control", "--json"))
-    assert [one["run"] for one in found["runs"]] == ["tiny", "control, blind"]
-    assert [(one["asked"], one["split_size"]) for one in found["runs"]] == [(7, 7), (7, 7)]
+    actual = json.loads(invoke(tiny, "compare", "tiny", "control", "--json"))
+    assert [one["run"] for one in actual["runs"]] == ["tiny", "control, blind"]
+    assert [(one["asked"], one["split_size"]) for one in actual["runs"]] == [(7, 7), (7, 7)]
     limited = json.loads(
         invoke(tiny, "compare", "tiny", "control", "--split", "val-first2", "--json")
     )
@@ -227,8 +227,8 @@ def test_a_given_evaluation_is_compared_with_one_of_the_same_split(tiny: TinyRun
     test = add_run(tiny, "other", replace(all_right(), split="test"), folder="test")
     write_evaluation(tiny.folder / "eval" / "test", replace(evaluation("tiny"), split="test"))
     add_newer(tiny, "tiny", "val", evaluation())
-    found = json.loads(invoke(tiny, "compare", str(test / "eval" / "test"), "tiny", "--json"))
-    assert found["split"] == "test"
+    actual = json.loads(invoke(tiny, "compare", str(test / "eval" / "test"), "tiny", "--json"))
+    assert actual["split"] == "test"
     assert json.loads(invoke(tiny, "compare", "tiny", "--json"))["split"] == "val"
 
 
@@ -259,8 +259,8 @@ def test_reports_and_tables_show_the_number_of_questions_and_the_decoding(
 
 def test_two_evaluations_of_one_run_are_labeled_by_their_folders(tiny: TinyRun) -> None:
     write_evaluation(tiny.folder / "eval" / "data-val", replace(all_right(), run="tiny"))
-    found = json.loads(invoke(tiny, "compare", "tiny/eval/data-val", "tiny/eval/val", "--json"))
-    assert [one["run"] for one in found["runs"]] == ["tiny/eval/data-val", "tiny/eval/val"]
+    actual = json.loads(invoke(tiny, "compare", "tiny/eval/data-val", "tiny/eval/val", "--json"))
+    assert [one["run"] for one in actual["runs"]] == ["tiny/eval/data-val", "tiny/eval/val"]
 
 
 def test_names_of_250_letters_have_reports_and_columns(tiny: TinyRun, tmp_path: Path) -> None:

@@ -64,11 +64,11 @@ def witness(tiny: TinyRun) -> Witness:
 def test_batched_predictions_equal_those_of_single_questions(
     finished: EvaluationResult, witness: Witness
 ) -> None:
-    found = finished.evaluation
-    assert [one.id for one in found.predictions] == ["q1", "q2", "q3", "q5", "q6"]
-    for one in found.predictions:
+    actual = finished.evaluation
+    assert [one.id for one in actual.predictions] == ["q1", "q2", "q3", "q5", "q6"]
+    for one in actual.predictions:
         assert one.prediction == witness.says(one.prompt, one.key)
-    assert len({one.prediction for one in found.predictions}) > 1
+    assert len({one.prediction for one in actual.predictions}) > 1
 
 
 def test_the_folder_has_the_evaluation_and_a_report(
@@ -90,12 +90,12 @@ def test_the_folder_has_the_evaluation_and_a_report(
 def test_the_cost_and_the_inputs_of_an_evaluation_are_recorded(
     tiny: TinyRun, finished: EvaluationResult
 ) -> None:
-    found = finished.evaluation
-    assert (found.features, found.data_root) == (str(tiny.store), str(tiny.data))
-    assert found.device == "cpu"
-    assert found.seconds > 0
-    assert 10_000_000 < found.memory < 100_000_000_000
-    assert all(one.log_probability is not None for one in found.predictions)
+    actual = finished.evaluation
+    assert (actual.features, actual.data_root) == (str(tiny.store), str(tiny.data))
+    assert actual.device == "cpu"
+    assert actual.seconds > 0
+    assert 10_000_000 < actual.memory < 100_000_000_000
+    assert all(one.log_probability is not None for one in actual.predictions)
 
 
 def test_an_example_whose_sample_could_not_be_encoded_is_skipped_and_listed(
@@ -108,18 +108,18 @@ def test_an_example_whose_sample_could_not_be_encoded_is_skipped_and_listed(
 def test_the_scores_are_the_metrics_with_intervals_and_groups(
     tiny: TinyRun, finished: EvaluationResult
 ) -> None:
-    found = finished.evaluation
+    actual = finished.evaluation
     examples = [
         example
         for example in load_task("manifest", tiny.data).examples("val", tiny.data)
-        if example.question_id not in found.skipped
+        if example.question_id not in actual.skipped
     ]
-    predictions = [Prediction(one.id, one.key, one.prediction) for one in found.predictions]
+    predictions = [Prediction(one.id, one.key, one.prediction) for one in actual.predictions]
     scores = load_metric("exact")(predictions, examples)
-    assert {name: score.value for name, score in found.scores.items()} == scores.values
-    intervals = {name: (one.low, one.high) for name, one in found.scores.items()}
+    assert {name: score.value for name, score in actual.scores.items()} == scores.values
+    intervals = {name: (one.low, one.high) for name, one in actual.scores.items()}
     assert intervals == {name: (None, None) for name in scores.values}  # all five are wrong
-    assert {group.name: group.count for group in found.breakdowns["question type"]} == {
+    assert {group.name: group.count for group in actual.breakdowns["question type"]} == {
         "what": 3,
         "how many": 1,
     }
@@ -191,10 +191,10 @@ def test_a_split_without_answers_is_predicted_and_ready_for_a_server(tmp_path: P
     assert done.evaluation.scores == {}
     assert {path.name for path in done.folder.iterdir()} == {"predictions.jsonl", "unscored.json"}
     assert read_evaluation(done.folder) == done.evaluation
-    said = {one.id: one.prediction for one in scored.predictions}
+    output = {one.id: one.prediction for one in scored.predictions}
     write_submission(done.folder, "vqa", tmp_path / "vqa.json")
     assert json.loads((tmp_path / "vqa.json").read_text()) == [
-        {"question_id": int(new), "answer": said[old]} for old, new in names.items()
+        {"question_id": int(new), "answer": output[old]} for old, new in names.items()
     ]
     assert [folder.name for folder in evaluated(run.folder)] == ["val"]
 
@@ -204,15 +204,15 @@ def test_predictions_are_on_the_disk_before_they_are_scored(
 ) -> None:
     run = make_run(tmp_path)
     first = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
-    said = (first.folder / "predictions.jsonl").read_text()
+    output = (first.folder / "predictions.jsonl").read_text()
     (first.folder / "predictions.jsonl").unlink()
     monkeypatch.setattr(exact_match, "equals_any", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
     text = (first.folder / "predictions.jsonl").read_text(encoding="utf-8")
-    found = [json.loads(line) for line in text.splitlines()]
-    wanted = [json.loads(line) | {"scores": {}} for line in said.splitlines()]
-    assert found == wanted
+    actual = [json.loads(line) for line in text.splitlines()]
+    expected = [json.loads(line) | {"scores": {}} for line in output.splitlines()]
+    assert actual == expected
     assert not (first.folder / "scores.json").exists()
 
 

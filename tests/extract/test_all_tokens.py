@@ -115,10 +115,10 @@ def test_the_commands_that_look_after_stores_know_all_tokens(command: Command) -
     command("--source-layers", "4,5", "--out", "a.zarr")
     assert command("verify", "a.zarr", "--deep", bare=True).code == 0
     assert "5 of 5 records" in command("status", "a.zarr", bare=True).out
-    found = json.loads(command("inspect", "a.zarr", "--json", bare=True).out)
-    assert (found["settings"]["positions"], found["bytes"]) == ("101", PHOTOS * 2 * 101 * 64 * 2)
+    actual = json.loads(command("inspect", "a.zarr", "--json", bare=True).out)
+    assert (actual["settings"]["positions"], actual["bytes"]) == ("101", PHOTOS * 2 * 101 * 64 * 2)
     lengths = np.linalg.norm(stored("a.zarr")[0, 0, ::TOKENS].astype(np.float64), axis=-1)
-    np.testing.assert_allclose(found["rows"][0]["norms"], lengths)
+    np.testing.assert_allclose(actual["rows"][0]["norms"], lengths)
     last = command("convert", "a.zarr", "--out", "b.h5", "--source-layers", "last-1", bare=True)
     assert "(5, 1, 101, 64) float16" in last.out
     keys = Store.open("b.h5").keys
@@ -141,7 +141,7 @@ def test_a_failed_sample_of_such_a_store_is_encoded_again(command: Command) -> N
 def test_every_reader_gives_all_tokens_of_a_record(reader: str, tmp_path: Path) -> None:
     store = counting_store(tmp_path / "s.zarr", numbered(100), positions=3)
     extract(CountingEncoder(), numbered(100), store, options=RunOptions(workers=0, quiet=True))
-    found = open_reader(store, reader=reader).read(["k7", "k99"])
+    actual = open_reader(store, reader=reader).read(["k7", "k99"])
     tokens = [block + place / 4 for block in range(1, 7) for place in range(3)]
     expected = np.array([[700 + token for token in tokens], [9900 + token for token in tokens]])
-    assert np.array_equal(found[..., 0], expected.astype(np.float16))
+    assert np.array_equal(actual[..., 0], expected.astype(np.float16))

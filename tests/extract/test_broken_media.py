@@ -58,7 +58,7 @@ def test_every_broken_file_ends_right_or_is_listed_with_its_reason(
     assert time.monotonic() - started < SECONDS
     assert done.code == 3
     lines = (store / "epalm/errors.jsonl").read_text().splitlines()
-    errors = {found["key"]: found["error"] for found in map(json.loads, lines)}
+    errors = {actual["key"]: actual["error"] for actual in map(json.loads, lines)}
     wrong = {
         name: errors.get(name, "encoded")
         for name, outcome in outcomes.items()

@@ -64,8 +64,8 @@ def test_damage_is_named_repaired_and_gone(store: Store, command: Command) -> No
 
 def test_verify_for_programs(store: Store, command: Command) -> None:
     flip(store, store.commit_record_name(2))
-    found = json.loads(command("verify", store.location, "--json").out)
-    assert [problem["name"] for problem in found["problems"]] == [store.commit_record_name(2)]
+    actual = json.loads(command("verify", store.location, "--json").out)
+    assert [problem["name"] for problem in actual["problems"]] == [store.commit_record_name(2)]
 
 
 def test_status_counts_and_lists_what_is_missing(store: Store, command: Command) -> None:
@@ -91,12 +91,12 @@ def test_inspect_shows_settings_counts_and_rows(store: Store, command: Command) 
     shown = command("inspect", store.location, "--rows", "2").out
     for words in ("fingerprint.weights", "aa", "vit-b16", "failed records", KEYS[1]):
         assert words in shown
-    found = json.loads(command("inspect", store.location, "--json").out)
-    assert (found["bytes"], found["failed"], found["shards"]) == (150 * 2 * 4 * 2, 1, 3)
+    actual = json.loads(command("inspect", store.location, "--json").out)
+    assert (actual["bytes"], actual["failed"], actual["shards"]) == (150 * 2 * 4 * 2, 1, 3)
     rows = np.empty((64, 1, 2, 4), np.float16)
     store.read_shard(0, rows)
     lengths = np.sqrt((rows[3, 0].astype(np.float64) ** 2).sum(axis=-1))
-    np.testing.assert_allclose(found["rows"][3]["norms"], lengths)
+    np.testing.assert_allclose(actual["rows"][3]["norms"], lengths)
 
 
 def test_convert_writes_the_other_format(store: Store, command: Command, tmp_path: Path) -> None:

@@ -63,16 +63,16 @@ def test_corpus_scores_are_computed_for_every_resample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     statistics = np.random.default_rng(6).integers(1, 9, size=(60, 2)).astype(np.float64)
-    found = bootstrap_intervals(statistics, lambda sums: sums[:, :1] / sums[:, 1:], rounds=500)
+    actual = bootstrap_intervals(statistics, lambda sums: sums[:, :1] / sums[:, 1:], rounds=500)
     generator = np.random.default_rng(0)
     ratios = []
     for _ in range(500):
         rows = [statistics[row] for row in generator.integers(60, size=60)]
         ratios.append(sum(row[0] for row in rows) / sum(row[1] for row in rows))
-    assert found[0] == pytest.approx(tuple(np.quantile(ratios, (0.025, 0.975))))
+    assert actual[0] == pytest.approx(tuple(np.quantile(ratios, (0.025, 0.975))))
     monkeypatch.setattr(intervals, "_MAX_BATCH_VALUES", 700)
     batched = bootstrap_intervals(statistics, lambda sums: sums[:, :1] / sums[:, 1:], rounds=500)
-    assert batched[0] == pytest.approx(found[0])
+    assert batched[0] == pytest.approx(actual[0])
 
 
 def test_a_score_has_its_own_interval_or_that_of_its_mean_or_none() -> None:

@@ -19,10 +19,10 @@ needs_check = pytest.mark.skipif(
 
 def photos() -> list[dict[str, Any]]:
     """Every hypothesis and its references, tokenized, by the id of the photo."""
-    found: list[dict[str, Any]] = json.loads(
+    actual: list[dict[str, Any]] = json.loads(
         (CHECK / "tokenised_hypotheses_and_references.json").read_text()
     )
-    return found
+    return actual
 
 
 def raw_captions() -> dict[int, str]:
@@ -34,8 +34,8 @@ def published_scores() -> dict[str, float]:
     """By the names of `epalm.metrics`."""
     names = {"ROUGE_L": "ROUGE-L", "CIDEr": "CIDEr", "METEOR": "METEOR", "SPICE": "SPICE"}
     names |= {f"Bleu_{order}": f"BLEU-{order}" for order in range(1, 5)}
-    found = json.loads((CHECK / "official_scores.json").read_text())
-    return {names[name]: score for name, score in found.items() if name in names}
+    actual = json.loads((CHECK / "official_scores.json").read_text())
+    return {names[name]: score for name, score in actual.items() if name in names}
 
 
 def published_task() -> tuple[list[Prediction], list[Example]]:

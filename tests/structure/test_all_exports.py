@@ -51,5 +51,5 @@ def test_exports_are_few_and_sorted_and_exist(module: str) -> None:
     names = EXPORTS[module]
     assert names == sorted(set(names))
     assert len(names) <= MOST_EXPORTS
-    found = import_module(module)
-    assert [name for name in names if not hasattr(found, name)] == []
+    actual = import_module(module)
+    assert [name for name in names if not hasattr(actual, name)] == []

@@ -46,15 +46,15 @@ def test_every_dependency_has_an_exact_version_within_its_range(wanted: Requirem
 
 @pytest.mark.parametrize("name", BREAKING)
 def test_dependencies_that_broke_before_have_an_upper_bound(name: str) -> None:
-    (wanted,) = [one for one in RANGES if one.name == name]
-    assert any(part.operator in {"<", "<="} for part in wanted.specifier)
+    (expected,) = [one for one in RANGES if one.name == name]
+    assert any(part.operator in {"<", "<="} for part in expected.specifier)
 
 
 def test_the_installed_version_is_within_its_range() -> None:
     wrong = {
-        wanted.name: version(wanted.name)
-        for wanted in (Requirement(text) for text in PROJECT["dependencies"])
-        if not wanted.specifier.contains(version(wanted.name))
+        expected.name: version(expected.name)
+        for expected in (Requirement(text) for text in PROJECT["dependencies"])
+        if not expected.specifier.contains(version(expected.name))
     }
     assert wrong == {}
 
@@ -64,8 +64,8 @@ def test_the_versions_that_go_with_a_torch_release_are_within_the_ranges(release
     for name, text in zip(
         ("torch", "torchvision", "torchaudio"), TORCH_RELEASES[release], strict=True
     ):
-        (wanted,) = [one for one in RANGES if one.name == name]
-        assert wanted.specifier.contains(text)
+        (expected,) = [one for one in RANGES if one.name == name]
+        assert expected.specifier.contains(text)
     assert _resolution(release)[0] == f"torch=={TORCH_RELEASES[release][0]}"
 
 

@@ -63,31 +63,31 @@ def imported(tree: ast.Module) -> Iterator[str]:
 def violations(package: str, source: str) -> list[str]:
     """The imports of a source text that its package must not make."""
     allowed = MAY_IMPORT[package] | FOUNDATION | ({package} - {"epalm"})
-    found = []
+    actual = []
     for name in imported(ast.parse(source)):
         first, *rest = name.split(".")
         if first == "":
-            found.append(f"relative import of {name}")
+            actual.append(f"relative import of {name}")
         elif first in PACKAGES and first != "epalm":
-            found.append(f"{name} lacks the leading epalm")
+            actual.append(f"{name} lacks the leading epalm")
         elif first == "epalm" and rest and rest[0] in PACKAGES.keys() | FOUNDATION:
-            found += [name] if rest[0] not in allowed else []
+            actual += [name] if rest[0] not in allowed else []
         elif first in MUST_NOT_IMPORT.get(package, set()) and package != "epalm":
-            found.append(name)  # the foundation may import inside a function; see the last test
+            actual.append(name)  # the foundation may import inside a function; see the last test
         elif package == "tasks" and first not in sys.stdlib_module_names | {"epalm"}:
-            found.append(f"{name} is not in the standard library")
-    return found
+            actual.append(f"{name} is not in the standard library")
+    return actual
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_each_package_imports_only_what_its_layer_may(package: str) -> None:
-    found = {
+    actual = {
         module_name(package, file): wrong
         for file in sources(package)
         if file.name != "__main__.py"  # the command `epalm` starts all others
         if (wrong := violations(package, file.read_text(encoding="utf-8")))
     }
-    assert found == {}
+    assert actual == {}
 
 
 def test_the_table_covers_every_package() -> None:

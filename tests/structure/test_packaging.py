@@ -40,8 +40,8 @@ def matching(pattern: str, folder: Path) -> list[Path]:
 
 
 def test_the_build_finds_every_package_on_disk() -> None:
-    found = find_packages(str(ROOT / SETUPTOOLS["packages"]["find"]["where"][0]))
-    assert sorted(found) == sorted(FOLDERS)
+    actual = find_packages(str(ROOT / SETUPTOOLS["packages"]["find"]["where"][0]))
+    assert sorted(actual) == sorted(FOLDERS)
 
 
 def test_every_folder_of_sources_is_a_package() -> None:

@@ -31,8 +31,8 @@ SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def marked(name: str) -> list[str]:
-    found = re.findall(rf"<!-- {name} -->\n```bash\n(.*?)```", README, flags=re.DOTALL)
-    return [line for block in found for line in block.splitlines()]
+    actual = re.findall(rf"<!-- {name} -->\n```bash\n(.*?)```", README, flags=re.DOTALL)
+    return [line for block in actual for line in block.splitlines()]
 
 
 def test_demo_and_tests_are_one_command_each() -> None:

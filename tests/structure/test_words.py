@@ -62,12 +62,12 @@ def texts() -> Iterator[Path]:
 
 
 def test_sources_and_documents_use_the_terms_of_the_field() -> None:
-    found = [
+    actual = [
         f"{path.relative_to(ROOT)}:{fault}"
         for path in texts()
         for fault in faults(path.read_text(encoding="utf-8"))
     ]
-    assert found == []
+    assert actual == []
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -74,13 +75,28 @@ def vary_answers(world: World) -> None:
 
 
 def assert_same_training(world: World, left: str, right: str) -> None:
-    ours, wanted = (logged(world, "train", name) for name in (left, right))
-    assert [line["step"] for line in ours] == [line["step"] for line in wanted]
+    ours, reference = (logged(world, "train", name) for name in (left, right))
+    assert [line["step"] for line in ours] == [line["step"] for line in reference]
     assert [line["loss"] for line in ours] == pytest.approx(
-        [line["loss"] for line in wanted], abs=1e-5
+        [line["loss"] for line in reference], abs=1e-5
     )
     assert logged(world, "val", left) == logged(world, "val", right)
     files = [world.root / "runs" / name / "last.safetensors" for name in (left, right)]
     weights, expected = map(load_file, files)
     for name, weight in weights.items():
         assert torch.allclose(weight, expected[name], atol=1e-4), name
+
+
+def assert_killed_ranks_resume(world: World, *extra: str, epochs: int) -> None:
+    """Kill two processes after some epochs: resumed, they train as two undisturbed ones do."""
+    run_ranks(world, 2, "--name", "undisturbed", *extra)
+    killed = start_ranks(train_command(world, *extra), 2)
+    wait_for_epochs(world, killed, epochs)
+    for process in killed:
+        process.send_signal(signal.SIGKILL)
+    finish(killed)
+    run_ranks(world, 2, *extra)
+    for kind in ("train", "val"):
+        assert logged(world, kind) == logged(world, kind, "undisturbed")
+    files = [world.root / "runs" / name / "last.safetensors" for name in ("run", "undisturbed")]
+    assert files[0].read_bytes() == files[1].read_bytes()

@@ -51,10 +51,10 @@ def test_training_uses_all_examples_unless_the_recipe_limits_them() -> None:
     ],
 )
 def test_so_many_examples_are_drawn_and_keep_their_order(change: str, count: int) -> None:
-    found = drawn(change)
-    assert len(set(found)) == len(found) == count
-    assert found == sorted(found)
-    assert found != list(range(count))
+    actual = drawn(change)
+    assert len(set(actual)) == len(actual) == count
+    assert actual == sorted(actual)
+    assert actual != list(range(count))
 
 
 def test_the_seed_alone_says_which_examples() -> None:

@@ -163,10 +163,10 @@ def test_an_imported_checkpoint_computes_what_the_released_code_did(
     ids, mask = case.inputs["input_ids"], case.inputs["attention_mask"]
     with torch.no_grad():
         logits = run.model.logits(run.model.last_hidden_states(case.inputs["cls"], ids, mask))
-    wanted = case.expected["logits"][:, 1 + case.config["prompt_length"] :][mask.bool()]
+    expected = case.expected["logits"][:, 1 + case.config["prompt_length"] :][mask.bool()]
     if len(logits) == mask.numel():  # this tail computes padding too
         logits = logits[mask.bool().flatten()]
-    assert torch.allclose(logits, wanted, atol=1e-4)
+    assert torch.allclose(logits, expected, atol=1e-4)
     asked = case.inputs["generate_input_ids"]
     greedy = Decoding(case.config["generate"]["max_new_tokens"], 1)
     new = generate(run.model, case.inputs["generate_cls"], asked, torch.ones_like(asked), greedy)
@@ -225,10 +225,10 @@ def test_one_error_lists_all_tensors_that_do_not_fit(full: Released) -> None:
     del full.state["prompt_module.prefix_embedding.3.bias"]
     with pytest.raises(ModelError) as raised:
         full.imported(full.save(**odd))
-    said = str(raised.value)
-    assert "prompt_module.gate is unknown" in said
-    assert "prompt_module.prefix_embedding.3.bias is missing" in said
-    assert "connector.2.bias is (7,), expected (40,)" in said
+    output = str(raised.value)
+    assert "prompt_module.gate is unknown" in output
+    assert "prompt_module.prefix_embedding.3.bias is missing" in output
+    assert "connector.2.bias is (7,), expected (40,)" in output
     assert not (full.root / "runs").exists()
 
 

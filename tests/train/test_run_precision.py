@@ -47,10 +47,10 @@ def test_auto_takes_the_machines_precision_and_records_it(
     world: World, monkeypatch: pytest.MonkeyPatch, chosen: str, *, native: bool
 ) -> None:
     have_bf16(monkeypatch, native=native)
-    said = run(world, "--precision", "auto")
-    assert f"precision {chosen}, chosen for cpu" in said
-    assert f"frozen weights, {chosen}" in said
-    assert "slow" not in said
+    output = run(world, "--precision", "auto")
+    assert f"precision {chosen}, chosen for cpu" in output
+    assert f"frozen weights, {chosen}" in output
+    assert "slow" not in output
     assert recorded(world) == (chosen, chosen)
 
 
@@ -60,9 +60,9 @@ def test_a_resumed_run_keeps_its_precision_on_a_machine_that_prefers_another(
 ) -> None:
     run(world, "--precision", first)
     have_bf16(monkeypatch, native=first == "fp32")
-    said = run(world, "--precision", "auto")
-    assert f"precision {first}, as recorded in" in said
-    assert "is finished already" in said
+    output = run(world, "--precision", "auto")
+    assert f"precision {first}, as recorded in" in output
+    assert "is finished already" in output
     assert recorded(world) == (first, first)
 
 
@@ -82,8 +82,8 @@ def test_a_slow_precision_trains_with_one_warning_that_names_fp32(
     world: World, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     have_bf16(monkeypatch, native=False)
-    said = run(world, "--precision", asked, "--quiet")
-    assert said.count("slow") == said.count("fp32 is faster") == 1
+    output = run(world, "--precision", asked, "--quiet")
+    assert output.count("slow") == output.count("fp32 is faster") == 1
     assert recorded(world) == (asked, asked)
 
 

@@ -97,9 +97,9 @@ def test_format_and_place_of_the_store_change_no_loss(
 def test_compiled_layers_train_and_validate_as_plain_ones_do(world: World) -> None:
     run(world, "--set", "compiled=layers", "--set", "lm_dropout=0.0", "--name", "compiled")
     run(world, "--set", "lm_dropout=0.0", "--name", "plain")
-    wanted = [line["loss"] for line in logged(world, "train", "plain")]
-    found = [line["loss"] for line in logged(world, "train", "compiled")]
-    assert found == pytest.approx(wanted, abs=1e-4)
+    expected = [line["loss"] for line in logged(world, "train", "plain")]
+    actual = [line["loss"] for line in logged(world, "train", "compiled")]
+    assert actual == pytest.approx(expected, abs=1e-4)
     assert len(logged(world, "val", "compiled")) == 2
 
 
@@ -165,9 +165,9 @@ def test_a_finished_run_is_not_trained_again(world: World) -> None:
     run(world)
     before = (world.root / "runs/run/metrics.jsonl").read_text()
     again = [word for word in train_command(world) if word != "--quiet"]
-    said = " ".join(CliRunner().invoke(app, again).output.split())
+    output = " ".join(CliRunner().invoke(app, again).output.split())
     assert (world.root / "runs/run/metrics.jsonl").read_text() == before
-    assert "is finished already: nothing is trained; --fresh starts over" in said
+    assert "is finished already: nothing is trained; --fresh starts over" in output
 
 
 def test_a_run_is_not_resumed_with_other_examples(world: World) -> None:
@@ -383,10 +383,10 @@ def test_media_files_changed_since_encoding_are_named_in_one_warning(world: Worl
     short = train_command(world, "--limit", "8", "--set", "epochs=1", "--fresh")
     assert "media files checked" not in CliRunner().invoke(app, short).stderr
     (world.data / "5.png").write_bytes(b"another photo")
-    told = CliRunner().invoke(app, short).stderr
-    assert told.count("media files checked changed") == 1
-    assert "1 of 15 media files checked changed" in told
-    assert f"epalm-extract verify --media {world.store}" in told
+    output = CliRunner().invoke(app, short).stderr
+    assert output.count("media files checked changed") == 1
+    assert "1 of 15 media files checked changed" in output
+    assert f"epalm-extract verify --media {world.store}" in output
     for photo in world.data.glob("*.png"):
         photo.unlink()
     assert "media files checked" not in CliRunner().invoke(app, short).stderr

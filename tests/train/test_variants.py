@@ -52,13 +52,13 @@ def test_a_resumed_run_with_adapters_has_the_same_losses(
 ) -> None:
     """Stopped behind the first epoch's validation, and started anew by the same command."""
     run(world, "--variant", "ada", "--name", "whole")
-    wanted = logged(world, "train", "whole")
+    expected = logged(world, "train", "whole")
     with monkeypatch.context() as patch:
         patch.setattr("epalm.train.trainer.validate_epoch", _interrupt)
         with pytest.raises(InterruptedError):
             run(world, "--variant", "ada")
     run(world, "--variant", "ada")
-    assert [line["loss"] for line in logged(world, "train")] == [line["loss"] for line in wanted]
+    assert [line["loss"] for line in logged(world, "train")] == [line["loss"] for line in expected]
 
 
 def _interrupt(training: object, epoch: int) -> None:

@@ -41,12 +41,12 @@ def make(*, seed: int = 0, steps: int = 1) -> tuple[EPALM, torch.optim.AdamW]:
 
 def state(model: EPALM, optimizer: torch.optim.AdamW) -> dict[str, torch.Tensor]:
     """Everything that a checkpoint has to restore."""
-    found = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    actual = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     for group in optimizer.param_groups:
         for place, weight in enumerate(group["params"]):
             for key, value in optimizer.state.get(weight, {}).items():
-                found[f"{key} {place} {tuple(weight.shape)}"] = value.clone()
-    return found
+                actual[f"{key} {place} {tuple(weight.shape)}"] = value.clone()
+    return actual
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:

@@ -48,8 +48,8 @@ def test_attempts_to_reach_the_hub_are_one_line_and_the_reason_is_in_the_error(
         attempts()
     assert hub_lines.getvalue() == ""
     assert capfd.readouterr().err.count("cannot be reached") == 1
-    wanted = "no model: We couldn't connect to 'https://huggingface.co' (the hub was not reached: "
-    assert str(caught.value) == f"{wanted}{REASON})"
+    start = "no model: We couldn't connect to 'https://huggingface.co' (the hub was not reached: "
+    assert str(caught.value) == f"{start}{REASON})"
 
 
 def test_another_reason_is_not_hidden_behind_the_first(hub_lines: io.StringIO) -> None:

@@ -43,22 +43,22 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("views", [1, 3])
 def test_zarr_and_h5py_read_features_keys_and_valid(location: str, dtype: str, views: int) -> None:
     finished_store(location, dtype=dtype, views=views)
-    found = read_arrays(location)
-    assert list(found["keys"]) == KEYS
-    assert [KEYS[row] for row in np.flatnonzero(~found["valid"])] == [BROKEN]
-    assert (found["cls"].dtype, found["cls"].shape) == (dtype, (COUNT, views, 2, 4))
-    assert np.isnan(found["cls"][70]).all()
+    actual = read_arrays(location)
+    assert list(actual["keys"]) == KEYS
+    assert [KEYS[row] for row in np.flatnonzero(~actual["valid"])] == [BROKEN]
+    assert (actual["cls"].dtype, actual["cls"].shape) == (dtype, (COUNT, views, 2, 4))
+    assert np.isnan(actual["cls"][70]).all()
     expected = random_features(views=views).astype(dtype)
-    assert np.array_equal(found["cls"][found["valid"]], expected[found["valid"]])
+    assert np.array_equal(actual["cls"][actual["valid"]], expected[actual["valid"]])
 
 
 def test_missing_rows_are_nan_and_not_valid_in_zarr_and_h5py(location: str) -> None:
     fill(create_store(location, spec(), KEYS), [1])
-    found = read_arrays(location)
-    assert np.isnan(found["cls"][:64]).all()
-    assert not found["valid"][:64].any()
-    assert np.isfinite(found["cls"][64:70]).all()
-    assert found["valid"][64:70].all()
+    actual = read_arrays(location)
+    assert np.isnan(actual["cls"][:64]).all()
+    assert not actual["valid"][:64].any()
+    assert np.isfinite(actual["cls"][64:70]).all()
+    assert actual["valid"][64:70].all()
 
 
 def test_a_zarr_shard_has_the_bytes_that_zarr_writes(tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ def test_a_stream_serves_the_planned_rows_and_views_in_order(
     source = open_with(store, name)
     rows = source.rows([*USABLE, *USABLE[40:90]])
     plan = make_plan(rows, order.draw(rows, np.random.default_rng(0)).after(start))
-    found = served(source, plan)
-    assert found.dtype == np.float16
-    assert np.array_equal(found, VALUES[plan.rows, plan.views])
+    actual = served(source, plan)
+    assert actual.dtype == np.float16
+    assert np.array_equal(actual, VALUES[plan.rows, plan.views])
 
 
 @each_reader
@@ -120,8 +120,8 @@ def test_an_empty_plan_and_an_empty_list_of_keys_give_nothing(store: Store, name
 
 @each_reader
 def test_read_returns_features_in_the_order_of_the_keys(store: Store, name: str) -> None:
-    found = open_with(store, name).read([KEYS[149], KEYS[3], KEYS[149]], view=2)
-    assert np.array_equal(plain(found), VALUES[[149, 3, 149], 2])
+    actual = open_with(store, name).read([KEYS[149], KEYS[3], KEYS[149]], view=2)
+    assert np.array_equal(plain(actual), VALUES[[149, 3, 149], 2])
 
 
 @each_reader
@@ -177,10 +177,10 @@ def test_the_message_tells_a_truncated_store_from_one_of_another_dataset(
     task, keys = task_and_keys
     spec = replace(SPEC, tasks=("vqa2", "coco-caption"))
     index = KeyIndex(spec, KEYS, [], location="cache/s.zarr", task=task)
-    with pytest.raises(UnknownKeyError) as found:
+    with pytest.raises(UnknownKeyError) as actual:
         index.valid(keys)
     assert (
-        str(found.value)
+        str(actual.value)
         == f"cache/s.zarr (coco, 150 samples) {MISSING_KEY_MESSAGES[task_and_keys]}"
     )
 
@@ -239,8 +239,8 @@ def test_several_threads_compute_hdf5_extents_at_once() -> None:
         return hdf5.extent(spec, 0).offset
 
     with ThreadPoolExecutor(len(sizes)) as threads:
-        found = list(threads.map(find, sizes))
-    assert found == [hdf5.extent(spec, 0).offset for spec in sizes]
+        actual = list(threads.map(find, sizes))
+    assert actual == [hdf5.extent(spec, 0).offset for spec in sizes]
 
 
 def test_only_the_selected_views_are_kept_in_memory(store: Store) -> None:

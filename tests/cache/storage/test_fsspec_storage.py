@@ -68,8 +68,8 @@ def test_a_store_on_s3_is_written_resumed_verified_repaired_and_read(
     finished_store(location)
     source = open_store(location)
     assert source.valid([BROKEN, KEYS[0]]).tolist() == [False, True]
-    found = source.read([KEYS[149], KEYS[3]])
-    assert np.array_equal(found, random_features()[[149, 3], 0].astype(np.float16))
+    actual = source.read([KEYS[149], KEYS[3]])
+    assert np.array_equal(actual, random_features()[[149, 3], 0].astype(np.float16))
 
 
 def test_each_file_is_one_put_and_the_commit_record_is_last(

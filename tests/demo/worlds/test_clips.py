@@ -40,7 +40,7 @@ class Track:
 
 
 def tracks(frames: NDArray[np.uint8]) -> dict[str, Track]:
-    found = {}
+    actual = {}
     for color, rgb in COLORS.items():
         masks = (frames == np.array(rgb)).all(axis=-1)
         if masks.any():
@@ -50,8 +50,8 @@ def tracks(frames: NDArray[np.uint8]) -> dict[str, Track]:
                 else (0, 0)
                 for mask in masks
             ]
-            found[color] = Track(np.array(centers, dtype=float), masks.sum(axis=(1, 2)))
-    return found
+            actual[color] = Track(np.array(centers, dtype=float), masks.sum(axis=(1, 2)))
+    return actual
 
 
 def answers_from_frames(frames: NDArray[np.uint8]) -> dict[str, str]:

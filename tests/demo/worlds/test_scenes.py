@@ -30,12 +30,12 @@ class Blob:
 
 
 def blobs(pixels: NDArray[np.uint8]) -> list[Blob]:
-    found = []
+    actual = []
     for color, rgb in COLORS.items():
         mask = (pixels == np.array(rgb)).all(axis=-1)
         while mask.any():
-            found.append(_blob(color, _pop_component(mask)))
-    return found
+            actual.append(_blob(color, _pop_component(mask)))
+    return actual
 
 
 def _pop_component(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -106,8 +106,8 @@ def _about_the_scene(seen: list[Blob], question: str) -> str | None:
     if match := re.fullmatch(r"is (?:anything|there any) (\w+)\?", question):
         return "yes" if any(match[1] in (blob.color, blob.shape) for blob in seen) else "no"
     if match := re.fullmatch(r"is there a (\w+) (\w+)\?", question):
-        found = any((blob.color, blob.shape) == (match[1], match[2]) for blob in seen)
-        return "yes" if found else "no"
+        actual = any((blob.color, blob.shape) == (match[1], match[2]) for blob in seen)
+        return "yes" if actual else "no"
     return None
 
 

@@ -49,9 +49,9 @@ def sounds_where(stream: str, count: int, **required: str) -> list[Sound]:
 def test_count_pitch_and_glide_of_beeps_follow_from_the_waveform() -> None:
     for sound in sounds_where("test", 20, background="silence", kind="beep"):
         samples = synthesize(sound)
-        found = spans(samples)
-        assert len(found) == sound.count
-        first, last = found[0]
+        actual = spans(samples)
+        assert len(actual) == sound.count
+        first, last = actual[0]
         third = (last - first) // 3
         start, end = (
             strongest_hz(samples[first:][:third]),
@@ -124,8 +124,8 @@ def test_the_pitches_do_not_overlap_while_they_glide() -> None:
 def test_scores_count_correct_facts_and_captions_with_all_facts() -> None:
     references = ("two high rising beeps over noise", "amid hiss two shrill beeps going up")
     examples = [Example(str(n), str(n), "", references, references) for n in range(2)]
-    said = ["two shrill beeps climbing with hiss behind", "a low beep rising over noise"]
-    predictions = [Prediction(str(n), str(n), text) for n, text in enumerate(said)]
+    output = ["two shrill beeps climbing with hiss behind", "a low beep rising over noise"]
+    predictions = [Prediction(str(n), str(n), text) for n, text in enumerate(output)]
     scores = score_descriptions(predictions, examples)
     assert scores.per_example["facts_told"].tolist() == [1.0, 0.6]
     assert scores.values["facts_told"] == pytest.approx(0.8)
@@ -144,5 +144,5 @@ def java_runs() -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(not java_runs(), reason="there is no Java")
 def test_the_official_tokenizer_does_not_change_captions() -> None:
-    said = [one for number in range(100) for one in captions(make_sound(f"words/{number}"))]
-    assert tokenize(said) == said
+    output = [one for number in range(100) for one in captions(make_sound(f"words/{number}"))]
+    assert tokenize(output) == output

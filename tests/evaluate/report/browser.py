@@ -77,11 +77,11 @@ class Browser:
 
     def evaluate(self, script: str) -> object:
         """Value of an expression in the page; of a promise, what it comes to."""
-        found = self.call(
+        actual = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in found, found
-        value: object = found["result"].get("value")
+        assert "exceptionDetails" not in actual, actual
+        value: object = actual["result"].get("value")
         return value
 
     def press(self, key: str, text: str = "") -> None:
@@ -100,8 +100,8 @@ class Browser:
 
     def screenshot(self) -> bytes:
         """What stands in the window, as a PNG file."""
-        found = self.call("Page.captureScreenshot")
-        return base64.b64decode(found["data"])
+        actual = self.call("Page.captureScreenshot")
+        return base64.b64decode(actual["data"])
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._left:

@@ -25,8 +25,8 @@ SHOWN = "[...document.querySelectorAll('[data-groups]')].filter((card) => !card.
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert PROGRAM
-    with running_browser(PROGRAM, tmp_path_factory.mktemp("profile")) as found:
-        yield found
+    with running_browser(PROGRAM, tmp_path_factory.mktemp("profile")) as actual:
+        yield actual
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +56,24 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def varied(run: str) -> Evaluation:
     """40 questions of two types; every fifth is about cups."""
-    found = evaluation(run, answers=40)
+    actual = evaluation(run, answers=40)
     answered = tuple(
         replace(
             one,
             prompt="how many cups?" if row % 5 == 0 else one.prompt,
             question_type="how many" if row % 5 == 0 else "what is",
         )
-        for row, one in enumerate(found.predictions)
+        for row, one in enumerate(actual.predictions)
     )
-    return replace(found, predictions=answered)
+    return replace(actual, predictions=answered)
 
 
 def count(browser: Browser) -> int:
-    found = browser.evaluate(f"{SHOWN}.length")
-    assert isinstance(found, int)
-    said = browser.evaluate("document.getElementById('shown').textContent")
-    assert said == f"{found} of 36 shown"
-    return found
+    actual = browser.evaluate(f"{SHOWN}.length")
+    assert isinstance(actual, int)
+    output = browser.evaluate("document.getElementById('shown').textContent")
+    assert output == f"{actual} of 36 shown"
+    return actual
 
 
 def test_the_page_opens_without_errors_and_without_a_network(browser: Browser, page: Path) -> None:
@@ -175,11 +175,11 @@ def test_narrow_tables_are_stacked_and_others_shade_the_edge_where_they_are_cut_
     assert isinstance(panels, list)
     assert len(panels) >= 2  # differences, settings
     assert all(needed <= there for needed, there in panels)
-    said = "getComputedStyle(document.querySelector('.stack [data-label=p]'), '::before').content"
-    assert browser.evaluate(said) == '"p: "'
+    output = "getComputedStyle(document.querySelector('.stack [data-label=p]'), '::before').content"
+    assert browser.evaluate(output) == '"p: "'
     assert edge(browser, left=0) < 240 < edge(browser, left=10_000)
     browser.look(width=1280, scheme="light")
-    assert browser.evaluate(said) == "none"
+    assert browser.evaluate(output) == "none"
 
 
 def edge(browser: Browser, *, left: int) -> int:
@@ -192,9 +192,9 @@ def edge(browser: Browser, *, left: int) -> int:
     )
     assert isinstance(place, list)
     with Image.open(io.BytesIO(browser.screenshot())) as picture:
-        found = picture.convert("L").getpixel((int(place[0]), int(place[1])))
-    assert isinstance(found, int)
-    return found
+        actual = picture.convert("L").getpixel((int(place[0]), int(place[1])))
+    assert isinstance(actual, int)
+    return actual
 
 
 def test_media_play(browser: Browser, page: Path) -> None:

@@ -23,9 +23,9 @@ ASKED = [
 
 
 def test_without_types_questions_are_grouped_by_prefix_and_answers_by_their_text() -> None:
-    found = breakdowns(scores(1.0, 0.0, 1.0), ASKED)
+    result = breakdowns(scores(1.0, 0.0, 1.0), ASKED)
     assert {
-        name: {one.name: (one.mean, one.count) for one in groups} for name, groups in found.items()
+        name: {one.name: (one.mean, one.count) for one in groups} for name, groups in result.items()
     } == {
         "first words": {"how many": (0.5, 2), "is it": (1.0, 1)},
         "form of answer": {"number": (1.0, 1), "other": (0.0, 1), "yes/no": (1.0, 1)},
@@ -34,23 +34,23 @@ def test_without_types_questions_are_grouped_by_prefix_and_answers_by_their_text
 
 def test_rare_prefixes_are_one_group() -> None:
     asked = [question("what is it?", "cup")] * 198 + [question("why so?", "cup"), ASKED[2]]
-    found = breakdowns(scores(*[1.0] * 199, 0.0), asked)
-    assert [(one.name, one.mean, one.count) for one in found["first words"]] == [
+    result = breakdowns(scores(*[1.0] * 199, 0.0), asked)
+    assert [(one.name, one.mean, one.count) for one in result["first words"]] == [
         ("what is", 1.0, 198),
         ("rarer words", 0.5, 2),
     ]
 
 
 def test_types_of_the_data_replace_prefixes() -> None:
-    found = breakdowns(scores(1.0, 0.0), [question("a b", "1", question_type="count"), ASKED[1]])
-    assert [one.name for one in found["question type"]] == ["count"]
-    assert "first words" not in found
+    result = breakdowns(scores(1.0, 0.0), [question("a b", "1", question_type="count"), ASKED[1]])
+    assert [one.name for one in result["question type"]] == ["count"]
+    assert "first words" not in result
 
 
 def test_captions_are_grouped_only_by_the_data() -> None:
     assert breakdowns(scores(1.0), [question("", "a dog")]) == {}
     photos = [question("", "a dog", question_type="near-domain"), question("", "a cat")]
-    found = breakdowns(scores(1.0, 0.0), photos)
-    assert {name: [(one.name, one.mean) for one in groups] for name, groups in found.items()} == {
+    result = breakdowns(scores(1.0, 0.0), photos)
+    assert {name: [(one.name, one.mean) for one in groups] for name, groups in result.items()} == {
         "group": [("near-domain", 1.0)]
     }

@@ -9,13 +9,13 @@ from tests.evaluate.helpers import evaluation
 
 
 def test_the_error_is_the_mean_distance_weighted_by_answers() -> None:
-    found = calibration_of([0.05, 0.15, 0.15, 0.15, 1.0], [0.0, 1.0, 0.0, 0.5, 1.0])
-    assert [(one.count, one.confidence, one.score) for one in found.bins] == [
+    result = calibration_of([0.05, 0.15, 0.15, 0.15, 1.0], [0.0, 1.0, 0.0, 0.5, 1.0])
+    assert [(one.count, one.confidence, one.score) for one in result.bins] == [
         (1, pytest.approx(0.05), 0.0),
         (3, pytest.approx(0.15), 0.5),
         (1, 1.0, 1.0),
     ]
-    assert found.error == pytest.approx((0.05 + 3 * 0.35 + 0) / 5)
+    assert result.error == pytest.approx((0.05 + 3 * 0.35 + 0) / 5)
 
 
 def test_a_perfectly_calibrated_model_has_no_error() -> None:
@@ -23,15 +23,15 @@ def test_a_perfectly_calibrated_model_has_no_error() -> None:
 
 
 def test_an_evaluation_is_calibrated_by_the_probability_of_its_answers() -> None:
-    found = calibrate(evaluation())
-    assert found is not None
-    (only,) = found.bins
+    result = calibrate(evaluation())
+    assert result is not None
+    (only,) = result.bins
     assert (only.count, only.score) == (6, 0.5)
     assert only.confidence == pytest.approx(0.6065, abs=1e-4)  # exp(-0.5)
 
 
 def test_captions_and_unknown_probabilities_have_no_calibration() -> None:
-    found = evaluation()
-    assert calibrate(replace(found, kind="caption")) is None
-    last = replace(found.predictions[-1], log_probability=None)
-    assert calibrate(replace(found, predictions=(*found.predictions[:-1], last))) is None
+    result = evaluation()
+    assert calibrate(replace(result, kind="caption")) is None
+    last = replace(result.predictions[-1], log_probability=None)
+    assert calibrate(replace(result, predictions=(*result.predictions[:-1], last))) is None

@@ -17,23 +17,23 @@ from tests.evaluate.helpers import evaluation
 
 
 def scored(run: str, *values: float) -> Evaluation:
-    found = evaluation(run, answers=len(values))
+    result = evaluation(run, answers=len(values))
     answered = tuple(
         replace(one, scores={"exact_match": value})
-        for one, value in zip(found.predictions, values, strict=True)
+        for one, value in zip(result.predictions, values, strict=True)
     )
-    return replace(found, predictions=answered)
+    return replace(result, predictions=answered)
 
 
 def test_a_difference_is_paired_by_question_in_any_order() -> None:
     first, other = scored("a", 0, 1, 0, 1, 0, 0, 0, 1), scored("b", 1, 1, 0, 1, 1, 0, 1, 1)
     turned = replace(other, predictions=other.predictions[::-1])
-    found = difference(turned, first)
-    assert found is not None
-    assert found.value == pytest.approx(3 / 8)
+    result = difference(turned, first)
+    assert result is not None
+    assert result.value == pytest.approx(3 / 8)
     pairs = np.array([1, 0, 0, 0, 1, 0, 1, 0], dtype=float)
     low, high = bootstrap_interval(pairs[::-1])
-    assert (found.low, found.high) == (low, high)
+    assert (result.low, result.high) == (low, high)
     assert low >= 0  # unpaired, the interval would reach far below
     assert difference(first, first) is not None
 
@@ -47,9 +47,9 @@ def test_the_p_value_is_that_of_all_sign_flips() -> None:
 
 
 def test_equal_runs_do_not_differ() -> None:
-    found = difference(scored("b", 0, 1, 1), scored("a", 0, 1, 1))
-    assert found is not None
-    assert (found.value, found.low, found.high, found.p) == (0.0, None, None, 1.0)
+    result = difference(scored("b", 0, 1, 1), scored("a", 0, 1, 1))
+    assert result is not None
+    assert (result.value, result.low, result.high, result.p) == (0.0, None, None, 1.0)
 
 
 def marked(*evaluations: Evaluation) -> list[bool]:

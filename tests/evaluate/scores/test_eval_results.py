@@ -53,9 +53,9 @@ def test_files_of_earlier_versions_can_be_read(tmp_path: Path) -> None:
     for name in ("features", "data_root", "device", "memory", "device_memory", "split_size"):
         del summary[name]
     (tmp_path / "scores.json").write_text(json.dumps(summary))
-    found = read_evaluation(tmp_path)
-    assert [one.log_probability for one in found.predictions] == [None] * 6
-    assert (found.features, found.split_size) == ("", 0)
+    result = read_evaluation(tmp_path)
+    assert [one.log_probability for one in result.predictions] == [None] * 6
+    assert (result.features, result.split_size) == ("", 0)
 
 
 def test_the_scores_file_counts_scored_and_skipped_examples(tmp_path: Path) -> None:

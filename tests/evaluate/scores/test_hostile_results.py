@@ -177,10 +177,10 @@ def test_control_characters_of_results_never_reach_the_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hostile = "\x1b]0;x\x07\x1b[2J\u202e[bold]"
-    found = replace(evaluation(hostile), task=hostile, headline=hostile)
-    answered = tuple(replace(one, scores={hostile: 0.5}) for one in found.predictions)
-    scores = {hostile: found.scores["exact_match"]}
-    write_evaluation(folder, replace(found, predictions=answered, scores=scores))
+    result = replace(evaluation(hostile), task=hostile, headline=hostile)
+    answered = tuple(replace(one, scores={hostile: 0.5}) for one in result.predictions)
+    scores = {hostile: result.scores["exact_match"]}
+    write_evaluation(folder, replace(result, predictions=answered, scores=scores))
     assert call(monkeypatch, "compare", "runs/tiny/eval/val") == 0
     assert call(monkeypatch, "submit", folder, "--out", "answers.json") == 2
     for text in capfd.readouterr():

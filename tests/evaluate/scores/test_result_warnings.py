@@ -14,25 +14,27 @@ from tests.evaluate.test_report_cli import RUNNER
 
 
 def test_scores_that_agree_up_to_rounding_give_no_warning() -> None:
-    found = evaluation(answers=6)
-    assert warnings_of(replace(found, scores={"exact_match": Score(0.50004)})) == []
+    result = evaluation(answers=6)
+    assert warnings_of(replace(result, scores={"exact_match": Score(0.50004)})) == []
 
 
 def test_corpus_scores_are_not_compared_with_the_mean_over_examples() -> None:
-    found = evaluation(answers=6)
+    result = evaluation(answers=6)
     answered = tuple(
-        replace(one, scores={"BLEU-4": 0.0, "METEOR": 0.5}) for one in found.predictions
+        replace(one, scores={"BLEU-4": 0.0, "METEOR": 0.5}) for one in result.predictions
     )
     scores = {"BLEU-4": Score(0.3), "METEOR": Score(0.2)}
-    assert warnings_of(replace(found, predictions=answered, scores=scores, headline="METEOR")) == []
+    assert (
+        warnings_of(replace(result, predictions=answered, scores=scores, headline="METEOR")) == []
+    )
 
 
 def test_equal_answers_to_all_questions_give_a_warning_except_for_a_blind_control() -> None:
-    found = evaluation(answers=60)
-    assert warnings_of(found) == [
+    result = evaluation(answers=60)
+    assert warnings_of(result) == [
         'only 1 of 60 answers are distinct, and 100 % are "lamp": the model may ignore its input'
     ]
-    assert warnings_of(replace(found, blind=True)) == []
+    assert warnings_of(replace(result, blind=True)) == []
 
 
 @pytest.mark.parametrize("command", ["report", "compare"])

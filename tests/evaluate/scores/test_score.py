@@ -36,7 +36,7 @@ def lines(file: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, ...]:
-    return lines(tmp_path / "said.jsonl", SAID), lines(tmp_path / "right.jsonl", RIGHT)
+    return lines(tmp_path / "predictions.jsonl", SAID), lines(tmp_path / "right.jsonl", RIGHT)
 
 
 def test_vqa_is_scored_by_the_official_rule_and_by_type_of_answer(
@@ -45,31 +45,44 @@ def test_vqa_is_scored_by_the_official_rule_and_by_type_of_answer(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    said, right = files
+    predictions, right = files
     out = tmp_path / "each.jsonl"
-    arguments = ("score", said, "--references", right, "--metrics", "vqa", "--json", "--out", out)
+    arguments = (
+        "score",
+        predictions,
+        "--references",
+        right,
+        "--metrics",
+        "vqa",
+        "--json",
+        "--out",
+        out,
+    )
     assert call(monkeypatch, *arguments) == 0
-    found = json.loads(capfd.readouterr().out)
+    result = json.loads(capfd.readouterr().out)
     # ten people said "yes", so "Yes." is wrong by the official rule; the other two are right
-    assert found["count"] == 3
-    assert found["scores"]["accuracy"]["value"] == pytest.approx(2 / 3)
-    assert found["scores"]["normalised_accuracy"]["value"] == 1.0
-    assert found["scores"]["exact_match"]["value"] == pytest.approx(1 / 3)
-    low, high = bootstrap_interval(load_column(said, right))
-    assert (found["scores"]["accuracy"]["low"], found["scores"]["accuracy"]["high"]) == (low, high)
-    assert {one["name"]: one["mean"] for one in found["breakdowns"]["answer type"]} == {
+    assert result["count"] == 3
+    assert result["scores"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert result["scores"]["normalised_accuracy"]["value"] == 1.0
+    assert result["scores"]["exact_match"]["value"] == pytest.approx(1 / 3)
+    low, high = bootstrap_interval(load_column(predictions, right))
+    assert (result["scores"]["accuracy"]["low"], result["scores"]["accuracy"]["high"]) == (
+        low,
+        high,
+    )
+    assert {one["name"]: one["mean"] for one in result["breakdowns"]["answer type"]} == {
         "yes/no": 0.0,
         "number": 1.0,
         "other": 1.0,
     }
-    assert [one["name"] for one in found["breakdowns"]["question type"]] == ["is the"]
+    assert [one["name"] for one in result["breakdowns"]["question type"]] == ["is the"]
     each = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [one["id"] for one in each] == ["q1", "2", "q3"]
     assert [one["scores"]["accuracy"] for one in each] == [0.0, 1.0, 1.0]
 
 
-def load_column(said: Path, right: Path) -> Any:  # noqa: ANN401 - an array
-    scores = load_metric("vqa")(read_predictions(said), read_references(right))
+def load_column(predictions: Path, right: Path) -> Any:  # noqa: ANN401 - an array
+    scores = load_metric("vqa")(read_predictions(predictions), read_references(right))
     return scores.per_example["accuracy"]
 
 
@@ -78,9 +91,12 @@ def test_every_accuracy_of_the_official_evaluator_is_reproduced_from_files(
 ) -> None:
     golden = Path(__file__).parents[2] / "metrics" / "data" / "vqa_scoring.json"
     pairs = json.loads(golden.read_text(encoding="utf-8"))
-    said = [{"id": row, "prediction": pair["prediction"]} for row, pair in enumerate(pairs)]
+    predictions = [{"id": row, "prediction": pair["prediction"]} for row, pair in enumerate(pairs)]
     right = [{"id": row, "answers": pair["answers"]} for row, pair in enumerate(pairs)]
-    one, other = lines(tmp_path / "said.jsonl", said), lines(tmp_path / "right.jsonl", right)
+    one, other = (
+        lines(tmp_path / "predictions.jsonl", predictions),
+        lines(tmp_path / "right.jsonl", right),
+    )
     out = tmp_path / "each.jsonl"
     arguments = ("score", one, "--references", other, "--metrics", "vqa", "--out", out)
     assert call(monkeypatch, *arguments) == 0
@@ -116,10 +132,11 @@ def test_the_table_has_scores_times_100_and_groups(
 def test_gqa_looks_up_a_normalized_answer_in_its_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said = lines(tmp_path / "said.jsonl", [{"id": "1", "prediction": "The dog"}])
+    predictions = lines(tmp_path / "predictions.jsonl", [{"id": "1", "prediction": "The dog"}])
     right = lines(tmp_path / "right.jsonl", [{"id": "1", "label": {"dog": 0.6, "cat": 1}}])
     assert (
-        call(monkeypatch, "score", said, "--references", right, "--metrics", "gqa", "--json") == 0
+        call(monkeypatch, "score", predictions, "--references", right, "--metrics", "gqa", "--json")
+        == 0
     )
     scores = json.loads(capfd.readouterr().out)["scores"]
     assert (scores["accuracy"]["value"], scores["exact_match"]["value"]) == (0.6, 0.0)
@@ -129,28 +146,35 @@ def test_captions_without_java_list_the_skipped_scores_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     texts = {"a": "a dog runs", "b": "two birds on a wire"}
-    said = lines(tmp_path / "s.jsonl", [{"id": k, "prediction": v} for k, v in texts.items()])
+    predictions = lines(
+        tmp_path / "s.jsonl", [{"id": k, "prediction": v} for k, v in texts.items()]
+    )
     right = lines(tmp_path / "r.jsonl", [{"id": k, "answers": [v]} for k, v in texts.items()])
     monkeypatch.setenv("PATH", "")
-    arguments = ("score", said, "--references", right, "--metrics", "caption", "--json")
+    arguments = ("score", predictions, "--references", right, "--metrics", "caption", "--json")
     assert call(monkeypatch, *arguments) == 0
     out, err = capfd.readouterr()
-    found = json.loads(out)
+    result = json.loads(out)
     # every n-gram is right, but three words have none of four
-    assert found["scores"]["CIDEr"]["value"] == pytest.approx(10 * (1 + 0.75) / 2)
-    assert found["scores"]["BLEU-4"]["low"] is not None
-    assert set(found["left_out"]) == {"METEOR", "SPICE"}
+    assert result["scores"]["CIDEr"]["value"] == pytest.approx(10 * (1 + 0.75) / 2)
+    assert result["scores"]["BLEU-4"]["low"] is not None
+    assert set(result["left_out"]) == {"METEOR", "SPICE"}
     assert "METEOR is left out: there is no `java`" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(
-    ("said", "right", "code", "message"),
+    ("predictions", "right", "code", "message"),
     [
         (SAID[:2], RIGHT, 1, "question q3 has no prediction"),
         (SAID, RIGHT[1:], 1, "question q1 has a prediction but is not in the split"),
         ([*SAID, SAID[1]], RIGHT, 1, "question 2 has more than one prediction"),
         (SAID, [*RIGHT, RIGHT[0]], 1, 'line 4.id is "q1", expected an id that occurs once'),
-        ([{"id": "q1"}], RIGHT, 1, "said.jsonl: line 1.prediction is missing, expected a string"),
+        (
+            [{"id": "q1"}],
+            RIGHT,
+            1,
+            "predictions.jsonl: line 1.prediction is missing, expected a string",
+        ),
         (
             [{"id": "q1", "prediction": None}],
             RIGHT,
@@ -174,12 +198,15 @@ def test_the_error_names_ids_and_lines_that_do_not_match(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     *,
-    said: list[dict[str, Any]],
+    predictions: list[dict[str, Any]],
     right: list[dict[str, Any]],
     code: int,
     message: str,
 ) -> None:
-    one, other = lines(tmp_path / "said.jsonl", said), lines(tmp_path / "right.jsonl", right)
+    one, other = (
+        lines(tmp_path / "predictions.jsonl", predictions),
+        lines(tmp_path / "right.jsonl", right),
+    )
     assert call(monkeypatch, "score", one, "--references", other, "--metrics", "vqa") == code
     err = capfd.readouterr().err
     assert err.startswith("error: ")
@@ -191,8 +218,8 @@ def test_the_help_lists_every_metric(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "score", "--help") == 0
-    told = capfd.readouterr().out.split("--metrics", 1)[1]
-    assert [name for name in METRICS if not re.search(rf"\b{name}\b", told)] == []
+    output = capfd.readouterr().out.split("--metrics", 1)[1]
+    assert [name for name in METRICS if not re.search(rf"\b{name}\b", output)] == []
 
 
 def test_missing_files_broken_lines_and_unknown_metrics_have_distinct_exit_codes(
@@ -201,7 +228,7 @@ def test_missing_files_broken_lines_and_unknown_metrics_have_distinct_exit_codes
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    said, right = files
+    predictions, right = files
     absent = tmp_path / "absent.jsonl"
     assert call(monkeypatch, "score", absent, "--references", right, "--metrics", "vqa") == 1
     assert "absent.jsonl cannot be read (No such file" in capfd.readouterr().err
@@ -209,23 +236,23 @@ def test_missing_files_broken_lines_and_unknown_metrics_have_distinct_exit_codes
     broken.write_text('{"id": "q1", "prediction": "yes"}\n{"id": \n')
     assert call(monkeypatch, "score", broken, "--references", right, "--metrics", "vqa") == 1
     assert "broken.jsonl: line 2: no JSON" in capfd.readouterr().err
-    assert call(monkeypatch, "score", said, "--references", right, "--metrics", "wer") == 2
+    assert call(monkeypatch, "score", predictions, "--references", right, "--metrics", "wer") == 2
     assert "known are vqa, exact, label, gqa, caption" in capfd.readouterr().err
-    assert call(monkeypatch, "score", said, "--references", right, "--metrics", "VQA") == 2
+    assert call(monkeypatch, "score", predictions, "--references", right, "--metrics", "VQA") == 2
     assert "did you mean vqa?" in capfd.readouterr().err
 
 
 def test_scores_never_overwrite_an_input_file(
     files: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said, right = files
-    monkeypatch.chdir(said.parent)
-    before = said.read_bytes(), right.read_bytes()
-    for out in (said.name, right):
-        arguments = ("score", said, "--references", right, "--metrics", "vqa", "--out", out)
+    predictions, right = files
+    monkeypatch.chdir(predictions.parent)
+    before = predictions.read_bytes(), right.read_bytes()
+    for out in (predictions.name, right):
+        arguments = ("score", predictions, "--references", right, "--metrics", "vqa", "--out", out)
         assert call(monkeypatch, *arguments) == 2
         assert "would overwrite an input file" in capfd.readouterr().err
-    assert (said.read_bytes(), right.read_bytes()) == before
+    assert (predictions.read_bytes(), right.read_bytes()) == before
 
 
 @pytest.mark.slow

@@ -37,17 +37,20 @@ def test_files_for_the_vqa_server_are_scored_with_the_published_annotations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     types = {"question_type": "how many", "answer_type": "number", "image_id": 9}
-    said = [{"question_id": 90, "answer": "two"}, {"question_id": 91, "answer": "racing"}]
+    predictions = [{"question_id": 90, "answer": "two"}, {"question_id": 91, "answer": "racing"}]
     right = [
         {"question_id": 90, "answers": people(*["2"] * 4, *["Two"] * 6)} | types,
         {"question_id": 91, "answers": people(*["racing"] * 9, "run", stem="race")} | types,
     ]
-    one, other = listed(tmp_path / "said.json", said), official(tmp_path / "val.json", right)
+    one, other = (
+        listed(tmp_path / "predictions.json", predictions),
+        official(tmp_path / "val.json", right),
+    )
     arguments = ("score", one, "--references", other, "--metrics", "vqa", "--json")
     assert call(monkeypatch, *arguments) == 0
-    found = json.loads(capfd.readouterr().out)
-    assert (found["count"], found["scores"]["accuracy"]["value"]) == (2, 1.0)
-    assert found["breakdowns"]["question type"][0]["count"] == 2
+    result = json.loads(capfd.readouterr().out)
+    assert (result["count"], result["scores"]["accuracy"]["value"]) == (2, 1.0)
+    assert result["breakdowns"]["question type"][0]["count"] == 2
     assert [example.references[0] for example in read_references(other)] == ["2", "racing"]
 
 
@@ -62,8 +65,8 @@ def test_the_captions_of_an_image_are_collected_from_published_annotations(tmp_p
         ("7", ("a dog runs", "a brown dog")),
         ("5", ("two birds",)),
     ]
-    said = read_predictions(listed(tmp_path / "said.json", rows[1:]))
-    assert [(one.question_id, one.text) for one in said] == [
+    predictions = read_predictions(listed(tmp_path / "predictions.json", rows[1:]))
+    assert [(one.question_id, one.text) for one in predictions] == [
         ("5", "two birds"),
         ("7", "a brown dog"),
     ]
@@ -74,8 +77,8 @@ def test_submission_files_can_be_scored(form: str, tmp_path: Path) -> None:
     made = evaluation(answers=2)
     answered = [replace(one, id=str(row)) for row, one in enumerate(made.predictions)]
     rows = [FORMATS[form](one) for one in answered]
-    found = read_predictions(listed(tmp_path / "answers.json", rows))
-    assert [(one.question_id, one.text) for one in found] == [("0", "lamp"), ("1", "lamp")]
+    result = read_predictions(listed(tmp_path / "answers.json", rows))
+    assert [(one.question_id, one.text) for one in result] == [("0", "lamp"), ("1", "lamp")]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +94,9 @@ def test_submission_files_can_be_scored(form: str, tmp_path: Path) -> None:
 def test_the_error_about_a_wrong_list_of_predictions_names_the_element(
     tmp_path: Path, text: str, words: str
 ) -> None:
-    (tmp_path / "said.json").write_text(text)
+    (tmp_path / "predictions.json").write_text(text)
     with pytest.raises(MalformedFileError) as caught:
-        read_predictions(tmp_path / "said.json")
+        read_predictions(tmp_path / "predictions.json")
     assert words in str(caught.value)
 
 
@@ -124,7 +127,9 @@ def test_a_number_and_the_same_number_as_text_are_the_same_id(tmp_path: Path) ->
 
 def test_without_a_label_gqa_counts_every_answer_as_right(tmp_path: Path) -> None:
     rows = [{"id": 1, "answers": ["dog", "puppy"]}, {"id": 2, "answers": ["cat", "kitten"]}]
-    said = [{"id": 1, "prediction": "Puppy."}, {"id": 2, "prediction": "lamp"}]
+    predictions = [{"id": 1, "prediction": "Puppy."}, {"id": 2, "prediction": "lamp"}]
     right = read_references(listed(tmp_path / "right.json", rows))
-    scores = load_metric("gqa")(read_predictions(listed(tmp_path / "said.json", said)), right)
+    scores = load_metric("gqa")(
+        read_predictions(listed(tmp_path / "predictions.json", predictions)), right
+    )
     assert scores.per_example["accuracy"].tolist() == [1.0, 0.0]

@@ -103,17 +103,17 @@ def test_the_printed_submit_command_can_be_run_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "a run" / "eval" / "test2015"
-    found = replace(numbered(), task="vqa2", scores={}, headline="")
-    write_evaluation(folder, found)
-    name, *arguments = shlex.split(submit_command(folder, found))
+    result = replace(numbered(), task="vqa2", scores={}, headline="")
+    write_evaluation(folder, result)
+    name, *arguments = shlex.split(submit_command(folder, result))
     monkeypatch.chdir(tmp_path)
     assert name == "epalm-eval"
     assert call(monkeypatch, *arguments) == 0
     assert len(json.loads(Path("val.json").read_text(encoding="utf-8"))) == 6
     for refused in (
-        replace(found, task="manifest"),
-        replace(found, skipped=("7",)),
-        replace(found, split_size=7),
+        replace(result, task="manifest"),
+        replace(result, skipped=("7",)),
+        replace(result, split_size=7),
     ):
         assert submit_command(folder, refused) == ""
 
@@ -123,8 +123,8 @@ def test_an_id_that_is_not_a_number_is_refused_and_nothing_is_written(tmp_path: 
     with pytest.raises(DataError, match="id 'q0' is not a number"):
         write_submission(tmp_path / "val", "vqa", tmp_path / "answers.json")
     assert not (tmp_path / "answers.json").exists()
-    form, found = write_submission(tmp_path / "val", "gqa", tmp_path / "answers.json")
-    assert (form, len(found.predictions)) == ("gqa", 6)
+    form, result = write_submission(tmp_path / "val", "gqa", tmp_path / "answers.json")
+    assert (form, len(result.predictions)) == ("gqa", 6)
 
 
 def test_an_evaluation_with_skipped_questions_is_refused(tmp_path: Path) -> None:

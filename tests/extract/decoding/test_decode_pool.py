@@ -160,11 +160,11 @@ def test_the_alarm_and_its_handler_are_restored() -> None:
 
 
 def test_outside_the_main_thread_samples_are_decoded_without_a_time_limit() -> None:
-    found: list[LoadedBatch] = []
-    thread = threading.Thread(target=lambda: found.extend(loaded("1", "broken", "2")))
+    actual: list[LoadedBatch] = []
+    thread = threading.Thread(target=lambda: actual.extend(loaded("1", "broken", "2")))
     thread.start()
     thread.join()
-    assert values(found) == [10.0, 20.0]
+    assert values(actual) == [10.0, 20.0]
 
 
 @pytest.mark.slow

@@ -274,8 +274,8 @@ def test_a_store_without_media_tables_is_resumed_and_reported_as_unknown(
         assert run(store, root).encoded == 64
     assert "unknown whether 138 images changed" in caplog.text
     assert list(verify_deep(Store.open(store))) == []
-    found = verify_media(Store.open(store), str(root))
-    assert (found.checked, found.not_recorded) == (64, 138)
+    actual = verify_media(Store.open(store), str(root))
+    assert (actual.checked, actual.not_recorded) == (64, 138)
 
 
 def test_a_store_keeps_its_setting_of_content_hashes(root: Path) -> None:
@@ -345,7 +345,7 @@ def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> No
     for row in (5, 70):
         put(root, row, "995")
     run(root.parent / "new" / name, root)
-    wanted = file_contents(Store.open(root.parent / "new" / name))
+    expected = file_contents(Store.open(root.parent / "new" / name))
     ended, steps = False, 0
     while not ended:
         for file, content in before.items():
@@ -356,7 +356,7 @@ def test_kills_at_any_change_of_a_file_lose_nothing(root: Path, name: str) -> No
         for shard in {0, 1} - set(store.missing_shards()):
             check_described(store, shard)
         run(path, root)
-        assert file_contents(Store.open(path)) == wanted
+        assert file_contents(Store.open(path)) == expected
         steps += 1
     assert steps > 8
 
@@ -433,8 +433,8 @@ def test_the_commands_name_changed_files_and_their_exit_codes_say_so(
     assert "1.png changed" in done.out
     assert "5.png no longer exists" in done.out
     assert "a.zarr: 2 of 6 media files differ" in done.out
-    found = json.loads(command("verify", "--media", "a.zarr", "--json").out)["media"]
-    assert (found["changed"], found["vanished"], found["touched"]) == (["1.png"], ["5.png"], 1)
+    actual = json.loads(command("verify", "--media", "a.zarr", "--json").out)["media"]
+    assert (actual["changed"], actual["vanished"], actual["touched"]) == (["1.png"], ["5.png"], 1)
     done = command()
     assert done.code == 3
     assert "1 of 6 images changed since they were encoded (1.png)" in done.err

@@ -86,8 +86,8 @@ class Watch:
         for shard in committed:
             for name in store.commit_record(shard).files:
                 state = (root / name).stat()
-                found = (state.st_ino, state.st_mtime_ns)
-                assert self.seen.setdefault(name, found) == found, f"{name} was made again"
+                actual = (state.st_ino, state.st_mtime_ns)
+                assert self.seen.setdefault(name, actual) == actual, f"{name} was made again"
         bad = [problem for problem in verify_deep(store) if problem.name in self.seen]
         assert not bad
 

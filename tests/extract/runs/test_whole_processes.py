@@ -48,15 +48,15 @@ def extract(folder: Path, out: str, **environment: str) -> int:
 
 def alive(group: int) -> list[str]:
     """The running processes of a group; field 3 of `stat` is the state, field 5 the group."""
-    found = []
+    actual = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
             name, state = file.read_text().rsplit(")", 1)
         except (FileNotFoundError, ProcessLookupError):
             continue
         if state.split()[2] == str(group) and state.split()[0] != "Z":
-            found.append(name)
-    return found
+            actual.append(name)
+    return actual
 
 
 def test_torchrun_makes_the_store_of_one_process(album: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_signal_before_the_first_image_gives_exit_code_75_too(album: Path) -> 
     running = subprocess.Popen(command("a.zarr"), cwd=album, stderr=subprocess.PIPE, text=True)
     time.sleep(3)
     running.send_signal(signal.SIGTERM)
-    _, said = running.communicate(timeout=60)
-    assert (running.returncode, "run the same command again to resume" in said) == (75, True)
+    _, output = running.communicate(timeout=60)
+    assert (running.returncode, "run the same command again to resume" in output) == (75, True)
 
 
 def test_nothing_is_left_in_the_folder_for_temporary_files(album: Path, tmp_path: Path) -> None:
@@ -107,9 +107,9 @@ def test_a_signal_ends_the_command_with_75_and_no_process_is_left(
         assert running.poll() is None
         time.sleep(0.02)
     running.send_signal(number)
-    _, said = running.communicate(timeout=30)
+    _, output = running.communicate(timeout=30)
     assert running.returncode == 75
-    assert "of 3 shards to do: run the same command again to resume" in said
+    assert "of 3 shards to do: run the same command again to resume" in output
     deadline = time.monotonic() + 10
     while left := alive(running.pid):
         assert time.monotonic() < deadline, left

@@ -99,9 +99,9 @@ def test_evaluations_use_the_caption_suite_and_training_its_fast_part() -> None:
 def test_all_published_scores_except_spice_are_reproduced_and_inside_their_intervals() -> None:
     scores = score_caption_suite(*published_task())
     published = published_scores()
-    found = {name: round(value, 3) for name, value in scores.values.items()}
-    assert published.keys() - found.keys() == scores.left_out.keys()
-    assert {name: published[name] for name in found} == found
+    actual = {name: round(value, 3) for name, value in scores.values.items()}
+    assert published.keys() - actual.keys() == scores.left_out.keys()
+    assert {name: published[name] for name in actual} == actual
     for name, (low, high) in all_intervals(scores).items():
         assert low < scores.values[name] < high
 
@@ -155,7 +155,7 @@ def test_the_interval_of_bleu_is_that_of_the_scores_of_resampled_sets() -> None:
     drawn = [" ".join(draw.choice(words, size=6)) for _ in range(80)]
     references = {row: [drawn[row], drawn[row - 1]] for row in range(40)}
     hypotheses = {row: [drawn[row + 40][:-4] + drawn[row][-4:]] for row in range(40)}
-    found = score_bleu(references, hypotheses).intervals["BLEU-1"]
+    actual = score_bleu(references, hypotheses).intervals["BLEU-1"]
     again = []
     for _ in range(150):
         rows = draw.integers(40, size=40)
@@ -164,7 +164,7 @@ def test_the_interval_of_bleu_is_that_of_the_scores_of_resampled_sets() -> None:
         ]
         again.append(Bleu(1).compute_score(*sample, verbose=0)[0][0])
     low, high = np.quantile(again, (0.025, 0.975))
-    assert found == pytest.approx((low, high), abs=0.3 * (high - low))
+    assert actual == pytest.approx((low, high), abs=0.3 * (high - low))
 
 
 def test_without_java_meteor_and_spice_are_left_out_with_the_reason(
@@ -227,12 +227,12 @@ echo '{scores}' > "$2"
 def test_spice_scores_are_matched_with_captions_by_their_ids(
     program: Callable[[str], Path], installed: Path, tmp_path: Path
 ) -> None:
-    found = [
+    actual = [
         {"image_id": row, "scores": {"All": {"f": score}}} for row, score in ((2, 0.5), (0, 0.25))
     ]
-    found.append({"image_id": 1, "scores": {"All": {"f": 0.0}, "Color": {"f": None}}})
+    actual.append({"image_id": 1, "scores": {"All": {"f": 0.0}, "Color": {"f": None}}})
     seen = tmp_path / "seen.json"
-    program(SPICE_WRITES.format(seen=seen, scores=json.dumps(found)))
+    program(SPICE_WRITES.format(seen=seen, scores=json.dumps(actual)))
     scores = score_spice(REFERENCES, HYPOTHESES)
     assert scores.per_example["SPICE"].tolist() == [0.25, 0.0, 0.5]
     assert scores.values["SPICE"] == pytest.approx(0.25)

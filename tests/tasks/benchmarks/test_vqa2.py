@@ -157,8 +157,8 @@ def test_a_duplicate_id_is_refused(
     vqa: Path, questions: list[int], annotations: list[int], message: str
 ) -> None:
     asked = [question(9, number, "Why?") for number in questions]
-    said = [annotation(9, number, ["because"]) for number in annotations]
-    write_vqa(vqa, "train2014", asked, said)
+    output = [annotation(9, number, ["because"]) for number in annotations]
+    write_vqa(vqa, "train2014", asked, output)
     with pytest.raises(MalformedFileError, match=message):
         read(vqa, "standard_train")
 
@@ -227,8 +227,8 @@ def test_vlt5_lists_without_human_answers_need_the_official_annotations(tmp_path
     file.write_text(json.dumps([entry]))
     with pytest.raises(MissingFileError, match=r"v2_mscoco_val2014_annotations.json was not found"):
         read(tmp_path, "val")
-    said = {"annotations": [annotation(73, 73000, ["blue"] * 10)]}
-    (tmp_path / "v2_mscoco_val2014_annotations.json").write_text(json.dumps(said))
+    output = {"annotations": [annotation(73, 73000, ["blue"] * 10)]}
+    (tmp_path / "v2_mscoco_val2014_annotations.json").write_text(json.dumps(output))
     (example,) = read(tmp_path, "val")
     assert (example.answers, example.references) == (("red",), ("blue",) * 10)
 

@@ -107,8 +107,8 @@ def test_every_recipe_but_our_own_small_one_is_compared_with_what_was_published(
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_recipe_has_the_published_numbers(name: str) -> None:
     recipe = load_recipe(name)
-    wanted = MAIN | PUBLISHED[name]
-    assert {key: getattr(recipe, key) for key in wanted} == wanted
+    expected = MAIN | PUBLISHED[name]
+    assert {key: getattr(recipe, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task in known_recipes()])
@@ -128,8 +128,8 @@ def test_the_splits_of_a_recipe_are_the_tasks(name: str) -> None:
 def test_the_head_of_a_recipe_says_how_to_run_it_and_what_to_expect(name: str) -> None:
     text = (RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     head = [line for line in text.splitlines() if line.startswith("#")]
-    for wanted in ("# epalm-train --features ", "# epalm-eval ", "# Score: ", "# Time: "):
-        assert any(line.startswith(wanted) for line in head), wanted
+    for expected in ("# epalm-train --features ", "# epalm-eval ", "# Score: ", "# Time: "):
+        assert any(line.startswith(expected) for line in head), expected
     trained = next(line for line in head if line.startswith("# epalm-train"))
     task = trained.partition("--task ")[2].partition(" ")[0]
     assert f"--recipe {name}" in trained or name in (task, *TASKS)
@@ -161,8 +161,8 @@ def test_every_key_is_read_somewhere(kind: type[Recipe] | type[Schedule]) -> Non
 def test_a_recipe_file_extends_another_beside_it(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text('extends = "vqa2"\nepochs = 3\n[schedule]\nmin_lr = 3e-6\n')
     (tmp_path / "own.toml").write_text('extends = "base.toml"\nlr = 1e-3\n')
-    wanted = ["epochs=3", "lr=1e-3", "schedule.min_lr=3e-6"]
-    assert load_recipe(str(tmp_path / "own.toml")) == load_recipe("vqa2", parse_changes(wanted))
+    expected = ["epochs=3", "lr=1e-3", "schedule.min_lr=3e-6"]
+    assert load_recipe(str(tmp_path / "own.toml")) == load_recipe("vqa2", parse_changes(expected))
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_a_change_reaches_into_a_table() -> None:
 def test_sampling_reaches_generation_and_survives_a_round_trip(tmp_path: Path) -> None:
     changes = parse_changes(["num_beams=1", "do_sample=true", "temperature=0.7", "top_p=0.9"])
     recipe = load_recipe("vqa2", changes)
-    wanted = Decoding(recipe.max_new_tokens, do_sample=True, temperature=0.7, top_p=0.9)
-    assert recipe.decoding() == wanted
+    expected = Decoding(recipe.max_new_tokens, do_sample=True, temperature=0.7, top_p=0.9)
+    assert recipe.decoding() == expected
     copy = tmp_path / "copy.toml"
     copy.write_text(recipe.to_toml())
     assert load_recipe(str(copy)) == recipe
@@ -276,11 +276,11 @@ def test_learning_rates_equal_the_released_schedulers(case: dict[str, float]) ->
         stair_steps=int(case["warmup_step_size"]),
     )
     steps, epochs = int(case["iters_per_epoch"]), int(case["epochs"])
-    found = [
+    actual = [
         learning_rate(schedule, case["lr"], step=step, steps_per_epoch=steps, epochs=epochs)
         for step in range(len(rates))
     ]
-    assert found == pytest.approx(rates, abs=1e-12)
+    assert actual == pytest.approx(rates, abs=1e-12)
 
 
 def test_our_schedule_warms_up_and_ends_low() -> None:
@@ -317,6 +317,6 @@ def test_a_warm_up_longer_than_the_run_gives_one_warning_with_numbers(
     name: str, changes: list[str], examples: int, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     warn_of_long_warmup(load_recipe(name, parse_changes(changes)), examples)
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == bool(words)
-    assert all(re.search(words, line) for line in said)
+    output = [record.getMessage() for record in caplog.records]
+    assert len(output) == bool(words)
+    assert all(re.search(words, line) for line in output)

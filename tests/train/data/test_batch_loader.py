@@ -80,11 +80,11 @@ def kept(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
 def test_the_examples_of_batches_are_counted_as_they_are_served(
     text: TextEncoder,
 ) -> None:
-    found = loader(text, ShuffleSpec())
-    sizes = [len(batch.image_index) for batch in kept(found, 0)]
+    actual = loader(text, ShuffleSpec())
+    sizes = [len(batch.image_index) for batch in kept(actual, 0)]
     assert sizes[-1] < sizes[0]
-    assert [found.samples(one, one + 1) for one in range(len(found))] == sizes
-    assert found.samples(1, len(found)) == sum(sizes[1:])
+    assert [actual.samples(one, one + 1) for one in range(len(actual))] == sizes
+    assert actual.samples(1, len(actual)) == sum(sizes[1:])
 
 
 def test_the_uniform_order_and_its_answers_are_those_of_published_runs(
@@ -124,10 +124,10 @@ def test_shards_of_all_processes_make_up_each_batch_of_one_process(
             together = whole.features[whole.image_index]
             count = len(together)
             mine = [place for place in range(count) if place * world // count == rank]
-            found = (
+            actual = (
                 [share[number].features[share[number].image_index]] if number < len(share) else []
             )
-            assert torch.equal(torch.cat([*found, together[:0]]), together[mine])
+            assert torch.equal(torch.cat([*actual, together[:0]]), together[mine])
     assert [len(share) for share in shares] == [11, 11, 11, 11, 10][:world]
 
 

@@ -71,8 +71,8 @@ def test_buckets_leave_little_padding_and_keep_pools(kind: str, together: int) -
 def test_the_batches_of_a_window_come_in_random_order() -> None:
     order, _ = drawn("uniform")
     lengths = np.arange(COUNT)
-    found = bucketed(order, np.arange(COUNT), lengths).examples
-    means = [found[start : start + BATCH].mean() for start in range(0, 5 * BATCH, BATCH)]
+    actual = bucketed(order, np.arange(COUNT), lengths).examples
+    means = [actual[start : start + BATCH].mean() for start in range(0, 5 * BATCH, BATCH)]
     assert means != sorted(means)
     assert means != sorted(means, reverse=True)
 

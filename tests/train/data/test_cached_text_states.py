@@ -51,8 +51,8 @@ def test_stored_states_give_the_same_losses_and_gradients(
     states = open_text_states(tmp_path, model, TEXTS, digest="d", quiet=True)
     batch = batch_of(TEXTS)
     losses, gradients = taught(model, batch)
-    found, own = taught(model, replace(batch, text_states=states.read(TEXTS)))
-    assert torch.allclose(found, losses, atol=1e-5)
+    actual, own = taught(model, replace(batch, text_states=states.read(TEXTS)))
+    assert torch.allclose(actual, losses, atol=1e-5)
     assert own.keys() == gradients.keys()
     for name, gradient in gradients.items():
         assert torch.allclose(own[name], gradient, rtol=1e-4, atol=1e-6), name
@@ -62,11 +62,11 @@ def test_half_precision_keeps_its_states_to_the_bit(tmp_path: Path) -> None:
     model = tiny_variant(tiny_opt(layers=5).to(torch.bfloat16), "lin", inject="2:4")
     states = open_text_states(tmp_path, model, TEXTS, digest="d", quiet=True).read(TEXTS)
     batch = batch_of(TEXTS)
-    wanted = model.lower_text_states(batch.input_ids, batch.attention_mask)
+    expected = model.lower_text_states(batch.input_ids, batch.attention_mask)
     assert states.dtype == torch.float16
-    large = wanted.abs() > 2**-14  # below, float16 has fewer digits than bfloat16
-    assert torch.equal(states[large].bfloat16(), wanted[large])
-    assert torch.allclose(states.float(), wanted.float(), atol=2**-25)
+    large = expected.abs() > 2**-14  # below, float16 has fewer digits than bfloat16
+    assert torch.equal(states[large].bfloat16(), expected[large])
+    assert torch.allclose(states.float(), expected.float(), atol=2**-25)
 
 
 def test_each_distinct_text_is_computed_once_and_kept(
@@ -130,7 +130,7 @@ def test_a_run_with_stored_states_has_the_losses_of_one_without(tmp_path: Path) 
     ):
         result = CliRunner().invoke(app, [*train_command(world, *common, *extra), "--name", name])
         assert result.exit_code == 0, result.output
-    wanted = [line["loss"] for line in logged(world, "train", "plain")]
+    expected = [line["loss"] for line in logged(world, "train", "plain")]
     for name in ("stored", "again"):
-        found = [line["loss"] for line in logged(world, "train", name)]
-        assert found == pytest.approx(wanted, abs=1e-5)
+        actual = [line["loss"] for line in logged(world, "train", name)]
+        assert actual == pytest.approx(expected, abs=1e-5)

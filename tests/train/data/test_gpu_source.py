@@ -37,9 +37,9 @@ def test_batches_are_tensors_of_their_own(store: Store) -> None:
 @pytest.mark.gpu
 def test_features_on_a_gpu_equal_those_of_the_store_and_stay_there(store: Store) -> None:
     selection = select_subset(store, index_store(store))
-    found = load_resident(selection, "cuda").read(["0.png", "9.png"])
-    assert found.device.type == "cuda"
-    assert torch.equal(found.cpu(), load_resident(selection, "cpu").read(["0.png", "9.png"]))
+    actual = load_resident(selection, "cuda").read(["0.png", "9.png"])
+    assert actual.device.type == "cuda"
+    assert torch.equal(actual.cpu(), load_resident(selection, "cpu").read(["0.png", "9.png"]))
     budget = gpu_budget("cuda", "auto")
     assert budget is not None
     assert 0 < budget < (gpu_budget("cuda", "gpu") or 0)

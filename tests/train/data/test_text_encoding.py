@@ -41,8 +41,8 @@ def refused(world: World, *extra: str) -> str:
 def test_a_question_that_is_too_long_to_learn_is_named(world: World, extra: list[str]) -> None:
     change(world, "train", 7, prompt=words(40))
     change(world, "train", 9, prompt=words(50))
-    found = refused(world, *extra)
-    assert found == (
+    actual = refused(world, *extra)
+    assert actual == (
         f"train of manifest in {world.data}: example 'q7' has 41 tokens of prompt and 2 of answer "
         "('white'), the language model has 32 positions (too long: 2 of 39 examples): shorten such "
         "examples or leave them out"
@@ -51,10 +51,10 @@ def test_a_question_that_is_too_long_to_learn_is_named(world: World, extra: list
 
 def test_the_longest_of_several_answers_decides(world: World) -> None:
     change(world, "train", 5, answers=["red", words(40), "blue"])
-    found = refused(world)
+    actual = refused(world)
     shown = f"'{words(7)} ...'"
-    assert f"'q5' has 3 tokens of prompt and 41 of answer ({shown})" in found
-    assert "1 of 39 examples" in found
+    assert f"'q5' has 3 tokens of prompt and 41 of answer ({shown})" in actual
+    assert "1 of 39 examples" in actual
 
 
 @pytest.mark.parametrize("extra", [[], ["--dry-run"]])
@@ -62,10 +62,10 @@ def test_a_validation_prompt_that_leaves_no_room_is_named_before_training(
     world: World, extra: list[str]
 ) -> None:
     change(world, "val", 2, prompt=words(POSITIONS - 1 - 2 + 1))
-    found = refused(world, *extra)
-    assert found.startswith(f"val of manifest in {world.data}: example 'q42' has 31 tokens")
-    assert "and 2 of answer (max_new_tokens)" in found
-    assert found.endswith("leave them out, or lower max_new_tokens")
+    actual = refused(world, *extra)
+    assert actual.startswith(f"val of manifest in {world.data}: example 'q42' has 31 tokens")
+    assert "and 2 of answer (max_new_tokens)" in actual
+    assert actual.endswith("leave them out, or lower max_new_tokens")
 
 
 def test_texts_that_fill_all_positions_are_trained_on_and_answered(world: World) -> None:

@@ -15,6 +15,7 @@ from tests.train.helpers import logged, make_world, train_command
 from tests.train.ranks import (
     COMMAND,
     SURE,
+    assert_killed_ranks_resume,
     assert_same_training,
     finish,
     run_alone,
@@ -90,18 +91,7 @@ def test_losses_do_not_depend_on_the_number_of_processes(
 
 @pytest.mark.slow
 def test_killed_processes_resume_with_the_losses_of_an_uninterrupted_run(tmp_path: Path) -> None:
-    world = make_world(tmp_path, epochs=12)
-    run_ranks(world, 2, "--name", "undisturbed")
-    killed = start_ranks(train_command(world), 2)
-    wait_for_epochs(world, killed, 2)
-    for process in killed:
-        process.send_signal(signal.SIGKILL)
-    finish(killed)
-    run_ranks(world, 2)
-    for kind in ("train", "val"):
-        assert logged(world, kind) == logged(world, kind, "undisturbed")
-    files = [tmp_path / "runs" / name / "last.safetensors" for name in ("run", "undisturbed")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert_killed_ranks_resume(make_world(tmp_path, epochs=12), epochs=2)
 
 
 @pytest.mark.slow

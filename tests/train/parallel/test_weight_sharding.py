@@ -19,9 +19,10 @@ from epalm.train.estimate.memory_estimate import WeightPlacement, frozen_bytes
 from epalm.train.parallel.distributed import Group
 from epalm.train.parallel.weight_sharding import dummy_batch, layer_sharder
 from tests.model.helpers import tiny_opt, tiny_variant
-from tests.train.helpers import logged, make_world, train_command
+from tests.train.helpers import make_world, train_command
 from tests.train.ranks import (
     SURE,
+    assert_killed_ranks_resume,
     assert_same_training,
     finish,
     run_alone,
@@ -85,18 +86,7 @@ def test_a_process_has_as_many_bytes_as_planned_and_the_digest_covers_all_shards
 def test_killed_processes_with_sharded_weights_resume_with_the_losses_of_an_uninterrupted_run(
     tmp_path: Path,
 ) -> None:
-    world = make_world(tmp_path, epochs=4)
-    run_ranks(world, 2, "--name", "undisturbed", "--shard-weights")
-    killed = start_ranks(train_command(world, "--shard-weights"), 2)
-    wait_for_epochs(world, killed, 1)
-    for process in killed:
-        process.send_signal(signal.SIGKILL)
-    finish(killed)
-    run_ranks(world, 2, "--shard-weights")
-    for kind in ("train", "val"):
-        assert logged(world, kind) == logged(world, kind, "undisturbed")
-    files = [tmp_path / "runs" / name / "last.safetensors" for name in ("run", "undisturbed")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert_killed_ranks_resume(make_world(tmp_path, epochs=4), "--shard-weights", epochs=1)
 
 
 @pytest.mark.slow

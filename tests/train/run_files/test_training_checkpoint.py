@@ -60,11 +60,11 @@ def test_nothing_to_restore_is_a_fresh_start(tmp_path: Path) -> None:
 def test_a_checkpoint_of_an_earlier_version_loads_with_a_note_and_is_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    wanted = write_earlier(tmp_path)
+    expected = write_earlier(tmp_path)
     second = make(seed=2, steps=0)
     caplog.set_level("INFO")
     assert load_state(tmp_path, *second) == PROGRESS
-    assert same(state(*second), wanted)
+    assert same(state(*second), expected)
     assert "last.pt has no checksum: it was written by an earlier version" in caplog.text
     save_state(tmp_path, *second, PROGRESS)
     assert {file.name for file in tmp_path.iterdir()} == {STATE_FILE, "last.safetensors"}
@@ -78,8 +78,8 @@ def test_an_adapter_of_an_earlier_version_loads_with_a_note(
     save_file({name: weight.detach() for name, weight in trainable_parameters(model)}, file)
     caplog.set_level("INFO")
     load_adapter(other, file)
-    wanted = dict(trainable_parameters(model))
-    assert all(torch.equal(weight, wanted[name]) for name, weight in trainable_parameters(other))
+    expected = dict(trainable_parameters(model))
+    assert all(torch.equal(weight, expected[name]) for name, weight in trainable_parameters(other))
     assert "has no checksum" in caplog.text
 
 
