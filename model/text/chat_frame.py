@@ -14,8 +14,9 @@ FIXED_DATE = "26 Jul 2024"
 """The date in templates that state today's: training and evaluation on other days see one text. It
 is the one that Llama 3's template has where it cannot know the date."""
 
-FIXED_CLOCK = "{%- macro strftime_now(format) -%}" + FIXED_DATE + "{%- endmacro -%}"
-"""Beginning of the template that replaces transformers' clock."""
+FIXED_CLOCK = "{%- macro strftime_now(format) -%}" + FIXED_DATE + "{%- endmacro %}\n"
+"""Beginning of the template that replaces transformers' clock. Its line break is not rendered, so
+that the template begins at the beginning of a line, as without it."""
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,19 @@ def test_the_chat_template_surrounds_message_and_answer_with_a_fixed_date() -> N
     assert text.ends == (tokenizer.convert_tokens_to_ids("<|end|>"), 0)
 
 
+@pytest.mark.parametrize("start", ["\n\n", "  ", "  {% if true %}-{% endif %}"])
+def test_the_fixed_date_leaves_the_beginning_of_the_template_as_it_is(start: str) -> None:
+    tokenizer = TOKENIZERS["chat"]()
+    tokenizer.chat_template = (
+        start
+        + "<|user|>{{ messages[0]['content'] }}<|end|>"
+        + ("{% if messages[1] %}{{ messages[1]['content'] }}{% endif %}")
+    )
+    message = [{"role": "user", "content": "red"}]
+    rendered = tokenizer.apply_chat_template(message, tokenize=False)
+    assert chat_frame(tokenizer).before == rendered.partition("red")[0]
+
+
 def test_a_named_begin_token_comes_before_the_chat() -> None:
     text = encoder("chat", Template("{prompt} {answer}", chat=True, begin_token="<|endoftext|>"))
     assert text.prompt_ids(["red"])[0] == [0, *encoder("chat", REQUEST).prompt_ids(["red"])[0]]
