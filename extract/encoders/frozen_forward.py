@@ -1,7 +1,7 @@
 """The forward pass of frozen encoders: normalization, outputs of blocks, digest of weights."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from epalm.extract.transforms.image_preset import ImagePreset
 from epalm.precision import DTYPES
+
+EVERY = 1 << 30
+"""Number of tokens that no block has: all of them are captured."""
 
 
 class PixelNorm:
@@ -24,12 +27,17 @@ class PixelNorm:
 
 
 @contextmanager
-def capture_outputs(blocks: Iterable[nn.Module], positions: int) -> Iterator[list[Tensor]]:
+def capture_outputs(
+    blocks: Iterable[nn.Module],
+    positions: int = EVERY,
+    as_tokens: Callable[[Tensor], Tensor] = lambda states: states,
+) -> Iterator[list[Tensor]]:
     """Capture the first tokens of the output of blocks while the model runs in the context.
 
     Args:
-        blocks: modules whose output, or its first element, is (B, tokens, D).
-        positions: number of tokens per block, starting with [CLS].
+        blocks: modules whose output, or its first element, `as_tokens` takes.
+        positions: number of tokens per block, starting with [CLS] if there is one.
+        as_tokens: makes (B, tokens, D) of an output, e.g. of one with two spatial axes.
 
     Yields:
         A list that receives one (B, positions, D) float32 tensor per block, in order.
@@ -38,7 +46,7 @@ def capture_outputs(blocks: Iterable[nn.Module], positions: int) -> Iterator[lis
 
     def record(_block: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
         states = output[0] if isinstance(output, tuple) else output
-        outputs.append(states[:, :positions].float().clone())
+        outputs.append(as_tokens(states)[:, :positions].float().clone())
 
     handles = [block.register_forward_hook(record) for block in blocks]
     try:

@@ -1,15 +1,12 @@
-"""A Hugging Face transformer as an encoder: finding its blocks and its final norm.
+"""A Hugging Face model as an encoder: finding its blocks, its tokens and its final norm.
 
-A model is supported if every block has a class token at position 0 and a single norm turns the
-output of the last block into the model's own output. This is checked by running the model, not by
-its name.
+What the tokens are is found by running the model, not by its name.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, TypeGuard
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -17,43 +14,19 @@ from epalm.errors import ModelError
 from epalm.extract.decoding.sample_loader import Loader
 from epalm.extract.encoders.encoder_registry import CODE_VERSION
 from epalm.extract.encoders.frozen_forward import capture_outputs, frozen_pass
+from epalm.extract.encoders.inputs.model_input import ModelInput
+from epalm.extract.encoders.tokens.block_tokens import BlockTokens, identity
+from epalm.extract.encoders.tokens.describe import Run, describe
+from epalm.extract.encoders.tokens.model_norms import Norms, find_norms, norm_name
+from epalm.extract.encoders.tokens.probe import Runnable
 from epalm.tasks.types import Modality
 
-CLASS_TOKENS = ("cls_token", "class_embedding")
-"""Last parts of the names of the class token's parameter in Hugging Face models."""
-
-NORM_TOLERANCE = 1e-4
-"""Largest difference of the final norm's [CLS] from the model's own output, due to rounding."""
-
-
-class FingerprintedLoader(Loader, Protocol):
-    """A loader that describes how it makes inputs."""
-
-    def fingerprint(self) -> dict[str, str]:
-        """Every setting of decoding and transforms that could change an input, as text."""
-
-
-@dataclass(frozen=True)
-class ModelInput:
-    """The input of a model and how it is made.
-
-    Attributes:
-        modality: modality of the samples that `load` decodes.
-        load: makes one input.
-        arguments: makes the model's keyword arguments from a batch of inputs.
-        example: an arbitrary input of the right shape.
-        more: further settings for the fingerprint.
-    """
-
-    modality: Modality
-    load: FingerprintedLoader
-    arguments: Callable[[Tensor], dict[str, Tensor]]
-    example: Tensor
-    more: dict[str, str] = field(default_factory=dict)
+ATTENTION_POOLS = ("AttentionPoolingHead", "AttentionPoolHead")
+"""Ends of the names of classes whose output is a model's own attention pooling."""
 
 
 class HiddenStatesEncoder:
-    """A frozen transformer with a class token as an `Encoder`."""
+    """A frozen Hugging Face model as an `Encoder`."""
 
     def __init__(
         self,
@@ -64,7 +37,7 @@ class HiddenStatesEncoder:
         digest: str,
         precision: str,
     ) -> None:
-        """Find the blocks and the final norm by running the model.
+        """Find the blocks, the tokens and the final norm by running the model.
 
         Args:
             name: name on the command line.
@@ -74,10 +47,11 @@ class HiddenStatesEncoder:
             precision: precision of matrix products, see `EncoderSettings`.
 
         Raises:
-            ModelError: the model has no class token in every block, or no final norm.
+            ModelError: the model has no list of blocks, its runs differ, or its output cannot be
+                computed from its last block.
         """
         self.name = name
-        self.modality = model_input.modality
+        self.modality: Modality = model_input.modality
         self.load: Loader = model_input.load
         self.model = model.eval().requires_grad_(requires_grad=False)
         self._input = model_input
@@ -85,9 +59,12 @@ class HiddenStatesEncoder:
         self._precision = precision
         self._blocks = find_blocks(model, name)
         self.depth = len(self._blocks)
-        states, output = self._probe()
-        self.positions, self.width = states.shape[1:]
-        self.norm = find_norm(model, self._blocks, states=states, output=output, name=name)
+        self.outputs: Sequence[BlockTokens] = self._describe(model_input)
+        self.width, self.positions = self.outputs[-1].width, self.outputs[-1].positions
+        self.norm = self.outputs[-1].norm
+        self.has_attention_pool = any(
+            type(module).__name__.endswith(ATTENTION_POOLS) for module in model.modules()
+        )
 
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
@@ -97,18 +74,25 @@ class HiddenStatesEncoder:
         Args:
             batch: (B, ...) stacked inputs of `load`.
             layers: 0-based ascending numbers of the blocks; None for all blocks.
-            positions: number of tokens per block. The order is [CLS], further class tokens if there
-                are any, patches by row; TimeSformer has the frames of a patch one after the other.
+            positions: number of tokens per block. The order is [CLS], further class tokens and
+                registers if there are any, then patches as `outputs` describes them.
 
         Returns:
             One (B, positions, D) per block, float32, on the encoder's device.
         """
         blocks = self._blocks if layers is None else [self._blocks[layer] for layer in layers]
-        arguments = self._input.arguments(batch)
-        device = self.model.device
-        with capture_outputs(blocks, positions) as outputs, frozen_pass(self._precision, device):
-            self.model(**arguments)
+        with (
+            capture_outputs(blocks, positions, as_tokens) as outputs,
+            frozen_pass(self._precision, self.model.device),
+        ):
+            self._run(batch)
         return outputs
+
+    def attention_pool(self, batch: Tensor) -> Tensor:
+        """The output of the model's own attention pooling, (B, D) float32."""
+        with frozen_pass(self._precision, self.model.device):
+            pooled: Tensor = self._run(batch).pooler_output
+        return pooled.float()
 
     def fingerprint(self) -> dict[str, str]:
         """Architecture, digest of the weights, precision, code version, settings of the loader."""
@@ -116,88 +100,79 @@ class HiddenStatesEncoder:
             "architecture": f"transformers {self.model.config.model_type}",
             "weights_sha256": self._digest,
             "token": "cls",
-            "norm": "final",
+            "norm": norm_name(self.outputs),
             "precision": self._precision,
             "code": CODE_VERSION,
             **self._input.load.fingerprint(),
             **self._input.more,
         }
 
-    def _probe(self) -> tuple[Tensor, Any]:
-        """The output of the last block and that of the model for the example input."""
-        arguments = self._input.arguments(self._input.example[None])
+    def _describe(self, model_input: ModelInput) -> Sequence[BlockTokens]:
+        probed = Runnable(self.name, self.model, self._blocks, self._run, as_tokens)
+        find = partial(find_block_norms, self.model, self._blocks)
         try:
-            with torch.inference_mode(), capture_outputs(self._blocks[-1:], 1 << 30) as states:
-                output, _ = self.model(**arguments), self.model(**arguments)
-        except (TypeError, ValueError, RuntimeError, IndexError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{self.name} cannot be run on its inputs alone: {reason}") from error
-        if len(states) != 2 or not torch.allclose(
-            states[0], states[1], rtol=0, atol=NORM_TOLERANCE
-        ):
+            return describe(probed, model_input, find)
+        except LookupError as error:
             raise ModelError(
-                f"{self.name} gives different tokens in each run: choose another --encoder"
-            )
-        return states[0], output
+                f"{self.name} has no final norm that gives its own output from the last block: "
+                "choose another --encoder"
+            ) from error
+
+    def _run(self, batch: Tensor) -> Any:  # noqa: ANN401 - each model has its own output class
+        return self.model(**self._input.arguments(batch))
+
+
+def as_tokens(states: Tensor) -> Tensor:
+    """(B, tokens, D) of a block's output; convolutional models have (B, D, rows, columns)."""
+    return states.flatten(2).transpose(1, 2) if states.dim() == 4 else states
 
 
 def find_blocks(model: nn.Module, name: str) -> Sequence[nn.Module]:
-    """Find the blocks of a model, in order.
+    """Find the blocks of a model, in order; those of all stages if it has stages.
 
     Raises:
-        ModelError: there are none, or the model has no class token.
+        ModelError: there are none.
     """
-    parameters = {parameter.rpartition(".")[2] for parameter, _ in model.named_parameters()}
-    if not parameters & set(CLASS_TOKENS):
-        raise ModelError(
-            f"{name} has no class token, which is what a store keeps: choose another --encoder, "
-            "for example a ViT, DINOv2, CLIP's vision tower, TimeSformer or AST"
-        )
-    depth = getattr(model.config, "num_hidden_layers", None)
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    blocks = next((modules for modules in lists if len(modules) == depth), None)
-    if not blocks:
-        raise ModelError(f"{name} has no list of {depth} blocks: choose another --encoder")
-    return list(blocks)
+    config: Any = model.config
+    depths = getattr(config, "depths", None) or [
+        getattr(config, "num_hidden_layers", None) or getattr(config, "encoder_layers", None)
+    ]
+    lists = [module for module in model.modules() if _is_list_of_blocks(module)]
+    blocks: list[nn.Module] = []
+    for depth in depths:
+        found = next((number for number, modules in enumerate(lists) if len(modules) == depth), -1)
+        if found < 0:
+            raise ModelError(f"{name} has no list of {depth} blocks: choose another --encoder")
+        blocks += lists[found]
+        lists = lists[found + 1 :]
+    return blocks
 
 
-def find_norm(
-    model: nn.Module,
-    blocks: Sequence[nn.Module],
-    *,
-    states: Tensor,
-    output: Any,  # noqa: ANN401 - each model has its own output class
-    name: str,
-) -> nn.Module:
-    """Find the norm outside the blocks that turns the last block's [CLS] into the model's own.
-
-    Args:
-        model: the whole model.
-        blocks: transformer blocks of the model.
-        states: (B, tokens, D) output of the last block.
-        output: output of the model.
-        name: name of the encoder.
-
-    Raises:
-        ModelError: there is no such norm.
-    """
-    outputs = [getattr(output, "last_hidden_state", None), getattr(output, "pooler_output", None)]
-    expected = [out[:, 0] if out.dim() == 3 else out for out in outputs if out is not None]
-    inside = {id(module) for block in blocks for module in block.modules()}
-    # Start with the last one: in an untrained model, a norm before the blocks computes the same.
-    for module in reversed(list(model.modules())):
-        if id(module) in inside or not type(module).__name__.endswith("Norm"):
-            continue
-        if module.weight.shape != states.shape[-1:]:
-            continue
-        with torch.inference_mode():
-            cls = module(states)[:, 0]
-        if any(
-            own.shape == cls.shape and torch.allclose(own, cls, rtol=0, atol=NORM_TOLERANCE)
-            for own in expected
-        ):
-            return module
-    raise ModelError(
-        f"{name} has no final norm that gives its [CLS] from the last block: choose another "
-        "--encoder"
+def _is_list_of_blocks(module: nn.Module) -> TypeGuard[nn.ModuleList]:
+    """Whether a module is a list of modules of one class; a list of stages is none."""
+    return (
+        isinstance(module, nn.ModuleList)
+        and len({type(block) for block in module}) == 1
+        and not any(isinstance(child, nn.ModuleList) for child in module[0].children())
     )
+
+
+def find_block_norms(model: nn.Module, blocks: Sequence[nn.Module], run: Run) -> list[Norms]:
+    """The norms of every block; those before the last stage have none.
+
+    Raises:
+        LookupError: the model's own output cannot be computed from its last block.
+    """
+    last = run.states[-1]
+    norms = find_norms(
+        model,
+        blocks,
+        states=last,
+        output=run.output,
+        special=run.special,
+        class_token=run.class_token,
+    )
+    if norms is None:
+        raise LookupError
+    none = Norms(identity(), identity())
+    return [norms if states.shape == last.shape else none for states in run.states]

@@ -1,13 +1,10 @@
-"""Vision transformers from timm."""
+"""Image encoders from timm."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import timm
 from timm.data.config import resolve_model_data_config
-from timm.models.beit import Beit
-from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from epalm.errors import ModelError, UsageError
@@ -20,7 +17,13 @@ from epalm.extract.encoders.frozen_forward import (
     frozen_pass,
     state_digest,
 )
-from epalm.extract.encoders.tokens.block_tokens import BlockTokens, image_grid
+from epalm.extract.encoders.inputs.model_input import ModelInput
+from epalm.extract.encoders.presets.hf_presets import example_image
+from epalm.extract.encoders.tokens.block_tokens import BlockTokens
+from epalm.extract.encoders.tokens.describe import describe
+from epalm.extract.encoders.tokens.model_norms import norm_name
+from epalm.extract.encoders.tokens.probe import Runnable
+from epalm.extract.encoders.tokens.timm_families import FAMILIES, TimmParts, timm_parts
 from epalm.extract.encoders.weights import timm_weights
 from epalm.extract.transforms.image_preset import preset_for
 from epalm.extract.transforms.image_transform import ImageLoader
@@ -34,42 +37,34 @@ ARCHITECTURES = {
 }
 """Name of an encoder -> published weights. Without the tag, timm loads another set (augreg2)."""
 
-_FAMILIES = (VisionTransformer, Eva, Beit)
-"""The timm classes whose position 0 is [CLS] in every block. In CaiT, XCiT and ConViT, the class
-token is added in the last blocks only."""
 
-
-class VitEncoder:
-    """A timm vision transformer as an `Encoder`."""
+class TimmEncoder:
+    """A timm image encoder as an `Encoder`."""
 
     def __init__(
-        self, name: str, model: nn.Module, *, load: ImageLoader, precision: str, device: str
+        self,
+        name: str,
+        model: nn.Module,
+        parts: TimmParts,
+        *,
+        load: ImageLoader,
+        precision: str,
+        device: str,
     ) -> None:
         self.name = name
-        self.width: int = model.embed_dim  # type: ignore[assignment]
-        self.depth = len(model.blocks)  # type: ignore[arg-type]
-        self.positions: int = model.num_prefix_tokens + model.patch_embed.num_patches  # type: ignore[assignment, operator, union-attr]
         self.modality: Modality = "image"
         self.precision = precision
         self.load: Loader = load
         self._load_settings = load.fingerprint()
         self._weights_digest = state_digest(model)
         self.model = model.eval().requires_grad_(requires_grad=False).to(device)
-        self.norm: nn.Module = model.norm  # type: ignore[assignment]
+        self._parts = parts
         self._normalize = PixelNorm(load.preset, device)
-        tokens = BlockTokens(
-            self.width,
-            special=model.num_prefix_tokens,  # type: ignore[arg-type]
-            class_token=True,
-            axes=image_grid(*model.patch_embed.grid_size),  # type: ignore[union-attr, misc]
-            norm=self.norm,
-        )
-        self.outputs: Sequence[BlockTokens] = [tokens] * self.depth
-        self.has_attention_pool = False
-
-    def attention_pool(self, batch: Tensor) -> Tensor:
-        """Plain vision transformers with a class token have no attention pooling."""
-        raise NotImplementedError(f"{self.name} on {tuple(batch.shape)}")
+        self.depth = len(parts.blocks)
+        self.outputs = self._describe()
+        self.width, self.positions = self.outputs[-1].width, self.outputs[-1].positions
+        self.norm = self.outputs[-1].norm
+        self.has_attention_pool = getattr(model, "attn_pool", None) is not None
 
     def blocks(
         self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
@@ -79,21 +74,40 @@ class VitEncoder:
         Args:
             batch: (B, 3, size, size) uint8.
             layers: 0-based ascending numbers of the blocks; None for all blocks.
-            positions: number of tokens per block, in the order [CLS], registers if there are any,
-                patches by row.
+            positions: number of tokens per block, in the order [CLS] and registers if there are
+                any, patches by row.
 
         Returns:
             One (B, positions, D) per block, float32, on the encoder's device.
         """
-        blocks: Sequence[nn.Module] = self.model.blocks  # type: ignore[assignment]
+        blocks = self._parts.blocks
         captured = blocks if layers is None else [blocks[layer] for layer in layers]
         pixels = self._normalize(batch)
         with (
-            capture_outputs(captured, positions) as outputs,
+            capture_outputs(captured, positions, self._parts.as_tokens) as outputs,
             frozen_pass(self.precision, pixels.device),
         ):
             self.model.forward_features(pixels)  # type: ignore[operator]
         return outputs
+
+    def attention_pool(self, batch: Tensor) -> Tensor:
+        """The output of the model's own attention pooling and the norm after it, (B, D) float32."""
+        pixels = self._normalize(batch)
+        model: Any = self.model
+        with frozen_pass(self.precision, pixels.device):
+            pooled: Tensor = model.forward_head(model.forward_features(pixels), pre_logits=True)
+        return pooled.float()
+
+    def _describe(self) -> Sequence[BlockTokens]:
+        def run(batch: Tensor) -> object:
+            result: object = self.model.forward_features(self._normalize(batch))  # type: ignore[operator]
+            return result
+
+        assert isinstance(self.load, ImageLoader)
+        example = example_image(self.load.preset)
+        model_input = ModelInput("image", self.load, arguments=dict, example=example)
+        probed = Runnable(self.name, self.model, self._parts.blocks, run, self._parts.as_tokens)
+        return describe(probed, model_input, lambda _: self._parts.norms)
 
     def fingerprint(self) -> dict[str, str]:
         """Architecture, digest of the weights, precision, code version, settings of the loader."""
@@ -102,7 +116,7 @@ class VitEncoder:
             "architecture": f"timm {config['architecture']}",
             "weights_sha256": self._weights_digest,
             "token": "cls",
-            "norm": "final",
+            "norm": norm_name(self.outputs),
             "precision": self.precision,
             "code": CODE_VERSION,
             **self._load_settings,
@@ -115,7 +129,7 @@ def make_vit(name: str, settings: EncoderSettings) -> Encoder:
     if not timm.is_model(architecture):
         near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:5]) or "see timm.list_models()"
         raise UsageError(f"timm has no architecture {architecture!r} ({near})")
-    _check_family(timm_weights.untrained_model(architecture), architecture)
+    check_family(timm_weights.untrained_model(architecture), f"timm {architecture}")
     weights = settings.weights
     model = (
         timm_weights.published_model(architecture)
@@ -126,11 +140,16 @@ def make_vit(name: str, settings: EncoderSettings) -> Encoder:
 
 
 def vit_encoder(name: str, model: nn.Module, settings: EncoderSettings) -> Encoder:
-    """Make a timm vision transformer an encoder of images or videos, as the settings say."""
+    """Make a timm model an encoder of images or videos, as the settings say.
+
+    Raises:
+        ModelError: the model's family is not supported.
+    """
     preset = preset_for(settings.preprocessing, resolve_model_data_config(model))
-    encoder = VitEncoder(
+    encoder = TimmEncoder(
         name,
         model,
+        check_family(model, name),
         load=ImageLoader(preset, settings.views),
         precision=settings.precision,
         device=settings.device,
@@ -138,13 +157,17 @@ def vit_encoder(name: str, model: nn.Module, settings: EncoderSettings) -> Encod
     return for_media(encoder, settings)
 
 
-def _check_family(model: nn.Module, architecture: str) -> None:
-    problem = None
-    if not isinstance(model, _FAMILIES):
-        problem = "is not a plain vision transformer with [CLS] in every block"
-    elif model.cls_token is None:
-        problem = "has no class token"
-    elif not isinstance(model.norm, nn.LayerNorm):
-        problem = "has no final LayerNorm over its tokens"
-    if problem:
-        raise ModelError(f"timm {architecture} {problem}: choose another --encoder")
+def check_family(model: nn.Module, name: str) -> TimmParts:
+    """The blocks and norms of a timm model, whose weights are not looked at.
+
+    Raises:
+        ModelError: the model's family is not supported.
+    """
+    parts = timm_parts(model)
+    if parts is None:
+        known = ", ".join(family.__name__ for family in FAMILIES)
+        raise ModelError(
+            f"{name} is a {type(model).__name__}, whose blocks have no tokens of one kind or are "
+            f"not known: choose another --encoder, of one of the classes {known}"
+        )
+    return parts

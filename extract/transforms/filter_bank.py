@@ -170,11 +170,15 @@ def resample(clip: AudioClip, channels: str) -> Tensor:
     """Convert to one channel at 16 kHz and subtract the mean: (n,) float32."""
     channel = clip.samples[0] if channels == "first" else clip.samples.mean(axis=0)
     centered = torch.from_numpy(channel - channel.mean(dtype=np.float64).astype(np.float32))
-    rate = clip.rate
-    if math.gcd(rate, SAMPLE_RATE) < LEAST_COMMON_HZ:
+    return change_rate(centered, clip.rate, SAMPLE_RATE)
+
+
+def change_rate(samples: Tensor, rate: int, target: int) -> Tensor:
+    """Resample (n,) float32 from one sampling rate to another, both in Hz."""
+    if math.gcd(rate, target) < LEAST_COMMON_HZ:
         rate = round(rate / RATE_STEP) * RATE_STEP
-    samples: Tensor = torchaudio.functional.resample(centered, rate, SAMPLE_RATE)
-    return samples
+    resampled: Tensor = torchaudio.functional.resample(samples, rate, target)
+    return resampled
 
 
 def filter_bank(samples: Tensor, mel_bins: int) -> Tensor:

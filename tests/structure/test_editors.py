@@ -7,7 +7,7 @@ from pathlib import Path
 SCRIPT = """\
 from epalm.cache.store import Store
 from epalm.evaluate.run_evaluation import evaluate
-from epalm.extract.encoders.timm_vit import VitEncoder
+from epalm.extract.encoders.timm_vit import TimmEncoder
 from epalm.model.epalm import EPALM
 from epalm.train.run_training import train
 

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoModel,
-    CLIPVisionModel,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -23,6 +21,7 @@ from transformers.utils.logging import (
 from epalm.errors import MissingFileError, ModelError, UsageError
 from epalm.extract.encoders.encoder_registry import EncoderSettings
 from epalm.extract.encoders.frozen_forward import state_digest
+from epalm.extract.encoders.weights.hf_towers import tower_of
 from epalm.untrusted.file_kinds import check_model_folder, describe_file
 from epalm.untrusted.hub_config import loading, mismatch, refuse_kernels
 
@@ -86,14 +85,14 @@ def load_model(source: str, config: PreTrainedConfig, device: str) -> tuple[PreT
     Raises:
         ModelError: the weights cannot be loaded, or some are missing.
     """
-    family: Any = CLIPVisionModel if config.model_type == "clip" else AutoModel
+    tower = tower_of(config)
     logger.info("loading %s", source)
     disable_progress_bar()  # it would ignore --quiet
     verbosity = get_verbosity()
     set_verbosity_error()  # it would list the weights of the classifier, which are left out
     try:
         with loading(partial(_unreachable, source)):
-            model, info = family.from_pretrained(
+            model, info = tower.family.from_pretrained(
                 source,
                 dtype=torch.float32,
                 output_loading_info=True,
@@ -111,8 +110,9 @@ def load_model(source: str, config: PreTrainedConfig, device: str) -> tuple[PreT
     if required := [key for key in missing if not key.startswith(UNUSED)]:
         names = ", ".join(required[:8])
         raise ModelError(f"{source} lacks weights of its {config.model_type}: {names}")
-    digest = state_digest(model, without=missing)
-    return model.to(device), digest
+    encoder: Any = getattr(model, tower.part) if tower.part else model
+    digest = state_digest(encoder, without=missing)
+    return encoder.to(device), digest
 
 
 def _unreachable(source: str, error: Exception) -> str:

@@ -18,6 +18,8 @@ from epalm.extract.encoders.encoder_registry import (
     make_encoder,
     normed_tokens,
 )
+from epalm.extract.encoders.tokens.token_encoder import with_tokens
+from epalm.extract.encoders.tokens.token_source import outputs_of
 from epalm.extract.encoders.weights import timm_weights
 from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.plugins import TypedName
@@ -188,27 +190,37 @@ def test_an_unknown_timm_architecture_is_a_usage_error_with_near_names() -> None
         make_encoder("timm:vit_tiny_patch17_224")
 
 
-@pytest.mark.parametrize(
-    ("architecture", "lack"),
-    [
-        ("test_vit3", "has no class token"),
-        ("test_resnet", "is not a plain vision transformer"),
-        ("xcit_nano_12_p16_224", r"is not a plain vision transformer with \[CLS\] in every block"),
-    ],
-)
-def test_a_timm_model_without_cls_in_every_block_is_refused(
-    architecture: str, lack: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("architecture", ["test_resnet", "xcit_nano_12_p16_224"])
+def test_a_timm_model_whose_blocks_have_no_tokens_of_one_kind_is_refused(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timm_weights, "published_model", random_model)
-    with pytest.raises(ModelError, match=f"{architecture} {lack}"):
+    reason = "whose blocks have no tokens of one kind.*one of the classes VisionTransformer, Eva"
+    with pytest.raises(ModelError, match=f"timm {architecture} is a .*{reason}"):
         make_encoder(f"timm:{architecture}")
 
 
-def test_a_model_that_norms_after_pooling_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timm_model_without_class_token_has_none_of_its_registers_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timm_weights, "published_model", random_model)
+    encoder = make_encoder("timm:test_vit3")
+    outputs = outputs_of(encoder)[-1]
+    stock: Any = random_model("test_vit3")
+    assert (stock.cls_token, outputs.class_token) == (None, False)
+    assert outputs.special == stock.num_prefix_tokens
+    with pytest.raises(UsageError, match="has no class token among its tokens: use --tokens mean"):
+        with_tokens(encoder, "cls")
+
+
+def test_a_model_that_norms_after_pooling_has_unnormed_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def pooled(architecture: str) -> nn.Module:
         model: nn.Module = timm.create_model(architecture, num_classes=0, global_pool="avg")
         return model
 
-    monkeypatch.setattr(timm_weights, "untrained_model", pooled)
-    with pytest.raises(ModelError, match="has no final LayerNorm over its tokens"):
-        make_encoder(TINY)
+    monkeypatch.setattr(timm_weights, "published_model", pooled)
+    encoder = make_encoder(TINY)
+    assert encoder.fingerprint()["norm"] == "none"
+    assert with_tokens(encoder, "mean").fingerprint()["norm"] == "after pooling"

@@ -4,17 +4,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from epalm.errors import MissingFileError, ModelError
 from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_tokens, make_encoder
 from epalm.extract.encoders.frozen_forward import state_digest
-from epalm.extract.encoders.timm_vit import VitEncoder
+from epalm.extract.encoders.timm_vit import TimmEncoder
 from epalm.extract.transforms.image_augment import AugmentedViews
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import TINY, random_model, save_photo, save_weights
@@ -35,16 +37,16 @@ def changed(weights: Path, *, drop: str = "", **more: torch.Tensor) -> Path:
     return copy
 
 
-def tokens_of(encoder: VitEncoder, seed: int = 0) -> torch.Tensor:
+def tokens_of(encoder: TimmEncoder, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     photos = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8, generator=generator)
     with torch.inference_mode():
         return last_cls_tokens(encoder.blocks(photos), encoder.norm)
 
 
-def tiny(weights: Path, **settings: object) -> VitEncoder:
+def tiny(weights: Path, **settings: object) -> TimmEncoder:
     encoder = make_encoder(TINY, EncoderSettings(weights=weights, **settings))  # type: ignore[arg-type]
-    assert isinstance(encoder, VitEncoder)
+    assert isinstance(encoder, TimmEncoder)
     return encoder
 
 
@@ -102,8 +104,13 @@ def test_without_hub_and_cache_one_error_names_the_ways_out(
 ) -> None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def offline(*_: object, **__: object) -> None:
-        raise LocalEntryNotFoundError("cannot find the requested files in the local cache")
+    create = timm.create_model
+
+    def offline(*names: Any, pretrained: bool, **settings: Any) -> nn.Module:
+        if pretrained:
+            raise LocalEntryNotFoundError("cannot find the requested files in the local cache")
+        model: nn.Module = create(*names, **settings)
+        return model
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ModelError, match=r"--weights.*HF_HUB_OFFLINE"):
