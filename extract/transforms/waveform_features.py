@@ -150,8 +150,8 @@ def _made(extractor: Any, preset: WaveformPreset, seconds: str = "") -> Any:  # 
     """A feature extractor; making one computes its filters, so each process keeps it.
 
     Args:
-        extractor: its class.
-        preset: its settings.
+        extractor: class of the feature extractor.
+        preset: settings of the feature extractor.
         seconds: name of its argument for the length of the window; "" if it has none.
     """
     length = {seconds: round(preset.seconds)} if seconds else {}

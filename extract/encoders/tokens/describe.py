@@ -43,7 +43,7 @@ def describe(
 
     Args:
         model: the model.
-        model_input: its input, which has the axes of its patches.
+        model_input: input of the model, with the axes of its patches.
         find_norms: gives the norms of every block.
 
     Raises:

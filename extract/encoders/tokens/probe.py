@@ -31,7 +31,7 @@ class Runnable:
     Attributes:
         name: name of the encoder, for messages.
         model: the model in evaluation mode.
-        blocks: its blocks, in order.
+        blocks: blocks of the model, in order.
         run: runs the model over a batch of inputs.
         as_tokens: makes (B, tokens, D) of the output of a block, and of the input of the first.
     """
