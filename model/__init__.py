@@ -1,1 +1,1 @@
-"""The eP-ALM model: cached encoder features, injected into a frozen OPT."""
+"""The eP-ALM model: cached encoder features, injected into a frozen language model."""

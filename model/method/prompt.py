@@ -48,7 +48,7 @@ class DeepPrompt(nn.Module):
         """Draw the vectors from N(0, 1), as in `SoftPrompt`.
 
         Args:
-            layers: number of OPT layers.
+            layers: number of decoder layers.
             length: P.
             width: H.
         """
