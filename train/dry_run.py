@@ -10,7 +10,8 @@ from epalm.train.config.recipe import Recipe
 from epalm.train.data.datasets import choose_source, select_data
 from epalm.train.data.text_encoding import encode_texts, resolve_text_settings
 from epalm.train.estimate.memory_advice import MemoryInputs, memory_inputs, suggestions
-from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan, StepShape
+from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan
+from epalm.train.estimate.step_memory import StepShape
 from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.parallel.weight_sharding import layer_sharder
 from epalm.train.run_files.run_folder import earlier_run, recorded_order
@@ -42,14 +43,15 @@ def report_dry_run(data: DataConfig, model: ModelConfig, runtime: RuntimeConfig)
     inputs = memory_inputs(model, runtime, settings, texts, selection.train)
     resident = choice.reader == "gpu" or (choice.reader == "ram" and inputs.placing.cpu)
     stored = selection.subset.requirements(recipe.batch_size).nbytes if resident else 0
-    plan = inputs.plan(stored)
+    inputs = inputs.with_resident("stored features", stored)
+    plan = inputs.plan()
     if group.leads:
         warn_of_long_warmup(recipe, len(selection.train))
         _show_plan(recipe, runtime, inputs.load, plan, reader=choice.summary)
     if plan.fits:
         return
     if group.leads:
-        _advise(inputs, recipe.batch_size, stored)
+        _advise(inputs, recipe.batch_size)
     raise ModelError(
         f"the run requires {byte_size(plan.total)} of {runtime.device}, {USABLE:.0%} of "
         f"{byte_size(plan.free)} can be filled: make it smaller, or use a larger device"
@@ -77,8 +79,8 @@ def _show_plan(
         say("fits")
 
 
-def _advise(inputs: MemoryInputs, batch_size: int, stored: int) -> None:
-    fitting = suggestions(inputs, batch_size, stored)
+def _advise(inputs: MemoryInputs, batch_size: int) -> None:
+    fitting = suggestions(inputs, batch_size)
     if not fitting:
         say("does not fit, nor would any three of the usual changes make it")
         return

@@ -44,6 +44,7 @@ class AttentionProbe:
     key: Tensor = field(init=False)
     value: Tensor = field(init=False)
     scores: "ScoreSettings" = field(init=False)
+    dropout: float = field(init=False)
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def packed_attention(
     scores = ScoreSettings(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
     if probe is not None:
         probe.query, probe.key, probe.value, probe.scores = query, key, value, scores
+        probe.dropout = dropout
         return query.transpose(1, 2) if probe.attended is None else probe.attended, None
     if layout is not None:
         query, key, value = (_to_sequences(part, layout) for part in (query, key, value))

@@ -34,7 +34,7 @@ class LayerKind:
     window: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal only to itself, like its modules
 class DecoderParts:
     """Parts of a language model. They are no submodules of this object: no weight is named twice.
 

@@ -127,6 +127,19 @@ def check_text_independent(model: EPALM) -> None:
         )
 
 
+def text_states_bytes(model: EPALM, texts: Sequence[Text], itemsize: int) -> int:
+    """Bytes of the cached states of all texts, which are kept in main memory if they fit there.
+
+    Args:
+        model: model on any device.
+        texts: every text that will be read.
+        itemsize: bytes of a number of the language model's hidden states.
+    """
+    padding, width = int(model.plan.visual_sees_all), int(model.language_model.config.hidden_size)
+    tokens = {text_key(text): len(text[0]) + len(text[1]) + padding for text in texts}
+    return sum(tokens.values()) * width * itemsize
+
+
 def make_stores(
     folder: Path, model: EPALM, texts: Sequence[Text], *, digest: str, quiet: bool
 ) -> dict[int, Store]:

@@ -1,28 +1,29 @@
 """The memory that a run requires, before anything is loaded, and changes that make it fit."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 
 import numpy as np
 import torch
 
+from epalm.cache.readers.reader_choice import AUTO, ram_budget
 from epalm.console import byte_size
 from epalm.model.engine.quantized import QUANTIZED
 from epalm.model.epalm import EPALM
+from epalm.model.generation.batched_generation import WINDOW_BATCHES
 from epalm.model.method.model_settings import ModelSettings
 from epalm.system_memory import free_memory
 from epalm.tasks.types import Example
+from epalm.train.config.recipe import Recipe
+from epalm.train.data.cached_text_states import text_states_bytes
 from epalm.train.data.tokenized_texts import TokenizedTexts
-from epalm.train.estimate.memory_estimate import (
-    MemoryPlan,
-    StepShape,
-    WeightPlacement,
-    plan_memory,
-    shape_model,
-)
+from epalm.train.estimate.generation_memory import GenerationShape
+from epalm.train.estimate.memory_estimate import MemoryPlan, plan_memory, shape_model
+from epalm.train.estimate.step_memory import StepShape
+from epalm.train.estimate.weight_memory import WeightPlacement
 from epalm.train.options.train_config import ModelConfig, RuntimeConfig
 from epalm.train.parallel.distributed import Group
 
@@ -51,16 +52,31 @@ class MemoryInputs:
         placing: precision and placement of the frozen weights.
         load: sizes of the batch of one process.
         free: bytes that are free on the device.
+        generation: sizes of a batch of validation.
+        resident: label -> bytes of other data in the device's memory.
     """
 
     model: EPALM
     placing: WeightPlacement
     load: StepShape
     free: int
+    generation: GenerationShape | None = None
+    resident: Mapping[str, int] = field(default_factory=dict)
 
-    def plan(self, store: int = 0) -> MemoryPlan:
-        """The memory plan, with `store` bytes of features in the device's memory."""
-        return plan_memory(self.model, self.placing, self.load, store=store, free=self.free)
+    def plan(self) -> MemoryPlan:
+        """The memory plan."""
+        return plan_memory(
+            self.model,
+            self.placing,
+            self.load,
+            generation=self.generation,
+            resident=self.resident,
+            free=self.free,
+        )
+
+    def with_resident(self, label: str, count: int) -> "MemoryInputs":
+        """The same inputs with further data in the device's memory."""
+        return replace(self, resident={**self.resident, label: count})
 
 
 def memory_inputs(
@@ -87,7 +103,13 @@ def memory_inputs(
         cpu=torch.device(runtime.device).type == "cpu",
     )
     load = _step_shape(model, group, shapes, texts=texts, examples=examples)
-    return MemoryInputs(shapes, placing, load, free_on(runtime.device, group))
+    generation = _generation_shape(model.recipe, group, texts)
+    inputs = MemoryInputs(shapes, placing, load, free_on(runtime.device, group), generation)
+    if runtime.text_states is None or not placing.cpu:
+        return inputs
+    states = text_states_bytes(shapes, texts.possible(), placing.itemsize)
+    in_memory = states <= ram_budget(AUTO)
+    return inputs.with_resident("cached text states", states) if in_memory else inputs
 
 
 def free_on(device: str, group: Group) -> int:
@@ -97,9 +119,7 @@ def free_on(device: str, group: Group) -> int:
     return free_memory() // group.local_world_size
 
 
-def suggestions(
-    setup: MemoryInputs, batch_size: int, store: int = 0
-) -> list[tuple[str, MemoryPlan]]:
+def suggestions(setup: MemoryInputs, batch_size: int) -> list[tuple[str, MemoryPlan]]:
     """Single changes that make a plan fit; where none does, combinations of two or three."""
     options = _options(setup, batch_size)
     for count in (1, 2, 3):
@@ -108,7 +128,7 @@ def suggestions(
             changed = setup
             for option in chosen:
                 changed = options[option](changed)
-            plan = changed.plan(store)
+            plan = changed.plan()
             if plan.fits and _possible(changed, chosen):
                 fitting.append((" ".join(chosen), plan))
         if fitting:
@@ -151,11 +171,18 @@ def _shard(setup: MemoryInputs) -> MemoryInputs:
 
 
 def _divide(parts: int, setup: MemoryInputs) -> MemoryInputs:
-    load = setup.load
+    load, generation = setup.load, setup.generation
     samples, images, tokens = (
         -(-count // parts) for count in (load.samples, load.images, load.text_tokens)
     )
-    return replace(setup, load=StepShape(samples, images, tokens, load.longest))
+    if generation is not None:
+        generation = replace(
+            generation,
+            images=-(-generation.images // parts),
+            questions=-(-generation.questions // parts),
+        )
+    divided = StepShape(samples, images, tokens, load.longest)
+    return replace(setup, load=divided, generation=generation)
 
 
 def _possible(setup: MemoryInputs, options: Sequence[str]) -> bool:
@@ -184,6 +211,19 @@ def _step_shape(
     per_image = len(examples) / len({example.key for example in examples})
     images = int(np.ceil(samples / min(recipe.group_questions, per_image)))
     return StepShape(samples, images, text_tokens, longest)
+
+
+def _generation_shape(recipe: Recipe, group: Group, texts: TokenizedTexts) -> GenerationShape:
+    """Sizes of a batch of validation; its longest prompt is taken to be that of training."""
+    prompts, _ = texts.longest()
+    questions = -(-recipe.batch_size // group.world_size)
+    return GenerationShape(
+        images=WINDOW_BATCHES * questions,
+        questions=questions,
+        beams=recipe.num_beams,
+        prompt=max(prompts),
+        new=recipe.max_new_tokens,
+    )
 
 
 def describe(plan: MemoryPlan, device: str) -> str:

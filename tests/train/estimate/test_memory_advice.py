@@ -12,7 +12,9 @@ from epalm.errors import ModelError
 from epalm.train.cli import app
 from epalm.train.estimate import memory_advice
 from epalm.train.estimate.memory_advice import MemoryInputs, free_on, suggestions
-from epalm.train.estimate.memory_estimate import StepShape, WeightPlacement, shape_model
+from epalm.train.estimate.memory_estimate import shape_model
+from epalm.train.estimate.step_memory import StepShape
+from epalm.train.estimate.weight_memory import WeightPlacement
 from epalm.train.parallel.distributed import ALONE, Group
 from tests.model.helpers import settings
 from tests.train.estimate.test_memory_estimate import OPT_66B

@@ -8,19 +8,16 @@ image has a visual token and its own copy of the 3 prompt tokens.
 from typing import Any
 
 import pytest
+import torch
 
 from epalm.model.build import assemble
 from epalm.model.epalm import EPALM
-from epalm.train.estimate.memory_estimate import (
-    StepShape,
-    WeightPlacement,
-    ends_bytes,
-    layer_bytes,
-    plan_memory,
-    tokens_in_layer,
-)
+from epalm.train.estimate.attention_memory import AttentionShape, saved_attention_bytes
+from epalm.train.estimate.memory_estimate import plan_memory
+from epalm.train.estimate.step_memory import StepMemory, StepShape
+from epalm.train.estimate.weight_memory import WeightPlacement
 from tests.model.helpers import settings
-from tests.train.estimate.test_memory_estimate import small_opt
+from tests.train.estimate.small_models import small_lm
 
 STEP = StepShape(samples=8, images=6, text_tokens=130, longest=20)
 LONG = StepShape(samples=4, images=4, text_tokens=270, longest=80)
@@ -35,7 +32,8 @@ OUTSIDE = 211 * 96 + 130 * 96 + 2 * 96
 
 
 def model_of(variant: str, **changes: Any) -> EPALM:  # noqa: ANN401 - any field's value
-    return assemble(small_opt(), settings(variant, **changes))
+    with torch.device("meta"):
+        return assemble(small_lm("opt"), settings(variant, **changes))
 
 
 @pytest.mark.parametrize(
@@ -49,8 +47,8 @@ def model_of(variant: str, **changes: Any) -> EPALM:  # noqa: ANN401 - any field
 def test_tokens_of_a_layer_are_counted(
     variant: str, changes: dict[str, Any], tokens: list[int]
 ) -> None:
-    model = model_of(variant, **changes)
-    assert [tokens_in_layer(model, STEP, index) for index in range(4)] == tokens
+    step = StepMemory(model_of(variant, **changes), STEP, CPU)
+    assert [step.tokens(index) for index in range(4)] == tokens
 
 
 @pytest.mark.parametrize(
@@ -64,18 +62,16 @@ def test_tokens_of_a_layer_are_counted(
             + 3 * 8 * 24 * 96 * 4
             + (8 * 24 * 4 * 24 * 4 + 8 * 24 * 24),
         ),
-        # the same in bf16, where scores are kept in both precisions; masks of two dropouts on
-        # hidden states and one on scores, which keeps its output too
+        # the same in bf16, where scores are kept in both precisions; masks of two dropouts
         (
             *("full", CPU_BF16, STEP, 0.1),
             154 * (2 * 96 * 2 + 4 * 4)
             + 154 * 384 * 2
             + 3 * 8 * 24 * 96 * 2
             + (8 * 24 * 4 * 24 * (4 + 2) + 8 * 24 * 24)
-            + 2 * 154 * 96
-            + 8 * 24 * 4 * 24 * (1 + 2),
+            + 2 * 154 * 96 * 2,
         ),
-        # fused attention: output, one normalizer per head, additive mask; no dropout of scores
+        # fused attention: output, one normalizer per head, additive mask; masks of one byte
         (
             *("full", GPU_BF16, STEP, 0.1),
             154 * (2 * 96 * 2 + 4 * 4)
@@ -93,7 +89,7 @@ def test_tokens_of_a_layer_are_counted(
             + 3 * 4 * 84 * 96 * 2
             + 4 * 84 * (96 * 2 + 4 * 4)
             + 4 * 84 * 84 * 2
-            + 2 * 286 * 96,
+            + 2 * 286 * 96 * 2,
         ),
         # adapters: inputs and ReLU outputs of both, 12 units each
         (
@@ -120,39 +116,55 @@ def test_each_term_of_a_layer_is_counted(
     variant: str, placing: WeightPlacement, step: StepShape, dropout: float, expected: int
 ) -> None:
     model = model_of(variant, lm_dropout=dropout)
-    assert layer_bytes(model, step, 1, placing) == expected
+    assert StepMemory(model, step, placing).layer(1) == expected
 
 
 def test_a_layer_saves_nothing_where_nothing_below_it_is_trained() -> None:
-    assert layer_bytes(model_of("lin"), STEP, 0, CPU) == 0
-    assert layer_bytes(model_of("full"), STEP, 0, CPU) > 0
-    assert layer_bytes(model_of("ada"), STEP, 0, CPU) > 0
+    below = {
+        name: StepMemory(model_of(name), STEP, CPU).layer(0) for name in ("lin", "full", "ada")
+    }
+    assert below["lin"] == 0
+    assert below["full"] > 0
+    # layer 0's own adapters are trained: their inputs and ReLU outputs, then one norm and ReLU
+    norm, ffn = 96 * 4 + 2 * 4, 384 * 4
+    assert below["ada"] == 130 * (2 * (96 + 12) * 4 + norm + ffn)
 
 
 @pytest.mark.parametrize(
-    ("changes", "positions"), [({}, 3 + 4 + 2 * 20), ({"tail": "drop"}, 3 + 3 + 2 * 20)]
+    ("changes", "positions", "tokens"),
+    [({}, 3 + 4 + 2 * 20, 133 + 154), ({"tail": "drop"}, 3 + 3 + 2 * 20, 133 + 148)],
 )
 def test_features_layouts_and_states_of_the_head_are_counted(
-    changes: dict[str, Any], positions: int
+    changes: dict[str, Any], positions: int, tokens: int
 ) -> None:
-    expected = 6 * 2 * 8 * 4 + 2 * 8 * positions * 8 + 3 * 130 * 96 * 4
-    assert ends_bytes(model_of("full", **changes), STEP, 4) == expected
+    step = StepMemory(model_of("full", **changes), STEP, CPU)
+    indices = (8 * positions + tokens) * 8
+    # inputs and statistics of the final norm, and the gradient that the losses compute
+    head = 130 * (96 * 4 + 2 * 4 + 96 * 4)
+    assert step.ends() == 6 * 2 * 8 * 4 + indices + head
 
 
 def test_the_parts_of_a_plan_are_counted() -> None:
     model = model_of("full")
     placing = WeightPlacement("bf16", shards=3, recomputed=2)
-    layers = [layer_bytes(model, STEP, index, placing) for index in range(4)]
-    parts = plan_memory(model, placing, STEP, store=7).parts
+    step = StepMemory(model, STEP, placing)
+    parts = plan_memory(model, placing, STEP, resident={"stored features": 7}).parts
     connectors, prompt = 2 * (8 * 96 + 96), 3 * 96 + 2 * (96 * 96 + 96)
     assert dict(parts) == {
         "frozen weights, bf16": -(-4 * LAYER * 2 // 3) + OUTSIDE * 2,
         "trainable tensors, gradients, AdamW": 16 * (connectors + prompt),
-        "saved for backward": sum(layers[:2]) + 2 * 154 * 96 * 2 + ends_bytes(model, STEP, 2),
-        "working memory of a layer": layers[3] + 3 * 154 * 384 * 2 + 2 * LAYER * 2,
-        "LM head, one chunk": 130 * 211 * (2 + 4),
+        "saved for backward": step.layer(0) + step.layer(1) + 2 * 154 * 96 * 2 + step.ends(),
+        "working memory of a layer": step.layer(3) + WORKING + 2 * LAYER * 2,
+        # logits in bf16 and float32; output of the norm, and of the product with the gradient;
+        # loss, target, sum and target's logit
+        "LM head, one chunk": 130 * (211 * (2 + 4) + 2 * 96 * 2 + 20),
         "stored features": 7,
     }
+
+
+WORKING = 154 * (3 * 384 + 96) * 2 + 2 * 6 * 96 * 2
+"""Working memory in bf16: input and output of ReLU and a gradient, a hidden state; and the visual
+tokens of both connectors."""
 
 
 @pytest.mark.parametrize(
@@ -166,14 +178,50 @@ def test_quantized_weights_are_counted(precision: str, codes: int) -> None:
     parts = plan_memory(model_of("full"), WeightPlacement(precision), STEP).parts
     expected = 4 * (codes + OTHERS_OF_LAYER * 2) + OUTSIDE * 2
     assert parts[f"frozen weights, {precision}"] == expected
-    assert parts["working memory of a layer"] == 3 * 154 * 384 * 2 + 384 * 96 * 2
+    assert parts["working memory of a layer"] == WORKING + 384 * 96 * 2
 
 
 def test_logits_are_counted_by_the_chunk_and_whole_if_the_head_is_trained() -> None:
     step = StepShape(samples=8, images=6, text_tokens=1000, longest=200)
-    for variant, rows in (("full", 256), ("finetune-lm", 1000)):
-        parts = plan_memory(model_of(variant), CPU, step).parts
-        assert parts["LM head, one chunk"] == rows * 211 * (4 + 4)
+    frozen = plan_memory(model_of("full"), CPU, step).parts["LM head, one chunk"]
+    assert frozen == 256 * (211 * 4 + 2 * 96 * 4 + 20)
+    # logits, their gradient, and one more while it is computed; log-probabilities are saved
+    trained = plan_memory(model_of("finetune-lm"), CPU, step).parts["LM head, one chunk"]
+    assert trained == pytest.approx(1000 * 2 * 211 * 4, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("bounded", "cpu", "length", "itemsize", "per_score"),
+    [
+        (True, False, 200, 2, 4 + 2 + 2),  # softmax in float32, cast; hyperbolic tangent
+        (True, True, 200, 4, 4 + 4),
+        (False, True, 20, 2, 4 + 2),
+        (False, True, 20, 4, 4),
+    ],
+)
+def test_scores_are_kept_where_no_fused_kernel_can_be_used(
+    bounded: bool,  # noqa: FBT001 - a parameter of the test
+    cpu: bool,  # noqa: FBT001
+    length: int,
+    itemsize: int,
+    per_score: int,
+) -> None:
+    shape = AttentionShape(sequences=3, length=length, heads=8, head_width=32, bounded=bounded)
+    saved = saved_attention_bytes(shape, itemsize, cpu=cpu, dropout=False)
+    states = 3 * 3 * length * 8 * 32 * itemsize
+    assert saved == states + 3 * length**2 * (8 * per_score + 1)
+
+
+def test_a_bound_of_the_scores_costs_memory_that_grows_with_the_square_of_long_texts() -> None:
+    """Gemma-2-2B: 8 heads of 256; a fused kernel keeps none of these."""
+    plain, bounded = (
+        saved_attention_bytes(
+            AttentionShape(8, 1024, 8, 256, bounded=bounded), 2, cpu=False, dropout=False
+        )
+        for bounded in (False, True)
+    )
+    assert bounded - plain == 8 * 1024**2 * (8 * 8 + 1 - 2) - 8 * 1024 * 8 * (256 * 2 + 4)
+    assert bounded > 3 * plain
 
 
 def test_the_copy_in_onednn_layout_is_counted_where_it_is_made() -> None:

@@ -15,7 +15,7 @@ from epalm.model.epalm import trainable_parameters
 from epalm.train.cli import app
 from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import load_recipe
-from epalm.train.estimate.memory_estimate import WeightPlacement, frozen_bytes
+from epalm.train.estimate.weight_memory import WeightPlacement, frozen_bytes
 from epalm.train.parallel.distributed import Group
 from epalm.train.parallel.weight_sharding import dummy_batch, layer_sharder
 from tests.model.helpers import tiny_opt, tiny_variant
