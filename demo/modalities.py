@@ -76,7 +76,7 @@ MODALITIES: dict[str, DemoModality] = {
             sizes=SplitSizes(train=1000, val=50, test=300),
             write=write_sound,
             encoder=TypedName("epalm.demo.encoder:micro_ast"),
-            task=descriptions.NAME,
+            task=TypedName(descriptions.NAME),
             recipe=RECIPES / "captions.toml",
             scores=("facts_told", "CIDEr"),
         ),

@@ -18,6 +18,7 @@ from epalm.extract.planning.extract_inputs import read_inputs
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.extraction_plan import make_plan
 from epalm.extract.run_extraction import extract
+from epalm.plugins import TypedName
 from epalm.tasks.task_registry import load_task
 from epalm.train.config.recipe import load_recipe
 from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
@@ -155,8 +156,10 @@ def train_run(folder: DemoFolder, run: DemoRun) -> float:
 
 def evaluate_run(folder: DemoFolder, run: DemoRun) -> Evaluation:
     """Stage three: generate answers for the test split and score them."""
+    task = folder.modality.task
     options = EvalOptions(
         run=str(folder.run(run)),
+        task=task if isinstance(task, TypedName) else "",  # run.json may not name code
         split=TEST_SPLIT,
         data_root=folder.data,
         batch_size=256,

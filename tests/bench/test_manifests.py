@@ -22,6 +22,6 @@ def test_readings_are_compared_with_plain_json(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     manifests.main(lines=2000, rounds=1, folder=tmp_path, json=file)
     lines = {line["what"]: line for line in json.loads(file.read_text())["lines"]}
-    for what in ("1,000 images", "an image a line"):
+    for what in ("1,000 images", "one image per line"):
         assert lines[f"{what}: media, of json.loads"]["value"] > 0
         assert lines[f"{what}: first batch"]["met"]

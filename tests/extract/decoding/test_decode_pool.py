@@ -317,7 +317,10 @@ def test_a_signal_ends_the_run_promptly_and_leaves_no_process(
         assert output.readline() == b"running\n"
         sent = time.monotonic()
         send(run.pid, number)
-        assert run.wait(10) == exit_code
+        try:
+            assert run.wait(10) == exit_code
+        finally:
+            run.kill()
     assert time.monotonic() - sent < 5
     assert group_ends(run.pid)
 

@@ -271,12 +271,12 @@ def test_worker_processes_give_the_same_banks_in_any_order(tmp_path: Path) -> No
     expected = {(one.row, one.view): loader(one.item, one.view) for one in every}
     random.Random(0).shuffle(every)
     batches = [every[:5], every[5:7], every[7:]]
-    found = {}
+    banks = {}
     for batch in load_batches(batches, loader, workers=2):
         assert batch.errors == {}
-        found |= dict(zip(zip(batch.rows, batch.views, strict=True), batch.inputs, strict=True))
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[place], expected[place]) for place in expected)
+        banks |= dict(zip(zip(batch.rows, batch.views, strict=True), batch.inputs, strict=True))
+    assert banks.keys() == expected.keys()
+    assert all(np.array_equal(banks[place], expected[place]) for place in expected)
 
 
 def test_the_loader_shows_its_steps_and_travels_light(tmp_path: Path) -> None:
