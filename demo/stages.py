@@ -18,8 +18,7 @@ from epalm.extract.planning.extract_inputs import read_inputs
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.extraction_plan import make_plan
 from epalm.extract.run_extraction import extract
-from epalm.plugins import TypedName
-from epalm.tasks.task_registry import load_task
+from epalm.tasks.task_registry import TASKS, load_task
 from epalm.train.config.recipe import load_recipe
 from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.run_training import train
@@ -159,7 +158,7 @@ def evaluate_run(folder: DemoFolder, run: DemoRun) -> Evaluation:
     task = folder.modality.task
     options = EvalOptions(
         run=str(folder.run(run)),
-        task=task if isinstance(task, TypedName) else "",  # run.json may not name code
+        task="" if task in TASKS else task,  # run.json may not name code
         split=TEST_SPLIT,
         data_root=folder.data,
         batch_size=256,
