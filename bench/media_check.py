@@ -25,8 +25,8 @@ from bench.support.timed_rounds import (
     compare,
     interleave,
 )
-from epalm.cache import media_check
-from epalm.cache.media_check import MediaCheck
+from epalm.cache.maintenance import media_check
+from epalm.cache.maintenance.media_check import MediaCheck
 from epalm.cache.records.media_table import MediaTable, describe_files
 from epalm.cache.spec import SHARD_ROWS
 from epalm.extract.decoding.media_files import media_files

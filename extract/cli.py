@@ -11,7 +11,7 @@ import typer
 from epalm.console import configure_logging, note, run_app, say, show_table, stoppable
 from epalm.errors import INCOMPLETE, UsageError
 from epalm.extract.planning.extract_options import ExtractOptions
-from epalm.extract.store_cli import add_commands
+from epalm.extract.store_commands.store_cli import add_commands
 from epalm.options import PanelGroup, command_from
 from epalm.plugins import TypedName
 

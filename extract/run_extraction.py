@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epalm.cache.dtype_cast import cast_features
+from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
-from epalm.cache.media_check import read_media_table
+from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.records.media_table import MediaTable
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store

@@ -16,7 +16,7 @@ MAKERS_OF_TYPED_NAMES = {
     "evaluate/preparation/eval_options.py",
     "evaluate/score_cli.py",
     "extract/cli.py",
-    "extract/store_cli.py",
+    "extract/store_commands/store_cli.py",
     "tasks/task_registry.py",  # names in code that a user named
     "train/official/import_cli.py",
     "train/options/resolve_options.py",

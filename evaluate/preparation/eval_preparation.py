@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.cache.media_check import warn_about_changed_media
+from epalm.cache.maintenance.media_check import warn_about_changed_media
 from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.feature_source import NumpySource
 from epalm.cache.readers.open_reader import open_reader

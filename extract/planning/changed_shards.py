@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from epalm.cache.media_check import (
+from epalm.cache.maintenance.media_check import (
     CHANGED,
     VANISHED,
     Comparison,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from epalm.cache.create_store import create_store, delete_store
+from epalm.cache.maintenance.verify import repair, verify, verify_deep
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.storage.checksummed_json import dump_checksummed
 from epalm.cache.store import Store
-from epalm.cache.verify import repair, verify, verify_deep
 from epalm.errors import CorruptShardError, StoreError
 from tests.cache.helpers import KEYS, edit_json, file_contents, fill, finished_store, reopen, spec
 

@@ -10,7 +10,7 @@ import pytest
 from transformers import PretrainedConfig
 from typer.testing import CliRunner
 
-from epalm.cache.convert import convert
+from epalm.cache.maintenance.convert import convert
 from epalm.cache.store import Store
 from epalm.errors import (
     CacheMismatchError,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from epalm.cache.create_store import create_store
-from epalm.cache.dtype_cast import cast_features
+from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
 from epalm.cache.readers.feature_source import StoreReader
 from epalm.cache.readers.open_reader import index_store, select_subset

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from epalm.cache.media_check import warn_about_changed_media
+from epalm.cache.maintenance.media_check import warn_about_changed_media
 from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.readers.feature_source import KeyIndex

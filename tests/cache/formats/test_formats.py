@@ -10,8 +10,8 @@ import pytest
 import zarr
 
 from epalm.cache.create_store import create_store
+from epalm.cache.maintenance.verify import repair, verify, verify_deep
 from epalm.cache.store import Store
-from epalm.cache.verify import repair, verify, verify_deep
 from epalm.errors import StoreError, UsageError
 from tests.cache.helpers import (
     BROKEN,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from epalm.cache.create_store import create_store
+from epalm.cache.maintenance.verify import repair, verify_deep
 from epalm.cache.readers.open_reader import open_store
 from epalm.cache.store import Store
-from epalm.cache.verify import repair, verify_deep
 from epalm.errors import (
     CacheMismatchError,
     CorruptShardError,

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from epalm.cache.create_store import create_store
-from epalm.cache.media_check import read_media_table, verify_media
+from epalm.cache.maintenance.media_check import read_media_table, verify_media
+from epalm.cache.maintenance.verify import repair, verify_deep
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
-from epalm.cache.verify import repair, verify_deep
 from epalm.errors import CacheMismatchError, MediaError, Stopped, StoreError
 from epalm.extract.planning.changed_shards import shards_to_reencode
 from epalm.extract.planning.extraction_plan import Plan, RunOptions

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from epalm.cache.maintenance.verify import verify_deep
 from epalm.cache.storage.local_storage import PUT_FOLDER
 from epalm.cache.store import Store
-from epalm.cache.verify import verify_deep
 from epalm.errors import StoreError
 from epalm.extract.planning.extraction_plan import RunOptions
 from epalm.extract.run_extraction import extract

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from epalm.cache.maintenance.verify import verify_deep
 from epalm.cache.storage.local_storage import PUT_FOLDER
 from epalm.cache.store import Store
-from epalm.cache.verify import verify_deep
 from epalm.errors import EpalmError
 from epalm.extract.planning.extraction_plan import RunOptions
 from epalm.extract.planning.process_shards import ProcessShard

@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from epalm.cache.verify import verify_deep
+from epalm.cache.maintenance.verify import verify_deep
 from epalm.errors import UsageError
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.epalm import EPALM, trainable_parameters

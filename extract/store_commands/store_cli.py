@@ -19,7 +19,7 @@ from epalm.console import (
 from epalm.devices import check_device_name
 from epalm.errors import INCOMPLETE
 from epalm.extract.planning.extract_options import STORE, RetryOptions, StoreLocation
-from epalm.extract.verify_cli import RepairOptions, VerifyOptions, repair, verify
+from epalm.extract.store_commands.verify_cli import RepairOptions, VerifyOptions, repair, verify
 from epalm.options import Json, Quiet, add_command, option
 from epalm.plugins import TypedName
 
@@ -111,7 +111,7 @@ def status(options: StatusOptions) -> None:
 def inspect(options: InspectOptions) -> None:
     """Show a store's settings, counts, first rows and memory use."""
     from epalm.cache.store import Store
-    from epalm.extract import store_inspect
+    from epalm.extract.store_commands import store_inspect
 
     inspection = store_inspect.inspect(Store.open(options.location), rows=options.rows)
     if options.as_json:
@@ -126,8 +126,8 @@ def convert(options: ConvertOptions) -> None:
 
     Converts between Zarr and HDF5, keeps fewer layers, or merges the views of several stores.
     """
-    from epalm.cache.convert import convert as copy
     from epalm.cache.layer_selection import parse_layers
+    from epalm.cache.maintenance.convert import convert as copy
     from epalm.cache.store import Store
 
     configure_logging(quiet=options.quiet)
@@ -151,11 +151,9 @@ def retry_failed(options: RetryOptions) -> None:
     location = options.location
     store = Store.open(location)
 
-    from epalm.extract import (
-        extraction_report,  # and torch, which takes seconds
-        retry_failed,
-    )
+    from epalm.extract import extraction_report  # and torch, which takes seconds
     from epalm.extract.incomplete_media import incomplete_listed
+    from epalm.extract.store_commands import retry_failed
 
     encoder, dataset = TypedName(options.encoder), TypedName(options.dataset)
     with stoppable(), incomplete_listed(location):

@@ -8,7 +8,7 @@ import numpy as np
 
 from epalm.cache.create_store import create_store
 from epalm.cache.formats.store_format import Features
-from epalm.cache.media_check import read_media_table
+from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.records.file_state import UNKNOWN
 from epalm.cache.records.media_table import MediaTable
 from epalm.cache.spec import StoreSpec, fit_shard_rows

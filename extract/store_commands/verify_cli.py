@@ -13,7 +13,7 @@ from epalm.extract.planning.extract_options import STORE, RecordedDataRoot, Stor
 from epalm.options import DATA, Json, option
 
 if TYPE_CHECKING:
-    from epalm.cache.media_check import MediaCheck
+    from epalm.cache.maintenance.media_check import MediaCheck
     from epalm.cache.store import Store
 
 DAMAGED = 1
@@ -55,7 +55,7 @@ def verify(options: VerifyOptions) -> None:
     Compares the files with the store's commit records, and with --media the media files with their
     records. Exit code 1: a file is damaged or changed, 3: shards or media tables are missing.
     """
-    from epalm.cache import verify as checks
+    from epalm.cache.maintenance import verify as checks
 
     location, deep = options.location, options.deep
     store = _open_damaged(location)
@@ -84,7 +84,7 @@ def repair(options: RepairOptions) -> None:
 
     Run the same extraction again to re-encode them. Do not repair a store that is being written.
     """
-    from epalm.cache import verify as checks
+    from epalm.cache.maintenance import verify as checks
 
     location = options.location
     problems = checks.repair(_open_damaged(location))
@@ -106,7 +106,7 @@ def repair(options: RepairOptions) -> None:
 
 def _open_damaged(location: str) -> "Store":
     """A store at a location that is not empty; any of its files may be damaged."""
-    from epalm.cache.missing_store import missing_store_error
+    from epalm.cache.storage.missing_store import missing_store_error
     from epalm.cache.store import Store
 
     store = Store.at(location)
@@ -116,7 +116,7 @@ def _open_damaged(location: str) -> "Store":
 
 
 def _media_check(store: "Store", data_root: Path | None) -> "MediaCheck":
-    from epalm.cache.media_check import verify_media
+    from epalm.cache.maintenance.media_check import verify_media
     from epalm.tasks.task_registry import resolve_data_root
 
     spec = store.spec

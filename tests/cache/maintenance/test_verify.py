@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from epalm.cache.create_store import create_store
+from epalm.cache.maintenance.verify import repair, verify, verify_deep
 from epalm.cache.store import Store
-from epalm.cache.verify import repair, verify, verify_deep
 from tests.cache.helpers import (
     KEYS,
     LOCATIONS,

@@ -10,7 +10,7 @@ import pytest
 
 from epalm.cache.store import Store
 from epalm.extract.planning import extraction_plan
-from epalm.extract.store_cli import as_ranges
+from epalm.extract.store_commands.store_cli import as_ranges
 from tests.cache.helpers import BROKEN, KEYS, file_contents, finished_store
 from tests.extract.helpers import TINY, Command, random_model, run_command, save_photo, save_weights
 

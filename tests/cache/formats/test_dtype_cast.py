@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from epalm.cache.dtype_cast import cast_features
+from epalm.cache.formats.dtype_cast import cast_features
 from epalm.errors import StoreError
 
 KEYS = ["a", "b", "c"]

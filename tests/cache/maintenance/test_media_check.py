@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epalm.cache import media_check
-from epalm.cache.convert import convert
 from epalm.cache.create_store import create_store
-from epalm.cache.media_check import (
+from epalm.cache.maintenance import media_check
+from epalm.cache.maintenance.convert import convert
+from epalm.cache.maintenance.media_check import (
     CHANGED,
     SAME,
     TOUCHED,
@@ -20,12 +20,12 @@ from epalm.cache.media_check import (
     verify_media,
     warn_about_changed_media,
 )
+from epalm.cache.maintenance.verify import repair, verify, verify_deep
 from epalm.cache.records import file_state
 from epalm.cache.records.file_state import MediaFile
 from epalm.cache.records.media_table import MediaTable, describe_files
 from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksummed
 from epalm.cache.store import Store
-from epalm.cache.verify import repair, verify, verify_deep
 from epalm.errors import CorruptShardError
 from tests.cache.helpers import COUNT, KEYS, file_contents, finished_store, random_features, spec
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epalm.cache.convert import convert
 from epalm.cache.create_store import create_store
+from epalm.cache.maintenance.convert import convert
 from epalm.cache.spec import fit_shard_rows
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, StoreError, UnfinishedStoreError

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from epalm.cache.media_check import read_media_table
+from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.records.media_table import MediaTable
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress

@@ -1,0 +1,1 @@
+"""Checks, repair and copies of existing stores."""

@@ -1,0 +1,1 @@
+"""The subcommands of `epalm-extract`, which work on an existing store."""
