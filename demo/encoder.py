@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from epalm.demo.worlds.scenes import SIDE_PIXELS
-from epalm.errors import MissingFileError
+from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings
 from epalm.extract.encoders.hf_encoder import make_hugging_face
 from epalm.extract.encoders.timm_vit import vit_encoder
@@ -91,7 +91,10 @@ def micro_vit(name: str, settings: EncoderSettings) -> Encoder:
 
     Raises:
         MissingFileError: the weights are missing.
+        UsageError: images of another size.
     """
+    if settings.image_size not in (None, SIDE_PIXELS):
+        raise UsageError(f"{name} takes images of {SIDE_PIXELS} pixels: leave out --image-size")
     path = _require(settings.weights or VIT_WEIGHTS, made_by="vit")
     return vit_encoder(name, load_weights(build_vit(), path, name=name), settings)
 

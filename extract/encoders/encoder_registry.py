@@ -28,6 +28,7 @@ class EncoderSettings:
     Attributes:
         weights: local file or folder; None downloads the published weights.
         preprocessing: "native", or "official", that of the paper.
+        image_size: side of the images, pixels; None for the encoder's own.
         precision: "fp32", or "bf16" or "fp16" for matrix products in that type with a float32
             residual stream.
         device: name of the torch device.
@@ -42,6 +43,7 @@ class EncoderSettings:
 
     weights: Path | None = None
     preprocessing: str = "official"
+    image_size: int | None = None
     precision: str = "fp32"
     device: str = "cpu"
     views: AugmentedViews = ONE_VIEW

@@ -1,6 +1,8 @@
 """Encoders from Hugging Face: models of images, videos and audio clips."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -17,6 +19,7 @@ from epalm.extract.encoders.inputs.audio_input import (
 from epalm.extract.encoders.inputs.image_input import image_input, patch_list_input
 from epalm.extract.encoders.inputs.model_input import ModelInput
 from epalm.extract.encoders.inputs.video_input import timesformer_input, tubelet_input
+from epalm.extract.encoders.presets.image_size import fit_image_size
 from epalm.extract.encoders.weights.hf_weights import find_source, load_model, read_config
 
 MODEL_TYPES = {
@@ -53,9 +56,17 @@ def make_hugging_face(name: str, settings: EncoderSettings) -> Encoder:
     if config.model_type not in allowed:
         raise ModelError(f"{source} is a {config.model_type}, but {name} is a {allowed[0]}")
     model, digest = load_model(source, config, settings.device)
+    more_arguments = fit_image_size(name, model, source, settings)
     make_input = INPUT_FACTORIES.get(model.config.model_type, image_input)
     model_input = make_input(name, model, source, settings)
+    model_input = with_arguments(model_input, more_arguments)
     encoder = HiddenStatesEncoder(
         name, model, model_input, digest=digest, precision=settings.precision
     )
     return for_media(encoder, settings) if encoder.modality == "image" else encoder
+
+
+def with_arguments(model_input: ModelInput, more: Mapping[str, Any]) -> ModelInput:
+    """The same input, with which the model is called with further arguments."""
+    arguments = model_input.arguments
+    return replace(model_input, arguments=lambda batch: {**arguments(batch), **more})

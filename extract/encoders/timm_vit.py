@@ -25,6 +25,7 @@ from epalm.extract.encoders.tokens.model_norms import norm_name
 from epalm.extract.encoders.tokens.probe import Runnable
 from epalm.extract.encoders.tokens.timm_families import FAMILIES, TimmParts, timm_parts
 from epalm.extract.encoders.weights import timm_weights
+from epalm.extract.encoders.weights.timm_image_size import size_arguments
 from epalm.extract.transforms.image_preset import preset_for
 from epalm.extract.transforms.image_transform import ImageLoader
 from epalm.tasks.types import Modality
@@ -130,11 +131,12 @@ def make_vit(name: str, settings: EncoderSettings) -> Encoder:
         near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:5]) or "see timm.list_models()"
         raise UsageError(f"timm has no architecture {architecture!r} ({near})")
     check_family(timm_weights.untrained_model(architecture), f"timm {architecture}")
+    size = size_arguments(name, architecture, settings.image_size)
     weights = settings.weights
     model = (
-        timm_weights.published_model(architecture)
+        timm_weights.published_model(architecture, **size)
         if weights is None
-        else timm_weights.local_model(architecture, weights)
+        else timm_weights.local_model(architecture, weights, **size)
     )
     return vit_encoder(name, model, settings)
 
@@ -145,7 +147,10 @@ def vit_encoder(name: str, model: nn.Module, settings: EncoderSettings) -> Encod
     Raises:
         ModelError: the model's family is not supported.
     """
-    preset = preset_for(settings.preprocessing, resolve_model_data_config(model))
+    config = resolve_model_data_config(model)
+    if settings.image_size:
+        config["input_size"] = (3, settings.image_size, settings.image_size)
+    preset = preset_for(settings.preprocessing, config)
     encoder = TimmEncoder(
         name,
         model,

@@ -87,14 +87,16 @@ def default_workers(device: str) -> int:
 def default_out(dataset: str, options: ExtractOptions) -> Path:
     """The path of the store if --out is not given: `cache/coco_vitb16.zarr`.
 
-    With --tokens all it ends in `_all`, with --tokens pool:2x2 in `_pool2x2`, with --frames 16 in
-    `_16frames`, with --limit 100 in `_first100`, before the suffix.
+    With --tokens all it ends in `_all`, with --tokens pool:2x2 in `_pool2x2`, with --image-size 384
+    in `_384px`, with --frames 16 in `_16frames`, with --limit 100 in `_first100`, before the
+    suffix.
     """
     name = options.encoder
     if name.startswith("hf:"):
         name = Path(name.removeprefix("hf:")).name
     plain = re.sub(r"[^a-z0-9]+", "", name.lower())
     part = "" if options.tokens in (AUTO, CLS) else f"_{options.tokens.replace(':', '')}"
+    part += f"_{options.image_size}px" if options.image_size else ""
     part += f"_{options.frames}frames" if options.frames else ""
     part += f"_first{options.limit}" if options.limit else ""
     store_format = options.store_format or "zarr"

@@ -15,6 +15,8 @@ ENCODER, TRANSFORMS, STORE = "Encoder", "Transforms", "Store"
 
 MAX_SEED = 10**12
 
+MAX_IMAGE_SIZE = 4096
+
 MAX_BATCH_SIZE = 1_000_000
 
 MAX_WORKERS = 1024
@@ -102,6 +104,16 @@ class ExtractOptions:
             "official is its earlier name); default: that of the store if it exists, else paper "
             "for the paper's encoders and datasets, native for all others.",
             panel=TRANSFORMS,
+        ),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        option(
+            help="Side of the images in pixels; position embeddings are interpolated. Default: "
+            "the encoder's own.",
+            panel=TRANSFORMS,
+            min=1,
+            max=MAX_IMAGE_SIZE,
         ),
     ] = None
     frames: Annotated[

@@ -134,6 +134,7 @@ def _encoder_settings(
             dataset=options.dataset,
             recorded=recorded.get("preprocessing.name", ""),
         ),
+        image_size=options.image_size,
         precision=_precision(options, out, device, recorded.get("precision", "")),
         device=device,
         views=AugmentedViews(options.views, options.seed, options.augmentation),

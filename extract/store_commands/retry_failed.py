@@ -81,6 +81,7 @@ def _recorded_options(store: Store) -> ExtractOptions:
         dataset=spec.media,
         weights=Path(spec.weights) if spec.weights else None,
         preprocessing=fingerprint.get("preprocessing.name", "official"),
+        image_size=_number(spec.fingerprint, "preprocessing.size"),
         frames=_frames(spec.fingerprint),
         frames_pool=fingerprint.get("frames_pool"),
         tokens=spec.tokens,

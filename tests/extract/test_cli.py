@@ -223,6 +223,14 @@ def test_the_preprocessing_is_printed_unless_quiet(command: Command) -> None:
     assert command("--out", "b.zarr", "--limit", "4", "--quiet").err == ""
 
 
+def test_another_image_size_has_a_store_of_its_own(command: Command) -> None:
+    done = command("--limit", "4", "--image-size", "96")
+    assert "96 pixels in place of 160" in done.err
+    fingerprint = Store.open("cache/album_timmtestvit_96px_first4.zarr").spec.fingerprint
+    assert fingerprint["preprocessing.size"] == "96"
+    assert command("--limit", "4", "--image-size", "99").code == 2
+
+
 def test_more_layers_than_blocks_is_a_usage_error(command: Command) -> None:
     done = command("--source-layers", "last-7")
     assert (done.code, "there are 6 blocks" in done.err) == (2, True)

@@ -15,11 +15,12 @@ from epalm.extract.transforms.image_preset import ImagePreset, preset_for
 def image_preset(
     name: str, config: PreTrainedConfig, source: str, preprocessing: str
 ) -> ImagePreset:
-    """The preset for square images of the model's size.
+    """The preset for square images of the size in the model's configuration.
+
+    An image is cropped by the same fraction whatever the size is.
 
     Raises:
-        ModelError: the model does not take square images, or not of the size that its
-            preprocessing gives.
+        ModelError: the model does not take square images.
     """
     size = getattr(config, "image_size", None)
     size = size[0] if isinstance(size, list | tuple) and len(set(size)) == 1 else size
@@ -29,13 +30,7 @@ def image_preset(
             "hf: supports vision transformers, TimeSformer and AST"
         )
     native = native_images(source) if preprocessing == "native" else {}
-    preset = preset_for(preprocessing, {"input_size": (3, size, size)} | native)
-    if preset.size != size:
-        raise ModelError(
-            f"{source}: preprocessor_config.json crops to {preset.size} pixels, but the model "
-            f"takes {size}: use --preprocessing paper"
-        )
-    return preset
+    return preset_for(preprocessing, native | {"input_size": (3, size, size)})
 
 
 def audio_preset(config: PreTrainedConfig, source: str, preprocessing: str) -> AudioPreset:

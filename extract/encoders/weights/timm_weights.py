@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -51,22 +52,37 @@ class Candidate:
     misshapen: list[str]
 
 
-def untrained_model(architecture: str) -> nn.Module:
+def untrained_model(architecture: str, **settings: Any) -> nn.Module:  # noqa: ANN401 - timm's
     """Build a model without values of its weights, to examine its structure in no time."""
     with torch.device("meta"):
-        model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+        model: nn.Module = timm.create_model(
+            architecture, pretrained=False, num_classes=0, **settings
+        )
     return model
 
 
-def published_model(architecture: str) -> nn.Module:
-    """Load a model with its published weights, from the hub or its local cache."""
+def published_model(architecture: str, **settings: Any) -> nn.Module:  # noqa: ANN401 - timm's
+    """Load a model with its published weights, from the hub or its local cache.
+
+    Args:
+        architecture: name of the architecture, with the tag of its weights.
+        settings: arguments of the architecture that differ from its own, e.g. `img_size`.
+
+    Raises:
+        ModelError: the weights cannot be found.
+    """
     logger.info("loading the weights of timm %s from the Hugging Face hub", architecture)
     with loading(partial(_unreachable, architecture)):
-        model: nn.Module = timm.create_model(architecture, pretrained=True, num_classes=0)
+        model: nn.Module = timm.create_model(
+            architecture, pretrained=True, num_classes=0, **settings
+        )
     return model
 
 
 def _unreachable(architecture: str, error: Exception) -> str:
+    if "size mismatch" in str(error):
+        reason = " ".join(str(error).split())[:200]
+        return f"the weights of timm {architecture} are for its own image size alone ({reason})"
     return (
         f"the weights of timm {architecture} are neither in the local Hugging Face cache nor "
         "available from the hub: give a local file with --weights, or run once with network access "
@@ -74,9 +90,9 @@ def _unreachable(architecture: str, error: Exception) -> str:
     )
 
 
-def local_model(architecture: str, weights: Path) -> nn.Module:
+def local_model(architecture: str, weights: Path, **settings: Any) -> nn.Module:  # noqa: ANN401
     """Load a model with the weights of a safetensors or torch file, without its classifier."""
-    model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0)
+    model: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **settings)
     return load_weights(model, weights, name=f"timm {architecture}")
 
 
