@@ -134,7 +134,7 @@ def test_only_failed_images_are_encoded_again(
 ) -> None:
     save_weights(random_model("test_vit", num_classes=3), tmp_path / "w.safetensors")
     usual = ["--encoder", TINY, "--weights", "w.safetensors", "--dataset", "album"]
-    usual += ["--workers", "0", "--batch-size", "16", "--quiet"]
+    usual += ["--workers", "0", "--batch-size", "16", "--quiet", "--image-size", "96"]
     command(*usual, "--out", "whole.zarr")
     whole = np.empty((64, 1, 6, 64), np.float16)
     Store.open("whole.zarr").read_shard(0, whole)
