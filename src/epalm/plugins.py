@@ -30,8 +30,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 class TypedName(str):
     """A name typed on the command line: the only kind that may be `package.module:Name`.
 
-    Commands convert their options to it; `tests/test_plugins.py` lists the other places. A name
-    that is written to a file and read again is a plain `str`, so the permission is never stored.
+    Commands convert their options to it; `tests/foundation/test_plugins.py` lists other places. A
+    name that is written to a file and read again is a plain `str`, so the permission is never
+    stored.
     """
 
     __slots__ = ()

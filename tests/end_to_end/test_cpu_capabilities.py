@@ -29,7 +29,7 @@ def test_every_precision_extracts_trains_and_evaluates(
 ) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in LIMITS}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.precision_child", str(tmp_path)],
+        [sys.executable, "-m", "tests.end_to_end.precision_child", str(tmp_path)],
         cwd=REPOSITORY,
         env=environment | limits,
         capture_output=True,

@@ -22,7 +22,7 @@ from epalm.train.cli import app as train_app
 from tests.extract.encoders.tiny_encoders import make_tiny
 from tests.extract.helpers import run_command
 from tests.fakes import save_language_model
-from tests.media import av_files
+from tests.media.file_writers import av_files
 from tests.tasks.dataset_layouts import LAYOUTS, DatasetLayout
 
 WORDS = ["what", "is", "it", "where", "yes", "no", "net", "red", "a", "dog", "man", "the", "cup"]

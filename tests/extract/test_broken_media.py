@@ -11,8 +11,8 @@ import zarr
 
 from tests.extract.encoders.tiny_encoders import make_tiny
 from tests.extract.helpers import run_command
-from tests.media import broken_files
-from tests.media.broken_files import DECODED, FolderWriter
+from tests.media.file_writers import broken_files
+from tests.media.file_writers.broken_files import DECODED, FolderWriter
 
 SECONDS = 60
 """What a whole folder may take on a slow machine: far below the limit of a single file that hangs

@@ -15,8 +15,8 @@ from epalm.media import audio_decode
 from epalm.media.audio_decode import AudioClip, decode_audio
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import SHARED
-from tests.media.av_files import noise, random_frames, write_media
-from tests.media.mp4_boxes import set_edit_list
+from tests.media.file_writers.av_files import noise, random_frames, write_media
+from tests.media.file_writers.mp4_boxes import set_edit_list
 
 
 def decoded(path: Path, *, seconds: float = 10.0) -> AudioClip:

@@ -10,7 +10,7 @@ from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_audio
 from epalm.media.av_container import decode_frames, demux_packets, open_container
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import noise, random_frames, write_media
+from tests.media.file_writers.av_files import noise, random_frames, write_media
 
 DAMAGE = [
     av.error.InvalidDataError(1, "damaged"),

@@ -9,7 +9,7 @@ import soundfile
 
 from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_audio
-from tests.media.av_files import noise, random_frames, write_media
+from tests.media.file_writers.av_files import noise, random_frames, write_media
 from tests.media.test_audio_decode import decoded
 
 

@@ -11,7 +11,7 @@ from epalm.errors import MediaError
 from epalm.media.audio_decode import decode_audio
 from epalm.media.image_decode import decode_image
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import noise, random_frames, write_media
+from tests.media.file_writers.av_files import noise, random_frames, write_media
 
 NAMES = {
     "bytes that are no UTF-8": b"a\xff\xfe",

@@ -9,8 +9,8 @@ from PIL import Image
 
 from epalm.media.image_decode import decode_image
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import write_media
-from tests.media.mp4_boxes import set_display_matrix
+from tests.media.file_writers.av_files import write_media
+from tests.media.file_writers.mp4_boxes import set_display_matrix
 
 MATRICES = [(a, 0, 0, d) for a, d in product((1, -1), repeat=2)] + [
     (0, b, c, 0) for b, c in product((1, -1), repeat=2)

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from epalm.errors import MediaError
 from epalm.media.decode_damage import collect_damage
 from epalm.media.image_decode import decode_image
-from tests.media.av_files import random_frames
+from tests.media.file_writers.av_files import random_frames
 
 SIDE = 128
 

@@ -11,8 +11,8 @@ from epalm.errors import MediaError
 from epalm.media import video_decode
 from epalm.media.decode_damage import collect_damage
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import random_frames, write_media
-from tests.media.mp4_boxes import set_edit_list
+from tests.media.file_writers.av_files import random_frames, write_media
+from tests.media.file_writers.mp4_boxes import set_edit_list
 
 COUNT = 60
 

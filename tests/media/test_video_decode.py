@@ -11,8 +11,8 @@ from PIL import Image
 from epalm.errors import MediaError
 from epalm.media import video_decode
 from epalm.media.video_decode import decode_video
-from tests.media.av_files import noise, random_frames, write_media
-from tests.media.broken_files import write_rotated_video
+from tests.media.file_writers.av_files import noise, random_frames, write_media
+from tests.media.file_writers.broken_files import write_rotated_video
 
 STATUS = Path("/proc/self/status")
 

@@ -13,7 +13,7 @@ from epalm.media.video_decode import decode_video
 from epalm.tasks.manifest import MODALITIES
 from epalm.tasks.types import MediaItem
 from tests.extract.helpers import SHARED
-from tests.media.av_files import random_frames, write_media
+from tests.media.file_writers.av_files import random_frames, write_media
 
 REAL_CLIPS = [SHARED / "data/msvd_clips", SHARED / "data/audiocaps_clips"]
 

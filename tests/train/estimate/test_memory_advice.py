@@ -19,7 +19,7 @@ from epalm.train.parallel.distributed import ALONE, Group
 from tests.model.helpers import settings
 from tests.train.estimate.test_memory_estimate import OPT_66B
 from tests.train.helpers import World, make_world, train_command
-from tests.train.ranks import vary_answers
+from tests.train.parallel.ranks import vary_answers
 
 
 def weightless(world: World) -> World:

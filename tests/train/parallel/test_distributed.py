@@ -12,7 +12,7 @@ from torch import nn
 from epalm.errors import UsageError
 from epalm.train.parallel.distributed import ALONE, Group
 from tests.train.helpers import logged, make_world, train_command
-from tests.train.ranks import (
+from tests.train.parallel.ranks import (
     COMMAND,
     SURE,
     assert_killed_ranks_resume,

@@ -20,7 +20,7 @@ from epalm.train.parallel.distributed import Group
 from epalm.train.parallel.weight_sharding import dummy_batch, layer_sharder
 from tests.model.helpers import tiny_opt, tiny_variant
 from tests.train.helpers import make_world, train_command
-from tests.train.ranks import (
+from tests.train.parallel.ranks import (
     SURE,
     assert_killed_ranks_resume,
     assert_same_training,

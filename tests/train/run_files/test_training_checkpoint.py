@@ -26,7 +26,7 @@ from epalm.train.run_files.training_checkpoint import (
     load_state,
     save_state,
 )
-from tests.train.tiny import make, same, state
+from tests.train.run_files.tiny import make, same, state
 
 PROGRESS = Progress(step=7, validated=2, best_score=0.5, best_epoch=1, seconds=3.5)
 

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from tests.media.av_files import noise, random_frames, write_media
+from tests.media.file_writers.av_files import noise, random_frames, write_media
 
 DECODED = ""
 UNREADABLE = "not a supported image|cannot be decoded|not a supported audio or video file"

@@ -1,6 +1,6 @@
 """Extracts, trains and evaluates tiny models in several precisions; prints what was recorded.
 
-Run as `python -m tests.precision_child FOLDER`, with the environment that limits the CPU.
+Run as `python -m tests.end_to_end.precision_child FOLDER`, with an environment that limits the CPU.
 """
 
 import json
