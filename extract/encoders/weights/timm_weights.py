@@ -194,7 +194,7 @@ def _problem(candidate: Candidate, unexpected: list[str], model: nn.Module) -> s
         first, *more = candidate.misshapen
         others = f" (and {len(more)} more)" if more else ""
         found, wanted = candidate.state[first].shape, own[first].shape
-        parts.append(f"{first} has the shape {tuple(found)}, wanted {tuple(wanted)}{others}")
+        parts.append(f"{first} has the shape {tuple(found)}, expected {tuple(wanted)}{others}")
     return (
         "; ".join(parts) + ": choose the architecture of these weights with --encoder timm:<name>"
     )

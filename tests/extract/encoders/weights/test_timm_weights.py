@@ -134,7 +134,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     ),
     "a distilled DeiT": (
         OWN | {"dist_token": torch.ones(1, 1, 64), "pos_embed": torch.ones(1, 102, 64)},
-        r"unexpected dist_token; pos_embed has the shape \(1, 102, 64\), wanted \(1, 101, 64\)",
+        r"unexpected dist_token; pos_embed has the shape \(1, 102, 64\), expected \(1, 101, 64\)",
     ),
     "a norm before the blocks": (
         OWN | {"norm_pre.weight": torch.ones(64)},
@@ -142,7 +142,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     ),
     "patches of another size": (
         OWN | {"patch_embed.proj.weight": torch.ones(64, 3, 32, 32)},
-        r"patch_embed\.proj\.weight has the shape \(64, 3, 32, 32\), wanted \(64, 3, 16, 16\)",
+        r"patch_embed\.proj\.weight has the shape \(64, 3, 32, 32\), expected \(64, 3, 16, 16\)",
     ),
     "a model of transformers": (
         {"vit.encoder.layer.0.attention.attention.query.weight": torch.ones(2, 2)},
@@ -174,7 +174,7 @@ def test_a_larger_model_of_the_same_kind_is_refused_with_both_shapes(tmp_path: P
     with pytest.raises(ModelError) as caught:
         loaded(wide, tmp_path, "vit_tiny_patch16_224")
     assert str(caught.value).endswith(
-        "cls_token has the shape (1, 1, 384), wanted (1, 1, 192) (and 149 more): choose the "
+        "cls_token has the shape (1, 1, 384), expected (1, 1, 192) (and 149 more): choose the "
         "architecture of these weights with --encoder timm:<name>"
     )
 
