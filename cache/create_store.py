@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from epalm.cache.formats.missing_store import other_files_error
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.missing_store import other_files_error
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, StoreError
 

@@ -21,6 +21,7 @@ from typing import Self
 import numpy as np
 
 from epalm.cache.formats.dtype_cast import cast_features
+from epalm.cache.formats.missing_store import missing_store_error, other_files_error
 from epalm.cache.formats.store_format import Features, StoreFormat, as_bytes, format_of
 from epalm.cache.records.commit_record import CommitRecord, errors_text
 from epalm.cache.records.media_table import MediaTable
@@ -28,7 +29,6 @@ from epalm.cache.records.store_header import StoreHeader, read_header
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.file_extent import FileExtent, read_checked
-from epalm.cache.storage.missing_store import missing_store_error, other_files_error
 from epalm.cache.storage.open_storage import open_storage
 from epalm.cache.storage.storage import Storage
 from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnfinishedStoreError

@@ -106,7 +106,7 @@ def repair(options: RepairOptions) -> None:
 
 def _open_damaged(location: str) -> "Store":
     """A store at a location that is not empty; any of its files may be damaged."""
-    from epalm.cache.storage.missing_store import missing_store_error
+    from epalm.cache.formats.missing_store import missing_store_error
     from epalm.cache.store import Store
 
     store = Store.at(location)

@@ -35,7 +35,7 @@ def concatenated_logits(name: str, model: EPALM, features: Tensor, ids: Tensor) 
 
     Args:
         name: configuration of the language model.
-        model: its trained parts and plan are used, and nothing else.
+        model: model whose trained parts and plan are used; other parts are not.
         features: (L, D) stored features of the image.
         ids: (T) int64.
     """

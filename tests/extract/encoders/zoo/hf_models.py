@@ -49,7 +49,7 @@ class Family:
 
     Attributes:
         make: makes the model that is saved.
-        stock: of the loaded model, what is known of it.
+        stock: makes what is known of the loaded model.
         media: modality of its samples.
         extractor: feature extractor that is saved beside it.
         load: class that loads the stock model; by default that of the saved one.

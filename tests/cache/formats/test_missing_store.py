@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from epalm.cache.storage.missing_store import missing_store_error
+from epalm.cache.formats.missing_store import missing_store_error
 from epalm.cache.store import Store
 from epalm.errors import StoreError
 
