@@ -80,20 +80,21 @@ def _used_features(variant: Variant, settings: ModelSettings) -> tuple[list[int]
         UsageError: the variant needs features that the store does not have.
     """
     blocks = settings.blocks or tuple(range(settings.cached))
-    cls_indices = [block * settings.positions for block in blocks]
-    if variant.features == "all":
-        return cls_indices, 1
-    if variant.features == "last":
-        return cls_indices[-1:], 1
-    if settings.positions == 1:
+    every = variant.features == "tokens"
+    tokens = settings.positions if every else settings.injected_tokens
+    if every and tokens == 1:
         raise UsageError(
-            f"variant {settings.variant!r} reads all tokens of the encoder, the store has only "
-            "[CLS]: extract with `epalm-extract --tokens all`"
+            f"variant {settings.variant!r} reads all tokens of a block, the store has one: extract "
+            "with `epalm-extract --tokens all`, or a grid such as `--tokens pool:4x4`"
         )
-    if settings.tail == "official":
-        raise UsageError("tail 'official' needs a single visual token: use tail 'causal'")
-    start = cls_indices[-1]
-    return [*range(start, start + settings.positions)], settings.positions
+    if tokens > 1 and settings.tail == "official":
+        raise UsageError(
+            f"tail 'official' needs a single visual token, found {tokens} for each block of the "
+            "store: use tail 'causal'"
+        )
+    used = blocks if variant.features == "all" else blocks[-1:]
+    starts = [block * settings.positions for block in used]
+    return [start + token for start in starts for token in range(tokens)], tokens
 
 
 def _check_trainable(variant: Variant, settings: ModelSettings) -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from epalm.cache.spec import TOKEN
+from epalm.cache.token_policy import CLS, MAP, MEAN
 from epalm.errors import MalformedFileError
 from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
 from epalm.model.method.model_settings import ModelSettings
@@ -42,7 +44,7 @@ def readable_settings(
         "trained parameters": f"{record.trained:,} ({share:.4f} % of language model and adapter)",
         "variant": model.variant,
         "soft prompt": _prompt(model),
-        "injection": _injection(model),
+        "injection": _injection(model, record.store.get(f"fingerprint.{TOKEN}", CLS)),
         "recipe": record.recipe,
         **{shown: str(recipe[key]) for key, shown in RECIPE_ROWS.items() if key in recipe},
         "text": _text(model),
@@ -90,14 +92,24 @@ def _prompt(model: ModelSettings) -> str:
     return "none" if kind == "none" else f"{model.prompt_length} prompt tokens{suffix[kind]}"
 
 
-def _injection(model: ModelSettings) -> str:
-    variant = find_variant(model.variant)
+def _injection(model: ModelSettings, policy: str) -> str:
+    """The injected features and their layers.
+
+    Args:
+        model: settings of the model.
+        policy: token policy of the store.
+    """
+    variant, count = find_variant(model.variant), model.injected_tokens
+    token = {MEAN: "mean token", MAP: "attention-pooled token"}.get(policy, "[CLS] token")
     features = {
-        "all": f"[CLS] tokens of {model.cached} blocks",
-        "last": "[CLS] token of the last block",
+        "all": f"{token}s of {model.cached} blocks",
+        "last": f"{token} of the last block",
         "tokens": f"all {model.positions} tokens of the last block",
-    }[variant.features]
+    }
+    if count > 1:
+        features["all"] = f"{count} tokens ({policy}) of each of {model.cached} blocks"
+        features["last"] = f"{count} tokens ({policy}) of the last block"
     layers = {"auto": "over the published layers", "input": "before the input"}[variant.span]
     where = layers if model.inject == "auto" else f"at layers {model.inject}"
     step = "" if model.text_step == 1 else f", every {model.text_step} layers"
-    return f"{features} {where}{step}, tail {model.tail}"
+    return f"{features[variant.features]} {where}{step}, tail {model.tail}"

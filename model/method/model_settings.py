@@ -126,7 +126,9 @@ class ModelSettings:
         text_step: distance of injected layers, see
             `epalm.model.method.injection.plan_injection`.
         blocks: indices of the store's encoder blocks that are used, ascending; empty for all.
-        positions: number of features that the store has per block, [CLS] first.
+        positions: number of tokens that the store has per block.
+        injected_tokens: number of a block's tokens, from its first one, that are injected together.
+            Variants that read all tokens of a block ignore it.
         begin_token: token that begins every text, see `Template.begin_token`.
         chat: whether texts are in the chat template, see `Template.chat`.
     """
@@ -145,6 +147,7 @@ class ModelSettings:
     text_step: int = 1
     blocks: tuple[int, ...] = ()
     positions: int = 1
+    injected_tokens: int = 1
     begin_token: str = "auto"
     chat: bool = False
 
@@ -155,6 +158,11 @@ class ModelSettings:
             UsageError: names the setting, its value and the valid range.
         """
         check_ranges(self, MODEL_RANGES)
+        if self.injected_tokens > self.positions:
+            raise UsageError(
+                f"injected_tokens is {self.injected_tokens}, expected at most {self.positions}, "
+                "the number of tokens of a block"
+            )
 
     def text_template(self) -> Template:
         """The text template of prompts and answers."""

@@ -43,6 +43,7 @@ MODEL_RANGES: Mapping[str, Range] = {
     "encoder_width": Range(1, 1_000_000),
     "cached": Range(1, 10_000),
     "positions": Range(1, 1_000_000),
+    "injected_tokens": Range(1, 1_000_000),
     "prompt_length": Range(0, 65_536),
     "text_step": Range(0, 1000, open_low=True),
     "lm_dropout": Range(0, 1, open_high=True),

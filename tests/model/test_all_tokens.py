@@ -1,13 +1,16 @@
 """Stores with all tokens of the encoder's blocks."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from epalm.errors import UsageError
 from epalm.model.engine.packed_attention import ATTENTION
-from tests.model.helpers import text_logits, tiny_opt, tiny_variant
+from tests.model.helpers import settings, text_logits, tiny_opt, tiny_variant
 
-THREE_OF_TWO = {"cached": 2, "positions": 3}
+THREE_OF_TWO: dict[str, Any] = {"cached": 2, "positions": 3}
 IDS = torch.tensor([[2, 7, 9], [2, 8, 4]])
 
 
@@ -38,6 +41,24 @@ def test_all_tokens_of_the_encoder_are_inserted_before_the_text(
         expected = model.logits(hidden[:, 3:])
     lm.set_attn_implementation(ATTENTION)
     assert torch.allclose(text_logits(model, features, IDS), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("name", "indices"), [("full", [0, 1, 2, 3, 4, 5]), ("limber", [3, 4, 5])])
+def test_tokens_that_belong_together_are_injected_together(
+    name: str, indices: list[int], features: Tensor
+) -> None:
+    model = tiny_variant(tiny_opt(layers=13), name, **THREE_OF_TWO, injected_tokens=3)
+    assert model.feature_indices is not None
+    assert model.feature_indices.tolist() == indices
+    assert model.visual_tokens == 3
+    connect = model.connectors.maps[-1]
+    expected = connect(features[:, 3:]).flatten(0, 1)  # of the last block, image by image
+    assert torch.allclose(model._visual_states(features)[-1], expected)
+
+
+def test_more_tokens_than_a_block_has_are_refused() -> None:
+    with pytest.raises(UsageError, match="injected_tokens is 4, expected at most 3"):
+        settings("full", **THREE_OF_TWO, injected_tokens=4)
 
 
 @pytest.mark.parametrize("name", ["full", "limber"])

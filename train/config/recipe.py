@@ -22,6 +22,7 @@ from epalm.train.config.config_io import Change, apply_change, build
 from epalm.train.config.recipe_file import known_recipes, read_recipe_file
 from epalm.train.config.recipe_ranges import RECIPE_RANGES, SCHEDULE_RANGES
 from epalm.train.config.renamed_keys import current_key
+from epalm.train.config.store_tokens import injected_tokens
 
 PUBLISHED_BLOCKS = 6
 """Blocks of the encoder whose [CLS] is injected (section 3.2 of the paper)."""
@@ -200,6 +201,7 @@ class Recipe:
 
         Raises:
             UsageError: the store lacks a block of `source_layers`.
+            CacheMismatchError: the variant cannot use the store's tokens, see `injected_tokens`.
         """
         auto = f"last-{min(PUBLISHED_BLOCKS, len(spec.layers))}"
         selected = auto if self.source_layers == "auto" else self.source_layers
@@ -219,6 +221,7 @@ class Recipe:
             text_step=self.text_step,
             blocks=blocks,
             positions=spec.positions,
+            injected_tokens=injected_tokens(spec, self.variant),
             begin_token=self.begin_token,
             chat=self.chat,
         )
