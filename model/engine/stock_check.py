@@ -119,10 +119,10 @@ def _loop_outputs(parts: DecoderParts, ids: Tensor, name: str) -> Outputs:
     hidden, _ = embed_inputs(parts, None, ids.flatten(), positions=sequences.positions)
     try:
         last = DecoderLoop(parts, injection, sequences).run(LayerInput(hidden, 0), [])
-    except (TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except (TypeError, AttributeError, KeyError, ValueError, RuntimeError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"the layers of {name} cannot run alone ({first_line}): {supported()}"
+            f"the layers of {name} cannot run in this project's loop ({first_line}): {supported()}"
         ) from error
     states = parts.before_head(last)
     return Outputs(states, parts.logits(states.view(*ids.shape, -1)[:, -1]))

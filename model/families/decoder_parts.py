@@ -155,8 +155,12 @@ def decoder_parts(language_model: PreTrainedModel) -> DecoderParts:
     """
     config, family = language_model.config, family_of(language_model.config)
     embedding, head = language_model.get_input_embeddings(), language_model.get_output_embeddings()
-    assert isinstance(embedding, nn.Embedding)
-    assert isinstance(head, nn.Linear)
+    if not isinstance(embedding, nn.Embedding) or not isinstance(head, nn.Linear):
+        raise ModelError(
+            f"the {config.model_type} model has {type(embedding).__name__} and "
+            f"{type(head).__name__} as word embedding and head, expected Embedding and Linear: "
+            f"{supported()}"
+        )
     body = _find(language_model.base_model, family.body, config)
     rotary = _find(body, family.rotary, config) if family.rotary else None
     layers = _find(body, family.layers, config)

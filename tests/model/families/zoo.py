@@ -5,7 +5,7 @@ heads, biases, windows, bounds of scores and logits, rotations, layers without a
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -173,11 +173,3 @@ def shared_model(name: str) -> PreTrainedModel:
 def own_model(name: str) -> PreTrainedModel:
     """A copy of the shared model that may be changed."""
     return freeze(copy.deepcopy(stock_model(name)))
-
-
-def each_family(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test with the argument `name` of every configuration."""
-    import pytest
-
-    decorated: Callable[..., None] = pytest.mark.parametrize("name", NAMES)(test)
-    return decorated
