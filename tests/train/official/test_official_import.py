@@ -101,10 +101,10 @@ class Released:
         return file
 
     def imported(self, checkpoint: Path, *extra: str, precision: str = "fp32") -> LoadedRun:
-        """What `epalm-train import` makes of a checkpoint; its own precision if that is empty."""
+        """What `epalm-train import` makes of a checkpoint; without --precision if that is empty."""
         options = ["--lm", self.lm, "--features", self.store, "--out", self.root / "runs"]
         arguments = ["import", str(checkpoint), *map(str, options), "--name", "run"]
-        arguments += ["--precision", precision, *extra]
+        arguments += [*(["--precision", precision] if precision else []), *extra]
         result = CliRunner().invoke(app, arguments)
         if isinstance(result.exception, EpalmError):
             raise result.exception
