@@ -1,11 +1,13 @@
 """Hugging Face models with the weights of a folder or of the hub."""
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     PreTrainedConfig,
@@ -18,10 +20,12 @@ from transformers.utils.logging import (
     set_verbosity_error,
 )
 
-from epalm.errors import MissingFileError, ModelError, UsageError
+from epalm.errors import EpalmError, MissingFileError, ModelError, UsageError
 from epalm.extract.encoders.encoder_registry import EncoderSettings
 from epalm.extract.encoders.frozen_forward import state_digest
+from epalm.extract.encoders.weights.checkpoint_names import grouped, listed, prefixes
 from epalm.extract.encoders.weights.hf_towers import tower_of
+from epalm.extract.encoders.weights.weights_file import read_tensors
 from epalm.untrusted.file_kinds import check_model_folder, describe_file
 from epalm.untrusted.hub_config import loading, mismatch, refuse_kernels
 
@@ -82,37 +86,102 @@ def read_config(source: str) -> PreTrainedConfig:
 def load_model(source: str, config: PreTrainedConfig, device: str) -> tuple[PreTrainedModel, str]:
     """Load the model in float32, and compute the digest of the weights that tokens depend on.
 
+    Weights that the model has no place for, such as classifiers, are listed in the log.
+
     Raises:
-        ModelError: the weights cannot be loaded, or some are missing.
+        ModelError: the weights cannot be loaded, some are missing, or blocks are left over.
     """
     tower = tower_of(config)
     logger.info("loading %s", source)
-    disable_progress_bar()  # it would ignore --quiet
-    verbosity = get_verbosity()
-    set_verbosity_error()  # it would list the weights of the classifier, which are left out
-    try:
-        with loading(partial(_unreachable, source)):
-            model, info = tower.family.from_pretrained(
-                source,
-                dtype=torch.float32,
-                output_loading_info=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # checked below, with an error in one line
-            )
-    finally:
-        set_verbosity(verbosity)
-    missing = sorted(info["missing_keys"])
+    model, info = _from_pretrained(tower.family, source, source)
+    if _required(info) and Path(source).is_dir():
+        model, info = _without_prefix(type(model), source, config) or (model, info)
     if wrong_shapes := mismatch(info):
         raise ModelError(
             f"the weights of {source} do not match its config.json: {wrong_shapes}: download the "
             "files again, or correct config.json"
         )
-    if required := [key for key in missing if not key.startswith(UNUSED)]:
-        names = ", ".join(required[:8])
-        raise ModelError(f"{source} lacks weights of its {config.model_type}: {names}")
+    if required := _required(info):
+        raise ModelError(f"{source} lacks weights of its {config.model_type}: {listed(required)}")
+    unused = sorted(info["unexpected_keys"])
+    if surplus := [key for key in unused if is_further_block(key, model)]:
+        raise ModelError(
+            f"{source} has weights of more blocks than its config.json: {listed(surplus)}: correct "
+            "config.json"
+        )
+    if unused:
+        logger.info("not used of %s: %s", source, grouped(unused))
     encoder: Any = getattr(model, tower.part) if tower.part else model
-    digest = state_digest(encoder, without=missing)
+    digest = state_digest(encoder, without=info["missing_keys"])
     return encoder.to(device), digest
+
+
+def _from_pretrained(
+    family: Any,  # noqa: ANN401 - a class of theirs
+    source: str,
+    path: str | None,
+    **more: Any,  # noqa: ANN401 - arguments of theirs
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model with the weights of `path`, or of `state_dict` in `more`, and its loading info."""
+    disable_progress_bar()  # it would ignore --quiet
+    verbosity = get_verbosity()
+    set_verbosity_error()  # it would list the weights of the classifier, which are left out
+    try:
+        with loading(partial(_unreachable, source)):
+            model, info = family.from_pretrained(
+                path,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # `load_model` checks it, with an error in one line
+                **more,
+            )
+    finally:
+        set_verbosity(verbosity)
+    return model, info
+
+
+def _required(info: Mapping[str, Any]) -> list[str]:
+    """Weights that are missing and that tokens depend on."""
+    return sorted(key for key in info["missing_keys"] if not key.startswith(UNUSED))
+
+
+def _without_prefix(
+    family: type[PreTrainedModel], source: str, config: PreTrainedConfig
+) -> tuple[PreTrainedModel, dict[str, Any]] | None:
+    """Load a folder whose weights have a prefix that transformers does not expect.
+
+    Returns:
+        The model and its loading info; None if no known prefix gives all of its weights.
+    """
+    try:
+        tensors = read_tensors(Path(source))
+    except EpalmError:  # weights in several files
+        return None
+    for prefix in filter(None, prefixes(tensors, ())):
+        state = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        model, info = _from_pretrained(family, source, None, config=config, state_dict=state)
+        if not _required(info):
+            logger.info("weights: %s* of %s", prefix, source)
+            return model, info
+    return None
+
+
+def is_further_block(name: str, model: PreTrainedModel) -> bool:
+    """Whether a weight is that of a block after the last one of the model."""
+    parts = name.removeprefix(f"{model.base_model_prefix}.").split(".")
+    for length, part in enumerate(parts):
+        if part.isdecimal():
+            try:
+                blocks = model.get_submodule(".".join(parts[:length]))
+            except AttributeError:
+                return False
+            return isinstance(blocks, nn.ModuleList) and int(part) >= len(blocks)
+    return False
 
 
 def _unreachable(source: str, error: Exception) -> str:
