@@ -55,13 +55,14 @@ def make_hugging_face(name: str, settings: EncoderSettings) -> Encoder:
     allowed = MODEL_TYPES.get(name, (config.model_type,))
     if config.model_type not in allowed:
         raise ModelError(f"{source} is a {config.model_type}, but {name} is a {allowed[0]}")
-    model, digest = load_model(source, config, settings.device)
-    more_arguments = fit_image_size(name, model, source, settings)
+    loaded = load_model(source, config, settings.device)
+    model = loaded.model
+    more_arguments = fit_image_size(name, model, source, settings, loaded.configured)
     make_input = INPUT_FACTORIES.get(model.config.model_type, image_input)
     model_input = make_input(name, model, source, settings)
     model_input = with_arguments(model_input, more_arguments)
     encoder = HiddenStatesEncoder(
-        name, model, model_input, digest=digest, precision=settings.precision
+        name, model, model_input, digest=loaded.digest, precision=settings.precision
     )
     return for_media(encoder, settings) if encoder.modality == "image" else encoder
 

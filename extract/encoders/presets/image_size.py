@@ -28,9 +28,15 @@ logger = logging.getLogger(__name__)
 
 
 def fit_image_size(
-    name: str, model: PreTrainedModel, source: str, settings: EncoderSettings
+    name: str,
+    model: PreTrainedModel,
+    source: str,
+    settings: EncoderSettings,
+    configured: int | None = None,
 ) -> dict[str, Any]:
     """Set the side of the images in a model's configuration, as the settings specify it.
+
+    Position embeddings are interpolated if their weights are for another size.
 
     Without --image-size, a model that resizes its position embeddings by itself takes images as its
     own preprocessing crops them: DINOv2 was made for 518 pixels and is used with 224.
@@ -40,13 +46,15 @@ def fit_image_size(
         model: model with its weights; its configuration is changed in place.
         source: folder or id on the hub, with the model's preprocessing.
         settings: settings of the encoder.
+        configured: side in config.json, pixels, where the weights in `model` have another one.
 
     Returns:
         Further arguments of the model.
 
     Raises:
         UsageError: the model does not take images of this size.
-        ModelError: the model's own preprocessing makes images of another size than it takes.
+        ModelError: the model's own preprocessing makes images of another size than it takes, or
+            its weights are for another size than config.json says.
     """
     config: Any = model.config
     own = own_size(config)
@@ -54,22 +62,29 @@ def fit_image_size(
         if settings.image_size is not None:
             raise UsageError(f"{name} takes no square images: leave out --image-size")
         return {}
-    side = settings.image_size or _preset_size(model, own, source, settings.preprocessing)
+    expected = configured or own
+    side = settings.image_size or _preset_size(model, expected, source, settings.preprocessing)
     if side == own:
         return {}
     on_request = _takes_flag(model)
+    patch = patch_size(config)
     if config.model_type in FIXED or not (on_request or _resizes(model)):
+        if side == expected:
+            raise ModelError(
+                f"the weights of {source} have positions for {own // patch} x {own // patch} "
+                f"patches, its config.json for {side // patch} x {side // patch}, and a "
+                f"{config.model_type} does not interpolate them: give --image-size {own}"
+            )
         raise UsageError(
             f"--image-size {side}: {name} has positions for images of {own} pixels alone: leave "
             "out --image-size, or choose another --encoder"
         )
-    patch = _patch_size(config)
     check_multiple(name, side, patch)
     logger.info(
         "%s: images of %d pixels in place of %d, position embeddings from %d x %d to %d x %d",
         *(name, side, own, own // patch, own // patch, side // patch, side // patch),
     )
-    _set_size(config, side)
+    set_size(config, side)
     return {FLAG: True} if on_request else {}
 
 
@@ -91,7 +106,7 @@ def own_size(config: Any) -> int | None:  # noqa: ANN401 - each model has its ow
     """The side of the square images in a model's configuration, pixels; None if it has none."""
     size = getattr(config, "image_size", None) or getattr(config, "crop_size", None)
     if size is None and getattr(config, "num_patches", None):  # SigLIP2's NaFlex towers
-        side: int = round(config.num_patches**0.5) * _patch_size(config)
+        side: int = round(config.num_patches**0.5) * patch_size(config)
         return side
     size = size[0] if isinstance(size, list | tuple) and len(set(size)) == 1 else size
     return size if isinstance(size, int) else None
@@ -125,15 +140,17 @@ def _resizes(model: PreTrainedModel) -> bool:
     return any(hasattr(module, FLAG) for module in model.modules())
 
 
-def _set_size(config: Any, side: int) -> None:  # noqa: ANN401
+def set_size(config: Any, side: int) -> None:  # noqa: ANN401
+    """Set the side of the images in a model's configuration, pixels."""
     size = getattr(config, "image_size", None)
     if size is None:
-        config.num_patches = (side // _patch_size(config)) ** 2
+        config.num_patches = (side // patch_size(config)) ** 2
     else:
         config.image_size = [side, side] if isinstance(size, list | tuple) else side
 
 
-def _patch_size(config: Any) -> int:  # noqa: ANN401
+def patch_size(config: Any) -> int:  # noqa: ANN401
+    """The side of the patches in a model's configuration, pixels; 1 if it has none."""
     size = getattr(config, "patch_size", 1)
     largest: int = max(size) if isinstance(size, list | tuple) else size
     return largest

@@ -49,11 +49,12 @@ def prefixes(names: Iterable[str], wanted: Iterable[str]) -> list[str]:
 
     Returns:
         Prefixes such as "" or "teacher.backbone.". First come those under which most of the
-        model's names are found, of equal ones the preferred copy; then those of known wrappers.
+        model's names are found, of equal ones the preferred copy; then those of known wrappers,
+        the preferred copy first.
     """
     names = list(names)
     votes = _votes(names, set(wanted))
-    wrapped: dict[str, None] = {"": None}
+    wrapped: dict[str, None] = {}
     for name in names:
         parts = name.split(".")
         for length in range(1, len(parts)):
@@ -61,7 +62,7 @@ def prefixes(names: Iterable[str], wanted: Iterable[str]) -> list[str]:
                 break
             wrapped.setdefault(_joined(parts[:length]))
     voted = sorted(votes, key=lambda prefix: (-votes[prefix], _rank(prefix)))
-    return list(dict.fromkeys([*voted[:_MOST_LISTED], *wrapped]))
+    return list(dict.fromkeys([*voted[:_MOST_LISTED], "", *sorted(wrapped, key=_rank)]))
 
 
 def copies(names: Iterable[str], wanted: Collection[str]) -> tuple[str, ...]:

@@ -64,29 +64,47 @@ def untrained_model(architecture: str, **settings: Any) -> nn.Module:  # noqa: A
 def published_model(architecture: str, **settings: Any) -> nn.Module:  # noqa: ANN401 - timm's
     """Load a model with its published weights, from the hub or its local cache.
 
+    It is built with its classifier, which is then removed: for a model without one, timm accepts
+    weights that lack any tensor.
+
     Args:
         architecture: name of the architecture, with the tag of its weights.
         settings: arguments of the architecture that differ from its own, e.g. `img_size`.
 
     Raises:
-        ModelError: the weights cannot be found.
+        ModelError: the weights cannot be found, or are not all of this model.
     """
     logger.info("loading the weights of timm %s from the Hugging Face hub", architecture)
     with loading(partial(_unreachable, architecture)):
-        model: nn.Module = timm.create_model(
-            architecture, pretrained=True, num_classes=0, **settings
+        model: Any = timm.create_model(
+            architecture, pretrained=True, pretrained_strict=True, **settings
         )
-    return model
+        model.reset_classifier(0)
+    published: nn.Module = model
+    return published
 
 
 def _unreachable(architecture: str, error: Exception) -> str:
     if "size mismatch" in str(error):
         reason = " ".join(str(error).split())[:200]
         return f"the weights of timm {architecture} are for its own image size alone ({reason})"
+    if "key(s) in state_dict" in str(error):
+        return _other_tensors(architecture, error)
     return (
         f"the weights of timm {architecture} are neither in the local Hugging Face cache nor "
         "available from the hub: give a local file with --weights, or run once with network access "
         f"and HF_HUB_OFFLINE unset ({error})"
+    )
+
+
+def _other_tensors(architecture: str, error: Exception) -> str:
+    """The message about published weights that lack tensors, such as those of FCMAE."""
+    reason = " ".join(str(error).split())[:300]
+    tagged = timm.list_pretrained(f"{architecture.partition('.')[0]}.*")
+    others = ", ".join(name for name in tagged if name != architecture) or "another architecture"
+    return (
+        f"the published weights of timm {architecture} are not those of a whole encoder "
+        f"({reason}): choose other weights with --encoder timm:<name>, of {others}"
     )
 
 

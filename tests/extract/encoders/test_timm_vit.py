@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,10 +106,10 @@ def test_without_hub_and_cache_one_error_names_the_ways_out(
 
     create = timm.create_model
 
-    def offline(name: str, *, pretrained: bool, num_classes: int) -> nn.Module:
+    def offline(name: str, *, pretrained: bool, **settings: Any) -> nn.Module:  # noqa: ANN401
         if pretrained:
             raise LocalEntryNotFoundError("cannot find the requested files in the local cache")
-        model: nn.Module = create(name, num_classes=num_classes)
+        model: nn.Module = create(name, **settings)
         return model
 
     monkeypatch.setattr(timm, "create_model", offline)
