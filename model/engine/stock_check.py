@@ -63,15 +63,17 @@ def check_against_stock(model: PreTrainedModel, name: str) -> None:
         name: name of the model, for the message.
 
     Raises:
-        ModelError: states which output differs and by how much.
+        ModelError: states which output differs and by how much, or why none can be computed.
     """
     ids = _texts(model.config)
     with _comparable(model):
         parts = decoder_parts(model)
         model.set_attn_implementation("eager")
-        stock = _stock_outputs(model, parts, ids)
+        with _refused(f"the forward pass of {name} cannot be compared with this project's loop"):
+            stock = _stock_outputs(model, parts, ids)
         model.set_attn_implementation(ATTENTION)
-        loop = _loop_outputs(parts, ids, name)
+        with _refused(f"the layers of {name} cannot run in this project's loop"):
+            loop = _loop_outputs(parts, ids)
     tolerance = LOGIT_TOLERANCES[parts.head.weight.dtype]
     kind = model.config.model_type
     for label, found, expected, allowed in (
@@ -111,21 +113,29 @@ def _stock_outputs(model: PreTrainedModel, parts: DecoderParts, ids: Tensor) -> 
     return Outputs(states[0].flatten(0, 1), output.logits[:, -1])
 
 
-def _loop_outputs(parts: DecoderParts, ids: Tensor, name: str) -> Outputs:
+def _loop_outputs(parts: DecoderParts, ids: Tensor) -> Outputs:
     """The outputs of the loop without visual tokens and prompt, both texts in one packed batch."""
     present = torch.ones_like(ids, dtype=torch.bool)
     sequences = PackedBatch(present, present, torch.zeros(len(ids), dtype=torch.long))
     injection = Injection(InjectionPlan((None,) * len(parts.layers)), 1, None)
     hidden, _ = embed_inputs(parts, None, ids.flatten(), positions=sequences.positions)
-    try:
-        last = DecoderLoop(parts, injection, sequences).run(LayerInput(hidden, 0), [])
-    except (TypeError, AttributeError, KeyError, ValueError, RuntimeError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"the layers of {name} cannot run in this project's loop ({first_line}): {supported()}"
-        ) from error
+    last = DecoderLoop(parts, injection, sequences).run(LayerInput(hidden, 0), [])
     states = parts.before_head(last)
     return Outputs(states, parts.logits(states.view(*ids.shape, -1)[:, -1]))
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """Turn an error of a model's own code into a refusal that starts with `what`.
+
+    Raises:
+        ModelError: the code within the block failed.
+    """
+    try:
+        yield
+    except (TypeError, AttributeError, KeyError, ValueError, RuntimeError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{what} ({first_line}): {supported()}") from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from epalm.errors import ModelError
@@ -142,6 +143,21 @@ def test_a_forward_pass_that_does_more_than_its_layers_is_noticed() -> None:
     model.base_model.forward = changed
     with pytest.raises(ModelError, match="computes other hidden states"):
         check_against_stock(model, "changed")
+
+
+def test_a_forward_pass_without_the_arguments_of_the_comparison_is_refused() -> None:
+    model = own_model("llama-grouped")
+    forward = model.forward
+
+    def older(input_ids: Tensor, attention_mask: Tensor, *, use_cache: bool) -> object:
+        return forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
+
+    model.forward = older
+    reason = r"forward pass of older cannot be compared .*'logits_to_keep'.*: use .* families gemma"
+    with pytest.raises(ModelError, match=reason):
+        check_against_stock(model, "older")
+    model.forward = forward
+    check_against_stock(model, "llama")
 
 
 def test_layers_with_a_state_that_runs_through_the_text_are_noticed() -> None:
