@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from epalm.cache.token_policy import ALL, CLS, is_policy
 from epalm.errors import CacheMismatchError, StoreError
@@ -148,6 +149,12 @@ class StoreSpec:
                 f"{self.count} samples of {self.row_bytes} bytes in {self.shards} shards of "
                 f"{self.shard_rows} rows are beyond the limits of a store"
             )
+
+    @property
+    def weights_location(self) -> str:
+        """Local file or folder of the encoder's weights; "" for the published ones."""
+        folder = self.encoder.removeprefix("hf:")  # in stores of earlier versions
+        return self.weights or (folder if Path(folder).is_absolute() else "")
 
     @property
     def tokens(self) -> str:

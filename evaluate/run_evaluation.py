@@ -75,7 +75,7 @@ def evaluate_prepared(plan: PreparedEvaluation) -> EvaluationResult:
 
 def _evaluation(plan: PreparedEvaluation) -> Evaluation:
     options, examples = plan.options, plan.examples
-    run = load_run(plan.run, options.device)
+    run = load_run(plan.run, options.device, lm=options.lm)
     started = time.monotonic()
     records = _predict(plan, run)
     write_predictions(plan.folder, records)  # in case scoring fails

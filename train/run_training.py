@@ -237,6 +237,7 @@ def _record(
         order=examples.order.kind,
         pool_blocks=examples.order.pool_blocks,
         examples=examples.digest(),
+        weights=examples.source.spec.weights_location,
     )
 
 

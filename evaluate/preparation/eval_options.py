@@ -13,6 +13,14 @@ RUN, DECODING = "Run", "Decoding"
 
 Runs = Annotated[Path, option(help="Folder of all runs.", panel=RUN)]
 
+LanguageModel = Annotated[
+    str,
+    option(
+        help="Folder or hub id of the language model; default: where it was in training.",
+        panel=RUN,
+    ),
+]
+
 Dataset = Annotated[
     str,
     option(
@@ -65,6 +73,7 @@ class EvalOptions:
         str, option(help="Run folder, or its name in --runs; default: the newest.", panel=RUN)
     ] = ""
     runs: Runs = Path("runs")
+    lm: LanguageModel = ""
 
     num_beams: Annotated[
         int | None,

@@ -9,7 +9,6 @@ from epalm.cache.maintenance.media_check import warn_about_changed_media
 from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.feature_source import NumpySource
 from epalm.cache.readers.open_reader import open_reader
-from epalm.cache.store import Store
 from epalm.devices import check_device_name
 from epalm.evaluate.preparation.answer_method import AnswerMethod, answer_method
 from epalm.evaluate.preparation.eval_options import EvalOptions
@@ -18,6 +17,7 @@ from epalm.evaluate.preparation.eval_target import (
     check_run_store,
     evaluation_label,
     evaluation_task,
+    open_run_store,
     training_split,
 )
 from epalm.evaluate.preparation.run_lookup import find_run
@@ -82,7 +82,7 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     check_device_name(options.device)
     record = RunRecord.load(run)
     features = options.features or record.features
-    store = Store.open(features)
+    store = open_run_store(record, options.features)
     task, root = evaluation_task(options.task, record, store.spec, options.data_root)
     check_split(options.split, task.splits, owner=f"task {task.name}")
     check_run_store(record, store.spec, features)

@@ -7,11 +7,13 @@ from pathlib import Path, PurePath
 
 from epalm.cache.preprocessing_names import written_preprocessing
 from epalm.cache.spec import StoreSpec
+from epalm.cache.store import Store
 from epalm.errors import (
     CacheMismatchError,
     EpalmError,
     MalformedFileError,
     MissingFileError,
+    StoreError,
     UsageError,
 )
 from epalm.evaluate.preparation.settings_summary import read_recipe
@@ -201,6 +203,28 @@ def check_run_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
             f"{'; '.join(differing)}. Give a matching store with --features, or extract one with "
             f"the settings of training{_preprocessing_option(record, fields)}"
         )
+
+
+def open_run_store(record: RunRecord, features: str | None) -> Store:
+    """The store to evaluate a run on.
+
+    Args:
+        record: record of the run.
+        features: path or URL; None for the store that the run was trained on.
+
+    Raises:
+        StoreError: there is no store; where the run or its store have moved, the message says how
+            to give its new place.
+    """
+    if features is not None:
+        return Store.open(features)
+    store = Store.at(record.features)
+    if not store.exists():
+        raise StoreError(
+            f"run {record.name} was trained on {record.features}, where no store is now: give its "
+            "place with --features, and that of the dataset with --data-root"
+        )
+    return Store.open(record.features)
 
 
 def _preprocessing_option(record: RunRecord, fields: Mapping[str, str]) -> str:

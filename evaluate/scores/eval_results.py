@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from epalm.atomic_write import write_file
 from epalm.errors import DataError, MalformedFileError, MissingFileError
 from epalm.metrics.intervals import GroupMean
+from epalm.portable_path import from_portable, to_portable
 from epalm.tasks.types import Kind
 from epalm.untrusted.checked_json import build, read_json, read_json_lines
 
@@ -191,7 +192,12 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
         DataError: the folder is not writable.
     """
     write_predictions(folder, evaluation.predictions)
-    summary = {name: value for name, value in vars(evaluation).items() if name != "predictions"} | {
+    portable = replace(
+        evaluation,
+        features=to_portable(evaluation.features, folder),
+        data_root=to_portable(evaluation.data_root, folder),
+    )
+    summary = {name: value for name, value in vars(portable).items() if name != "predictions"} | {
         "counts": {"scored": len(evaluation.predictions), "skipped": len(evaluation.skipped)},
         "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
         "breakdowns": {
@@ -237,7 +243,13 @@ def _read(folder: Path) -> Evaluation:
         build(PredictionRecord, value, place) for place, value in read_json_lines(lines)
     )
     members = summary | {"predictions": []} if isinstance(summary, dict) else summary
-    evaluation = replace(build(Evaluation, members, str(file)), predictions=predictions)
+    built = build(Evaluation, members, str(file))
+    evaluation = replace(
+        built,
+        predictions=predictions,
+        features=from_portable(built.features, folder),
+        data_root=from_portable(built.data_root, folder),
+    )
     counts = build(_Summary, summary, str(file)).counts
     if len(predictions) != counts.scored:
         raise MalformedFileError(

@@ -180,10 +180,17 @@ def _spec(
         tasks=media.tasks,
         data_root=str(media.root.resolve()),
         media=_absolute(options.dataset),
-        weights=str(options.weights.resolve()) if options.weights else "",
+        weights=_local_weights(options),
         content_hash=options.content_hash,
     )
     return replace(spec, shard_rows=fit_shard_rows(count, spec.row_bytes))
+
+
+def _local_weights(options: ExtractOptions) -> str:
+    """The absolute path of the weights; "" for those of the hub."""
+    is_folder = options.encoder.startswith("hf:") and Path(options.encoder[3:]).is_dir()
+    weights = Path(options.encoder[3:]) if is_folder else options.weights
+    return str(weights.resolve()) if weights else ""
 
 
 def _absolute(dataset: str) -> str:

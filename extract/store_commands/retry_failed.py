@@ -79,7 +79,7 @@ def _recorded_options(store: Store) -> ExtractOptions:
         out=store.location,
         encoder=spec.encoder,
         dataset=spec.media,
-        weights=Path(spec.weights) if spec.weights else None,
+        weights=Path(spec.weights) if spec.weights and not spec.encoder.startswith("hf:") else None,
         preprocessing=fingerprint.get("preprocessing.name", "official"),
         image_size=_number(spec.fingerprint, "preprocessing.size"),
         frames=_frames(spec.fingerprint),

@@ -4,7 +4,7 @@ Training writes the file and evaluation reads it; it contains only trained tenso
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -71,10 +71,15 @@ def load_adapter(model: EPALM, file: Path) -> None:
             weight.copy_(tensors[name])
 
 
-def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
+def load_run(folder: Path, device: str = "cpu", *, lm: str = "") -> LoadedRun:
     """Load a run's model with its trained tensors, in eval mode on `device`.
 
     If the device does not support the run's precision, the same weights are used in float32.
+
+    Args:
+        folder: folder of the run.
+        device: device of the model.
+        lm: folder or hub id of the language model; "" for that of training.
 
     Raises:
         MissingFileError: the folder has no run, or no trained tensors yet.
@@ -82,6 +87,13 @@ def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
             training.
     """
     record = RunRecord.load(folder)
+    if lm:
+        record = replace(record, model=replace(record.model, lm=lm))
+    elif Path(record.model.lm).is_absolute() and not Path(record.model.lm).is_dir():
+        raise ModelError(
+            f"{folder} was trained on the language model {record.model.lm}, which is not there: "
+            "give its folder or hub id with --lm"
+        )
     precision = _usable_precision(record, folder, device)
     same_precision = precision == record.model.precision
     model, text = build_model(record.model, device if same_precision else "cpu")
@@ -89,7 +101,7 @@ def load_run(folder: Path, device: str = "cpu") -> LoadedRun:
     if digest != record.lm_digest:
         raise ModelError(
             f"{record.model.lm} has weights {digest}, the run was trained on {record.lm_digest}: "
-            "use the language model it was trained with"
+            "give --lm the language model that it was trained with"
         )
     load_adapter(model, folder / ADAPTER_FILE)
     model = model if same_precision else model.float().to(device)

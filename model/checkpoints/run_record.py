@@ -1,11 +1,12 @@
 """run.json of a run folder: settings to rebuild the model, and the data it was trained on.
 
-This module imports no torch; `epalm.model.checkpoints.adapter_io` reads the trained tensors.
+The file has no absolute path, see `epalm.portable_path`; in a `RunRecord` paths are absolute. This
+module imports no torch; `epalm.model.checkpoints.adapter_io` reads the trained tensors.
 """
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,12 +14,16 @@ from epalm.atomic_write import write_file
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.model.method.model_settings import Decoding, ModelSettings
 from epalm.number_ranges import Range, check_ranges
+from epalm.portable_path import from_portable, to_portable
 from epalm.untrusted.checked_json import build, read_json
 
 RECORD_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
 RECIPE_FILE = "recipe.toml"
 METRICS_FILE = "metrics.jsonl"
+
+HUGGING_FACE = "hf:"
+"""Beginning of the name of an encoder that is a folder or an id on the hub."""
 
 RANGES: Mapping[str, Range] = {
     "trained": Range(0, 10**15),
@@ -50,6 +55,8 @@ class RunRecord:
         pool_blocks: size of the shuffling pool, see `ShuffleSpec`; a resumed run keeps it, however
             much memory is free then.
         examples: SHA-256 of the training and validation examples; empty for an imported run.
+        weights: local file or folder of the encoder's weights; empty for the published ones, and in
+            records of earlier versions.
     """
 
     name: str
@@ -68,6 +75,7 @@ class RunRecord:
     order: Literal["uniform", "blocks"] = "uniform"
     pool_blocks: int = 0
     examples: str = ""
+    weights: str = ""
 
     def __post_init__(self) -> None:
         """Reject numbers out of range.
@@ -87,10 +95,11 @@ class RunRecord:
         Returns:
             One phrase with both values per field that differs, sorted by name.
         """
+        own, other = _portable_store(self.store), _portable_store(store)
         return [
-            f"{name} is {store.get(name, 'absent')}, in training {self.store.get(name, 'absent')}"
+            f"{name} is {other.get(name, 'absent')}, in training {own.get(name, 'absent')}"
             for name in sorted(names)
-            if store.get(name) != self.store.get(name)
+            if other.get(name) != own.get(name)
         ]
 
     def save(self, folder: Path) -> None:
@@ -99,7 +108,7 @@ class RunRecord:
         Raises:
             OSError: the file cannot be written; its old content is unchanged.
         """
-        text = json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        text = json.dumps(asdict(self._portable(folder)), indent=1, sort_keys=True) + "\n"
         write_file(folder / RECORD_FILE, text)
 
     @classmethod
@@ -116,8 +125,34 @@ class RunRecord:
                 f"{folder} has no {RECORD_FILE}: give --run a folder that epalm-train made"
             )
         try:
-            return build(cls, read_json(file), RECORD_FILE)
+            return build(cls, read_json(file), RECORD_FILE)._located(folder)
         except ValueError as error:
             raise MalformedFileError(
                 f"{file} is not a run record of this version: {error}"
             ) from error
+
+    def _portable(self, folder: Path) -> Self:
+        """The record as it is written to `folder`."""
+        written = self._with_locations(lambda location: to_portable(location, folder))
+        return replace(written, recipe=Path(self.recipe).name, store=_portable_store(self.store))
+
+    def _located(self, folder: Path) -> Self:
+        """The record with absolute paths, from one that was read from `folder`."""
+        return self._with_locations(lambda location: from_portable(location, folder))
+
+    def _with_locations(self, change: Callable[[str], str]) -> Self:
+        return replace(
+            self,
+            features=change(self.features),
+            data_root=change(self.data_root),
+            weights=change(self.weights),
+            model=replace(self.model, lm=change(self.model.lm)),
+        )
+
+
+def _portable_store(store: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a store with the name alone of an encoder that is a local folder."""
+    encoder = store.get("encoder", "")
+    folder = Path(encoder.removeprefix(HUGGING_FACE))
+    local = encoder.startswith(HUGGING_FACE) and folder.is_absolute()
+    return dict(store) | ({"encoder": HUGGING_FACE + folder.name} if local else {})

@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from epalm.evaluate import cli as evaluate_cli
 from epalm.evaluate.scores.eval_results import write_evaluation
 from epalm.extract import cli as extract_cli
 from epalm.model.checkpoints.official_checkpoint import read_official_checkpoint
+from epalm.model.checkpoints.run_record import RECORD_FILE, RunRecord
 from epalm.train import cli as train_cli
 from tests.evaluate.helpers import BROKEN, COLORS, TinyRun, evaluation, make_run, store_spec
 
@@ -65,6 +66,7 @@ class Attack:
         self.mark = root / "MARK"
         self.run = root / "runs" / "tiny"
         shutil.copytree(honest.folder, self.run)
+        (self.run / RECORD_FILE).write_text(json.dumps(asdict(RunRecord.load(honest.folder))))
         self.store, self.lm = str(honest.store), honest.store.parent / "lm"
         planted = f"from pathlib import Path\nPath({str(self.mark)!r}).touch()\n"
         planted += f"def run(*_):\n    Path({str(self.mark)!r}).touch()\n"

@@ -265,7 +265,7 @@ def test_errors_about_missing_runs_say_what_to_do(tmp_path: Path) -> None:
         find_run(tmp_path, "x")
 
 
-def test_an_image_that_changed_since_extraction_is_named_in_one_warning(
+def test_an_image_edited_since_extraction_is_named_in_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = make_run(tmp_path)

@@ -5,6 +5,7 @@ from typing import Any
 
 from epalm.errors import RecipeError
 from epalm.plugins import suggestion
+from epalm.portable_path import from_portable
 from epalm.train.config.renamed_keys import with_current_keys
 from epalm.untrusted.checked_toml import parse_toml
 
@@ -55,4 +56,7 @@ def _load(file: Path, name: str) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise RecipeError(f"{file} is not TOML: {error}") from error
-    return with_current_keys(table, where=name)
+    current = with_current_keys(table, where=name)
+    if isinstance(lm := current.get("lm"), str):  # "./" and "../" are relative to the file
+        current["lm"] = from_portable(lm, file.parent)
+    return current

@@ -93,6 +93,7 @@ def import_checkpoint(options: ImportOptions, data: DataConfig) -> RunRecord:
         lm_digest=weights_digest(model.language_model),
         trained=trained,
         frozen=frozen,
+        weights=spec.weights_location,
     )
     folder = options.out / name
     with claimed(folder, fresh=options.fresh) as claim:

@@ -10,12 +10,13 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from epalm.atomic_write import sync
 from epalm.errors import RunFolderError, UsageError
 from epalm.model.checkpoints.run_record import RECIPE_FILE, RECORD_FILE, RunRecord
+from epalm.portable_path import to_portable
 from epalm.train.config.recipe import Recipe, load_recipe
 from epalm.train.run_files.run_folder import (
     KEPT_CHARACTERS,
@@ -130,7 +131,8 @@ def _fill(staging: Path, record: RunRecord, recipe: Recipe) -> None:
             file.unlink()
     versions = {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
     (staging / VERSIONS_FILE).write_text(json.dumps(versions, indent=1) + "\n", encoding="utf-8")
-    (staging / RECIPE_FILE).write_text(recipe.to_toml(), encoding="utf-8")
+    portable = replace(recipe, lm=to_portable(recipe.lm, staging))
+    (staging / RECIPE_FILE).write_text(portable.to_toml(), encoding="utf-8")
     record.save(staging)
     for name in (VERSIONS_FILE, RECIPE_FILE, RECORD_FILE):
         sync(staging / name)
@@ -155,8 +157,10 @@ def _beside(place: Path, ending: str) -> Path:
 
 
 def _check_same(run: Path, record: RunRecord, recipe: Recipe) -> None:
-    recorded, recorded_recipe = vars(recorded_run(run)), asdict(_recorded_recipe(run))
-    differing = [name for name, value in vars(record).items() if recorded[name] != value]
+    recorded, recorded_recipe = dict(vars(recorded_run(run))), asdict(_recorded_recipe(run))
+    given = vars(record) | {"recipe": Path(record.recipe).name}
+    recorded |= {"recipe": Path(recorded["recipe"]).name, "weights": record.weights}
+    differing = [name for name, value in given.items() if recorded[name] != value]
     keys = [key for key, value in asdict(recipe).items() if recorded_recipe[key] != value]
     if keys:
         differing.append(f"{', '.join(keys)} in {RECIPE_FILE}")
