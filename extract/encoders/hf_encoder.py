@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from epalm.errors import ModelError
 from epalm.extract.encoders.encoder_registry import Encoder, EncoderSettings
@@ -20,6 +20,7 @@ from epalm.extract.encoders.inputs.image_input import image_input, patch_list_in
 from epalm.extract.encoders.inputs.model_input import ModelInput
 from epalm.extract.encoders.inputs.video_input import timesformer_input, tubelet_input
 from epalm.extract.encoders.presets.image_size import fit_image_size
+from epalm.extract.encoders.weights.hf_towers import TOWERS
 from epalm.extract.encoders.weights.hf_weights import find_source, load_model, read_config
 
 MODEL_TYPES = {
@@ -44,6 +45,10 @@ INPUT_FACTORIES: dict[str, Callable[[str, PreTrainedModel, str, EncoderSettings]
 """`model_type` -> factory of the model's input; other models are assumed to take images."""
 
 
+OTHER_INPUTS = {"input_ids": "text", "input_values": "audio", "input_features": "audio"}
+"""Main argument of a model that does not take images -> what it takes."""
+
+
 def make_hugging_face(name: str, settings: EncoderSettings) -> Encoder:
     """Load a Hugging Face encoder; see `epalm.extract.encoders.encoder_registry.make_encoder`.
 
@@ -55,6 +60,7 @@ def make_hugging_face(name: str, settings: EncoderSettings) -> Encoder:
     allowed = MODEL_TYPES.get(name, (config.model_type,))
     if config.model_type not in allowed:
         raise ModelError(f"{source} is a {config.model_type}, but {name} is a {allowed[0]}")
+    refuse_other_inputs(name, config)
     loaded = load_model(source, config, settings.device)
     model = loaded.model
     more_arguments = fit_image_size(name, model, source, settings, loaded.configured)
@@ -65,6 +71,25 @@ def make_hugging_face(name: str, settings: EncoderSettings) -> Encoder:
         name, model, model_input, digest=loaded.digest, precision=settings.precision
     )
     return for_media(encoder, settings) if encoder.modality == "image" else encoder
+
+
+def refuse_other_inputs(name: str, config: PreTrainedConfig) -> None:
+    """Refuse models of text, and of audio in an unknown form, before weights are loaded.
+
+    Raises:
+        ModelError: states what the model takes, and which models are supported.
+    """
+    kind = config.model_type
+    if kind in INPUT_FACTORIES or kind in TOWERS or type(config) not in MODEL_MAPPING:
+        return
+    model_class: Any = MODEL_MAPPING[type(config)]
+    taken = OTHER_INPUTS.get(getattr(model_class, "main_input_name", ""))
+    if taken:
+        raise ModelError(
+            f"{name} is a {kind}, a model of {taken}: hf: takes models of images, and those of "
+            f"videos and audio with a model_type of {', '.join(INPUT_FACTORIES)}; choose one of "
+            "docs/encoders.md"
+        )
 
 
 def with_arguments(model_input: ModelInput, more: Mapping[str, Any]) -> ModelInput:

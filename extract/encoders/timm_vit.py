@@ -1,6 +1,7 @@
 """Image encoders from timm."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -37,6 +38,9 @@ ARCHITECTURES = {
     "vit-l16": "vit_large_patch16_224.augreg_in21k_ft_in1k",
 }
 """Name of an encoder -> published weights. Without the tag, timm loads another set (augreg2)."""
+
+
+_LISTED_BY_TIMM = "python -c 'import timm; print(*timm.list_models())' lists all"
 
 
 class TimmEncoder:
@@ -127,9 +131,7 @@ class TimmEncoder:
 def make_vit(name: str, settings: EncoderSettings) -> Encoder:
     """Load a timm encoder; see `epalm.extract.encoders.encoder_registry.make_encoder`."""
     architecture = ARCHITECTURES.get(name, name.removeprefix("timm:"))
-    if not timm.is_model(architecture):
-        near = ", ".join(timm.list_models(f"*{architecture[:12]}*")[:5]) or "see timm.list_models()"
-        raise UsageError(f"timm has no architecture {architecture!r} ({near})")
+    _check_architecture(architecture)
     check_family(timm_weights.untrained_model(architecture), f"timm {architecture}")
     size = size_arguments(name, architecture, settings.image_size)
     weights = settings.weights
@@ -139,6 +141,29 @@ def make_vit(name: str, settings: EncoderSettings) -> Encoder:
         else timm_weights.local_model(architecture, weights, **size)
     )
     return vit_encoder(name, model, settings)
+
+
+def _check_architecture(name: str) -> None:
+    """Refuse a name that timm does not know, with the nearest ones.
+
+    Raises:
+        UsageError: unknown architecture, or unknown tag of published weights after its point.
+    """
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = (
+            timm.list_models(f"{architecture}*")
+            or get_close_matches(architecture, timm.list_models())
+            or timm.list_models(f"*{architecture}*")
+        )
+        advice = f"did you mean {' or '.join(near[:3])}?" if near else _LISTED_BY_TIMM
+        raise UsageError(f"timm has no architecture {architecture!r}: {advice}")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        known = ", ".join(timm.list_pretrained(f"{architecture}.*")) or architecture
+        message = f"timm has no weights {tag!r} of {architecture}; known are {known}"
+        raise UsageError(message) from error
 
 
 def vit_encoder(name: str, model: nn.Module, settings: EncoderSettings) -> Encoder:

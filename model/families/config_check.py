@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from epalm.errors import ModelError
 from epalm.model.families.decoder_parts import layer_kinds, supported
@@ -100,9 +103,26 @@ def _unsupported(config: PretrainedConfig) -> str:
         return "stores keys and values in compressed form"
     if hasattr(config, "vision_config") or hasattr(config, "audio_config"):
         return "has an encoder of its own; expected a model of text only"
-    if config.is_encoder_decoder or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return "is no decoder-only language model"
-    return ""
+    return _not_a_decoder(config)
+
+
+def _not_a_decoder(config: PretrainedConfig) -> str:
+    """What a model is that does not predict each token from those before; "" for one that does.
+
+    transformers has a causal variant of some encoders, such as BERT; their published weights were
+    not trained for it.
+    """
+    kind = config.model_type
+    if config.is_encoder_decoder:
+        found = "an encoder-decoder"
+    elif kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        found = "an encoder, which predicts masked tokens from both sides"
+    elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        found = "no language model of transformers"
+    else:
+        return ""
+    saved = f" ({config.architectures[0]})" if config.architectures else ""
+    return f"is {found}{saved}; expected a decoder-only causal language model"
 
 
 def _check_numbers(config: PretrainedConfig, name: str) -> None:

@@ -68,7 +68,7 @@ class Case:
 
     Attributes:
         family: key of `HF`.
-        extension: of the media files.
+        extension: name suffix of its files.
         draw: writes a media file that shows a kind.
         tokens: value of --tokens; "" for the default.
         shape: (L x T, D) of a stored sample.

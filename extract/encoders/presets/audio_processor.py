@@ -9,7 +9,11 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from epalm.errors import ModelError
-from epalm.extract.encoders.presets.processor_config import FILE, preprocessor
+from epalm.extract.encoders.presets.processor_config import (
+    audio_preprocessor,
+    file_label,
+    local_file,
+)
 from epalm.extract.transforms.waveform_features import WaveformPreset
 from epalm.untrusted.quoted_values import shown
 
@@ -71,7 +75,9 @@ def clap_preset(config: PreTrainedConfig, source: str) -> WaveformPreset:
     settings = _settings(source)
     padding = settings.get("padding", "repeatpad")
     if padding not in ("repeatpad", "repeat", "pad"):
-        raise ModelError(f"{source}: padding of {FILE} is {shown(padding)}, expected repeatpad")
+        raise ModelError(
+            f"{source}: padding of {file_label(source)} is {shown(padding)}, expected repeatpad"
+        )
     options = tuple((name, read[name]) for name in ("feature_size", *stft))
     truncation = "fusion" if config.enable_fusion else "rand_trunc"
     extra = (("padding", padding), ("truncation", truncation))
@@ -79,8 +85,8 @@ def clap_preset(config: PreTrainedConfig, source: str) -> WaveformPreset:
 
 
 def _settings(source: str) -> dict[str, Any]:
-    local = Path(source)
-    return {} if local.is_dir() and not (local / FILE).exists() else preprocessor(source)
+    without = Path(source).is_dir() and not local_file(source)
+    return {} if without else audio_preprocessor(source)
 
 
 def _numbers(source: str, defaults: dict[str, int]) -> dict[str, int]:
@@ -90,8 +96,8 @@ def _numbers(source: str, defaults: dict[str, int]) -> dict[str, int]:
         low, high = RANGES[name]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ModelError(
-                f"{source}: {name} of {FILE} is {shown(value)}, expected a whole number from {low} "
-                f"to {high}: correct the file"
+                f"{source}: {name} of {file_label(source)} is {shown(value)}, expected a whole "
+                f"number from {low} to {high}: correct the file"
             )
     return read
 
@@ -102,7 +108,8 @@ def _flags(source: str, defaults: dict[str, bool]) -> dict[str, bool]:
     for name, value in read.items():
         if not isinstance(value, bool):
             raise ModelError(
-                f"{source}: {name} of {FILE} is {shown(value)}, expected true or false: correct it"
+                f"{source}: {name} of {file_label(source)} is {shown(value)}, expected true or "
+                "false: correct it"
             )
     return read
 
@@ -110,6 +117,6 @@ def _flags(source: str, defaults: dict[str, bool]) -> dict[str, bool]:
 def _require(source: str, name: str, value: int, wanted: int) -> None:
     if value != wanted:
         raise ModelError(
-            f"{source}: {FILE} gives {name} {value}, but the model takes {wanted}: download the "
-            "files again, or correct them"
+            f"{source}: {file_label(source)} gives {name} {value}, but the model takes {wanted}: "
+            "download the files again, or correct them"
         )

@@ -10,6 +10,7 @@ from epalm.errors import ModelError
 from epalm.extract.encoders.presets.processor_config import native_audio, native_images
 from epalm.extract.transforms.filter_bank import AudioPreset, official_audio
 from epalm.extract.transforms.image_preset import ImagePreset, preset_for
+from epalm.untrusted.quoted_values import shown
 
 
 def image_preset(
@@ -20,14 +21,15 @@ def image_preset(
     An image is cropped by the same fraction whatever the size is.
 
     Raises:
-        ModelError: the model does not take square images.
+        ModelError: config.json has no size of square images.
     """
     size = getattr(config, "image_size", None)
     size = size[0] if isinstance(size, list | tuple) and len(set(size)) == 1 else size
     if not isinstance(size, int):
         raise ModelError(
-            f"{name} is a {config.model_type}, which takes no square images (image_size {size}): "
-            "hf: supports vision transformers, TimeSformer and AST"
+            f"{name} is a {config.model_type}, whose config.json has image_size {shown(size)}, "
+            "expected the side of square images in pixels: choose another --encoder "
+            "(docs/encoders.md)"
         )
     native = native_images(source) if preprocessing == "native" else {}
     return preset_for(preprocessing, native | {"input_size": (3, size, size)})

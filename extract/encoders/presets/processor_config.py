@@ -4,13 +4,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from transformers import ImageProcessingMixin
+from transformers import FeatureExtractionMixin, ImageProcessingMixin
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from epalm.errors import ModelError
 from epalm.untrusted.hub_config import loading
 from epalm.untrusted.quoted_values import shown
 
 FILE = "preprocessor_config.json"
+
+FILES = (FILE, "processor_config.json", "video_preprocessor_config.json")
+"""Names of files with settings of the preprocessing; the second contains those of all inputs."""
 
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Number of a PIL filter in preprocessor_config.json -> its name."""
@@ -48,7 +52,8 @@ def native_images(source: str) -> dict[str, Any]:
     if not side or not resized or final.width != side or (not shorter and size.width != resized):
         values = " and ".join(shown(config.get(key)) for key in ("size", "crop_size"))
         raise ModelError(
-            f"{source}: sizes {values} of {FILE} are not square: use --preprocessing paper"
+            f"{source}: sizes {values} of {file_label(source)} are not square: use "
+            "--preprocessing paper"
         )
     resample = config.get("resample", 2)
     if not isinstance(resample, int):
@@ -69,31 +74,62 @@ def native_audio(source: str) -> tuple[float, float]:
     Raises:
         ModelError: preprocessor_config.json is missing, or a value is invalid.
     """
-    config = preprocessor(source)
+    config = audio_preprocessor(source)
     mean, std = (_constant(config.get(key), key, source) for key in ("mean", "std"))
     return mean, std
 
 
 def preprocessor(source: str) -> dict[str, Any]:
-    """Read preprocessor_config.json of a folder or of a model on the hub.
+    """Read the settings of images or frames of a folder or of a model on the hub.
 
     Raises:
-        ModelError: the file cannot be read, or is not a JSON object.
+        ModelError: there are none, they cannot be read, or are not a JSON object.
     """
     with loading(partial(_unreadable, source)):
-        config: Any = ImageProcessingMixin.get_image_processor_dict(source)[0]
+        try:
+            config: Any = ImageProcessingMixin.get_image_processor_dict(source)[0]
+        except OSError:  # models of videos may have a file of another name
+            config = BaseVideoProcessor.get_video_processor_dict(source)[0]
+    return _checked(config, source)
+
+
+def audio_preprocessor(source: str) -> dict[str, Any]:
+    """Read the settings of a feature extractor of a folder or of a model on the hub.
+
+    Raises:
+        ModelError: there are none, they cannot be read, or are not a JSON object.
+    """
+    with loading(partial(_unreadable, source)):
+        config: Any = FeatureExtractionMixin.get_feature_extractor_dict(source)[0]
+    return _checked(config, source)
+
+
+def local_file(source: str) -> str:
+    """Name of the file with these settings in a folder; "" if there is none."""
+    return next((name for name in FILES if Path(source, name).exists()), "")
+
+
+def file_label(source: str) -> str:
+    """Name of the file with these settings, for messages."""
+    return local_file(source) or FILE
+
+
+def _checked(config: Any, source: str) -> dict[str, Any]:  # noqa: ANN401 - JSON value
     if not isinstance(config, dict):
         raise _wrong(source, "its content", config, "a JSON object")
     return config
 
 
 def _unreadable(source: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:_REASON_CHARACTERS]
-    if (Path(source) / FILE).exists():
-        return f"{source}: {FILE} cannot be read ({reason}): use --preprocessing paper"
+    if found := local_file(source):
+        reason = " ".join(str(error).split())[:_REASON_CHARACTERS]
+        return f"{source}: {found} cannot be read ({reason}): use --preprocessing paper"
+    folder = Path(source).is_dir()
+    place = "" if folder else " in the local Hugging Face cache or on the hub"
     return (
-        f"{source} has no {FILE}, which native preprocessing needs: use --preprocessing "
-        f"paper ({reason})"
+        f"{source} has no {FILE}{place}, which native preprocessing needs: "
+        f"{'copy it there from the' if folder else 'give a local copy of the'} model that these "
+        "weights are of, or use --preprocessing paper"
     )
 
 
@@ -131,6 +167,6 @@ def _constant(value: Any, key: str, source: str) -> float:  # noqa: ANN401 - JSO
 
 def _wrong(source: str, key: str, value: object, wanted: str) -> ModelError:
     return ModelError(
-        f"{source}: {key} of {FILE} is {shown(value)}, expected {wanted}: correct the file, or use "
-        "--preprocessing paper"
+        f"{source}: {key} of {file_label(source)} is {shown(value)}, expected {wanted}: "
+        "correct the file, or use --preprocessing paper"
     )

@@ -114,9 +114,9 @@ def grouped(names: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str], most: int = _MOST_LISTED) -> str:
-    """The first names and the number of the others; "nothing" if there are none."""
+    """The first names and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "nothing") + more
+    return ", ".join(names[:most]) + more
 
 
 def wrong_shapes(state: Mapping[str, Tensor], model: nn.Module) -> list[str]:

@@ -206,8 +206,9 @@ def _problem(candidate: Candidate, unexpected: list[str], model: nn.Module) -> s
     if len(candidate.missing) == len(own):
         return _nothing_found(candidate)
     parts = []
-    if candidate.missing or unexpected:
-        parts.append(f"missing {listed(candidate.missing)}; unexpected {listed(unexpected)}")
+    for label, names in (("missing", candidate.missing), ("unexpected", unexpected)):
+        if names:
+            parts.append(f"{label} {listed(names)}")
     if candidate.misshapen:
         first, *more = candidate.misshapen
         others = f" (and {len(more)} more)" if more else ""

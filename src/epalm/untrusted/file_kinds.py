@@ -43,6 +43,9 @@ _JSON_FILES = (
 )
 """JSON files of a model's folder that are read."""
 
+_MOST_NAMED = 5
+"""Largest number of names of a folder in a message."""
+
 _ZIP = b"PK\x03\x04"
 
 _PICKLE = b"\x80"
@@ -74,15 +77,20 @@ def check_weights_file(file: Path, *, label: str) -> None:
 
 
 def check_model_folder(folder: Path, *, label: str) -> None:
-    """Refuse a Hugging Face folder with files that are not what their names say.
+    """Refuse a folder without config.json, or with files that are not what their names say.
 
     Args:
         folder: folder written by `save_pretrained`.
         label: beginning of the message, e.g. the option that named the folder.
 
     Raises:
-        ModelError: a file is of another kind; the message names both.
+        ModelError: config.json is missing, or a file is of another kind; the message names both.
     """
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{label}: expected config.json in the folder, found {folder_content(folder)}: give a "
+            "folder written by save_pretrained, or download the model's files again"
+        )
     weights = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     for file in weights:
         check_weights_file(file, label=f"{label}: {file.name}")
@@ -90,6 +98,13 @@ def check_model_folder(folder: Path, *, label: str) -> None:
         file = folder / name
         if file.is_file() and not _may_be_json(file):
             raise ModelError(f"{label}: {name} cannot be read: it is {describe_file(file)}")
+
+
+def folder_content(folder: Path) -> str:
+    """List the first names in a folder as a phrase such as "a.txt, b.txt and 2 more"."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return (", ".join(names[:_MOST_NAMED]) or "no files") + more
 
 
 def describe_file(file: Path) -> str:

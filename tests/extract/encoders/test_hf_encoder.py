@@ -12,12 +12,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
     ASTFeatureExtractor,
-    BertConfig,
-    BertModel,
     CLIPImageProcessor,
     PreTrainedModel,
     TimesformerConfig,
     TimesformerModel,
+    VideoMAEVideoProcessor,
     ViTConfig,
     ViTMAEConfig,
     ViTMAEModel,
@@ -29,7 +28,7 @@ from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_to
 from epalm.extract.encoders.presets.processor_config import native_audio, native_images
 from epalm.extract.transforms.image_preset import preset_for
 from epalm.tasks.types import MediaItem
-from tests.extract.encoders.tiny_encoders import PICTURES, SIDE, SIZES, make_tiny, save
+from tests.extract.encoders.tiny_encoders import PICTURES, SIDE, make_tiny, save
 from tests.extract.helpers import noise
 
 DECODER = {"decoder_hidden_size": 32, "decoder_num_attention_heads": 4}
@@ -40,7 +39,6 @@ UNFIT: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
         lambda: ViTMAEModel(ViTMAEConfig(**PICTURES | {"patch_size": 4}, **DECODER)),
         "gives different tokens in each run",
     ),
-    "bert": (lambda: BertModel(BertConfig(**SIZES, vocab_size=9)), "is a bert, which takes no"),
 }
 
 
@@ -88,7 +86,7 @@ def test_missing_weights_are_named_with_what_is_expected(tmp_path: Path) -> None
     with pytest.raises(MissingFileError, match=r"no such folder; ast needs a folder with config"):
         make_encoder("ast", EncoderSettings(weights=tmp_path / "none"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="neither a folder written by save_pretrained"):
+    with pytest.raises(ModelError, match=r"expected config.json in the folder, found no files"):
         make_encoder(f"hf:{tmp_path / 'empty'}")
     with pytest.raises(UsageError, match="hf: needs an id on the hub or a folder"):
         make_encoder("hf:")
@@ -150,10 +148,26 @@ def test_native_preprocessing_of_audio_uses_the_constants_of_the_folder(tmp_path
     assert constants["preprocessing.channels"] == "mean"
 
 
-def test_native_preprocessing_without_its_file_suggests_the_official_one(tmp_path: Path) -> None:
-    make_tiny("ast", tmp_path)
-    with pytest.raises(ModelError, match=r"no preprocessor_config\.json.*--preprocessing paper"):
-        make_encoder("ast", EncoderSettings(weights=tmp_path, preprocessing="native"))
+@pytest.mark.parametrize("name", ["ast", "clip-vit-l14", "timesformer-b"])
+def test_native_preprocessing_without_its_file_suggests_the_official_one(
+    name: str, tmp_path: Path
+) -> None:
+    make_tiny(name, tmp_path)
+    reason = (
+        f"^{tmp_path} has no preprocessor_config.json, which native preprocessing needs: copy it "
+        "there from the model that these weights are of, or use --preprocessing paper$"
+    )
+    with pytest.raises(ModelError, match=reason):
+        make_encoder(name, EncoderSettings(weights=tmp_path, preprocessing="native"))
+
+
+def test_the_settings_of_a_video_processor_are_read_from_its_own_file(tmp_path: Path) -> None:
+    VideoMAEVideoProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, image_mean=[0.1] * 3
+    ).save_pretrained(tmp_path)
+    assert not (tmp_path / "preprocessor_config.json").exists()
+    read = native_images(str(tmp_path))
+    assert (read["input_size"], read["crop_pct"], read["mean"]) == ((3, 32, 32), 0.8, (0.1,) * 3)
 
 
 DAMAGED: dict[str, tuple[dict[str, object], str]] = {

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from epalm.errors import MissingFileError, ModelError
+from epalm.errors import MissingFileError, ModelError, UsageError
 from epalm.extract.encoders.encoder_registry import EncoderSettings, last_cls_tokens, make_encoder
 from epalm.extract.encoders.frozen_forward import state_digest
 from epalm.extract.encoders.timm_vit import TimmEncoder
@@ -135,6 +135,20 @@ def test_with_an_empty_cache_offline_the_command_ends_with_one_line(tmp_path: Pa
     assert "error: the weights of timm vit_tiny_patch16_224.augreg_in21k_ft_in1k" in done.stderr
     assert "--weights" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("vit_tini_patch16_224", r"'vit_tini_patch16_224': did you mean vit_tiny_patch16_224 or "),
+        ("swin_tiny", r"'swin_tiny': did you mean swin_tiny_patch4_window7_224\?"),
+        ("of no kind", r"'of no kind': python -c 'import timm; .*' lists all"),
+        ("test_vit.r16", r"no weights 'r16' of test_vit; known are test_vit\.r160_in1k$"),
+    ],
+)
+def test_an_unknown_architecture_or_tag_gets_the_nearest_known_ones(name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        make_encoder(f"timm:{name}")
 
 
 def test_one_changed_weight_changes_the_digest_and_nothing_else(weights: Path) -> None:

@@ -180,6 +180,19 @@ def test_a_checkpoint_to_import_that_is_none_is_called_what_it_is(wrong: Path) -
     check_message(raised.value, wrong)
 
 
+def test_a_folder_without_config_json_is_refused_with_what_it_has(tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.txt").touch()
+    reason = (
+        "expected config.json in the folder, found 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 2 more: "
+        "give a folder written by save_pretrained"
+    )
+    with pytest.raises(ModelError, match=f"^{tmp_path}: {reason}"):
+        load_config(str(tmp_path), "fp32")
+    with pytest.raises(ModelError, match=f"^hf:{tmp_path}: {reason}"):
+        make_encoder(f"hf:{tmp_path}")
+
+
 @pytest.mark.parametrize(
     "wrong", ["html.safetensors", "pointer.bin", "cut.safetensors"], indirect=True
 )

@@ -57,7 +57,14 @@ REFUSED_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "qwen3_moe": (LLAMA | {"num_experts": 4}, "mixture of experts"),
     "mamba": ({"hidden_size": 32, "num_hidden_layers": 2}, "recurrent layers"),
     "jamba": ({}, "recurrent layers"),
-    "t5": ({}, "no decoder-only language model"),
+    "t5": ({}, "an encoder-decoder; expected a decoder-only causal language model"),
+    "bart": ({}, "an encoder-decoder; expected"),
+    "bert": (
+        {"architectures": ["BertForMaskedLM"]},
+        r"an encoder, .* \(BertForMaskedLM\);",
+    ),
+    "roberta": ({"is_decoder": True}, "an encoder, which predicts masked tokens from both sides"),
+    "vit": ({"architectures": ["ViTModel"]}, r"no language model .* \(ViTModel\); expected a deco"),
     "gemma3": ({}, "an encoder of its own"),
     "deepseek_v2": ({}, "mixture of experts|compressed form"),
 }

@@ -1,20 +1,41 @@
 """Special tokens of tokenizers of several kinds, and the answer separator."""
 
 import logging
+from pathlib import Path
 
 import pytest
-from transformers import PretrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, GPT2Tokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
 from epalm.errors import ModelError
+from epalm.model.families.family import FAMILIES
 from epalm.model.text.tokenizer import (
     add_separator,
     alters_beginnings,
     begin_ids,
     end_ids,
+    load_tokenizer,
     pad_id,
     separated_template,
 )
 from tests.tokenizers_of_kinds import TOKENIZERS
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_a_model_without_files_of_a_tokenizer_is_refused(model_type: str, tmp_path: Path) -> None:
+    """For some families transformers would make a tokenizer without tokens."""
+    AutoConfig.for_model(model_type).save_pretrained(tmp_path)
+    reason = (
+        rf"^{tmp_path} has no tokenizer \(its folder has config.json\): expected tokenizer.json, "
+        rf".*from_pretrained\('HUB_ID'\).save_pretrained\('{tmp_path}'\)\"$"
+    )
+    with pytest.raises(ModelError, match=reason):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_tokenizer_of_special_tokens_alone_is_refused(tmp_path: Path) -> None:
+    GPT2Tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"has no tokenizer \(its folder has tokenizer.json, "):
+        load_tokenizer(str(tmp_path))
 
 
 @pytest.mark.parametrize(

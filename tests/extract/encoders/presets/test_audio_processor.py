@@ -4,7 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import ClapAudioConfig, WhisperConfig
+from transformers import (
+    ClapAudioConfig,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
+    WhisperConfig,
+)
 
 from epalm.errors import ModelError
 from epalm.extract.encoders.presets.audio_processor import (
@@ -36,6 +42,20 @@ def test_settings_are_read_from_the_folder(tmp_path: Path) -> None:
         {"do_normalize": False},
         True,
     )
+
+
+def test_settings_are_read_from_the_file_of_a_processor_of_several_inputs(tmp_path: Path) -> None:
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True)
+    (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "a": 1, "<unk>": 2, "|": 3}))
+    tokenizer = Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"))
+    Wav2Vec2Processor(extractor, tokenizer).save_pretrained(tmp_path)
+    assert not (tmp_path / "preprocessor_config.json").exists()
+    preset, masked = waveform_preset(str(tmp_path))
+    assert (dict(preset.options), masked) == ({"do_normalize": False}, True)
+    file = tmp_path / "processor_config.json"
+    file.write_text(file.read_text().replace("16000", "-1"))
+    with pytest.raises(ModelError, match=r"sampling_rate of processor_config\.json is -1,"):
+        waveform_preset(str(tmp_path))
 
 
 @pytest.mark.parametrize(
