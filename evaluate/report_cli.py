@@ -10,11 +10,12 @@ from rich.text import Text
 
 from epalm.console import configure_logging, note, say, say_json, show_table
 from epalm.errors import MissingFileError
-from epalm.evaluate.preparation.eval_options import Dataset, Runs
+from epalm.evaluate.preparation.eval_options import CompareBlind, Dataset, Runs
 from epalm.options import DATA, GENERAL, AllowOutside, Json, Quiet, add_command, option
 
 if TYPE_CHECKING:
     from epalm.evaluate.report.report_files import ReportColumn
+    from epalm.evaluate.scores.eval_results import Evaluation
 
 REPORT_EXAMPLES = (
     "epalm-eval report runs/NAME",
@@ -37,8 +38,10 @@ class ReportOptions:
         str, option(help="Folder in RUN/eval, e.g. val; default: all of them.", panel=DATA)
     ] = ""
     runs: Runs = Path("runs")
+    compare_blind: CompareBlind = None
     dataset: Dataset = ""
     allow_outside: AllowOutside = False
+    as_json: Json = False
     quiet: Quiet = False
 
 
@@ -98,12 +101,34 @@ def report(options: ReportOptions) -> None:
             f"{folder}/eval has no {options.split}, it has {present}: "
             f"choose one of these, or evaluate more with `epalm-eval --run {folder}`"
         )
+    pages = {}
     for path in selected:
-        page = write_page(
-            folder, path, dataset=options.dataset, allow_outside=options.allow_outside
+        pages[path] = write_page(
+            folder,
+            path,
+            compare_blind=options.compare_blind,
+            dataset=options.dataset,
+            allow_outside=options.allow_outside,
         )
-        say(str(page))
         log_warnings([evaluations[path]])
+    if options.as_json:
+        say_json({"reports": [report_json(path, pages[path], evaluations[path]) for path in pages]})
+        return
+    for page in pages.values():
+        say(str(page))
+
+
+def report_json(folder: Path, page: Path, evaluation: "Evaluation") -> dict[str, Any]:
+    """What `epalm-eval report --json` prints about one report."""
+    return {
+        "report": str(page),
+        "evaluation": folder.name,
+        "run": evaluation.run,
+        "task": evaluation.task,
+        "split": evaluation.split,
+        "headline": evaluation.headline,
+        "score": asdict(evaluation.scores[evaluation.headline]),
+    }
 
 
 def compare(options: CompareOptions) -> None:
@@ -148,6 +173,7 @@ def comparison_table(columns: list["ReportColumn"]) -> Table:
     from epalm.evaluate.report.tables import (
         cost_rows,
         difference_cells,
+        distinct_row,
         example_count,
         label,
         score_rows,
@@ -161,7 +187,7 @@ def comparison_table(columns: list["ReportColumn"]) -> Table:
     for evaluation in evaluations:
         table.add_column(evaluation.run, justify="right", overflow="fold")
     table.add_row("evaluated on", *map(example_count, evaluations))
-    for row in score_rows(evaluations):
+    for row in (*score_rows(evaluations), distinct_row(evaluations)):
         table.add_row(
             row["name"], *(Text(f"{cell['value']}\n{cell['range']}") for cell in row["cells"])
         )
@@ -208,6 +234,7 @@ def _as_json(columns: list["ReportColumn"]) -> dict[str, Any]:
                 "blind": evaluation.blind,
                 "asked": evaluation.example_count,
                 "split_size": evaluation.split_size,
+                "distinct_answers": len({one.prediction for one in evaluation.predictions}),
                 "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
                 "difference": asdict(to_first) if to_first else None,
                 "costs": asdict(column.costs()),

@@ -12,7 +12,7 @@ from epalm.evaluate.predict import answer_strategy, predict
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.preparation.eval_preparation import PreparedEvaluation, prepare
 from epalm.evaluate.preparation.settings_summary import data_words, readable_settings
-from epalm.evaluate.report.report_files import write_page
+from epalm.evaluate.report.report_files import check_control, write_page
 from epalm.evaluate.scores.breakdowns import breakdowns
 from epalm.evaluate.scores.eval_results import (
     Evaluation,
@@ -52,9 +52,12 @@ def evaluate_prepared(plan: PreparedEvaluation) -> EvaluationResult:
             predictions are written before.
         DataError: the folder is not writable.
         UsageError: the device does not exist.
-        MissingFileError: the run has no trained tensors yet.
+        MissingFileError: the run has no trained tensors yet, or its report has to show a blind
+            control that does not exist.
         ModelError: the language model is not the one the run was trained with.
     """
+    if plan.options.compare_blind:
+        check_control(plan.run, plan.folder.name)
     device = pick_device(plan.options.device)
     plan = replace(plan, options=replace(plan.options, device=device))
     make_folder(plan.folder)
@@ -65,6 +68,7 @@ def evaluate_prepared(plan: PreparedEvaluation) -> EvaluationResult:
             write_page(
                 plan.run,
                 plan.folder,
+                compare_blind=plan.options.compare_blind,
                 dataset=plan.options.dataset,
                 allow_outside=plan.options.allow_outside,
             )

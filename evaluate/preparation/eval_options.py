@@ -8,7 +8,7 @@ from epalm.devices import AUTO
 from epalm.options import DATA, PERFORMANCE, AllowOutside, Device, Json, Quiet, option
 from epalm.plugins import TypedName
 
-RUN, DECODING = "Run", "Decoding"
+RUN, DECODING, REPORT = "Run", "Decoding", "Report"
 """Panels of the help, beside those that several commands have."""
 
 Runs = Annotated[Path, option(help="Folder of all runs.", panel=RUN)]
@@ -26,9 +26,19 @@ Dataset = Annotated[
     option(
         help="Dataset whose samples the report shows: a name, a manifest's path or "
         "module:factory; default: the store's.",
-        panel=DATA,
+        panel=REPORT,
         parser=TypedName,
         metavar="<str>",
+    ),
+]
+
+CompareBlind = Annotated[
+    bool | None,
+    option(
+        "--compare-blind/--no-compare-blind",
+        help="Whether the report shows the blind control of the same split, with its answer on "
+        "each card; default: if it has been evaluated.",
+        panel=REPORT,
     ),
 ]
 
@@ -66,6 +76,7 @@ class EvalOptions:
             panel=DATA,
         ),
     ] = False
+    compare_blind: CompareBlind = None
     dataset: Dataset = ""
     allow_outside: AllowOutside = False
 

@@ -6,6 +6,7 @@ from typing import Any
 from epalm.cache.spec import TOKEN
 from epalm.cache.token_policy import CLS, MAP, MEAN
 from epalm.errors import MalformedFileError
+from epalm.evaluate.preparation.display_names import file_name, model_name, preprocessing_words
 from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
@@ -38,14 +39,15 @@ def readable_settings(
     state = find_variant(model.variant).language_model
     computed = "" if precision == model.precision else f", evaluated in {precision}"
     return {
-        "language model": f"{model.lm}, {state}, {model.precision}{computed}",
+        "language model": f"{model_name(model.lm)}, {state}, {model.precision}{computed}",
         "language model parameters": f"{record.frozen:,}",
-        "encoder": f"{record.store['encoder']}, frozen",
+        "encoder": f"{model_name(record.store['encoder'])}, frozen",
+        "preprocessing": preprocessing_words(record.store) or "not recorded",
         "trained parameters": f"{record.trained:,} ({share:.4f} % of language model and adapter)",
         "variant": model.variant,
         "soft prompt": _prompt(model),
         "injection": _injection(model, record.store.get(f"fingerprint.{TOKEN}", CLS)),
-        "recipe": record.recipe,
+        "recipe": model_name(record.recipe),
         **{shown: str(recipe[key]) for key, shown in RECIPE_ROWS.items() if key in recipe},
         "text": _text(model),
         "supervised": model.supervise,
@@ -75,8 +77,8 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 
 
 def data_words(task: str, dataset: str, features: str) -> str:
-    """Dataset, task and feature store in words."""
-    return f"{dataset}, task {task}, features {features}"
+    """Dataset, task and name of the feature store in words."""
+    return f"{dataset}, task {task}, features {file_name(features)}"
 
 
 def _text(model: ModelSettings) -> str:

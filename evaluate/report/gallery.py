@@ -1,7 +1,7 @@
 """The example cards of a report: which examples it shows, and their content."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,13 @@ from epalm.tasks.types import MediaItem
 PER_GROUP = 12
 """Cards per group; three groups of images of about 20 kB make a report of 0.7 MB."""
 
-GROUPS = ("best", "worst", "random")
+GROUPS = ("best", "worst", "over-confident", "random")
+
+WORST, OVER_CONFIDENT = "worst", "most over-confident"
+"""Badges of the two cards that come first."""
+
+RIGHT = 0.5
+"""Answers to questions with this score or more are shown as right."""
 
 _SEED = 0
 
@@ -31,6 +37,8 @@ class CardAnswer:
         metric: metric of the score.
         tone: color of the score, "good", "bad" or "" for none.
         confidence: probability of the answer in percent; empty for captions or if it is unknown.
+        control: whether it is that of a blind control, which the page can hide.
+        same: whether a blind control gave the answer of the last run.
     """
 
     run: str
@@ -39,13 +47,29 @@ class CardAnswer:
     metric: str
     tone: str
     confidence: str
+    control: bool
+    same: bool
 
 
 @dataclass(frozen=True)
 class Card:
-    """One example of the gallery; `searched` has all of its words in lower case."""
+    """One example of the gallery.
+
+    Attributes:
+        groups: names of `GROUPS`.
+        badge: `WORST` or `OVER_CONFIDENT` for the example of these; empty for all others.
+        key: key of the sample.
+        prompt: the question; empty for captioning.
+        types: answer type and question type, if they are known.
+        searched: all of its words in lower case.
+        alt: description of the sample.
+        media: the sample.
+        references: reference answers or captions.
+        answers: answer of each run, those of blind controls last.
+    """
 
     groups: tuple[str, ...]
+    badge: str
     key: str
     prompt: str
     types: tuple[str, ...]
@@ -57,26 +81,59 @@ class Card:
 
 
 def gallery_cards(evaluations: Sequence[Evaluation], media: Mapping[str, MediaItem]) -> list[Card]:
-    """The best, the worst and some random examples of the last evaluation.
+    """The best, the worst, over-confident and some random examples of the last evaluation.
+
+    The worst answer and the most over-confident one come first.
 
     Args:
         evaluations: at least one evaluation; a card has the answers of all of them.
         media: sample of each key; a card without a sample shows text alone.
     """
     by_id = [{record.id: record for record in evaluation.predictions} for evaluation in evaluations]
+    last = evaluations[-1]
     shared = [
-        record
-        for record in evaluations[-1].predictions
-        if all(record.id in records for records in by_id)
+        record for record in last.predictions if all(record.id in records for records in by_id)
     ]
-    metric = evaluations[-1].example_metric
-    chosen = choose([record.scores[metric] for record in shared])
+    chosen = choose([record.scores[last.example_metric] for record in shared])
+    confident = over_confident(last, shared, preferred=chosen["worst"])
+    chosen["over-confident"] = confident
+    # An answer that is both is the example of over-confidence if there is another bad one.
+    worst = [row for row in chosen["worst"] if row not in confident[:1]] or chosen["worst"]
+    badges = dict.fromkeys(confident[:1], OVER_CONFIDENT) | dict.fromkeys(worst[:1], WORST)
+    order = [*worst[:1], *confident[:1], *(row for group in GROUPS for row in chosen[group])]
     cards = []
-    for row in dict.fromkeys(row for group in GROUPS for row in chosen[group]):
+    for row in dict.fromkeys(order):
         groups = tuple(group for group in GROUPS if row in chosen[group])
         answers = [records[shared[row].id] for records in by_id]
-        cards.append(_card(groups, evaluations, answers, media.get(shared[row].key)))
+        item = media.get(shared[row].key)
+        cards.append(_card(groups, badges.get(row, ""), evaluations, answers, item))
     return cards
+
+
+def over_confident(
+    evaluation: Evaluation,
+    records: Sequence[PredictionRecord],
+    *,
+    preferred: Collection[int] = (),
+    count: int = PER_GROUP,
+) -> list[int]:
+    """Rows of wrong answers with a confidence above 0.5, the largest excess first.
+
+    Args:
+        evaluation: evaluation of the records; captions have no over-confident answers.
+        records: the records to choose from.
+        preferred: rows that come first among equals.
+        count: maximum number of rows.
+    """
+    if evaluation.kind == "caption":
+        return []
+    metric = evaluation.example_metric
+    excess = {
+        row: record.confidence - record.scores[metric]
+        for row, record in enumerate(records)
+        if record.confidence is not None and record.confidence > RIGHT > record.scores[metric]
+    }
+    return sorted(excess, key=lambda row: (-excess[row], row not in preferred))[:count]
 
 
 def choose(scores: Sequence[float], *, per_group: int = PER_GROUP) -> dict[str, list[int]]:
@@ -98,6 +155,7 @@ def choose(scores: Sequence[float], *, per_group: int = PER_GROUP) -> dict[str, 
 
 def _card(
     groups: tuple[str, ...],
+    badge: str,
     evaluations: Sequence[Evaluation],
     answers: Sequence[PredictionRecord],
     item: MediaItem | None,
@@ -105,8 +163,13 @@ def _card(
     last = answers[-1]
     noun = _NOUNS[item.modality] if item else "sample"
     caption = evaluations[-1].kind == "caption"
+    shown = [
+        _card_answer(evaluation, record, last, can_hide=not evaluations[-1].blind)
+        for evaluation, record in zip(evaluations, answers, strict=True)
+    ]
     return Card(
         groups=groups,
+        badge=badge,
         key=last.key,
         prompt=last.prompt,
         types=tuple(name for name in (last.answer_type, last.question_type) if name),
@@ -116,14 +179,16 @@ def _card(
         alt=f"{noun}: {last.references[0]}" if caption else f"{noun} {last.key}",
         media=embed(item) if item else Embedded("none", "its file was not found"),
         references=last.references if caption else _counted(last.references),
-        answers=tuple(map(_card_answer, evaluations, answers)),
+        answers=tuple(sorted(shown, key=lambda answer: answer.control)),
     )
 
 
-def _card_answer(evaluation: Evaluation, record: PredictionRecord) -> CardAnswer:
+def _card_answer(
+    evaluation: Evaluation, record: PredictionRecord, last: PredictionRecord, *, can_hide: bool
+) -> CardAnswer:
     metric = evaluation.example_metric
     score = record.scores[metric]
-    tone = "" if evaluation.kind == "caption" else ("good" if score >= 0.5 else "bad")
+    tone = "" if evaluation.kind == "caption" else ("good" if score >= RIGHT else "bad")
     confidence = record.confidence if evaluation.kind == "qa" else None
     return CardAnswer(
         run=evaluation.run,
@@ -132,6 +197,8 @@ def _card_answer(evaluation: Evaluation, record: PredictionRecord) -> CardAnswer
         metric=metric,
         tone=tone,
         confidence="" if confidence is None else f"{100 * confidence:.0f}",
+        control=evaluation.blind and can_hide,
+        same=evaluation.blind and can_hide and record.prediction == last.prediction,
     )
 
 

@@ -9,8 +9,10 @@ from markupsafe import Markup
 
 from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
+from epalm.evaluate.preparation.display_names import file_name, model_name, shown_settings
 from epalm.evaluate.preparation.eval_target import find_media, transfer_labels
 from epalm.evaluate.preparation.settings_summary import read_recipe
+from epalm.evaluate.report.page_notes import BLIND_CONTROL
 from epalm.evaluate.report.resource_use import (
     Costs,
     amount,
@@ -30,6 +32,12 @@ REPORT_FILE = "report.html"
 
 BLIND = "-blind"
 """Suffix of the folder of a blind control."""
+
+THIS_RUN = "this run"
+"""Label of the column of the only run of a page, whose heading names it."""
+
+EVALUATED_BLIND = "evaluated blind"
+"""Label of the blind control that is this run, evaluated with the features of other samples."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,10 @@ class ReportColumn:
             training=training_cost(self.run / METRICS_FILE),
             evaluation=evaluation_cost(self.evaluation),
         )
+
+    def settings(self) -> dict[str, str]:
+        """Settings in words, as of this version: with the preprocessing, without local paths."""
+        return shown_settings(self.evaluation, self.record)
 
     def media(self, dataset: str, *, allow_outside: bool = False) -> Mapping[str, MediaItem]:
         """The evaluated samples by key; empty, with a warning, if they no longer exist.
@@ -111,15 +123,37 @@ def evaluated(run: Path) -> dict[Path, Evaluation]:
     return scored
 
 
-def find_control(run: Path, folder: Path) -> ReportColumn | None:
-    """The blind control of an evaluation: that of RUN_blind, else the run's own."""
-    name = folder.name + BLIND
+def find_control(run: Path, name: str) -> ReportColumn | None:
+    """The blind control of an evaluation: that of RUN_blind, else the run's own.
+
+    Args:
+        run: folder of the run.
+        name: name of the evaluation's folder.
+    """
     for other in (run.with_name(f"{run.name}_blind"), run):
-        if _is_file(other / "eval" / name / SCORES_FILE):
-            control = read_evaluation(other / "eval" / name)
-            label = control.run + ", evaluated blind" * (other == run)
-            return ReportColumn(other, replace(control, run=label))
+        folder = other / "eval" / f"{name}{BLIND}"
+        if _is_file(folder / SCORES_FILE):
+            label = EVALUATED_BLIND if other == run else BLIND_CONTROL
+            return ReportColumn(other, replace(read_evaluation(folder), run=label))
     return None
+
+
+def check_control(run: Path, name: str) -> None:
+    """Refuse to compare an evaluation with a blind control that does not exist.
+
+    Args:
+        run: folder of the run.
+        name: name of the evaluation's folder; that of a blind control itself is refused too.
+
+    Raises:
+        MissingFileError: there is no such control.
+    """
+    if find_control(run.resolve(), name) is None:
+        raise MissingFileError(
+            f"{name} of {run} has no blind control, expected {name}{BLIND} of {run}_blind or of "
+            f"{run}: evaluate the run's own with `epalm-eval --run {run} --split SPLIT --blind`, "
+            "with the options of this evaluation"
+        )
 
 
 def _is_file(path: Path) -> bool:
@@ -130,12 +164,20 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def write_page(run: Path, folder: Path, *, dataset: str = "", allow_outside: bool = False) -> Path:
+def write_page(
+    run: Path,
+    folder: Path,
+    *,
+    compare_blind: bool | None = None,
+    dataset: str = "",
+    allow_outside: bool = False,
+) -> Path:
     """Write the report of one evaluation, with its blind control if there is one.
 
     Args:
         run: folder of the run.
         folder: folder of the evaluation.
+        compare_blind: whether to show the blind control; None: if there is one.
         dataset: dataset named on the command line; empty for the store's.
         allow_outside: whether files outside the folder of the dataset may be read.
 
@@ -143,12 +185,16 @@ def write_page(run: Path, folder: Path, *, dataset: str = "", allow_outside: boo
         The HTML file.
 
     Raises:
-        MissingFileError: the evaluation or the run does not exist.
+        MissingFileError: the evaluation, the run or the required blind control does not exist.
         MalformedFileError: the files of the evaluation are damaged.
     """
     evaluation = read_evaluation(folder)
-    own = ReportColumn(run, evaluation, evaluation_suffix(folder, evaluation))
-    control = None if own.evaluation.blind else find_control(run.resolve(), folder)
+    if compare_blind:
+        check_control(run, folder.name)
+    find = compare_blind is not False and not evaluation.blind
+    control = find_control(run.resolve(), folder.name) if find else None
+    suffix = evaluation_suffix(folder, evaluation)
+    own = ReportColumn(run, replace(evaluation, run=THIS_RUN), suffix)
     columns = [control, own] if control else [own]
     page = folder / REPORT_FILE
     transfer = transfer_labels(own.record, own.evaluation)
@@ -214,14 +260,14 @@ def _data(
     trained = [column for column in columns if column.run.resolve() != columns[-1].run.resolve()]
     trained.append(columns[-1])
     media, _ = encoder_inputs(samples, columns[-1].evaluation)
-    evaluations = [column.evaluation for column in columns]
     return ReportData(
         title=title,
         evaluations=tuple(
             replace(
-                evaluation, settings=evaluation.settings | encoder_inputs(samples, evaluation)[1]
+                column.evaluation,
+                settings=column.settings() | encoder_inputs(samples, column.evaluation)[1],
             )
-            for evaluation in evaluations
+            for column in columns
         ),
         media=media,
         metrics_files=tuple(
@@ -243,6 +289,6 @@ def _lead(record: RunRecord) -> str:
     ).format(
         f"{record.trained:,}",
         state,
-        unbroken.format(Path(record.model.lm).name),
-        unbroken.format(record.store["encoder"]),
+        unbroken.format(file_name(record.model.lm)),
+        unbroken.format(model_name(record.store["encoder"])),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.cache.records.extraction_log import read_extraction_log
-from epalm.evaluate.report.training_curves import read_records
+from epalm.evaluate.report.charts.training_curves import read_records
 from epalm.evaluate.scores.eval_results import Evaluation
 from epalm.untrusted.checked_json import build
 

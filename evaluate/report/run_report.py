@@ -1,47 +1,37 @@
 """One HTML report of one or several runs: scores, curves, examples, costs, settings."""
 
+import base64
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from epalm import __version__
 from epalm.atomic_write import write_file
-from epalm.evaluate.report.gallery import GROUPS, gallery_cards
+from epalm.evaluate.report.charts.plots import color, line_swatch, mark_swatch, png
+from epalm.evaluate.report.charts.report_charts import curve_charts, reliability_charts
+from epalm.evaluate.report.gallery import GROUPS, OVER_CONFIDENT, gallery_cards
+from epalm.evaluate.report.page_notes import blind_notes, facts, page_warnings
 from epalm.evaluate.report.paper_results import OWN, PaperResult, published
-from epalm.evaluate.report.plots import (
-    color,
-    curves_figure,
-    inline_svg,
-    line_swatch,
-    mark_swatch,
-    png,
-    reliability_figure,
-)
 from epalm.evaluate.report.resource_use import Costs
 from epalm.evaluate.report.tables import (
     breakdown_tables,
     cost_rows,
     difference_rows,
-    example_count,
+    distinct_row,
     label,
     score_cells,
     score_rows,
     setting_rows,
 )
-from epalm.evaluate.report.training_curves import read_curve
 from epalm.evaluate.scores.calibration import calibrate
 from epalm.evaluate.scores.compare_runs import check_comparable
 from epalm.evaluate.scores.eval_results import Evaluation, Score
-from epalm.evaluate.scores.result_warnings import warnings_of
 from epalm.tasks.types import MediaItem
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 VISIBLE_RESULTS = 5
 """Number of the method's published results that are not folded away; VQA v2 has 27."""
@@ -72,20 +62,6 @@ class ReportData:
     costs: Mapping[str, Costs] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart of the report, also saved beside it as <report>-<name>.png."""
-
-    name: str
-    title: str
-    figure: "Figure"
-
-    @property
-    def svg(self) -> Markup:
-        """The chart as an `<svg>` element."""
-        return Markup(inline_svg(self.figure, self.title))
-
-
 def write_report(path: Path, data: ReportData) -> None:
     """Write a self-contained HTML file, with its charts as PNG files beside it.
 
@@ -98,9 +74,10 @@ def write_report(path: Path, data: ReportData) -> None:
         loader=PackageLoader("epalm.evaluate.report"), autoescape=True, trim_blocks=False
     )
     environment.filters["label"] = label
-    charts = _curve_charts(data)
-    reliability = _reliability_charts(data.evaluations)
+    charts = curve_charts(data.evaluations, data.metrics_files)
+    reliability = reliability_charts(data.evaluations)
     context = _context(data) | {"charts": charts, "reliability": reliability}
+    context |= _script(environment) | {"contents": _contents(context)}
     page = environment.get_template("report.html.j2").render(context)
     path.parent.mkdir(parents=True, exist_ok=True)
     for chart in (*charts, *reliability):
@@ -120,24 +97,48 @@ def _context(data: ReportData) -> dict[str, Any]:
         "lead": data.lead,
         "version": __version__,
         "runs": [evaluation.run for evaluation in data.evaluations],
-        "facts": _facts(data),
-        "warnings": _warnings(data.evaluations),
+        "facts": facts(last, data.costs.get(last.run), data.transfer),
+        "blind_notes": blind_notes(data.evaluations),
+        "warnings": page_warnings(data.evaluations),
         "headline": headline,
         "curved": [row for row, file in curved if file],
         "published": _published_tables(last),
-        "score_rows": score_rows(data.evaluations),
+        "score_rows": [*score_rows(data.evaluations), distinct_row(data.evaluations)],
         "differences": difference_rows(data.evaluations),
         "calibration": [_calibration_error(evaluation) for evaluation in data.evaluations],
         "breakdowns": breakdown_tables(data.evaluations),
         "cost_runs": list(data.costs),
         "cost_rows": cost_rows(list(data.costs.values())),
         "cards": cards,
+        "has_control": any(answer.control for card in cards[:1] for answer in card.answers),
+        "over_confident": any(card.badge == OVER_CONFIDENT for card in cards),
         "cards_note": _cards_note(data.evaluations, groups),
         "card_groups": [("all", len(cards)), *groups.items()],
         "card_types": sorted({name for card in cards for name in card.types}),
         "is_caption": last.kind == "caption",
         "setting_rows": setting_rows([evaluation.settings for evaluation in data.evaluations]),
     }
+
+
+def _script(environment: Environment) -> dict[str, Markup]:
+    """The script of the page and its hash, the only one that the page's policy lets run."""
+    script = environment.get_template("report.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return {"script": Markup(script), "script_hash": Markup(f"sha256-{digest}")}
+
+
+def _contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Id and heading of each section of the page."""
+    sections = (
+        ("scores", "Scores", True),
+        ("curves", "Training", context["charts"]),
+        ("costs", "Time and memory", context["cost_rows"]),
+        ("calibration", "Confidence", context["reliability"]),
+        ("breakdowns", "Scores by type", context["breakdowns"]),
+        ("examples", "Examples", context["cards"]),
+        ("settings", "Settings", True),
+    )
+    return [(name, heading) for name, heading, there in sections if there]
 
 
 def _published_tables(evaluation: Evaluation) -> list[tuple[str, list[PaperResult]]]:
@@ -152,48 +153,6 @@ def _published_tables(evaluation: Evaluation) -> list[tuple[str, list[PaperResul
         ("Published results of other methods", others),
     ]
     return [(title, rows) for title, rows in tables if rows]
-
-
-def _facts(data: ReportData) -> list[tuple[str, str]]:
-    evaluation = data.evaluations[-1]
-    noun = "captions" if evaluation.kind == "caption" else "questions"
-    transfer = zip(("trained on", "evaluated on"), data.transfer or (), strict=False)
-    decoding = [("decoding", _decoding(evaluation))] if _decoding(evaluation) else []
-    costs = data.costs.get(evaluation.run)
-    trained = [("trained parameters", f"{costs.trained:,}")] if costs else []
-    return [
-        *transfer,
-        ("task", evaluation.task),
-        ("split", evaluation.split),
-        (noun, f"{len(evaluation.predictions):,}"),
-        *decoding,
-        *trained,
-    ]
-
-
-def _decoding(evaluation: Evaluation) -> str:
-    return evaluation.settings.get("decoding", "")
-
-
-def _warnings(evaluations: Sequence[Evaluation]) -> list[str]:
-    warnings = []
-    for evaluation in evaluations:
-        prefix = f"{evaluation.run}: " if len(evaluations) > 1 else ""
-        if evaluation.example_count < evaluation.split_size:
-            warnings.append(f"{prefix}{example_count(evaluation)}")
-        if _decoding(evaluation) != _decoding(evaluations[-1]):
-            warnings.append(f"{prefix}{_decoding(evaluation)}")
-        if evaluation.blind:
-            warnings.append(f"{prefix}blind control, each example has another sample's features")
-        if evaluation.skipped:
-            warnings.append(
-                f"{prefix}{len(evaluation.skipped):,} skipped, their samples are not encoded"
-            )
-        warnings += [f"{prefix}{warning}" for warning in warnings_of(evaluation)]
-        warnings += [
-            f"{prefix}{name} not computed: {reason}" for name, reason in evaluation.left_out.items()
-        ]
-    return warnings
 
 
 def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -223,36 +182,6 @@ def _headline(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     return {"name": label(name), "rows": rows, "paper": paper}
 
 
-def _curve_charts(data: ReportData) -> list[Chart]:
-    headline = data.evaluations[-1].headline
-    curves_to_draw = (
-        ("loss", "Training loss", "train", "loss", False),
-        ("validation", f"Validation {label(headline)}, times 100", "val", headline, True),
-    )
-    charts = []
-    for name, title, kind, metric, scaled in curves_to_draw:
-        curves = [
-            read_curve(file, kind=kind, metric=metric) if file else None
-            for file in data.metrics_files
-        ]
-        if any(curves):
-            names = [evaluation.run for evaluation in data.evaluations]
-            figure = curves_figure(curves, names, axis=label(metric), percent=scaled)
-            charts.append(Chart(name, title, figure))
-    return charts
-
-
-def _reliability_charts(evaluations: Sequence[Evaluation]) -> list[Chart]:
-    calibrations = [calibrate(evaluation) for evaluation in evaluations]
-    if not any(calibrations):
-        return []
-    axis = f"mean {label(evaluations[-1].example_metric)}"
-    figure = reliability_figure(
-        calibrations, [evaluation.run for evaluation in evaluations], axis=axis
-    )
-    return [Chart("calibration", f"{axis.capitalize()} over mean confidence", figure)]
-
-
 def _calibration_error(evaluation: Evaluation) -> str:
     calibration = calibrate(evaluation)
     return f"{100 * calibration.error:.2f}" if calibration else "-"
@@ -263,8 +192,10 @@ def _cards_note(evaluations: Sequence[Evaluation], groups: Collection[str]) -> s
     run = f" of {last.run}" if len(evaluations) > 1 else ""
     metric = label(last.example_metric) + run
     ranked = " and ".join(f"the {name}" for name in ("best", "worst") if name in groups)
+    confident = ", confident answers that are wrong" * ("over-confident" in groups)
     note = (
-        f"{ranked} by {metric}, and a random sample; only the random sample is representative."
+        f"{ranked} by {metric}{confident}, and a random sample; only the random sample is "
+        "representative."
         if ranked
         else f"a random sample; all have the same {metric}."
     )

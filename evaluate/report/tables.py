@@ -1,5 +1,6 @@
 """Scores, differences, breakdowns, costs and settings as rows and columns of text."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,12 @@ from epalm.metrics.intervals import known_interval
 MAX_GROUPS = 24
 """Maximum number of rows of a breakdown; VQA v2 has 65 question types."""
 
+MAX_QUOTED = 24
+"""Maximum number of characters of an answer in a table."""
+
 UNKNOWN = "not recorded"
+
+DISTINCT = "distinct answers"
 
 BREAKDOWN_TITLES = {"first words": "question prefix", "form of answer": "answer type"}
 """Name of a breakdown in scores.json -> its name in reports, where they differ."""
@@ -83,6 +89,25 @@ def score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
         ]
         rows.append({"name": label(name), "cells": cells})
     return rows
+
+
+def distinct_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """A row like those of `score_rows`: number of distinct answers, and the most frequent one."""
+    cells = []
+    for evaluation in evaluations:
+        counts = Counter(record.prediction for record in evaluation.predictions)
+        total = len(evaluation.predictions)
+        ((top, times),) = counts.most_common(1)
+        quoted = f"“{shortened_text(top)}”" if top else "the empty answer"
+        often = f"{quoted} {100 * times / total:.0f} %"
+        value = f"{len(counts):,} of {total:,}"
+        cells.append({"value": value, "range": often, "best": False, "words": True})
+    return {"name": DISTINCT, "cells": cells}
+
+
+def shortened_text(text: str) -> str:
+    """A text of at most `MAX_QUOTED` characters."""
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED].rstrip()} ..."
 
 
 def difference_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:

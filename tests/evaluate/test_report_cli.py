@@ -67,7 +67,8 @@ def test_a_run_trained_blind_is_shown_beside_with_its_answers(tiny: TinyRun) -> 
     invoke(tiny, "report", "tiny", "--split", "val")
     page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
     assert page.count(">wall<") == 6
-    assert "tiny_blind: blind control" in page
+    assert "<li>blind control, each example has another sample&#39;s features</li>" in page
+    assert 'id="compare-blind"' in page
     assert "2,500" in page
 
 
@@ -77,9 +78,59 @@ def test_a_run_evaluated_blind_is_shown_beside_itself_but_was_trained_once(tiny:
     invoke(tiny, "report", "tiny")
     page = (tiny.folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
     assert page.count(">wall<") == 6
-    assert "tiny, evaluated blind" in page
+    assert "evaluated blind: blind control, each example" in page
     costs = page[page.index('id="costs"') : page.index('id="calibration"')]
     assert "evaluated blind" not in costs
+
+
+def test_the_run_is_named_once_and_local_paths_never(tiny: TinyRun) -> None:
+    old = RunRecord.load(tiny.folder)
+    recorded = old.store | {"fingerprint.preprocessing.name": "official"}
+    record = replace(old, name="observed", recipe=str(tiny.data / "r.toml"), store=recorded)
+    folder = tiny.folder.with_name("observed")
+    shutil.copytree(tiny.folder, folder)
+    record.save(folder)
+    paths = {
+        "language model": f"{record.model.lm}, frozen, fp32",
+        "encoder": "tiny-vit, frozen",
+        "recipe": record.recipe,
+        "trained on": f"data, task manifest, features {tiny.store}",
+    }
+    written = replace(evaluation("observed"), settings=paths, features=str(tiny.store))
+    write_evaluation(folder / "eval" / "val", written)
+    invoke(tiny, "report", "observed")
+    page = (folder / "eval" / "val" / "report.html").read_text(encoding="utf-8")
+    body = page[page.index("<body>") :]
+    assert body.count("observed") == 1
+    assert str(tiny.folder.parents[1]) not in page
+    assert "<td>lm, frozen, fp32</td>" in page
+    assert "<td>data, task manifest, features tiny.zarr</td>" in page
+    assert "<td>r.toml</td>" in page
+    assert "<td>paper</td>" in page  # preprocessing
+
+
+def test_the_blind_control_can_be_demanded_and_left_out(tiny: TinyRun) -> None:
+    with pytest.raises(MissingFileError, match=r"val of .*tiny has no blind .*--blind`"):
+        invoke(tiny, "report", "tiny", "--compare-blind")
+    blind = replace(evaluation("tiny", text="wall"), blind=True)
+    write_evaluation(tiny.folder / "eval" / "val-blind", blind)
+    page = tiny.folder / "eval" / "val" / "report.html"
+    invoke(tiny, "report", "tiny", "--compare-blind", "--split", "val")
+    assert page.read_text(encoding="utf-8").count(">wall<") == 6
+    invoke(tiny, "report", "tiny", "--no-compare-blind", "--split", "val")
+    text = page.read_text(encoding="utf-8")
+    assert "wall" not in text[text.index("<body>") :]
+    assert 'id="compare-blind"' not in text
+    with pytest.raises(MissingFileError, match=r"val-blind of .* has no blind control"):
+        invoke(tiny, "report", "tiny", "--compare-blind", "--split", "val-blind")
+
+
+def test_reports_can_be_listed_as_json(tiny: TinyRun) -> None:
+    actual = json.loads(invoke(tiny, "report", "tiny", "--json"))
+    (only,) = actual["reports"]
+    assert only["report"] == str(tiny.folder / "eval" / "val" / "report.html")
+    assert (only["run"], only["task"], only["split"]) == ("tiny", "manifest", "val")
+    assert only["score"] == {"value": 0.5, "low": 0.25, "high": 0.75}
 
 
 def test_the_error_about_a_missing_evaluation_lists_the_existing_ones(tiny: TinyRun) -> None:

@@ -79,8 +79,8 @@ def test_a_run_trained_on_images_answers_questions_about_videos(tiny: TinyRun, m
     assert "<h1>tiny evaluated on msvd-qa, test</h1>" in page
     assert "<li>trained on <b>data</b></li>" in page
     assert "<li>evaluated on <b>msvd-qa</b></li>" in page
-    assert result.settings["trained on"] == f"data, task manifest, features {tiny.store}"
-    assert result.settings["evaluated on"] == f"msvd, task msvd-qa, features {msvd}"
+    assert result.settings["trained on"] == f"data, task manifest, features {tiny.store.name}"
+    assert result.settings["evaluated on"] == f"msvd, task msvd-qa, features {msvd.name}"
 
 
 def test_transfer_is_labeled_by_task_or_else_by_data_set(tiny: TinyRun) -> None:

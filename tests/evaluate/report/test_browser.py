@@ -1,6 +1,7 @@
 """The report in a real browser: filters, keyboard, narrow and wide, light and dark."""
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_the_gallery_is_reached_and_filtered_by_keyboard(browser: Browser, page:
     browser.press("Tab")
     assert browser.evaluate("document.activeElement.className") == "skip"
     browser.press("Enter", "\r")
-    for _ in range(4):
+    for _ in range(6):  # the switch of the blind control, then the groups
         browser.press("Tab")
     assert browser.evaluate("document.activeElement.dataset.show") == "random"
     browser.press(" ", " ")
@@ -130,7 +131,80 @@ def test_the_gallery_is_reached_and_filtered_by_keyboard(browser: Browser, page:
     assert count(browser) < 12
 
 
-@pytest.mark.parametrize("width", [1280, 420])
+CONTROLS = "[...document.querySelectorAll('.control')].filter((one) => one.checkVisibility())"
+
+
+def test_the_answers_of_the_blind_control_can_be_hidden(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.evaluate(f"{CONTROLS}.length") == 36
+    browser.evaluate("document.getElementById('compare-blind').click()")
+    assert browser.evaluate(f"{CONTROLS}.length") == 0
+    assert browser.evaluate("[...document.querySelectorAll('.answer')].length") == 72
+    browser.evaluate("document.getElementById('compare-blind').click()")
+    assert browser.evaluate(f"{CONTROLS}.length") == 36
+    assert browser.complaints == []
+
+
+def test_the_switch_of_the_blind_control_needs_no_script(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    markup = page.read_text(encoding="utf-8")
+    strict = re.sub(r"script-src '[^']*'", "script-src 'none'", markup)
+    assert strict != markup
+    (tmp_path / "strict.html").write_text(strict, encoding="utf-8")
+    browser.open(tmp_path / "strict.html")
+    hidden = "getComputedStyle(document.querySelector('.filters')).display"
+    assert browser.evaluate(hidden) == "none"  # they would do nothing
+    assert browser.evaluate(f"{CONTROLS}.length") == 36
+    browser.evaluate("document.getElementById('compare-blind').click()")
+    assert browser.evaluate(f"{CONTROLS}.length") == 0
+
+
+def test_only_the_script_of_the_page_may_run(browser: Browser, page: Path, tmp_path: Path) -> None:
+    markup = page.read_text(encoding="utf-8")
+    foreign = markup.replace("<main>", "<script>document.title = 'taken'</script><main>")
+    (tmp_path / "foreign.html").write_text(foreign, encoding="utf-8")
+    browser.open(tmp_path / "foreign.html")
+    assert browser.evaluate("document.title") == "title"
+    assert len(browser.complaints) == 1
+    assert count(browser) == 36  # the page's own script ran
+
+
+def test_every_link_of_the_contents_leads_to_a_heading(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    targets = browser.evaluate(
+        "[...document.querySelectorAll('.contents a')].map((link) => "
+        "[link.textContent, document.querySelector(link.getAttribute('href')).textContent])"
+    )
+    assert isinstance(targets, list)
+    assert [text for text, _ in targets] == [heading for _, heading in targets]
+    headings = browser.evaluate(
+        "[...document.querySelectorAll('h2')].map((one) => one.textContent)"
+    )
+    assert [text for text, _ in targets] == headings
+
+
+def test_a_narrow_page_has_two_columns_of_cards_and_whole_rows_of_time(
+    browser: Browser, page: Path
+) -> None:
+    browser.look(width=390, scheme="light")
+    browser.open(page)
+    widths = (
+        "[...document.querySelectorAll('.card')].filter((one) => one.matches('{}'))"
+        ".map((one) => one.getBoundingClientRect().width)"
+    )
+    still = browser.evaluate(widths.format(":not(.wide, .audible)"))
+    timed = browser.evaluate(widths.format(".wide, .audible"))
+    assert isinstance(still, list)
+    assert isinstance(timed, list)
+    assert still
+    assert timed
+    assert max(still) <= (390 - 32) / 2
+    assert min(timed) > 390 - 40
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize("width", [1280, 420, 390])
 @pytest.mark.parametrize(("scheme", "darkest", "brightest"), [("light", 200, 255), ("dark", 0, 50)])
 def test_the_page_fits_its_window_and_color_scheme(
     browser: Browser, page: Path, width: int, scheme: str, darkest: int, brightest: int

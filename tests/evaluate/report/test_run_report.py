@@ -1,7 +1,9 @@
 """The report: self-contained, safe, and correct in what it shows."""
 
 import base64
+import hashlib
 import io
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,7 +15,7 @@ from PIL import Image
 
 from epalm.errors import UsageError
 from epalm.evaluate.report.embedded_media import MAX_SIDE
-from epalm.evaluate.report.gallery import choose
+from epalm.evaluate.report.gallery import choose, gallery_cards, over_confident
 from epalm.evaluate.report.report_files import _lead
 from epalm.evaluate.report.resource_use import Cost, Costs
 from epalm.evaluate.report.run_report import ReportData, write_report
@@ -127,7 +129,7 @@ def test_several_runs_are_shown_side_by_side_with_every_answer(tmp_path: Path) -
     assert "10.00" in shown.text
     assert "25.00 to 75.00" in shown.text
     assert "blind: blind control, each example has another sample's features" in shown.text
-    assert "full: 1 skipped, their samples are not encoded" in shown.text
+    assert shown.text.count("1 skipped, their samples are not encoded") == 1  # true of both
     assert not [one for one in shown.all("span") if one.get("class") == "best"]  # p is 1
 
 
@@ -275,13 +277,97 @@ def test_the_note_on_a_gallery_of_equal_scores_says_that_it_is_a_random_sample(
     wrong = tuple(replace(one, scores={"exact_match": 0.0}) for one in evaluation().predictions)
     shown = page(tmp_path, replace(evaluation(), predictions=wrong))
     assert any(text.startswith("A random sample; all have the same exact") for text in shown.text)
-    assert [one["data-show"] for one in shown.all("button")] == ["all", "random"]
+    groups = [one["data-show"] for one in shown.all("button")]
+    assert groups == ["all", "over-confident", "random"]
     assert any(text.startswith("The best and the worst by") for text in page(tmp_path).text)
 
 
 def test_a_card_of_two_groups_appears_once_with_both_labels(tmp_path: Path) -> None:
     shown = page(tmp_path)
     labels = [one["data-groups"] for one in shown.all("li") if "data-groups" in one]
-    assert sorted(labels, key=str) == ["best|random"] * 3 + ["worst|random"] * 3
+    wrong = ["worst|over-confident|random"] * 3
+    assert sorted(labels, key=str) == ["best|random"] * 3 + wrong
     assert "best, random · b.png · what is" in shown.text
     assert any("random (6)" in text for text in shown.text)
+
+
+def graded(*pairs: tuple[float, float]) -> Evaluation:
+    """Answers named a0, a1, ... with these probabilities and scores."""
+    actual = evaluation(answers=len(pairs))
+    return replace(
+        actual,
+        predictions=tuple(
+            replace(
+                one,
+                prediction=f"a{row}",
+                log_probability=math.log(probability),
+                scores={"exact_match": score},
+            )
+            for row, ((probability, score), one) in enumerate(
+                zip(pairs, actual.predictions, strict=True)
+            )
+        ),
+    )
+
+
+def test_the_worst_and_the_most_over_confident_answer_come_first() -> None:
+    # a2 is wrong and most confident; a1 is confident and half right; a3 is wrong and unsure.
+    cards = gallery_cards([graded((0.9, 1.0), (0.99, 0.4), (0.8, 0.0), (0.3, 0.0))], {})
+    badges = [(card.badge, card.answers[0].text) for card in cards]
+    assert badges[:2] == [("worst", "a3"), ("most over-confident", "a2")]
+    assert {badge for badge, _ in badges[2:]} == {""}
+    groups = {card.answers[0].text: card.groups for card in cards}
+    assert "over-confident" in groups["a1"]
+    assert "over-confident" not in groups["a3"]
+    assert "over-confident" not in groups["a0"]
+
+
+def test_captions_and_unknown_confidences_have_no_over_confident_answer() -> None:
+    wrong = graded((0.9, 0.0), (0.8, 1.0))
+    unknown = tuple(replace(one, log_probability=None) for one in wrong.predictions)
+    for other in (replace(wrong, kind="caption"), replace(wrong, predictions=unknown)):
+        badges = [card.badge for card in gallery_cards([other], {})]
+        assert badges == ["worst", ""]
+    assert over_confident(wrong, wrong.predictions) == [0]
+
+
+def test_answers_of_a_blind_control_are_marked_and_come_last() -> None:
+    full = graded((0.9, 1.0), (0.8, 0.0))
+    said = [replace(one, prediction="a0") for one in full.predictions]
+    blind = replace(full, run="blind", blind=True, predictions=tuple(said))
+    for card in gallery_cards([blind, full], {}):
+        own, control = card.answers
+        assert (own.control, own.same, control.control) == (False, False, True)
+        assert control.same == (own.text == "a0")
+    alone = gallery_cards([blind], {})
+    assert not any(answer.control for card in alone for answer in card.answers)
+
+
+def test_distinct_answers_are_counted(tmp_path: Path) -> None:
+    full = graded((0.9, 1.0), (0.8, 0.0), (0.7, 0.0))
+    shown = page(tmp_path, evaluation("blind", answers=3, text="wall"), full)
+    text = " ".join(shown.text)
+    row = text[text.index("distinct answers") :]
+    assert row.index("1 of 3") < row.index("“wall” 100 %") < row.index("3 of 3")
+
+
+def test_a_warning_that_all_runs_share_is_listed_once(tmp_path: Path) -> None:
+    def left_out(run: str, reason: str) -> Evaluation:
+        return replace(evaluation(run), left_out={"SPICE": reason})
+
+    shown = page(tmp_path, left_out("one", "no parser"), left_out("two", "no parser"))
+    assert shown.text.count("SPICE not computed: no parser") == 1
+    shown = page(tmp_path, left_out("one", "no parser"), left_out("two", "no Java"))
+    assert "one: SPICE not computed: no parser" in shown.text
+    assert "two: SPICE not computed: no Java" in shown.text
+
+
+def test_the_page_names_its_own_script_and_nothing_else(tmp_path: Path) -> None:
+    shown = page(tmp_path)
+    markup = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", markup, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (one["content"] for one in shown.all("meta") if "http-equiv" in one)
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}';" in policy

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from epalm.evaluate.report.plots import (
+from epalm.evaluate.report.charts.plots import (
     LINE_COLORS,
     curves_figure,
     inline_svg,
@@ -17,7 +17,7 @@ from epalm.evaluate.report.plots import (
     png,
     reliability_figure,
 )
-from epalm.evaluate.report.training_curves import MAX_POINTS, Curve
+from epalm.evaluate.report.charts.training_curves import MAX_POINTS, Curve
 from epalm.evaluate.scores.calibration import Bin, Calibration
 
 NAMES = ("first", "second")
@@ -75,8 +75,34 @@ def many_points_mark() -> float:
     return float(axes.lines[0].get_markersize())
 
 
-def test_long_curves_are_drawn_as_means() -> None:
-    assert len(draw([line(10_000)])) < 3 * len(draw([line(MAX_POINTS)]))
+def test_long_curves_show_every_point_and_their_means() -> None:
+    values = np.ones(10_000)
+    values[5_003] = 9.0  # one of the 33 points of a mean
+    curve = Curve(np.arange(10_000, dtype=np.float64), values)
+    (axes,) = curves_figure([curve], NAMES, axis="loss", percent=False).axes
+    points, means = (line.get_ydata() for line in axes.lines)
+    assert np.array_equal(points, values)
+    assert len(means) == MAX_POINTS
+    assert max(means) < 2
+    assert len(draw([curve])) < 100_000
+
+
+def test_short_curves_are_drawn_once_with_every_point() -> None:
+    (axes,) = curves_figure([line(MAX_POINTS)], NAMES, axis="loss", percent=False).axes
+    (only,) = axes.lines
+    assert len(only.get_xdata()) == MAX_POINTS
+
+
+@pytest.mark.parametrize(
+    ("last", "ticks"),
+    [(175, [0, 50, 100, 150]), (400, [0, 100, 200, 300, 400]), (7, [0, 2, 4, 6])],
+)
+def test_the_ticks_of_steps_are_round_and_begin_at_0(last: int, ticks: list[float]) -> None:
+    steps = np.linspace(1, last, 10)
+    figure = curves_figure([Curve(steps, steps)], NAMES, axis="loss", percent=False)
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == ticks
 
 
 def test_two_charts_on_a_page_share_no_id() -> None:
@@ -108,7 +134,7 @@ def test_png_charts_are_dark_on_white() -> None:
     with Image.open(
         io.BytesIO(png(curves_figure([line(5)], NAMES, axis="loss", percent=True)))
     ) as file:
-        assert file.width > 700
+        assert file.width > 600
         corner = file.convert("RGB").getpixel((0, 0))
         darkest = file.convert("L").getextrema()[0]
     assert corner == (255, 255, 255)

@@ -6,7 +6,7 @@ from html import escape
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING
 
-from epalm.evaluate.report.training_curves import Curve, shortened
+from epalm.evaluate.report.charts.training_curves import Curve, shortened
 from epalm.evaluate.scores.calibration import Calibration
 from epalm.terminal import visible
 
@@ -32,6 +32,13 @@ _INK = "#010203"
 """Placeholder for the text color of the page while matplotlib draws."""
 
 _PNG_DOTS_PER_INCH = 150
+
+_FIGURE_INCHES = (4.6, 2.8)
+"""Width and height of a chart; in a phone's window its text is then about as large as the page's
+small print."""
+
+_TICK_STEPS = (1, 2, 2.5, 5, 10)
+"""Distances between ticks, times a power of ten."""
 
 _MAX_NAME_LENGTH = 40
 """Maximum number of characters of a name in a chart."""
@@ -63,23 +70,28 @@ def curves_figure(
 ) -> "Figure":
     """A curve per run over the optimizer steps.
 
+    Every point is drawn. Curves of more than `MAX_POINTS` are pale, below the line of their means.
+
     Args:
         curves: curve of each run; None for a run without this metric.
         names: names of the runs.
         axis: label of the vertical axis.
         percent: multiply the values by 100.
     """
-    from matplotlib.ticker import FixedLocator, MaxNLocator
-
     figure, axes = _plain_figure("step", axis)
     for number, curve in enumerate(curves):
         if curve is None:
             continue
         short = shortened(curve)
+        scale = 100 if percent else 1
+        if short is not curve:
+            axes.plot(
+                curve.steps, curve.values * scale, color=color(number), linewidth=0.6, alpha=0.35
+            )
         dashes = _DASHES[number % len(_DASHES)]
         axes.plot(
             short.steps,
-            short.values * (100 if percent else 1),
+            short.values * scale,
             color=color(number),
             linestyle=(0, dashes) if dashes else "-",
             linewidth=1.8,
@@ -87,10 +99,24 @@ def curves_figure(
             markersize=3.5 if len(short.steps) > 1 else 8,
             label=_plain(names[number]),
         )
-    steps = {step for curve in curves if curve for step in curve.steps}
-    alone = FixedLocator([*steps]) if len(steps) == 1 else None
-    axes.xaxis.set_major_locator(alone or MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    _set_ticks(axes, {step for curve in curves if curve for step in curve.steps})
     return figure
+
+
+def _set_ticks(axes: "Axes", steps: set[float]) -> None:
+    """Round numbers of steps from 0 on, or the only step; round values."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS))
+    if len(steps) == 1:
+        axes.xaxis.set_major_locator(FixedLocator([*steps]))
+        axes.set_ylim(bottom=0)
+        return
+    axes.set_xlim(left=0)
+    round_steps = [step for step in _TICK_STEPS if step != 2.5]  # which are no integers
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=6, steps=round_steps, integer=True, min_n_ticks=1)
+    )
 
 
 def reliability_figure(
@@ -163,7 +189,7 @@ def _plain_figure(x_label: str, y_label: str) -> tuple["Figure", "Axes"]:
     """A figure with two axis lines and faint horizontal rules."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 3.0), layout="constrained")
+    figure = Figure(figsize=_FIGURE_INCHES, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(x_label, color=_INK)
     axes.set_ylabel(_plain(y_label), color=_INK)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import MalformedFileError
-from epalm.evaluate.report.training_curves import read_curve
+from epalm.evaluate.report.charts.training_curves import read_curve
 
 LOG = """{"kind": "train", "step": 10, "epoch": 1, "loss": 2.5, "lr": 0.1}
 {"kind": "val", "step": 10, "epoch": 1, "accuracy": 0.25}
