@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -159,7 +159,21 @@ def _jobs(
     return sorted(jobs, key=lambda job: job.shard)
 
 
-def encode(encoder: Encoder, inputs: Tensor | NDArray[Any], spec: StoreSpec) -> NDArray[np.float32]:
+class StoredTokens(Protocol):
+    """The blocks and tokens that features have: of a store's spec, or of an encoder."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """0-based numbers of the blocks, ascending."""
+
+    @property
+    def positions(self) -> int:
+        """Number of tokens per block."""
+
+
+def encode(
+    encoder: Encoder, inputs: Tensor | NDArray[Any], spec: StoredTokens
+) -> NDArray[np.float32]:
     """Compute the features of a batch: (B, L, D) normed tokens of the store's blocks."""
     with torch.inference_mode():
         blocks = encoder.blocks(

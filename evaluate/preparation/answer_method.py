@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from epalm.errors import UsageError
@@ -59,11 +59,11 @@ def answer_method(
         DataError: the file cannot be read, or there is no answer to rank.
     """
     if not options.answers:
-        decoding = override_decoding(options, own)
+        decoding = own.changed(given_decoding(options))
         return AnswerMethod(
             decoding, description=describe(decoding), suffix=_difference(own, decoding)
         )
-    if any(getattr(options, field.name) is not None for field in fields(Decoding)):
+    if given_decoding(options):
         raise UsageError(
             "--answers ranks the answers of a list and generates nothing: leave out --beams, "
             "--max-new-tokens, --sample, --temperature, --top-p and --seed"
@@ -81,25 +81,10 @@ def answer_method(
     return AnswerMethod(own, tuple(answers), description=words, suffix=suffix)
 
 
-def override_decoding(options: EvalOptions, own: Decoding) -> Decoding:
-    """The run's decoding settings with the changes of the options.
-
-    Turning sampling on sets the number of beams to 1, and turning it off resets the settings of
-    sampling, unless the options set them.
-
-    Raises:
-        UsageError: the settings contradict each other.
-    """
-    changes = {
-        field.name: value
-        for field in fields(Decoding)
-        if (value := getattr(options, field.name)) is not None
-    }
-    if options.do_sample:
-        changes = {"num_beams": 1} | changes
-    elif options.do_sample is False:
-        changes = {"temperature": 1.0, "top_p": 1.0, "seed": 0} | changes
-    return replace(own, **changes)
+def given_decoding(options: object) -> dict[str, object]:
+    """The decoding settings that options specify, in fields of the same names; None for not."""
+    given = {field.name: getattr(options, field.name) for field in fields(Decoding)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def describe(decoding: Decoding) -> str:

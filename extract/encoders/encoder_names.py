@@ -16,12 +16,6 @@ ENCODERS = {
 """Name -> "module:factory"; a factory is called with the name and
 `epalm.extract.encoders.encoder_registry.EncoderSettings`."""
 
-BUNDLED = {
-    f"epalm.demo.encoder:{name}": f"epalm.demo.encoder:{name}"
-    for name in ("micro_vit", "micro_timesformer", "micro_ast")
-}
-"""The encoders that come with this package, which files may name, too."""
-
 SHORTHANDS = {"timm:": ENCODERS["vit-b16"], "hf:": ENCODERS["clip-vit-l14"]}
 """Prefix of a name -> factory of the encoders that are named by it."""
 
@@ -34,8 +28,6 @@ def find_encoder(name: str) -> Any:  # noqa: ANN401
     """
     prefix = next((prefix for prefix in SHORTHANDS if name.startswith(prefix)), None)
     known = ENCODERS | ({name: SHORTHANDS[prefix]} if prefix else {})
-    if name in BUNDLED:
-        known = BUNDLED
     return load_plugin(name, known, what="encoder, timm:<name> or hf:<id>", option="--encoder")
 
 

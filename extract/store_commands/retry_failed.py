@@ -10,10 +10,10 @@ from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.records.media_table import MediaTable
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
-from epalm.errors import StoreError
 from epalm.extract.decoding.decode_batch import batch_requests
 from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.decoding.media_files import record_files
+from epalm.extract.encoders.recorded_encoder import HUGGING_FACE, RecordedEncoder
 from epalm.extract.planning.extract_inputs import read_inputs
 from epalm.extract.planning.extract_options import Dtype, ExtractOptions, RetryOptions
 from epalm.extract.planning.extraction_plan import Plan, make_plan
@@ -75,43 +75,27 @@ def _recorded_options(store: Store) -> ExtractOptions:
     """The options of the extraction that made the store, from its fingerprint."""
     spec = store.spec
     fingerprint: Mapping[str, Any] = spec.fingerprint  # values are checked where they are used
+    recorded = RecordedEncoder.from_fields(spec.comparable())
+    is_folder = spec.encoder.startswith(HUGGING_FACE)
     return ExtractOptions(
         out=store.location,
         encoder=spec.encoder,
         dataset=spec.media,
-        weights=Path(spec.weights) if spec.weights and not spec.encoder.startswith("hf:") else None,
+        weights=Path(spec.weights) if spec.weights and not is_folder else None,
         preprocessing=fingerprint.get("preprocessing.name", "official"),
-        image_size=_number(spec.fingerprint, "preprocessing.size"),
-        frames=_frames(spec.fingerprint),
+        image_size=recorded.image_size,
+        frames=recorded.frames,
         frames_pool=fingerprint.get("frames_pool"),
         tokens=spec.tokens,
-        source_layers=",".join(map(str, spec.layers)),
+        source_layers=recorded.layers,
         views=spec.views,
         augmentation=fingerprint.get("views.augmentation", "official"),
-        seed=_number(spec.fingerprint, "views.seed") or 0,
+        seed=recorded.number("views.seed") or 0,
         dtype=cast("Dtype", spec.dtype),
         precision=fingerprint.get("precision", "fp32"),
         data_root=Path(spec.data_root),
         limit=spec.count,
     )
-
-
-def _frames(fingerprint: Mapping[str, str]) -> int | None:
-    """The value of --frames; video encoders record a number for images too, which is no option."""
-    given = fingerprint.get("media") == "video" and "frames" in fingerprint
-    return _number(fingerprint, "frames") if given else None
-
-
-def _number(fingerprint: Mapping[str, str], name: str) -> int | None:
-    text = fingerprint.get(name)
-    if text is None:
-        return None
-    if not text.isdecimal():
-        raise StoreError(
-            f"the store's fingerprint has {name} {text!r}, expected a number: a store merged "
-            "from several is extracted again with --fresh"
-        )
-    return int(text)
 
 
 def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:

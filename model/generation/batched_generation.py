@@ -122,6 +122,49 @@ class Generator:
         return list(map(Answer, self.text.decode(ids), sums.tolist(), counts.tolist()))
 
 
+def most_probable(
+    model: EPALM, text: TextEncoder, batch: GenerationBatch, count: int, *, max_new_tokens: int
+) -> list[list[Answer]]:
+    """The most probable answers that beam search finds for each question.
+
+    Args:
+        model: model in eval mode.
+        text: encoder of the texts.
+        batch: the questions.
+        count: number of beams, and the largest number of answers for a question, at least 2.
+        max_new_tokens: maximum number of tokens of an answer.
+
+    Returns:
+        For each question different texts, the most probable first.
+    """
+    decoding = Decoding(num_beams=count, max_new_tokens=max_new_tokens)
+    recorder = BeamRecorder(text.ends, count)
+    ids = generate_from_cache(
+        model,
+        batch.cache,
+        batch.input_ids,
+        batch.attention_mask,
+        decoding,
+        image_index=batch.image_index,
+        recorder=recorder,
+        returned=count,
+    )
+    by_rank = []
+    for rank in range(count):
+        own = ids[rank::count]
+        sums, counts = recorder.sums(own)
+        by_rank.append(list(map(Answer, text.decode(own), sums.tolist(), counts.tolist())))
+    return [_distinct(answers) for answers in zip(*by_rank, strict=True)]
+
+
+def _distinct(answers: Sequence[Answer]) -> list[Answer]:
+    """Different texts, each with its most probable tokens, the most probable first."""
+    best: dict[str, Answer] = {}
+    for answer in sorted(answers, key=lambda answer: -answer.log_probability):
+        best.setdefault(answer.text, answer)
+    return list(best.values())
+
+
 def generation_limit(decoding: Decoding) -> AnswerLimit:
     """The maximum length of generated text."""
     return AnswerLimit(decoding.max_new_tokens, "max_new_tokens", "lower max_new_tokens")

@@ -13,6 +13,7 @@ from transformers import (
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from epalm.errors import ModelError
 from epalm.model.engine.language_model import is_sharded
@@ -80,6 +81,8 @@ def generate_from_cache(
     image_index: Tensor,
     seeds: Sequence[int] = (),
     recorder: LogProbRecorder | None = None,
+    returned: int = 1,
+    streamer: BaseStreamer | None = None,
 ) -> Tensor:
     """Generated ids for each prompt, padded after the end token.
 
@@ -94,9 +97,12 @@ def generate_from_cache(
         image_index: (B) int64, index of each prompt's image in `cache`.
         seeds: B random seeds, used if the decoding samples.
         recorder: records the log-probabilities of the generated tokens.
+        returned: number of texts for each prompt, at most the number of beams.
+        streamer: receives the prompts, then the tokens of each step, (B); without beams only.
 
     Returns:
-        (B, at most max_new_tokens) int64.
+        (B x returned, at most max_new_tokens) int64; the texts of a prompt one after the other, in
+        the order of the beam search.
 
     Raises:
         ModelError: a prompt ends in padding, or the text would exceed the language model's
@@ -115,9 +121,10 @@ def generate_from_cache(
     output = language_model.generate(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        generation_config=_generation_config(model.language_model.config, decoding),
+        generation_config=_generation_config(model.language_model.config, decoding, returned),
         logits_processor=_processors(decoding, seeds, input_ids.device, recorder),
         synced_gpus=sharded,
+        streamer=streamer,
         **{CACHE_ARGUMENT: text_cache},
     )
     ids: Tensor = output[:, length:]
@@ -164,11 +171,14 @@ def check_positions(
         )
 
 
-def _generation_config(config: PretrainedConfig, decoding: Decoding) -> GenerationConfig:
+def _generation_config(
+    config: PretrainedConfig, decoding: Decoding, returned: int
+) -> GenerationConfig:
     """Greedy or beam search; sampling is greedy search after `GumbelNoise`."""
     return GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,
         num_beams=decoding.num_beams,
+        num_return_sequences=returned,
         do_sample=False,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,

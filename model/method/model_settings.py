@@ -3,12 +3,14 @@
 This module imports no torch, so that settings are checked before slow imports.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Literal, Self
 
 from epalm.errors import UsageError
 from epalm.model.method.injection import Tail
 from epalm.number_ranges import DECODING_RANGES, MODEL_RANGES, check_ranges
+from epalm.plugins import suggestion
 
 Supervision = Literal["all", "answer"]
 
@@ -103,6 +105,30 @@ class Decoding:
                 f"{' and '.join(changed)} can only be set for sampling: enable it "
                 "(`epalm-eval --sample`, recipe key do_sample), or leave this setting out"
             )
+
+    def changed(self, changes: Mapping[str, object]) -> Self:
+        """These settings with some changed.
+
+        Turning sampling on sets the number of beams to 1, and turning it off resets the settings of
+        sampling, unless they are among the changes.
+
+        Args:
+            changes: names of settings -> values.
+
+        Raises:
+            UsageError: an unknown setting, or values that contradict each other.
+        """
+        known = [field.name for field in fields(self)]
+        if unknown := [name for name in changes if name not in known]:
+            raise UsageError(
+                f"{unknown[0]!r} is no decoding setting: {suggestion(unknown[0], known)}"
+            )
+        implied: dict[str, object] = {}
+        if changes.get("do_sample"):
+            implied = {"num_beams": 1}
+        elif "do_sample" in changes:
+            implied = {"temperature": 1.0, "top_p": 1.0, "seed": 0}
+        return replace(self, **(implied | dict(changes)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

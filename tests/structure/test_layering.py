@@ -21,7 +21,7 @@ FOUNDATION = {
         "number_ranges",
         "plugins",
     ),
-    *("number_ranges", "options", "plugins", "precision", "system_memory", "terminal", "untrusted"),
+    *("portable_path", "precision", "system_memory", "terminal", "untrusted"),
 }
 """Modules of the root package that every package may import, and its folder `untrusted`."""
 
@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "extract": {"cache", "tasks", "media"},
     "train": {"cache", "tasks", "model", "metrics"},
     "evaluate": {"cache", "tasks", "model", "metrics", "media"},
+    "ask": {*("tasks", "media", "cache", "model", "extract", "demo"), "evaluate", "metrics"},
     "demo": {"tasks", "media", "cache", "model", "metrics", "extract", "train", "evaluate"},
 }
 

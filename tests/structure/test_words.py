@@ -9,7 +9,7 @@ import pytest
 from tests.repository import ROOT
 
 FOLDERS = (
-    *("bench", "cache", "demo", "docs", "evaluate", "extract", "media", "metrics", "model"),
+    *("ask", "bench", "cache", "demo", "docs", "evaluate", "extract", "media", "metrics", "model"),
     *("src", "tasks", "tests", "tools", "train"),
 )
 

@@ -1,0 +1,311 @@
+"""A trained run that answers questions about new samples: `epalm.load`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epalm.ask.answers import Alternatives, Answer, as_answers
+from epalm.ask.sample_decoder import SampleDecoder, require_inputs
+from epalm.ask.samples import Media, SampleFiles, sample_folder
+from epalm.cache.formats.dtype_cast import cast_features
+from epalm.devices import AUTO, check_device_name, pick_device
+from epalm.errors import MissingFileError, UsageError
+from epalm.evaluate.preparation.run_lookup import find_run
+from epalm.extract.encoders.recorded_encoder import RecordedEncoder
+from epalm.extract.encoders.tokens.token_encoder import TokenEncoder
+from epalm.extract.run_extraction import encode
+from epalm.model.checkpoints.adapter_io import LoadedRun, load_run
+from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.generation.batched_generation import Generator, Questions, answer_questions
+from epalm.model.method.model_settings import Decoding
+from epalm.plugins import TypedName
+from epalm.tasks.types import MediaItem, Modality
+
+BUNDLED_ENCODERS = frozenset(
+    f"epalm.demo.encoder:{name}" for name in ("micro_vit", "micro_timesformer", "micro_ast")
+)
+"""Encoders that come with this package, whose names in a file are trusted."""
+
+BATCH_SIZE = 32
+"""Samples, and questions, of a batch."""
+
+WINDOW = 4 * BATCH_SIZE
+"""Samples whose files and features are held at once."""
+
+MAX_ALTERNATIVES = 64
+
+
+class Model:
+    """A trained run with its encoder.
+
+    Attributes:
+        record: the run's record.
+        device: name of the torch device.
+    """
+
+    def __init__(self, run: LoadedRun, encoder: TokenEncoder, device: str) -> None:
+        """See `load`."""
+        self.record = run.record
+        self.device = device
+        self.encoder = encoder
+        self._run = run
+        self._decoder = SampleDecoder(encoder.load, encoder.modality)
+
+    def __repr__(self) -> str:
+        return f"Model({self.record.name!r}, {self.record.model.lm!r}, {self.encoder.name!r})"
+
+    @property
+    def modality(self) -> Modality:
+        """What a sample is: "image", "video" or "audio"."""
+        return self.encoder.modality
+
+    @property
+    def answers_questions(self) -> bool:
+        """Whether the run was trained to answer questions; otherwise it was to write captions."""
+        return "{prompt}" in self.record.model.template
+
+    @overload
+    def answer(
+        self, media: Media, question: str, *, top: int = 0, **decoding: object
+    ) -> Answer: ...
+    @overload
+    def answer(
+        self, media: list[Media], question: str | list[str], *, top: int = 0, **decoding: object
+    ) -> list[Answer]: ...
+    @overload
+    def answer(
+        self, media: Media, question: list[str], *, top: int = 0, **decoding: object
+    ) -> list[Answer]: ...
+    def answer(
+        self,
+        media: Media | list[Media],
+        question: str | list[str],
+        *,
+        top: int = 0,
+        **decoding: object,
+    ) -> Answer | list[Answer]:
+        """Answer a question about a sample.
+
+        >>> model.answer("kitchen.jpg", "what is on the desk?")  # doctest: +SKIP
+
+        Args:
+            media: a path, the bytes of a file, a PIL image or an array, see
+                `epalm.ask.samples.ACCEPTED`; a list of them for several answers.
+            question: the question; a list has one for each sample, or several for one sample.
+            top: number of alternatives, found by beam search, that each answer carries.
+            decoding: settings of `Decoding` in place of the run's, e.g. `num_beams=3`.
+
+        Returns:
+            A text with its log-probability; a list where `media` or `question` is one.
+
+        Raises:
+            MediaError: a sample cannot be decoded.
+            MissingFileError: a file does not exist.
+            UsageError: the run writes captions, or an argument is impossible.
+        """
+        if not self.answers_questions:
+            raise UsageError(f"run {self.record.name} writes captions: use caption(media)")
+        single = not isinstance(media, list) and isinstance(question, str)
+        samples = media if isinstance(media, list) else [media]
+        questions = question if isinstance(question, list) else [question] * len(samples)
+        if len(samples) == 1:
+            samples = samples * len(questions)
+        if len(samples) != len(questions):
+            raise UsageError(
+                f"found {len(samples)} samples and {len(questions)} questions, expected one "
+                "question for each sample"
+            )
+        if empty := [text for text in questions if not isinstance(text, str) or not text.strip()]:
+            raise UsageError(f"found the question {empty[0]!r}, expected a text")
+        answers = self._answers(samples, questions, top, decoding)
+        return answers[0] if single else answers
+
+    @overload
+    def caption(self, media: Media, *, top: int = 0, **decoding: object) -> Answer: ...
+    @overload
+    def caption(self, media: list[Media], *, top: int = 0, **decoding: object) -> list[Answer]: ...
+    def caption(
+        self, media: Media | list[Media], *, top: int = 0, **decoding: object
+    ) -> Answer | list[Answer]:
+        """Write a caption of a sample; arguments, result and errors are those of `answer`.
+
+        >>> model.caption(["a.jpg", "b.jpg"])  # doctest: +SKIP
+        """
+        if self.answers_questions:
+            raise UsageError(
+                f"run {self.record.name} answers questions: use answer(media, question)"
+            )
+        samples = media if isinstance(media, list) else [media]
+        answers = self._answers(samples, [""] * len(samples), top, decoding)
+        return answers if isinstance(media, list) else answers[0]
+
+    def encode(self, media: Media | list[Media]) -> NDArray[np.floating]:
+        """Features of samples as extraction stores them.
+
+        Args:
+            media: one sample, or a list.
+
+        Returns:
+            (L, D), or (N, L, D) for a list, in the dtype of the store of training.
+
+        Raises:
+            MediaError: a sample cannot be decoded.
+        """
+        samples = media if isinstance(media, list) else [media]
+        with sample_folder() as folder:
+            files = SampleFiles(self.modality, Path(folder))
+            features = self.encode_items([files.item(sample) for sample in samples])
+        return features if isinstance(media, list) else features[0]
+
+    def encode_items(self, items: Sequence[MediaItem]) -> NDArray[np.floating]:
+        """Features (N, L, D) of sample files, see `encode`."""
+        inputs = require_inputs(self._decoder.decode(items))
+        return self.encode_inputs(np.stack(inputs)) if inputs else self._no_features()
+
+    def encode_inputs(self, inputs: NDArray[np.generic]) -> NDArray[np.floating]:
+        """Features (N, L, D) of decoded samples, the encoder's inputs (N, ...)."""
+        parts = [
+            encode(self.encoder, inputs[start : start + BATCH_SIZE], self.encoder)
+            for start in range(0, len(inputs), BATCH_SIZE)
+        ]
+        features = np.concatenate(parts)
+        names = [f"sample {number}" for number in range(len(features))]
+        valid = np.ones(len(features), np.bool_)
+        return cast_features(features, self._dtype, keys=names, valid=valid)
+
+    def answer_features(
+        self,
+        features: NDArray[np.floating],
+        prompts: Sequence[str],
+        keys: Sequence[str],
+        decoding: Decoding,
+        *,
+        top: int = 0,
+    ) -> list[Answer]:
+        """Answers from features, as evaluation gives them.
+
+        Args:
+            features: (N, L, D), one sample for each prompt.
+            prompts: N questions, empty for captions.
+            keys: N names, equal for equal samples. Sampled answers depend on them.
+            decoding: decoding settings.
+            top: number of alternatives.
+        """
+        tensor = torch.from_numpy(features)
+
+        def read(indices: list[int]) -> Tensor:
+            return tensor[indices]
+
+        ids = [f"question {number}" for number in range(len(prompts))]
+        strategy = Generator(self._run.text, decoding)
+        collected = Alternatives(strategy, self._run.text, top) if top else None
+        answers = answer_questions(
+            self._run.model,
+            self._run.text,
+            Questions(prompts, ids, keys, read),
+            collected or strategy,
+            batch_size=BATCH_SIZE,
+            on_batch=lambda _: None,
+        )
+        names = [f"{key}\n{prompt}" for key, prompt in zip(keys, prompts, strict=True)]
+        found = collected.found if collected else {}
+        return as_answers(answers, [found.get(name, []) for name in names])
+
+    def decoding(self, **changes: object) -> Decoding:
+        """The run's decoding settings with some changed.
+
+        Raises:
+            UsageError: an unknown setting, or values that contradict each other.
+        """
+        return self.record.decoding.changed(changes)
+
+    def _answers(
+        self, samples: Sequence[Media], prompts: Sequence[str], top: int, changes: dict[str, object]
+    ) -> list[Answer]:
+        if not 0 <= top <= MAX_ALTERNATIVES:
+            raise UsageError(f"top is {top}, expected 0 to {MAX_ALTERNATIVES} alternatives")
+        decoding = self.decoding(**changes)
+        answers: list[Answer] = []
+        for start in range(0, len(samples), WINDOW):
+            part = samples[start : start + WINDOW]
+            questions = prompts[start : start + WINDOW]
+            with sample_folder() as folder:
+                files = SampleFiles(self.modality, Path(folder))
+                items = [files.item(sample) for sample in part]
+                unique = list({item.key: item for item in items}.values())
+                row = {item.key: index for index, item in enumerate(unique)}
+                features = self.encode_items(unique)
+            keys = [item.key for item in items]
+            chosen = features[[row[key] for key in keys]]
+            answers += self.answer_features(chosen, questions, keys, decoding, top=top)
+        return answers
+
+    @property
+    def _dtype(self) -> str:
+        return self.record.store.get("dtype", "float16")
+
+    def _no_features(self) -> NDArray[np.floating]:
+        tokens = len(self.encoder.layers) * self.encoder.positions
+        return np.empty((0, tokens, self.encoder.width), self._dtype)
+
+
+def load(run: str | Path, *, lm: str = "", weights: str | Path = "", device: str = AUTO) -> Model:
+    """Load a trained run to answer questions about new samples.
+
+    >>> import epalm
+    >>> model = epalm.load("runs/coco")  # doctest: +SKIP
+
+    Args:
+        run: folder of a run.
+        lm: folder or hub id of the language model; "" for that of training.
+        weights: file or folder of the encoder's weights; "" for those of extraction.
+        device: name of the torch device, or "auto".
+
+    Raises:
+        MissingFileError: there is no such run, or local weights are not where they were.
+        ModelError: a model cannot be loaded, or is another one than in training.
+        CacheMismatchError: another encoder, e.g. other weights, than in training.
+    """
+    check_device_name(device)
+    folder = find_run(Path("runs"), str(run))
+    record = RunRecord.load(folder)
+    location = _weights(record, str(weights))
+    device = pick_device(device)
+    encoder = load_encoder(record, location, device)
+    return Model(load_run(folder, device, lm=lm), encoder, device)
+
+
+def load_encoder(record: RunRecord, weights: str, device: str) -> TokenEncoder:
+    """The encoder of a run's features, compared with the run's record.
+
+    Args:
+        record: record of the run.
+        weights: file or folder of the weights; "" for the published ones.
+        device: name of the torch device.
+    """
+    recorded = RecordedEncoder.from_fields(record.store)
+    if recorded.name in BUNDLED_ENCODERS:
+        recorded = replace(recorded, name=TypedName(recorded.name))
+    return recorded.load(weights, device)
+
+
+def _weights(record: RunRecord, given: str) -> str:
+    """Where the encoder's weights are; "" for the published ones.
+
+    Raises:
+        MissingFileError: they are not where they were at extraction, or where they are given.
+    """
+    location = given or record.weights
+    if location and not Path(location).exists():
+        advice = "correct --weights" if given else "give their place with --weights"
+        raise MissingFileError(
+            f"the weights of the encoder {record.store.get('encoder')} of run {record.name} are "
+            f"not at {location}: {advice}"
+        )
+    return str(Path(location).absolute()) if location else ""
