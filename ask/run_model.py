@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epalm.ask.answers import Alternatives, Answer, as_answers
+from epalm.ask.ask_options import MAX_ALTERNATIVES
 from epalm.ask.sample_decoder import SampleDecoder, require_inputs
 from epalm.ask.samples import Media, SampleFiles, sample_folder
 from epalm.cache.formats.dtype_cast import cast_features
+from epalm.cache.formats.store_format import Features
 from epalm.devices import AUTO, check_device_name, pick_device
 from epalm.errors import MissingFileError, UsageError
 from epalm.evaluate.preparation.run_lookup import find_run
+from epalm.extract.decoding.decode_batch import Input
 from epalm.extract.encoders.recorded_encoder import RecordedEncoder
 from epalm.extract.encoders.tokens.token_encoder import TokenEncoder
 from epalm.extract.run_extraction import encode
@@ -37,8 +40,6 @@ BATCH_SIZE = 32
 
 WINDOW = 4 * BATCH_SIZE
 """Samples whose files and features are held at once."""
-
-MAX_ALTERNATIVES = 64
 
 
 class Model:
@@ -145,7 +146,7 @@ class Model:
         answers = self._answers(samples, [""] * len(samples), top, decoding)
         return answers if isinstance(media, list) else answers[0]
 
-    def encode(self, media: Media | list[Media]) -> NDArray[np.floating]:
+    def encode(self, media: Media | list[Media]) -> Features:
         """Features of samples as extraction stores them.
 
         Args:
@@ -163,12 +164,16 @@ class Model:
             features = self.encode_items([files.item(sample) for sample in samples])
         return features if isinstance(media, list) else features[0]
 
-    def encode_items(self, items: Sequence[MediaItem]) -> NDArray[np.floating]:
-        """Features (N, L, D) of sample files, see `encode`."""
-        inputs = require_inputs(self._decoder.decode(items))
-        return self.encode_inputs(np.stack(inputs)) if inputs else self._no_features()
+    def decode(self, items: Sequence[MediaItem]) -> list[Input | str]:
+        """The encoder's input for each sample file, or the reason why there is none."""
+        return self._decoder.decode(items)
 
-    def encode_inputs(self, inputs: NDArray[np.generic]) -> NDArray[np.floating]:
+    def encode_items(self, items: Sequence[MediaItem]) -> Features:
+        """Features (N, L, D) of sample files, see `encode`."""
+        inputs = require_inputs(self.decode(items))
+        return self.encode_inputs(np.stack(inputs)) if inputs else self.no_features()
+
+    def encode_inputs(self, inputs: NDArray[np.generic]) -> Features:
         """Features (N, L, D) of decoded samples, the encoder's inputs (N, ...)."""
         parts = [
             encode(self.encoder, inputs[start : start + BATCH_SIZE], self.encoder)
@@ -181,7 +186,7 @@ class Model:
 
     def answer_features(
         self,
-        features: NDArray[np.floating],
+        features: Features,
         prompts: Sequence[str],
         keys: Sequence[str],
         decoding: Decoding,
@@ -250,7 +255,8 @@ class Model:
     def _dtype(self) -> str:
         return self.record.store.get("dtype", "float16")
 
-    def _no_features(self) -> NDArray[np.floating]:
+    def no_features(self) -> Features:
+        """Features (0, L, D) of no samples."""
         tokens = len(self.encoder.layers) * self.encoder.positions
         return np.empty((0, tokens, self.encoder.width), self._dtype)
 

@@ -43,6 +43,50 @@ CompareBlind = Annotated[
 ]
 
 
+Beams = Annotated[
+    int | None,
+    option(
+        "--beams",
+        min=1,
+        help="Number of beams; 1: greedy. All decoding options default to the run's.",
+        panel=DECODING,
+    ),
+]
+
+MaxNewTokens = Annotated[
+    int | None,
+    option(
+        min=1,
+        help="Maximum number of generated tokens, the end token included.",
+        panel=DECODING,
+    ),
+]
+
+Sample = Annotated[
+    bool | None,
+    option(
+        "--sample/--no-sample",
+        help="Sample tokens instead of taking the most likely ones.",
+        panel=DECODING,
+    ),
+]
+
+Temperature = Annotated[float | None, option(help="Sampling temperature, above 0.", panel=DECODING)]
+
+TopP = Annotated[
+    float | None,
+    option(
+        help="Nucleus sampling: probability kept, above 0, at most 1.",
+        panel=DECODING,
+    ),
+]
+
+SamplingSeed = Annotated[
+    int | None,
+    option(min=0, max=10**12, help="Random seed of sampling.", panel=DECODING),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
     """What to evaluate and how; a value of None leaves a setting as it is in the run."""
@@ -86,45 +130,12 @@ class EvalOptions:
     runs: Runs = Path("runs")
     lm: LanguageModel = ""
 
-    num_beams: Annotated[
-        int | None,
-        option(
-            "--beams",
-            min=1,
-            help="Number of beams; 1: greedy. All decoding options default to the run's.",
-            panel=DECODING,
-        ),
-    ] = None
-    max_new_tokens: Annotated[
-        int | None,
-        option(
-            min=1,
-            help="Maximum number of generated tokens, the end token included.",
-            panel=DECODING,
-        ),
-    ] = None
-    do_sample: Annotated[
-        bool | None,
-        option(
-            "--sample/--no-sample",
-            help="Sample tokens instead of taking the most likely ones.",
-            panel=DECODING,
-        ),
-    ] = None
-    temperature: Annotated[
-        float | None, option(help="Sampling temperature, above 0.", panel=DECODING)
-    ] = None
-    top_p: Annotated[
-        float | None,
-        option(
-            help="Nucleus sampling: probability kept, above 0, at most 1.",
-            panel=DECODING,
-        ),
-    ] = None
-    seed: Annotated[
-        int | None,
-        option(min=0, max=10**12, help="Random seed of sampling.", panel=DECODING),
-    ] = None
+    num_beams: Beams = None
+    max_new_tokens: MaxNewTokens = None
+    do_sample: Sample = None
+    temperature: Temperature = None
+    top_p: TopP = None
+    seed: SamplingSeed = None
     answers: Annotated[
         str,
         option(
