@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from epalm.cache.formats.generations import Generations
 from epalm.cache.formats.missing_store import other_files_error
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
@@ -84,17 +85,19 @@ def _check_free(store: Store, spec: StoreSpec, initial_files: Mapping[str, bytes
     existing = set(store.storage.names(""))
     existing |= {name for name in initial_files if store.storage.size(name) is not None}
     allowed = {name for name in existing if name.startswith(store.private_name("done/"))}
+    created = Generations(spec.shard_rows, (spec.count,), ("",))
     for shard in range(spec.shards if existing else 0):
-        allowed |= {*store.format.shard_files(shard), store.media_table_name(shard)}
+        version = created.versions(shard)[0]
+        allowed |= {*store.format.shard_files(shard), store.media_name_of(version)}
     if existing - allowed and not store.exists():  # else another process has just created it
         raise other_files_error(store.location)
 
 
 def _check_same(store: Store, header: StoreHeader, hint: str) -> None:
-    store.spec.check_same(header.spec, where=store.location, hint=hint)
+    store.header.spec.check_same(header.spec, where=store.location, hint=hint)
     if store.header.store != header.store:
         raise CacheMismatchError(f"{store.location} has other samples than the dataset. {hint}")
-    if header.spec.content_hash and not store.spec.content_hash:
+    if header.spec.content_hash and not store.header.spec.content_hash:
         raise CacheMismatchError(
             f"{store.location} was created without --content-hash: omit the option. {hint}"
         )

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from epalm.cache.token_policy import ALL, CLS, is_policy
@@ -198,6 +198,14 @@ class StoreSpec:
     def nbytes(self) -> int:
         """Size of all features in bytes."""
         return self.count * self.row_bytes
+
+    def grown_to(self, count: int) -> "StoreSpec":
+        """The spec of the same store with another number of rows, in shards of the same size."""
+        return self if count == self.count else replace(self, count=count)
+
+    def in_shards_of(self, rows: int) -> "StoreSpec":
+        """The same spec with another number of rows per shard."""
+        return replace(self, shard_rows=rows)
 
     def rows_of(self, shard: int) -> range:
         """The rows of the shard with number `shard`."""

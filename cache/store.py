@@ -2,167 +2,41 @@
 
 Besides its shards, a store of either format has these files in its private folder:
 
-    spec.json         settings of the features, and size and CRC-32C of the initial files
-    done/00012.json   commit record of shard 12, written after the shard's own files
-    media/00012.npy   media table: state of the shard's media files when they were encoded
-    errors.jsonl      samples that could not be encoded, written once no shard is missing
-    put/              temporary files of writers
+    spec.json           settings of the features, and size and CRC-32C of the initial files
+    growth/00001.jsonl  samples that were added later, see `epalm.cache.records.growth_record`
+    done/00012.json     commit record of shard 12, written after the shard's own files
+    media/00012.npy     media table: state of the shard's media files when they were encoded
+    errors.jsonl        samples that could not be encoded, written once no shard is missing
+    put/                temporary files of writers
 
 A shard is written whole and exists once it has a commit record, so a killed writer loses at most
 its current shard. There is no lock: two writers of the same shard produce the same bytes.
+
+Rows that are added to a store come after its other rows. Finished shards are never written again,
+except the last one if it is not full: it becomes a version with more rows. In Zarr that replaces
+its file by one that begins with the same bytes, so the file also proves to be the earlier version
+(`StoreFormat.first_rows`). In HDF5 each version has its own file.
 """
 
 import posixpath
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 
 from epalm.cache.formats.dtype_cast import cast_features
-from epalm.cache.formats.missing_store import missing_store_error, other_files_error
-from epalm.cache.formats.store_format import Features, StoreFormat, as_bytes, format_of
+from epalm.cache.formats.generations import ShardVersion
+from epalm.cache.formats.store_format import Features, as_bytes
 from epalm.cache.records.commit_record import CommitRecord, errors_text
+from epalm.cache.records.growth_record import finished_bytes
 from epalm.cache.records.media_table import MediaTable
-from epalm.cache.records.store_header import StoreHeader, read_header
-from epalm.cache.spec import StoreSpec
+from epalm.cache.records.store_state import StoreState
 from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.file_extent import FileExtent, read_checked
-from epalm.cache.storage.open_storage import open_storage
-from epalm.cache.storage.storage import Storage
-from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnfinishedStoreError
+from epalm.errors import StoreError
 
 
-class Store:
+class Store(StoreState):
     """A store of any format on any storage, finished or not."""
-
-    def __init__(self, location: str, storage: Storage, store_format: StoreFormat) -> None:
-        self.location = location
-        self.storage = storage
-        self.format = store_format
-
-    @classmethod
-    def at(cls, location: str | Path, store_format: str | None = None) -> Self:
-        """The store that is, or will be, at a path or URL; nothing is read.
-
-        Raises:
-            UsageError: the format is unknown, or no library for such URLs is installed.
-        """
-        file_format = format_of(str(location), store_format)
-        storage = open_storage(file_format.root(str(location)), file_format.private)
-        return cls(str(location), storage, file_format)
-
-    @classmethod
-    def open(cls, location: str | Path) -> Self:
-        """The existing store at a path or URL, finished or not.
-
-        Raises:
-            StoreError: nothing is there, or something else, or a store that was renamed although
-                its format does not allow that.
-            CorruptShardError: spec.json is damaged.
-        """
-        store = cls.at(location)
-        if not store.exists():
-            if store.storage.names(""):
-                raise other_files_error(str(location))
-            raise missing_store_error(str(location))
-        _ = store.header
-        return store
-
-    def exists(self) -> bool:
-        """Whether there is a spec.json."""
-        return self.storage.size(self.private_name("spec.json")) is not None
-
-    @cached_property
-    def header(self) -> StoreHeader:
-        """Content of spec.json; see `read_header` for the errors."""
-        return read_header(self.location, self.storage, self.format)
-
-    @property
-    def spec(self) -> StoreSpec:
-        """Content and settings of the store."""
-        return self.header.spec
-
-    @cached_property
-    def keys(self) -> tuple[str, ...]:
-        """The key of every row."""
-        try:
-            keys = tuple(self.format.read_keys(self.storage, self.spec.count))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
-            raise self._damaged(f"its keys cannot be read ({error})") from error
-        if self.spec.digest(keys) != self.header.store:
-            raise self._damaged("its keys are not those it was created with")
-        return keys
-
-    def private_name(self, file: str) -> str:
-        """Name, relative to the storage, of a file in the private folder."""
-        return posixpath.join(self.format.private, file)
-
-    def commit_record_name(self, shard: int) -> str:
-        """Name of a shard's commit record."""
-        return self.private_name(f"done/{shard:05d}.json")
-
-    def media_table_name(self, shard: int) -> str:
-        """Name of a shard's media table."""
-        return self.private_name(f"media/{shard:05d}.npy")
-
-    def missing_shards(self) -> list[int]:
-        """Numbers of the shards without a commit record, ascending."""
-        done = set(self.storage.names(self.private_name("done")))
-        return [n for n in range(self.spec.shards) if self.commit_record_name(n) not in done]
-
-    def has_shard(self, shard: int) -> bool:
-        """Whether the shard has a commit record at this moment."""
-        return self.storage.size(self.commit_record_name(shard)) is not None
-
-    def check_complete(self) -> None:
-        """Refuse a store with missing shards.
-
-        Raises:
-            UnfinishedStoreError: gives the number of missing shards and the command to run.
-        """
-        missing = self.missing_shards()
-        if missing:
-            raise UnfinishedStoreError(
-                f"{self.location} is incomplete, {len(missing)} of {self.spec.shards} shards are "
-                "missing: run the same `epalm-extract` command again to complete it"
-            )
-
-    def commit_record(self, shard: int) -> CommitRecord:
-        """The shard's commit record.
-
-        Raises:
-            UnfinishedStoreError: the shard is missing.
-            CorruptShardError: the record is damaged.
-            CacheMismatchError: the record belongs to a store of other settings or samples.
-        """
-        name = self.commit_record_name(shard)
-        try:
-            data = self.storage.read(name)
-        except FileNotFoundError:
-            raise UnfinishedStoreError(
-                f"shard {shard} of {self.location} is missing: run the same extraction again"
-            ) from None
-        record = CommitRecord.from_bytes(data, f"{self.location}: {name}")
-        if record.store != self.header.store:
-            raise CacheMismatchError(
-                f"{self.location}: {name} was written for other settings or samples: run "
-                "`epalm-extract repair` on the store, then extract again"
-            )
-        files = self.format.shard_files(shard)
-        if not record.describes(shard, files, self.media_table_name(shard)):
-            raise self._damaged(f"{name} is the record of another shard")
-        return record
-
-    def failed_samples(self) -> dict[str, str]:
-        """Key -> reason of every sample of the finished shards that could not be encoded."""
-        missing = set(self.missing_shards())
-        failed: dict[str, str] = {}
-        for shard in range(self.spec.shards):
-            if shard not in missing:
-                failed |= self.commit_record(shard).errors
-        return failed
 
     def write_shard(
         self,
@@ -184,30 +58,48 @@ class Store:
         Raises:
             StoreError: the store's dtype cannot represent a value, or the write failed.
         """
-        rows = self.spec.rows_of(shard)
+        rows, version = self.spec.rows_of(shard), self.version_of(shard)
         keys = self.keys[rows.start : rows.stop]
         shape = (len(rows), *self.spec.row_shape)
         if features.shape != shape:
             raise StoreError(f"features have shape {features.shape}, the shard needs {shape}")
         valid = np.array([key not in errors for key in keys])
         stored = cast_features(features, self.spec.dtype, keys=keys, valid=valid)
-        files = self.format.encode_shard(self.spec, shard, features=stored, valid=valid)
+        files = self.format.encode_shard(
+            self.spec, shard, features=stored, valid=valid, version=version.name
+        )
         if media is not None:
-            files[self.media_table_name(shard)] = [media.to_bytes()]
+            files[self.media_name_of(version)] = [media.to_bytes()]
         record = CommitRecord(
             rows=len(rows),
             files={name: size_and_checksum(parts) for name, parts in files.items()},
             errors=dict(sorted(errors.items())),
-            store=self.header.store,
+            store=self.generations.digest_of(shard, len(rows)),
             shard=shard,
         )
         for name, parts in files.items():
             self._put(name, parts)
         self._put(self.commit_record_name(shard), [record.to_bytes()])
+        if len(rows) < self.spec.shard_rows or self.growth:
+            self.latest().withdraw_contradicted(shard)
+
+    def withdraw_contradicted(self, shard: int) -> None:
+        """Make versions of a shard missing whose file another process has overwritten.
+
+        That takes a process that extracts a dataset of which another one knows more samples.
+        """
+        versions = self.versions(shard)
+        for version in versions if len(versions) > 1 else ():
+            record = self.record_of(shard, version)
+            for name, expected in record.files.items() if record else ():
+                same = self.storage.size(name) and self.storage.checksum(name) == expected[1]
+                if not same and not self.has_grown(shard, version, name, expected):
+                    self.storage.delete([self.record_name_of(version)])
 
     def uncommit_shard(self, shard: int) -> None:
-        """Make a shard missing, until `write_shard` stores it again."""
-        self.storage.delete([self.private_name("errors.jsonl"), self.commit_record_name(shard)])
+        """Make a shard missing, in all its versions, until `write_shard` stores it again."""
+        records = [self.record_name_of(version) for version in self.versions(shard)]
+        self.storage.delete([self.private_name("errors.jsonl"), *records])
 
     def _put(self, name: str, parts: Sequence[Part]) -> None:
         try:
@@ -221,6 +113,9 @@ class Store:
     def finish(self) -> int:
         """Write errors.jsonl, which marks the store as finished.
 
+        After a growth, the files for other libraries get the new number of rows before, and the
+        shorter versions of shards are deleted after that.
+
         Returns:
             The number of samples that could not be encoded.
 
@@ -229,9 +124,53 @@ class Store:
         """
         self.check_complete()
         failed = self.failed_samples()
+        if self.latest().spec.count > self.spec.count:  # another process has added rows
+            return len(failed)
+        if self.growth:
+            self.write_library_files()
         self._put(self.private_name("errors.jsonl"), [errors_text(failed)])
+        if self.growth:
+            self._put(self.finished_name, [finished_bytes(self.generation)])
+            self._delete_shorter_versions()
         self.storage.delete_partial_writes()
         return len(failed)
+
+    def write_library_files(self) -> None:
+        """Write the files for other libraries that are not those of the opened generation."""
+        different = [
+            name
+            for name, (size, checksum) in self.library_files.items()
+            if self.storage.size(name) != size or self.storage.checksum(name) != checksum
+        ]
+        if not different:
+            return
+        grown = self.generations.until(self.generation) if self.growth else None
+        files = self.format.encode_initial_files(self.spec, self.keys, grown)
+        for name, data in files.items():
+            if name in different:
+                self._put(name, [data])
+
+    def _delete_shorter_versions(self) -> None:
+        """Delete what the opened generation does not need of earlier ones, records first."""
+        spec = self.spec
+        outdated = [
+            (shard, version)
+            for shard in range(spec.shards)
+            for version in self.versions(shard)
+            if version.rows < len(spec.rows_of(shard))
+        ]
+        done = set(self.storage.names(self.private_name("done")))
+        outdated = [pair for pair in outdated if self.record_name_of(pair[1]) in done]
+        self.storage.delete(self.record_name_of(version) for _, version in outdated)
+        kept = {name for shard in range(spec.shards) for name in self._files_of(shard)}
+        files = {name for shard, version in outdated for name in self._files_of(shard, version)}
+        earlier = set(self.format.earlier_files) - self.library_files.keys()
+        self.storage.delete(sorted(files - kept | earlier))
+
+    def _files_of(self, shard: int, version: ShardVersion | None = None) -> tuple[str, ...]:
+        version = version or self.version_of(shard)
+        files = self.format.shard_files(shard, version.name)
+        return (*files, self.media_name_of(version))
 
     @property
     def errors_path(self) -> str:
@@ -240,7 +179,8 @@ class Store:
 
     def extent(self, shard: int) -> FileExtent:
         """Position of a shard's features in a local file; a remote file is copied first."""
-        extent = self.format.extent(self.spec, shard)
+        version = self.finished_version(shard)
+        extent = self.format.extent(self.spec, shard, version)
         checksum = self.commit_record(shard).files[extent.name][1]
         return FileExtent(self.storage.fetch(extent.name, checksum), extent.offset)
 
@@ -277,23 +217,37 @@ class Store:
             UnfinishedStoreError: the shard is missing.
             CorruptShardError: the file does not match the commit record.
         """
-        name = self.format.extent(self.spec, shard).name
+        version = self.finished_version(shard)
+        name = self.format.shard_files(shard, version.name)[0]
         size, checksum = expected = self.commit_record(shard).files[name]
         actual = read_checked(self.extent(shard), as_bytes(out))
         if actual != expected and self.storage.discard_copy(name, checksum):
             actual = read_checked(self.extent(shard), as_bytes(out))
-        if actual == expected:
+        if actual == expected or self.has_grown(shard, version, name, expected):
             row_bytes = len(self.spec.rows_of(shard)) * self.spec.row_bytes
             if size < row_bytes + self.extent(shard).offset:
-                raise self._damaged(f"{name} has {size} bytes, its spec needs more")
+                raise self.damaged(f"{name} has {size} bytes, its spec needs more")
             return
         state = "is missing" if actual[0] < 0 else f"has {actual[0]} bytes with CRC-32C {actual[1]}"
-        raise self._damaged(
+        raise self.damaged(
             f"{name} {state}, but its commit record has {size} bytes with CRC-32C {checksum}"
         )
 
-    def _damaged(self, problem: str) -> CorruptShardError:
-        return CorruptShardError(
-            f"{self.location} is damaged, {problem}: run `epalm-extract repair {self.location}`, "
-            "then extract again"
-        )
+    def has_grown(
+        self, shard: int, version: ShardVersion, name: str, expected: tuple[int, str]
+    ) -> bool:
+        """Whether a file is that of a version of a shard, with more rows added to it since then.
+
+        Args:
+            shard: shard number.
+            version: the version.
+            name: name of the file.
+            expected: size and checksum of the file in the commit record of the version.
+        """
+        if version == self.versions(shard)[-1]:
+            return False
+        try:
+            data = self.storage.read(name)
+        except FileNotFoundError:
+            return False
+        return self.format.first_rows(self.spec, name, data, rows=version.rows) == expected

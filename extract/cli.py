@@ -16,10 +16,8 @@ from epalm.options import PanelGroup, command_from
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
-    from epalm.cache.store import Store
     from epalm.extract.decoding.decode_pool import DecodePool
     from epalm.extract.planning.extract_inputs import Inputs
-    from epalm.extract.planning.extraction_plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,8 @@ EXAMPLES = (
 def extract_features(options: ExtractOptions) -> None:
     """Run a frozen encoder once over a dataset and store its features.
 
-    Run the same command again to resume an interrupted run.
+    Run the same command again to resume an interrupted run, or to add the new samples of a dataset
+    that has grown.
 
     Several processes or machines can fill one store together, each with its own --shard i/n.
     """
@@ -80,10 +79,11 @@ def _check_combination(options: ExtractOptions) -> None:
 
 def _estimate(inputs: "Inputs") -> None:
     from epalm.extract import extraction_report
-    from epalm.extract.planning import extraction_plan
+    from epalm.extract.planning import extraction_plan, store_rows
 
     plan = extraction_plan.make_plan(inputs)
-    estimate = extraction_report.estimate(plan)
+    plan, count = store_rows.samples_to_encode(plan, inputs.options)
+    estimate = extraction_report.estimate(plan, count)
     if inputs.options.as_json:
         say(extraction_report.as_json(estimate, plan))
     else:
@@ -121,22 +121,23 @@ def _extract(inputs: "Inputs") -> None:
 def _fill_store(inputs: "Inputs", pool: "DecodePool | None") -> None:
     from epalm.extract import extraction_report, run_extraction
     from epalm.extract.incomplete_media import incomplete_listed
-    from epalm.extract.planning import changed_shards, extraction_plan
+    from epalm.extract.planning import changed_shards, extraction_plan, store_rows
 
     options = inputs.options
     plan = extraction_plan.make_plan(inputs)
     if pool:
         pool.grow(plan.run_options.workers)  # the default for a GPU is larger than for a CPU
-    store = _open_or_create(plan, fresh=options.fresh)
+    target = store_rows.open_target(plan, options)
+    plan, store = target.plan, target.store
     with incomplete_listed(plan.out):
         report = run_extraction.extract(
             plan.encoder,
-            plan.items,
+            target.items,
             store,
             options=plan.run_options,
             process_shard=plan.process_shard,
             root=plan.root,
-            reencode=changed_shards.shards_to_reencode(plan, store, options.changed_media),
+            reencode=changed_shards.shards_to_reencode(target, options.changed_media),
             pool=pool,
         )
     extraction_report.note_report(report, plan, options.device)
@@ -149,18 +150,6 @@ def _fill_store(inputs: "Inputs", pool: "DecodePool | None") -> None:
             note(line)
         if plan.process_shard.world_size == 1:  # torchrun stops all processes if one returns not 0
             raise typer.Exit(INCOMPLETE)
-
-
-def _open_or_create(plan: "Plan", *, fresh: bool) -> "Store":
-    from epalm.cache.create_store import create_store, delete_store
-    from epalm.cache.records.extraction_log import delete_extraction_log
-    from epalm.cache.store import Store
-
-    existing = Store.at(plan.out, plan.store_format)
-    if fresh and existing.storage.names(""):
-        delete_store(existing)
-        delete_extraction_log(plan.out)
-    return create_store(plan.out, plan.spec, plan.keys, store_format=plan.store_format)
 
 
 def main() -> None:

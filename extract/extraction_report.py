@@ -35,11 +35,12 @@ class Estimate:
 
     Attributes:
         store: path or URL of the store.
-        records: number of samples.
+        records: number of samples that the store would have.
+        new: number of these that the run would encode.
         bytes: size of all features.
         shards: number of shards.
         per_second: samples per second, decoded and encoded one after the other.
-        seconds: time for all samples at that rate; None if no timed sample can be decoded.
+        seconds: time for the new samples at that rate; None if no timed sample can be decoded.
         task: the first task that uses the dataset; "" if its training split cannot be read.
         examples: number of training examples of that task. Without a store, each epoch would
             encode the sample of every example.
@@ -48,6 +49,7 @@ class Estimate:
 
     store: str
     records: int
+    new: int
     bytes: int
     shards: int
     per_second: float
@@ -57,8 +59,13 @@ class Estimate:
     break_even_epochs: float | None
 
 
-def estimate(plan: Plan) -> Estimate:
-    """Encode the first samples without storing them, and extrapolate the time to all samples."""
+def estimate(plan: Plan, new: int) -> Estimate:
+    """Encode the first samples without storing them, and extrapolate the time to the new samples.
+
+    Args:
+        plan: plan of the run, with the spec that the store would have.
+        new: number of samples that the run would encode.
+    """
     requests = [DecodeRequest(0, 0, item) for item in plan.items[:TIMED_SAMPLES]]
     encoded = 0
     started = time.monotonic()
@@ -72,10 +79,11 @@ def estimate(plan: Plan) -> Estimate:
     return Estimate(
         store=plan.out,
         records=spec.count,
+        new=new,
         bytes=spec.nbytes,
         shards=spec.shards,
         per_second=round(per_second, 2),
-        seconds=round(encodings / per_second, 1) if encoded else None,
+        seconds=round(new * spec.views / per_second, 1) if encoded else None,
         task=task,
         examples=examples,
         break_even_epochs=round(encodings / examples, 3) if examples else None,
@@ -106,8 +114,11 @@ def describe_estimate(result: Estimate, plan: Plan) -> str:
         rate = f"{result.per_second} {plan.unit}/s"
         time_needed = f"about {duration(result.seconds)} at {rate}"
     size = f"{byte_size(result.bytes)}, {counted(result.shards, 'shard')}"
+    start = f"would write {result.store}: "
+    if result.new < result.records:
+        start = f"would add {plan.samples(result.new)} to {result.store}, which then has "
     line = (
-        f"would write {result.store}: {plan.samples(result.records)}, {plan.spec.shape} "
+        f"{start}{plan.samples(result.records)}, {plan.spec.shape} "
         f"{plan.spec.dtype}, {size}, {time_needed}"
     )
     if result.break_even_epochs is None:

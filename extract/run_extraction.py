@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
-from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.records.media_table import MediaTable
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
@@ -28,7 +27,14 @@ from epalm.extract.decoding.media_files import record_files
 from epalm.extract.encoders.encoder_registry import Encoder, normed_tokens
 from epalm.extract.planning.extraction_plan import UNITS, RunOptions
 from epalm.extract.planning.process_shards import ALL, ProcessShard
-from epalm.tasks.types import MediaItem
+from epalm.extract.planning.shard_jobs import (
+    Job,
+    initial_errors,
+    initial_media,
+    initial_tokens,
+    plan_jobs,
+)
+from epalm.extract.planning.store_rows import RowItems
 
 
 @dataclass(frozen=True)
@@ -50,36 +56,6 @@ class ExtractionReport:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Job:
-    """A shard to encode.
-
-    Attributes:
-        shard: number of the shard.
-        rows: rows within the shard to encode.
-        unchanged: rows within the shard that keep their features.
-        reencode: whether the shard is already finished and is encoded again.
-    """
-
-    shard: int
-    rows: list[int]
-    unchanged: list[int]
-    reencode: bool
-
-    @classmethod
-    def of(
-        cls,
-        store: Store,
-        shard: int,
-        unchanged: Sequence[int] = (),
-        *,
-        reencode: bool = False,
-    ) -> Self:
-        """The job of encoding all rows of a shard except the unchanged ones."""
-        rows = range(len(store.spec.rows_of(shard)))
-        return cls(shard, sorted(set(rows) - set(unchanged)), list(unchanged), reencode)
-
-
 class EncodedShard(NamedTuple):
     """The result of a job: features, key -> reason of each failed sample, media table."""
 
@@ -90,7 +66,7 @@ class EncodedShard(NamedTuple):
 
 def extract(
     encoder: Encoder,
-    items: Sequence[MediaItem],
+    items: RowItems,
     store: Store,
     *,
     options: RunOptions,
@@ -106,7 +82,8 @@ def extract(
 
     Args:
         encoder: computes the features.
-        items: the store's samples, in the order of its rows.
+        items: the sample of each row of the store; None if the dataset does not have it. Such a
+            row is kept if it is finished, and fails otherwise.
         store: created for these samples.
         options: batch size, workers, progress display.
         process_shard: the shards that this process encodes; all by default.
@@ -121,7 +98,7 @@ def extract(
         StoreError: the store cannot be written, or a value does not fit its dtype.
     """
     started = time.monotonic()
-    jobs = _jobs(store, process_shard, reencode or {})
+    jobs = plan_jobs(store, items, process_shard, reencode or {})
     encoded = sum(len(job.rows) for job in jobs)
     unit = UNITS[encoder.modality]
     try:
@@ -148,15 +125,6 @@ def extract(
         missing=left,
         seconds=time.monotonic() - started,
     )
-
-
-def _jobs(
-    store: Store, process_shard: ProcessShard, reencode: Mapping[int, Sequence[int]]
-) -> list[Job]:
-    missing = [shard for shard in store.missing_shards() if process_shard.owns(shard)]
-    jobs = [Job.of(store, shard) for shard in missing]
-    jobs += [Job.of(store, shard, rows, reencode=True) for shard, rows in reencode.items()]
-    return sorted(jobs, key=lambda job: job.shard)
 
 
 class StoredTokens(Protocol):
@@ -186,7 +154,7 @@ def encode(
 
 def _fill(
     encoder: Encoder,
-    items: Sequence[MediaItem],
+    items: RowItems,
     store: Store,
     *,
     jobs: list[Job],
@@ -204,7 +172,7 @@ def _fill(
 
     def requests() -> Iterator[Sequence[DecodeRequest]]:
         for job in all_jobs:
-            media[job.shard] = _initial_media(store, job)
+            media[job.shard] = initial_media(store, job)
             shard_requests = _requests(items, store, job, batch_size=options.batch_size)
             yield from record_files(shard_requests, media[job.shard], root=root)
 
@@ -220,9 +188,10 @@ def _fill(
             if not job.reencode and store.has_shard(job.shard):  # written by another process
                 tick(sum(batch.samples for batch in shard_batches))
                 continue
-            tokens, rows = _initial_tokens(store, job), spec.rows_of(job.shard)
+            tokens, rows = initial_tokens(store, job), spec.rows_of(job.shard)
             keys = store.keys[rows.start : rows.stop]
-            errors = encode_into(tokens, encoder, shard_batches, spec=spec, keys=keys, tick=tick)
+            errors = initial_errors(job, keys)
+            errors |= encode_into(tokens, encoder, shard_batches, spec=spec, keys=keys, tick=tick)
             if written:
                 written.result()
             result = EncodedShard(tokens, errors, media.pop(job.shard))
@@ -231,29 +200,12 @@ def _fill(
             written.result()
 
 
-def _initial_media(store: Store, job: Job) -> MediaTable:
-    """The shard's media table, filled only for rows that keep their features."""
-    rows = len(store.spec.rows_of(job.shard))
-    table = MediaTable.unknown(rows, hashed=store.spec.content_hash)
-    if job.unchanged and (previous := read_media_table(store, job.shard)):
-        table.put(job.unchanged, previous.take(job.unchanged))
-    return table
-
-
-def _initial_tokens(store: Store, job: Job) -> Features:
-    """(rows, V, L, D), NaN except for rows that keep their features."""
-    shape = (len(store.spec.rows_of(job.shard)), *store.spec.row_shape)
-    tokens = np.full(shape, np.nan, dtype=store.spec.dtype)
-    if job.unchanged:
-        tokens[job.unchanged] = store.load_shard(job.shard)[job.unchanged]
-    return tokens
-
-
 def _requests(
-    items: Sequence[MediaItem], store: Store, job: Job, *, batch_size: int
+    items: RowItems, store: Store, job: Job, *, batch_size: int
 ) -> Iterator[list[DecodeRequest]]:
     first = store.spec.rows_of(job.shard).start
-    rows = ((row, items[first + row]) for row in job.rows)
+    samples = ((row, items[first + row]) for row in job.rows)
+    rows = ((row, item) for row, item in samples if item is not None)
     return batch_requests(rows, store.spec.views, batch_size=batch_size)
 
 

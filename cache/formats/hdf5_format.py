@@ -4,6 +4,7 @@
                                  datasets over the shards, NaN and False where a shard is missing
     coco_vitb16.h5.shards/
       00012.h5                   cls (rows, V, L, D) contiguous, valid (rows,)
+      00013-700.h5               the same shard with more rows, after the store has grown
       spec.json done/ errors.jsonl    see `epalm.cache.store`
 
 Each file is written once: a process that is killed while it appends to an HDF5 file can leave one
@@ -15,9 +16,10 @@ files refer to each other by name: move them together, and do not rename them.
 
 from collections.abc import Sequence
 
+from epalm.cache.formats.generations import Generations, ShardVersion
 from epalm.cache.formats.store_format import Extent, Features, Valid, as_bytes
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.checksum import Part
+from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.storage import Storage
 
 
@@ -30,6 +32,7 @@ class Hdf5Format:
         self._main_file = f"../{name}"
         self.initial_files = (self._main_file,)
         self.keys_file = (self._main_file, 16)
+        self.earlier_files = self.initial_files
         self._shards = f"{name}.shards"
 
     def root(self, location: str) -> str:
@@ -40,33 +43,44 @@ class Hdf5Format:
         """The main file and the folder of the shards."""
         return location.rstrip("/"), self.root(location)
 
-    def encode_initial_files(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
+    def encode_initial_files(
+        self, spec: StoreSpec, keys: Sequence[str], grown: Generations | None = None
+    ) -> dict[str, bytes]:
         """The main file."""
         from epalm.cache.formats.hdf5_files import encode_main_file
 
-        files = [f"{self._shards}/{_shard_file(shard)}" for shard in range(spec.shards)]
+        files = []
+        for shard in range(spec.shards):
+            version = grown.version(shard, len(spec.rows_of(shard))).name if grown else ""
+            files.append(f"{self._shards}/{_shard_file(shard, version)}")
         return {self._main_file: encode_main_file(spec, keys, files)}
 
     def encode_shard(
-        self, spec: StoreSpec, shard: int, *, features: Features, valid: Valid
+        self, spec: StoreSpec, shard: int, *, features: Features, valid: Valid, version: str = ""
     ) -> dict[str, list[Part]]:
         """The one file of a shard."""
         from epalm.cache.formats.hdf5_files import shard_header
 
         data, offset = shard_header(len(features), spec.row_shape, spec.dtype)
         header: list[Part] = [data[:offset], as_bytes(valid), data[offset + len(valid) :]]
-        return {_shard_file(shard): [*header, as_bytes(features)]}
+        return {_shard_file(shard, version): [*header, as_bytes(features)]}
 
-    def shard_files(self, shard: int) -> tuple[str, ...]:
-        """The one file of a shard."""
-        return (_shard_file(shard),)
+    def shard_files(self, shard: int, version: str = "") -> tuple[str, ...]:
+        """The one file of a version of a shard."""
+        return (_shard_file(shard, version),)
 
-    def extent(self, spec: StoreSpec, shard: int) -> Extent:
+    def extent(self, spec: StoreSpec, shard: int, version: ShardVersion | None = None) -> Extent:
         """The features are the last bytes of a shard's file."""
         from epalm.cache.formats.hdf5_files import shard_header
 
-        header = shard_header(len(spec.rows_of(shard)), spec.row_shape, spec.dtype)
-        return Extent(_shard_file(shard), len(header.data))
+        rows, name = version or (len(spec.rows_of(shard)), "")
+        header = shard_header(rows, spec.row_shape, spec.dtype)
+        return Extent(_shard_file(shard, name), len(header.data))
+
+    def first_rows(self, spec: StoreSpec, name: str, data: bytes, *, rows: int) -> tuple[int, str]:
+        """Those of the file itself, since each version has its own."""
+        del spec, name, rows
+        return size_and_checksum([data])
 
     def read_keys(self, storage: Storage, count: int) -> list[str]:
         """The key of every row, read from the main file with h5py."""
@@ -75,5 +89,5 @@ class Hdf5Format:
         return read_keys(storage.read(self._main_file), count)
 
 
-def _shard_file(shard: int) -> str:
-    return f"{shard:05d}.h5"
+def _shard_file(shard: int, version: str) -> str:
+    return f"{version or f'{shard:05d}'}.h5"

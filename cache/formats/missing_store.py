@@ -1,9 +1,10 @@
-"""Errors about a path or URL without a feature store."""
+"""Errors about a path or URL without an intact feature store."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from epalm.cache.formats.store_format import SUFFIXES
-from epalm.errors import StoreError
+from epalm.errors import CorruptShardError, StoreError
 
 MAX_NEIGHBORS = 5
 """Number of stores in the same folder that an error names."""
@@ -24,11 +25,24 @@ def missing_store_error(location: str) -> StoreError:
     return StoreError(f"{message}; {folder} has {', '.join(names[:MAX_NEIGHBORS])}{more}")
 
 
+def no_store_error(location: str, files: Sequence[str]) -> StoreError:
+    """The error for a location without a store, with these files."""
+    return other_files_error(location) if files else missing_store_error(location)
+
+
 def other_files_error(location: str) -> StoreError:
     """The error for a location with files that do not form a store."""
     return StoreError(
         f"found no feature store at {location}, but other files: specify another path; if it was a "
         f"store, run `epalm-extract repair {location}`, then extract again"
+    )
+
+
+def damaged_store_error(location: str, problem: str) -> CorruptShardError:
+    """The error for a store with a damaged file."""
+    return CorruptShardError(
+        f"{location} is damaged, {problem}: run `epalm-extract repair {location}`, then extract "
+        "again"
     )
 
 

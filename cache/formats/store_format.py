@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from epalm.cache.formats.generations import Generations, ShardVersion
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.checksum import Part
 from epalm.cache.storage.storage import Storage
@@ -43,15 +44,21 @@ class Extent:
 class StoreFormat(Protocol):
     """Names and contents of the files of a format.
 
+    A shard whose last rows were added later has several versions, see
+    `epalm.cache.formats.generations`. `version` is the name of one of them, e.g. "00012-700".
+
     Attributes:
         private: folder of spec.json, the commit records and errors.jsonl, relative to the storage.
         initial_files: names of the files that are written when a store is created.
         keys_file: the one of them with the keys, and the minimum number of bytes per key.
+        earlier_files: names of files that another generation may have had; `encode_initial_files`
+            gives the current ones.
     """
 
     private: str
     initial_files: tuple[str, ...]
     keys_file: tuple[str, int]
+    earlier_files: tuple[str, ...]
 
     def root(self, location: str) -> str:
         """Path or URL of the storage, to which file names are relative."""
@@ -59,11 +66,22 @@ class StoreFormat(Protocol):
     def paths(self, location: str) -> tuple[str, ...]:
         """Every file and folder of a store that is a direct child of the store's parent folder."""
 
-    def encode_initial_files(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
-        """Name and content of the initial files; equal arguments give equal bytes."""
+    def encode_initial_files(
+        self, spec: StoreSpec, keys: Sequence[str], grown: Generations | None = None
+    ) -> dict[str, bytes]:
+        """Name and content of the files for other libraries; equal arguments give equal bytes.
+
+        They are in the order in which they replace those of an earlier generation, so that other
+        libraries can read the store at each moment.
+
+        Args:
+            spec: spec of the store, with the number of rows of the last generation.
+            keys: the key of every row.
+            grown: all generations; None for a store that has not grown.
+        """
 
     def encode_shard(
-        self, spec: StoreSpec, shard: int, *, features: Features, valid: Valid
+        self, spec: StoreSpec, shard: int, *, features: Features, valid: Valid, version: str = ""
     ) -> dict[str, list[Part]]:
         """Name and content of the files of a shard.
 
@@ -72,13 +90,24 @@ class StoreFormat(Protocol):
             shard: shard number.
             features: (rows of the shard, V, L, D), in the store's dtype, C-contiguous.
             valid: (rows of the shard,), False for samples that could not be encoded.
+            version: name of the version; "" for the first one.
         """
 
-    def shard_files(self, shard: int) -> tuple[str, ...]:
+    def shard_files(self, shard: int, version: str = "") -> tuple[str, ...]:
         """Names of a shard's files; the one with the features comes first."""
 
-    def extent(self, spec: StoreSpec, shard: int) -> Extent:
-        """Position of a shard's features."""
+    def extent(self, spec: StoreSpec, shard: int, version: ShardVersion | None = None) -> Extent:
+        """Position of a shard's features in a version of it; None for the first version."""
+
+    def first_rows(self, spec: StoreSpec, name: str, data: bytes, *, rows: int) -> tuple[int, str]:
+        """Size and CRC-32C that a shard's file had before rows were added to it.
+
+        Args:
+            spec: spec of the store.
+            name: name of the file.
+            data: current content of the file.
+            rows: number of rows that it had.
+        """
 
     def read_keys(self, storage: Storage, count: int) -> list[str]:
         """The key of every row.

@@ -2,7 +2,7 @@
 
     coco_vitb16.zarr/            the Zarr group
       cls/    (N, V, L, D)       shards of `shard_rows` rows, inner chunks of 64, no codec, fill NaN
-      keys/   (N,) string        one chunk, written when the store is created
+      keys/   (N,) string        one chunk, written when the store is created or has grown
       valid/  (N,) bool          one chunk per shard
       epalm/                     spec.json, done/00012.json, errors.jsonl: see `epalm.cache.store`
 
@@ -16,10 +16,12 @@ shard before overwriting it, even a damaged one.)
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from epalm.cache.formats.generations import Generations, ShardVersion
 from epalm.cache.formats.store_format import Extent, Features, Valid, as_bytes
 from epalm.cache.spec import CHUNK_ROWS, StoreSpec
 from epalm.cache.storage.checksum import Part, size_and_checksum
@@ -40,6 +42,7 @@ class ZarrFormat:
     )
 
     keys_file = ("keys/c/0", 4)
+    earlier_files = ("keys/c/0", "keys/c.0")
 
     def __init__(self, name: str) -> None:
         del name
@@ -52,39 +55,62 @@ class ZarrFormat:
         """The group."""
         return (location.rstrip("/"),)
 
-    def encode_initial_files(self, spec: StoreSpec, keys: Sequence[str]) -> dict[str, bytes]:
-        """Metadata of the group and its arrays, and the chunk of the keys."""
+    def encode_initial_files(
+        self, spec: StoreSpec, keys: Sequence[str], grown: Generations | None = None
+    ) -> dict[str, bytes]:
+        """Metadata of the group and its arrays, and the chunk of the keys.
+
+        The name of that chunk alternates from generation to generation, and the metadata give it:
+        so one file, keys/zarr.json, replaces number and content of the keys together.
+        """
         from epalm.cache.formats.zarr_metadata import encode_group
 
-        return encode_group(spec, keys, names=self.initial_files, private=self.private)
+        separator: Literal["/", "."] = "." if grown and grown.latest % 2 else "/"
+        files = encode_group(spec, keys, private=self.private, separator=separator)
+        chunks_first = sorted(files, key=lambda name: name.endswith("zarr.json"))
+        return {name: files[name] for name in chunks_first} if grown else files
 
     def encode_shard(
-        self, spec: StoreSpec, shard: int, *, features: Features, valid: Valid
+        self, spec: StoreSpec, shard: int, *, features: Features, valid: Valid, version: str = ""
     ) -> dict[str, list[Part]]:
         """A shard of `cls`, padded with NaN to its full number of rows, and a chunk of `valid`."""
         padding_rows = spec.shard_rows - len(valid)
-        padding = np.full((padding_rows, *spec.row_shape), math.nan, dtype=spec.dtype)
-        index = _shard_index(spec.shard_rows // CHUNK_ROWS, CHUNK_ROWS * spec.row_bytes)
-        cls_file, valid_file = self.shard_files(shard)
+        cls_file, valid_file = self.shard_files(shard, version)
         return {
-            cls_file: [as_bytes(features), as_bytes(padding), index],
+            cls_file: [as_bytes(features), *_padding_and_index(spec, padding_rows)],
             valid_file: [as_bytes(np.pad(valid, (0, padding_rows)))],
         }
 
-    def shard_files(self, shard: int) -> tuple[str, ...]:
-        """The shard of `cls` and the chunk of `valid`."""
+    def shard_files(self, shard: int, version: str = "") -> tuple[str, ...]:
+        """The shard of `cls` and the chunk of `valid`; all versions have the same names."""
+        del version
         return f"cls/c/{shard}/0/0/0", f"valid/c/{shard}"
 
-    def extent(self, spec: StoreSpec, shard: int) -> Extent:
+    def extent(self, spec: StoreSpec, shard: int, version: ShardVersion | None = None) -> Extent:
         """The features are the first bytes of a shard's file."""
-        del spec
+        del spec, version
         return Extent(self.shard_files(shard)[0], 0)
+
+    def first_rows(self, spec: StoreSpec, name: str, data: bytes, *, rows: int) -> tuple[int, str]:
+        """Those of the first rows and the padding that followed them."""
+        padding_rows = spec.shard_rows - rows
+        if name.startswith("valid/"):
+            return size_and_checksum([data[:rows], bytes(padding_rows)])
+        padding = _padding_and_index(spec, padding_rows)
+        return size_and_checksum([data[: rows * spec.row_bytes], *padding])
 
     def read_keys(self, storage: Storage, count: int) -> list[str]:
         """The key of every row, read with zarr from the two files of that array."""
         from epalm.cache.formats.zarr_metadata import read_keys
 
         return read_keys(storage, count)
+
+
+def _padding_and_index(spec: StoreSpec, padding_rows: int) -> list[Part]:
+    """What follows the rows in a shard of `cls`."""
+    padding = np.full((padding_rows, *spec.row_shape), math.nan, dtype=spec.dtype)
+    index = _shard_index(spec.shard_rows // CHUNK_ROWS, CHUNK_ROWS * spec.row_bytes)
+    return [as_bytes(padding), index]
 
 
 @lru_cache(maxsize=2)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -15,26 +15,31 @@ from epalm.cache.storage.storage import Storage
 
 
 def encode_group(
-    spec: StoreSpec, keys: Sequence[str], *, names: Sequence[str], private: str
+    spec: StoreSpec, keys: Sequence[str], *, private: str, separator: Literal["/", "."] = "/"
 ) -> dict[str, bytes]:
     """Metadata of the group and its arrays, and the chunk of the keys.
 
     Args:
         spec: spec of the store.
         keys: the key of every row.
-        names: names of the files to return.
         private: name of the subgroup for our own files.
+        separator: "/" names the chunk of the keys keys/c/0, "." names it keys/c.0.
     """
     files: dict[str, Any] = {}
     attributes = {"dataset": spec.dataset, "encoder": spec.encoder, "layers": list(spec.layers)}
     group = zarr.create_group(MemoryStore(files), attributes=attributes)
     _create_arrays(group, spec)
     key_array = group.create_array(
-        "keys", shape=(spec.count,), chunks=(spec.count,), dtype="string", compressors=None
+        "keys",
+        shape=(spec.count,),
+        chunks=(spec.count,),
+        dtype="string",
+        compressors=None,
+        chunk_key_encoding={"name": "default", "separator": separator},
     )
     key_array[:] = np.array(keys, dtype=np.dtypes.StringDType())
     group.create_group(private)
-    return {name: files[name].to_bytes() for name in names}
+    return {name: data.to_bytes() for name, data in files.items()}
 
 
 def read_keys(storage: Storage, count: int) -> list[str]:

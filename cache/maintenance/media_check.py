@@ -88,7 +88,8 @@ def read_media_table(store: Store, shard: int) -> MediaTable | None:
         UnfinishedStoreError: the shard is missing.
         CorruptShardError: the commit record is damaged, or the media table is missing or damaged.
     """
-    name = store.media_table_name(shard)
+    version = store.finished_version(shard)
+    name = store.media_name_of(version)
     expected = store.commit_record(shard).files.get(name)
     if expected is None:
         return None
@@ -101,8 +102,10 @@ def read_media_table(store: Store, shard: int) -> MediaTable | None:
             f"{name} of {store.location} is missing or damaged: run `epalm-extract repair "
             f"{store.location}`, then extract again"
         )
+    where = f"{store.location}: {name}"
+    table = MediaTable.from_bytes(data, rows=version.rows, where=where)
     rows = len(store.spec.rows_of(shard))
-    return MediaTable.from_bytes(data, rows=rows, where=f"{store.location}: {name}")
+    return table if rows == version.rows else table.take(range(rows))
 
 
 def compare_files(

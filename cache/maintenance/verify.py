@@ -3,11 +3,25 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from epalm.cache.formats.generations import ShardVersion
 from epalm.cache.records.commit_record import CommitRecord, FileSums, errors_text
+from epalm.cache.records.growth_record import (
+    copy_records,
+    damaged_records,
+    lost_records,
+    read_finished,
+)
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError
 
 MISSING = "is missing"
+
+CHANGED = "has changed bytes"
+
+OUTDATED = "does not count the rows yet that were added to the store"
+
+MAX_GENERATIONS = 10**9
+"""More generations than a store can have."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +56,15 @@ def repair(store: Store) -> list[VerifyIssue]:
     """Find damaged files as `verify_deep` does and delete them; the issues found.
 
     The same extraction then writes exactly these files again. errors.jsonl, which is derived from
-    the commit records, is deleted too. No writer may be active.
+    the commit records, is deleted too. A damaged growth record is replaced by its copy; call this
+    again then, since the other files could not be checked without it. No writer may be active.
     """
     issues = list(verify_deep(store))
     if issues:
         store.storage.delete([store.private_name("errors.jsonl")])
     for issue in issues:
         store.storage.delete(issue.remove)
+    copy_records(store.storage, *store.growth_folders)
     store.storage.delete_partial_writes()
     return issues
 
@@ -81,12 +97,15 @@ class _ChecksumCheck(_SizeCheck):
 
 def _verify(check: _SizeCheck) -> Iterator[VerifyIssue]:
     store = check.store
+    growth_issues = list(_growth_issues(store))
+    yield from growth_issues
+    if growth_issues:  # what else belongs to the store is unknown until they are repaired
+        return
     header_issue = _header_issue(store)
     if header_issue:
         yield header_issue
     else:
-        for name, problem in _damaged_files(check, store.header.files):
-            yield VerifyIssue(name, problem, (name,))
+        yield from _library_file_issues(check)
     sound = True
     for record in store.storage.names(store.private_name("done")):
         for issue in _shard_issues(check, record, header_sound=not header_issue):
@@ -96,13 +115,42 @@ def _verify(check: _SizeCheck) -> Iterator[VerifyIssue]:
         yield from _errors_list_issues(store)
 
 
+def _growth_issues(store: Store) -> Iterator[VerifyIssue]:
+    """Check the growth records, and the number of the last finished generation."""
+    for name in damaged_records(store.storage, store.growth_folders):
+        yield VerifyIssue(name, CHANGED, (name,))
+    for name in lost_records(store.storage, store.growth_folders):
+        yield VerifyIssue(name, MISSING, ())
+    try:
+        read_finished(store.storage, store.finished_name, MAX_GENERATIONS)
+    except CorruptShardError:
+        yield VerifyIssue(store.finished_name, CHANGED, (store.finished_name,))
+
+
+def _library_file_issues(check: _SizeCheck) -> Iterator[VerifyIssue]:
+    """Compare the files for other libraries with those of the opened generation.
+
+    Those of another generation are sound: they are exchanged when a growth is finished.
+    """
+    store = check.store
+    issues = [
+        VerifyIssue(name, problem, (name,))
+        for name, problem in _damaged_files(check, store.library_files)
+    ]
+    if issues and any(not list(_damaged_files(check, record.files)) for record in store.growth):
+        issues = []
+    yield from issues
+    if store.growing and not store.latest().missing_shards():
+        yield VerifyIssue(store.finished_name, OUTDATED, ())
+
+
 def _header_issue(store: Store) -> VerifyIssue | None:
     """Without an intact spec.json, all files but the shards are written again."""
     name = store.private_name("spec.json")
     try:
         _ = store.header
     except CorruptShardError:
-        problem = "has changed bytes"
+        problem = CHANGED
     except FileNotFoundError:
         problem = MISSING
     else:
@@ -112,31 +160,43 @@ def _header_issue(store: Store) -> VerifyIssue | None:
 
 def _shard_issues(check: _SizeCheck, name: str, *, header_sound: bool) -> Iterator[VerifyIssue]:
     store = check.store
-    shard = _shard_number(name, store)
-    if shard is None or (header_sound and shard >= store.spec.shards):
+    found = _shard_version(name, store, header_sound=header_sound)
+    if found is None:
         yield VerifyIssue(name, "is not a commit record of this store", (name,))
         return
+    shard, version = found
     try:
         record = CommitRecord.from_bytes(store.storage.read(name), name)
     except CorruptShardError:
-        yield VerifyIssue(name, "has changed bytes", (name,))
+        yield VerifyIssue(name, CHANGED, (name,))
         return
-    files = store.format.shard_files(shard)
-    if not record.describes(shard, files, store.media_table_name(shard)):
+    files = store.format.shard_files(shard, version.name)
+    if not record.describes(shard, files, store.media_name_of(version)):
         yield VerifyIssue(name, "is the record of another shard", (name,))
         return
-    if header_sound and record.store != store.header.store:
+    if header_sound and record.store != store.generations.digest_of(shard, version.rows):
         yield VerifyIssue(name, "was written for other settings or samples", (name,))
     for file, problem in _damaged_files(check, record.files):
+        if header_sound and store.has_grown(shard, version, file, record.files[file]):
+            continue
         yield VerifyIssue(file, problem, (file, name))
 
 
-def _shard_number(record_name: str, store: Store) -> int | None:
-    """The number of the shard whose commit record has this name; None if there is none."""
-    number = record_name.removesuffix(".json").rpartition("/")[2]
-    if not (number.isascii() and number.isdecimal()):
+def _shard_version(
+    record_name: str, store: Store, *, header_sound: bool
+) -> tuple[int, ShardVersion] | None:
+    """The shard and version whose commit record has this name; None if there is none."""
+    name = record_name.removesuffix(".json").rpartition("/")[2]
+    shard_digits = name.partition("-")[0]
+    if not (shard_digits.isascii() and shard_digits.isdecimal()):
         return None
-    return int(number) if store.commit_record_name(int(number)) == record_name else None
+    shard = int(shard_digits)
+    unknown = [ShardVersion(0, name)]  # without spec.json
+    versions = store.versions(shard) if header_sound else unknown
+    version = next((version for version in versions if version.name == name), None)
+    if version is None or store.record_name_of(version) != record_name:
+        return None
+    return shard, version
 
 
 def _errors_list_issues(store: Store) -> Iterator[VerifyIssue]:
@@ -149,7 +209,7 @@ def _errors_list_issues(store: Store) -> Iterator[VerifyIssue]:
     elif not missing and store.storage.size(name) is None:
         yield VerifyIssue(name, MISSING, ())
     elif not missing and store.storage.read(name) != errors_text(store.failed_samples()):
-        yield VerifyIssue(name, "has changed bytes", (name,))
+        yield VerifyIssue(name, CHANGED, (name,))
 
 
 def _damaged_files(check: _SizeCheck, files: FileSums) -> Iterator[tuple[str, str]]:

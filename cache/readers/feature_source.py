@@ -107,6 +107,7 @@ class KeyIndex:
         *,
         location: str = "the store",
         task: str = "",
+        later: Collection[str] = (),
     ) -> None:
         """Index a store.
 
@@ -116,8 +117,10 @@ class KeyIndex:
             failed: keys of the samples that could not be encoded.
             location: path or URL of the store, for error messages.
             task: name of the task that needs the features, for error messages; "" if unknown.
+            later: keys of samples that are in a later generation of the store.
         """
         self.spec = spec
+        self.later = frozenset(later)
         self._location, self._task = location, task
         self._row = {key: row for row, key in enumerate(keys)}
         self._valid = np.ones(len(keys), np.bool_)
@@ -149,6 +152,12 @@ class KeyIndex:
         samples = f"{counted(len(needed), 'sample')} " + (
             f"of task {self._task}" if self._task else "requested"
         )
+        added = sum(key in self.later for key in missing)
+        if added:
+            return (
+                f"{store} lacks {len(missing)} of the {samples}, {added} of which are being added: "
+                "run the same `epalm-extract` command again to finish that"
+            )
         extract_all = f"extract all of {_whole_dataset(self.spec)}, without --limit"
         if len(missing) < len(needed):
             return (

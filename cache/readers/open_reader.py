@@ -95,7 +95,9 @@ def index_store(store: Store, task: str = "") -> KeyIndex:
             f"{store.location}: a commit record names {min(unknown)!r}, which is not in the "
             f"store: run `epalm-extract verify {store.location}`"
         )
-    return KeyIndex(store.spec, keys, failed, location=store.location, task=task)
+    return KeyIndex(
+        store.spec, keys, failed, location=store.location, task=task, later=store.later_keys
+    )
 
 
 def select_subset(

@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from epalm.cache.maintenance.media_check import (
     CHANGED,
+    SAME,
     VANISHED,
     Comparison,
     MediaCheck,
@@ -21,6 +24,8 @@ from epalm.console import counted
 from epalm.errors import StoreError
 from epalm.extract.decoding.media_files import media_files
 from epalm.extract.planning.extraction_plan import Plan
+from epalm.extract.planning.process_shards import ProcessShard
+from epalm.extract.planning.store_rows import RowItems, Target
 
 MIN_COPIED_FILES = 32
 """Smallest number of files of a dataset that is checked for being a copy."""
@@ -48,14 +53,11 @@ class Changes:
     reencode: Mapping[int, list[int]]
 
 
-def shards_to_reencode(
-    plan: Plan, store: Store, changed_media: str | None
-) -> Mapping[int, list[int]]:
+def shards_to_reencode(target: Target, changed_media: str | None) -> Mapping[int, list[int]]:
     """Find and log changed media files.
 
     Args:
-        plan: plan of the run.
-        store: finished or unfinished store.
+        target: plan of the run, and its finished or unfinished store.
         changed_media: value of --changed-media.
 
     Returns:
@@ -67,37 +69,59 @@ def shards_to_reencode(
     """
     if changed_media == "keep":
         return {}
-    changes = find_changes(plan, store)
+    changes = find_changes(target)
     if changed_media is None:
-        refuse_copies(changes, store.location)
-    for level, line in describe(changes, plan):
+        refuse_copies(changes, target.store.location)
+    for level, line in describe(changes, target.plan):
         logger.log(level, "%s", line)
     return changes.reencode
 
 
-def find_changes(plan: Plan, store: Store) -> Changes:
+def find_changes(target: Target) -> Changes:
     """Compare the files of this process's finished shards with the store's media tables.
+
+    A missing shard that is finished with fewer rows is compared as well. Samples that the dataset
+    does not have are not compared.
 
     Raises:
         CorruptShardError: a commit record or a media table is damaged.
     """
-    spec, missing = store.spec, set(store.missing_shards())
-    shards = [n for n in range(spec.shards) if plan.process_shard.owns(n) and n not in missing]
-    count = sum(len(spec.rows_of(shard)) for shard in shards)
+    plan, items = target.plan, target.items
+    finished = list(_finished_shards(target.store, plan.process_shard))
+    count = sum(len(store.spec.rows_of(shard)) for store, shard in finished)
     if count > MANY_FILES:
         logger.info("checking %d %s for changes", count, plan.unit)
-
-    def files(shard: int, _: MediaTable) -> list[MediaFile]:
-        rows = spec.rows_of(shard)
-        return media_files(plan.items[rows.start : rows.stop], plan.root)
-
     check, reencode = MediaCheck(), {}
-    for shard, comparison in compare_shards(store, shards, files):
-        rows = spec.rows_of(shard)
+    for store, shard in finished:
+        rows = store.spec.rows_of(shard)
+        row_items = items[rows.start : rows.stop]
+        files = partial(_current_files, row_items, root=plan.root)
+        ((_, comparison),) = compare_shards(store, [shard], files)
+        comparison.status[[item is None for item in row_items]] = SAME
         check.add(store.keys[rows.start : rows.stop], comparison)
         if (comparison.status == CHANGED).any():
-            reencode[shard] = _unchanged_rows(store, shard, comparison)
+            reencode[shard] = _unchanged_rows(store, shard, comparison, row_items)
     return Changes(check, reencode)
+
+
+def _finished_shards(store: Store, process_shard: ProcessShard) -> Iterator[tuple[Store, int]]:
+    """Each finished shard, with the store in a generation in which it is finished."""
+    missing = set(store.missing_shards())
+    for shard in filter(process_shard.owns, range(store.spec.shards)):
+        if shard not in missing:
+            yield store, shard
+        elif shorter := store.shorter_generation(shard):
+            yield shorter, shard
+
+
+def _current_files(items: RowItems, _: int, table: MediaTable, *, root: Path) -> list[MediaFile]:
+    """The file of each sample; the recorded one if the dataset does not have the sample."""
+    files = table.files(str(root))
+    rows = [row for row, item in enumerate(items) if item is not None]
+    current = media_files([item for item in items if item is not None], root)
+    for row, file in zip(rows, current, strict=True):
+        files[row] = file
+    return files
 
 
 def refuse_copies(changes: Changes, location: str) -> None:
@@ -148,8 +172,11 @@ def describe(changes: Changes, plan: Plan) -> Iterator[tuple[int, str]]:
         )
 
 
-def _unchanged_rows(store: Store, shard: int, comparison: Comparison) -> list[int]:
-    """Rows with features whose file no longer exists."""
+def _unchanged_rows(store: Store, shard: int, comparison: Comparison, items: RowItems) -> list[int]:
+    """Rows with features whose file no longer exists, or whose sample is not in the dataset."""
     rows, failed = store.spec.rows_of(shard), store.commit_record(shard).errors
-    vanished = np.flatnonzero(comparison.status == VANISHED).tolist()
-    return [row for row in vanished if store.keys[rows.start + row] not in failed]
+    kept = comparison.status == VANISHED
+    kept |= [item is None for item in items]
+    return [
+        row for row in np.flatnonzero(kept).tolist() if store.keys[rows.start + row] not in failed
+    ]

@@ -171,6 +171,15 @@ class ExtractOptions:
             "--fresh", help="Delete the store and start over, instead of resuming.", panel=STORE
         ),
     ] = False
+    changed_dataset: Annotated[
+        Literal["grow", "refuse"] | None,
+        option(
+            help="Dataset with other samples than the store: grow (add rows for the new ones, keep "
+            "those of the others), or refuse. Default: grow, but stop if the dataset lacks more "
+            "than a tenth of the store's samples, as another dataset would.",
+            panel=STORE,
+        ),
+    ] = None
     changed_media: Annotated[
         Literal["encode", "keep"] | None,
         option(

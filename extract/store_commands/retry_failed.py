@@ -17,6 +17,7 @@ from epalm.extract.encoders.recorded_encoder import HUGGING_FACE, RecordedEncode
 from epalm.extract.planning.extract_inputs import read_inputs
 from epalm.extract.planning.extract_options import Dtype, ExtractOptions, RetryOptions
 from epalm.extract.planning.extraction_plan import Plan, make_plan
+from epalm.extract.planning.store_rows import RowItems, match_items
 from epalm.extract.run_extraction import encode_into
 
 
@@ -42,7 +43,7 @@ def retry_failed(store: Store, options: RetryOptions) -> RetryReport:
     extraction encodes that shard again.
 
     Args:
-        store: the finished store at `options.location`.
+        store: the finished store at `options.location`, with all its rows.
         options: encoder, dataset, weights and data root, where they differ from those recorded in
             the store, which may not name code.
 
@@ -61,11 +62,13 @@ def retry_failed(store: Store, options: RetryOptions) -> RetryReport:
     }
     plan = make_plan(read_inputs(replace(_recorded_options(store), **given)))
     advice = "Give the weights and the data of that extraction with --weights and --data-root."
-    store.spec.check_same(plan.spec, where=store.location, hint=advice)
+    wanted = plan.spec.grown_to(store.spec.count).in_shards_of(store.spec.shard_rows)
+    store.spec.check_same(wanted, where=store.location, hint=advice)
+    items = match_items(plan.items, store.keys)
     with progress("encoding", total=len(tried), unit=plan.unit, quiet=options.quiet) as tick:
         for shard in range(store.spec.shards):
             if store.commit_record(shard).errors:
-                _retry_shard(store, shard, plan=plan, tick=tick)
+                _retry_shard(store, shard, items, plan=plan, tick=tick)
     store.finish()
     failed = store.failed_samples()
     return RetryReport(len(tried), len(tried) - len(failed), failed)
@@ -94,16 +97,19 @@ def _recorded_options(store: Store) -> ExtractOptions:
         dtype=cast("Dtype", spec.dtype),
         precision=fingerprint.get("precision", "fp32"),
         data_root=Path(spec.data_root),
-        limit=spec.count,
     )
 
 
-def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
+def _retry_shard(store: Store, shard: int, items: RowItems, *, plan: Plan, tick: Ticker) -> None:
+    """Encode the failed samples of a shard; those that are not in the dataset stay failed."""
     rows = store.spec.rows_of(shard)
-    errors = store.commit_record(shard).errors
+    errors = dict(store.commit_record(shard).errors)
     tokens = store.load_shard(shard)
     keys = store.keys[rows.start : rows.stop]
-    failed = [(row, plan.items[rows.start + row]) for row, key in enumerate(keys) if key in errors]
+    row_items = enumerate(items[rows.start : rows.stop])
+    failed = [(row, item) for row, item in row_items if item and keys[row] in errors]
+    for row, _ in failed:
+        del errors[keys[row]]
     options = plan.run_options
     requests = batch_requests(failed, store.spec.views, batch_size=options.batch_size)
     unknown = MediaTable.unknown(len(rows), hashed=store.spec.content_hash)
@@ -111,6 +117,6 @@ def _retry_shard(store: Store, shard: int, *, plan: Plan, tick: Ticker) -> None:
     recorded = record_files(requests, media, root=plan.root)
     batches = load_batches(recorded, plan.encoder.load, workers=options.workers)
     with closing(batches):
-        errors = encode_into(tokens, plan.encoder, batches, spec=store.spec, keys=keys, tick=tick)
+        errors |= encode_into(tokens, plan.encoder, batches, spec=store.spec, keys=keys, tick=tick)
     store.uncommit_shard(shard)
     store.write_shard(shard, tokens, errors, media=media)

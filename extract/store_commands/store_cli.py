@@ -1,14 +1,15 @@
 """The subcommands of `epalm-extract`, which work on an existing store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from epalm.console import (
     byte_size,
     configure_logging,
+    counted,
     note,
     progress,
     say,
@@ -22,6 +23,9 @@ from epalm.extract.planning.extract_options import STORE, RetryOptions, StoreLoc
 from epalm.extract.store_commands.verify_cli import RepairOptions, VerifyOptions, repair, verify
 from epalm.options import Json, Quiet, add_command, option
 from epalm.plugins import TypedName
+
+if TYPE_CHECKING:
+    from epalm.cache.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,25 +91,45 @@ def status(options: StatusOptions) -> None:
     from epalm.cache.store import Store
 
     location = options.location
-    store = Store.open(location)
+    opened = Store.open(location)
+    store = opened.latest()
     left, failed = store.missing_shards(), len(store.failed_samples())
     spec = store.spec
     if options.missing:
         say(as_ranges(left))
     elif options.as_json:
         counts = {"shards": spec.shards, "missing": left, "records": spec.count, "failed": failed}
-        say_json(counts)
+        say_json(counts | {"usable": 0 if opened.missing_shards() else opened.spec.count})
     else:
-        done = spec.count - sum(len(spec.rows_of(shard)) for shard in left)
-        say(
-            f"{location}: {spec.shards - len(left)} of {spec.shards} shards, {done} of "
-            f"{spec.count} records, {failed} of them failed"
-        )
-        if left:
-            numbers = as_ranges(left)
-            say(f"{len(left)} missing (shard {numbers}): run the same extraction again")
+        for line in _status_lines(opened, store, left, failed):
+            say(line)
     if left:
         raise typer.Exit(INCOMPLETE)
+
+
+def _status_lines(opened: "Store", store: "Store", left: list[int], failed: int) -> Iterator[str]:
+    """The counts of a store, and whether rows are being added to it.
+
+    Args:
+        opened: the store in its last finished generation.
+        store: the store with all its rows.
+        left: numbers of the missing shards.
+        failed: number of failed samples.
+    """
+    spec = store.spec
+    done = spec.count - sum(len(spec.rows_of(shard)) for shard in left)
+    yield (
+        f"{store.location}: {spec.shards - len(left)} of {spec.shards} shards, {done} of "
+        f"{spec.count} records, {failed} of them failed"
+    )
+    if left:
+        numbers = as_ranges(left)
+        yield f"{len(left)} missing (shard {numbers}): run the same extraction again"
+    if opened.growing and not opened.missing_shards():
+        yield (
+            f"{counted(opened.growing, 'record')} being added; the first {opened.spec.count} can "
+            "be used meanwhile"
+        )
 
 
 def inspect(options: InspectOptions) -> None:
@@ -149,7 +173,7 @@ def retry_failed(options: RetryOptions) -> None:
     configure_logging(quiet=options.quiet)
     check_device_name(options.device)
     location = options.location
-    store = Store.open(location)
+    store = Store.open(location).latest()
 
     from epalm.extract import extraction_report  # and torch, which takes seconds
     from epalm.extract.incomplete_media import incomplete_listed

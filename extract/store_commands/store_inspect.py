@@ -39,6 +39,7 @@ class Inspection:
     Attributes:
         store: path or URL of the store.
         settings: settings that determine the features, and where the samples came from.
+        growth: number of records after each extraction that has added some; one number if none has.
         shards: number of shards.
         missing: numbers of the shards without a commit record.
         media_records: what finished shards record about their media files.
@@ -52,6 +53,7 @@ class Inspection:
 
     store: str
     settings: dict[str, str]
+    growth: tuple[int, ...]
     shards: int
     missing: list[int]
     media_records: str
@@ -85,6 +87,7 @@ def inspect(store: Store, *, rows: int) -> Inspection:
     return Inspection(
         store=store.location,
         settings={**spec.comparable(), **more, **origin},
+        growth=store.generations.counts,
         shards=spec.shards,
         missing=missing,
         media_records=_media_tables(store, missing),
@@ -104,6 +107,7 @@ def tables(inspection: Inspection) -> Iterator[Table]:
     settings.add_section()
     settings.add_row("media tables", inspection.media_records)
     settings.add_row("shards", f"{inspection.shards}, {len(inspection.missing)} missing")
+    settings.add_row("records", " -> ".join(map(str, inspection.growth)))
     settings.add_row("failed records", str(inspection.failed))
     settings.add_row("features", f"{byte_size(inspection.bytes)}, also in memory with --reader ram")
     settings.add_row("--reader stream", f"{byte_size(inspection.stream_bytes)} of memory")

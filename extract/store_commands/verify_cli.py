@@ -60,7 +60,7 @@ def verify(options: VerifyOptions) -> None:
     location, deep = options.location, options.deep
     store = _open_damaged(location)
     problems = list(checks.verify_deep(store) if deep else checks.verify(store))
-    missing = [] if problems else store.missing_shards()
+    missing = [] if problems else store.latest().missing_shards()
     check = _media_check(store, options.data_root) if options.media and not problems else None
     if options.as_json:
         lists = {"problems": [asdict(problem) for problem in problems], "missing": missing}

@@ -91,5 +91,5 @@ def edit_json(store: Store, name: str, edit: Callable[[dict[str, Any]], object])
 
 def file_contents(store: Store) -> dict[str, bytes]:
     """Name and content of every file of a store, the main file of HDF5 included."""
-    names = {*store.storage.names(""), *store.format.initial_files}
+    names = {*store.storage.names(""), *store.library_files}
     return {name: store.storage.read(name) for name in sorted(names)}

@@ -22,6 +22,7 @@ from epalm.errors import CacheMismatchError, MediaError, Stopped, StoreError
 from epalm.extract.planning.changed_shards import shards_to_reencode
 from epalm.extract.planning.extraction_plan import Plan, RunOptions
 from epalm.extract.planning.process_shards import ALL, ProcessShard
+from epalm.extract.planning.store_rows import Target
 from epalm.extract.run_extraction import ExtractionReport, extract
 from epalm.tasks.types import ByteRange, MediaItem
 from tests.cache.helpers import file_contents
@@ -115,7 +116,7 @@ def run(
         options=plan.run_options,
         process_shard=process_shard,
         root=root,
-        reencode=shards_to_reencode(plan, store, changed_media),
+        reencode=shards_to_reencode(Target(store, plan.items, plan), changed_media),
     )
 
 

@@ -1,0 +1,230 @@
+"""Open a store to extract into it: create it, resume it, or add the samples of a grown dataset."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from epalm.cache.create_store import create_store
+from epalm.cache.records.growth_record import GrowthRecord, copy_records
+from epalm.cache.records.store_header import StoreHeader
+from epalm.cache.spec import StoreSpec
+from epalm.cache.storage.checksum import size_and_checksum
+from epalm.cache.store import Store
+from epalm.console import counted
+from epalm.errors import CacheMismatchError, CorruptShardError, StoreError
+
+ChangedDataset = Literal["grow", "refuse"]
+"""What to do with a dataset of other samples than those of the store."""
+
+MAX_ABSENT_FRACTION = 0.1
+"""A dataset without more than this fraction of a store's samples counts as another dataset."""
+
+MAX_LISTED = 3
+"""Number of samples that a message names."""
+
+HINT = "Choose another --out, or start over with --fresh."
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DatasetChange:
+    """Difference between the samples of a store and those of a dataset.
+
+    Attributes:
+        new: keys of the dataset that the store does not have, in the order of the dataset.
+        absent: keys of the store that the dataset does not have.
+        present: number of samples in the store.
+    """
+
+    new: tuple[str, ...]
+    absent: tuple[str, ...]
+    present: int
+
+
+def open_to_extract(
+    location: str | Path,
+    spec: StoreSpec,
+    keys: Sequence[str],
+    *,
+    store_format: str | None = None,
+    changed: ChangedDataset | None = None,
+) -> tuple[Store, DatasetChange]:
+    """The store at a path or URL with all samples of a dataset, some or all of which are missing.
+
+    New samples get rows after those of the store, in the order of the dataset. Nothing is deleted.
+    Several processes may do the same at once: the first one adds the rows.
+
+    Args:
+        location: path or URL.
+        spec: content and settings of a store for this dataset alone.
+        keys: keys of the samples of the dataset.
+        store_format: "zarr" or "hdf5"; None infers it from the suffix of the path.
+        changed: what to do if the dataset has other samples than the store; None adds the new ones
+            unless the dataset seems to be another one, see `MAX_ABSENT_FRACTION`.
+
+    Returns:
+        The store, opened with all its rows, and how the dataset differed from it before.
+
+    Raises:
+        CacheMismatchError: a store of other settings is there, or `changed` refuses the dataset.
+        StoreError: other files are there, nothing can be written there, or a key is repeated.
+    """
+    store = Store.at(location, store_format)
+    if not store.exists():
+        if not store.storage.names(store.growth_folders[0]):
+            created = create_store(location, spec, keys, store_format=store_format)
+            return created, DatasetChange((), (), len(keys))
+        _restore_spec(store, spec)
+    store = store.latest()
+    if _is_unchanged(store, spec, keys):
+        same = spec.in_shards_of(store.spec.shard_rows)
+        created = create_store(location, same, keys, store_format=store_format)
+        return created, DatasetChange((), (), len(keys))
+    change = compare_dataset(store, spec, keys, changed)
+    new = change.new
+    while new:
+        _add_generation(store, new)
+        store = store.latest()
+        known = set(store.keys)
+        new = tuple(key for key in keys if key not in known)
+    copy_records(store.storage, *store.growth_folders)
+    Store.at(location, store_format).write_library_files()  # of the last finished generation
+    return store, change
+
+
+def compare_dataset(
+    store: Store, spec: StoreSpec, keys: Sequence[str], changed: ChangedDataset | None
+) -> DatasetChange:
+    """Compare a dataset with a store, and refuse one that does not belong to it.
+
+    Args:
+        store: the store with all its rows.
+        spec: content and settings of a store for the dataset alone.
+        keys: keys of the samples of the dataset.
+        changed: what to do if the samples differ, as in `open_to_extract`.
+
+    Raises:
+        CacheMismatchError: settings differ, or the samples do and `changed` does not allow that.
+        StoreError: a key is repeated.
+    """
+    if len(set(keys)) != len(keys):
+        raise StoreError(f"{len(keys)} keys ({len(set(keys))} distinct) of samples")
+    present = store.spec
+    wanted = spec.grown_to(present.count).in_shards_of(present.shard_rows)
+    present.check_same(wanted, where=store.location, hint=HINT)
+    if spec.content_hash and not present.content_hash:
+        raise CacheMismatchError(
+            f"{store.location} was created without --content-hash: omit the option. {HINT}"
+        )
+    known, listed = set(_keys(store)), set(keys)
+    change = DatasetChange(
+        new=tuple(key for key in keys if key not in known),
+        absent=tuple(key for key in store.keys if key not in listed),
+        present=len(known),
+    )
+    _check_change(change, store, changed)
+    return change
+
+
+def describe_change(change: DatasetChange, location: str) -> list[str]:
+    """A line about the new samples, and one about those that are absent, if there are any."""
+    lines = []
+    if change.new:
+        lines.append(
+            f"{location}: {counted(len(change.new), 'sample')} of the dataset "
+            f"{'is' if len(change.new) == 1 else 'are'} new ({first_keys(change.new)}), added "
+            f"after the {change.present} that it has"
+        )
+    if change.absent:
+        lines.append(
+            f"{location}: {len(change.absent)} of its {change.present} samples are not in the "
+            f"dataset any more ({first_keys(change.absent)}): their rows are kept; --fresh leaves "
+            "them out"
+        )
+    return lines
+
+
+def first_keys(keys: Sequence[str]) -> str:
+    """The first few of a list of keys, for a message."""
+    return ", ".join(keys[:MAX_LISTED]) + (", ..." if len(keys) > MAX_LISTED else "")
+
+
+def _keys(store: Store) -> tuple[str, ...]:
+    """The keys of a store, which may be lost."""
+    try:
+        return store.keys
+    except CorruptShardError as error:
+        raise CorruptShardError(
+            f"{error}; if that does not help, the store's list of samples is lost and the dataset "
+            "has changed since: start over with --fresh"
+        ) from error
+
+
+def _check_change(change: DatasetChange, store: Store, changed: ChangedDataset | None) -> None:
+    if changed == "refuse" and (change.new or change.absent):
+        raise CacheMismatchError(
+            f"{store.location} has other samples than the dataset: {len(change.new)} are new, "
+            f"{len(change.absent)} of its {change.present} are absent, and --changed-dataset "
+            f"refuse allows none. {HINT}"
+        )
+    if changed is None and len(change.absent) > MAX_ABSENT_FRACTION * change.present:
+        raise CacheMismatchError(
+            f"the dataset lacks {len(change.absent)} of the {change.present} samples of "
+            f"{store.location} ({first_keys(change.absent)}), as another dataset would: correct "
+            "--dataset, --data-root or --limit, choose another --out, or give --changed-dataset "
+            "grow to keep their rows and add "
+            f"{counted(len(change.new), 'new sample')}"
+        )
+
+
+def _is_unchanged(store: Store, spec: StoreSpec, keys: Sequence[str]) -> bool:
+    """Whether a store that has not grown has exactly these samples; its keys are not read."""
+    same = spec.in_shards_of(store.spec.shard_rows)
+    return not store.growth and store.header.store == same.digest(keys)
+
+
+def _restore_spec(store: Store, spec: StoreSpec) -> None:
+    """Write the lost spec.json of a store that has grown, for the samples it was created with."""
+    name = store.growth_record_name(0)
+    first = GrowthRecord.from_bytes(store.storage.read(name), f"{store.location}: {name}")
+    created = spec.grown_to(first.count).in_shards_of(first.shard_rows)
+    if created.digest(first.keys) != first.store:
+        raise CacheMismatchError(
+            f"{store.location} was extracted with other settings, and its spec.json is lost: run "
+            f"the command that made it. {HINT}"
+        )
+    files = store.format.encode_initial_files(created, first.keys)
+    header = StoreHeader.make(created, first.keys, files)
+    store.storage.put_new(store.private_name("spec.json"), [header.to_bytes()])
+
+
+def _add_generation(store: Store, new: Sequence[str]) -> None:
+    """Add rows for new samples, unless another process has just added a generation."""
+    rows = store.spec.shard_rows
+    if not store.growth:
+        files = store.header.files
+        first = GrowthRecord(store.spec.count, store.header.store, rows, files, store.keys)
+        _put_new(store, 0, first)
+    keys = (*store.keys, *new)
+    spec = store.spec.grown_to(len(keys))
+    digest = spec.digest(keys)
+    grown = store.generations.with_next(len(keys), digest)
+    files = {
+        name: size_and_checksum([data])
+        for name, data in store.format.encode_initial_files(spec, keys, grown).items()
+    }
+    _put_new(store, grown.latest, GrowthRecord(len(keys), digest, rows, files, tuple(new)))
+
+
+def _put_new(store: Store, generation: int, record: GrowthRecord) -> None:
+    name = store.growth_record_name(generation)
+    try:
+        store.storage.put_new(name, [record.to_bytes()])
+    except OSError as error:
+        raise StoreError(
+            f"{name} of {store.location} could not be written ({error}): free some space or give "
+            "write access, then run the same command again"
+        ) from error

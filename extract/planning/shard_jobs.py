@@ -1,0 +1,113 @@
+"""The shards that a run encodes, and what it keeps of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from epalm.cache.formats.store_format import Features
+from epalm.cache.maintenance.media_check import read_media_table
+from epalm.cache.records.media_table import MediaTable
+from epalm.cache.store import Store
+from epalm.extract.planning.process_shards import ProcessShard
+from epalm.extract.planning.store_rows import RowItems
+
+ABSENT = "not in the dataset any more"
+"""Reason of the failure of a sample of the store that is neither encoded nor in the dataset."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard to encode.
+
+    Attributes:
+        shard: number of the shard.
+        rows: rows within the shard to encode.
+        unchanged: rows within the shard that keep their features.
+        absent: rows within the shard to encode whose sample is not in the dataset.
+        source: the store in a generation that has the unchanged rows; None without such rows.
+        reencode: whether rows that are already finished are encoded again.
+    """
+
+    shard: int
+    rows: list[int]
+    unchanged: list[int]
+    absent: list[int]
+    source: Store | None
+    reencode: bool
+
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        shard: int,
+        items: RowItems,
+        *,
+        source: Store | None = None,
+        unchanged: Sequence[int] = (),
+        reencode: bool = False,
+    ) -> Self:
+        """The job of encoding all rows of a shard except the unchanged ones."""
+        shard_rows = store.spec.rows_of(shard)
+        rows = sorted(set(range(len(shard_rows))) - set(unchanged))
+        absent = [row for row in rows if items[shard_rows.start + row] is None]
+        present = [row for row in rows if items[shard_rows.start + row] is not None]
+        return cls(shard, present, list(unchanged), absent, source, reencode)
+
+
+def plan_jobs(
+    store: Store,
+    items: RowItems,
+    process_shard: ProcessShard,
+    reencode: Mapping[int, Sequence[int]],
+) -> list[Job]:
+    """The jobs of a process, in the order of the shards.
+
+    Args:
+        store: the store with all its rows.
+        items: the sample of each row.
+        process_shard: the missing shards that this process encodes.
+        reencode: shards to encode again -> rows within each that keep their features.
+    """
+    missing = {shard for shard in store.missing_shards() if process_shard.owns(shard)}
+    jobs = []
+    for shard in sorted(missing | reencode.keys()):
+        source = store.shorter_generation(shard) if shard in missing else store
+        finished = range(len(source.spec.rows_of(shard))) if source else ()
+        jobs.append(
+            Job.of(
+                store,
+                shard,
+                items,
+                source=source,
+                unchanged=reencode.get(shard, finished),
+                reencode=shard in reencode,
+            )
+        )
+    return jobs
+
+
+def initial_media(store: Store, job: Job) -> MediaTable:
+    """The shard's media table, filled only for rows that keep their features."""
+    rows = len(store.spec.rows_of(job.shard))
+    table = MediaTable.unknown(rows, hashed=store.spec.content_hash)
+    if job.unchanged and job.source and (previous := read_media_table(job.source, job.shard)):
+        table.put(job.unchanged, previous.take(job.unchanged))
+    return table
+
+
+def initial_tokens(store: Store, job: Job) -> Features:
+    """(rows, V, L, D), NaN except for rows that keep their features."""
+    shape = (len(store.spec.rows_of(job.shard)), *store.spec.row_shape)
+    tokens = np.full(shape, np.nan, dtype=store.spec.dtype)
+    if job.unchanged and job.source:
+        tokens[job.unchanged] = job.source.load_shard(job.shard)[job.unchanged]
+    return tokens
+
+
+def initial_errors(job: Job, keys: Sequence[str]) -> dict[str, str]:
+    """Key -> reason of the failed samples that are not encoded by this job."""
+    failed = job.source.commit_record(job.shard).errors if job.unchanged and job.source else {}
+    unchanged = {keys[row]: failed[keys[row]] for row in job.unchanged if keys[row] in failed}
+    return unchanged | {keys[row]: ABSENT for row in job.absent}

@@ -1,0 +1,105 @@
+"""The store of a run, and the sample of the dataset that belongs to each of its rows."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from epalm.cache.create_store import delete_store
+from epalm.cache.maintenance.grow import (
+    DatasetChange,
+    compare_dataset,
+    describe_change,
+    open_to_extract,
+)
+from epalm.cache.records.extraction_log import delete_extraction_log
+from epalm.cache.store import Store
+from epalm.extract.planning.extract_options import ExtractOptions
+from epalm.extract.planning.extraction_plan import Plan
+from epalm.tasks.types import MediaItem
+
+RowItems: TypeAlias = Sequence[MediaItem | None]
+"""The sample of each row of a store; None if the dataset does not have it."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the features of a run go.
+
+    Attributes:
+        store: the store with all its rows.
+        items: the sample of each row.
+        plan: the plan of the run, with the spec of this store.
+    """
+
+    store: Store
+    items: RowItems
+    plan: Plan
+
+
+def open_target(plan: Plan, options: ExtractOptions) -> Target:
+    """Create or open the store of a run, add rows for new samples, and log how the dataset changed.
+
+    Raises:
+        CacheMismatchError: a store of other settings is there, or too many of its samples are not
+            in the dataset.
+        StoreError: other files are there, or nothing can be written there.
+    """
+    existing = Store.at(plan.out, plan.store_format)
+    if options.fresh and existing.storage.names(""):
+        delete_store(existing)
+        delete_extraction_log(plan.out)
+    store, change = open_to_extract(
+        plan.out,
+        plan.spec,
+        plan.keys,
+        store_format=plan.store_format,
+        changed=options.changed_dataset,
+    )
+    log_change(change, plan.out)
+    return Target(store, match_items(plan.items, store.keys), replace(plan, spec=store.spec))
+
+
+def log_change(change: DatasetChange, location: str) -> None:
+    """Log a line for new samples and one for absent ones, if there are any."""
+    for line in describe_change(change, location):
+        logger.info("%s", line)
+
+
+def match_items(items: Sequence[MediaItem], keys: Sequence[str]) -> RowItems:
+    """The sample of each key; None for a key that no sample has."""
+    if len(items) == len(keys) and all(
+        item.key == key for item, key in zip(items, keys, strict=True)
+    ):
+        return items
+    by_key = {item.key: item for item in items}
+    return [by_key.get(key) for key in keys]
+
+
+def samples_to_encode(plan: Plan, options: ExtractOptions) -> tuple[Plan, int]:
+    """What a run would do, without writing anything.
+
+    Returns:
+        The plan with the spec that the store would have, and the number of samples that the run
+        would encode.
+
+    Raises:
+        CacheMismatchError: the run would refuse the store that is there.
+    """
+    store = Store.at(plan.out, plan.store_format)
+    if options.fresh or not store.exists():
+        return plan, plan.spec.count
+    store = store.latest()
+    change = compare_dataset(store, plan.spec, plan.keys, options.changed_dataset)
+    log_change(change, plan.out)
+    missing = sum(_missing_rows(store, shard) for shard in store.missing_shards())
+    spec = store.spec.grown_to(store.spec.count + len(change.new))
+    return replace(plan, spec=spec), missing + len(change.new)
+
+
+def _missing_rows(store: Store, shard: int) -> int:
+    shorter = store.shorter_generation(shard)
+    present = len(shorter.spec.rows_of(shard)) if shorter else 0
+    return len(store.spec.rows_of(shard)) - present
