@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from epalm.ask.answers import Alternatives, Answer, as_answers
+from epalm.ask.answers import Answer
 from epalm.ask.ask_options import MAX_ALTERNATIVES
+from epalm.ask.feature_answers import BATCH_SIZE, Watch, answer_features
 from epalm.ask.sample_decoder import SampleDecoder, require_inputs
 from epalm.ask.samples import Media, SampleFiles, sample_folder
 from epalm.cache.formats.dtype_cast import cast_features
@@ -25,7 +24,6 @@ from epalm.extract.encoders.tokens.token_encoder import TokenEncoder
 from epalm.extract.run_extraction import encode
 from epalm.model.checkpoints.adapter_io import LoadedRun, load_run
 from epalm.model.checkpoints.run_record import RunRecord
-from epalm.model.generation.batched_generation import Generator, Questions, answer_questions
 from epalm.model.method.model_settings import Decoding
 from epalm.plugins import TypedName
 from epalm.tasks.types import MediaItem, Modality
@@ -34,9 +32,6 @@ BUNDLED_ENCODERS = frozenset(
     f"epalm.demo.encoder:{name}" for name in ("micro_vit", "micro_timesformer", "micro_ast")
 )
 """Encoders that come with this package, whose names in a file are trusted."""
-
-BATCH_SIZE = 32
-"""Samples, and questions, of a batch."""
 
 WINDOW = 4 * BATCH_SIZE
 """Samples whose files and features are held at once."""
@@ -48,6 +43,8 @@ class Model:
     Attributes:
         record: the run's record.
         device: name of the torch device.
+        encoder: the encoder of the run's features.
+        loaded: the run's model.
     """
 
     def __init__(self, run: LoadedRun, encoder: TokenEncoder, device: str) -> None:
@@ -55,7 +52,7 @@ class Model:
         self.record = run.record
         self.device = device
         self.encoder = encoder
-        self._run = run
+        self.loaded = run
         self._decoder = SampleDecoder(encoder.load, encoder.modality)
 
     def __repr__(self) -> str:
@@ -192,35 +189,10 @@ class Model:
         decoding: Decoding,
         *,
         top: int = 0,
+        watch: Watch | None = None,
     ) -> list[Answer]:
-        """Answers from features, as evaluation gives them.
-
-        Args:
-            features: (N, L, D), one sample for each prompt.
-            prompts: N questions, empty for captions.
-            keys: N names, equal for equal samples. Sampled answers depend on them.
-            decoding: decoding settings.
-            top: number of alternatives.
-        """
-        tensor = torch.from_numpy(features)
-
-        def read(indices: list[int]) -> Tensor:
-            return tensor[indices]
-
-        ids = [f"question {number}" for number in range(len(prompts))]
-        strategy = Generator(self._run.text, decoding)
-        collected = Alternatives(strategy, self._run.text, top) if top else None
-        answers = answer_questions(
-            self._run.model,
-            self._run.text,
-            Questions(prompts, ids, keys, read),
-            collected or strategy,
-            batch_size=BATCH_SIZE,
-            on_batch=lambda _: None,
-        )
-        names = [f"{key}\n{prompt}" for key, prompt in zip(keys, prompts, strict=True)]
-        found = collected.found if collected else {}
-        return as_answers(answers, [found.get(name, []) for name in names])
+        """Answers from features, see `epalm.ask.feature_answers.answer_features`."""
+        return answer_features(self.loaded, features, prompts, keys, decoding, top=top, watch=watch)
 
     def decoding(self, **changes: object) -> Decoding:
         """The run's decoding settings with some changed.

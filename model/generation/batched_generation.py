@@ -14,6 +14,7 @@ from epalm.model.families.family import text_positions
 from epalm.model.generation.decode import generate_from_cache
 from epalm.model.generation.prefix_cache import PrefixCache
 from epalm.model.generation.token_log_probs import BeamRecorder, SingleBeamRecorder
+from epalm.model.generation.token_watch import TokenWatch
 from epalm.model.method.model_settings import Decoding
 from epalm.model.text.text_encoder import TextEncoder
 
@@ -93,10 +94,13 @@ class Generator:
     Attributes:
         text: encoder of the texts.
         decoding: decoding settings.
+        watch: function from the names of a batch's questions to the watch of their tokens; None for
+            none. Not called for beam search, which selects its tokens at the end.
     """
 
     text: TextEncoder
     decoding: Decoding
+    watch: Callable[[Sequence[str]], TokenWatch] | None = None
 
     @property
     def limit(self) -> AnswerLimit:
@@ -107,7 +111,9 @@ class Generator:
         """The generated text after each prompt."""
         seeds = [zlib.crc32(name.encode(), self.decoding.seed) for name in batch.names]
         ends, beams = self.text.ends, self.decoding.num_beams
-        recorder = BeamRecorder(ends, beams) if beams > 1 else SingleBeamRecorder(ends)
+        watch = self.watch(batch.names) if self.watch and beams == 1 else None
+        one_beam = watch or SingleBeamRecorder(ends)
+        recorder = BeamRecorder(ends, beams) if beams > 1 else one_beam
         ids = generate_from_cache(
             model,
             batch.cache,
@@ -117,6 +123,7 @@ class Generator:
             image_index=batch.image_index,
             seeds=seeds,
             recorder=recorder,
+            streamer=watch,
         )
         sums, counts = recorder.sums(ids)
         return list(map(Answer, self.text.decode(ids), sums.tolist(), counts.tolist()))
