@@ -16,7 +16,6 @@ from epalm.options import PanelGroup, command_from
 from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
-    from epalm.extract.decoding.decode_pool import DecodePool
     from epalm.extract.planning.extract_inputs import Inputs
 
 logger = logging.getLogger(__name__)
@@ -102,51 +101,19 @@ def _benchmark(inputs: "Inputs") -> None:
 
 
 def _extract(inputs: "Inputs") -> None:
-    """Start the decoding processes before torch is imported and the encoder is loaded."""
-    from epalm.extract.decoding.decode_pool import DecodePool
-    from epalm.extract.planning.extract_inputs import default_workers
+    from epalm.extract.fill_store import fill_store
 
-    options = inputs.options
-    workers = default_workers("cpu") if options.workers is None else options.workers
-    if not workers:
-        logger.info("loading %s", options.encoder)
-        _fill_store(inputs, None)
-        return
-    processes = "process" if workers == 1 else "processes"
-    logger.info("starting %d decoding %s, loading %s", workers, processes, options.encoder)
-    with DecodePool(workers, inputs.items[0].modality if inputs.items else "image") as pool:
-        _fill_store(inputs, pool)
+    filled = fill_store(inputs)
 
+    from epalm.extract import extraction_report
 
-def _fill_store(inputs: "Inputs", pool: "DecodePool | None") -> None:
-    from epalm.extract import extraction_report, run_extraction
-    from epalm.extract.incomplete_media import incomplete_listed
-    from epalm.extract.planning import changed_shards, extraction_plan, store_rows
-
-    options = inputs.options
-    plan = extraction_plan.make_plan(inputs)
-    if pool:
-        pool.grow(plan.run_options.workers)  # the default for a GPU is larger than for a CPU
-    target = store_rows.open_target(plan, options)
-    plan, store = target.plan, target.store
-    with incomplete_listed(plan.out):
-        report = run_extraction.extract(
-            plan.encoder,
-            target.items,
-            store,
-            options=plan.run_options,
-            process_shard=plan.process_shard,
-            root=plan.root,
-            reencode=changed_shards.shards_to_reencode(target, options.changed_media),
-            pool=pool,
-        )
-    extraction_report.note_report(report, plan, options.device)
-    if options.as_json:
+    report, plan = filled.report, filled.plan
+    if inputs.options.as_json:
         say(extraction_report.as_json(report, plan))
     else:
         say(extraction_report.describe_report(report, plan))
     if report.failed:
-        for line in extraction_report.describe_failures(report, plan, store):
+        for line in extraction_report.describe_failures(report, plan, filled.store):
             note(line)
         if plan.process_shard.world_size == 1:  # torchrun stops all processes if one returns not 0
             raise typer.Exit(INCOMPLETE)

@@ -18,10 +18,10 @@ Interval = tuple[float, float]
 """Lower and upper end of a confidence interval."""
 
 METRICS: dict[str, str] = {
-    "vqa": "epalm.metrics.vqa_accuracy:score_vqa",
-    "exact": "epalm.metrics.exact_match:score_exact",
-    "label": "epalm.metrics.exact_match:score_label",
-    "gqa": "epalm.metrics.exact_match:score_label",
+    "vqa": "epalm.metrics.vqa_scores:score_vqa",
+    "exact": "epalm.metrics.exact_scores:score_exact",
+    "label": "epalm.metrics.exact_scores:score_label",
+    "gqa": "epalm.metrics.exact_scores:score_label",
     "caption": "epalm.metrics.captions.caption_metrics:score_captions",
 }
 """Metric name -> "module:function"."""

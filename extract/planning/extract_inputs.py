@@ -47,12 +47,15 @@ class Inputs:
     process_shard: ProcessShard = ALL
 
 
-def read_inputs(options: ExtractOptions, *, process_shard: ProcessShard = ALL) -> Inputs:
+def read_inputs(
+    options: ExtractOptions, *, process_shard: ProcessShard = ALL, media: MediaSet | None = None
+) -> Inputs:
     """Check the options, cheap checks first, and list the samples.
 
     Args:
         options: the options of the command.
         process_shard: the shards that this process encodes; all by default.
+        media: the samples; None to load those of `options.dataset`.
 
     Raises:
         UsageError: an unknown name or an impossible value.
@@ -67,7 +70,8 @@ def read_inputs(options: ExtractOptions, *, process_shard: ProcessShard = ALL) -
         raise MissingFileError(f"--weights {options.weights}: no such file or folder")
     if options.out is not None:
         format_of(options.out, options.store_format)
-    media = load_media(options.dataset, options.data_root, allow_outside=options.allow_outside)
+    if media is None:
+        media = load_media(options.dataset, options.data_root, allow_outside=options.allow_outside)
     out = options.out or str(default_out(media.name, options))
     _check_name_length(out)
     items = media.items[: options.limit]

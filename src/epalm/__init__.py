@@ -1,12 +1,63 @@
-"""eP-ALM: adapt a frozen language model to images, video and audio, from cached features."""
+"""eP-ALM: adapt a frozen language model to images, video and audio, from cached features.
+
+>>> import epalm
+>>> model = epalm.load("runs/coco")  # doctest: +SKIP
+>>> model.answer("kitchen.jpg", "what is on the desk?")  # doctest: +SKIP
+
+`extract`, `train` and `evaluate` are the commands as functions, `open_store` reads features, and
+`metrics` scores plain texts. Importing this package imports none of them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from epalm import metrics
+    from epalm.api.commands import evaluate, extract, train
+    from epalm.api.feature_store import FeatureStore, open_store
+    from epalm.ask.answers import Answer
+    from epalm.ask.run_model import Model, load
+
+__all__ = [
+    "Answer",
+    "FeatureStore",
+    "Model",
+    "__version__",
+    "evaluate",
+    "extract",
+    "load",
+    "metrics",
+    "open_store",
+    "train",
+]
 
 __version__: str
 
+PUBLIC = {
+    "Answer": "epalm.ask.answers",
+    "FeatureStore": "epalm.api.feature_store",
+    "Model": "epalm.ask.run_model",
+    "load": "epalm.ask.run_model",
+    "open_store": "epalm.api.feature_store",
+}
+"""Public name -> its module, imported on first use."""
 
-def __getattr__(name: str) -> str:
-    """Look up `__version__` on first use: importing the package metadata takes 50 ms."""
-    if name != "__version__":
-        raise AttributeError(f"module 'epalm' has no attribute {name!r}")
-    from importlib.metadata import version
+PACKAGES = ("evaluate", "extract", "metrics", "train")
+"""Packages with public names; three of them can be called, see `epalm.callable_module`."""
 
-    return version("epalm")
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    """Look up a public name on first use."""
+    if name == "__version__":  # importing the package metadata takes 50 ms
+        from importlib.metadata import version
+
+        return version("epalm")
+    if name in PUBLIC:
+        return getattr(import_module(PUBLIC[name]), name)
+    if name in PACKAGES:
+        return import_module(f"epalm.{name}")
+    raise AttributeError(f"module 'epalm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from epalm.errors import DataError, UsageError
-from epalm.metrics.exact_match import label_score, score_exact, score_label
+from epalm.metrics.exact_scores import label_score, score_exact, score_label
 from epalm.metrics.metric_registry import METRICS, load_metric, texts_in_order
 from epalm.plugins import TypedName
 from epalm.tasks.types import Example, Prediction
@@ -31,11 +31,11 @@ def test_every_listed_metric_loads_and_scores_a_perfect_prediction(name: str) ->
 
 
 def test_a_metric_can_be_named_by_its_module_and_function() -> None:
-    assert load_metric(TypedName("epalm.metrics.exact_match:score_exact")) is score_exact
+    assert load_metric(TypedName("epalm.metrics.exact_scores:score_exact")) is score_exact
 
 
 @pytest.mark.parametrize(
-    "name", ["bleu", "no.such.module:f", "epalm.metrics.exact_match:nothing", ""]
+    "name", ["bleu", "no.such.module:f", "epalm.metrics.exact_scores:nothing", ""]
 )
 def test_an_unknown_metric_is_a_usage_error_that_lists_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match="vqa, exact, label, gqa, caption"):

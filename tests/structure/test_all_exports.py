@@ -7,11 +7,14 @@ import pytest
 
 from tests.repository import PACKAGES, module_name, sources
 
-MOST_EXPORTS = 6
+MOST_EXPORTS = 10
 
 
 def imports_anything(source: str) -> bool:
-    return any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(source).body)
+    """Whether a package imports something else than what makes it a function."""
+    body = ast.parse(source).body
+    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return any(getattr(node, "module", "") != "epalm.callable_module" for node in imports)
 
 
 def exported_names(source: str) -> list[str] | None:
@@ -33,11 +36,11 @@ EXPORTS = {
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_each_package_has_a_docstring_of_one_line(package: str) -> None:
+def test_the_docstring_of_each_package_begins_with_one_line(package: str) -> None:
     source = (PACKAGES[package] / "__init__.py").read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source))
     assert docstring
-    assert len(docstring.splitlines()) == 1
+    assert len(docstring.split("\n\n")[0].splitlines()) == 1
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))

@@ -9,7 +9,19 @@ import pytest
 from tests.repository import ROOT
 
 FOLDERS = (
-    *("ask", "bench", "cache", "demo", "docs", "evaluate", "extract", "media", "metrics", "model"),
+    *(
+        "api",
+        "ask",
+        "bench",
+        "cache",
+        "demo",
+        "docs",
+        "evaluate",
+        "extract",
+        "media",
+        "metrics",
+        "model",
+    ),
     *("src", "tasks", "tests", "tools", "train"),
 )
 

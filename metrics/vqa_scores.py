@@ -6,7 +6,7 @@ import numpy as np
 
 from epalm.errors import DataError
 from epalm.metrics.answer_normalization import normalize_answer, remove_punctuation, strip_answer
-from epalm.metrics.exact_match import equals_any
+from epalm.metrics.exact_scores import equals_any
 from epalm.metrics.metric_registry import Scores, scores_from, texts_in_order
 from epalm.tasks.types import Example, Prediction
 

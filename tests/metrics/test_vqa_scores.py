@@ -7,7 +7,7 @@ import pytest
 
 from epalm.errors import DataError
 from epalm.metrics.answer_normalization import normalize_answer
-from epalm.metrics.vqa_accuracy import (
+from epalm.metrics.vqa_scores import (
     normalized_accuracy,
     released_accuracy,
     score_vqa,

@@ -1,0 +1,123 @@
+"""The commands as functions: `epalm.extract`, `epalm.train`, `epalm.evaluate`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from epalm.api.command_values import options_from
+from epalm.api.sample_files import Samples, sample_set
+from epalm.errors import UsageError
+from epalm.plugins import TypedName
+
+if TYPE_CHECKING:
+    from epalm.api.feature_store import FeatureStore
+    from epalm.evaluate.scores.eval_results import Evaluation
+
+
+def train(features: str | Path, **options: Any) -> Path:  # noqa: ANN401 - as the command line
+    """Train a run on stored features, or resume it, as `epalm-train` does.
+
+    >>> import epalm
+    >>> run = epalm.train("cache/coco_vitb16.zarr", task="coco-caption")  # doctest: +SKIP
+    >>> model = epalm.load(run)  # doctest: +SKIP
+
+    Args:
+        features: path or URL of the feature store.
+        options: the options of `epalm-train`, e.g. `recipe="small"`, `set={"lr": 1e-3}`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        EpalmError: as the command, with its message.
+    """
+    from epalm.train.cli import app
+    from epalm.train.options.command_options import TrainOptions
+
+    given = options_from(
+        TrainOptions, app, {**options, "features": str(features)}, function="epalm.train"
+    )
+    if given.dry_run:
+        raise UsageError("dry_run prints an estimate: use `epalm-train --dry-run`")
+
+    from epalm.train.options.resolve_options import resolve_options
+    from epalm.train.run_training import train as train_run
+
+    data, model, runtime = resolve_options(given, str(features))
+    train_run(data, model, runtime)
+    return runtime.folder
+
+
+def evaluate(run: str | Path = "", split: str = "val", **options: Any) -> "Evaluation":  # noqa: ANN401
+    """Answer and score a split with a trained run, as `epalm-eval` does.
+
+    >>> import epalm
+    >>> epalm.evaluate("runs/coco", "karpathy_test").scores  # doctest: +SKIP
+
+    Args:
+        run: folder of the run, or its name in `runs`; "" for the newest.
+        split: split to evaluate.
+        options: the options of `epalm-eval`, e.g. `beams=3`.
+
+    Returns:
+        Scores as fractions with 95 % intervals, and every prediction.
+
+    Raises:
+        EpalmError: as the command, with its message.
+    """
+    from epalm.evaluate.cli import app
+    from epalm.evaluate.preparation.eval_options import EvalOptions
+    from epalm.evaluate.run_evaluation import evaluate as evaluate_run
+
+    values = {**options, "run": str(run), "split": split}
+    return evaluate_run(
+        options_from(EvalOptions, app, values, function="epalm.evaluate")
+    ).evaluation
+
+
+def extract(
+    encoder: str,
+    dataset: str | Path = "",
+    *,
+    samples: Samples | None = None,
+    **options: Any,  # noqa: ANN401
+) -> "FeatureStore":
+    """Encode every sample of a dataset once, or resume that, as `epalm-extract` does.
+
+    >>> import epalm
+    >>> files = ["a.jpg", "b.jpg"]
+    >>> store = epalm.extract("vit-b16", samples=files, out="own.zarr")  # doctest: +SKIP
+    >>> store["a.jpg"].shape  # doctest: +SKIP
+    (6, 768)
+
+    Args:
+        encoder: name of the encoder.
+        dataset: name of a dataset, or path of a manifest.
+        samples: files in place of a dataset. Keys are the paths as they are given, or those of a
+            mapping from keys to paths.
+        options: the options of `epalm-extract`, e.g. `tokens="mean"`; `modality` is that of
+            `samples`, by default "image".
+
+    Returns:
+        The store; its `failed` lists the samples that could not be encoded.
+
+    Raises:
+        EpalmError: as the command, with its message.
+    """
+    from epalm.api.feature_store import FeatureStore
+    from epalm.extract.cli import app
+    from epalm.extract.planning.extract_options import ExtractOptions
+
+    if (samples is None) == (not dataset):
+        raise UsageError("epalm.extract needs a dataset or samples, and not both")
+    media = sample_set(samples, options.pop("modality", "image")) if samples is not None else None
+    values = {**options, "encoder": encoder, "dataset": str(dataset)}
+    given = options_from(ExtractOptions, app, values, function="epalm.extract")
+    if given.dry_run or given.benchmark or given.shard:
+        raise UsageError("dry_run, benchmark and shard are for the command line: epalm-extract")
+
+    from epalm.extract.fill_store import fill_store
+    from epalm.extract.planning.extract_inputs import read_inputs
+
+    typed = replace(given, encoder=TypedName(encoder), dataset=TypedName(str(dataset)))
+    return FeatureStore(fill_store(read_inputs(typed, media=media)).store)

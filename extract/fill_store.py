@@ -1,0 +1,80 @@
+"""An extraction from its checked inputs to its store: what `epalm-extract` and `epalm.extract` do.
+
+This module imports no torch before the decoding processes have started.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from epalm.extract.decoding.decode_pool import DecodePool
+from epalm.extract.planning.extract_inputs import Inputs, default_workers
+
+if TYPE_CHECKING:
+    from epalm.cache.store import Store
+    from epalm.extract.planning.extraction_plan import Plan
+    from epalm.extract.run_extraction import ExtractionReport
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FilledStore:
+    """The result of an extraction.
+
+    Attributes:
+        report: numbers of encoded, failed and missing samples.
+        plan: what was encoded, with which encoder.
+        store: the store.
+    """
+
+    report: "ExtractionReport"
+    plan: "Plan"
+    store: "Store"
+
+
+def fill_store(inputs: Inputs) -> FilledStore:
+    """Encode what the store lacks, with decoding processes that start before torch is imported.
+
+    Raises:
+        CacheMismatchError: a store of other settings is there.
+        ModelError: the encoder cannot be loaded.
+        Stopped: Ctrl-C or a termination signal; the same call resumes.
+        StoreError: the store cannot be written.
+    """
+    options = inputs.options
+    workers = default_workers("cpu") if options.workers is None else options.workers
+    if not workers:
+        logger.info("loading %s", options.encoder)
+        return _fill(inputs, None)
+    processes = "process" if workers == 1 else "processes"
+    logger.info("starting %d decoding %s, loading %s", workers, processes, options.encoder)
+    with DecodePool(workers, inputs.items[0].modality if inputs.items else "image") as pool:
+        return _fill(inputs, pool)
+
+
+def _fill(inputs: Inputs, pool: DecodePool | None) -> FilledStore:
+    from epalm.extract import run_extraction
+    from epalm.extract.extraction_report import note_report
+    from epalm.extract.incomplete_media import incomplete_listed
+    from epalm.extract.planning import changed_shards, extraction_plan, store_rows
+
+    options = inputs.options
+    plan = extraction_plan.make_plan(inputs)
+    if pool:
+        pool.grow(plan.run_options.workers)  # the default for a GPU is larger than for a CPU
+    target = store_rows.open_target(plan, options)
+    plan, store = target.plan, target.store
+    with incomplete_listed(plan.out):
+        report = run_extraction.extract(
+            plan.encoder,
+            target.items,
+            store,
+            options=plan.run_options,
+            process_shard=plan.process_shard,
+            root=plan.root,
+            reencode=changed_shards.shards_to_reencode(target, options.changed_media),
+            pool=pool,
+        )
+    note_report(report, plan, options.device)
+    return FilledStore(report, plan, store)
