@@ -65,6 +65,15 @@ MISTAKES = {
     f"{ENCODE} --precision nope": "'nope'",
     f"{ENCODE} --device gpu": "--device gpu cannot be used",
     f"{ENCODE} --weights nope.safetensors": "no such file",
+    f"{ENCODE} --weights data/val.jsonl": "it is JSON; expected weights",
+    f"{ENCODE} --frames 8": "options of videos only",
+    f"{ENCODE} --frames-pool mean": "options of videos only",
+    f"{ENCODE} --tokens pool:0x2": "expected cls, mean, map, all",
+    f"{ENCODE} --tokens pool:2x2x2": "only videos have three axes",
+    "epalm-extract --encoder hf: --dataset data": "hf: needs a name after it",
+    "epalm-extract --encoder timm: --dataset data": "timm: needs a name after it",
+    "epalm-extract --encoder hf:no/such/folder --dataset data": "is not an id on the hub",
+    "epalm-extract --encoder hf:data --dataset data --weights data": "already specifies",
     f"{ENCODE} --source-layers nope": "expected all, last-6",
     f"{ENCODE} --out nope.txt": "ends in none of",
     f"{ENCODE} --shard 3/2": "3/2",
@@ -85,6 +94,13 @@ MISTAKES = {
     f"{TRAIN} --device gpu": "--device gpu cannot be used",
     f"{TRAIN} --train-split nope": "no split 'nope'",
     f"{TRAIN} --val-split nope": "no split 'nope'",
+    f"{TRAIN} --inject abc": "inject is 'abc'",
+    f"{TRAIN} --lm no_such_folder": "'no_such_folder' is not a hub id",
+    f"{TRAIN} --lm data": "expected config.json in the folder",
+    f"{TRAIN} --lm data/val.jsonl": "is JSON; expected a folder",
+    f"{TRAIN} --lm lm": "lm has no tokenizer (its folder has config.json)",
+    f"{TRAIN} --text-states states": "trains nothing below the injection",
+    f"{TRAIN} --shard-weights": "needs several processes, found one",
     f"{TRAIN} --source-layers 7": "there is no block 7",
     "epalm-train import nope.pth --features media.zarr --lm opt": "nope.pth is not there",
     "epalm-eval": "--split must be given",
@@ -144,6 +160,8 @@ def make_scratch_files(folder: Path) -> None:
     for name in ("data", "empty"):
         (folder / name).mkdir()
     (folder / "data" / "a.png").write_bytes(b"")
+    (folder / "lm").mkdir()
+    (folder / "lm" / "config.json").write_text("{}")
     example = {"id": "q", "media": "a.png", "prompt": "what is it?", "answers": ["a lamp"]}
     for split in ("train", "val"):
         line = plain_json.dumps(example) + "\n"

@@ -15,9 +15,10 @@ from epalm.model.build import build_model
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.engine.activation_checkpointing import checkpoint_last_layers
 from epalm.model.engine.decoder_loop import compile_layers
-from epalm.model.engine.language_model import check_source, weights_digest
+from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.onednn_linear import use_onednn_layout
 from epalm.model.epalm import EPALM, parameter_counts
+from epalm.model.families.model_source import check_source
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
 from epalm.precision import AUTO, choose_precision
@@ -154,7 +155,7 @@ def check_settings(recipe: Recipe, runtime: RuntimeConfig, spec: StoreSpec) -> N
         UsageError: options that exclude each other, or too many processes.
     """
     check_recipe_store(spec, recipe)
-    check_source(recipe.lm, recipe.lm_precision)
+    check_source(recipe.lm)
     check_world_size(runtime.group, recipe)
     if runtime.text_states and runtime.shard_weights:
         raise UsageError(

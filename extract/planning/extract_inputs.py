@@ -7,7 +7,7 @@ from pathlib import Path
 
 from epalm.cache.formats.store_format import SUFFIXES, format_of
 from epalm.cache.layer_selection import check_layers
-from epalm.cache.token_policy import AUTO, CLS, check_tokens
+from epalm.cache.token_policy import AUTO, CLS, check_tokens, parse_tokens
 from epalm.devices import check_device_name
 from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoders.encoder_names import check_encoder_name
@@ -15,6 +15,7 @@ from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.tasks.task_registry import load_media
 from epalm.tasks.types import MediaItem, MediaSet
+from epalm.untrusted.file_kinds import check_weights_file
 from epalm.untrusted.quoted_values import cut
 
 FILES_CHECKED = 100
@@ -23,6 +24,9 @@ FILES_CHECKED = 100
 MAX_NAME_BYTES = 244
 """Longest name of a store. A file name may have 255 bytes, and files beside the store append to its
 name."""
+
+GRID_AXES = 2
+"""Axes of the grid of images, and of audio."""
 
 MAX_GPU_WORKERS = 16
 """Largest default number of decoding processes on a machine with a GPU."""
@@ -66,17 +70,56 @@ def read_inputs(
     check_tokens(options.tokens)
     if options.source_layers:
         check_layers(options.source_layers)
-    if options.weights is not None and not options.weights.exists():
-        raise MissingFileError(f"--weights {options.weights}: no such file or folder")
+    check_weights_option(options)
     if options.out is not None:
         format_of(options.out, options.store_format)
     if media is None:
         media = load_media(options.dataset, options.data_root, allow_outside=options.allow_outside)
+    check_video_options(options, media)
     out = options.out or str(default_out(media.name, options))
     _check_name_length(out)
     items = media.items[: options.limit]
     _check_files(items)
     return Inputs(options, media, items, out, process_shard)
+
+
+def check_weights_option(options: ExtractOptions) -> None:
+    """Check that --weights names a folder or a file of weights, and only where it is needed.
+
+    Raises:
+        UsageError: --encoder specifies the weights already.
+        MissingFileError: there is no such file.
+        ModelError: the file does not contain weights.
+    """
+    weights = options.weights
+    if weights is None:
+        return
+    if options.encoder.startswith("hf:"):
+        raise UsageError(
+            f"{options.encoder} already specifies the weights: leave out --weights {weights}"
+        )
+    if not weights.exists():
+        raise MissingFileError(f"--weights {weights}: no such file or folder")
+    if weights.is_file():
+        check_weights_file(weights, label=f"--weights {weights}")
+
+
+def check_video_options(options: ExtractOptions, media: MediaSet) -> None:
+    """Refuse settings that only videos have, for other samples.
+
+    Raises:
+        UsageError: names them.
+    """
+    modality = media.items[0].modality if media.items else "video"
+    if modality == "video":
+        return
+    if options.frames_pool or options.frames is not None:
+        raise UsageError("--frames and --frames-pool are options of videos only")
+    if options.tokens != AUTO and len(parse_tokens(options.tokens).grid) > GRID_AXES:
+        raise UsageError(
+            f"--tokens {options.tokens}: only videos have three axes, give two numbers for "
+            f"{media.name}, e.g. pool:2x2"
+        )
 
 
 def default_workers(device: str) -> int:

@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import google_crc32c
@@ -33,7 +32,7 @@ from epalm.model.families.config_check import check_config
 from epalm.model.families.conv1d import use_linear_maps
 from epalm.model.families.decoder_parts import decoder_parts
 from epalm.model.families.family import family_of
-from epalm.untrusted.file_kinds import check_model_folder, describe_file
+from epalm.model.families.model_source import check_source
 from epalm.untrusted.hub_config import load_message, loading, mismatch, refuse_kernels
 
 PRECISIONS = {
@@ -50,9 +49,6 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 
 HASHED_BYTES = 1 << 24
 """Bytes of a weight that are copied at one time to compute its digest (16 MiB)."""
-
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]*\w|gpt2(-medium|-large|-xl)?|distilgpt2")
-"""Pattern of a hub id, organization/name; only the hub's oldest models have no organization."""
 
 logger = logging.getLogger(__name__)
 
@@ -141,40 +137,16 @@ def _load_complete(name: str, config: PretrainedConfig) -> PreTrainedModel:
     return model
 
 
-def check_source(name: str, precision: str) -> None:
-    """Reject an invalid name, folder or precision, without access to the hub.
-
-    Args:
-        name: hub id or local folder.
-        precision: a key of `PRECISIONS`.
-
-    Raises:
-        ModelError: the precision is unknown, the name is neither a folder nor a hub id, or the
-            content of the folder's files does not match their names.
-    """
-    if precision not in PRECISIONS:
-        raise ModelError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
-    if Path(name).is_dir():
-        check_model_folder(Path(name), label=name)
-    elif Path(name).is_file():
-        raise ModelError(
-            f"{name} is {describe_file(Path(name))}; expected a folder made by save_pretrained, or "
-            "a hub id such as facebook/opt-125m"
-        )
-    elif not HUB_ID.fullmatch(name):
-        raise ModelError(
-            f"there is no folder {Path(name).absolute()}, and {name!r} is not a hub id: give --lm "
-            "a local folder, or a hub id such as facebook/opt-125m"
-        )
-
-
 def load_config(name: str, precision: str) -> PretrainedConfig:
     """The configuration of a supported language model; no weights are read.
 
     Raises:
-        ModelError: the name matches no model, the model is not supported, or `check_source` fails.
+        ModelError: the precision is unknown, the name matches no model, the model is not supported,
+            or `check_source` refuses it.
     """
-    check_source(name, precision)
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}")
+    check_source(name)
     disable_progress_bar()  # transformers' bar ignores --quiet
     with loading(partial(load_message, "language model", name)):
         refuse_kernels(PretrainedConfig.get_config_dict(name)[0], name)

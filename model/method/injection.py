@@ -151,15 +151,27 @@ def default_span(layers: int, cached: int) -> tuple[int, int]:
     return (first, stop) if first >= 0 else (max(stop - cached, 0), max(stop, 1))
 
 
+def check_span(text: str) -> None:
+    """Reject a text that is no span of any model.
+
+    Raises:
+        UsageError: the text is neither "auto", nor "FIRST:STOP" or "FIRST:end".
+    """
+    first, _, stop = text.partition(":")
+    if text == "auto":
+        return
+    if not (first.isdecimal() and (stop.isdecimal() or stop == "end")):
+        raise UsageError(f"inject is {text!r}, expected 'auto', 'FIRST:STOP' or 'FIRST:end'")
+
+
 def parse_span(text: str, layers: int, cached: int) -> tuple[int, int]:
     """Span (first, stop) from a recipe: "auto", "FIRST:STOP" or "FIRST:end".
 
     Raises:
         UsageError: the text is none of these.
     """
+    check_span(text)
     if text == "auto":
         return default_span(layers, cached)
-    first, colon, stop = text.partition(":")
-    if colon and first.isdigit() and (stop.isdigit() or stop == "end"):
-        return int(first), layers if stop == "end" else int(stop)
-    raise UsageError(f"inject is {text!r}, expected 'auto', 'FIRST:STOP' or 'FIRST:end'")
+    first, _, stop = text.partition(":")
+    return int(first), layers if stop == "end" else int(stop)

@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from epalm.errors import ModelError
-from epalm.untrusted.file_kinds import folder_content
+from epalm.model.families.model_source import check_vocabulary_file, no_vocabulary
 from epalm.untrusted.hub_config import load_message, loading
 from epalm.untrusted.quoted_values import shown
 
@@ -25,9 +24,6 @@ embedding."""
 LINE_BREAK = "\n"
 """What separates question and answer where no word embedding is left for `ANSWER_SEPARATOR`."""
 
-_VOCABULARY_FILES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken", "tekken.json")
-"""Patterns of the files that contain a tokenizer's vocabulary."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -41,29 +37,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ModelError: the name matches no tokenizer, or one without a vocabulary: where there are no
             files of a tokenizer, transformers makes an empty one of the model's family.
     """
-    if Path(name).is_dir() and not _has_vocabulary_file(Path(name)):
-        raise _no_vocabulary(name)
+    check_vocabulary_file(name)
     with loading(partial(load_message, "tokenizer", name)):
         loaded = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     tokenizer: PreTrainedTokenizerBase = loaded
     if not tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys():
-        raise _no_vocabulary(name)
+        raise no_vocabulary(name)
     return tokenizer
-
-
-def _has_vocabulary_file(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in _VOCABULARY_FILES)
-
-
-def _no_vocabulary(name: str) -> ModelError:
-    folder = Path(name)
-    content = f" (its folder has {folder_content(folder)})" if folder.is_dir() else ""
-    return ModelError(
-        f"{name} has no tokenizer{content}: expected tokenizer.json, tokenizer.model, or "
-        "vocab.json with merges.txt. Copy the files of the tokenizer that the model was trained "
-        'with into its folder, e.g. with python -c "from transformers import AutoTokenizer; '
-        f"AutoTokenizer.from_pretrained('HUB_ID').save_pretrained('{name}')\""
-    )
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

@@ -26,6 +26,7 @@ from epalm.console import byte_size, progress
 from epalm.errors import UsageError
 from epalm.model.epalm import EPALM
 from epalm.train.data.tokenized_texts import Text
+from epalm.train.options.preflight_checks import NEEDED_BY_TEXT_STATES
 from epalm.train.parallel.distributed import ALONE, Group
 
 BATCH_TOKENS = 4096
@@ -121,10 +122,7 @@ def check_text_independent(model: EPALM) -> None:
         UsageError: names the settings that work.
     """
     if not model.can_cache_text_states:
-        raise UsageError(
-            "--text-states needs a variant that trains nothing below the injection (lin, "
-            "6-connectors), lm_dropout 0, and a first injected layer above 0"
-        )
+        raise UsageError(NEEDED_BY_TEXT_STATES)
 
 
 def text_states_bytes(model: EPALM, texts: Sequence[Text], itemsize: int) -> int:

@@ -5,12 +5,21 @@ import logging
 from epalm.cache.preprocessing_names import recorded_preprocessing, written_preprocessing
 from epalm.cache.spec import StoreSpec
 from epalm.devices import check_device_name
-from epalm.errors import CacheMismatchError, RecipeError
+from epalm.errors import CacheMismatchError, RecipeError, UsageError
+from epalm.model.families.model_source import check_source, check_vocabulary_file
+from epalm.model.method.injection import check_span
+from epalm.model.method.variants import find_variant
 from epalm.precision import NAMES
 from epalm.tasks.readers.data_files import check_split
 from epalm.tasks.types import Task
 from epalm.train.config.recipe import Recipe
 from epalm.train.run_files.run_folder import check_name
+
+NEEDED_BY_TEXT_STATES = (
+    "--text-states needs a variant that trains nothing below the injection (lin, 6-connectors), "
+    "lm_dropout 0, and a first injected layer above 0"
+)
+"""What a cache of text states requires of a recipe, as a message."""
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +30,9 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
     Another preprocessing than the recipe expects is warned about.
 
     Raises:
-        UsageError: unknown type of device, impossible run name, or a block that the store lacks.
+        UsageError: unknown type of device, impossible run name or span of layers, or a block that
+            the store lacks.
+        ModelError: the language model is no folder of a model with a tokenizer, and no hub id.
         RecipeError: unknown precision.
         UnknownSplitError: the task has no such split.
         CacheMismatchError: `check_recipe_store` refuses the store.
@@ -32,12 +43,30 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
         raise RecipeError(
             f"lm_precision is {recipe.lm_precision!r}, expected one of {', '.join(NAMES)}"
         )
+    check_span(recipe.inject)
+    check_source(recipe.lm)
+    check_vocabulary_file(recipe.lm)
     for split in (recipe.train_split, recipe.val_split):
         check_split(split or task.train_split, task.splits, owner=f"task {task.name}")
     check_recipe_store(spec, recipe)
     if difference := other_preprocessing(spec, recipe):
         logger.warning("%s", difference)
     recipe.model_settings(task.kind, spec).text_template()
+
+
+def check_text_states(recipe: Recipe) -> None:
+    """Refuse cached text states where the recipe alone shows that training changes them.
+
+    Raises:
+        UsageError: names the settings that work.
+    """
+    variant = find_variant(recipe.variant)
+    at_input = variant.span == "input" if recipe.inject == "auto" else recipe.inject[:2] == "0:"
+    trained = (
+        variant.prompt != "none" or variant.adapter_factor or variant.language_model != "frozen"
+    )
+    if trained or at_input or recipe.lm_dropout:
+        raise UsageError(NEEDED_BY_TEXT_STATES)
 
 
 def check_recipe_store(spec: StoreSpec, recipe: Recipe) -> None:

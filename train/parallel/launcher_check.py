@@ -14,6 +14,13 @@ COUNTS = {
 and scripts after the manual of torch.distributed."""
 
 
+NEEDS_SEVERAL = (
+    "--shard-weights needs several processes, found one: start it with `torchrun --nproc-per-node "
+    "N --no-python epalm-train ...`, or leave the option out"
+)
+"""Message about sharding in a single process."""
+
+
 def check_launcher(environment: Mapping[str, str]) -> None:
     """Refuse to start as one of several processes that are not connected.
 
@@ -35,6 +42,19 @@ def check_launcher(environment: Mapping[str, str]) -> None:
                 "epalm-train ...` once per machine (docs/many_machines.md); for a training in "
                 "one process, start one copy"
             )
+
+
+def check_several_processes(environment: Mapping[str, str]) -> None:
+    """Refuse to shard weights in a process that torchrun did not start.
+
+    Args:
+        environment: environment of this process.
+
+    Raises:
+        UsageError: gives the command that starts several processes.
+    """
+    if "TORCHELASTIC_RUN_ID" not in environment:
+        raise UsageError(NEEDS_SEVERAL)
 
 
 def _launched(environment: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from epalm.model.engine.quantized import QUANTIZED
 from epalm.model.method.variants import find_variant
 from epalm.train.config.recipe import Recipe
 from epalm.train.parallel.distributed import Group
+from epalm.train.parallel.launcher_check import NEEDS_SEVERAL
 
 
 def check_world_size(group: Group, recipe: Recipe) -> None:
@@ -41,10 +42,7 @@ def layer_sharder(group: Group, device: str, recipe: Recipe) -> Callable[[nn.Mod
         UsageError: there is one process only, or the weights cannot be sharded.
     """
     if group.world_size == 1:
-        raise UsageError(
-            "--shard-weights needs several processes, found one: start it with "
-            "`torchrun --nproc-per-node N --no-python epalm-train ...`, or leave the option out"
-        )
+        raise UsageError(NEEDS_SEVERAL)
     if recipe.lm_precision in QUANTIZED:
         raise UsageError(
             f"--shard-weights cannot shard {recipe.lm_precision} weights: give --precision bf16, "
