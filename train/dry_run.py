@@ -28,15 +28,15 @@ def report_dry_run(data: DataConfig, model: ModelConfig, runtime: RuntimeConfig)
         ModelError: the run does not fit into memory, and smaller runs that fit have been printed;
             or a text does not fit the language model.
     """
-    store = Store.open(data.features)
-    earlier = earlier_run(runtime.folder, store.spec, fresh=runtime.fresh)
+    opened = Store.open(data.features)
+    store, earlier = earlier_run(runtime.folder, opened, fresh=runtime.fresh)
     model = resolve_precision(model, runtime, earlier)
     recipe, group = model.recipe, runtime.group
     check_settings(recipe, runtime, store.spec)
     if runtime.shard_weights:
         layer_sharder(group, runtime.device, recipe)
-    selection = select_data(data, model, store)
     order = recorded_order(earlier)
+    selection = select_data(data, model, store, resumed=order is not None)
     choice, _ = choose_source(runtime, selection.subset, recipe.batch_size, order)
     settings = resolve_text_settings(recipe.model_settings(data.task.kind, store.spec))
     texts = encode_texts(data, recipe, settings, selection.train, selection.val)

@@ -65,8 +65,8 @@ def _train(
 ) -> RunRecord:
     """Train; `claim` is held by the process that writes the run's folder."""
     group, device = runtime.group, runtime.device
-    store = Store.open(data.features)
-    earlier = earlier_run(runtime.folder, store.spec, fresh=runtime.fresh)
+    opened = Store.open(data.features)
+    store, earlier = earlier_run(runtime.folder, opened, fresh=runtime.fresh)
     model = resolve_precision(model, runtime, earlier)
     recipe = model.recipe
     check_settings(recipe, runtime, store.spec)

@@ -152,10 +152,11 @@ def transfer_labels(record: RunRecord, evaluation: Evaluation) -> tuple[str, str
     return trained, evaluated
 
 
-def check_folder(folder: Path, spec: StoreSpec, features: str, root: Path) -> None:
+def check_folder(folder: Path, store: Store, features: str, root: Path) -> None:
     """Refuse to overwrite the evaluation of another store of the same name.
 
-    A store with the same features of the same files, e.g. one that was moved, is the same store.
+    A store with the same features of the same files, e.g. one that was moved, is the same store,
+    also if it has grown since.
 
     Raises:
         UsageError: the evaluation in the folder read another store.
@@ -164,7 +165,9 @@ def check_folder(folder: Path, spec: StoreSpec, features: str, root: Path) -> No
         before = read_evaluation(folder)
     except (MissingFileError, MalformedFileError):
         return  # no complete evaluation to lose
-    same = before.fingerprint == spec.comparable() and before.data_root == str(root)
+    generations = [store.spec.grown_to(count) for count in store.generations.counts]
+    fields = [spec.comparable() for spec in generations]
+    same = before.fingerprint in fields and before.data_root == str(root)
     if before.features and before.features != features and not same:
         raise UsageError(
             f"{folder} has the evaluation of another store, {before.features}, which that of "

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +99,7 @@ def open_data(
         UsageError: the reader is unknown or cannot work.
     """
     recipe, seed = model.recipe, model.seed
-    selection = select_data(data, model, store)
+    selection = select_data(data, model, store, resumed=recorded is not None)
     # A store that does not fit is reported before the hub is contacted, and both before features
     # are read.
     load_config(recipe.lm, recipe.lm_precision)
@@ -115,13 +116,24 @@ def open_data(
     return Data(selection.train, selection.val, source, choice.order)
 
 
-def select_data(data: DataConfig, model: ModelConfig, store: Store) -> Selection:
-    """Training and validation examples, and the part of the store that has their features."""
+def select_data(
+    data: DataConfig, model: ModelConfig, store: Store, *, resumed: bool = False
+) -> Selection:
+    """Training and validation examples, and the part of the store that has their features.
+
+    Args:
+        data: task, and which of its examples to use.
+        model: recipe and seed of the run.
+        store: the store, in the generation that is trained on.
+        resumed: whether a run is resumed, which leaves out samples that were added to the store
+            after it had started.
+    """
     task, recipe = data.task, model.recipe
     index = index_store(store, task.name)
-    split_examples = _examples(data, recipe.train_split or task.train_split, index)
+    later = index.later if resumed else frozenset()
+    split_examples = _examples(data, recipe.train_split or task.train_split, index, later)
     train = draw_training(split_examples, recipe, model.seed)
-    candidates = _examples(data, recipe.val_split or task.val_split, index)
+    candidates = _examples(data, recipe.val_split or task.val_split, index, later)
     keys = [example.key for example in (*train, *candidates)]
     val = _draw(candidates, recipe.val_examples, model.seed)
     return Selection(train, candidates, val, select_subset(store, index, keys=keys))
@@ -172,8 +184,19 @@ def _open_source(
     return subset.open(choice.reader, budget.ram)
 
 
-def _examples(data: DataConfig, split: str, index: KeyIndex) -> list[Example]:
-    examples = data.task.examples(split, data.root)
+def _examples(
+    data: DataConfig, split: str, index: KeyIndex, later: Collection[str]
+) -> list[Example]:
+    """The encoded examples of a split, without those of the samples `later`."""
+    listed = data.task.examples(split, data.root)
+    examples = [example for example in listed if example.key not in later] if later else listed
+    if len(examples) < len(listed):
+        logger.info(
+            "%s: %d of %d examples left out, their samples were added after the run had started",
+            split,
+            len(listed) - len(examples),
+            len(listed),
+        )
     if data.limit:
         examples = examples[: data.limit]
     try:

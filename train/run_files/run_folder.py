@@ -1,5 +1,6 @@
 """Run folders: names, recorded settings, and the model card."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,12 @@ from unicodedata import category
 from epalm.atomic_write import write_file
 from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.spec import StoreSpec
+from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
 from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
 from epalm.model.method.variants import find_variant
+
+logger = logging.getLogger(__name__)
 
 VERSIONS_FILE = "versions.json"
 CARD_FILE = "README.md"
@@ -46,28 +50,49 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name!r} cannot be a run's name: give another --name")
 
 
-def earlier_run(folder: Path, spec: StoreSpec, *, fresh: bool) -> RunRecord | None:
-    """The record of the run to resume, or None for a new run.
+def earlier_run(folder: Path, store: Store, *, fresh: bool) -> tuple[Store, RunRecord | None]:
+    """The run to resume, and the rows of the store that it was started with.
 
     Args:
         folder: run folder.
-        spec: spec of the store that is to be trained on.
+        store: store that is to be trained on; it may have grown since the run was started.
         fresh: whether a run that is there is to be deleted.
+
+    Returns:
+        The store in the generation of the run and the record of the run; `store` and None for a
+        new run.
 
     Raises:
         CacheMismatchError: the run was trained on a store of other settings or records.
     """
     if fresh or not (folder / RECIPE_FILE).is_file():
-        return None
+        return store, None
     record = recorded_run(folder)
-    fields = spec.comparable()
+    part = _trained_part(store, record, folder)
+    fields = part.spec.comparable()
     differing = record.differing(fields, fields.keys() | record.store.keys())
     if differing:
         raise CacheMismatchError(
             f"the store is not the one that {folder} was trained on: {'; '.join(differing)}. Name "
             "that store with --features, choose another --name, or start over with --fresh"
         )
-    return record
+    return part, record
+
+
+def _trained_part(store: Store, record: RunRecord, folder: Path) -> Store:
+    """The store in the earlier generation that a run was trained on; `store` if there is none."""
+    earlier = [str(count) for count in store.generations.counts[: store.generation]]
+    count = record.store.get("count", "")
+    if count not in earlier:
+        return store
+    logger.info(
+        "%s was started with the first %s of the %d samples that %s has now, and resumes on these",
+        folder,
+        count,
+        store.spec.count,
+        store.location,
+    )
+    return store.in_generation(earlier.index(count))
 
 
 def recorded_order(record: RunRecord | None) -> ShuffleSpec | None:
