@@ -1,11 +1,12 @@
 """Load datasets and tasks by name, and resolve the data root."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from epalm.errors import MissingFileError, UsageError
+from epalm.errors import EpalmError, MissingFileError, UsageError
 from epalm.plugins import TypedName, load_plugin
 from epalm.tasks import manifest
 from epalm.tasks.readers.folder_check import check_inside
@@ -100,6 +101,29 @@ def load_media(
     if not allow_outside and (name in DATASETS or media.tasks == (manifest.TASK,)):
         check_inside(media.items)
     return media
+
+
+def load_moved_media(name: str, data_root: Path, *, allow_outside: bool = False) -> MediaSet:
+    """Load a dataset by the name that extraction was given, wherever its files are now.
+
+    A manifest that has moved is looked up in `data_root`: the file of the same name, then the
+    folder.
+
+    Args:
+        name: recorded name, as for `load_media`.
+        data_root: folder of the task's files.
+        allow_outside: allow paths that lead out of the folders of the dataset, see `load_media`.
+
+    Raises:
+        EpalmError: as `load_media` does for the recorded name; there is no other place either.
+    """
+    try:
+        return load_media(name, data_root, allow_outside=allow_outside)
+    except EpalmError:
+        for moved in (str(data_root / Path(name).name), str(data_root)):
+            with suppress(EpalmError):
+                return load_media(moved, data_root, allow_outside=allow_outside)
+        raise
 
 
 def _load_media(name: str, data_root: Path | None) -> MediaSet:

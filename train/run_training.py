@@ -1,6 +1,7 @@
 """Trains a run from start to finish: what `epalm-train` and the demo call."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,10 @@ from epalm.train.parallel.distributed import translate_peer_failure
 from epalm.train.parallel.weight_sharding import check_world_size, dummy_batch, layer_sharder
 from epalm.train.run_files.run_claim import RunClaim, claimed
 from epalm.train.run_files.run_folder import earlier_run, recorded_order, write_card
+from epalm.train.run_files.start_log import log_start
+from epalm.train.run_files.trackers.tracker import TrackedRun, tracked_settings
+from epalm.train.run_files.trackers.tracking import Tracking
+from epalm.train.run_files.trackers.validation_samples import ValidationSamples
 from epalm.train.run_files.training_checkpoint import Progress
 from epalm.train.trainer import Trainer, fit
 from epalm.train.validation import Validation
@@ -84,32 +89,35 @@ def _train(
     if claim:
         claim.open(record, recipe)
     group.gather(None)
-    _log_start(record, network, len(examples.train), len(examples.val))
-    trainer = Trainer(
-        folder=runtime.folder,
-        model=network,
-        loader=_loader(
-            model, runtime, examples, texts, _text_states(runtime, network, texts, record)
-        ),
-        recipe=recipe,
-        validate=Validation(
+    log_start(record, network, len(examples.train), len(examples.val))
+    with _tracking(data, examples, record, recipe, runtime) as tracking:
+        trainer = Trainer(
+            folder=runtime.folder,
             model=network,
-            text=text,
+            loader=_loader(
+                model, runtime, examples, texts, _text_states(runtime, network, texts, record)
+            ),
             recipe=recipe,
-            metric=load_metric(data.task.metric),
-            examples=examples.val,
-            source=examples.source,
+            validate=Validation(
+                model=network,
+                text=text,
+                recipe=recipe,
+                metric=load_metric(data.task.metric),
+                examples=examples.val,
+                source=examples.source,
+                group=group,
+                blind=data.blind,
+                on_texts=tracking.show if tracking else None,
+            ),
+            seed=model.seed,
+            quiet=runtime.quiet,
             group=group,
-            blind=data.blind,
-        ),
-        seed=model.seed,
-        quiet=runtime.quiet,
-        group=group,
-        dummy=dummy_batch(*store.spec.row_shape[-2:]) if shard else None,
-    )
-    _log_resumed(trainer)
-    with translate_peer_failure():
-        progress = fit(trainer)
+            tracking=tracking,
+            dummy=dummy_batch(*store.spec.row_shape[-2:]) if shard else None,
+        )
+        _log_resumed(trainer)
+        with translate_peer_failure():
+            progress = fit(trainer)
     _check_frozen(network, record)
     if group.leads:
         _finish(runtime.folder, record, progress)
@@ -211,6 +219,25 @@ def _loader(
     )
 
 
+def _tracking(
+    data: DataConfig, examples: Data, record: RunRecord, recipe: Recipe, runtime: RuntimeConfig
+) -> AbstractContextManager[Tracking | None]:
+    """The tracker of rank 0; None without one and in other processes."""
+    if not (runtime.track and runtime.group.leads):
+        return nullcontext()
+    spec = examples.source.spec
+    run = TrackedRun(
+        folder=runtime.folder,
+        name=record.name,
+        id="",
+        step=0,
+        settings=tracked_settings(record, recipe),
+        quiet=runtime.quiet,
+    )
+    samples = ValidationSamples(examples.val, spec.media or spec.dataset, data.root)
+    return Tracking(runtime.track, run, samples)
+
+
 def _record(
     data: DataConfig,
     model: ModelConfig,
@@ -240,40 +267,6 @@ def _record(
         examples=examples.digest(),
         weights=examples.source.spec.weights_location,
     )
-
-
-def _log_start(record: RunRecord, network: EPALM, train_count: int, val_count: int) -> None:
-    logger.info(
-        "%s: %s on %s, %d training and %d validation examples%s",
-        record.name,
-        record.model.variant,
-        record.model.lm,
-        train_count,
-        val_count,
-        ", blind control" if record.blind else "",
-    )
-    logger.info(
-        "trainable parameters: %s of %s (%.4f %% of LM + adapter)",
-        f"{record.trained:,}",
-        f"{record.trained + record.frozen:,}",
-        100 * record.trained / (record.trained + record.frozen),
-    )
-    for line in str(network.plan).splitlines():
-        logger.info("%s", line)
-    _warn_of_unused_features(network, record.model.cached)
-
-
-def _warn_of_unused_features(network: EPALM, cached: int) -> None:
-    """Log a warning if the language model has too few layers for all features."""
-    used = network.plan.feature_count
-    if network.feature_indices is not None and used < len(network.feature_indices) == cached:
-        logger.warning(
-            "the injected layers take %d of %d features, the last ones are not used: give "
-            "--source-layers last-%d, or more layers with --inject",
-            used,
-            cached,
-            used,
-        )
 
 
 def _log_resumed(trainer: Trainer) -> None:

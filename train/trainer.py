@@ -21,18 +21,17 @@ from epalm.model.engine.losses import TokenLosses
 from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.train.config.lr_schedule import learning_rate
+from epalm.train.config.optimizer import constant_rates, make_optimizer
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import Loader
 from epalm.train.parallel.distributed import ALONE, Group
 from epalm.train.run_files.metrics_log import MetricsLog, resource_usage
 from epalm.train.run_files.run_folder import writes_named
 from epalm.train.run_files.stop_signal import stop_signal
+from epalm.train.run_files.trackers.tracking import Tracking
 from epalm.train.run_files.training_checkpoint import Progress, check_finite, load_state, save_state
 
 logger = logging.getLogger(__name__)
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Constants of AdamW in the official implementation, which are also PyTorch's defaults."""
 
 LOG_STEPS = 10
 """Steps per line of metrics.jsonl, which gives their mean loss."""
@@ -57,6 +56,7 @@ class Trainer:
         seed: seed of dropout.
         quiet: show no progress.
         group: processes that train together; rank 0 writes.
+        tracking: tracker that gets the metrics of rank 0, too; None for none.
         dummy: batch that a process computes if its shard of a batch is empty; None for nothing.
         optimizer: AdamW over the trainable tensors.
         progress: position in the training, from the last checkpoint if there is one.
@@ -71,6 +71,7 @@ class Trainer:
     seed: int
     quiet: bool = False
     group: Group = ALONE
+    tracking: Tracking | None = None
     dummy: Batch | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     progress: Progress = field(init=False)
@@ -81,7 +82,9 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, self.recipe)
         self.progress = load_state(self.folder, self.model, self.optimizer)
         check_same_step(self.group, self.progress)
-        self.log = MetricsLog(self.folder, self.progress) if self.group.leads else None
+        self.log = None
+        if self.group.leads:
+            self.log = MetricsLog(self.folder, self.progress, self.tracking)
 
 
 def check_same_step(group: Group, progress: Progress) -> None:
@@ -127,24 +130,6 @@ def fit(trainer: Trainer) -> Progress:
                 tick(1, note)
             validate_epoch(trainer, epoch)
     return trainer.progress
-
-
-def make_optimizer(model: EPALM, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over the trainable tensors; group 0 follows the schedule, the others are constant."""
-    constant_rates = {
-        "prompt": recipe.prompt_lr,
-        "adapters": recipe.adapter_lr,
-        "language_model": recipe.lm_lr,
-    }
-    grouped: dict[str, list[nn.Parameter]] = {"": []}
-    for name, weight in trainable_parameters(model):
-        part = name.split(".")[0]
-        grouped.setdefault(part if constant_rates.get(part, 0) > 0 else "", []).append(weight)
-    groups = [
-        {"params": weights, "lr": constant_rates.get(part, recipe.lr)}
-        for part, weights in grouped.items()
-    ]
-    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -303,5 +288,6 @@ def _log_window(trainer: Trainer, epoch: int, losses: list[Tensor], *, seconds: 
             loss=mean_loss,
             lr=trainer.optimizer.param_groups[0]["lr"],
             samples_per_s=round(rate, 1),
+            **constant_rates(trainer.optimizer),
         )
     return LogWindow(mean_loss, rate)

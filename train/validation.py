@@ -1,7 +1,7 @@
 """Scores of the current weights on the validation examples."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -33,6 +33,7 @@ class Validation:
         source: features of their samples; view 0 is read.
         group: processes that the examples are divided among; rank 0 scores.
         blind: the features are those of other samples, so that repeated answers give no warning.
+        on_texts: called in rank 0 with the text for each example, before they are scored.
     """
 
     model: EPALM
@@ -43,6 +44,7 @@ class Validation:
     source: AnySource
     group: Group = ALONE
     blind: bool = False
+    on_texts: Callable[[Sequence[str]], None] | None = None
 
     def __call__(self) -> dict[str, float]:
         """Scores, first the one that selects the best epoch; the same in every process."""
@@ -53,6 +55,8 @@ class Validation:
         texts = [""] * len(self.examples)
         for rank, shard in enumerate(shards):
             texts[rank :: self.group.world_size] = shard
+        if self.on_texts and self.group.leads:
+            self.on_texts(texts)
         return self.group.gather(self._score(texts) if self.group.leads else {})[0]
 
     def _answer(self, examples: Sequence[Example]) -> list[str]:

@@ -20,7 +20,7 @@ from epalm.evaluate.preparation.settings_summary import read_recipe
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.tasks.manifest import TASK as MANIFEST
-from epalm.tasks.task_registry import load_media, load_task, resolve_data_root
+from epalm.tasks.task_registry import load_media, load_moved_media, load_task, resolve_data_root
 from epalm.tasks.types import MediaItem, Task
 
 logger = logging.getLogger(__name__)
@@ -252,13 +252,10 @@ def find_media(
         allow_outside: whether files outside the folder of the dataset may be read.
     """
     recorded = dataset or spec.media or spec.dataset
-    reasons = []
-    moved = () if dataset else (str(root / Path(recorded).name), str(root))
-    for name in (recorded, *moved):
-        try:
-            media = load_media(name, root, allow_outside=allow_outside)
-            return {item.key: item for item in media.items}
-        except EpalmError as error:
-            reasons.append(error)
-    logger.warning("the report names its samples without showing them: %s", reasons[0])
-    return {}
+    load = load_media if dataset else load_moved_media
+    try:
+        media = load(recorded, root, allow_outside=allow_outside)
+    except EpalmError as error:
+        logger.warning("the report names its samples without showing them: %s", error)
+        return {}
+    return {item.key: item for item in media.items}

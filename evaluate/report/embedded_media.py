@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ from epalm.media.media_preview import (
     spectrogram,
     video_codec_and_side,
 )
+from epalm.media.sample_preview import frames_in_a_row
 from epalm.tasks.types import MediaItem
 
 MAX_SIDE = 320
@@ -37,9 +37,6 @@ STRIP_FRAMES = 6
 
 STRIP_SIDE = 160
 """Pixels of the longer side of each frame in the row."""
-
-_GAP = 2
-"""Pixels between two frames."""
 
 _JPEG_QUALITY = 80
 
@@ -115,7 +112,7 @@ def _video(path: Path) -> Embedded:
     codec, side = video_codec_and_side(path)
     coarse = side <= COARSE_SIDE
     frames = sample_frames(path, STRIP_FRAMES)
-    strip = _in_a_row(frames)
+    strip = frames_in_a_row(frames, STRIP_SIDE)
     alt = f"{len(frames)} frames, evenly spread over the video"
     shown: tuple[Element, str] = ("none", "it is too large or not playable in browsers")
     if _playable(path) and codec in _CODECS:
@@ -145,17 +142,6 @@ def _playable(path: Path) -> bool:
 def _whole(path: Path) -> tuple[Element, str]:
     element, mime = _PLAYABLE[path.suffix.lower()]
     return element, _data_url(path.read_bytes(), mime)
-
-
-def _in_a_row(frames: Sequence[Image.Image]) -> Image.Image:
-    """The frames side by side, all as large as the first."""
-    first = frames[0].copy()
-    first.thumbnail((STRIP_SIDE, STRIP_SIDE))
-    width, height = first.size
-    row = Image.new("RGB", (len(frames) * (width + _GAP) - _GAP, height), "white")
-    for index, frame in enumerate(frames):
-        row.paste(frame.resize((width, height)), (index * (width + _GAP), 0))
-    return row
 
 
 def _png(image: Image.Image) -> str:

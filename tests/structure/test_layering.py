@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
     "metrics": {"tasks"},
     "extract": {"cache", "tasks", "media"},
-    "train": {"cache", "tasks", "model", "metrics"},
+    "train": {"cache", "tasks", "media", "model", "metrics"},
     "evaluate": {"cache", "tasks", "model", "metrics", "media"},
     "ask": {*("tasks", "media", "cache", "model", "extract", "demo"), "evaluate", "metrics"},
     "api": {"cache", "extract", "tasks", "train", "evaluate", "metrics", "ask"},

@@ -155,6 +155,14 @@ class TrainOptions:
         bool,
         option("--fresh/--resume", help="Start over instead of resuming.", panel=RUN_FOLDER),
     ] = False
+    track: Annotated[
+        Literal["tensorboard", "wandb", "trackio"] | None,
+        option(
+            help="Tracker that gets losses, rates, scores and some predictions, too; needs "
+            "epalm[NAME]; default: metrics.jsonl only.",
+            panel=RUN_FOLDER,
+        ),
+    ] = None
 
     quiet: Quiet = False
 

@@ -16,6 +16,7 @@ from epalm.train.options.preflight_checks import check_names, check_text_states
 from epalm.train.options.task_choice import choose_task
 from epalm.train.parallel.launcher_check import check_launcher, check_several_processes
 from epalm.train.run_files.run_folder import default_name
+from epalm.train.run_files.trackers.tracker_package import check_tracker
 
 if TYPE_CHECKING:
     from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
@@ -35,6 +36,7 @@ def resolve_options(
     """
     check_launcher(os.environ)
     check_options(seed=options.seed, limit=options.limit)
+    check_tracker(options.track)
     spec = Store.open(features).spec
     task, root = choose_task(TypedName(options.task), spec, options.data_root)
     recipe_name = options.recipe or default_recipe(task.name)
@@ -65,6 +67,7 @@ def resolve_options(
             text_states=options.text_states,
             group=group,
             shard_weights=options.shard_weights,
+            track=options.track,
             quiet=options.quiet,
         ),
     )

@@ -57,6 +57,8 @@ class RuntimeConfig:
             to compute them in every step.
         group: processes that train together, connected.
         shard_weights: shard the frozen weights across these processes.
+        track: name of a tracker, a key of `epalm.train.run_files.trackers.tracking.TRACKERS`; None
+            for none.
         quiet: show no progress.
     """
 
@@ -67,4 +69,5 @@ class RuntimeConfig:
     text_states: Path | None = None
     group: Group = ALONE
     shard_weights: bool = False
+    track: str | None = None
     quiet: bool = False

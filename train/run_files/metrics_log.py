@@ -9,6 +9,7 @@ from epalm.errors import RunFolderError
 from epalm.model.checkpoints.run_record import METRICS_FILE
 from epalm.system_memory import peak_memory
 from epalm.train.run_files.run_folder import writes_named
+from epalm.train.run_files.trackers.tracking import Tracking
 from epalm.train.run_files.training_checkpoint import Progress
 from epalm.untrusted.quoted_values import shown
 
@@ -16,26 +17,41 @@ from epalm.untrusted.quoted_values import shown
 class MetricsLog:
     """Metrics log of a run that is being trained."""
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress, tracking: Tracking | None = None) -> None:
         """Open the log and drop lines after the checkpoint that the run resumes from.
+
+        Args:
+            folder: run folder.
+            progress: position of the checkpoint.
+            tracking: tracker that gets every line, too; None for none.
 
         Raises:
             RunFolderError: a line is not one of this log, or the file cannot be written.
         """
         self.file = folder / METRICS_FILE
+        self._tracking = tracking
+        if tracking:
+            tracking.resume_from(progress.step)
         if self.file.is_file():
             text = "".join(line + "\n" for line in _kept_lines(self.file, progress))
             with writes_named(folder):
                 write_file(self.file, text)
 
-    def append(self, **fields: str | float) -> None:
-        """Add a line.
+    def append(self, *, kind: str, step: int, **fields: float) -> None:
+        """Add a line, here and to the tracker.
+
+        Args:
+            kind: "train", "val" or "spent".
+            step: optimizer steps done.
+            fields: more values of the line.
 
         Raises:
             RunFolderError: it cannot be written.
         """
         with writes_named(self.file.parent), self.file.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(fields) + "\n")
+            log.write(json.dumps({"kind": kind, "step": step} | fields) + "\n")
+        if self._tracking:
+            self._tracking.append(kind, step, **fields)
 
 
 def resource_usage(progress: Progress) -> dict[str, float]:

@@ -10,8 +10,8 @@ from epalm.model.build import assemble
 from epalm.model.engine.language_model import load_language_model
 from epalm.model.epalm import EPALM
 from epalm.model.method.model_settings import ModelSettings
+from epalm.train.config.optimizer import make_optimizer
 from epalm.train.config.recipe import Recipe, load_recipe
-from epalm.train.trainer import make_optimizer
 from tests.fakes import save_language_model
 
 RECIPE: Recipe = load_recipe("small", [("prompt_lr", 0.01)])

@@ -12,8 +12,8 @@ from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.epalm import trainable_parameters
 from epalm.train.cli import app
+from epalm.train.config.optimizer import make_optimizer
 from epalm.train.config.recipe import Recipe, load_recipe
-from epalm.train.trainer import make_optimizer
 from tests.model.helpers import tiny_opt, tiny_variant
 from tests.train.helpers import World, logged, make_world, train_command
 
