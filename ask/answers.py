@@ -93,3 +93,17 @@ def as_answers(
         )
         for answer, others in zip(answers, alternatives, strict=True)
     ]
+
+
+def as_fields(answer: Answer) -> dict[str, object]:
+    """An answer, its probability and its alternatives for JSON."""
+    return _fields(answer) | {"alternatives": [_fields(one) for one in answer.alternatives]}
+
+
+def _fields(answer: Answer) -> dict[str, object]:
+    return {
+        "answer": str(answer),
+        "probability": answer.probability,
+        "log_probability": answer.log_probability,
+        "tokens": answer.tokens,
+    }

@@ -19,7 +19,7 @@ from epalm.evaluate.preparation.eval_options import (
     Temperature,
     TopP,
 )
-from epalm.options import Device, Json, Quiet, option
+from epalm.options import DATA, AllowOutside, Device, Json, Quiet, option
 
 MAX_ALTERNATIVES = 64
 """Largest number of alternatives; each takes a beam."""
@@ -49,6 +49,26 @@ class AskOptions:
         ),
     ] = None
     runs: Runs = Path("runs")
+    jsonl: Annotated[
+        Path | None,
+        option(
+            help='Answer the lines of a file, {"id": ..., "media": ..., "prompt": ...}, in place '
+            "of FILE and QUESTION. The same command resumes.",
+            panel=DATA,
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        option(help="File of the answers to --jsonl; default: FILE.answers.jsonl.", panel=DATA),
+    ] = None
+    features: Annotated[
+        str | None,
+        option(
+            help="Store of the features of --jsonl; default: in cache/, named after the file.",
+            panel=DATA,
+        ),
+    ] = None
+    allow_outside: AllowOutside = False
     lm: LanguageModel = ""
     weights: Weights = None
     top: Annotated[

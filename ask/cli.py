@@ -2,29 +2,30 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from epalm.ask.ask_options import AskOptions
-from epalm.console import configure_logging, note, run_app, say, say_json
+from epalm.console import configure_logging, counted, note, run_app, say, say_json, stoppable
 from epalm.devices import check_device_name
 from epalm.errors import INCOMPLETE, MissingFileError, UsageError
 from epalm.evaluate.preparation.answer_method import given_decoding
 from epalm.evaluate.preparation.run_lookup import find_run
 from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.method.model_settings import Decoding
 from epalm.options import PanelCommand, command_from
 
 if TYPE_CHECKING:
-    from epalm.ask.answers import Answer
     from epalm.ask.file_answers import EncodedFiles, FileAnswer
 
 EXAMPLES = (
     'epalm-ask runs/NAME kitchen.jpg "what is on the desk?"',
     "epalm-ask runs/NAME holiday/*.jpg --json",
     'epalm-ask runs/NAME kitchen.jpg "how many cups?" --top 5',
+    "epalm-ask runs/NAME --jsonl questions.jsonl",
 )
 """Command lines that the help ends with."""
 
@@ -52,8 +53,11 @@ def command(options: AskOptions) -> None:
     folder = find_run(options.runs, options.run)
     check_device_name(options.device)
     record = RunRecord.load(folder)
-    request = read_request(record, options.words or [])
     decoding = record.decoding.changed(given_decoding(options))
+    if options.jsonl:
+        _answer_lines(options, options.jsonl, folder, decoding)
+        return
+    request = read_request(record, options.words or [])
 
     from epalm.ask.file_answers import EncodedFiles  # and torch, which takes seconds
     from epalm.ask.run_model import load
@@ -73,6 +77,27 @@ def command(options: AskOptions) -> None:
         say_json([as_json(answer) for answer in answers])
     if encoded.errors:
         raise typer.Exit(INCOMPLETE if encoded.keys else 1)
+
+
+def _answer_lines(options: AskOptions, questions: Path, folder: Path, decoding: Decoding) -> None:
+    """Answer the lines of a file, and print how many answers it has."""
+    if options.words:
+        raise UsageError("--jsonl has the samples and questions: leave out FILE and QUESTION")
+    configure_logging(quiet=options.quiet)
+    with stoppable():
+        from epalm.ask.batch_file import answer_file
+
+        result = answer_file(options, questions, folder, decoding)
+    if options.as_json:
+        say_json(asdict(result) | {"out": str(result.out)})
+    else:
+        answers = counted(result.answered, "answer")
+        before = f", {result.before} were there" if result.before else ""
+        say(f"{result.out}: {answers}{before}")
+    if result.failed:
+        count = counted(result.failed, "question")
+        note(f"{count} without an answer, since the sample cannot be encoded; the file says why")
+        raise typer.Exit(INCOMPLETE)
 
 
 def read_request(record: RunRecord, words: Sequence[str]) -> Request:
@@ -133,23 +158,10 @@ def _print(answers: Sequence["FileAnswer"], *, top: int) -> None:
 
 def as_json(asked: "FileAnswer") -> dict[str, object]:
     """An answer with its probability and its alternatives, or the reason why there is none."""
+    from epalm.ask.answers import as_fields
+
     fields: dict[str, object] = {"file": asked.file, "question": asked.question}
-    if asked.answer is None:
-        return fields | {"error": asked.error}
-    return (
-        fields
-        | _fields(asked.answer)
-        | {"alternatives": [_fields(one) for one in asked.answer.alternatives]}
-    )
-
-
-def _fields(answer: "Answer") -> dict[str, object]:
-    return {
-        "answer": str(answer),
-        "probability": answer.probability,
-        "log_probability": answer.log_probability,
-        "tokens": answer.tokens,
-    }
+    return fields | ({"error": asked.error} if asked.answer is None else as_fields(asked.answer))
 
 
 app = typer.Typer(add_completion=False)

@@ -253,7 +253,7 @@ def load(run: str | Path, *, lm: str = "", weights: str | Path = "", device: str
     check_device_name(device)
     folder = find_run(Path("runs"), str(run))
     record = RunRecord.load(folder)
-    location = _weights(record, str(weights))
+    location = weights_location(record, str(weights))
     device = pick_device(device)
     encoder = load_encoder(record, location, device)
     return Model(load_run(folder, device, lm=lm), encoder, device)
@@ -267,13 +267,18 @@ def load_encoder(record: RunRecord, weights: str, device: str) -> TokenEncoder:
         weights: file or folder of the weights; "" for the published ones.
         device: name of the torch device.
     """
+    return recorded_encoder(record).load(weights, device)
+
+
+def recorded_encoder(record: RunRecord) -> RecordedEncoder:
+    """How the features of a run were extracted."""
     recorded = RecordedEncoder.from_fields(record.store)
     if recorded.name in BUNDLED_ENCODERS:
-        recorded = replace(recorded, name=TypedName(recorded.name))
-    return recorded.load(weights, device)
+        return replace(recorded, name=TypedName(recorded.name))
+    return recorded
 
 
-def _weights(record: RunRecord, given: str) -> str:
+def weights_location(record: RunRecord, given: str) -> str:
     """Where the encoder's weights are; "" for the published ones.
 
     Raises:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from epalm.cache.preprocessing_names import PAPER, RECORDED
 from epalm.cache.spec import CLASS_TOKEN, TOKEN
@@ -100,6 +100,11 @@ class RecordedEncoder:
             )
         return int(text)
 
+    def named(self, weights: str) -> str:
+        """The name of the encoder, with the present place of a local folder."""
+        is_folder = self.name.startswith(HUGGING_FACE) and weights
+        return HUGGING_FACE + weights if is_folder else self.name
+
     def load(self, weights: str = "", device: str = "cpu") -> TokenEncoder:
         """Load the encoder, and compare it with the fingerprint.
 
@@ -112,24 +117,23 @@ class RecordedEncoder:
             ModelError: the weights cannot be loaded.
             UsageError: the encoder is the user's own code, which a file may not name.
         """
-        name, path = self.name, Path(weights) if weights else None
-        if name.startswith(HUGGING_FACE) and weights:
-            name, path = HUGGING_FACE + weights, None
+        is_folder = self.name.startswith(HUGGING_FACE)
+        path = Path(weights) if weights and not is_folder else None
         settings = EncoderSettings(
             weights=path,
             preprocessing=self.preprocessing,
             image_size=self.image_size,
-            precision=self._precision(device),
+            precision=self.usable_precision(device),
             device=device,
             media=self.media,
             frames=self.frames,
             frames_pool=self.fingerprint.get("frames_pool", ""),
         )
-        encoder = with_tokens(make_encoder(name, settings), self.tokens, self.layers)
+        encoder = with_tokens(make_encoder(self.named(weights), settings), self.tokens, self.layers)
         self._check(encoder.fingerprint(), weights)
         return encoder
 
-    def _precision(self, device: str) -> str:
+    def usable_precision(self, device: str) -> Literal["fp32", "bf16", "fp16"]:
         """The recorded precision, or fp32 where the device does not have it natively."""
         recorded = self.fingerprint.get("precision", "fp32")
         if recorded not in PRECISIONS:
@@ -139,7 +143,7 @@ class RecordedEncoder:
                 "%s: encoding in fp32, the features of training are in %s", device, recorded
             )
             return "fp32"
-        return recorded
+        return cast('Literal["fp32", "bf16", "fp16"]', recorded)
 
     def _check(self, actual: Mapping[str, Any], weights: str) -> None:
         names = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.records.media_table import MediaTable
@@ -13,10 +13,11 @@ from epalm.console import Ticker, progress
 from epalm.extract.decoding.decode_batch import batch_requests
 from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.decoding.media_files import record_files
-from epalm.extract.encoders.recorded_encoder import HUGGING_FACE, RecordedEncoder
+from epalm.extract.encoders.recorded_encoder import RecordedEncoder
 from epalm.extract.planning.extract_inputs import read_inputs
-from epalm.extract.planning.extract_options import Dtype, ExtractOptions, RetryOptions
+from epalm.extract.planning.extract_options import ExtractOptions, RetryOptions
 from epalm.extract.planning.extraction_plan import Plan, make_plan
+from epalm.extract.planning.recorded_options import recorded_options
 from epalm.extract.planning.store_rows import RowItems, match_items
 from epalm.extract.run_extraction import encode_into
 
@@ -79,23 +80,14 @@ def _recorded_options(store: Store) -> ExtractOptions:
     spec = store.spec
     fingerprint: Mapping[str, Any] = spec.fingerprint  # values are checked where they are used
     recorded = RecordedEncoder.from_fields(spec.comparable())
-    is_folder = spec.encoder.startswith(HUGGING_FACE)
-    return ExtractOptions(
+    return replace(
+        recorded_options(recorded, weights=spec.weights, dtype=spec.dtype),
         out=store.location,
-        encoder=spec.encoder,
         dataset=spec.media,
-        weights=Path(spec.weights) if spec.weights and not is_folder else None,
-        preprocessing=fingerprint.get("preprocessing.name", "official"),
-        image_size=recorded.image_size,
-        frames=recorded.frames,
-        frames_pool=fingerprint.get("frames_pool"),
         tokens=spec.tokens,
-        source_layers=recorded.layers,
         views=spec.views,
         augmentation=fingerprint.get("views.augmentation", "official"),
         seed=recorded.number("views.seed") or 0,
-        dtype=cast("Dtype", spec.dtype),
-        precision=fingerprint.get("precision", "fp32"),
         data_root=Path(spec.data_root),
     )
 
