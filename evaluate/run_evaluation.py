@@ -23,8 +23,10 @@ from epalm.evaluate.scores.eval_results import (
     write_predictions,
 )
 from epalm.evaluate.scores.scoring import corpus_scores
+from epalm.hub.card.model_card import write_card
 from epalm.metrics.metric_registry import Scores
 from epalm.model.checkpoints.adapter_io import LoadedRun, load_run
+from epalm.model.checkpoints.run_record import RECORD_FILE
 from epalm.system_memory import peak_memory
 from epalm.tasks.types import Prediction
 
@@ -65,6 +67,7 @@ def evaluate_prepared(plan: PreparedEvaluation) -> EvaluationResult:
         evaluation = _evaluation(plan)
         write_evaluation(plan.folder, evaluation)
         if evaluation.scores:
+            _write_cards(plan.run)
             write_page(
                 plan.run,
                 plan.folder,
@@ -75,6 +78,14 @@ def evaluate_prepared(plan: PreparedEvaluation) -> EvaluationResult:
     finally:
         remove_empty(plan.folder)
     return EvaluationResult(evaluation, plan.folder)
+
+
+def _write_cards(run: Path) -> None:
+    """Write the model card of a run, and that of the run whose blind control it is."""
+    write_card(run)
+    seeing = run.with_name(run.name.removesuffix("_blind"))
+    if seeing != run and (seeing / RECORD_FILE).is_file():
+        write_card(seeing)
 
 
 def _evaluation(plan: PreparedEvaluation) -> Evaluation:

@@ -40,7 +40,7 @@ from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeCon
 from epalm.train.parallel.distributed import translate_peer_failure
 from epalm.train.parallel.weight_sharding import check_world_size, dummy_batch, layer_sharder
 from epalm.train.run_files.run_claim import RunClaim, claimed
-from epalm.train.run_files.run_folder import earlier_run, recorded_order, write_card
+from epalm.train.run_files.run_folder import earlier_run, recorded_order, write_model_card
 from epalm.train.run_files.start_log import log_start
 from epalm.train.run_files.trackers.tracker import TrackedRun, tracked_settings
 from epalm.train.run_files.trackers.tracking import Tracking
@@ -120,7 +120,7 @@ def _train(
             progress = fit(trainer)
     _check_frozen(network, record)
     if group.leads:
-        _finish(runtime.folder, record, progress)
+        _finish(runtime.folder, progress)
     return record
 
 
@@ -287,12 +287,8 @@ def _check_frozen(network: EPALM, record: RunRecord) -> None:
         raise ModelError("the frozen language model changed in training: do not use this run")
 
 
-def _finish(folder: Path, record: RunRecord, progress: Progress) -> None:
-    best = {
-        "best validation score": f"{100 * progress.best_score:.2f} (epoch {progress.best_epoch})",
-        "time": duration(progress.seconds),
-    }
-    write_card(folder, record, best)
+def _finish(folder: Path, progress: Progress) -> None:
+    write_model_card(folder)
     logger.info(
         "done in %s, best epoch %d: %s",
         duration(progress.seconds),

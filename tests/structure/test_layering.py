@@ -32,12 +32,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cache": set(),
     "model": set(),
     "metrics": {"tasks"},
+    "hub": {"cache", "model"},
     "extract": {"cache", "tasks", "media"},
-    "train": {"cache", "tasks", "media", "model", "metrics"},
-    "evaluate": {"cache", "tasks", "model", "metrics", "media"},
-    "ask": {*("tasks", "media", "cache", "model", "extract", "demo"), "evaluate", "metrics"},
+    "train": {"cache", "tasks", "media", "model", "metrics", "hub"},
+    "evaluate": {"cache", "tasks", "model", "metrics", "media", "hub"},
+    "ask": {*("tasks", "media", "cache", "model", "extract", "demo"), "evaluate", "metrics", "hub"},
     "api": {"cache", "extract", "tasks", "train", "evaluate", "metrics", "ask"},
-    "demo": {"tasks", "media", "cache", "model", "metrics", "extract", "train", "evaluate"},
+    "demo": {"tasks", "media", "cache", "model", "metrics", "hub", "extract", "train", "evaluate"},
 }
 
 MUST_NOT_IMPORT: dict[str, set[str]] = {
@@ -47,6 +48,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
     "model": {"zarr", "h5py"},
     "train": {"timm", "torchaudio"},
     "evaluate": {"timm", "torchaudio"},
+    "hub": {"torch", "timm", "torchaudio"},
 }
 """Libraries; what the package imports of ours is held to its own list."""
 

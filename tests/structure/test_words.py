@@ -9,19 +9,8 @@ import pytest
 from tests.repository import ROOT
 
 FOLDERS = (
-    *(
-        "api",
-        "ask",
-        "bench",
-        "cache",
-        "demo",
-        "docs",
-        "evaluate",
-        "extract",
-        "media",
-        "metrics",
-        "model",
-    ),
+    *("api", "ask", "bench", "cache", "demo", "docs", "evaluate", "extract", "hub", "media"),
+    *("metrics", "model"),
     *("src", "tasks", "tests", "tools", "train"),
 )
 

@@ -20,7 +20,7 @@ from epalm.train.options.preflight_checks import check_recipe_store, other_prepr
 from epalm.train.options.resolve_options import absolute_folder
 from epalm.train.options.train_config import DataConfig
 from epalm.train.run_files.run_claim import claimed
-from epalm.train.run_files.run_folder import default_name, write_card, writes_named
+from epalm.train.run_files.run_folder import default_name, write_model_card, writes_named
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def import_checkpoint(options: ImportOptions, data: DataConfig) -> RunRecord:
         claim.open(record, recipe)
         with writes_named(folder):
             save_adapter(model, folder / ADAPTER_FILE)
-        write_card(folder, record, {"imported from": options.checkpoint.name})
+        write_model_card(folder)
     logger.info("%s: %d tensors, %s", folder, len(official.tensors), recipe.variant)
     for line in str(model.plan).splitlines():
         logger.info("%s", line)

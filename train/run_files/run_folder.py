@@ -7,18 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from unicodedata import category
 
-from epalm.atomic_write import write_file
 from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
+from epalm.hub.card.model_card import write_card
 from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
-from epalm.model.method.variants import find_variant
 
 logger = logging.getLogger(__name__)
 
 VERSIONS_FILE = "versions.json"
-CARD_FILE = "README.md"
 
 NAME_BYTES = 255
 """Largest length of a file name on Linux and macOS."""
@@ -131,30 +129,11 @@ def writes_named(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def write_card(folder: Path, record: RunRecord, best: dict[str, str]) -> None:
-    """Write the model card: what was trained, on what, and the best validation score.
+def write_model_card(folder: Path) -> None:
+    """Write README.md and config.json of a run, see `epalm.hub.card.model_card`.
 
-    Args:
-        folder: run folder.
-        record: record of the run.
-        best: more rows of the table, name -> value.
+    Raises:
+        RunFolderError: they cannot be written.
     """
-    share = record.trained / (record.trained + record.frozen)
-    state = find_variant(record.model.variant).language_model
-    rows = {
-        "task": record.task,
-        "language model": f"{record.model.lm} ({state}, {record.model.precision})",
-        "encoder": f"{record.store['encoder']}, {record.store['dataset']}",
-        "variant": record.model.variant + (", blind control" if record.blind else ""),
-        "trainable parameters": f"{record.trained:,} ({100 * share:.4f} % of LM + adapter)",
-        "seed": str(record.seed),
-    } | best
-    lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    table = "\n".join(["| | |", "|---|---|", *lines])
-    text = (
-        f"# {record.name}\n\neP-ALM: adapter of a language model for image, video and audio "
-        f"inputs.\n\n{table}\n\n`adapter.safetensors` has the trained tensors, `recipe.toml` "
-        "every setting, `run.json` the settings that evaluation builds the model from.\n"
-    )
     with writes_named(folder):
-        write_file(folder / CARD_FILE, text)
+        write_card(folder)

@@ -13,7 +13,7 @@ from epalm.model.checkpoints.run_record import RunRecord
 from epalm.train.config.recipe import load_recipe
 from epalm.train.run_files import run_claim as claim_module
 from epalm.train.run_files.run_claim import claimed
-from epalm.train.run_files.run_folder import write_card
+from epalm.train.run_files.run_folder import write_model_card
 from epalm.train.run_files.run_lock import LOCK_FILE
 from tests.records import RECORD
 
@@ -245,5 +245,5 @@ def test_a_refusal_to_write_is_one_error(tmp_path: Path, monkeypatch: pytest.Mon
             begin(tmp_path / "run", fresh=True)
     monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(RunFolderError, match=words):
-        write_card(tmp_path / "run", RECORD, {})
+        write_model_card(tmp_path / "run")
     assert names(tmp_path / "run") == {".lock", "recipe.toml", "run.json", "versions.json"}

@@ -1,0 +1,1 @@
+"""Sharing of runs and stores: the model card, and transfers to and from the Hugging Face hub."""
