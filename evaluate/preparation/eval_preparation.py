@@ -99,7 +99,7 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     blind = options.blind or record.blind
     label = evaluation_label(options.task, task, record, store.spec, features)
     folder = run / "eval" / folder_name(options, method, label=label, blind=blind)
-    check_folder(folder, store, features, root)
+    check_folder(folder, store, features, root, encoded=examples)
     return PreparedEvaluation(
         options=options,
         run=run,

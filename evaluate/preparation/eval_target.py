@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from epalm.cache.preprocessing_names import written_preprocessing
@@ -21,7 +21,7 @@ from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.tasks.manifest import TASK as MANIFEST
 from epalm.tasks.task_registry import load_media, load_moved_media, load_task, resolve_data_root
-from epalm.tasks.types import MediaItem, Task
+from epalm.tasks.types import Example, MediaItem, Task
 
 logger = logging.getLogger(__name__)
 
@@ -152,11 +152,21 @@ def transfer_labels(record: RunRecord, evaluation: Evaluation) -> tuple[str, str
     return trained, evaluated
 
 
-def check_folder(folder: Path, store: Store, features: str, root: Path) -> None:
+def check_folder(
+    folder: Path, store: Store, features: str, root: Path, *, encoded: Sequence[Example]
+) -> None:
     """Refuse to overwrite the evaluation of another store of the same name.
 
-    A store with the same features of the same files, e.g. one that was moved, is the same store,
-    also if it has grown since.
+    A store is the same one wherever it is, and also if it has grown since: what counts are its
+    settings, and either the folder of the dataset or the examples, each with its sample and its
+    references.
+
+    Args:
+        folder: folder of the evaluation.
+        store: store that is read.
+        features: path or URL of the store.
+        root: folder of the task's files.
+        encoded: examples that are to be answered.
 
     Raises:
         UsageError: the evaluation in the folder read another store.
@@ -167,7 +177,10 @@ def check_folder(folder: Path, store: Store, features: str, root: Path) -> None:
         return  # no complete evaluation to lose
     generations = [store.spec.grown_to(count) for count in store.generations.counts]
     fields = [spec.comparable() for spec in generations]
-    same = before.fingerprint in fields and before.data_root == str(root)
+    answered = [(record.id, record.key, record.references) for record in before.predictions]
+    wanted = [(example.question_id, example.key, example.references) for example in encoded]
+    same_data = before.data_root == str(root) or answered == wanted
+    same = before.fingerprint in fields and same_data
     if before.features and before.features != features and not same:
         raise UsageError(
             f"{folder} has the evaluation of another store, {before.features}, which that of "

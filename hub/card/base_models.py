@@ -58,6 +58,11 @@ LICENSES = {
 """Beginning of a language model's id -> its license. For other models the card names none."""
 
 
+def store_field(record: RunRecord, name: str) -> str:
+    """A field of the store that the run was trained on; "unknown" if run.json does not have it."""
+    return record.store.get(name, "unknown")
+
+
 def hub_id(location: str) -> str:
     """The location if it is an id on the hub, else "" (a folder, or a URL)."""
     local = Path(location).is_absolute() or "://" in location
@@ -71,7 +76,7 @@ def language_model_id(record: RunRecord) -> str:
 
 def encoder_id(record: RunRecord) -> str:
     """Id of the encoder's weights on the hub; "" for local weights and encoders of one's own."""
-    name = record.store["encoder"]
+    name = store_field(record, "encoder")
     if record.weights:
         return ""
     if name.startswith(TIMM):

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from epalm.hub.card.base_models import encoder_id, language_model_id, license_of
+from epalm.hub.card.base_models import encoder_id, language_model_id, license_of, store_field
 from epalm.hub.card.card_scores import CardEvaluation, CardScore, ShownEvaluation
 from epalm.hub.card.modality import modality, pipeline_tag
 from epalm.model.checkpoints.run_record import RunRecord
@@ -23,7 +23,7 @@ def card_metadata(record: RunRecord, evaluations: Sequence[ShownEvaluation]) -> 
 
     Args:
         record: record of the run.
-        evaluations: its evaluations.
+        evaluations: evaluations of the run.
     """
     lm = language_model_id(record)
     known = license_of(lm)
@@ -37,7 +37,7 @@ def card_metadata(record: RunRecord, evaluations: Sequence[ShownEvaluation]) -> 
         license_link=(known.link if known else "") or None,
         pipeline_tag=pipeline_tag(record),
         tags=_tags(record),
-        datasets=None if record.task == MANIFEST else [record.store["dataset"]],
+        datasets=None if record.task == MANIFEST else [store_field(record, "dataset")],
         metrics=list(headlines) or None,
         model_name=record.name,
         eval_results=_results(record, evaluations) or None,

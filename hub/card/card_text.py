@@ -6,7 +6,7 @@ from pathlib import Path
 
 from epalm.console import duration
 from epalm.errors import MalformedFileError
-from epalm.hub.card.base_models import encoder_id, language_model_id, license_of
+from epalm.hub.card.base_models import encoder_id, language_model_id, license_of, store_field
 from epalm.hub.card.card_metadata import MANIFEST, percent
 from epalm.hub.card.card_scores import (
     CardScore,
@@ -36,7 +36,7 @@ def card_text(run: Path, record: RunRecord, *, source: str) -> str:
 
     Args:
         run: folder of the run.
-        record: its record.
+        record: record of the run.
         source: argument of `epalm.load` in the example.
 
     Raises:
@@ -84,7 +84,7 @@ def _language_model(record: RunRecord) -> str:
 
 def _encoder(record: RunRecord) -> str:
     identifier = encoder_id(record)
-    return _linked(identifier) if identifier else code(record.store["encoder"])
+    return _linked(identifier) if identifier else code(store_field(record, "encoder"))
 
 
 def _example(record: RunRecord, source: str) -> str:
@@ -141,9 +141,9 @@ def _training(run: Path, record: RunRecord) -> Iterator[tuple[str, str]]:
     share = record.trained / (record.trained + record.frozen)
     model, recipe = record.model, _recipe(run)
     task = "" if record.task == MANIFEST else f", task {record.task}"
-    yield "data", plain(record.store["dataset"] + task)
+    yield "data", plain(store_field(record, "dataset") + task)
     yield "language model", f"{_language_model(record)}, {plain(model.precision)}"
-    yield "encoder", f"{_encoder(record)}, blocks {plain(record.store['layers'])}"
+    yield "encoder", f"{_encoder(record)}, blocks {plain(store_field(record, 'layers'))}"
     yield "variant", plain(model.variant)
     yield "trainable parameters", f"{record.trained:,} ({100 * share:.4f} % of LM + adapter)"
     yield "text", code(model.template)

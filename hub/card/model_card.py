@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from epalm.atomic_write import write_file
-from epalm.hub.card.base_models import encoder_id, language_model_id
+from epalm.hub.card.base_models import encoder_id, language_model_id, store_field
 from epalm.hub.card.card_metadata import card_metadata
 from epalm.hub.card.card_scores import shown_evaluations
 from epalm.hub.card.card_text import card_text
@@ -134,9 +134,9 @@ def _config(record: RunRecord) -> dict[str, Any]:
         },
         "encoder": {
             "id": encoder_id(record) or None,
-            "name": store["encoder"],
+            "name": store_field(record, "encoder"),
             "sha256": store.get("fingerprint.weights_sha256"),
-            "layers": store["layers"],
+            "layers": store_field(record, "layers"),
             "preprocessing": preprocessing,
         },
     }
