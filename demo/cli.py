@@ -2,18 +2,17 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from epalm.console import configure_logging, duration, run_app, say, show_table
-from epalm.options import PanelCommand, Quiet, command_from, option
+from epalm.console import configure_logging, duration, run_app, say, say_json, show_table
+from epalm.options import Json, PanelCommand, Quiet, command_from, option
 
 if TYPE_CHECKING:
-    from epalm.demo.modalities import DemoModality
     from epalm.demo.stages import DemoFolder
     from epalm.evaluate.scores.eval_results import Evaluation
 
@@ -62,6 +61,7 @@ class DemoOptions:
         Path,
         option(help="Output folder of the data, features, runs and reports.", panel="Output"),
     ] = Path("runs/demo")
+    as_json: Json = False
     quiet: Quiet = False
 
 
@@ -79,20 +79,42 @@ def run(options: DemoOptions) -> None:
 
     torch.set_num_threads(1)  # with tensors this small, threads only wait for each other
     started = time.monotonic()
-    reports = []
+    results = []
     for modality in MODALITIES.values():
         if options.modality in (modality.name, "all"):
             folder = DemoFolder(modality, options.out, options.seed, quiet=options.quiet)
-            show_table(run_stages(folder))
-            reports.append(str(folder.report))
-    say(f"{duration(time.monotonic() - started)}; report with every answer: {' '.join(reports)}")
+            results.append(run_stages(folder))
+            if not options.as_json:
+                show_table(comparison_table(results[-1]))
+    seconds = time.monotonic() - started
+    if options.as_json:
+        say_json({"seconds": round(seconds, 1), "modalities": list(map(result_json, results))})
+        return
+    reports = " ".join(str(result.folder.report) for result in results)
+    say(f"{duration(seconds)}; report with every answer: {reports}")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """The result of one modality.
+
+    Attributes:
+        folder: output files.
+        trainable_fractions: per run of `stages.RUNS`, trainable parameters as a fraction of those
+            of the language model and the adapter together.
+        evaluations: scores per run.
+    """
+
+    folder: "DemoFolder"
+    trainable_fractions: tuple[float, ...]
+    evaluations: "tuple[Evaluation, ...]"
 
 
 app.command(cls=PanelCommand)(command_from(DemoOptions, run))
 
 
-def run_stages(folder: "DemoFolder") -> Table:
-    """Run all three stages of one modality; the table compares its runs."""
+def run_stages(folder: "DemoFolder") -> DemoResult:
+    """Run all three stages of one modality and write the report of its runs."""
     from epalm.demo import stages
 
     modality = folder.modality
@@ -107,30 +129,23 @@ def run_stages(folder: "DemoFolder") -> Table:
         trainable_fractions.append(stages.train_run(folder, run_spec))
         evaluations.append(stages.evaluate_run(folder, run_spec))
     stages.write_report(folder, tuple(evaluations))
-    return comparison_table(modality, trainable_fractions, evaluations)
+    return DemoResult(folder, tuple(trainable_fractions), tuple(evaluations))
 
 
-def comparison_table(
-    modality: "DemoModality", trainable_fractions: list[float], evaluations: "list[Evaluation]"
-) -> Table:
-    """One row per run of `stages.RUNS`.
-
-    Args:
-        modality: the modality whose runs are compared.
-        trainable_fractions: per run, trainable parameters as a fraction of those of the language
-            model and the adapter together.
-        evaluations: scores per run.
-    """
+def comparison_table(result: DemoResult) -> Table:
+    """One row per run of `stages.RUNS`."""
     from epalm.demo.stages import RUNS
     from epalm.evaluate.report.tables import interval, label, percent
 
+    modality, evaluations = result.folder.modality, result.evaluations
     headline, *others = modality.scores
     count = len(evaluations[0].predictions)
     table = Table(title=f"{modality.name}: scores x 100 on {count} test {modality.examples}")
     table.add_column("run")
     for column in ("trainable", label(headline), "95 % interval", *map(label, others)):
         table.add_column(column, justify="right")
-    for run_spec, fraction, evaluation in zip(RUNS, trainable_fractions, evaluations, strict=True):
+    rows = zip(RUNS, result.trainable_fractions, evaluations, strict=True)
+    for run_spec, fraction, evaluation in rows:
         score = evaluation.scores[headline]
         table.add_row(
             RUN_TITLES[run_spec.name],
@@ -141,6 +156,27 @@ def comparison_table(
             style="bold" if run_spec.name == "full" else "",
         )
     return table
+
+
+def result_json(result: DemoResult) -> dict[str, object]:
+    """What `epalm-demo --json` prints about one modality."""
+    from epalm.demo.stages import RUNS
+
+    rows = zip(RUNS, result.trainable_fractions, result.evaluations, strict=True)
+    return {
+        "modality": result.folder.modality.name,
+        "report": str(result.folder.report),
+        "store": str(result.folder.store),
+        "runs": [
+            {
+                "run": str(result.folder.run(run_spec)),
+                "blind": evaluation.blind,
+                "trainable_fraction": fraction,
+                "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
+            }
+            for run_spec, fraction, evaluation in rows
+        ],
+    }
 
 
 def main() -> None:

@@ -85,6 +85,7 @@ class SubmitOptions:
             panel=DATA,
         ),
     ] = None
+    as_json: Json = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,7 @@ class InstallSpiceOptions:
         str,
         option(help="Other URL, or file, of the Stanford CoreNLP 3.6.0 archive.", panel=DATA),
     ] = ""
+    as_json: Json = False
     quiet: Quiet = False
 
 
@@ -154,6 +156,13 @@ def submit(options: SubmitOptions) -> None:
 
     out = options.out
     file_format, submitted = write_submission(options.evaluation, options.file_format or "", out)
+    if options.as_json:
+        counts = {"task": submitted.task, "split": submitted.split}
+        say_json(
+            {"file": str(out), "format": file_format, "answers": len(submitted.predictions)}
+            | counts
+        )
+        return
     answers = counted(len(submitted.predictions), "answer")
     note(f"{out}: {answers} of {submitted.split} in the format {file_format}")
     if submitted.scores:
@@ -177,10 +186,16 @@ def install_spice(options: InstallSpiceOptions) -> None:
         files = spice.install_spice(source, tick=tick)
     for file in files:
         note(f"installed {file}")
+    problem = program = ""
     try:
-        note(f"SPICE will run with {spice.check_spice()}")
+        program = str(spice.check_spice())
+        note(f"SPICE will run with {program}")
     except MissingToolError as error:
-        note(f"SPICE still cannot run: {error}")
+        problem = str(error)
+        note(f"SPICE still cannot run: {problem}")
+    if options.as_json:
+        installed = [str(file) for file in files]
+        say_json({"installed": installed, "java": program or None, "problem": problem or None})
 
 
 def table_of_scores(values: "Mapping[str, Score]", headline: str, *, title: str) -> Table:

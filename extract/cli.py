@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from epalm.console import configure_logging, note, run_app, say, show_table, stoppable
+from epalm.console import configure_logging, note, run_app, say, say_json, show_table, stoppable
 from epalm.errors import INCOMPLETE, UsageError
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.store_commands.store_cli import add_commands
@@ -84,7 +84,7 @@ def _estimate(inputs: "Inputs") -> None:
     plan, count = store_rows.samples_to_encode(plan, inputs.options)
     estimate = extraction_report.estimate(plan, count)
     if inputs.options.as_json:
-        say(extraction_report.as_json(estimate, plan))
+        say_json(extraction_report.as_json(estimate, plan))
     else:
         say(extraction_report.describe_estimate(estimate, plan))
 
@@ -95,7 +95,7 @@ def _benchmark(inputs: "Inputs") -> None:
 
     stages = stage_timing.measure(extraction_plan.make_plan(inputs))
     if inputs.options.as_json:
-        say(stage_timing.as_json(stages))
+        say_json(stage_timing.as_json(stages))
     else:
         show_table(stage_timing.table(stages))
 
@@ -109,7 +109,7 @@ def _extract(inputs: "Inputs") -> None:
 
     report, plan = filled.report, filled.plan
     if inputs.options.as_json:
-        say(extraction_report.as_json(report, plan))
+        say_json(extraction_report.as_json(report, plan))
     else:
         say(extraction_report.describe_report(report, plan))
     if report.failed:

@@ -1,6 +1,5 @@
 """Estimates before a run and reports after it, as text and as JSON."""
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -157,9 +156,9 @@ def describe_failures(report: ExtractionReport, plan: Plan, store: Store) -> Ite
     )
 
 
-def as_json(result: Estimate | ExtractionReport, plan: Plan) -> str:
-    """An estimate or a report as one line of JSON."""
-    return json.dumps({"store": plan.out, **asdict(result)})
+def as_json(result: Estimate | ExtractionReport, plan: Plan) -> dict[str, object]:
+    """An estimate or a report for --json."""
+    return {"store": plan.out, **asdict(result)}
 
 
 def note_report(report: ExtractionReport, plan: Plan, device: str) -> None:

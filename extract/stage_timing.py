@@ -1,6 +1,5 @@
 """Timing of the stages of an extraction: decode, transform, encode and write."""
 
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -71,9 +70,9 @@ def table(stages: Sequence[Stage]) -> Table:
     return rows
 
 
-def as_json(stages: Sequence[Stage]) -> str:
-    """The stages as JSON."""
-    return json.dumps([asdict(stage) for stage in stages])
+def as_json(stages: Sequence[Stage]) -> list[dict[str, object]]:
+    """The stages for --json."""
+    return [asdict(stage) for stage in stages]
 
 
 def _load(plan: Plan) -> tuple[Stage, Stage, list[NDArray[Any]]]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from epalm.console import configure_logging, run_app
+from epalm.console import configure_logging, run_app, say_json
 from epalm.errors import UsageError
 from epalm.options import PanelGroup, add_command, command_from
 from epalm.train.official.import_cli import IMPORT_EXAMPLES, import_official
@@ -31,14 +31,17 @@ def run_training(options: TrainOptions) -> None:
     data, model, runtime = resolve_options(options, options.features)
     from epalm.train.dry_run import report_dry_run
     from epalm.train.parallel.distributed import joined
+    from epalm.train.run_files.run_summary import run_summary
     from epalm.train.run_training import train
 
     configure_logging(quiet=options.quiet or not runtime.group.leads)
     with joined(runtime.group, runtime.device):
         if options.dry_run:
-            report_dry_run(data, model, runtime)
-        else:
-            train(data, model, runtime)
+            report_dry_run(data, model, runtime, as_json=options.as_json)
+            return
+        record = train(data, model, runtime)
+    if options.as_json and runtime.group.leads:
+        say_json(run_summary(runtime.folder, record))
 
 
 app = typer.Typer(add_completion=False, cls=PanelGroup)

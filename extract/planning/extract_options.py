@@ -260,4 +260,5 @@ class RetryOptions:
     data_root: RecordedDataRoot = None
     device: Device = AUTO
     allow_outside: AllowOutside = False
+    as_json: Json = False
     quiet: Quiet = False

@@ -67,6 +67,7 @@ class ConvertOptions:
             panel=STORE,
         ),
     ] = None
+    as_json: Json = False
     quiet: Quiet = False
 
 
@@ -95,7 +96,7 @@ def status(options: StatusOptions) -> None:
     store = opened.latest()
     left, failed = store.missing_shards(), len(store.failed_samples())
     spec = store.spec
-    if options.missing:
+    if options.missing and not options.as_json:
         say(as_ranges(left))
     elif options.as_json:
         counts = {"shards": spec.shards, "missing": left, "records": spec.count, "failed": failed}
@@ -163,6 +164,10 @@ def convert(options: ConvertOptions) -> None:
             stores, options.out, layers=keep, store_format=options.store_format, tick=tick
         )
     spec = copied.spec
+    if options.as_json:
+        shape = {"shape": spec.shape, "dtype": spec.dtype, "bytes": spec.nbytes}
+        say_json({"store": options.out} | shape)
+        return
     say(f"{options.out}: {spec.shape} {spec.dtype}, {byte_size(spec.nbytes)}")
 
 
@@ -184,9 +189,12 @@ def retry_failed(options: RetryOptions) -> None:
         report = retry_failed.retry_failed(
             store, replace(options, encoder=encoder, dataset=dataset)
         )
-    say(f"{location}: {report.encoded} of {report.tried} failed samples encoded")
-    for key, reason in list(report.failed.items())[: extraction_report.SHOWN_FAILURES]:
-        note(f"  {key}: {reason}")
+    if options.as_json:
+        say_json({"store": location} | asdict(report))
+    else:
+        say(f"{location}: {report.encoded} of {report.tried} failed samples encoded")
+        for key, reason in list(report.failed.items())[: extraction_report.SHOWN_FAILURES]:
+            note(f"  {key}: {reason}")
     if report.failed:
         raise typer.Exit(INCOMPLETE)
 

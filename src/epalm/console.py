@@ -4,13 +4,12 @@ Text from files of strangers is escaped, see `epalm.terminal`.
 """
 
 import io
-import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +20,7 @@ from rich.text import Text
 import epalm
 from epalm.errors import Stopped
 from epalm.failures import explained
+from epalm.json_document import ENDINGS, JsonDocument, error_document
 from epalm.options import examples_epilog
 from epalm.terminal import PlainConsole, visible
 
@@ -40,6 +40,9 @@ _WIDEST_TABLE = 10_000
 err_console = PlainConsole(stderr=True)
 """Console for progress, notes and errors; standard output is for results."""
 
+document = JsonDocument()
+"""What --json prints."""
+
 out_console = PlainConsole()
 """Console for results: tables and, with --json, machine-readable output."""
 
@@ -50,8 +53,8 @@ def say(line: str) -> None:
 
 
 def say_json(values: object) -> None:
-    """Print a result as one line of JSON to standard output."""
-    say(json.dumps(values, ensure_ascii=False))
+    """Print a result as one line of JSON to standard output; NaN and infinity become null."""
+    say(document.line(values))
 
 
 def note(line: str) -> None:
@@ -253,7 +256,9 @@ def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
 
     The same holds for exceptions that `epalm.failures` explains, e.g. a full disk. Every command
     has --version. Typer handles usage errors (2), Ctrl-C (130) and a reader that closes the pipe
-    (1). The help ends with `examples`.
+    (1). The help ends with `examples`. With --json, standard output gets one line of JSON in any
+    case: a command that ends with an error before its result prints {"error": {"type", "message",
+    "exit_code"}}.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the default of standard error
@@ -264,13 +269,27 @@ def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
     described = app.info if app.registered_callback else app.registered_commands[0]
     shown = f"{examples_epilog(*examples)}\n" if examples else ""
     described.epilog = f"{shown}--version: print the version of epalm and exit."
+    document.printed = False
     program = Path(sys.argv[0]).name
     try:
         app(prog_name="epalm" if program == "__main__.py" else program)
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and ended.code:
+            kind = ENDINGS.get(ended.code, "Error")
+            _say_error("standard error has the message", kind, ended.code)
+        raise
     except Exception as error:
         found = explained(error)
+        message, code = found or (repr(error), 1)
+        message = " ".join(message.split())
+        _say_error(message, type(error).__name__, code)
         if found is None:
             raise
-        message, code = found
-        note(f"error: {' '.join(message.split())}")
+        note(f"error: {message}")
         sys.exit(code)
+
+
+def _say_error(message: str, kind: str, code: int) -> None:
+    if document.missing():
+        with suppress(OSError):  # a closed pipe
+            say_json(error_document(message, kind, code))

@@ -53,8 +53,13 @@ Quiet: TypeAlias = Annotated[
 ]
 """The option --quiet of every command."""
 
-Json: TypeAlias = Annotated[bool, option("--json", help="Print the result as JSON.", panel=GENERAL)]
-"""The option --json of every command that has it."""
+JSON_OPTION = "--json"
+
+Json: TypeAlias = Annotated[
+    bool,
+    option(JSON_OPTION, help="Print the result, or the error, as one line of JSON.", panel=GENERAL),
+]
+"""The option --json of every command."""
 
 Device: TypeAlias = Annotated[
     str,

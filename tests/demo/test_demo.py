@@ -21,12 +21,14 @@ def test_the_demo_beats_its_blind_control_by_30_points_without_network_and_java(
         "from epalm.demo.cli import main; main()"
     )
     out = tmp_path / "demo"
-    options = ["--modality", modality, "--out", str(out), "--quiet"]
+    options = ["--modality", modality, "--out", str(out), "--quiet", "--json"]
     command = [sys.executable, "-c", script, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     page = out / modality / "report.html"
     assert page.is_file()
-    assert str(page) in done.stdout.replace("\n", "")
+    (document,) = json.loads(done.stdout)["modalities"]
+    assert document["report"] == str(page)
+    assert [run["blind"] for run in document["runs"]] == [True, False, False]
     score = {}
     for name in ("blind", "full"):
         actual = list((out / modality / "runs" / name / "eval").glob("*/scores.json"))

@@ -2,10 +2,12 @@ import errno
 import io
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import pytest
 import typer
@@ -385,3 +387,87 @@ def test_a_reader_that_closes_the_pipe_ends_a_command_quietly() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 1
+
+
+json_app = typer.Typer()
+
+
+@json_app.command()
+def json_command(ending: str, *, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    if ending == "late":
+        console.say_json({"fits": False})
+    if ending in ("mismatch", "late"):
+        raise CacheMismatchError("found one,\n  expected another")
+    if ending == "bug":
+        raise ZeroDivisionError("division by zero")
+    if ending == "incomplete":
+        raise typer.Exit(3)
+    console.say_json({"score": math.nan, "list": [math.inf, 1.5, {"none": None}]})
+
+
+def json_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[object, object]:
+    """Exit code, and the only line of standard output."""
+    monkeypatch.setattr("sys.argv", ["command", *arguments])
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
+    code: object = 0
+    try:
+        console.run_app(json_app)
+    except SystemExit as end:
+        code = end.code
+    except ZeroDivisionError:
+        code = "traceback"
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return code, json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_a_result_as_json_has_null_for_what_json_cannot_hold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = {"score": None, "list": [None, 1.5, {"none": None}]}
+    assert json_of(monkeypatch, capsys, "none", "--json") == (0, expected)
+
+
+def test_an_error_is_the_document_unless_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lines: io.StringIO
+) -> None:
+    message = "found one, expected another"
+    error = {"type": "CacheMismatchError", "message": message, "exit_code": 4}
+    for _ in range(2):  # the second command of a process as well
+        assert json_of(monkeypatch, capsys, "mismatch", "--json") == (4, {"error": error})
+    assert lines.getvalue() == f"error: {message}\n" * 2
+    assert json_of(monkeypatch, capsys, "late", "--json") == (4, {"fits": False})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["none", "--json", "--absent"], 2, "UsageError"),
+        (["incomplete", "--json"], 3, "Error"),
+        (["bug", "--json"], "traceback", "ZeroDivisionError"),
+    ],
+)
+def test_every_other_ending_is_an_error_in_json_too(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: object,
+    kind: str,
+) -> None:
+    ended, document = json_of(monkeypatch, capsys, *arguments)
+    assert ended == code
+    assert isinstance(document, dict)
+    assert document["error"]["type"] == kind
+
+
+def test_of_several_processes_rank_0_prints_the_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lines: io.StringIO
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("sys.argv", ["command", "mismatch", "--json"])
+    with pytest.raises(SystemExit):
+        console.run_app(json_app)
+    assert capsys.readouterr().out == ""
+    assert "found one" in lines.getvalue()

@@ -24,8 +24,8 @@ PAGES = [
 ]
 """Pages in which every option is one of ours."""
 
-OTHER_PROGRAMS = {"--quiet", "--editable", "--help"}
-"""Options of pip and of click."""
+OTHER_PROGRAMS = {"--quiet", "--editable", "--help", "--logdir", "--project"}
+"""Options of pip, click, tensorboard and trackio."""
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 

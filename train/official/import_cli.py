@@ -1,6 +1,6 @@
 """`epalm-train import`: a checkpoint of the official implementation becomes a run."""
 
-from epalm.console import configure_logging
+from epalm.console import configure_logging, say_json
 from epalm.errors import MissingFileError
 from epalm.plugins import TypedName
 from epalm.train.options.command_options import ImportOptions
@@ -33,5 +33,9 @@ def import_official(options: ImportOptions) -> None:
     # and torch, which takes seconds
     from epalm.train.official.official_import import import_checkpoint
     from epalm.train.options.train_config import DataConfig
+    from epalm.train.run_files.run_summary import run_summary
 
-    import_checkpoint(options, DataConfig(absolute_location(options.features), task, root))
+    data = DataConfig(absolute_location(options.features), task, root)
+    record = import_checkpoint(options, data)
+    if options.as_json:
+        say_json(run_summary(options.out / record.name, record))

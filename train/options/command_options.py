@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from epalm.devices import AUTO
-from epalm.options import DATA, PERFORMANCE, Device, Quiet, option
+from epalm.options import DATA, PERFORMANCE, Device, Json, Quiet, option
 from epalm.precision import PrecisionName
 
 MODEL, OPTIMIZATION, RUN_FOLDER = "Model", "Optimization", "Run folder"
@@ -164,6 +164,7 @@ class TrainOptions:
         ),
     ] = None
 
+    as_json: Json = False
     quiet: Quiet = False
 
 
@@ -204,4 +205,5 @@ class ImportOptions:
         option("--fresh", help="Delete a run of that name instead of refusing.", panel=RUN_FOLDER),
     ] = False
 
+    as_json: Json = False
     quiet: Quiet = False

@@ -1,5 +1,6 @@
 """`epalm-eval install-spice`: the parser of SPICE, out of an archive like the published one."""
 
+import json
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -129,3 +130,16 @@ def test_the_error_about_an_unwritable_library_names_it(
     assert call(monkeypatch, "install-spice", "--source", archive, "--quiet") == 1
     err = capfd.readouterr().err
     assert err.startswith(f"error: {library} cannot be written (Not a directory)")
+
+
+def test_what_was_installed_is_listed_in_json(
+    library: Path,
+    archive: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert call(monkeypatch, "install-spice", "--source", archive, "--quiet", "--json") == 0
+    actual = json.loads(capfd.readouterr().out)
+    assert sorted(actual["installed"]) == sorted(str(library / name) for name in spice.JARS)
+    assert actual["java"] is None
+    assert "there is no `java`" in actual["problem"]

@@ -156,3 +156,19 @@ def test_unknown_formats_and_folders_without_an_evaluation_are_errors(tmp_path: 
         write_submission(tmp_path / "val", "coco", tmp_path / "answers.json")
     with pytest.raises(MissingFileError, match="has no evaluation"):
         write_submission(tmp_path / "absent", "vqa", tmp_path / "answers.json")
+
+
+def test_the_written_file_is_named_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_evaluation(tmp_path / "val", asked("vqa"))
+    out = tmp_path / "answers.json"
+    arguments = (tmp_path / "val", "--format", "vqa", "--out", out, "--json")
+    assert call(monkeypatch, "submit", *arguments) == 0
+    assert json.loads(capfd.readouterr().out) == {
+        "file": str(out),
+        "format": "vqa",
+        "answers": 6,
+        "task": "manifest",
+        "split": "val",
+    }

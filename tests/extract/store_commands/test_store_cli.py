@@ -154,6 +154,10 @@ def test_only_failed_images_are_encoded_again(
     others = np.arange(64) != 7
     assert np.array_equal(after[others], before[others])
     assert command("verify", "a.zarr", "--deep").code == 0
+    done = command("retry-failed", "a.zarr", "--quiet", "--json")
+    tried = json.loads(done.out)
+    assert (done.code, tried["store"], tried["tried"], tried["encoded"]) == (3, "a.zarr", 1, 0)
+    assert "not a supported image" in tried["failed"]["69.png"]
     (album / "69.png").write_bytes(kept["69.png"])
     assert command("retry-failed", "a.zarr", "--quiet").code == 0
     assert file_contents(Store.open("a.zarr"))["epalm/errors.jsonl"] == b""
@@ -173,3 +177,21 @@ def test_failed_images_are_not_encoded_by_another_encoder(
     done = command("retry-failed", "a.zarr", "--weights", "x.safetensors", "--quiet")
     assert done.code == 4
     assert "fingerprint.weights_sha256 is" in done.err
+
+
+def test_converted_and_missing_shards_for_programs(
+    store: Store, command: Command, tmp_path: Path
+) -> None:
+    other = tmp_path / "copy.zarr"
+    done = command("convert", store.location, "--out", other, "--json", "--quiet")
+    assert json.loads(done.out) == {
+        "store": str(other),
+        "shape": [150, 1, 2, 4],
+        "dtype": "float16",
+        "bytes": 2400,
+    }
+    store.storage.delete([store.commit_record_name(1)])
+    done = command("status", store.location, "--missing", "--json")
+    assert (done.code, json.loads(done.out)["missing"]) == (3, [1])
+    done = command("inspect", tmp_path / "none.zarr", "--json")
+    assert json.loads(done.out)["error"]["exit_code"] == done.code == 1

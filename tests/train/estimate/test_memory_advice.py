@@ -113,3 +113,19 @@ def test_processes_divide_the_memory_of_their_machine(monkeypatch: pytest.Monkey
     give(monkeypatch, 1000)
     assert free_on("cpu", ALONE) == 1000
     assert free_on("cpu", Group(0, 8, 0, 4)) == 250
+
+
+def test_a_dry_run_for_programs_has_every_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch, 80e9)
+    world = make_world(tmp_path)
+    fitting = json.loads(invoke(world, "--dry-run", "--json", "--quiet").stdout)
+    assert fitting["fits"] is True
+    assert fitting["would_fit"] == []
+    assert sum(fitting["bytes"].values()) == fitting["total_bytes"] < fitting["free_bytes"]
+    result = invoke(grown(world), "--dry-run", "--json", "--set", "inject=auto", "--quiet")
+    assert isinstance(result.exception, ModelError)
+    refused = json.loads(result.stdout)
+    assert refused["fits"] is False
+    assert "--precision int4" in [one["options"] for one in refused["would_fit"]]

@@ -295,3 +295,15 @@ def test_a_checkpoint_like_no_variant_asks_for_one(full: Released) -> None:
     extra = {released_name(name): tensor for name, tensor in ada.items() if "adapter" in name}
     with pytest.raises(UsageError, match=r"adapter factor 8.*no variant has these parts"):
         full.imported(full.save(**extra))
+
+
+def test_an_imported_run_is_described_in_json(
+    full: Released, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--lm", full.lm, "--features", full.store, "--out", full.root / "runs", "--json"]
+    arguments = ["import", full.save(), *options, "--name", "run", "--precision", "fp32"]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    actual = json.loads(result.stdout)
+    assert (actual["run"], actual["folder"]) == ("run", str(full.root / "runs" / "run"))
+    assert (actual["best"], actual["validations"], actual["seconds"]) == (None, [], None)
+    assert actual["variant"] == "full"
