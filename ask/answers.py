@@ -72,12 +72,13 @@ class Alternatives:
 
     def __call__(self, model: EPALM, batch: GenerationBatch) -> list[GeneratedAnswer]:
         """See `AnswerStrategy`."""
+        answers = self.generator(model, batch)  # first, since its tokens may be watched
         longest = self.generator.decoding.max_new_tokens
         beams = max(self.count, 2)
         found = most_probable(model, self.text, batch, beams, max_new_tokens=longest)
-        for name, answers in zip(batch.names, found, strict=True):
-            self.found[name] = answers[: self.count]
-        return self.generator(model, batch)
+        for name, alternatives in zip(batch.names, found, strict=True):
+            self.found[name] = alternatives[: self.count]
+        return answers
 
 
 def as_answers(

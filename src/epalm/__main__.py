@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("epalm.train.cli", "Train connectors and a soft prompt on stored features."),
     "eval": ("epalm.evaluate.cli", "Generate answers of a trained run, score and report them."),
     "ask": ("epalm.ask.cli", "Ask a trained run about new images, videos and audio clips."),
+    "serve": ("epalm.serve.cli", "Serve a trained run: an OpenAI-compatible API and a web page."),
     "demo": ("epalm.demo.cli", "Run all three stages on generated data, offline."),
 }
 """Subcommand -> module whose `main` runs it, and help. `epalm extract` is `epalm-extract`."""

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from epalm.demo import cli as demo
 from epalm.evaluate import cli as evaluate
 from epalm.extract import cli as extract
+from epalm.serve import cli as serve
 from epalm.train import cli as train
 
 MODULES = {
@@ -17,6 +18,7 @@ MODULES = {
     "epalm-train": train,
     "epalm-eval": evaluate,
     "epalm-demo": demo,
+    "epalm-serve": serve,
 }
 
 
@@ -78,6 +80,7 @@ LONG_PAGES = [
     ("epalm-extract", "retry-failed"),
     ("epalm-eval",),
     ("epalm-eval", "compare"),
+    ("epalm-serve",),
 ]
 
 

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ask": {*("tasks", "media", "cache", "model", "extract", "demo"), "evaluate", "metrics", "hub"},
     "api": {"cache", "extract", "tasks", "train", "evaluate", "metrics", "ask"},
     "demo": {"tasks", "media", "cache", "model", "metrics", "hub", "extract", "train", "evaluate"},
+    "serve": {*("tasks", "media", "cache", "model", "extract", "ask"), "evaluate"},
 }
 
 MUST_NOT_IMPORT: dict[str, set[str]] = {

@@ -10,8 +10,7 @@ from tests.repository import ROOT
 
 FOLDERS = (
     *("api", "ask", "bench", "cache", "demo", "docs", "evaluate", "extract", "hub", "media"),
-    *("metrics", "model"),
-    *("src", "tasks", "tests", "tools", "train"),
+    *("metrics", "model", "serve", "src", "tasks", "tests", "tools", "train"),
 )
 
 BRITISH = re.compile(

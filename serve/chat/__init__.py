@@ -1,0 +1,1 @@
+"""Requests for answers in the format of OpenAI's chat completions."""
