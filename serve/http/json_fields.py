@@ -17,7 +17,7 @@ class Fields:
 
         Args:
             values: the value, expected to be an object.
-            path: its path in the request; empty for the request itself.
+            path: path of the value in the request; empty for the request itself.
 
         Raises:
             ApiError: it is no object.
