@@ -74,6 +74,11 @@ def check_against_stock(model: PreTrainedModel, name: str) -> None:
         model.set_attn_implementation(ATTENTION)
         with _refused(f"the layers of {name} cannot run in this project's loop"):
             loop = _loop_outputs(parts, ids)
+    if not (stock.states.isfinite().all() and stock.logits.isfinite().all()):
+        raise ModelError(
+            f"{name} computes numbers that are not finite for plain text: its weights or "
+            "config.json are damaged; get the files again"
+        )
     tolerance = LOGIT_TOLERANCES[parts.head.weight.dtype]
     kind = model.config.model_type
     for label, found, expected, allowed in (

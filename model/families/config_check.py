@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -43,10 +44,25 @@ NUMBERS: Mapping[str, Range] = {
     ),
     "init_std": Range(0, 1000),
     "initializer_range": Range(0, 1000),
+    **dict.fromkeys(
+        ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"),
+        Range(0, 1),
+    ),
+    "query_pre_attn_scalar": Range(0, 1e6, open_low=True),
     "attn_logit_softcapping": Range(0, 1e6, open_low=True),
     "final_logit_softcapping": Range(0, 1e6, open_low=True),
 }
 """Ranges of other numbers that some families have."""
+
+ROTATION_NUMBERS: Mapping[str, Range] = {
+    "rope_theta": Range(0, 1e12, open_low=True),
+    "partial_rotary_factor": Range(0, 1, open_low=True),
+    "factor": Range(0, 1e6, open_low=True),
+}
+"""Ranges of numbers in the `rope_parameters` of config.json."""
+
+ROTATION_TYPES = ("default", *ROPE_INIT_FUNCTIONS)
+"""Values of `rope_type`."""
 
 ACTIVATIONS = ("activation_function", "hidden_act", "hidden_activation")
 """Keys of the activation function."""
@@ -90,6 +106,7 @@ def check_config(config: PretrainedConfig, name: str) -> None:
         raise ModelError(f"{name} is a {config.model_type!r} model, which {reason}: {supported()}")
     _check_numbers(config, name)
     _check_shape(config, name)
+    _check_rotations(config, name)
     layer_kinds(config)
 
 
@@ -134,6 +151,22 @@ def _check_numbers(config: PretrainedConfig, name: str) -> None:
             _check(name, key, value, interval.violated(value))
         else:
             _check(name, key, value, "a number")
+
+
+def _check_rotations(config: PretrainedConfig, name: str) -> None:
+    """Check rotary embeddings; families with a rotation for each kind of layer list them by it."""
+    given = getattr(config, "rope_parameters", None) or {}
+    nested = [value for value in given.values() if isinstance(value, dict)]
+    for rotation in nested if "rope_type" not in given and nested else [given]:
+        kind = rotation.get("rope_type", "default")
+        known = "" if kind in ROTATION_TYPES else f"one of {', '.join(ROTATION_TYPES)}"
+        _check(name, "rope_type", kind, known)
+        for key, interval in ROTATION_NUMBERS.items():
+            value = rotation.get(key)
+            if isinstance(value, int | float):
+                _check(name, key, value, interval.violated(value))
+            else:
+                _check(name, key, value, "" if value is None else "a number")
 
 
 def _check_shape(config: PretrainedConfig, name: str) -> None:

@@ -17,6 +17,7 @@ from epalm.model.text.tokenizer import (
     add_separator,
     alters_beginnings,
     begin_ids,
+    check_embedded,
     end_ids,
     pad_id,
     separated_template,
@@ -44,6 +45,7 @@ class TextEncoder:
         ends: ids of all end tokens; the first one ends texts in training, any of them a generated
             text.
         pad: id of the padding, which is always masked.
+        vocabulary_size: number of the language model's word embeddings.
         chat: what is around a message and its answer; None for plain text.
         in_context: whether answers are encoded after a prompt, because the tokenizer alters the
             beginning of a text.
@@ -54,6 +56,7 @@ class TextEncoder:
     begin: tuple[int, ...]
     ends: tuple[int, ...]
     pad: int
+    vocabulary_size: int
     chat: ChatFrame | None = None
     in_context: bool = False
 
@@ -83,7 +86,8 @@ class TextEncoder:
             template,
             tuple(begin),
             ends,
-            pad_id(tokenizer, ends),
+            pad_id(tokenizer, ends, config.vocab_size),
+            config.vocab_size,
             chat,
             in_context=alters_beginnings(tokenizer),
         )
@@ -92,7 +96,8 @@ class TextEncoder:
         """Token ids of each prompt, begin tokens included.
 
         Raises:
-            ModelError: a prompt has no token, so that nothing could predict its answer.
+            ModelError: a prompt has no token, so that nothing could predict its answer, or a token
+                without a word embedding.
         """
         encoded = token_ids(self.tokenizer, [self._head(prompt) for prompt in prompts])
         if not self.begin and not all(encoded):
@@ -101,14 +106,17 @@ class TextEncoder:
                 "template needs a text before {answer}, e.g. --set caption_template='A photo of "
                 "{answer}'; or leave begin_token at its default"
             )
-        return [[*self.begin, *ids] for ids in encoded]
+        return self._embedded([[*self.begin, *ids] for ids in encoded])
 
     def answer_ids(self, answers: Sequence[str]) -> list[list[int]]:
         """Token ids of each answer, end token included.
 
         The text of end tokens inside an answer is removed, as in the official implementation.
+
+        Raises:
+            ModelError: an answer has a token without a word embedding.
         """
-        return [[*ids, self.ends[0]] for ids in self._answer_ids(answers)]
+        return self._embedded([[*ids, self.ends[0]] for ids in self._answer_ids(answers)])
 
     def decode(self, ids: Tensor) -> list[str]:
         """The texts before the first end token of generated ids (B, T), without special tokens."""
@@ -138,6 +146,10 @@ class TextEncoder:
         texts = [self._head(prompt) + self._tail(answer) for prompt, answer in pairs]
         encoded = token_ids(self.tokenizer, heads), tails, token_ids(self.tokenizer, texts)
         return sum(head + tail != joint for head, tail, joint in zip(*encoded, strict=True))
+
+    def _embedded(self, texts: list[list[int]]) -> list[list[int]]:
+        check_embedded(self.tokenizer, texts, self.vocabulary_size)
+        return texts
 
     def _head(self, prompt: str) -> str:
         """The text before an answer, without begin tokens."""

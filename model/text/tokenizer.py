@@ -126,9 +126,40 @@ def configured_ends(config: PretrainedConfig) -> tuple[int, ...]:
     return tuple(ends) if isinstance(ends, list | tuple) else (int(ends),)
 
 
-def pad_id(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]) -> int:
-    """Id of the pad token; without one the end token pads, and is masked like any padding."""
-    return ends[0] if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+def pad_id(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], vocabulary_size: int) -> int:
+    """Id of the pad token; without one the end token pads, and is masked like any padding.
+
+    A pad token that was added to the tokenizer alone has no word embedding, and is not used.
+
+    Args:
+        tokenizer: tokenizer of the language model.
+        ends: ids of all end tokens.
+        vocabulary_size: number of word embeddings.
+    """
+    own = tokenizer.pad_token_id
+    return ends[0] if own is None or own >= vocabulary_size else int(own)
+
+
+def check_embedded(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Sequence[int]], vocabulary_size: int
+) -> None:
+    """Reject tokens without a word embedding, as those of another model's tokenizer.
+
+    Args:
+        tokenizer: tokenizer of the language model.
+        texts: ids of each text.
+        vocabulary_size: number of word embeddings.
+
+    Raises:
+        ModelError: names the first such token, and both sizes.
+    """
+    unknown = next((number for ids in texts for number in ids if number >= vocabulary_size), None)
+    if unknown is not None:
+        raise ModelError(
+            f"the language model has {vocabulary_size:,} word embeddings, none for token "
+            f"{unknown:,} of its tokenizer ({shown(tokenizer.convert_ids_to_tokens(unknown))}): "
+            f"put the tokenizer that it was trained with into {tokenizer.name_or_path}"
+        )
 
 
 def alters_beginnings(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -5,6 +5,7 @@ Each number is that of one process and its device.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -23,6 +24,7 @@ from epalm.train.estimate.weight_memory import (
     onednn_bytes,
     trained_bytes,
 )
+from epalm.untrusted.hub_config import load_message, loading
 
 USABLE = 0.9
 """Fraction of a device's free memory that a plan may fill; the rest is for fragmentation."""
@@ -73,13 +75,14 @@ def shape_model(settings: ModelSettings) -> EPALM:
     """The model on the meta device: its tensors have shapes, and no data.
 
     Raises:
-        ModelError: there is no language model of that name.
+        ModelError: there is no language model of that name, or none can be made of its config.json.
         UsageError: a setting that does not fit the language model.
     """
     config = load_config(settings.lm, settings.precision)
     config.dtype = None
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        with loading(partial(load_message, "language model", settings.lm)):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         return assemble(freeze(model), settings)
 
 

@@ -58,11 +58,20 @@ def load_message(part: str, name: str, error: Exception) -> str:
     """
     folder, hub = Path(name).absolute(), "the hub (or the local cache if offline)"
     source = "the folder" if folder.is_dir() else f"{hub}, and there is no folder {folder}"
-    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    return (
-        f"no {part} could be loaded as {name!r} from {source}: {first_line}. "
-        "Give --lm a hub id such as facebook/opt-125m, or a local folder"
+    advice = (
+        "Get its files again, or correct them"
+        if folder.is_dir()
+        else "Give --lm a hub id such as facebook/opt-125m, or a local folder"
     )
+    return f"no {part} could be loaded as {name!r} from {source}: {_reason(error)}. {advice}"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's message, and the next one if it only announces that."""
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    if first.endswith(":") and others:
+        first = f"{first} {others[0].strip()}"
+    return first.rstrip(".")
 
 
 @contextmanager

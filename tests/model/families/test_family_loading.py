@@ -121,6 +121,63 @@ def test_a_structure_that_the_loop_cannot_run_is_refused_before_its_weights_are_
         load_config(str(tmp_path), "fp32")
 
 
+IMPOSSIBLE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "rotation": (
+        "llama",
+        {"rope_parameters": {"rope_type": "no"}},
+        "has rope_type 'no', expected",
+    ),
+    "base of 0": (
+        "llama",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 0}},
+        "has rope_theta 0, expected more than 0",
+    ),
+    "base in words": (
+        "llama",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": "big"}},
+        "has rope_theta 'big', expected a number",
+    ),
+    "base of a kind": (
+        "gemma3_text",
+        {"rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": -1}}},
+        "has rope_theta -1, expected more than 0",
+    ),
+    "wide rotation": (
+        "gpt_neox",
+        {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 5}},
+        "has partial_rotary_factor 5, expected at most 1",
+    ),
+    "norm": ("llama", {"rms_norm_eps": -1.0}, "has rms_norm_eps -1.0, expected 0 or more"),
+    "scale": (
+        "gemma3_text",
+        {"query_pre_attn_scalar": 0},
+        "query_pre_attn_scalar 0, exp",
+    ),
+    "number in words": ("llama", {"num_hidden_layers": "8"}, "num_hidden_layers': .*expected int"),
+    "kinds": ("gemma3_text", {"layer_types": ["full_attention"]}, r"layer_types?'?: .*\w"),
+}
+"""Kind of error -> family, changes of config.json, message."""
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE)
+def test_an_impossible_value_of_config_json_is_named(kind: str, tmp_path: Path) -> None:
+    family, changes, message = IMPOSSIBLE[kind]
+    AutoConfig.for_model(family, num_hidden_layers=2).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(ModelError, match=message):
+        load_config(str(tmp_path), "fp32")
+
+
+def test_weights_that_are_not_finite_are_called_damaged() -> None:
+    model = own_model("llama-grouped")
+    decoder_parts(model).layers[1].mlp.up_proj.weight.data[0, 0] = torch.nan
+    with pytest.raises(
+        ModelError, match=r"damaged computes numbers that are not finite .* damaged;"
+    ):
+        check_against_stock(model, "damaged")
+
+
 def test_the_reasons_of_a_refusal_are_for_families_without_an_entry() -> None:
     assert not REFUSED.keys() & FAMILIES.keys()
 

@@ -49,6 +49,16 @@ def test_prompt_and_answer_have_the_tokens_of_one_text(kind: str, template: str)
     assert text.merged_borders([(prompt, "red") for prompt in PROMPTS]) == 0
 
 
+def test_a_token_without_a_word_embedding_is_named() -> None:
+    text = encoder("byte_level", "{prompt} {answer}", vocab_size=258)  # those of single bytes
+    assert text.prompt_ids(["z"])
+    reason = r"has 258 word embeddings, none for token \d+ of its tokenizer \('\S+'\): put the"
+    with pytest.raises(ModelError, match=reason):
+        text.prompt_ids(PROMPTS)
+    with pytest.raises(ModelError, match=reason):
+        text.answer_ids(["white"])
+
+
 @pytest.mark.parametrize("template", [*TEMPLATES, "{prompt}?</a>{answer}", "{prompt}{answer}"])
 def test_texts_of_opt_have_the_tokens_of_prompt_and_answer_encoded_apart(template: str) -> None:
     folder = str(LANGUAGE_MODEL)

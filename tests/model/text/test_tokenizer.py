@@ -79,8 +79,16 @@ def test_end_tokens_are_the_tokenizers_and_all_that_config_json_lists() -> None:
 
 
 def test_the_end_token_pads_without_a_pad_token() -> None:
-    assert pad_id(TOKENIZERS["byte_level"](), (5, 6)) == 5
-    assert pad_id(TOKENIZERS["metaspace_unigram"](), (1,)) == 0
+    assert pad_id(TOKENIZERS["byte_level"](), (5, 6), 400) == 5
+    assert pad_id(TOKENIZERS["metaspace_unigram"](), (1,), 400) == 0
+
+
+def test_an_added_pad_token_without_a_word_embedding_is_not_used() -> None:
+    tokenizer = TOKENIZERS["byte_level"]()
+    size = len(tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert pad_id(tokenizer, (5,), size) == 5
+    assert pad_id(tokenizer, (5,), size + 1) == size
 
 
 @pytest.mark.parametrize(
