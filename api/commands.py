@@ -18,8 +18,10 @@ def train(features: str | Path, **options: Any) -> Path:  # noqa: ANN401 - as th
     """Train a run on stored features, or resume it, as `epalm-train` does.
 
     >>> import epalm
-    >>> run = epalm.train("cache/coco_vitb16.zarr", task="coco-caption")  # doctest: +SKIP
-    >>> model = epalm.load(run)  # doctest: +SKIP
+    >>> options = {"lm": "models/opt-micro", "set": {"epochs": 1, "max_new_tokens": 3}}
+    >>> run = epalm.train("cache/image.zarr", recipe="small", name="first", quiet=True, **options)
+    >>> epalm.load(run)
+    Model('first', ...)
 
     Args:
         features: path or URL of the feature store.
@@ -52,7 +54,9 @@ def evaluate(run: str | Path = "", split: str = "val", **options: Any) -> "Evalu
     """Answer and score a split with a trained run, as `epalm-eval` does.
 
     >>> import epalm
-    >>> epalm.evaluate("runs/coco", "karpathy_test").scores  # doctest: +SKIP
+    >>> evaluation = epalm.evaluate("runs/scenes", "test", beams=2, quiet=True)
+    >>> sorted(evaluation.scores)
+    ['exact_match', 'normalised_match']
 
     Args:
         run: folder of the run, or its name in `runs`; "" for the newest.
@@ -85,10 +89,10 @@ def extract(
     """Encode every sample of a dataset once, or resume that, as `epalm-extract` does.
 
     >>> import epalm
-    >>> files = ["a.jpg", "b.jpg"]
-    >>> store = epalm.extract("vit-b16", samples=files, out="own.zarr")  # doctest: +SKIP
-    >>> store["a.jpg"].shape  # doctest: +SKIP
-    (6, 768)
+    >>> encoder = "epalm.demo.encoder:micro_vit"  # comes with this package
+    >>> store = epalm.extract(encoder, samples=["scene.png"], out="own.zarr", quiet=True)
+    >>> store["scene.png"].shape
+    (6, 96)
 
     Args:
         encoder: name of the encoder.

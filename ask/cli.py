@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     'epalm-ask runs/NAME kitchen.jpg "what is on the desk?"',
-    "epalm-ask runs/NAME holiday/*.jpg --json",
     'epalm-ask runs/NAME kitchen.jpg "how many cups?" --top 5',
     "epalm-ask runs/NAME --jsonl questions.jsonl",
 )

@@ -90,7 +90,13 @@ class Model:
     ) -> Answer | list[Answer]:
         """Answer a question about a sample.
 
-        >>> model.answer("kitchen.jpg", "what is on the desk?")  # doctest: +SKIP
+        >>> import epalm
+        >>> model = epalm.load("runs/scenes")
+        >>> answer = model.answer("scene.png", "which shape is red?", top=3)
+        >>> answer in ("circle", "square", "star", "triangle")
+        True
+        >>> 0 < answer.probability < 1, len(answer.alternatives)
+        (True, 3)
 
         Args:
             media: a path, the bytes of a file, a PIL image or an array, see
@@ -133,7 +139,10 @@ class Model:
     ) -> Answer | list[Answer]:
         """Write a caption of a sample; arguments, result and errors are those of `answer`.
 
-        >>> model.caption(["a.jpg", "b.jpg"])  # doctest: +SKIP
+        >>> import epalm
+        >>> model = epalm.load("runs/captions")
+        >>> [type(caption).__name__ for caption in model.caption(["a.wav", "b.wav"])]
+        ['Answer', 'Answer']
         """
         if self.answers_questions:
             raise UsageError(
@@ -145,6 +154,10 @@ class Model:
 
     def encode(self, media: Media | list[Media]) -> Features:
         """Features of samples as extraction stores them.
+
+        >>> import epalm
+        >>> epalm.load("runs/scenes").encode("scene.png").shape
+        (6, 96)
 
         Args:
             media: one sample, or a list.
@@ -237,7 +250,9 @@ def load(run: str | Path, *, lm: str = "", weights: str | Path = "", device: str
     """Load a trained run to answer questions about new samples.
 
     >>> import epalm
-    >>> model = epalm.load("runs/coco")  # doctest: +SKIP
+    >>> model = epalm.load("runs/scenes")
+    >>> model.modality
+    'image'
 
     Args:
         run: folder of a run.

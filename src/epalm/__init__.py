@@ -1,8 +1,8 @@
 """eP-ALM: adapt a frozen language model to images, video and audio, from cached features.
 
 >>> import epalm
->>> model = epalm.load("runs/coco")  # doctest: +SKIP
->>> model.answer("kitchen.jpg", "what is on the desk?")  # doctest: +SKIP
+>>> model = epalm.load("runs/scenes")
+>>> answer = model.answer("scene.png", "which shape is red?")
 
 `extract`, `train` and `evaluate` are the commands as functions, `open_store` reads features, and
 `metrics` scores plain texts. Importing this package imports none of them.

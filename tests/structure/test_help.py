@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from epalm.ask import cli as ask
 from epalm.demo import cli as demo
 from epalm.evaluate import cli as evaluate
 from epalm.extract import cli as extract
@@ -17,6 +18,7 @@ MODULES = {
     "epalm-extract": extract,
     "epalm-train": train,
     "epalm-eval": evaluate,
+    "epalm-ask": ask,
     "epalm-demo": demo,
     "epalm-serve": serve,
 }

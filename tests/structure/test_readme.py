@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 
+from epalm.ask import cli as ask
 from epalm.demo import cli as demo
 from epalm.evaluate import cli as evaluate
 from epalm.extract import cli as extract
@@ -25,7 +26,7 @@ PAGES = [
 """Pages in which every option is one of ours."""
 
 OTHER_PROGRAMS = {"--quiet", "--editable", "--help", "--logdir", "--project"}
-"""Options of pip, click, tensorboard and trackio."""
+"""Options of pip, click, TensorBoard and trackio."""
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 
@@ -76,7 +77,7 @@ def options(command: Any) -> Iterator[str]:  # noqa: ANN401 - click's
 def test_every_option_in_the_text_exists(page: Path) -> None:
     declared = {
         option
-        for app in (demo.app, evaluate.app, extract.app, train.app)
+        for app in (ask.app, demo.app, evaluate.app, extract.app, train.app)
         for option in options(typer.main.get_command(app))
     }
     text = page.read_text(encoding="utf-8")
