@@ -106,8 +106,11 @@ def distinct_row(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def shortened_text(text: str) -> str:
-    """A text of at most `MAX_QUOTED` characters."""
-    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED].rstrip()} ..."
+    """A text of about `MAX_QUOTED` characters at most, cut between words where it has any."""
+    if len(text) <= MAX_QUOTED:
+        return text
+    start = text[: MAX_QUOTED + 1]
+    return f"{start.rpartition(' ')[0] or start[:-1]} ..."
 
 
 def difference_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from epalm.evaluate import cli
+from epalm.evaluate import cli, run_evaluation
 from epalm.evaluate.scores.submission import SERVERS
 from epalm.model.checkpoints.run_record import RunRecord
 from tests.evaluate.helpers import TinyRun, call, evaluation, make_run
@@ -41,6 +41,22 @@ def test_a_complete_evaluation_gives_exit_code_0_and_json_on_request(
     assert code == 0
     assert scores["counts"] == {"scored": 3, "skipped": 0}
     assert Path(scores["folder"]) == tiny.folder / "eval" / "val-first3"
+
+
+def test_a_required_blind_control_must_exist_before_a_model_is_loaded(
+    tiny: TinyRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--split", "val", "--run", tiny.folder, "--limit", 2, "--quiet")
+    with monkeypatch.context() as patches:
+        patches.setattr(run_evaluation, "load_run", lambda *_, **__: pytest.fail("loaded"))
+        assert call(monkeypatch, *arguments, "--compare-blind", "--json") == 1
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert error["type"] == "MissingFileError"
+    assert "--blind" in error["message"]
+    assert call(monkeypatch, *arguments, "--blind") == 0
+    assert call(monkeypatch, *arguments, "--compare-blind") == 0
+    page = tiny.folder / "eval" / "val-first2" / "report.html"
+    assert 'id="compare-blind"' in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from epalm.evaluate.report.gallery import choose, gallery_cards, over_confident
 from epalm.evaluate.report.report_files import _lead
 from epalm.evaluate.report.resource_use import Cost, Costs
 from epalm.evaluate.report.run_report import ReportData, write_report
+from epalm.evaluate.report.tables import shortened_text
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.tasks.types import MediaItem
 from tests.evaluate.helpers import COLORS, evaluation
@@ -349,6 +350,18 @@ def test_distinct_answers_are_counted(tmp_path: Path) -> None:
     text = " ".join(shown.text)
     row = text[text.index("distinct answers") :]
     assert row.index("1 of 3") < row.index("“wall” 100 %") < row.index("3 of 3")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a dog in the snow", "a dog in the snow"),
+        ("a man is standing on a rock", "a man is standing on a ..."),
+        ("x" * 30, "x" * 24 + " ..."),
+    ],
+)
+def test_a_long_answer_in_a_table_is_cut_between_words(text: str, shown: str) -> None:
+    assert shortened_text(text) == shown
 
 
 def test_a_warning_that_all_runs_share_is_listed_once(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import pytest
 from typer.testing import CliRunner
@@ -13,11 +13,14 @@ from typer.testing import CliRunner
 from epalm.errors import MissingToolError
 from epalm.train.cli import app
 from epalm.train.options.command_options import TrainOptions
+from epalm.train.options.train_config import RuntimeConfig
+from epalm.train.parallel.distributed import Group
 from epalm.train.run_files.trackers import tracking
 from epalm.train.run_files.trackers.tracker import ShownPrediction, TrackedRun, markdown_table
 from epalm.train.run_files.trackers.tracker_package import check_tracker
 from epalm.train.run_files.trackers.tracking import TRACKERS, Tracking
 from epalm.train.run_files.trackers.validation_samples import ValidationSamples
+from epalm.train.run_training import _tracking
 from tests.train.helpers import World, logged, make_world, train_command
 
 
@@ -191,3 +194,11 @@ def test_the_option_names_the_trackers() -> None:
 def test_texts_cannot_break_out_of_their_cell() -> None:
     shown = ShownPrediction("a | b", "c\nd", ("e", "f"), None)
     assert markdown_table([shown]).splitlines()[2:] == ["| a \\| b | c d | e; f |"]
+
+
+def test_only_rank_0_tracks(tmp_path: Path) -> None:
+    other = RuntimeConfig(tmp_path, track="wandb", group=Group(1, 2))
+    unused = cast("Any", None)
+    with _tracking(unused, unused, unused, unused, other) as tracking:
+        assert tracking is None
+    assert list(tmp_path.iterdir()) == []
