@@ -179,9 +179,9 @@ class Store(StoreState):
 
     def extent(self, shard: int) -> FileExtent:
         """Position of a shard's features in a local file; a remote file is copied first."""
-        version = self.finished_version(shard)
+        version, record = self.finished(shard)
         extent = self.format.extent(self.spec, shard, version)
-        checksum = self.commit_record(shard).files[extent.name][1]
+        checksum = record.files[extent.name][1]
         return FileExtent(self.storage.fetch(extent.name, checksum), extent.offset)
 
     def check_shard(self, shard: int) -> None:
@@ -217,9 +217,9 @@ class Store(StoreState):
             UnfinishedStoreError: the shard is missing.
             CorruptShardError: the file does not match the commit record.
         """
-        version = self.finished_version(shard)
+        version, record = self.finished(shard)
         name = self.format.shard_files(shard, version.name)[0]
-        size, checksum = expected = self.commit_record(shard).files[name]
+        size, checksum = expected = record.files[name]
         actual = read_checked(self.extent(shard), as_bytes(out))
         if actual != expected and self.storage.discard_copy(name, checksum):
             actual = read_checked(self.extent(shard), as_bytes(out))
@@ -227,6 +227,9 @@ class Store(StoreState):
             row_bytes = len(self.spec.rows_of(shard)) * self.spec.row_bytes
             if size < row_bytes + self.extent(shard).offset:
                 raise self.damaged(f"{name} has {size} bytes, its spec needs more")
+            return
+        if self.finished_version(shard) != version:  # a growth has just been finished
+            self.read_shard(shard, out)
             return
         state = "is missing" if actual[0] < 0 else f"has {actual[0]} bytes with CRC-32C {actual[1]}"
         raise self.damaged(

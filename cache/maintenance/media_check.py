@@ -88,9 +88,9 @@ def read_media_table(store: Store, shard: int) -> MediaTable | None:
         UnfinishedStoreError: the shard is missing.
         CorruptShardError: the commit record is damaged, or the media table is missing or damaged.
     """
-    version = store.finished_version(shard)
+    version, record = store.finished(shard)
     name = store.media_name_of(version)
-    expected = store.commit_record(shard).files.get(name)
+    expected = record.files.get(name)
     if expected is None:
         return None
     try:
@@ -98,6 +98,8 @@ def read_media_table(store: Store, shard: int) -> MediaTable | None:
     except FileNotFoundError:
         data = b""
     if size_and_checksum([data]) != expected:
+        if store.finished_version(shard) != version:  # a growth has just been finished
+            return read_media_table(store, shard)
         raise CorruptShardError(
             f"{name} of {store.location} is missing or damaged: run `epalm-extract repair "
             f"{store.location}`, then extract again"

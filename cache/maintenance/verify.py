@@ -130,16 +130,13 @@ def _growth_issues(store: Store) -> Iterator[VerifyIssue]:
 def _library_file_issues(check: _SizeCheck) -> Iterator[VerifyIssue]:
     """Compare the files for other libraries with those of the opened generation.
 
-    Those of another generation are sound: they are exchanged when a growth is finished.
+    Those of another generation are sound: they are exchanged one by one when a growth is finished.
     """
     store = check.store
-    issues = [
-        VerifyIssue(name, problem, (name,))
-        for name, problem in _damaged_files(check, store.library_files)
-    ]
-    if issues and any(not list(_damaged_files(check, record.files)) for record in store.growth):
-        issues = []
-    yield from issues
+    for name, problem in _damaged_files(check, store.library_files):
+        others = [record.files[name] for record in store.growth if name in record.files]
+        if all(check.problem(name, *expected) for expected in others):
+            yield VerifyIssue(name, problem, (name,))
     if store.growing and not store.latest().missing_shards():
         yield VerifyIssue(store.finished_name, OUTDATED, ())
 

@@ -97,7 +97,11 @@ class ShardFiles:
     def _open_shard(self, shard: int) -> tuple[int, int]:
         """(file descriptor, offset of the first row)."""
         extent = self.store.extent(shard)
-        descriptor = open_regular(extent.path)
+        try:
+            descriptor = open_regular(extent.path)
+        except FileNotFoundError:  # a growth has just been finished, and another version is read
+            extent = self.store.extent(shard)
+            descriptor = open_regular(extent.path)
         if hasattr(os, "posix_fadvise"):  # no read-ahead, which would fetch MiBs per row
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         return descriptor, extent.offset

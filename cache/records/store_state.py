@@ -24,6 +24,8 @@ from epalm.cache.storage.open_storage import open_storage
 from epalm.cache.storage.storage import Storage
 from epalm.errors import CacheMismatchError, CorruptShardError, UnfinishedStoreError
 
+LATEST = -1  # in place of a generation's number: the last one when they are first read
+
 
 class StoreState:
     """The settings and records of one generation of a store.
@@ -85,7 +87,7 @@ class StoreState:
 
     @cached_property
     def header(self) -> StoreHeader:
-        """Content of spec.json, of the first generation; see `read_header` for the errors."""
+        """Content of spec.json; see `read_header` for the errors."""
         return read_header(self.location, self.storage, self.format)
 
     @cached_property
@@ -117,7 +119,7 @@ class StoreState:
     def generation(self) -> int:
         """Number of the opened generation."""
         if self._chosen is not None or not self.growth:
-            return self._chosen or 0
+            return self.generations.latest if self._chosen == LATEST else self._chosen or 0
         return read_finished(self.storage, self.finished_name, len(self.growth))
 
     def in_generation(self, number: int) -> Self:
@@ -126,7 +128,7 @@ class StoreState:
 
     def latest(self) -> Self:
         """The same store with all its rows, as it is on the disk now, finished or not."""
-        return self.in_generation(self.in_generation(0).generations.latest)
+        return self.in_generation(LATEST)
 
     @property
     def growing(self) -> int:
@@ -146,8 +148,7 @@ class StoreState:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """The key of every row."""
-        added = self.growth[: self.generation + 1]
-        keys = tuple(key for record in added for key in record.keys)
+        keys = tuple(key for step in self.growth[: self.generation + 1] for key in step.keys)
         try:
             keys = keys or tuple(self.format.read_keys(self.storage, self.spec.count))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
@@ -159,8 +160,7 @@ class StoreState:
     @cached_property
     def later_keys(self) -> frozenset[str]:
         """The keys of the rows that later generations have added."""
-        later = self.growth[self.generation + 1 :]
-        return frozenset(key for record in later for key in record.keys)
+        return frozenset(key for step in self.growth[self.generation + 1 :] for key in step.keys)
 
     def private_name(self, file: str) -> str:
         """Name, relative to the storage, of a file in the private folder."""
@@ -250,30 +250,30 @@ class StoreState:
             )
 
     def commit_record(self, shard: int) -> CommitRecord:
-        """The shard's commit record; that of a version with more rows if it is the finished one.
+        """The shard's commit record; see `finished` for the errors."""
+        return self.finished(shard)[1]
+
+    def finished(self, shard: int) -> tuple[ShardVersion, CommitRecord]:
+        """The finished version of a shard and its commit record.
 
         Raises:
             UnfinishedStoreError: the shard is missing.
             CorruptShardError: the record is damaged.
             CacheMismatchError: the record belongs to a store of other settings or samples.
         """
-        record = self.record_of(shard, self.finished_version(shard))
-        if record is None:
-            raise UnfinishedStoreError(
-                f"shard {shard} of {self.location} is missing: run the same extraction again"
-            )
-        return record
+        version = self.finished_version(shard)
+        if record := self.record_of(shard, version):
+            return version, record
+        if self.finished_version(shard) != version:  # a growth has just been finished
+            return self.finished(shard)
+        raise UnfinishedStoreError(
+            f"shard {shard} of {self.location} is missing: run the same extraction again"
+        )
 
     def record_of(self, shard: int, version: ShardVersion) -> CommitRecord | None:
-        """The commit record of a version of a shard; None if it is missing.
-
-        Raises:
-            CorruptShardError: it is damaged.
-            CacheMismatchError: it belongs to a store of other settings or samples.
-        """
-        name = self.record_name_of(version)
+        """The commit record of a version of a shard; None if it is missing. See `finished`."""
         try:
-            data = self.storage.read(name)
+            data = self.storage.read(name := self.record_name_of(version))
         except FileNotFoundError:
             return None
         record = CommitRecord.from_bytes(data, f"{self.location}: {name}")
