@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from epalm.console import configure_logging, note, run_app, say
+from epalm.console import configure_logging, note, run_app, say, say_json
 from epalm.errors import MissingToolError
 from epalm.evaluate.preparation.run_lookup import find_run
 from epalm.options import PanelCommand, command_from
@@ -53,7 +53,11 @@ def command(options: ServeOptions) -> None:
     app = make_app(service, access, allowed_hosts=frozenset(options.allow_url or ()))
     host = f"[{options.host}]" if ":" in options.host else options.host
     listener.listen(BACKLOG)
-    say(f"serving {service.model.record.name} on http://{host}:{listener.getsockname()[1]}")
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    if options.as_json:
+        say_json({"run": service.model.record.name, "url": url})
+    else:
+        say(f"serving {service.model.record.name} on {url}")
     run_server(app, listener, request_seconds=options.timeout)
     note("stopped; all requests were finished")
 

@@ -8,7 +8,7 @@ import typer
 
 from epalm.devices import AUTO
 from epalm.evaluate.preparation.eval_options import RUN, LanguageModel, Runs
-from epalm.options import DATA, PERFORMANCE, Device, Quiet, option
+from epalm.options import DATA, PERFORMANCE, Device, Json, Quiet, option
 
 NETWORK, LIMITS = "Network", "Limits"
 """Panels of the help, beside those that several commands have."""
@@ -86,4 +86,5 @@ class ServeOptions:
         int, option(min=1, help="Number of decoding processes.", panel=PERFORMANCE)
     ] = 2
     device: Device = AUTO
+    as_json: Json = False
     quiet: Quiet = False
