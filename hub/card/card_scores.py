@@ -125,6 +125,17 @@ def training_summary(run: Path) -> TrainingSummary | None:
     return TrainingSummary(best.metric, best.score, best.epoch, seconds)
 
 
+def validated_epochs(run: Path) -> int:
+    """Number of the last epoch that was validated; 0 before the first.
+
+    Raises:
+        MalformedFileError: a line of metrics.jsonl is not JSON.
+    """
+    records = _records(run / METRICS_FILE)
+    epochs = (_number(record.get("epoch")) for record in records if record.get("kind") == "val")
+    return round(max(epochs, default=0))
+
+
 def _records(file: Path) -> Iterator[dict[str, object]]:
     """The lines of a metrics.jsonl; the rest after the last line break is still being written."""
     if not file.is_file():

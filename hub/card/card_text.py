@@ -139,7 +139,7 @@ def _control(control: CardScore | None) -> str:
 
 def _training(run: Path, record: RunRecord) -> Iterator[tuple[str, str]]:
     share = record.trained / (record.trained + record.frozen)
-    model, recipe = record.model, _recipe(run)
+    model, recipe = record.model, recipe_keys(run)
     task = "" if record.task == MANIFEST else f", task {record.task}"
     yield "data", plain(store_field(record, "dataset") + task)
     yield "language model", f"{_language_model(record)}, {plain(model.precision)}"
@@ -162,7 +162,12 @@ def _training(run: Path, record: RunRecord) -> Iterator[tuple[str, str]]:
             yield "time", duration(summary.seconds)
 
 
-def _recipe(run: Path) -> dict[str, object]:
+def recipe_keys(run: Path) -> dict[str, object]:
+    """The keys of a run's recipe.toml; empty without such a file.
+
+    Raises:
+        MalformedFileError: the file is damaged.
+    """
     file = run / RECIPE_FILE
     if not file.is_file():
         return {}

@@ -18,6 +18,8 @@ COMMANDS = {
     "eval": ("epalm.evaluate.cli", "Generate answers of a trained run, score and report them."),
     "ask": ("epalm.ask.cli", "Ask a trained run about new images, videos and audio clips."),
     "serve": ("epalm.serve.cli", "Serve a trained run: an OpenAI-compatible API and a web page."),
+    "push": ("epalm.hub.push_cli", "Upload a run or a feature store to the Hugging Face hub."),
+    "pull": ("epalm.hub.pull_cli", "Download a run or feature stores from the hub."),
     "demo": ("epalm.demo.cli", "Run all three stages on generated data, offline."),
 }
 """Subcommand -> module whose `main` runs it, and help. `epalm extract` is `epalm-extract`."""

@@ -12,6 +12,7 @@
     ├── ModelError               1   an encoder or a language model cannot be loaded or used
     ├── TrainingError            1   the loss became non-finite, nothing to train on, ...
     ├── RunFolderError           1   a run's folder is in use, damaged, or cannot be written
+    ├── HubError                 1   the hub refuses, cannot be reached, or sent damaged files
     ├── StoreError               1   a feature store
     │   ├── UnfinishedStoreError 3   ... is incomplete: re-run the same extraction
     │   ├── CacheMismatchError   4   ... was made with other settings than requested
@@ -77,6 +78,10 @@ class TrainingError(EpalmError):
 
 class RunFolderError(EpalmError):
     """A run's folder is in use by another process, damaged, or cannot be written."""
+
+
+class HubError(EpalmError):
+    """A transfer to or from the Hugging Face hub failed."""
 
 
 class StoreError(EpalmError):

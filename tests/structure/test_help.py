@@ -11,6 +11,7 @@ from epalm.ask import cli as ask
 from epalm.demo import cli as demo
 from epalm.evaluate import cli as evaluate
 from epalm.extract import cli as extract
+from epalm.hub import pull_cli, push_cli
 from epalm.serve import cli as serve
 from epalm.train import cli as train
 
@@ -21,6 +22,8 @@ MODULES = {
     "epalm-ask": ask,
     "epalm-demo": demo,
     "epalm-serve": serve,
+    "epalm-push": push_cli,
+    "epalm-pull": pull_cli,
 }
 
 
