@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from epalm.cache.maintenance.verify import verify_deep
 from epalm.cache.store import Store
 from epalm.errors import DataError, HubError, StoreError, UsageError
-from epalm.hub.remote_files import RemoteFile, remote_files
 from epalm.hub.repository import DATASETS, Repository, hub_client, hub_errors, repository_name
+from epalm.hub.repository_files import RemoteFile, remote_files
 from epalm.hub.shared_files import MODEL_FILES, is_run_file, store_of
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, METRICS_FILE, RECORD_FILE, RunRecord
 

@@ -73,7 +73,7 @@ def run_files(run: Path, *, checkpoints: bool) -> list[SharedFile]:
 
     Raises:
         DataError: the folder is not a run, or its files are damaged.
-        RunFolderError: its training is not finished, or a file is a link.
+        RunFolderError: the training is not finished, or a file is a link.
     """
     _check_finished(run)
     files = [SharedFile(path, path.relative_to(run).as_posix()) for path in _files_below(run)]
