@@ -71,7 +71,8 @@ def block_outputs(model: Runnable, batch: Tensor) -> tuple[list[Tensor], Any]:
     """The output of every block as tokens, and that of the model.
 
     Raises:
-        ModelError: the model cannot be run on its inputs alone, or two runs differ.
+        ModelError: the model cannot be run on its inputs alone, two runs differ, or an output is
+            not finite.
     """
     try:
         with (
@@ -82,6 +83,11 @@ def block_outputs(model: Runnable, batch: Tensor) -> tuple[list[Tensor], Any]:
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{model.name} cannot be run on its inputs alone: {reason}") from error
+    if not all(tokens.isfinite().all() for tokens in states):
+        raise ModelError(
+            f"{model.name} computes tokens that are not finite numbers: its weights or settings "
+            "are damaged; get the files again"
+        )
     first, second = states[: len(model.blocks)], states[len(model.blocks) :]
     if len(first) != len(second) or not all(
         one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=TOLERANCE)

@@ -123,7 +123,12 @@ def load_model(source: str, config: PreTrainedConfig, device: str) -> LoadedEnco
 
 
 def _unreachable(source: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    if Path(source).is_dir():
+        return (
+            f"no encoder could be loaded from the folder {source} ({reason}): get its files again, "
+            "or correct config.json"
+        )
     return (
         f"{source} is neither a folder written by save_pretrained, nor in the local Hugging Face "
         "cache, nor available from the hub: give a local folder with --weights, or run once with "

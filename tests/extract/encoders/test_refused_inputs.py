@@ -1,8 +1,10 @@
 """Models of Hugging Face whose inputs are no images, videos or audio of a known form."""
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import (
     BertConfig,
     LlamaConfig,
@@ -10,12 +12,14 @@ from transformers import (
     ResNetConfig,
     ResNetModel,
     T5Config,
+    ViTConfig,
+    ViTModel,
     WavLMConfig,
 )
 
 from epalm.errors import ModelError
 from epalm.extract.encoders.encoder_registry import make_encoder
-from tests.extract.encoders.tiny_encoders import save
+from tests.extract.encoders.tiny_encoders import PICTURES, layers_of, save
 
 OTHER_MODELS: dict[str, tuple[type[PreTrainedConfig], str]] = {
     "bert": (BertConfig, "a model of text"),
@@ -33,6 +37,34 @@ def test_a_model_of_other_inputs_is_refused_before_its_weights_are_read(
     config().save_pretrained(tmp_path)
     reason = f"is a {kind}, {taken}: hf: takes models of images, .* videomae, .* docs/encoders.md"
     with pytest.raises(ModelError, match=reason):
+        make_encoder(f"hf:{tmp_path}")
+
+
+def test_weights_that_are_not_finite_are_called_damaged(tmp_path: Path) -> None:
+    model = ViTModel(ViTConfig(**PICTURES))
+    save(model, tmp_path)
+    next(layers_of(model)[0].parameters()).data[0] = torch.nan
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"tokens that are not finite numbers: .* are damaged;"):
+        make_encoder(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("patch_size", 0, "zero"),
+        ("hidden_size", "32", "'hidden_size' expected int, got str"),
+        ("hidden_act", "foo", "foo"),
+    ],
+)
+def test_a_folder_with_an_impossible_configuration_is_called_one(
+    key: str, value: object, reason: str, tmp_path: Path
+) -> None:
+    save(ViTModel(ViTConfig(**PICTURES)), tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    message = rf"^no encoder could be loaded from the folder {tmp_path} \(.*{reason}.*\): get its "
+    with pytest.raises(ModelError, match=message):
         make_encoder(f"hf:{tmp_path}")
 
 

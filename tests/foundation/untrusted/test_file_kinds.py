@@ -251,7 +251,7 @@ def test_an_encoder_with_a_hostile_configuration_is_refused_in_one_line(
     tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ModelError, match="neither a folder written by save_pretrained"):
+    with pytest.raises(ModelError, match="no encoder could be loaded from the folder"):
         make_encoder(f"hf:{tmp_path}", EncoderSettings())
 
 
