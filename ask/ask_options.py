@@ -38,7 +38,10 @@ class AskOptions:
     """What to ask, and of which run; a value of None leaves a setting as it is in the run."""
 
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Folder of a run, or its name in --runs.")
+        str,
+        typer.Argument(
+            metavar="RUN", help="Folder of a run, its name in --runs, or user/name on the hub."
+        ),
     ]
     words: Annotated[
         list[str] | None,

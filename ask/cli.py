@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from epalm.ask.ask_options import AskOptions
+from epalm.ask.find_run import find_or_fetch_run
 from epalm.console import configure_logging, counted, note, run_app, say, say_json, stoppable
 from epalm.devices import check_device_name
 from epalm.errors import INCOMPLETE, MissingFileError, UsageError
 from epalm.evaluate.preparation.answer_method import given_decoding
-from epalm.evaluate.preparation.run_lookup import find_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.method.model_settings import Decoding
 from epalm.options import PanelCommand, command_from
@@ -49,7 +49,7 @@ def command(options: AskOptions) -> None:
     training, and compared with what the run records.
     """
     configure_logging(quiet=True)
-    folder = find_run(options.runs, options.run)
+    folder = find_or_fetch_run(options.runs, options.run)
     check_device_name(options.device)
     record = RunRecord.load(folder)
     decoding = record.decoding.changed(given_decoding(options))

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from epalm.ask.answers import Answer
 from epalm.ask.ask_options import MAX_ALTERNATIVES
 from epalm.ask.feature_answers import BATCH_SIZE, Watch, answer_features
+from epalm.ask.find_run import find_or_fetch_run
 from epalm.ask.sample_decoder import SampleDecoder, require_inputs
 from epalm.ask.samples import Media, SampleFiles, sample_folder
 from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
 from epalm.devices import AUTO, check_device_name, pick_device
 from epalm.errors import MissingFileError, UsageError
-from epalm.evaluate.preparation.run_lookup import find_run
 from epalm.extract.decoding.decode_batch import Input
 from epalm.extract.encoders.recorded_encoder import RecordedEncoder
 from epalm.extract.encoders.tokens.token_encoder import TokenEncoder
@@ -255,7 +255,7 @@ def load(run: str | Path, *, lm: str = "", weights: str | Path = "", device: str
     'image'
 
     Args:
-        run: folder of a run.
+        run: folder of a run, its name in `runs`, or user/name of a repository on the hub.
         lm: folder or hub id of the language model; "" for that of training.
         weights: file or folder of the encoder's weights; "" for those of extraction.
         device: name of the torch device, or "auto".
@@ -266,7 +266,7 @@ def load(run: str | Path, *, lm: str = "", weights: str | Path = "", device: str
         CacheMismatchError: another encoder, e.g. other weights, than in training.
     """
     check_device_name(device)
-    folder = find_run(Path("runs"), str(run))
+    folder = find_or_fetch_run(Path("runs"), str(run))
     record = RunRecord.load(folder)
     location = weights_location(record, str(weights))
     device = pick_device(device)

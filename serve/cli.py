@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from epalm.ask.find_run import find_or_fetch_run
 from epalm.console import configure_logging, note, run_app, say, say_json
 from epalm.errors import MissingToolError
-from epalm.evaluate.preparation.run_lookup import find_run
 from epalm.options import PanelCommand, command_from
 from epalm.serve.serve_options import ServeOptions
 
@@ -69,7 +69,7 @@ def load_service(options: ServeOptions) -> "Service":
     from epalm.serve.engine.neighbors import NeighborIndex
     from epalm.serve.engine.service import Limits, Service
 
-    folder = find_run(options.runs, options.run)
+    folder = find_or_fetch_run(options.runs, options.run)
     model = load(folder, lm=options.lm, weights=options.weights, device=options.device)
     blind = load_blind_control(model.loaded, options.blind, model.device) if options.blind else None
     index = None
