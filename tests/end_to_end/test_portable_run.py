@@ -3,11 +3,13 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from epalm.evaluate import cli as evaluate_cli
+from epalm.model.checkpoints.run_record import RunRecord
 from epalm.train import cli as train_cli
 from tests.train.helpers import World, make_world, train_command
 
@@ -89,3 +91,34 @@ def test_a_run_that_moved_alone_is_evaluated_on_what_the_options_name(
     assert evaluated(monkeypatch, moved, *places) == before
     scores = json.loads((moved / "eval/val/scores.json").read_text())
     assert scores["features"] == "../../../../other/store.zarr"
+
+
+def test_a_run_resumes_on_a_store_and_a_language_model_that_have_moved(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = world.root / "runs" / "run"
+    before = (run / "metrics.jsonl").read_bytes()
+    moved = tmp_path / "other"
+    moved.mkdir()
+    for name in ("store.zarr", "data", "lm"):
+        shutil.move(world.root / name, moved / name)
+    options = train_command(replace(world, store=moved / "store.zarr"), "--quiet")
+    options += ["--data-root", str(moved / "data"), "--lm", str(moved / "lm")]
+    command(monkeypatch, train_cli, *options)
+    assert (run / "metrics.jsonl").read_bytes() == before
+    assert RunRecord.load(run).features == str(moved / "store.zarr")
+    assert RunRecord.load(run).model.lm == str(moved / "lm")
+    evaluated(monkeypatch, run)
+
+
+def test_a_run_does_not_resume_on_other_examples(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(world.root / "data", tmp_path / "other")
+    lines = (tmp_path / "other/train.jsonl").read_text().replace('"red"', '"blue"')
+    (tmp_path / "other/train.jsonl").write_text(lines)
+    options = [*train_command(world), "--quiet", "--data-root", str(tmp_path / "other")]
+    monkeypatch.setattr(sys, "argv", ["epalm", *options])
+    with pytest.raises(SystemExit) as ended:
+        train_cli.main()
+    assert ended.value.code == 2

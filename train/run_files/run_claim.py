@@ -6,6 +6,7 @@ process that is killed before leaves nothing that the next command cannot replac
 
 import importlib.metadata
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,11 +28,16 @@ from epalm.train.run_files.run_folder import (
 )
 from epalm.train.run_files.run_lock import LOCK_FILE, locked
 
+logger = logging.getLogger(__name__)
+
 RECORDED_PACKAGES = ("epalm", "torch", "transformers", "numpy", "zarr")
 """Packages whose versions a run records."""
 
 BEGUN = {VERSIONS_FILE, RECORD_FILE, LOCK_FILE}
 """Files that version 0.0 left when it was killed while it created a run folder."""
+
+MOVABLE = ("features", "data_root", "weights", "model")
+"""Fields of a record with locations; of the model only that of the language model may differ."""
 
 AGAIN = "run the same command again to resume it, or choose another --name"
 
@@ -58,7 +64,11 @@ class RunClaim:
             RunFolderError: the folder cannot be written.
         """
         if self.staging is None:
-            _check_same(self.run, record, recipe)
+            moved = _check_same(self.run, record, recipe)
+            if moved:
+                logger.info("%s resumes with what has moved: %s", self.run, ", ".join(moved))
+                with writes_named(self.run):
+                    record.save(self.place)
             return
         with writes_named(self.run):
             _fill(self.staging, record, recipe)
@@ -156,10 +166,24 @@ def _beside(place: Path, ending: str) -> Path:
     return place.with_name(f".{place.name[:KEPT_CHARACTERS]}.{ending}")
 
 
-def _check_same(run: Path, record: RunRecord, recipe: Recipe) -> None:
-    recorded, recorded_recipe = dict(vars(recorded_run(run))), asdict(_recorded_recipe(run))
+def _check_same(run: Path, record: RunRecord, recipe: Recipe) -> list[str]:
+    """Compare the settings of a run to resume with those that are given now.
+
+    Locations do not count: the language model is recognized by the digest of its weights, and store
+    and dataset by the fields of the store and the digest of the examples.
+
+    Returns:
+        Names of what is at another location than before.
+
+    Raises:
+        UsageError: another setting differs.
+    """
+    before, recorded_recipe = recorded_run(run), asdict(_recorded_recipe(run))
+    located = _with_locations_of(before, record)
+    if located.model.lm == record.model.lm:
+        recorded_recipe["lm"] = recipe.lm
     given = vars(record) | {"recipe": Path(record.recipe).name}
-    recorded |= {"recipe": Path(recorded["recipe"]).name, "weights": record.weights}
+    recorded = vars(located) | {"recipe": Path(located.recipe).name}
     differing = [name for name, value in given.items() if recorded[name] != value]
     keys = [key for key, value in asdict(recipe).items() if recorded_recipe[key] != value]
     if keys:
@@ -169,6 +193,17 @@ def _check_same(run: Path, record: RunRecord, recipe: Recipe) -> None:
             f"{run} is a run with other settings ({', '.join(differing)} differ): "
             "choose another --name, or start over with --fresh"
         )
+    return [name for name in MOVABLE if getattr(before, name) != getattr(record, name)]
+
+
+def _with_locations_of(before: RunRecord, record: RunRecord) -> RunRecord:
+    """A recorded run with the locations of another record, where both have the same content."""
+    moved = replace(before, weights=record.weights)
+    if before.examples and before.examples == record.examples and before.store == record.store:
+        moved = replace(moved, features=record.features, data_root=record.data_root)
+    if before.lm_digest == record.lm_digest:
+        moved = replace(moved, model=replace(before.model, lm=record.model.lm))
+    return moved
 
 
 def _recorded_recipe(run: Path) -> Recipe:
