@@ -66,12 +66,14 @@ class FsspecStorage:
         return data
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
-        """Write a file by one PUT."""
+        """Write a file by one PUT; see `_check_writable` for the error."""
+        _check_writable(self._url)
         with self._connection_errors():
             self._files.pipe_file(self._path(name), b"".join(bytes(part) for part in parts))
 
     def put_new(self, name: str, parts: Sequence[Part]) -> bool:
         """Write a file by one PUT that fails if the name exists, where the system supports that."""
+        _check_writable(self._url)
         if self.size(name) is not None:
             return False
         data = b"".join(bytes(part) for part in parts)
@@ -163,6 +165,20 @@ def _check_scheme(url: str) -> None:
         raise UsageError(
             f"{url} cannot be a feature store: specify a path, or a plain URL with one of the "
             f"schemes {', '.join(sorted(URL_SCHEMES))}"
+        )
+
+
+def _check_writable(url: str) -> None:
+    """Refuse to write to the Hugging Face hub, where each file would be a commit of its own.
+
+    Raises:
+        UsageError: names the way to upload a store.
+    """
+    if url.startswith("hf://"):
+        name = "/".join(url.removeprefix("hf://").removeprefix("datasets/").split("/")[:2])
+        raise UsageError(
+            f"{url} can only be read: write the store to a folder, then upload it as one commit "
+            f"with `epalm push STORE {name}`"
         )
 
 
