@@ -4,6 +4,7 @@ import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -43,11 +44,12 @@ from epalm.train.run_files.run_claim import RunClaim, claimed
 from epalm.train.run_files.run_folder import earlier_run, recorded_order, write_model_card
 from epalm.train.run_files.start_log import log_start
 from epalm.train.run_files.trackers.tracker import TrackedRun, tracked_settings
-from epalm.train.run_files.trackers.tracking import Tracking
-from epalm.train.run_files.trackers.validation_samples import ValidationSamples
 from epalm.train.run_files.training_checkpoint import Progress
 from epalm.train.trainer import Trainer, fit
 from epalm.train.validation import Validation
+
+if TYPE_CHECKING:
+    from epalm.train.run_files.trackers.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -221,19 +223,16 @@ def _loader(
 
 def _tracking(
     data: DataConfig, examples: Data, record: RunRecord, recipe: Recipe, runtime: RuntimeConfig
-) -> AbstractContextManager[Tracking | None]:
+) -> "AbstractContextManager[Tracking | None]":
     """The tracker of rank 0; None without one and in other processes."""
     if not (runtime.track and runtime.group.leads):
         return nullcontext()
+    from epalm.train.run_files.trackers.tracking import Tracking  # and decoders of media files
+    from epalm.train.run_files.trackers.validation_samples import ValidationSamples
+
     spec = examples.source.spec
-    run = TrackedRun(
-        folder=runtime.folder,
-        name=record.name,
-        id="",
-        step=0,
-        settings=tracked_settings(record, recipe),
-        quiet=runtime.quiet,
-    )
+    settings = tracked_settings(record, recipe)
+    run = TrackedRun(runtime.folder, record.name, "", 0, settings, runtime.quiet)
     samples = ValidationSamples(examples.val, spec.media or spec.dataset, data.root)
     return Tracking(runtime.track, run, samples)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,10 @@ from epalm.train.parallel.distributed import ALONE, Group
 from epalm.train.run_files.metrics_log import MetricsLog, resource_usage
 from epalm.train.run_files.run_folder import writes_named
 from epalm.train.run_files.stop_signal import stop_signal
-from epalm.train.run_files.trackers.tracking import Tracking
 from epalm.train.run_files.training_checkpoint import Progress, check_finite, load_state, save_state
+
+if TYPE_CHECKING:
+    from epalm.train.run_files.trackers.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class Trainer:
     seed: int
     quiet: bool = False
     group: Group = ALONE
-    tracking: Tracking | None = None
+    tracking: "Tracking | None" = None
     dummy: Batch | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     progress: Progress = field(init=False)

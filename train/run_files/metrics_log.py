@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from epalm.atomic_write import write_file
 from epalm.devices import peak_device_memory
@@ -9,15 +10,19 @@ from epalm.errors import RunFolderError
 from epalm.model.checkpoints.run_record import METRICS_FILE
 from epalm.system_memory import peak_memory
 from epalm.train.run_files.run_folder import writes_named
-from epalm.train.run_files.trackers.tracking import Tracking
 from epalm.train.run_files.training_checkpoint import Progress
 from epalm.untrusted.quoted_values import shown
+
+if TYPE_CHECKING:
+    from epalm.train.run_files.trackers.tracking import Tracking
 
 
 class MetricsLog:
     """Metrics log of a run that is being trained."""
 
-    def __init__(self, folder: Path, progress: Progress, tracking: Tracking | None = None) -> None:
+    def __init__(
+        self, folder: Path, progress: Progress, tracking: "Tracking | None" = None
+    ) -> None:
         """Open the log and drop lines after the checkpoint that the run resumes from.
 
         Args:
