@@ -151,21 +151,24 @@ class Store(StoreState):
                 self._put(name, [data])
 
     def _delete_shorter_versions(self) -> None:
-        """Delete what the opened generation does not need of earlier ones, records first."""
+        """Delete what the opened generation does not need of earlier ones, records first.
+
+        A writer that was killed may have left files of a version without its record.
+        """
         spec = self.spec
+        present = set(self.storage.names(""))
         outdated = [
             (shard, version)
             for shard in range(spec.shards)
             for version in self.versions(shard)
             if version.rows < len(spec.rows_of(shard))
         ]
-        done = set(self.storage.names(self.private_name("done")))
-        outdated = [pair for pair in outdated if self.record_name_of(pair[1]) in done]
-        self.storage.delete(self.record_name_of(version) for _, version in outdated)
+        records = {self.record_name_of(version) for _, version in outdated}
+        self.storage.delete(sorted(records & present))
         kept = {name for shard in range(spec.shards) for name in self._files_of(shard)}
         files = {name for shard, version in outdated for name in self._files_of(shard, version)}
         earlier = set(self.format.earlier_files) - self.library_files.keys()
-        self.storage.delete(sorted(files - kept | earlier))
+        self.storage.delete(sorted((files - kept | earlier) & present))
 
     def _files_of(self, shard: int, version: ShardVersion | None = None) -> tuple[str, ...]:
         version = version or self.version_of(shard)

@@ -119,6 +119,18 @@ def test_files_of_shorter_versions_are_deleted(location: str) -> None:
     assert sum("keys/c" in name for name in names) <= 1
 
 
+def test_files_of_a_shorter_version_that_was_never_finished_are_deleted(location: str) -> None:
+    grown(location, [100])
+    store = open_for(location, KEYS[:110])
+    version = store.version_of(1)
+    assert version.name == "00001-46"
+    orphans = {*store.format.shard_files(1, version.name), store.media_name_of(version)}
+    for name in orphans - {"cls/c/1/0/0/0", "valid/c/1"}:  # as a writer that is killed leaves them
+        store.storage.put(name, [b"..."])
+    names = set(file_contents(grown(location, [120])))
+    assert not [name for name in names if "00001-46" in name]
+
+
 def test_new_samples_in_the_middle_of_the_dataset_come_last(location: str) -> None:
     grown(location, [100])
     reordered = [KEYS[300], *KEYS[50:100], *KEYS[200:210], *KEYS[:50]]
