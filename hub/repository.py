@@ -21,6 +21,9 @@ DATASETS = "datasets/"
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
+MAX_NAME_CHARACTERS = 96
+"""Longest name that the hub allows."""
+
 SIGN_IN = "set HF_TOKEN, or run `hf auth login`"
 
 
@@ -47,7 +50,8 @@ def repository_name(text: str) -> str:
         UsageError: it is not of the form user/name.
     """
     name = text.removeprefix(DATASETS)
-    if not _NAME.fullmatch(name) or ".." in name or "--" in name:
+    known = _NAME.fullmatch(name) is not None and len(name) <= MAX_NAME_CHARACTERS
+    if not known or ".." in name or "--" in name or name.endswith((".git", ".", "-")):
         raise UsageError(f"{text!r} is no repository of the hub: give one as user/name")
     return name
 

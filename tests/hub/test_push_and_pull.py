@@ -166,7 +166,9 @@ def test_an_incomplete_or_damaged_store_is_refused(tmp_path: Path) -> None:
         planned_upload(store.location, "user/data", checkpoints=False)
 
 
-@pytest.mark.parametrize("name", ["tiny", "a/b/c", "user/..", "../tiny", "user/na me"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "a/b/c", "user/..", "../tiny", "user/na me", f"user/{'n' * 96}", "user/a--b"]
+)
 def test_a_target_that_is_no_repository_is_refused(run: TinyRun, name: str) -> None:
     with pytest.raises(UsageError, match="give one as user/name"):
         planned_upload(str(run.folder), name, checkpoints=False)
