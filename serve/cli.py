@@ -37,8 +37,8 @@ def command(options: ServeOptions) -> None:
     """
     configure_logging(quiet=options.quiet)
     _check_packages()
-    from epalm.serve.http.access import LOCAL_NAMES, Access
     from epalm.serve.http.server import bind, is_local, run_server
+    from epalm.serve.requests.access import LOCAL_NAMES, Access
 
     listener = bind(options.host, options.port)
     key = options.api_key or os.environ.get(KEY_VARIABLE, "")

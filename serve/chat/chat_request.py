@@ -8,9 +8,9 @@ from typing import Any
 from epalm.ask.run_model import Model
 from epalm.errors import UsageError
 from epalm.serve.engine.jobs import Question
-from epalm.serve.http.api_errors import ApiError, field_error
-from epalm.serve.http.json_fields import Fields
-from epalm.serve.http.media_parts import PART_OF, PARTS, Upload, read_part, read_url, required
+from epalm.serve.requests.api_errors import ApiError, field_error
+from epalm.serve.requests.json_fields import Fields
+from epalm.serve.requests.media_parts import PART_OF, PARTS, Upload, read_part, read_url, required
 from epalm.untrusted.quoted_values import quote
 
 NEUTRAL: Mapping[str, tuple[object, ...]] = {

@@ -14,7 +14,7 @@ from epalm.serve.chat.answer_text import AnswerText, Piece
 from epalm.serve.chat.chat_reply import Outcome, Reply
 from epalm.serve.chat.chat_request import ChatRequest
 from epalm.serve.engine.service import Service
-from epalm.serve.http.api_errors import as_api_error, server_error
+from epalm.serve.requests.api_errors import as_api_error, server_error
 
 logger = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from epalm.cache.formats.store_format import Features
 from epalm.serve.chat.chat_request import parse_chat, read_features_request
 from epalm.serve.chat.chat_stream import ChatExchange
 from epalm.serve.engine.service import Service
-from epalm.serve.http.access import Access
-from epalm.serve.http.api_errors import SERVER, ApiError, as_api_error, server_error
-from epalm.serve.http.media_parts import Upload
 from epalm.serve.http.metrics import CONTENT_TYPE, ServerMetrics
-from epalm.serve.http.remote_files import RemoteFiles
-from epalm.serve.http.request_body import read_json
 from epalm.serve.http.web_page import WebPage, load_page
+from epalm.serve.requests.access import Access
+from epalm.serve.requests.api_errors import SERVER, ApiError, as_api_error, server_error
+from epalm.serve.requests.media_parts import Upload
+from epalm.serve.requests.remote_files import RemoteFiles
+from epalm.serve.requests.request_body import read_json
 
 logger = logging.getLogger(__name__)
 

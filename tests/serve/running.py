@@ -12,9 +12,9 @@ import httpx
 import uvicorn
 
 from epalm.serve.engine.service import Service
-from epalm.serve.http.access import LOCAL_NAMES, Access
 from epalm.serve.http.app import make_app
 from epalm.serve.http.server import bind
+from epalm.serve.requests.access import LOCAL_NAMES, Access
 
 CHAT = "/v1/chat/completions"
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from epalm.serve.http.api_errors import field_error
+from epalm.serve.requests.api_errors import field_error
 from epalm.untrusted.json_values import SURROGATE
 from epalm.untrusted.quoted_values import quote
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from epalm.serve.http.api_errors import ApiError
+from epalm.serve.requests.api_errors import ApiError
 from epalm.untrusted.json_values import JSON_ERRORS, parse_error_reason
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from epalm.serve.http.api_errors import ApiError
+from epalm.serve.requests.api_errors import ApiError
 
 MAX_REDIRECTS = 3
 PART_BYTES = 1 << 16

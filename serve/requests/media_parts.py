@@ -5,8 +5,8 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from epalm.serve.http.api_errors import field_error
-from epalm.serve.http.json_fields import Fields
+from epalm.serve.requests.api_errors import field_error
+from epalm.serve.requests.json_fields import Fields
 from epalm.tasks.types import Modality
 
 DATA_URL = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,4};base64,", re.IGNORECASE)

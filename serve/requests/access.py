@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from epalm.serve.http.api_errors import ApiError
+from epalm.serve.requests.api_errors import ApiError
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 """Names of this machine."""

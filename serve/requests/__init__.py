@@ -1,0 +1,1 @@
+"""Requests over HTTP: their bodies, fields and files, who may send them, and errors."""
