@@ -1,12 +1,12 @@
 """Open a store to extract into it: create it, resume it, or add the samples of a grown dataset."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from epalm.cache.create_store import create_store
+from epalm.cache.maintenance.media_check import first_keys
 from epalm.cache.records.growth_record import GrowthRecord, copy_records
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
@@ -21,12 +21,7 @@ ChangedDataset = Literal["grow", "refuse"]
 MAX_ABSENT_FRACTION = 0.1
 """A dataset without more than this fraction of a store's samples counts as another dataset."""
 
-MAX_LISTED = 3
-"""Number of samples that a message names."""
-
 HINT = "Choose another --out, or start over with --fresh."
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -145,11 +140,6 @@ def describe_change(change: DatasetChange, location: str) -> list[str]:
             "them out"
         )
     return lines
-
-
-def first_keys(keys: Sequence[str]) -> str:
-    """The first few of a list of keys, for a message."""
-    return ", ".join(keys[:MAX_LISTED]) + (", ..." if len(keys) > MAX_LISTED else "")
 
 
 def _keys(store: Store) -> tuple[str, ...]:
