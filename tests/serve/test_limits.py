@@ -15,9 +15,9 @@ from epalm.ask.run_model import load
 from epalm.errors import MediaError
 from epalm.serve.engine.decoders import Decoders
 from epalm.serve.engine.service import Limits, Service
-from epalm.serve.http.access import Access
-from epalm.serve.http.api_errors import ApiError
-from epalm.serve.http.remote_files import RemoteFiles, public_address
+from epalm.serve.requests.access import Access
+from epalm.serve.requests.api_errors import ApiError
+from epalm.serve.requests.remote_files import RemoteFiles, public_address
 from tests.ask.small_runs import SmallRun
 from tests.serve.loaders import kill_or_refuse
 from tests.serve.running import CHAT, chat_body, running_server
@@ -164,7 +164,7 @@ def test_files_of_allowed_hosts_are_fetched_within_limits(monkeypatch: pytest.Mo
     try:
         with monkeypatch.context() as patched:
             patched.setattr(
-                "epalm.serve.http.remote_files.public_address", lambda _host, _port: "127.0.0.1"
+                "epalm.serve.requests.remote_files.public_address", lambda _host, _port: "127.0.0.1"
             )
             assert remote.fetch(f"{base}/file", "url") == b"content"
             assert remote.fetch(f"{base}/same", "url") == b"content"

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from epalm.serve.engine.service import Service
-from epalm.serve.http.access import Access
+from epalm.serve.requests.access import Access
 from tests.ask.small_runs import SmallRun
 from tests.evaluate.report.browser import find_browser
 from tests.serve.page_browser import KNOWS_THE_RUN, Page, opened_page
