@@ -85,12 +85,12 @@ class RemoteFiles:
             )
             target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
             connection.request("GET", target, headers={"User-Agent": "epalm-serve"})
-            response = connection.getresponse()
-            if response.status in REDIRECTS:
-                return b"", response.getheader("Location") or ""
-            if response.status != 200:
-                raise ValueError(f"HTTP status {response.status}")
-            return self._read(response, connection, end), ""
+            with connection.getresponse() as response:
+                if response.status in REDIRECTS:
+                    return b"", response.getheader("Location") or ""
+                if response.status != 200:
+                    raise ValueError(f"HTTP status {response.status}")
+                return self._read(response, connection, end), ""
         finally:
             plain.close()
             connection.close()

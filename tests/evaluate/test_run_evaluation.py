@@ -18,7 +18,7 @@ from epalm.evaluate.report.report_files import evaluated
 from epalm.evaluate.run_evaluation import EvaluationResult, evaluate
 from epalm.evaluate.scores.eval_results import read_evaluation
 from epalm.evaluate.scores.submission import write_submission
-from epalm.metrics import exact_match
+from epalm.metrics import exact_scores
 from epalm.metrics.metric_registry import load_metric
 from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
@@ -206,7 +206,7 @@ def test_predictions_are_on_the_disk_before_they_are_scored(
     first = evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
     output = (first.folder / "predictions.jsonl").read_text()
     (first.folder / "predictions.jsonl").unlink()
-    monkeypatch.setattr(exact_match, "equals_any", lambda *_: 1 / 0)
+    monkeypatch.setattr(exact_scores, "equals_any", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(EvalOptions(run=str(run.folder), split="val", quiet=True))
     text = (first.folder / "predictions.jsonl").read_text(encoding="utf-8")

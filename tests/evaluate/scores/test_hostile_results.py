@@ -90,8 +90,14 @@ def refused(
         ):
             code = call(monkeypatch, *command.split())
             out, err = capfd.readouterr()
-            assert (code, out) == (1, "")
+            assert code == 1
             assert err.startswith("error: ")
+            if "--json" in command:
+                error = json.loads(out)["error"]
+                assert (error["type"], error["exit_code"]) == ("MalformedFileError", 1)
+                assert len(error["message"]) < 1000
+            else:
+                assert out == ""
             assert err.count("\n") == 1
             assert len(err) < 1000
 
