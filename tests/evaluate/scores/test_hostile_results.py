@@ -94,7 +94,8 @@ def refused(
             assert err.startswith("error: ")
             if "--json" in command:
                 error = json.loads(out)["error"]
-                assert (error["type"], error["exit_code"]) == ("MalformedFileError", 1)
+                assert error["type"] in {"MalformedFileError", "MissingFileError"}
+                assert error["exit_code"] == 1
                 assert len(error["message"]) < 1000
             else:
                 assert out == ""

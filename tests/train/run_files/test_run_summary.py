@@ -31,5 +31,5 @@ def test_a_training_and_its_repetition_print_the_same_document(world: World) -> 
     card = (Path(actual["folder"]) / "README.md").read_text()
     best = actual["best"]
     score = 100 * best["scores"]["exact_match"]
-    assert f"{score:.2f} (exact_match, epoch {best['epoch']})" in card
+    assert f"{score:.2f} (exact\\_match, epoch {best['epoch']})" in card
     assert actual["seconds"] > 0
