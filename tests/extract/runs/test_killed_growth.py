@@ -225,7 +225,9 @@ def assert_like_uninterrupted(growth: Growth, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
 def test_a_growing_store_loses_nothing_to_kills(tmp_path: Path, name: str) -> None:
-    assert drill(tmp_path, name, steps=4, seed=2).killed
+    """How many processes are killed depends on the machine; the slow test asserts their number."""
+    growth = drill(tmp_path, name, steps=4, seed=2)
+    assert len(growth.items) == Store.open(growth.path).spec.count
 
 
 @pytest.mark.slow
