@@ -24,6 +24,13 @@ from epalm.options import DATA, AllowOutside, Device, Json, Quiet, option
 MAX_ALTERNATIVES = 64
 """Largest number of alternatives; each takes a beam."""
 
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="Folder of a run, its name in --runs, or user/name on the hub."
+    ),
+]
+
 Weights = Annotated[
     Path | None,
     option(
@@ -37,12 +44,7 @@ Weights = Annotated[
 class AskOptions:
     """What to ask, and of which run; a value of None leaves a setting as it is in the run."""
 
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="Folder of a run, its name in --runs, or user/name on the hub."
-        ),
-    ]
+    run: RunName
     words: Annotated[
         list[str] | None,
         typer.Argument(

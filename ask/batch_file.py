@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epalm.ask.ask_options import AskOptions
-from epalm.ask.run_model import recorded_encoder, weights_location
 from epalm.atomic_write import write_file
 from epalm.cache.readers.feature_source import NumpySource
 from epalm.cache.readers.open_reader import open_reader
@@ -23,7 +22,6 @@ from epalm.evaluate.preparation.answer_method import describe
 from epalm.evaluate.preparation.eval_target import check_run_store
 from epalm.extract.fill_store import fill_store
 from epalm.extract.planning.extract_inputs import read_inputs
-from epalm.extract.planning.recorded_options import recorded_options
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.method.model_settings import Decoding
 from epalm.tasks.manifest import examples as manifest_examples
@@ -69,7 +67,7 @@ def answer_file(
         UsageError: the file of answers has answers of another run, or with other settings.
     """
     record = RunRecord.load(folder)
-    kind: Kind = "qa" if "{prompt}" in record.model.template else "caption"
+    kind: Kind = "qa" if record.model.answers_questions else "caption"
     examples = manifest_examples(kind, questions.stem, questions.absolute().parent)
     out = options.out or questions.with_suffix(".answers.jsonl")
     origin = {"run": record.name, "decoding": describe(decoding)}
@@ -94,6 +92,10 @@ def answer_file(
 
 def _encode(options: AskOptions, record: RunRecord, questions: Path) -> Store:
     """Encode the samples of the questions into their store, as extraction does."""
+    # These import torch, which takes seconds: mistakes in the files have been found without it.
+    from epalm.ask.run_encoder import recorded_encoder, weights_location
+    from epalm.extract.planning.recorded_options import recorded_options
+
     recorded = recorded_encoder(record)
     weights = weights_location(record, str(options.weights or ""))
     extraction = recorded_options(

@@ -108,7 +108,7 @@ def read_request(record: RunRecord, words: Sequence[str]) -> Request:
     """
     if not words:
         raise UsageError(f'give a file, e.g. epalm-ask {record.name} kitchen.jpg "what is it?"')
-    asks = "{prompt}" in record.model.template
+    asks = record.model.answers_questions
     files, last = list(words), words[-1]
     question: str | None = None if asks else ""
     if len(words) > 1 and not Path(last).is_file():

@@ -1,7 +1,6 @@
 """A trained run that answers questions about new samples: `epalm.load`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
@@ -12,26 +11,20 @@ from epalm.ask.answers import Answer
 from epalm.ask.ask_options import MAX_ALTERNATIVES
 from epalm.ask.feature_answers import BATCH_SIZE, Watch, answer_features
 from epalm.ask.find_run import find_or_fetch_run
+from epalm.ask.run_encoder import load_encoder, weights_location
 from epalm.ask.sample_decoder import SampleDecoder, require_inputs
 from epalm.ask.samples import Media, SampleFiles, sample_folder
 from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
 from epalm.devices import AUTO, check_device_name, pick_device
-from epalm.errors import MissingFileError, UsageError
+from epalm.errors import UsageError
 from epalm.extract.decoding.decode_batch import Input
-from epalm.extract.encoders.recorded_encoder import RecordedEncoder
 from epalm.extract.encoders.tokens.token_encoder import TokenEncoder
 from epalm.extract.run_extraction import encode
 from epalm.model.checkpoints.adapter_io import LoadedRun, load_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.method.model_settings import Decoding
-from epalm.plugins import TypedName
 from epalm.tasks.types import MediaItem, Modality
-
-BUNDLED_ENCODERS = frozenset(
-    f"epalm.demo.encoder:{name}" for name in ("micro_vit", "micro_timesformer", "micro_ast")
-)
-"""Encoders that come with this package, whose names in a file are trusted."""
 
 WINDOW = 4 * BATCH_SIZE
 """Samples whose files and features are held at once."""
@@ -66,7 +59,7 @@ class Model:
     @property
     def answers_questions(self) -> bool:
         """Whether the run was trained to answer questions; otherwise it was to write captions."""
-        return "{prompt}" in self.record.model.template
+        return self.record.model.answers_questions
 
     @overload
     def answer(
@@ -272,38 +265,3 @@ def load(run: str | Path, *, lm: str = "", weights: str | Path = "", device: str
     device = pick_device(device)
     encoder = load_encoder(record, location, device)
     return Model(load_run(folder, device, lm=lm), encoder, device)
-
-
-def load_encoder(record: RunRecord, weights: str, device: str) -> TokenEncoder:
-    """The encoder of a run's features, compared with the run's record.
-
-    Args:
-        record: record of the run.
-        weights: file or folder of the weights; "" for the published ones.
-        device: name of the torch device.
-    """
-    return recorded_encoder(record).load(weights, device)
-
-
-def recorded_encoder(record: RunRecord) -> RecordedEncoder:
-    """How the features of a run were extracted."""
-    recorded = RecordedEncoder.from_fields(record.store)
-    if recorded.name in BUNDLED_ENCODERS:
-        return replace(recorded, name=TypedName(recorded.name))
-    return recorded
-
-
-def weights_location(record: RunRecord, given: str) -> str:
-    """Where the encoder's weights are; "" for the published ones.
-
-    Raises:
-        MissingFileError: they are not where they were at extraction, or where they are given.
-    """
-    location = given or record.weights
-    if location and not Path(location).exists():
-        advice = "correct --weights" if given else "give their place with --weights"
-        raise MissingFileError(
-            f"the weights of the encoder {record.store.get('encoder')} of run {record.name} are "
-            f"not at {location}: {advice}"
-        )
-    return str(Path(location).absolute()) if location else ""

@@ -12,14 +12,12 @@ from epalm.extract.decoding.decode_batch import (
     HARD_LIMIT,
     DecodeRequest,
     Input,
-    LoadedBatch,
     decode_sample,
     decode_with_watchdog,
     timeout_reason,
 )
-from epalm.extract.decoding.decode_pool import IMPORTS, LIMIT_SECONDS
+from epalm.extract.decoding.decode_pool import IMPORTS, LIMIT_SECONDS, BatchWorker, start_worker
 from epalm.extract.decoding.sample_loader import Loader
-from epalm.extract.decoding.worker_process import Worker
 from epalm.tasks.types import MediaItem, Modality
 
 logger = logging.getLogger(__name__)
@@ -96,12 +94,9 @@ class SampleDecoder:
         reason = timeout_reason(self._seconds) if late else f"the decoder crashed ({code})"
         return f"{request.item.path.name}: {reason}"
 
-    def _start(self) -> "Worker[Sequence[DecodeRequest], LoadedBatch]":
-        worker: Worker[Sequence[DecodeRequest], LoadedBatch] = Worker(self._imports)
-        worker.apply(
-            functools.partial(decode_with_watchdog, load=self._load, seconds=self._seconds)
-        )
-        return worker
+    def _start(self) -> BatchWorker:
+        decode = functools.partial(decode_with_watchdog, load=self._load, seconds=self._seconds)
+        return start_worker(decode, self._imports)
 
 
 def require_inputs(decoded: Sequence[Input | str]) -> list[Input]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from epalm.console import byte_size, configure_logging, counted, note, run_app, say, say_json
+from epalm.console import configure_logging, note, run_app, say, say_json
 from epalm.options import ARGUMENTS, Json, PanelCommand, Quiet, command_from, option
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def command(options: PullOptions) -> None:
     """
     configure_logging(quiet=options.quiet)
     from epalm.hub import pull as transfer
-    from epalm.hub.transfer_display import progress_shown
+    from epalm.hub.transfer_display import progress_shown, show_files
 
     with progress_shown(quiet=options.quiet):
         download = transfer.planned_download(
@@ -77,7 +77,10 @@ def command(options: PullOptions) -> None:
         listed = {file.name: file.size for file in download.files}
         result = {"repository": str(download.repository), "commit": download.commit}
         if options.dry_run:
-            _show_plan(result, listed, as_json=options.as_json)
+            if options.as_json:
+                say_json(result | {"files": listed, "bytes": sum(listed.values())})
+            else:
+                show_files(listed, "not downloaded")
             return
         paths = transfer.pull(download, options.out or _default_out(download))
     if options.as_json:
@@ -97,16 +100,6 @@ def _next_command(path: Path, *, is_run: bool) -> str:
     if is_run:
         return f"epalm-ask {path} FILE, or epalm-eval --run {path} --split val --features STORE"
     return f"epalm-train --features {path}"
-
-
-def _show_plan(result: dict[str, str], listed: dict[str, int], *, as_json: bool) -> None:
-    total = sum(listed.values())
-    if as_json:
-        say_json(result | {"files": listed, "bytes": total})
-        return
-    for name, size in listed.items():
-        say(f"{byte_size(size):>8}  {name}")
-    say(f"{byte_size(total):>8}  in {counted(len(listed), 'file')}: not downloaded")
 
 
 app = typer.Typer(add_completion=False)

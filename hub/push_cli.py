@@ -70,7 +70,7 @@ def command(options: PushOptions) -> None:
     """
     configure_logging(quiet=options.quiet)
     from epalm.hub import push as transfer
-    from epalm.hub.transfer_display import progress_shown
+    from epalm.hub.transfer_display import progress_shown, show_files
 
     upload = transfer.planned_upload(
         options.source, options.target, checkpoints=options.with_checkpoint
@@ -86,9 +86,7 @@ def command(options: PushOptions) -> None:
         if options.as_json:
             say_json(result)
             return
-        for name, size in listed.items():
-            say(f"{byte_size(size):>8}  {name}")
-        say(f"{byte_size(upload.size):>8}  in {counted(len(listed), 'file')}: not uploaded")
+        show_files(listed, "not uploaded")
         return
     with progress_shown(quiet=options.quiet):
         url = transfer.push(upload, private=options.private, revision=options.revision)

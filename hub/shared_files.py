@@ -11,13 +11,13 @@ from epalm.cache.storage.local_storage import PUT_FOLDER
 from epalm.cache.store import Store
 from epalm.errors import MissingFileError, RunFolderError, StoreError, UsageError
 from epalm.hub.card.card_scores import validated_epochs
-from epalm.hub.card.card_text import recipe_keys
 from epalm.model.checkpoints.run_record import (
     ADAPTER_FILE,
     METRICS_FILE,
     RECIPE_FILE,
     RECORD_FILE,
     RunRecord,
+    read_recipe,
 )
 
 MODEL_FILES = (RECORD_FILE, RECIPE_FILE, ADAPTER_FILE, "config.json", "README.md", "versions.json")
@@ -88,7 +88,7 @@ def _check_finished(run: Path) -> None:
         raise MissingFileError(
             f"{run} has no {ADAPTER_FILE}: train it to the end of an epoch first"
         )
-    epochs, validated = recipe_keys(run).get(FULL_EPOCHS), validated_epochs(run)
+    epochs, validated = read_recipe(run).get(FULL_EPOCHS), validated_epochs(run)
     if (run / METRICS_FILE).is_file() and isinstance(epochs, int) and validated < epochs:
         raise RunFolderError(
             f"{run} is not finished, {validated} of {epochs} epochs are trained: resume it with "

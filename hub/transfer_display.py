@@ -1,9 +1,16 @@
-"""The progress bars of the hub's client."""
+"""What pushing and pulling show: files, and the progress bars of the hub's client."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from epalm.console import err_console
+from epalm.console import byte_size, counted, err_console, say
+
+
+def show_files(sizes: Mapping[str, int], ending: str) -> None:
+    """Print the size and name of each file, and their sum with the end of a sentence."""
+    for name, size in sizes.items():
+        say(f"{byte_size(size):>8}  {name}")
+    say(f"{byte_size(sum(sizes.values())):>8}  in {counted(len(sizes), 'file')}: {ending}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from epalm.media.image_decode import FilePart, decode_image
 from epalm.media.media_preview import read_audio_excerpt, sample_frames, spectrogram
 
 FRAMES = 4
-"""Number of frames that show a video."""
+"""Default number of frames that show a video."""
 
 GAP = 2
 """Pixels between two frames."""
@@ -22,6 +22,7 @@ def preview_image(
     *,
     part: FilePart | None = None,
     side: int = 256,
+    frames: int = FRAMES,
 ) -> Image.Image:
     """Show a sample as one image, mode RGB.
 
@@ -30,6 +31,7 @@ def preview_image(
         modality: what the file is; a video whose modality is "audio" is shown by its sound track.
         part: the bytes of the file that contain an image; None for the whole file.
         side: maximum pixels of the longer side of an image, or of each frame of a video.
+        frames: number of frames that show a video.
 
     Raises:
         MediaError: an image cannot be decoded.
@@ -38,7 +40,7 @@ def preview_image(
     if modality == "audio":
         return spectrogram(read_audio_excerpt(path))
     if modality == "video":
-        return frames_in_a_row(sample_frames(path, FRAMES), side)
+        return frames_in_a_row(sample_frames(path, frames), side)
     image = decode_image(path, part, draft_side=2 * side)
     image.thumbnail((side, side))
     return image

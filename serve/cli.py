@@ -70,7 +70,7 @@ def load_service(options: ServeOptions) -> "Service":
     from epalm.serve.engine.service import Limits, Service
 
     folder = find_or_fetch_run(options.runs, options.run)
-    model = load(folder, lm=options.lm, weights=options.weights, device=options.device)
+    model = load(folder, lm=options.lm, weights=options.weights or "", device=options.device)
     blind = load_blind_control(model.loaded, options.blind, model.device) if options.blind else None
     index = None
     if options.store:

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from epalm.ask.ask_options import RunName, Weights
 from epalm.devices import AUTO
 from epalm.evaluate.preparation.eval_options import RUN, LanguageModel, Runs
 from epalm.options import DATA, PERFORMANCE, Device, Json, Quiet, option
@@ -18,16 +17,10 @@ NETWORK, LIMITS = "Network", "Limits"
 class ServeOptions:
     """What to serve, where, and with which limits."""
 
-    run: Annotated[str, typer.Argument(help="Run: a folder, or a name below --runs.")]
+    run: RunName
     runs: Runs = Path("runs")
     lm: LanguageModel = ""
-    weights: Annotated[
-        str,
-        option(
-            help="File or folder of the encoder's weights; default: where they were at extraction.",
-            panel=RUN,
-        ),
-    ] = ""
+    weights: Weights = None
     blind: Annotated[
         str, option(help="Blind control, whose answers the page shows too.", panel=RUN)
     ] = ""

@@ -16,9 +16,8 @@ from epalm.errors import (
     StoreError,
     UsageError,
 )
-from epalm.evaluate.preparation.settings_summary import read_recipe
 from epalm.evaluate.scores.eval_results import Evaluation, read_evaluation
-from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.checkpoints.run_record import RunRecord, read_recipe
 from epalm.tasks.manifest import TASK as MANIFEST
 from epalm.tasks.task_registry import load_media, load_moved_media, load_task, resolve_data_root
 from epalm.tasks.types import Example, MediaItem, Task
@@ -72,7 +71,7 @@ def evaluation_task(
         raise UsageError(
             f"{error}; for the questions of a manifest, as in this store, give --task {MANIFEST}"
         ) from error
-    answers = "{prompt}" in record.model.template
+    answers = record.model.answers_questions
     if answers != (loaded.kind == "qa"):
         trained, needed = ("answers", "captions") if answers else ("captions", "answers")
         raise UsageError(

@@ -1,19 +1,13 @@
 """Settings of a run and of its evaluation, in words for the report."""
 
 from pathlib import Path
-from typing import Any
 
 from epalm.cache.spec import TOKEN
 from epalm.cache.token_policy import CLS, MAP, MEAN
-from epalm.errors import MalformedFileError
 from epalm.evaluate.preparation.display_names import file_name, model_name, preprocessing_words
-from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
+from epalm.model.checkpoints.run_record import RECIPE_ROWS, RunRecord, read_recipe
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
-from epalm.untrusted.checked_toml import parse_toml
-
-RECIPE_ROWS = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning rate"}
-"""Recipe key that is not in the run record -> its name in the report."""
 
 
 def readable_settings(
@@ -57,23 +51,6 @@ def readable_settings(
         "trained on": data_words(record.task, record.store["dataset"], record.features),
         "evaluated on": evaluated_on,
     }
-
-
-def read_recipe(folder: Path) -> dict[str, Any]:
-    """The keys of a run's recipe.toml; empty without such a file.
-
-    Raises:
-        MalformedFileError: the file is damaged.
-    """
-    file = folder / RECIPE_FILE
-    if not file.is_file():
-        return {}
-    try:
-        return parse_toml(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MalformedFileError(
-            f"{file} is not a recipe ({error}): restore what `epalm-train` wrote, or remove it"
-        ) from error
 
 
 def data_words(task: str, dataset: str, features: str) -> str:

@@ -11,7 +11,6 @@ from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
 from epalm.evaluate.preparation.display_names import file_name, model_name, shown_settings
 from epalm.evaluate.preparation.eval_target import find_media, transfer_labels
-from epalm.evaluate.preparation.settings_summary import read_recipe
 from epalm.evaluate.report.page_notes import BLIND_CONTROL
 from epalm.evaluate.report.resource_use import (
     Costs,
@@ -22,7 +21,7 @@ from epalm.evaluate.report.resource_use import (
 )
 from epalm.evaluate.report.run_report import ReportData, write_report
 from epalm.evaluate.scores.eval_results import SCORES_FILE, Evaluation, read_evaluation
-from epalm.model.checkpoints.run_record import METRICS_FILE, RunRecord
+from epalm.model.checkpoints.run_record import METRICS_FILE, RunRecord, read_recipe
 from epalm.model.method.variants import find_variant
 from epalm.tasks.types import MediaItem
 

@@ -161,7 +161,7 @@ class DecodePool:
         """Replace a worker that died, and decode its current batch one by one."""
         cause = _cause_of_death(self.workers[number].exit_code())
         self.workers[number].end()
-        self.workers[number] = _start(self.handle, self.imports)
+        self.workers[number] = start_worker(self.handle, self.imports)
         for other, later in itertools.islice(self.pending, 1, None):
             if other == number:
                 self.workers[number].send(later)
@@ -175,9 +175,10 @@ class DecodePool:
             isolated.worker.end()
 
 
-def _start(
+def start_worker(
     handle: Callable[[Sequence[DecodeRequest]], LoadedBatch], imports: Sequence[str]
 ) -> BatchWorker:
+    """A decoding process that has its function and the modules that it imports in advance."""
     worker: BatchWorker = Worker(imports)
     worker.apply(handle)
     return worker
@@ -196,7 +197,7 @@ class _IsolatedDecoder:
         self.handle = handle
         self.imports = imports
         self.seconds = seconds
-        self.worker = _start(handle, imports)
+        self.worker = start_worker(handle, imports)
 
     def decode(self, request: DecodeRequest) -> Input | str:
         while True:
@@ -212,7 +213,7 @@ class _IsolatedDecoder:
             timed_out = time.monotonic() - started >= HARD_LIMIT * self.seconds
             cause = _cause_of_death(self.worker.exit_code())
             self.worker.end()
-            self.worker = _start(self.handle, self.imports)
+            self.worker = start_worker(self.handle, self.imports)
             if first:
                 crash = f"the decoder crashed ({cause})"
                 reason = timeout_reason(self.seconds) if timed_out else crash

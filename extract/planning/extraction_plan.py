@@ -19,6 +19,7 @@ from epalm.extract.encoders.encoder_registry import (
     EncoderSettings,
     make_encoder,
 )
+from epalm.extract.encoders.recorded_encoder import HUGGING_FACE
 from epalm.extract.encoders.tokens.token_encoder import TokenEncoder, with_tokens
 from epalm.extract.planning.extract_inputs import Inputs, default_workers
 from epalm.extract.planning.extract_options import ExtractOptions
@@ -188,8 +189,9 @@ def _spec(
 
 def _local_weights(options: ExtractOptions) -> str:
     """The absolute path of the weights; "" for those of the hub."""
-    is_folder = options.encoder.startswith("hf:") and Path(options.encoder[3:]).is_dir()
-    weights = Path(options.encoder[3:]) if is_folder else options.weights
+    folder = Path(options.encoder.removeprefix(HUGGING_FACE))
+    is_folder = options.encoder.startswith(HUGGING_FACE) and folder.is_dir()
+    weights = folder if is_folder else options.weights
     return str(weights.resolve()) if weights else ""
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from epalm.console import duration
-from epalm.errors import MalformedFileError
 from epalm.hub.card.base_models import encoder_id, language_model_id, license_of, store_field
 from epalm.hub.card.card_metadata import MANIFEST, percent
 from epalm.hub.card.card_scores import (
@@ -15,16 +14,12 @@ from epalm.hub.card.card_scores import (
     training_summary,
 )
 from epalm.hub.card.markdown import code, plain, table
-from epalm.hub.card.modality import EXAMPLE_FILES, answers_questions, modality
-from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
+from epalm.hub.card.modality import EXAMPLE_FILES, modality
+from epalm.model.checkpoints.run_record import RECIPE_ROWS, RunRecord, read_recipe
 from epalm.model.method.variants import find_variant
 from epalm.portable_path import PACKAGE
-from epalm.untrusted.checked_toml import parse_toml
 
 HUB = "https://huggingface.co"
-
-RECIPE_ROWS = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning rate"}
-"""Recipe key that is not in the run record -> its name in the card."""
 
 QUESTION = "what is on the desk?"
 
@@ -57,12 +52,12 @@ def card_text(run: Path, record: RunRecord, *, source: str) -> str:
 
 
 def _lead(record: RunRecord) -> str:
-    kind = "questions about" if answers_questions(record) else "captions of"
+    texts = "answers to questions about" if record.model.answers_questions else "captions of"
     noun = {"image": "images", "video": "videos", "audio": "audio clips"}[modality(record)]
     state = find_variant(record.model.variant).language_model
     lead = (
         f"An adapter that lets the {state} language model {_language_model(record)} write "
-        f"{'answers to ' if answers_questions(record) else ''}{kind} {noun}. It injects features "
+        f"{texts} {noun}. It injects features "
         f"of the frozen encoder {_encoder(record)} and has {record.trained:,} trained parameters."
     )
     if record.blind:
@@ -90,7 +85,7 @@ def _encoder(record: RunRecord) -> str:
 def _example(record: RunRecord, source: str) -> str:
     file = EXAMPLE_FILES[modality(record)]
     call = f'model.caption("{file}")'
-    if answers_questions(record):
+    if record.model.answers_questions:
         call = f'model.answer("{file}", "{QUESTION}")'
     lines = ["import epalm", f"model = epalm.load({_quoted(source)})", f"print({call})"]
     return "```bash\npip install epalm\n```\n\n```python\n" + "\n".join(lines) + "\n```"
@@ -139,7 +134,7 @@ def _control(control: CardScore | None) -> str:
 
 def _training(run: Path, record: RunRecord) -> Iterator[tuple[str, str]]:
     share = record.trained / (record.trained + record.frozen)
-    model, recipe = record.model, recipe_keys(run)
+    model, recipe = record.model, read_recipe(run)
     task = "" if record.task == MANIFEST else f", task {record.task}"
     yield "data", plain(store_field(record, "dataset") + task)
     yield "language model", f"{_language_model(record)}, {plain(model.precision)}"
@@ -160,23 +155,6 @@ def _training(run: Path, record: RunRecord) -> Iterator[tuple[str, str]]:
         )
         if summary.seconds:
             yield "time", duration(summary.seconds)
-
-
-def recipe_keys(run: Path) -> dict[str, object]:
-    """The keys of a run's recipe.toml; empty without such a file.
-
-    Raises:
-        MalformedFileError: the file is damaged.
-    """
-    file = run / RECIPE_FILE
-    if not file.is_file():
-        return {}
-    try:
-        return parse_toml(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MalformedFileError(
-            f"{file} is not a recipe ({error}): restore what `epalm-train` wrote, or remove it"
-        ) from error
 
 
 def _license(record: RunRecord) -> str:

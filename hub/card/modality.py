@@ -33,11 +33,6 @@ def modality(record: RunRecord) -> Modality:
     return "video" if record.store.get("fingerprint.media") == "video" else "image"
 
 
-def answers_questions(record: RunRecord) -> bool:
-    """Whether the run answers questions; other runs write captions."""
-    return "{prompt}" in record.model.template
-
-
 def pipeline_tag(record: RunRecord) -> str:
     """The hub's name of what the run does."""
-    return PIPELINE_TAGS[modality(record), answers_questions(record)]
+    return PIPELINE_TAGS[modality(record), record.model.answers_questions]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from epalm.atomic_write import write_file
 from epalm.errors import MalformedFileError, MissingFileError
@@ -16,6 +16,7 @@ from epalm.model.method.model_settings import Decoding, ModelSettings
 from epalm.number_ranges import Range, check_ranges
 from epalm.portable_path import from_portable, to_portable
 from epalm.untrusted.checked_json import build, read_json
+from epalm.untrusted.checked_toml import parse_toml
 
 RECORD_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
@@ -31,6 +32,10 @@ RANGES: Mapping[str, Range] = {
     "pool_blocks": Range(0, 10**12),
 }
 """Valid ranges of a record's own numbers."""
+
+
+RECIPE_ROWS = {"epochs": "epochs", "batch_size": "batch size", "lr": "learning rate"}
+"""Recipe key that is not in the run record -> its name in reports and model cards."""
 
 
 @dataclass(frozen=True)
@@ -156,3 +161,20 @@ def _portable_store(store: Mapping[str, str]) -> dict[str, str]:
     folder = Path(encoder.removeprefix(HUGGING_FACE))
     local = encoder.startswith(HUGGING_FACE) and folder.is_absolute()
     return dict(store) | ({"encoder": HUGGING_FACE + folder.name} if local else {})
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The keys of a run's recipe.toml; empty without such a file.
+
+    Raises:
+        MalformedFileError: the file is damaged.
+    """
+    file = folder / RECIPE_FILE
+    if not file.is_file():
+        return {}
+    try:
+        return parse_toml(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MalformedFileError(
+            f"{file} is not a recipe ({error}): restore what `epalm-train` wrote, or remove it"
+        ) from error

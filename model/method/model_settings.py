@@ -190,6 +190,11 @@ class ModelSettings:
                 "the number of tokens of a block"
             )
 
+    @property
+    def answers_questions(self) -> bool:
+        """Whether texts have a question before the answer; otherwise they are captions."""
+        return "{prompt}" in self.template
+
     def text_template(self) -> Template:
         """The text template of prompts and answers."""
         return Template(self.template, self.supervise, begin_token=self.begin_token, chat=self.chat)

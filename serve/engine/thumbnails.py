@@ -9,8 +9,8 @@ from PIL import Image
 
 from epalm.errors import MediaError
 from epalm.extract.decoding.decode_batch import Input
-from epalm.media.image_decode import decode_image
-from epalm.media.media_preview import READ_ERRORS, read_audio_excerpt, sample_frames, spectrogram
+from epalm.media.media_preview import READ_ERRORS
+from epalm.media.sample_preview import preview_image
 from epalm.tasks.types import MediaItem
 
 SIDE = 160
@@ -25,19 +25,11 @@ def thumbnail(item: MediaItem, view: int) -> NDArray[np.uint8]:
     """
     del view
     try:
-        image = _image(item)
+        image = preview_image(item.path, item.modality, part=item.part, side=SIDE, frames=1)
     except READ_ERRORS as error:
         raise MediaError(f"{item.path.name}: {type(error).__name__}") from error
     image.thumbnail((SIDE, SIDE))
     return np.asarray(image.convert("RGB"))
-
-
-def _image(item: MediaItem) -> Image.Image:
-    if item.modality == "video":
-        return sample_frames(item.path, 1)[0]
-    if item.modality == "audio":
-        return spectrogram(read_audio_excerpt(item.path))
-    return decode_image(item.path, item.part, draft_side=2 * SIDE)
 
 
 def png_url(pixels: Input) -> str:

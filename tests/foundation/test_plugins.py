@@ -13,7 +13,7 @@ KNOWN = {"join": "os.path:join"}
 
 MAKERS_OF_TYPED_NAMES = {
     "api/commands.py",  # names that the caller of a function gives
-    "ask/run_model.py",  # the encoders of the demo
+    "ask/run_encoder.py",  # the encoders of the demo
     "demo/modalities.py",  # names of its own encoders
     "evaluate/preparation/eval_options.py",
     "evaluate/score_cli.py",

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from epalm.errors import MalformedFileError, RecipeError
-from epalm.evaluate.preparation.settings_summary import read_recipe
-from epalm.model.checkpoints.run_record import RECIPE_FILE
+from epalm.model.checkpoints.run_record import RECIPE_FILE, read_recipe
 from epalm.train.config.config_io import parse_changes
 from epalm.train.config.recipe import load_recipe
 
