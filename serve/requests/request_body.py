@@ -9,6 +9,10 @@ from starlette.requests import ClientDisconnect, Request
 from epalm.serve.requests.api_errors import ApiError
 from epalm.untrusted.json_values import JSON_ERRORS, parse_error_reason
 
+DISCARDED_BYTES = 64_000_000
+"""Bytes that are read of a body that is refused for its size. A client that is still sending when
+the connection ends gets an error of the connection, and not the reply."""
+
 
 async def read_json(request: Request, *, limit: int, seconds: float) -> tuple[Any, int]:
     """The parsed body and its number of bytes.
@@ -32,14 +36,15 @@ async def read_json(request: Request, *, limit: int, seconds: float) -> tuple[An
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > limit:
-        raise _too_large(limit)
-    body = bytearray()
+    body, size = bytearray(), 0
     async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise _too_large(limit)
+        size += len(part)
+        if size <= limit:
+            body += part
+        elif size > limit + DISCARDED_BYTES:
+            break
+    if size > limit:
+        raise _too_large(limit)
     return bytes(body)
 
 
