@@ -15,6 +15,7 @@ BROKEN: list[tuple[dict[str, Any], int, str]] = [
     ({"n": 2}, 400, "not supported"),
     ({"stop": ["."]}, 400, "not supported"),
     ({"temperature": "hot"}, 400, "expected a number"),
+    ({"temperature": 10**400}, 400, "expected a number"),
     ({"stream": 1}, 400, "true or false"),
     ({"top_logprobs": 3}, 400, "needs logprobs"),
     ({"model": "other"}, 404, "does not exist"),
