@@ -24,6 +24,7 @@ def build_model(
     device: str = "cpu",
     *,
     shard: Callable[[nn.Module], object] | None = None,
+    lm: PreTrainedModel | None = None,
 ) -> tuple[EPALM, TextEncoder]:
     """The model with newly initialized trained parts, and the encoder of its texts.
 
@@ -31,12 +32,14 @@ def build_model(
         settings: settings of the model.
         device: device of the model.
         shard: called with each loaded decoder layer, see `load_language_model`.
+        lm: the frozen language model on the device; None to load it.
 
     Raises:
         UsageError: a setting does not fit the language model.
         ModelError: the language model or its tokenizer cannot be used.
     """
-    lm = load_language_model(settings.lm, settings.precision, device, shard=shard)
+    if lm is None:
+        lm = load_language_model(settings.lm, settings.precision, device, shard=shard)
     text = TextEncoder.create(load_tokenizer(settings.lm), settings.text_template(), lm.config)
     lm.config.eos_token_id, lm.config.pad_token_id = list(text.ends), text.pad
     model = assemble(lm, settings)

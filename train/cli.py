@@ -29,7 +29,7 @@ def run_training(options: TrainOptions) -> None:
     from epalm.train.options.resolve_options import resolve_options
 
     data, model, runtime = resolve_options(options, options.features)
-    from epalm.train.dry_run import report_dry_run
+    from epalm.train.estimate.dry_run import report_dry_run
     from epalm.train.parallel.distributed import joined
     from epalm.train.run_files.run_summary import run_summary
     from epalm.train.run_training import train

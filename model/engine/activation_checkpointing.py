@@ -20,6 +20,12 @@ def checkpoint_last_layers(layers: nn.ModuleList, count: int) -> None:
         layer.forward = partial(_checkpointed_forward, layer.forward)
 
 
+def checkpoint_no_layers(layers: nn.ModuleList) -> None:
+    """Undo `checkpoint_last_layers`."""
+    for layer in layers:
+        vars(layer).pop("forward", None)
+
+
 def _checkpointed_forward(
     forward: Callable[..., Tensor],
     hidden: Tensor,

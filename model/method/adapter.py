@@ -76,6 +76,13 @@ class Adapters(nn.ModuleList):
                 )
 
 
+def detach_adapters(parts: DecoderParts) -> None:
+    """Remove the adapters of earlier models from the language model's layers."""
+    for layer in parts.layers:
+        for name in parts.sublayers:
+            layer.get_submodule(name)._forward_hooks.clear()
+
+
 def _adapt(adapter: nn.Module, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:  # noqa: ANN401 - torch's signature
     """Forward hook that passes a module's output through its adapter."""
     del module, inputs

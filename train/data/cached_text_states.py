@@ -25,8 +25,10 @@ from epalm.cache.store import Store
 from epalm.console import byte_size, progress
 from epalm.errors import UsageError
 from epalm.model.epalm import EPALM
-from epalm.train.data.tokenized_texts import Text
+from epalm.train.data.shared_parts import SharedParts
+from epalm.train.data.tokenized_texts import Text, TokenizedTexts
 from epalm.train.options.preflight_checks import NEEDED_BY_TEXT_STATES
+from epalm.train.options.train_config import RuntimeConfig
 from epalm.train.parallel.distributed import ALONE, Group
 
 BATCH_TOKENS = 4096
@@ -113,6 +115,46 @@ def open_text_states(
         for length, store in stores.items()
     }
     return CachedTextStates(readers, padding=int(model.plan.visual_sees_all))
+
+
+def shared_text_states(
+    runtime: RuntimeConfig,
+    model: EPALM,
+    texts: TokenizedTexts,
+    *,
+    digest: str,
+    shared: SharedParts,
+) -> CachedTextStates | None:
+    """The cached states of a run's texts, open already if an earlier training has used them.
+
+    Args:
+        runtime: folder of all cached text states, processes.
+        model: model that computes the states, on its device.
+        texts: token ids of the training texts.
+        digest: digest of the language model's weights.
+        shared: parts that earlier trainings in this process have loaded.
+
+    Returns:
+        None if states are not cached.
+    """
+    folder = runtime.text_states
+    if folder is None:
+        return None
+
+    def opened() -> CachedTextStates:
+        return open_text_states(
+            folder,
+            model,
+            texts.possible(),
+            digest=digest,
+            group=runtime.group,
+            quiet=runtime.quiet,
+        )
+
+    plan = model.plan
+    key = (folder, texts, digest, model.parts.dtype, plan.first, plan.visual_sees_all)
+    states: CachedTextStates = shared.text_states.get(key, opened)
+    return states
 
 
 def check_text_independent(model: EPALM) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import AnySource
 from epalm.train.data.gpu_source import gpu_budget, load_resident
+from epalm.train.data.shared_parts import SharedParts
 from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ def open_data(
     *,
     store: Store,
     recorded: ShuffleSpec | None,
+    shared: SharedParts | None = None,
 ) -> Data:
     """Load the examples of a run and open the features of their samples.
 
@@ -91,6 +94,7 @@ def open_data(
         runtime: device, reader and processes.
         store: store that `data` names, open.
         recorded: order that the run to resume was started with; None for a new run.
+        shared: parts that earlier trainings in this process have loaded; None for none.
 
     Raises:
         ModelError: `load_config` refuses the language model.
@@ -98,26 +102,33 @@ def open_data(
         UnknownKeyError: the store lacks a sample of the task.
         UsageError: the reader is unknown or cannot work.
     """
-    recipe, seed = model.recipe, model.seed
-    selection = select_data(data, model, store, resumed=recorded is not None)
+    recipe, seed, shared = model.recipe, model.seed, shared or SharedParts()
+    selection = select_data(data, model, store, resumed=recorded is not None, shared=shared)
     # A store that does not fit is reported before the hub is contacted, and both before features
     # are read.
     load_config(recipe.lm, recipe.lm_precision)
-    choice, budget = choose_source(runtime, selection.subset, recipe.batch_size, recorded)
-    logger.info("%s", choice.summary)
-    source = _open_source(choice, budget, selection.subset, runtime.device)
     parts = (selection.train, selection.candidates)
     groups = [[example.key for example in part] for part in parts]
+    source, order = shared.source.get(
+        (store.location, store.generation, runtime.device, runtime.reader, groups),
+        partial(_open_source, runtime, selection.subset, recipe.batch_size, recorded),
+        fits=lambda opened: recorded in (None, opened[1]),
+    )
     if runtime.group.leads:
         rows = selection.subset.index.rows([key for group in groups for key in group])
         warn_about_changed_media(store, rows, root=str(data.root), seed=seed)
     if data.blind:
         source = ShuffledSource(source, groups, seed)
-    return Data(selection.train, selection.val, source, choice.order)
+    return Data(selection.train, selection.val, source, order)
 
 
 def select_data(
-    data: DataConfig, model: ModelConfig, store: Store, *, resumed: bool = False
+    data: DataConfig,
+    model: ModelConfig,
+    store: Store,
+    *,
+    resumed: bool = False,
+    shared: SharedParts | None = None,
 ) -> Selection:
     """Training and validation examples, and the part of the store that has their features.
 
@@ -127,13 +138,19 @@ def select_data(
         store: the store, in the generation that is trained on.
         resumed: whether a run is resumed, which leaves out samples that were added to the store
             after it had started.
+        shared: parts that earlier trainings in this process have loaded; None for none.
     """
-    task, recipe = data.task, model.recipe
+    task, recipe, kept = data.task, model.recipe, (shared or SharedParts()).examples
     index = index_store(store, task.name)
     later = index.later if resumed else frozenset()
-    split_examples = _examples(data, recipe.train_split or task.train_split, index, later)
-    train = draw_training(split_examples, recipe, model.seed)
-    candidates = _examples(data, recipe.val_split or task.val_split, index, later)
+
+    def read(split: str) -> list[Example]:
+        key = (store.location, store.generation, later, data, split)
+        examples: list[Example] = kept.get(key, lambda: _examples(data, split, index, later))
+        return examples
+
+    train = draw_training(read(recipe.train_split or task.train_split), recipe, model.seed)
+    candidates = read(recipe.val_split or task.val_split)
     keys = [example.key for example in (*train, *candidates)]
     val = _draw(candidates, recipe.val_examples, model.seed)
     return Selection(train, candidates, val, select_subset(store, index, keys=keys))
@@ -177,11 +194,14 @@ def choose_source(
 
 
 def _open_source(
-    choice: ReaderChoice, budget: Budget, subset: StoreSubset, device: str
-) -> AnySource:
+    runtime: RuntimeConfig, subset: StoreSubset, batch_size: int, recorded: ShuffleSpec | None
+) -> tuple[AnySource, ShuffleSpec]:
+    """Features of the subset, and the order that their reader follows; see `choose_source`."""
+    choice, budget = choose_source(runtime, subset, batch_size, recorded)
+    logger.info("%s", choice.summary)
     if choice.reader == "gpu":
-        return load_resident(subset, device)
-    return subset.open(choice.reader, budget.ram)
+        return load_resident(subset, runtime.device), choice.order
+    return subset.open(choice.reader, budget.ram), choice.order
 
 
 def _examples(

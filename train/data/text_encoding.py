@@ -13,6 +13,7 @@ from epalm.model.text.text_encoder import CHECKED_TEXTS, TextEncoder, resolve_te
 from epalm.model.text.tokenizer import ANSWER_SEPARATOR, load_tokenizer
 from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
+from epalm.train.data.shared_parts import SharedParts
 from epalm.train.data.tokenized_texts import TokenizedTexts, possible_answers
 from epalm.train.options.train_config import DataConfig
 
@@ -38,6 +39,8 @@ def encode_texts(
     settings: ModelSettings,
     train: Sequence[Example],
     val: Sequence[Example],
+    *,
+    shared: SharedParts | None = None,
 ) -> TokenizedTexts:
     """Tokenize the training texts; no weights are read.
 
@@ -47,16 +50,22 @@ def encode_texts(
         settings: settings of the model.
         train: training examples.
         val: validation examples.
+        shared: parts that earlier trainings in this process have loaded; None for none.
 
     Raises:
         ModelError: a training text, or a validation prompt with the longest answer, has more tokens
             than the language model has positions; names split and example.
     """
     config, task = load_config(settings.lm, settings.precision), data.task
-    text = TextEncoder.create(load_tokenizer(settings.lm), settings.text_template(), config)
-    _log_text_format(text, train)
-    positions = text_positions(config)
-    texts = TokenizedTexts(text, train)
+    template, positions = settings.text_template(), text_positions(config)
+    text = TextEncoder.create(load_tokenizer(settings.lm), template, config)
+
+    def tokenize() -> TokenizedTexts:
+        _log_text_format(text, train)
+        return TokenizedTexts(text, train)
+
+    kept = (shared or SharedParts()).texts
+    texts: TokenizedTexts = kept.get((settings.lm, template, train), tokenize)
     prompts, answers = texts.longest()
     check_lengths(
         prompts,

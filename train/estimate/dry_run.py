@@ -14,10 +14,10 @@ from epalm.train.data.text_encoding import encode_texts, resolve_text_settings
 from epalm.train.estimate.memory_advice import memory_inputs, suggestions
 from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan
 from epalm.train.estimate.step_memory import StepShape
+from epalm.train.options.checked_settings import check_settings, resolve_precision
 from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 from epalm.train.parallel.weight_sharding import layer_sharder
 from epalm.train.run_files.run_folder import earlier_run, recorded_order
-from epalm.train.run_training import check_settings, resolve_precision
 
 SHOWN = 5
 """Largest number of suggestions that are printed."""
