@@ -14,6 +14,7 @@ from epalm.model.method.connector import Connectors
 from epalm.model.method.injection import InjectionPlan, parse_span, plan_injection
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
+from epalm.model.method.resampler import Resampler
 from epalm.model.method.variants import INPUT_SPAN, Variant, find_variant
 from epalm.model.text.text_encoder import TextEncoder
 from epalm.model.text.tokenizer import load_tokenizer
@@ -57,10 +58,9 @@ def assemble(lm: PreTrainedModel, settings: ModelSettings) -> EPALM:
     variant = find_variant(settings.variant)
     _check_trainable(variant, settings)
     layers, width = lm.config.num_hidden_layers, lm.config.hidden_size
-    feature_indices, visual_tokens = _used_features(variant, settings)
-    used = len(feature_indices) // visual_tokens
-    count = used if variant.connectors == "each" else 1
-    connectors = Connectors(settings.encoder_width, width, count)
+    feature_indices, tokens = _used_features(variant, settings)
+    used = len(feature_indices) // tokens
+    connectors = _make_connectors(variant, settings, width, used=used, tokens=tokens)
     prompt = _make_prompt(lm, variant, settings.prompt_length)
     factor = variant.adapter_factor
     return EPALM(
@@ -71,13 +71,30 @@ def assemble(lm: PreTrainedModel, settings: ModelSettings) -> EPALM:
         adapters=Adapters(layers, width, factor) if factor else None,
         lm_dropout=settings.lm_dropout,
         feature_indices=feature_indices,
-        visual_tokens=visual_tokens,
         trained=(*TRAINED, "language_model") if variant.language_model == "trained" else TRAINED,
     )
 
 
+def _make_connectors(
+    variant: Variant, settings: ModelSettings, language_width: int, *, used: int, tokens: int
+) -> Connectors | Resampler:
+    """The maps from the encoder's width to the language model's.
+
+    Args:
+        variant: method variant.
+        settings: settings of the model.
+        language_width: H.
+        used: number of cached features.
+        tokens: number of tokens of each.
+    """
+    if variant.connectors == "resampler":
+        return Resampler(settings.encoder_width, language_width, settings.resampler)
+    count = used if variant.connectors == "each" else 1
+    return Connectors(settings.encoder_width, language_width, count, visual_tokens=tokens)
+
+
 def _used_features(variant: Variant, settings: ModelSettings) -> tuple[list[int], int]:
-    """Indices of the stored features that are used, and the number of visual tokens per layer.
+    """Indices of the stored features that are used, and the number of tokens of each feature.
 
     Raises:
         UsageError: the variant needs features that the store does not have.

@@ -23,6 +23,7 @@ from epalm.model.method.adapter import Adapters
 from epalm.model.method.connector import Connectors
 from epalm.model.method.injection import InjectionPlan
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
+from epalm.model.method.resampler import Resampler
 
 CANNOT_GENERATE = (
     "tail 'official' lets a visual token that attends to the text reach more than the last layer, "
@@ -43,29 +44,27 @@ class EPALM(nn.Module):
     def __init__(
         self,
         language_model: PreTrainedModel,
-        connectors: Connectors,
+        connectors: Connectors | Resampler,
         prompt: SoftPrompt | DeepPrompt | None,
         plan: InjectionPlan,
         *,
         adapters: Adapters | None = None,
         lm_dropout: float = 0.0,
         feature_indices: Sequence[int] | None = None,
-        visual_tokens: int = 1,
         trained: Sequence[str] = TRAINED,
     ) -> None:
         """Assemble the parts and attach the adapters to the language model.
 
         Args:
             language_model: frozen, see `epalm.model.engine.language_model.freeze`.
-            connectors: maps from width D to width H.
+            connectors: maps from width D to width H; their number of visual tokens per image in a
+                layer is V.
             prompt: soft prompt of the word embedding's width, deep prompt of width H, or none.
             plan: the cached feature that each layer receives.
             adapters: adapters for the language model's layers, or none.
             lm_dropout: hidden dropout of the frozen language model while training; the official
                 implementation leaves OPT's own 0.1 on.
-            feature_indices: indices of the stored features that are injected, `visual_tokens` for
-                each connector; None for all.
-            visual_tokens: number of visual tokens per image in a layer, V.
+            feature_indices: indices of the stored features that the connectors read; None for all.
             trained: names of the parts that are trained.
         """
         super().__init__()
@@ -80,7 +79,7 @@ class EPALM(nn.Module):
         self.prompt = prompt
         self.plan = plan
         self.lm_dropout = lm_dropout
-        self.visual_tokens = visual_tokens
+        self.visual_tokens = connectors.visual_tokens
         self.trained = tuple(trained)
         indices = None if feature_indices is None else torch.tensor(feature_indices)
         self.register_buffer("feature_indices", indices, persistent=False)
@@ -225,8 +224,7 @@ class EPALM(nn.Module):
         """Each connector's output (G * V, H) for the stored features (G, L, D)."""
         indices = self.feature_indices
         used = features if indices is None else features.index_select(1, indices)
-        by_token = used.unflatten(1, (-1, self.visual_tokens)).transpose(1, 2).flatten(0, 1)
-        return [states.to(self.parts.dtype) for states in self.connectors(by_token)]
+        return [states.to(self.parts.dtype) for states in self.connectors(used)]
 
     def _present(self, attention_mask: Tensor) -> Tensor:
         """(B, T) bool, whether the token at each text position is computed."""

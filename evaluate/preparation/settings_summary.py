@@ -85,6 +85,8 @@ def _injection(model: ModelSettings, policy: str) -> str:
         "last": f"{token} of the last block",
         "tokens": f"all {model.positions} tokens of the last block",
     }
+    if variant.connectors == "resampler":
+        features["tokens"] = f"{model.resampler.queries} queries over {features['tokens']}"
     if count > 1:
         features["all"] = f"{count} tokens ({policy}) of each of {model.cached} blocks"
         features["last"] = f"{count} tokens ({policy}) of the last block"

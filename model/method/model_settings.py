@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from epalm.errors import UsageError
 from epalm.model.method.injection import Tail
+from epalm.model.method.resampler_shape import DEFAULT_RESAMPLER, ResamplerShape
 from epalm.number_ranges import DECODING_RANGES, MODEL_RANGES, check_ranges
 from epalm.plugins import suggestion
 
@@ -157,6 +158,7 @@ class ModelSettings:
             Variants that read all tokens of a block ignore it.
         begin_token: token that begins every text, see `Template.begin_token`.
         chat: whether texts are in the chat template, see `Template.chat`.
+        resampler: shape of the resampler, where the variant has one.
     """
 
     lm: str
@@ -176,6 +178,7 @@ class ModelSettings:
     injected_tokens: int = 1
     begin_token: str = "auto"
     chat: bool = False
+    resampler: ResamplerShape = DEFAULT_RESAMPLER
 
     def __post_init__(self) -> None:
         """Reject numbers out of range.

@@ -22,7 +22,8 @@ class Variant:
     """Method variant: the trained parts and the features they use.
 
     Attributes:
-        connectors: "each" for one connector per cached feature, "one" for a shared connector.
+        connectors: "each" for one connector per cached feature, "one" for a shared connector,
+            "resampler" for a resampler of all tokens in place of connectors.
         prompt: "plain" vectors before the text, such vectors through an "mlp", or "deep" for new
             vectors at every layer.
         adapter_factor: reduction factor of the adapters in every layer; 0 for no adapters.
@@ -34,7 +35,7 @@ class Variant:
             Table 11).
     """
 
-    connectors: Literal["each", "one"]
+    connectors: Literal["each", "one", "resampler"]
     prompt: Literal["none", "plain", "mlp", "deep"] = "none"
     adapter_factor: int = 0
     features: Literal["all", "last", "tokens"] = "all"
@@ -55,15 +56,19 @@ VARIANTS = {
     "deep-prompt": Variant("one", "deep", features="last", span="input"),
     "promptfuse": Variant("one", "plain", features="last", span="input"),
     "limber": Variant("one", features="last", span="input"),
+    "limber-all": Variant("one", features="tokens", span="input"),
     "magma": _ADAPTED_PREFIX,
     "magma-all-tokens": replace(_ADAPTED_PREFIX, features="tokens"),
     "frozenbilm-like": _ADAPTED_PREFIX,
     "l19-31+adapter": Variant("one", adapter_factor=ADAPTER_FACTOR, features="last"),
     "l19-31+deep-prompt": Variant("one", "deep", features="last"),
+    "resampler": Variant("resampler", features="tokens", span="input"),
+    "resampler-inner": Variant("resampler", features="tokens"),
     "finetune-lm": Variant("each", "mlp", language_model="trained"),
 }
 """`frozenbilm-like` is `magma` on a video's features. The names with layers state OPT-2.7B's span;
-with any other depth they use its published span."""
+with any other depth they use its published span. `resampler-inner` also uses it, `resampler` the
+input."""
 
 
 def find_variant(name: str) -> Variant:

@@ -50,6 +50,13 @@ MODEL_RANGES: Mapping[str, Range] = {
 }
 """Ranges of `epalm.model.method.model_settings.ModelSettings`; some are recipe keys, too."""
 
+RESAMPLER_RANGES: Mapping[str, Range] = {
+    "queries": Range(1, 65_536),
+    "layers": Range(1, 1000),
+    "width": Range(0, 65_536),
+}
+"""Ranges of `epalm.model.method.resampler_shape.ResamplerShape`, a table of recipes."""
+
 
 def check_ranges(
     values: object, ranges: Mapping[str, Range], kind: type[UsageError] = UsageError

@@ -15,6 +15,7 @@ from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError
 from epalm.model.method.injection import Tail
 from epalm.model.method.model_settings import Decoding, ModelSettings, Supervision, Template
+from epalm.model.method.resampler_shape import DEFAULT_RESAMPLER, ResamplerShape
 from epalm.model.method.variants import find_variant
 from epalm.number_ranges import check_ranges
 from epalm.tasks.types import Kind
@@ -127,6 +128,7 @@ class Recipe:
         train_examples: number of training examples, drawn with the run's seed; 0 for all. A smaller
             number or fraction draws a subset of what a larger one does.
         train_fraction: fraction of the training examples, more than 0 and at most 1.
+        resampler: queries, layers and width of the resampler, where the variant has one.
     """
 
     lm: str
@@ -171,6 +173,7 @@ class Recipe:
     val_split: str = ""
     train_examples: int = 0
     train_fraction: float = 1.0
+    resampler: ResamplerShape = DEFAULT_RESAMPLER
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with.
@@ -224,6 +227,7 @@ class Recipe:
             injected_tokens=injected_tokens(spec, self.variant),
             begin_token=self.begin_token,
             chat=self.chat,
+            resampler=self.resampler,
         )
 
     def to_toml(self) -> str:

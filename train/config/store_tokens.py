@@ -30,5 +30,5 @@ def injected_tokens(spec: StoreSpec, variant: str) -> int:
         f"the store has all {spec.positions} tokens of each block, none of which is a class token, "
         f"and variant {variant!r} reads one for each block: run {extract} mean` for their mean, "
         f"{extract} pool:2x2` for a grid whose cells are all injected, or train with `--variant "
-        "magma-all-tokens`, which reads all tokens of the last block"
+        "resampler`, `limber-all` or `magma-all-tokens`, which read all tokens of the last block"
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from epalm.model.engine.language_model import PRECISIONS
 from epalm.model.epalm import EPALM
 from epalm.train.estimate.attention_memory import AttentionShape, working_attention_bytes
+from epalm.train.estimate.connector_memory import working_connector_bytes
 from epalm.train.estimate.layer_trace import LayerMode, trace_layer
 from epalm.train.estimate.step_memory import tokens_before_text
 from epalm.train.estimate.weight_memory import FLOAT_BYTES, WeightPlacement
@@ -39,7 +40,11 @@ def generation_bytes(model: EPALM, shape: GenerationShape, placing: WeightPlacem
     logits = sequences * vocabulary * (placing.itemsize + LOGIT_COPIES * FLOAT_BYTES)
     longest = max(map(sum, tokens_before_text(model))) + shape.prompt + shape.new
     growth = sequences * longest * position_bytes(model, placing)  # a layer's copy, one longer
-    working = max(logits, _prompt_working(model, shape, placing))
+    working = max(
+        logits,
+        _prompt_working(model, shape, placing),
+        working_connector_bytes(model, shape.images),
+    )
     return cache_bytes(model, shape, placing) + growth + working
 
 

@@ -18,6 +18,7 @@ from epalm.train.estimate.attention_memory import (
     saved_attention_bytes,
     working_attention_bytes,
 )
+from epalm.train.estimate.connector_memory import saved_connector_bytes
 from epalm.train.estimate.layer_trace import (
     LayerMode,
     LayerTrace,
@@ -26,7 +27,7 @@ from epalm.train.estimate.layer_trace import (
     trace_head,
     trace_layer,
 )
-from epalm.train.estimate.weight_memory import FLOAT_BYTES, WeightPlacement, unpacked_weight_bytes
+from epalm.train.estimate.weight_memory import WeightPlacement, unpacked_weight_bytes
 
 INDEX_BYTES = 8
 
@@ -110,13 +111,10 @@ class StepMemory:
     def ends(self) -> int:
         """Bytes saved before the first and after the last layer: features, indices, losses."""
         model, load, last = self.model, self.load, len(self.model.parts.layers) - 1
-        source = next(iter(model.connectors.parameters())).shape[1]
-        indices = model.feature_indices
-        features = len(model.plan.feature_of_layer) if indices is None else len(indices)
         slots = sum(load.samples * self._attention(index).length for index in (0, last))
         tokens = self.tokens(0) + self.tokens(last)
         return (
-            load.images * features * source * FLOAT_BYTES
+            saved_connector_bytes(model, load.images)
             + (slots + tokens) * INDEX_BYTES
             + tokens * rotation_bytes(model.parts, self._dtype)
             + self._embedding_mask()

@@ -45,7 +45,7 @@ def _three_tokens(lm: PreTrainedModel) -> EPALM:
     torch.manual_seed(1)
     plan = plan_injection(LAYERS, 2, first=1, stop=5)
     prompt = SoftPrompt(3, _word_width(lm), hidden=0)
-    return EPALM(lm, Connectors(8, WIDTH, 2), prompt, plan, visual_tokens=3).eval()
+    return EPALM(lm, Connectors(8, WIDTH, 2, visual_tokens=3), prompt, plan).eval()
 
 
 def _word_width(lm: PreTrainedModel) -> int:

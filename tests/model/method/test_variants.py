@@ -25,6 +25,8 @@ SHAPES = {  # name -> (D, H, w, OPT layers)
 }
 MAGMA = (107_010_560, 272_928_768, 13_425_664)
 DEEP = (2_787_840, 5_509_120, 1_033_216)
+RESAMPLER = (16_750_336, 30_460_928, 15_569_152)
+"""With w = D and 32 queries in 2 blocks: 25 w^2 + 47 w + (w + 1) H, see `test_resampler`."""
 COUNTS = {  # section 2 of the method's description, in the order of SHAPES
     "lin": (1_968_640, 4_198_400, 787_456),
     "6-connectors": (11_811_840, 25_190_400, 4_724_736),
@@ -36,11 +38,14 @@ COUNTS = {  # section 2 of the method's description, in the order of SHAPES
     "deep-prompt": DEEP,
     "promptfuse": (1_994_240, 4_239_360, 792_576),
     "limber": (1_968_640, 4_198_400, 787_456),
+    "limber-all": (1_968_640, 4_198_400, 787_456),
     "magma": MAGMA,
     "magma-all-tokens": MAGMA,
     "frozenbilm-like": MAGMA,
     "l19-31+adapter": MAGMA,
     "l19-31+deep-prompt": DEEP,
+    "resampler": RESAMPLER,
+    "resampler-inner": RESAMPLER,
     "finetune-lm": (2_676_546_560, 6_717_267_968, 336_451_584),
 }
 FROZEN = {  # (language model, encoder with its head), section 2

@@ -50,8 +50,8 @@ def small_lm(family: str) -> PreTrainedModel:
     return freeze(AutoModelForCausalLM.from_config(CONFIGS[family]))
 
 
-def batch_of(load: StepShape, width: int = 8) -> Batch:
-    """A batch of random texts of these sizes, for an encoder of this width."""
+def batch_of(load: StepShape, width: int = 8, features: int = 2) -> Batch:
+    """A batch of random texts of these sizes, for features of this width and number."""
     lengths = torch.full((load.samples,), load.longest)
     for sample in range(load.samples * load.longest - load.text_tokens):
         lengths[1 + sample % (load.samples - 1)] -= 1
@@ -60,7 +60,7 @@ def batch_of(load: StepShape, width: int = 8) -> Batch:
     labels = ids.masked_fill(mask == 0, -100)
     labels[:, 0] = -100
     pictures = torch.arange(load.samples) % load.images
-    return Batch(torch.randn(load.images, 2, width), ids, mask, labels, pictures)
+    return Batch(torch.randn(load.images, features, width), ids, mask, labels, pictures)
 
 
 def measure(model: EPALM, load: StepShape) -> int:
@@ -71,6 +71,11 @@ def measure(model: EPALM, load: StepShape) -> int:
 
     saved = SavedStorages([*model.parameters(), *model.buffers()])
     with torch.autograd.graph.saved_tensors_hooks(saved, same):
-        losses = model(batch_of(load)).values
+        losses = model(batch_of(load, features=_stored(model))).values
     assert losses.requires_grad
     return saved.nbytes
+
+
+def _stored(model: EPALM) -> int:
+    """Number of stored features up to the last one that the model reads."""
+    return 2 if model.feature_indices is None else int(model.feature_indices.max()) + 1

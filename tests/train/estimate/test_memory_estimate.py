@@ -12,6 +12,7 @@ from epalm.model.engine.activation_checkpointing import checkpoint_last_layers
 from epalm.model.engine.language_model import PRECISIONS, load_language_model
 from epalm.model.engine.quantized import quantize
 from epalm.model.epalm import EPALM, trainable_parameters
+from epalm.model.method.resampler_shape import ResamplerShape
 from epalm.train.estimate.memory_estimate import MemoryPlan, plan_memory, shape_model
 from epalm.train.estimate.step_memory import StepShape
 from epalm.train.estimate.storage_tracking import LiveStorages
@@ -92,6 +93,16 @@ def test_what_backward_keeps_is_planned_for_every_variant(
     family: str, variant: str, load: StepShape, changes: dict[str, Any]
 ) -> None:
     check_saved(family, variant, load, changes)
+
+
+def test_what_backward_keeps_of_a_resampler_is_planned_with_its_attention_weights() -> None:
+    """Fused attention keeps no weights, so that the plan is above what is measured."""
+    changes = {"positions": 50, "resampler": ResamplerShape(8, 2)}
+    plan = plan_memory(
+        shapes_of("opt", "resampler", changes), WeightPlacement("fp32", cpu=True), SHORT_TEXTS
+    )
+    measured = measure(small_epalm("opt", "resampler", changes), SHORT_TEXTS)
+    assert measured <= plan.parts["saved for backward"] <= 1.05 * measured
 
 
 @pytest.mark.parametrize("family", ["opt", "llama", "gemma2"])

@@ -7,11 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from epalm.cache.create_store import create_store
+from epalm.cache.readers.open_reader import open_store
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, UsageError
+from epalm.model.checkpoints.adapter_io import load_run
+from epalm.model.epalm import trainable_parameters
+from epalm.model.generation.decode import generate
+from epalm.model.method.model_settings import Decoding
+from epalm.model.method.resampler_shape import ResamplerShape
 from epalm.train.cli import app
 from tests.train.helpers import World, logged, make_world, train_command
 
@@ -54,10 +62,13 @@ def losses(world: World, variant: str, name: str) -> list[float]:
     [
         ("magma-all-tokens", slice(TOKENS, None), True),
         ("magma-all-tokens", slice(0, TOKENS), False),
+        ("limber-all", slice(TOKENS, None), True),
+        ("resampler", slice(TOKENS, None), True),
+        ("resampler-inner", slice(0, TOKENS), False),
         ("magma", slice(TOKENS + 1, None), False),
         ("magma", slice(TOKENS, TOKENS + 1), True),
     ],
-    ids=["last block", "other blocks", "patches", "cls"],
+    ids=["last", "other", "limber", "resampler", "resampler's other", "patches", "cls"],
 )
 def test_a_variant_reads_its_tokens_of_the_last_block_and_no_others(
     tmp_path: Path, *, variant: str, changed: slice, matters: bool
@@ -97,7 +108,7 @@ def test_the_only_token_of_a_block_is_used_like_a_class_token(tmp_path: Path, po
 
 def test_patches_without_a_class_token_are_refused_with_what_to_do(tmp_path: Path) -> None:
     world = with_tokens(make_world(tmp_path, epochs=1), "patches.zarr", class_token=False)
-    advice = r"--tokens mean`.*--tokens pool:2x2`.*--variant magma-all-tokens"
+    advice = r"--tokens mean`.*--tokens pool:2x2`.*--variant resampler`"
     with pytest.raises(CacheMismatchError, match=f"none of which is a class token.*{advice}"):
         losses(world, "full", "refused")
     assert not (tmp_path / "runs" / "refused").exists()
@@ -114,3 +125,25 @@ def test_a_tail_for_one_visual_token_is_refused_for_a_pooled_grid(tmp_path: Path
 def test_the_variant_that_reads_all_tokens_refuses_a_store_of_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--tokens all"):
         losses(make_world(tmp_path), "magma-all-tokens", "run")
+
+
+def test_a_run_with_a_resampler_learns_is_kept_and_generates(tmp_path: Path) -> None:
+    world = with_tokens(make_world(tmp_path), "tokens.zarr")
+    shape = ("--set", "resampler.queries=5", "--set", "resampler.layers=1")
+    words = train_command(world, "--variant", "resampler", "--set", "inject=auto", *shape)
+    CliRunner().invoke(app, words, catch_exceptions=False)
+    folder = tmp_path / "runs" / "run"
+    found = [line["loss"] for line in logged(world, "train")]
+    assert found[-1] < found[0]
+    loaded = load_run(folder)
+    assert loaded.record.model.resampler == ResamplerShape(queries=5, layers=1)
+    trained = dict(trainable_parameters(loaded.model))
+    kept = load_file(folder / "adapter.safetensors")
+    assert kept.keys() == trained.keys()
+    assert all(torch.equal(kept[name], weight) for name, weight in trained.items())
+    features = torch.as_tensor(open_store(world.store).read(["40.png"]))
+    ids = torch.tensor([[2, 5, 6]])
+    assert generate(loaded.model, features, ids, torch.ones_like(ids), Decoding(2, 1)).shape
+    with pytest.raises(UsageError, match=r"resampler in recipe\.toml"):
+        other = train_command(world, "--variant", "resampler", "--set", "inject=auto")
+        CliRunner().invoke(app, other, catch_exceptions=False)
