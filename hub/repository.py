@@ -96,10 +96,23 @@ def hub_errors(repository: str) -> Iterator[None]:
         raise
     except (transport_error, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise HubError(_message(repository, error)) from error
+    except OSError as error:
+        if error.errno is not None:  # of a local file: hf_xet's own errors have no number
+            raise
+        raise HubError(_transfer_failed(repository, error)) from error
     except RuntimeError as error:  # from a thread of the client that uploads a file
         if not isinstance(error.__cause__, transport_error):
             raise
         raise HubError(_message(repository, error.__cause__)) from error
+
+
+def _transfer_failed(repository: str, error: OSError) -> str:
+    """Message for an error of hf_xet, which transfers large files; not every hub supports it."""
+    return (
+        f"the large files of {repository} were not transferred ({error}): check the network, then "
+        "run the same command again; if the hub at HF_ENDPOINT does not support Xet, set "
+        "HF_HUB_DISABLE_XET=1"
+    )
 
 
 def _message(repository: str, error: BaseException) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from huggingface_hub import constants
 
 from epalm.errors import EpalmError, HubError, RunFolderError, StoreError, UsageError
 from epalm.evaluate import cli as evaluate_cli
@@ -201,6 +202,15 @@ def test_errors_of_the_hub_are_explained(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match="was not reached"):
         planned_download("user/tiny")
+
+
+def test_a_hub_without_xet_is_explained(
+    run: TinyRun, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    pytest.importorskip("hf_xet", reason="the client uses Xet only where hf_xet is installed")
+    assert call(monkeypatch, push_cli, run.folder, "user/tiny", "--quiet") == 1
+    assert "set HF_HUB_DISABLE_XET=1" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("name", ["../evil", "eval/../../evil", "/etc/evil", "a\\b", "a/./b"])
