@@ -175,6 +175,7 @@ def comparison_table(columns: list["ReportColumn"]) -> Table:
         difference_cells,
         distinct_row,
         example_count,
+        gain_rows,
         label,
         score_rows,
     )
@@ -195,6 +196,11 @@ def comparison_table(columns: list["ReportColumn"]) -> Table:
     differences = [Text(f"{cell['value']}\n{cell['range']}\np {cell['p']}") for cell in cells]
     if differences:
         table.add_row(f"{label(first.headline)}, difference to {first.run}", "", *differences)
+    for row in gain_rows([column.validation() for column in columns]):
+        table.add_row(
+            f"{row['name']}, nats per token",
+            *(Text(f"{cell['value']}\n{cell['range']}".strip()) for cell in row["cells"]),
+        )
     for row in cost_rows([column.costs() for column in columns]):
         table.add_row(row["name"], *(cell["main"] for cell in row["cells"]))
     return table
@@ -237,6 +243,7 @@ def _as_json(columns: list["ReportColumn"]) -> dict[str, Any]:
                 "distinct_answers": len({one.prediction for one in evaluation.predictions}),
                 "scores": {name: asdict(score) for name, score in evaluation.scores.items()},
                 "difference": asdict(to_first) if to_first else None,
+                "validation": column.validation(),
                 "costs": asdict(column.costs()),
             }
         )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from torch import nn
 from epalm.cache.store import Store
 from epalm.console import duration
 from epalm.errors import ModelError
-from epalm.metrics.metric_registry import load_metric
 from epalm.model.build import build_model
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.engine.activation_checkpointing import checkpoint_last_layers
@@ -48,7 +47,7 @@ from epalm.train.run_files.start_log import log_start
 from epalm.train.run_files.trackers.tracker import TrackedRun, tracked_settings
 from epalm.train.run_files.training_checkpoint import Progress
 from epalm.train.trainer import Trainer, fit
-from epalm.train.validation import Validation
+from epalm.train.validation.validation import validation_of
 
 if TYPE_CHECKING:
     from epalm.train.run_files.trackers.tracking import Tracking
@@ -147,6 +146,7 @@ def _prepare(
         logger.info("%s", describe(plan, runtime.device))
         plan.check_weights()
     network, text = _build(model, settings, runtime, shared, shard)
+    validation = validation_of(network, text, data, examples, recipe=recipe, group=group)
     record = new_record(data, model, settings, examples, network, folder=runtime.folder)
     if claim:
         claim.open(record, recipe)
@@ -159,17 +159,7 @@ def _prepare(
         model=network,
         loader=_loader(model, runtime, examples, texts, states),
         recipe=recipe,
-        validate=Validation(
-            model=network,
-            text=text,
-            recipe=recipe,
-            metric=load_metric(data.task.metric),
-            examples=examples.val,
-            source=examples.source,
-            group=group,
-            blind=data.blind,
-            on_texts=tracking.show if tracking else None,
-        ),
+        validate=replace(validation, on_texts=tracking.show if tracking else None),
         seed=model.seed,
         quiet=runtime.quiet,
         group=group,

@@ -18,6 +18,7 @@ from epalm.console import progress as show_progress
 from epalm.errors import Stopped, TrainingError
 from epalm.model.checkpoints.adapter_io import save_adapter
 from epalm.model.checkpoints.run_record import ADAPTER_FILE
+from epalm.model.checkpoints.validation_figures import describe_figures, quality
 from epalm.model.engine.losses import TokenLosses
 from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import EPALM, trainable_parameters
@@ -55,7 +56,8 @@ class Trainer:
         model: model on its device.
         loader: training batches.
         recipe: settings of the run.
-        validate: returns scores of the current weights; the first one selects the best epoch.
+        validate: returns scores and other figures of the current weights; the first one selects the
+            best epoch.
         seed: seed of dropout.
         quiet: show no progress.
         group: processes that train together; rank 0 writes.
@@ -239,12 +241,13 @@ def validate_epoch(trainer: Trainer, epoch: int) -> None:
     """
     started = time.monotonic()
     check_finite(trainer.model, trainer.optimizer, step=trainer.progress.step)
-    scores = trainer.validate()
-    name, score = next(iter(scores.items()))
+    figures = trainer.validate()
+    name, figure = next(iter(figures.items()))
+    score = quality(name, figure)
     if not math.isfinite(score):
-        raise TrainingError(f"the validation score {name} is {score}: it cannot select an epoch")
+        raise TrainingError(f"the validation score {name} is {figure}: it cannot select an epoch")
     if trainer.log:
-        trainer.log.append(kind="val", step=trainer.progress.step, epoch=epoch + 1, **scores)
+        trainer.log.append(kind="val", step=trainer.progress.step, epoch=epoch + 1, **figures)
     if score > trainer.progress.best_score:
         trainer.progress.best_score, trainer.progress.best_epoch = score, epoch + 1
         if trainer.group.leads:
@@ -260,7 +263,7 @@ def validate_epoch(trainer: Trainer, epoch: int) -> None:
             **resource_usage(trainer.progress),
         )
     save(trainer)
-    shown = ", ".join(f"{name} {100 * value:.2f}" for name, value in scores.items())
+    shown = describe_figures(figures)
     logger.info("epoch %d: %s (best %d)", epoch + 1, shown, trainer.progress.best_epoch)
 
 

@@ -11,6 +11,7 @@ from epalm.cache.store import Store
 from epalm.errors import EpalmError, MissingFileError
 from epalm.evaluate.preparation.display_names import file_name, model_name, shown_settings
 from epalm.evaluate.preparation.eval_target import find_media, transfer_labels
+from epalm.evaluate.report.charts.training_curves import best_validation
 from epalm.evaluate.report.page_notes import BLIND_CONTROL
 from epalm.evaluate.report.resource_use import (
     Costs,
@@ -74,6 +75,10 @@ class ReportColumn:
             training=training_cost(self.run / METRICS_FILE),
             evaluation=evaluation_cost(self.evaluation),
         )
+
+    def validation(self) -> dict[str, float] | None:
+        """Figures of the run's best epoch in its own validation; None if it has none."""
+        return best_validation(self.run / METRICS_FILE)
 
     def settings(self) -> dict[str, str]:
         """Settings in words, as of this version: with the preprocessing, without local paths."""
@@ -273,6 +278,7 @@ def _data(
             column.run / METRICS_FILE if column in trained else None for column in columns
         ),
         costs={column.evaluation.run: column.costs() for column in trained},
+        validations={column.evaluation.run: column.validation() for column in trained},
     )
 
 

@@ -23,6 +23,7 @@ from epalm.evaluate.report.tables import (
     cost_rows,
     difference_rows,
     distinct_row,
+    gain_rows,
     label,
     score_cells,
     score_rows,
@@ -51,6 +52,8 @@ class ReportData:
         metrics_files: metrics.jsonl of each evaluation, None for one without a curve; empty for no
             curves. Files that do not exist are skipped.
         costs: time and memory by name of the run; empty for no table.
+        validations: figures of the kept weights in the run's own validation by name of the run,
+            see `best_validation`; empty for no table.
     """
 
     title: str
@@ -60,6 +63,7 @@ class ReportData:
     media: Mapping[str, MediaItem] = field(default_factory=dict, repr=False)
     metrics_files: tuple[Path | None, ...] = ()
     costs: Mapping[str, Costs] = field(default_factory=dict)
+    validations: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
 
 
 def write_report(path: Path, data: ReportData) -> None:
@@ -102,6 +106,8 @@ def _context(data: ReportData) -> dict[str, Any]:
         "warnings": page_warnings(data.evaluations),
         "headline": headline,
         "curved": [row for row, file in curved if file],
+        "gain_runs": list(data.validations),
+        "gain_rows": gain_rows(list(data.validations.values())),
         "published": _published_tables(last),
         "score_rows": [*score_rows(data.evaluations), distinct_row(data.evaluations)],
         "differences": difference_rows(data.evaluations),

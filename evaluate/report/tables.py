@@ -9,6 +9,7 @@ from epalm.evaluate.report.resource_use import Cost, Costs, amount
 from epalm.evaluate.scores.compare_runs import Difference, best_of, difference
 from epalm.evaluate.scores.eval_results import Evaluation, Score
 from epalm.metrics.intervals import known_interval
+from epalm.model.checkpoints.validation_figures import IMAGE_GAIN, IMAGE_GAIN_INTERVAL, LOSS
 
 MAX_GROUPS = 24
 """Maximum number of rows of a breakdown; VQA v2 has 65 question types."""
@@ -88,6 +89,26 @@ def score_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
             for column, score in enumerate(scores)
         ]
         rows.append({"name": label(name), "cells": cells})
+    return rows
+
+
+def gain_rows(validations: Sequence[Mapping[str, float] | None]) -> list[dict[str, Any]]:
+    """Loss and image gain in validation, in nats per token; without rows that no run has.
+
+    Args:
+        validations: figures of the kept weights of each run, see `best_validation`; None without.
+    """
+    rows = []
+    for name, title in ((LOSS, "validation loss"), (IMAGE_GAIN, "image gain")):
+        cells = []
+        for figures in validations:
+            known = figures is not None and name in figures
+            value = f"{figures[name]:.4f}" if figures and known else "-"
+            span = [figures[end] for end in IMAGE_GAIN_INTERVAL if figures and end in figures]
+            ends = " to ".join(f"{end:.4f}" for end in span) if name == IMAGE_GAIN else ""
+            cells.append({"value": value, "range": ends})
+        if any(cell["value"] != "-" for cell in cells):
+            rows.append({"name": title, "cells": cells})
     return rows
 
 

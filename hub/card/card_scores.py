@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epalm.model.checkpoints.run_record import METRICS_FILE
+from epalm.model.checkpoints.validation_figures import quality, selecting_figure
 from epalm.untrusted.checked_json import build, parse_json, read_json
 
 SCORES_FILE = "scores.json"
@@ -92,8 +93,8 @@ class TrainingSummary:
     """The best validation score of a run, and the time it took.
 
     Attributes:
-        metric: metric that selected the epoch.
-        score: best score, as a fraction.
+        metric: metric or other figure that selected the epoch.
+        score: best value, a fraction or, for those in `IN_NATS`, nats per token.
         epoch: the epoch that reached it, counted from 1.
         seconds: wall time of the training; 0 if it is unknown.
     """
@@ -116,10 +117,12 @@ def training_summary(run: Path) -> TrainingSummary | None:
         if record.get("kind") == "spent":
             seconds = _number(record.get("seconds"))
         elif record.get("kind") == "val":
-            names = [name for name in record if name not in {"kind", "step", "epoch"}]
-            score = _number(record.get(names[0])) if names else math.nan
-            if score > (best.score if best else -math.inf):
-                best = TrainingSummary(names[0], score, round(_number(record.get("epoch"))), 0)
+            name = selecting_figure(record)
+            score = _number(record.get(name)) if name else math.nan
+            if quality(name or "", score) > (
+                quality(best.metric, best.score) if best else -math.inf
+            ):
+                best = TrainingSummary(name or "", score, round(_number(record.get("epoch"))), 0)
     if best is None:
         return None
     return TrainingSummary(best.metric, best.score, best.epoch, seconds)

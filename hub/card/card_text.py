@@ -16,6 +16,7 @@ from epalm.hub.card.card_scores import (
 from epalm.hub.card.markdown import code, plain, table
 from epalm.hub.card.modality import EXAMPLE_FILES, modality
 from epalm.model.checkpoints.run_record import RECIPE_ROWS, RunRecord, read_recipe
+from epalm.model.checkpoints.validation_figures import IN_NATS
 from epalm.model.method.variants import find_variant
 from epalm.portable_path import PACKAGE
 
@@ -149,9 +150,12 @@ def _training(run: Path, record: RunRecord) -> Iterator[tuple[str, str]]:
     yield "seed", str(record.seed)
     summary = training_summary(run)
     if summary and math.isfinite(summary.score):
+        in_nats = summary.metric in IN_NATS
+        best = f"{summary.score:.4f}" if in_nats else f"{percent(summary.score):.2f}"
+        unit = " nats per token" * in_nats
         yield (
             "best validation score",
-            (f"{percent(summary.score):.2f} ({plain(summary.metric)}, epoch {summary.epoch})"),
+            f"{best}{unit} ({plain(summary.metric)}, epoch {summary.epoch})",
         )
         if summary.seconds:
             yield "time", duration(summary.seconds)

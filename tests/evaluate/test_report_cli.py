@@ -199,6 +199,33 @@ def test_the_table_has_runs_scores_and_published_results(
         assert words in shown
 
 
+def test_the_image_gain_of_the_best_epoch_is_compared_and_on_the_page(
+    tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    add_run(tiny, "blind", evaluation())
+    gains = ({"image_gain": 0.03, "image_gain_low": 0.02, "image_gain_high": 0.0456}, {})
+    for name, gain in zip(("tiny", "blind"), gains, strict=True):
+        first = {"kind": "val", "step": 2, "epoch": 1, "loss": 2.5, "exact_match": 0.5} | gain
+        later = first | {"epoch": 2, "loss": 2.75, "exact_match": 0.75}
+        log = tiny.folder.with_name(name) / "metrics.jsonl"
+        log.write_text(json.dumps(first) + "\n" + json.dumps(later) + "\n")
+    shown = invoke(tiny, "compare", "tiny", "blind")
+    assert "image gain, nats per token" in shown
+    assert "0.0200 to 0.0456" in shown
+    assert "2.7500" not in shown  # the loss comes first here, so it selects the epoch
+    runs = json.loads(invoke(tiny, "compare", "tiny", "blind", "--json"))["runs"]
+    assert [one["validation"]["epoch"] for one in runs] == [1, 1]
+    assert runs[0]["validation"]["image_gain"] == 0.03
+    assert "image_gain" not in runs[1]["validation"]
+    invoke(tiny, "report", "tiny")
+    folder = tiny.folder / "eval" / "val"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<td>0.0300<br><small>0.0200 to 0.0456</small></td>" in page
+    assert "Image gain, nats per token" in page
+    assert (folder / "report-image-gain.png").is_file()
+
+
 def test_a_comparison_can_be_written_as_a_report(tiny: TinyRun, tmp_path: Path) -> None:
     add_run(tiny, "better", all_right())
     out = tmp_path / "compare.html"

@@ -123,6 +123,10 @@ class Recipe:
         compiled: "layers" compiles the decoder layers for training, which takes minutes and saves
             launches on a GPU; "nothing" is faster on a CPU.
         val_examples: number of validation examples, drawn with the run's seed; 0 for all.
+        loss_examples: number of these that validation loss and image gain are computed on, the same
+            ones for every seed; 0 for all.
+        best_by: figure that selects the best epoch: "score" is the task's main metric, "loss" the
+            lowest validation loss, "image_gain" the highest image gain.
         train_split: split to train on; empty for the task's own.
         val_split: split that selects the best epoch; empty for the task's own.
         train_examples: number of training examples, drawn with the run's seed; 0 for all. A smaller
@@ -167,6 +171,8 @@ class Recipe:
     begin_token: str = "auto"
     chat: bool = False
     val_examples: int = 0
+    loss_examples: int = 1000
+    best_by: Literal["score", "loss", "image_gain"] = "score"
     group_questions: int = 1
     bucket_batches: int = 0
     train_split: str = ""

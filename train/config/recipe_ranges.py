@@ -33,6 +33,7 @@ RECIPE_RANGES: Mapping[str, Range] = {
     "label_smoothing": Range(0, 1, open_high=True),
     "clip_norm": Range(0, 1_000_000_000),
     "val_examples": COUNT,
+    "loss_examples": COUNT,
     "train_examples": COUNT,
     "train_fraction": Range(0, 1, open_low=True),
 }

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from epalm.model.checkpoints.run_record import METRICS_FILE, RunRecord
+from epalm.model.checkpoints.validation_figures import (
+    IN_NATS,
+    NOT_FIGURES,
+    quality,
+    selecting_figure,
+)
 from epalm.untrusted.checked_json import read_json_lines
-
-NOT_SCORES = ("kind", "step", "epoch")
-"""Fields of a line of metrics.jsonl that are no scores."""
 
 
 def run_summary(folder: Path, record: RunRecord) -> dict[str, object]:
@@ -18,12 +21,13 @@ def run_summary(folder: Path, record: RunRecord) -> dict[str, object]:
         record: record of the run.
 
     Returns:
-        "best" has the epoch and the scores of the best weights, or None; "seconds" is the wall time
-        of training, or None.
+        "best" has epoch, scores, loss and image gain of the best weights, or None; "seconds" is the
+        wall time of training, or None.
     """
     file = folder / METRICS_FILE
     lines: list[Any] = [line for _, line in read_json_lines(file)] if file.is_file() else []
-    validations = [_validation(line) for line in lines if line["kind"] == "val"]
+    validations = [line for line in lines if line["kind"] == "val"]
+    best = max(validations, key=_selecting, default=None)
     spent = [line["seconds"] for line in lines if line["kind"] == "spent"]
     return {
         "run": record.name,
@@ -34,17 +38,23 @@ def run_summary(folder: Path, record: RunRecord) -> dict[str, object]:
         "blind": record.blind,
         "trained_parameters": record.trained,
         "frozen_parameters": record.frozen,
-        "best": max(validations, key=_selecting, default=None),
-        "validations": validations,
+        "best": _validation(best) if best else None,
+        "validations": list(map(_validation, validations)),
         "seconds": spent[-1] if spent else None,
     }
 
 
 def _validation(line: dict[str, Any]) -> dict[str, Any]:
-    scores = {name: value for name, value in line.items() if name not in NOT_SCORES}
-    return {"epoch": line["epoch"], "step": line["step"], "scores": scores}
+    figures = {name: value for name, value in line.items() if name not in NOT_FIGURES}
+    return {
+        "epoch": line["epoch"],
+        "step": line["step"],
+        "scores": {name: value for name, value in figures.items() if name not in IN_NATS},
+        "nats_per_token": {name: value for name, value in figures.items() if name in IN_NATS},
+    }
 
 
-def _selecting(validation: dict[str, Any]) -> float:
-    """The score that selects the best epoch, the first; of equal ones the earliest is the best."""
-    return float(next(iter(validation["scores"].values())))
+def _selecting(line: dict[str, Any]) -> float:
+    """Quality of the figure that selects the epoch; of equal ones the earliest is the best."""
+    name = selecting_figure(line)
+    return quality(name, float(line[name])) if name else 0.0

@@ -12,6 +12,7 @@ from epalm.evaluate.report.charts.training_curves import read_curve
 from epalm.evaluate.report.tables import label
 from epalm.evaluate.scores.calibration import calibrate
 from epalm.evaluate.scores.eval_results import Evaluation
+from epalm.model.checkpoints.validation_figures import IMAGE_GAIN, LOSS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ class Chart:
 def curve_charts(
     evaluations: Sequence[Evaluation], metrics_files: Sequence[Path | None]
 ) -> list[Chart]:
-    """Training loss and validation score over the steps, each if any run has them.
+    """Training loss, validation score, loss and image gain over the steps, if any run has them.
 
     Args:
         evaluations: at least one evaluation; the last one determines the validation score.
@@ -47,6 +48,8 @@ def curve_charts(
     curves_to_draw = (
         ("loss", "Training loss", "train", "loss", False),
         ("validation", f"Validation {label(headline)}, times 100", "val", headline, True),
+        ("validation-loss", "Validation loss, nats per token", "val", LOSS, False),
+        ("image-gain", "Image gain, nats per token", "val", IMAGE_GAIN, False),
     )
     charts = []
     for name, title, kind, metric, scaled in curves_to_draw:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.errors import MalformedFileError
+from epalm.model.checkpoints.validation_figures import quality, selecting_figure
 from epalm.untrusted.checked_json import parse_json
 from epalm.untrusted.quoted_values import shown
 
@@ -81,6 +82,24 @@ def read_curve(metrics_file: Path, *, kind: str, metric: str) -> Curve | None:
         return None
     steps, values = np.array(points).T
     return Curve(steps, values)
+
+
+def best_validation(metrics_file: Path) -> dict[str, float] | None:
+    """Epoch, scores, loss and image gain of the weights that a run kept; None without validations.
+
+    Raises:
+        MalformedFileError: a line is not a record.
+    """
+    best: dict[str, Any] | None = None
+    for record in read_records(metrics_file):
+        if record["kind"] == "val" and (best is None or _quality(record) > _quality(best)):
+            best = record
+    return best and {name: value for name, value in best.items() if name != "kind"}
+
+
+def _quality(record: dict[str, Any]) -> float:
+    name = selecting_figure(record)
+    return quality(name, record[name]) if name else -math.inf
 
 
 def shortened(curve: Curve) -> Curve:

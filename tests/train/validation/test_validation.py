@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from epalm.metrics import answer_variety
 from epalm.train.cli import app
-from epalm.train.validation import Validation
+from epalm.train.validation.validation import Validation
 from tests.train.helpers import make_world, train_command
 
 

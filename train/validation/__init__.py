@@ -1,0 +1,1 @@
+"""Validation of the weights during training: scores, loss and image gain."""
