@@ -11,7 +11,7 @@ from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
 from epalm.model.families.decoder_parts import decoder_parts
 from epalm.model.method.adapter import Adapters
 from epalm.model.method.connector import Connectors
-from epalm.model.method.injection import InjectionPlan, parse_span, plan_injection
+from epalm.model.method.injection import InjectionPlan, parse_span, plan_injection, upper_span
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from epalm.model.method.resampler import Resampler
@@ -61,17 +61,19 @@ def assemble(lm: PreTrainedModel, settings: ModelSettings) -> EPALM:
     feature_indices, tokens = _used_features(variant, settings)
     used = len(feature_indices) // tokens
     connectors = _make_connectors(variant, settings, width, used=used, tokens=tokens)
-    prompt = _make_prompt(lm, variant, settings.prompt_length)
+    plan = _make_plan(layers, variant, settings, used)
+    prompt = _make_prompt(lm, variant, settings.prompt_length, plan)
     factor = variant.adapter_factor
     return EPALM(
         lm,
         connectors,
         prompt,
-        _make_plan(layers, variant, settings, used),
+        plan,
         adapters=Adapters(layers, width, factor) if factor else None,
         lm_dropout=settings.lm_dropout,
         feature_indices=feature_indices,
         trained=(*TRAINED, "language_model") if variant.language_model == "trained" else TRAINED,
+        only_keys=variant.late,
     )
 
 
@@ -127,8 +129,10 @@ def _check_trainable(variant: Variant, settings: ModelSettings) -> None:
 
 def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int) -> InjectionPlan:
     """The injection plan for the last `used` of the cached features."""
-    at_input = variant.span == "input" and settings.inject == "auto"
-    span = INPUT_SPAN if at_input else parse_span(settings.inject, layers, settings.cached)
+    span = parse_span(settings.inject, layers, settings.cached)
+    if settings.inject == "auto" and variant.span != "auto":
+        upper = variant.span == "upper"
+        span = upper_span(layers, settings.cached) if upper else INPUT_SPAN
     return plan_injection(
         layers,
         used,
@@ -140,11 +144,14 @@ def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int
 
 
 def _make_prompt(
-    lm: PreTrainedModel, variant: Variant, length: int
+    lm: PreTrainedModel, variant: Variant, length: int, plan: InjectionPlan
 ) -> SoftPrompt | DeepPrompt | None:
     if variant.prompt == "none" or not length:
         return None
+    layers, width = lm.config.num_hidden_layers, lm.config.hidden_size
+    first = plan.first if variant.late else 0
     if variant.prompt == "deep":
-        return DeepPrompt(lm.config.num_hidden_layers, length, lm.config.hidden_size)
-    width = decoder_parts(lm).word_embedding.embedding_dim
-    return SoftPrompt(length, width, hidden=width if variant.prompt == "mlp" else 0)
+        return DeepPrompt(layers, length, width, first=first)
+    layer = plan.first if variant.late else None
+    width = width if variant.late else decoder_parts(lm).word_embedding.embedding_dim
+    return SoftPrompt(length, width, hidden=width if variant.prompt == "mlp" else 0, layer=layer)

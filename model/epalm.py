@@ -11,17 +11,23 @@ from torch.nn.functional import dropout
 from transformers import PreTrainedModel
 
 from epalm.errors import ModelError
-from epalm.model.engine.decoder_loop import DecoderLoop, Injection, LayerInput
+from epalm.model.engine.decoder_loop import DecoderLoop, LayerInput
 from epalm.model.engine.input_embedding import embed_inputs
 from epalm.model.engine.losses import TokenLosses, head_losses
 from epalm.model.engine.model_batch import IGNORED, Batch
-from epalm.model.engine.packed_attention import Prefix, TextDependentToken, text_dependent_token
+from epalm.model.engine.packed_attention import (
+    Prefix,
+    TextDependentToken,
+    add_only_keys,
+    text_dependent_token,
+)
 from epalm.model.engine.packing import PackedBatch
 from epalm.model.engine.quantized import weight_count
 from epalm.model.families.decoder_parts import decoder_parts
 from epalm.model.method.adapter import Adapters
 from epalm.model.method.connector import Connectors
 from epalm.model.method.injection import InjectionPlan
+from epalm.model.method.insertion import Insertion
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from epalm.model.method.resampler import Resampler
 
@@ -52,6 +58,7 @@ class EPALM(nn.Module):
         lm_dropout: float = 0.0,
         feature_indices: Sequence[int] | None = None,
         trained: Sequence[str] = TRAINED,
+        only_keys: bool = False,
     ) -> None:
         """Assemble the parts and attach the adapters to the language model.
 
@@ -59,13 +66,16 @@ class EPALM(nn.Module):
             language_model: frozen, see `epalm.model.engine.language_model.freeze`.
             connectors: maps from width D to width H; their number of visual tokens per image in a
                 layer is V.
-            prompt: soft prompt of the word embedding's width, deep prompt of width H, or none.
+            prompt: soft prompt of the word embedding's width, late or deep prompt of width H, or
+                none.
             plan: the cached feature that each layer receives.
             adapters: adapters for the language model's layers, or none.
             lm_dropout: hidden dropout of the frozen language model while training; the official
                 implementation leaves OPT's own 0.1 on.
             feature_indices: indices of the stored features that the connectors read; None for all.
             trained: names of the parts that are trained.
+            only_keys: whether training computes tokens whose output nothing reads as keys and
+                values only, see `epalm.model.method.insertion.Insertion`.
         """
         super().__init__()
         self.parts = decoder_parts(language_model)
@@ -81,6 +91,7 @@ class EPALM(nn.Module):
         self.lm_dropout = lm_dropout
         self.visual_tokens = connectors.visual_tokens
         self.trained = tuple(trained)
+        self.only_keys = only_keys
         indices = None if feature_indices is None else torch.tensor(feature_indices)
         self.register_buffer("feature_indices", indices, persistent=False)
         language_model.requires_grad_("language_model" in trained)
@@ -88,6 +99,8 @@ class EPALM(nn.Module):
         self.parts.set_dropout(lm_dropout)
         if adapters is not None:
             adapters.attach(self.parts)
+        if only_keys:
+            add_only_keys(self.parts.layers)
 
     def train(self, mode: bool = True) -> "EPALM":  # noqa: FBT001, FBT002 - torch's signature
         """Set train mode; the frozen language model enters it only if it has dropout."""
@@ -103,19 +116,21 @@ class EPALM(nn.Module):
             label_smoothing: probability mass spread over the vocabulary.
         """
         present = self._present(batch.attention_mask)
+        targets = batch.labels.roll(-1, dims=1)
+        targets[:, -1] = IGNORED
+        flat_targets = targets[present]
+        read = flat_targets != IGNORED
+        supervised = read.nonzero().squeeze(1)
         hidden = self.last_hidden_states(
             batch.features,
             batch.input_ids,
             batch.attention_mask,
             image_index=batch.image_index,
             text_states=batch.text_states,
+            read=read if len(supervised) else None,
         )
-        targets = batch.labels.roll(-1, dims=1)
-        targets[:, -1] = IGNORED
-        flat_targets = targets[present]
-        supervised = (flat_targets != IGNORED).nonzero().squeeze(1)
         values = head_losses(
-            self.parts.before_head(hidden.index_select(0, supervised)),
+            self.parts.before_head(hidden[: len(supervised)]),
             self.parts.head,
             flat_targets[supervised],
             softcap=self.parts.logit_softcap,
@@ -136,6 +151,7 @@ class EPALM(nn.Module):
         *,
         image_index: Tensor | None = None,
         text_states: Tensor | None = None,
+        read: Tensor | None = None,
     ) -> Tensor:
         """The last layer's hidden states of the text tokens, ordered by example and position.
 
@@ -146,10 +162,12 @@ class EPALM(nn.Module):
             image_index: (B) int64, see `Batch`; None if each text has its own image.
             text_states: (tokens, H), cached result of `lower_text_states` for these texts; None to
                 compute it here.
+            read: (tokens) bool, tokens whose hidden states are returned, at least one; None for
+                all.
 
         Returns:
-            (tokens, H): one per real token. With the tail "official" one per position, since the
-            visual token attends to padding too.
+            (tokens, H): one per real token that is read. With the tail "official" one per position,
+            since the visual token attends to padding too.
         """
         present = self._present(attention_mask)
         if image_index is None:
@@ -162,12 +180,13 @@ class EPALM(nn.Module):
             start = LayerInput(*self._embed(input_ids, sequences))
         else:
             start = LayerInput(text_states.to(self.parts.dtype), 0, self.plan.first)
-        return self._run(self._visual_states(features), start, sequences)
+        return self._run(self._visual_states(features), start, sequences, read=read)
 
     @property
     def can_cache_text_states(self) -> bool:
         """Whether training never changes the text's hidden states below the first injection."""
-        trained_below = self.prompt or self.adapters or "language_model" in self.trained
+        prompt_below = self.prompt is not None and self.prompt.first < self.plan.first
+        trained_below = prompt_below or self.adapters or "language_model" in self.trained
         return not trained_below and self.lm_dropout == 0 and self.plan.first > 0
 
     def lower_text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -239,11 +258,13 @@ class EPALM(nn.Module):
         *,
         stop: int | None = None,
         captured: dict[int, tuple[Tensor, Tensor]] | None = None,
+        read: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (tokens, H) of the text after layer `stop` - 1; see `DecoderLoop`."""
-        deep = self.prompt if isinstance(self.prompt, DeepPrompt) else None
-        injection = Injection(self.plan, self.visual_tokens, deep)
-        return DecoderLoop(self.parts, injection, sequences, captured).run(start, visual, stop)
+        only_keys = self.only_keys and captured is None
+        insertion = Insertion(self.plan, self.visual_tokens, self.prompt, only_keys)
+        loop = DecoderLoop(self.parts, insertion, sequences, captured)
+        return loop.run(start, visual, stop=stop, read=read)
 
     def _embed(self, input_ids: Tensor, sequences: PackedBatch) -> tuple[Tensor, int]:
         """Input [prompt | text] (P + text tokens, H) of layer 0, and P."""

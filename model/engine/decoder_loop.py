@@ -1,4 +1,4 @@
-"""The loop over the language model's layers, which inserts visual tokens and deep prompts."""
+"""The loop over the language model's layers, which inserts visual and prompt tokens."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from epalm.model.engine.packing import PackedBatch, PackedLayout, build_packed_layout
+from epalm.model.engine.packing import (
+    PackedBatch,
+    PackedLayout,
+    TokenSplit,
+    build_packed_layout,
+)
 from epalm.model.families.decoder_parts import DecoderParts, Rotations
-from epalm.model.method.injection import InjectionPlan
-from epalm.model.method.prompt import DeepPrompt
+from epalm.model.method.insertion import Insertion, LayerTokens, PackedTokens
 
 
 @dataclass(frozen=True)
@@ -25,35 +29,6 @@ class LayerInput:
     hidden: Tensor
     prompt: int
     layer: int = 0
-
-
-@dataclass(frozen=True)
-class Injection:
-    """Tokens that are inserted between the layers.
-
-    Attributes:
-        plan: the feature that each layer receives.
-        visual_tokens: number of visual tokens per image in a layer, V.
-        prompt: deep prompt with new prompt tokens for every layer, or none.
-    """
-
-    plan: InjectionPlan
-    visual_tokens: int
-    prompt: DeepPrompt | None
-
-    def visual_tokens_at(self, layer: int) -> int:
-        """Number of visual tokens per image in this layer, 0 or V."""
-        dropped = self.plan.tail == "drop" and layer >= self.plan.stop
-        return 0 if layer < self.plan.first or dropped else self.visual_tokens
-
-    def replace_prompt(self, hidden: Tensor, layer: int, image_count: int) -> Tensor:
-        """The hidden states with the layer's own deep prompt at the prompt tokens."""
-        if self.prompt is None or layer == 0:
-            return hidden
-        start = image_count * self.visual_tokens_at(layer)
-        prompt = self.prompt(layer).to(hidden.dtype)
-        prompts = prompt.repeat(1 if layer < self.plan.first else image_count, 1)
-        return torch.cat([hidden[:start], prompts, hidden[start + len(prompts) :]])
 
 
 def compile_layers(layers: Iterable[nn.Module], backend: str = "inductor") -> None:
@@ -72,12 +47,19 @@ class LayerArguments:
     """Arguments of the layers, the same for all layers with the same packed tokens.
 
     Attributes:
+        tokens: the tokens before the text.
         layouts: layout for each window of the language model's layers.
-        rotations: rotations of the packed tokens.
+        rotations: rotations of the queries, which are all packed tokens without a split.
+        split: the packed tokens that are keys and values only, and the queries; None if all are
+            queries.
+        key_rotations: rotations of the tokens that are keys and values only.
     """
 
+    tokens: LayerTokens
     layouts: Mapping[int | None, PackedLayout]
     rotations: Rotations
+    split: TokenSplit | None
+    key_rotations: Rotations
 
 
 @dataclass(frozen=True)
@@ -86,17 +68,24 @@ class DecoderLoop:
 
     Attributes:
         parts: parts of the language model.
-        injection: tokens to insert.
+        insertion: tokens to insert.
         sequences: the texts.
         captured: receives each layer's keys and values, see `PackedLayout`; None to keep nothing.
     """
 
     parts: DecoderParts
-    injection: Injection
+    insertion: Insertion
     sequences: PackedBatch
     captured: dict[int, tuple[Tensor, Tensor]] | None = None
 
-    def run(self, start: LayerInput, visual: Sequence[Tensor], stop: int | None = None) -> Tensor:
+    def run(
+        self,
+        start: LayerInput,
+        visual: Sequence[Tensor],
+        *,
+        stop: int | None = None,
+        read: Tensor | None = None,
+    ) -> Tensor:
         """Run the decoder layers, replacing the visual tokens before each injected one.
 
         Args:
@@ -104,59 +93,102 @@ class DecoderLoop:
             visual: outputs of the connectors, (G * V, H) each; empty if all layers are below the
                 injection.
             stop: layer after the last one that is run; None for all.
+            read: (tokens) bool, text tokens whose output of the last layer is returned, at least
+                one; None for all.
 
         Returns:
-            Hidden states of the text tokens, (tokens, H).
+            Hidden states of these text tokens, (tokens, H).
         """
-        plan, hidden, prompt = self.injection.plan, start.hidden, start.prompt
-        text_count = len(hidden) - prompt
-        visual_count = len(visual[0]) if visual else 0
-        image_count = visual_count // self.injection.visual_tokens or 1
+        tokens = PackedTokens(start.hidden, prompt=start.prompt)
+        image_count = len(visual[0]) // self.insertion.visual_tokens if visual else 1
         arguments: LayerArguments | None = None
-        for index in range(start.layer, len(self.parts.layers) if stop is None else stop):
-            feature = plan.feature_of_layer[index]
-            if index == plan.first and feature is not None:
-                prompts = hidden[:prompt].repeat(image_count, 1)
-                hidden = torch.cat([visual[feature], prompts, hidden[prompt:]])
-                arguments = None
-            elif index == plan.stop and plan.tail == "drop":
-                hidden, arguments = hidden[visual_count:], None
-            elif feature is not None:
-                hidden = torch.cat([visual[feature], hidden[visual_count:]])
-            hidden = self.injection.replace_prompt(hidden, index, image_count)
-            if arguments is None:
-                arguments = self._arguments(index, hidden, prompt, image_count)
-            if len(hidden):
-                hidden = self._run_layer(index, hidden, arguments)
-        return hidden[len(hidden) - text_count :]
+        last = len(self.parts.layers) - 1
+        for index in range(start.layer, last + 1 if stop is None else stop):
+            tokens = self.insertion.insert(index, tokens, visual, image_count)
+            before_text = self.insertion.tokens_at(index)
+            text = read if index == last and self.insertion.only_keys else None
+            if arguments is None or arguments.tokens != before_text or text is not None:
+                arguments = self._arguments(before_text, tokens, image_count, text)
+            if len(tokens.hidden):
+                tokens = self._run_layer(index, tokens, arguments)
+        text_states = tokens.hidden[tokens.visual + tokens.prompt :]
+        if read is None or self.insertion.only_keys:
+            return text_states
+        return text_states.index_select(0, read.nonzero().squeeze(1))
 
-    def _run_layer(self, index: int, hidden: Tensor, arguments: LayerArguments) -> Tensor:
+    def _run_layer(
+        self, index: int, tokens: PackedTokens, arguments: LayerArguments
+    ) -> PackedTokens:
+        """The layer's output at the queries."""
+        hidden, visual, prompt = tokens.hidden, tokens.visual, tokens.prompt
+        keys = None
+        if arguments.split is not None:
+            before, hidden = arguments.split.apply(hidden)
+            keys = before.unsqueeze(0), arguments.key_rotations
+            visual *= not arguments.tokens.visual_is_key
+            prompt *= not arguments.tokens.prompt_is_key
         layout = arguments.layouts[self.parts.kinds[index].window]
-        packed = hidden.unsqueeze(0)
-        return self.parts.run_layer(index, packed, arguments.rotations, layout=layout).squeeze(0)
+        output = self.parts.run_layer(
+            index, hidden.unsqueeze(0), arguments.rotations, only_keys=keys, layout=layout
+        )
+        return PackedTokens(output.squeeze(0), visual, prompt)
 
     def _arguments(
-        self, index: int, hidden: Tensor, prompt: int, image_count: int
+        self,
+        before_text: LayerTokens,
+        tokens: PackedTokens,
+        image_count: int,
+        read: Tensor | None,
     ) -> LayerArguments:
-        """Arguments of the layers from `index` on that have the packed tokens of `hidden`."""
-        plan, visual = self.injection.plan, self.injection.visual_tokens_at(index)
-        shared_prompt = index < plan.first
+        """Arguments of the layers that have these packed tokens before the text.
+
+        Args:
+            before_text: the tokens before the text.
+            tokens: their hidden states and those of the text.
+            image_count: number of images, G.
+            read: (tokens) bool, text tokens that are queries; None for all.
+        """
+        visual, prompt = before_text.visual, before_text.prompt
         layout = build_packed_layout(
             self.sequences,
             image_count=image_count,
             visual=visual,
             prompt=prompt,
-            shared_prompt=shared_prompt,
-            visual_sees_all=plan.visual_sees_all,
+            shared_prompt=before_text.shared_prompt,
+            visual_sees_all=self.insertion.plan.visual_sees_all,
             captured=self.captured,
         )
-        layouts = {kind.window: layout.within(kind.window) for kind in self.parts.kinds}
         positions = packed_positions(
             self.sequences.positions,
             visual=(visual, image_count),
-            prompt=(prompt, 1 if shared_prompt else image_count),
+            prompt=(prompt, 1 if before_text.shared_prompt else image_count),
         )
-        return LayerArguments(layouts, self.parts.rotations(hidden, positions))
+        split = TokenSplit.of(_queries(before_text, tokens, read))
+        layouts = {kind.window: layout.within(kind.window) for kind in self.parts.kinds}
+        key_rotations: Rotations = {}
+        if split is not None:
+            layouts = {window: layout.divided(split) for window, layout in layouts.items()}
+            key_positions, positions = split.apply(positions)
+            key_rotations = self.parts.rotations(tokens.hidden, key_positions)
+        rotations = self.parts.rotations(tokens.hidden, positions)
+        return LayerArguments(before_text, layouts, rotations, split, key_rotations)
+
+
+def _queries(before_text: LayerTokens, tokens: PackedTokens, read: Tensor | None) -> Tensor:
+    """(N) bool, whether each packed token is a query.
+
+    Args:
+        before_text: the tokens before the text.
+        tokens: all packed tokens.
+        read: (tokens) bool, text tokens that are queries; None for all.
+    """
+    before = tokens.visual + tokens.prompt
+    is_query = torch.ones(len(tokens.hidden), dtype=torch.bool, device=tokens.hidden.device)
+    is_query[: tokens.visual] = not before_text.visual_is_key
+    is_query[tokens.visual : before] = not before_text.prompt_is_key
+    if read is not None:
+        is_query[before:] = read
+    return is_query
 
 
 def packed_positions(text: Tensor, *, visual: tuple[int, int], prompt: tuple[int, int]) -> Tensor:

@@ -14,23 +14,23 @@ def embed_inputs(
     *,
     positions: Tensor,
 ) -> tuple[Tensor, int]:
-    """Embeddings of the text tokens with the prompt before them.
+    """Embeddings of the text tokens, after those of a soft prompt that enters with them.
 
-    A soft prompt has the word embedding's width and passes through `project_in` with the text
-    where the model has one (OPT-350M); a deep prompt has the layers' width. Neither has learned
-    position embeddings.
+    Such a prompt has the word embedding's width and passes through `project_in` with the text
+    where the model has one (OPT-350M). It has no learned position embeddings. Other prompts enter
+    layers, see `epalm.model.method.insertion`.
 
     Args:
         parts: parts of the language model.
-        prompt: prompt of P tokens, or none.
+        prompt: prompt of P tokens, or none; ignored unless it enters with the text.
         ids: (tokens) int64.
         positions: (tokens) int64, position of each token in its text; -1 for padding.
 
     Returns:
-        (P + tokens, H), and P.
+        (P + tokens, H), and P, which is 0 without such a prompt.
     """
     hidden: Tensor = parts.word_embedding(ids)
-    if isinstance(prompt, SoftPrompt):
+    if isinstance(prompt, SoftPrompt) and prompt.layer is None:
         hidden = torch.cat([prompt().to(hidden.dtype), hidden])
     if parts.project_in is not None:
         hidden = parts.project_in(hidden)
@@ -39,6 +39,4 @@ def embed_inputs(
         embedded = nn.functional.embedding(indices, parts.position_table.weight)
         soft = len(hidden) - len(ids)
         hidden = torch.cat([hidden[:soft], hidden[soft:] + embedded])
-    if isinstance(prompt, DeepPrompt):
-        hidden = torch.cat([prompt(0).to(hidden.dtype), hidden])
     return hidden, len(hidden) - len(ids)

@@ -4,8 +4,9 @@ Generation uses the same function; there each text comes after the cached keys a
 image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import sdpa_mask
 
+from epalm.errors import ModelError
 from epalm.model.engine.packing import PackedLayout
 from epalm.model.families.decoder_parts import DecoderParts, capped
 
@@ -24,6 +26,10 @@ ATTENTION = "epalm"
 SHORT_SEQUENCE = 64
 """On a CPU, sequences shorter than this use plain batched matrix products: PyTorch's fused kernel
 is slower there, 7 times in bfloat16 with the backward pass (B 64, 6 heads, 28 positions)."""
+
+
+class LayerStopped(Exception):
+    """Raised by attention after the keys and values have been computed."""
 
 
 @dataclass
@@ -37,9 +43,11 @@ class AttentionProbe:
         key: (1, key-value heads, N, head width), set by the forward pass.
         value: values in the keys' shape, set by the forward pass.
         scores: how the layer computes scores, set by the forward pass.
+        stop: whether the layer ends there by raising `LayerStopped`.
     """
 
     attended: Tensor | None = None
+    stop: bool = False
     query: Tensor = field(init=False)
     key: Tensor = field(init=False)
     value: Tensor = field(init=False)
@@ -129,6 +137,7 @@ def packed_attention(
     softcap: float | None = None,
     layout: PackedLayout | None = None,
     probe: AttentionProbe | None = None,
+    memory: tuple[Tensor, Tensor] | None = None,
     **ignored: Any,  # noqa: ANN401 - transformers passes what other attention functions need
 ) -> tuple[Tensor, None]:
     """Attention over packed tokens (with `layout`), or over sequences after a cached prefix.
@@ -146,6 +155,7 @@ def packed_attention(
         softcap: bound of the attention scores, or none.
         layout: mapping between tokens and sequences.
         probe: replaces attention.
+        memory: keys and values of packed tokens without a query, before those of the others.
         ignored: arguments of other attention functions.
 
     Returns:
@@ -156,9 +166,13 @@ def packed_attention(
     if probe is not None:
         probe.query, probe.key, probe.value, probe.scores = query, key, value, scores
         probe.dropout = dropout
+        if probe.stop:
+            raise LayerStopped
         return query.transpose(1, 2) if probe.attended is None else probe.attended, None
     if layout is not None:
-        query, key, value = (_to_sequences(part, layout) for part in (query, key, value))
+        if memory is not None:
+            key, value = torch.cat([memory[0], key], dim=2), torch.cat([memory[1], value], dim=2)
+        query, key, value = _to_sequences(query, key, value, layout)
         attention_mask = layout.visible
         if layout.captured is not None:
             layout.captured[int(module.layer_idx)] = key, value  # type: ignore[arg-type]
@@ -229,12 +243,22 @@ def _attention(
     return attended.transpose(1, 2)
 
 
-def _to_sequences(packed: Tensor, layout: PackedLayout) -> Tensor:
-    """(1, heads, N, head width) to (B, heads, S, head width)."""
+def _to_sequences(
+    query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(1, heads, N, head width) to (B, heads, slots, head width)."""
+    own = layout.query_of_slot
+    query = _gather(query, layout.token_of_slot if own is None else own, layout)
+    key, value = (_gather(part, layout.token_of_slot, layout) for part in (key, value))
+    return query, key, value
+
+
+def _gather(packed: Tensor, indices: Tensor, layout: PackedLayout) -> Tensor:
+    """(1, heads, N, head width) to (B, heads, slots, head width)."""
     by_token = packed[0].transpose(0, 1)
-    slots = by_token.index_select(0, layout.token_of_slot)
-    batch, _, length, _ = layout.visible.shape
-    return slots.view(batch, length, *by_token.shape[1:]).transpose(1, 2)
+    slots = by_token.index_select(0, indices)
+    batch = len(layout.visible)
+    return slots.view(batch, len(indices) // batch, *by_token.shape[1:]).transpose(1, 2)
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:  # noqa: ANN401 - transformers' own signature
@@ -245,6 +269,44 @@ def _mask(*args: Any, **kwargs: Any) -> Tensor | None:  # noqa: ANN401 - transfo
     single_query = kwargs["q_length"] == 1
     mask: Tensor | None = sdpa_mask(*args, **(kwargs | {"allow_is_causal_skip": single_query}))
     return mask
+
+
+def add_only_keys(layers: Iterable[nn.Module]) -> None:
+    """Let layers take tokens that are keys and values only: `only_keys` and their rotations.
+
+    Each layer then first computes the keys and values of these tokens, and neither their queries'
+    attention nor their feed-forward. Both computations are one call of the layer, so that hooks,
+    activation checkpointing and sharding treat them together.
+    """
+    for layer in layers:
+        layer.forward = partial(_with_only_keys, layer.forward)
+
+
+def _with_only_keys(
+    forward: Callable[..., Any],
+    *args: Any,  # noqa: ANN401 - arguments of a decoder layer
+    only_keys: Tensor | None = None,
+    key_rotations: tuple[Tensor, Tensor] | None = None,
+    **kwargs: Any,  # noqa: ANN401 - arguments of a decoder layer
+) -> Any:  # noqa: ANN401 - output of a decoder layer
+    """Run a layer on (1, queries, H) after (1, tokens, H) that are keys and values only."""
+    if only_keys is None:
+        return forward(*args, **kwargs)
+    memory = _keys_and_values(forward, only_keys, key_rotations)
+    return forward(*args, memory=memory, **kwargs)
+
+
+def _keys_and_values(
+    forward: Callable[..., Any], states: Tensor, rotations: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """Keys and values, (1, key-value heads, N, head width) each, of hidden states (1, N, H)."""
+    probe = AttentionProbe(stop=True)
+    arguments = {} if rotations is None else {"position_embeddings": rotations}
+    try:
+        forward(states, probe=probe, **arguments)
+    except LayerStopped:
+        return probe.key, probe.value
+    raise ModelError(f"{forward} has computed no attention")
 
 
 def register_attention() -> None:

@@ -5,6 +5,9 @@ Hugging Face's decoder layers unchanged. No padding is computed. The visual toke
 computed once for all its texts. Below the first injected layer, where the soft prompt does not
 depend on the image, the prompt tokens are computed once for the whole batch. Only attention needs
 separate sequences, see `epalm.model.engine.packed_attention`.
+
+A token whose output nothing reads is only a key and a value for the others. `TokenSplit` separates
+such tokens from the queries, which are the tokens that pass through the layer.
 """
 
 from dataclasses import dataclass, field, replace
@@ -36,16 +39,47 @@ class PackedBatch:
 
 
 @dataclass(frozen=True)
+class TokenSplit:
+    """N packed tokens in the order [keys only | queries].
+
+    Attributes:
+        order: (N) int64, the tokens in this order; None if they are in it already.
+        only_keys: number of tokens that are keys and values only.
+    """
+
+    order: Tensor | None
+    only_keys: int
+
+    @classmethod
+    def of(cls, is_query: Tensor) -> "TokenSplit | None":
+        """The split of (N) bool tokens; None if all are queries."""
+        order = torch.argsort(is_query.int(), stable=True)
+        only_keys = len(is_query) - int(is_query.sum())
+        in_order = bool(is_query[only_keys:].all())
+        return cls(None if in_order else order, only_keys) if only_keys else None
+
+    def apply(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The entries (N, ...) of the tokens that are keys only, and those of the queries."""
+        ordered = tokens if self.order is None else tokens.index_select(0, self.order)
+        keys, queries = ordered.split([self.only_keys, len(tokens) - self.only_keys])
+        return keys, queries
+
+
+@dataclass(frozen=True)
 class PackedLayout:
     """Mapping between N packed tokens and B sequences of S = [visual | prompt | text] slots.
 
+    All tokens are keys. The queries have slots of their own, Q per sequence, which are the same S
+    unless some tokens are keys only.
+
     Attributes:
         token_of_slot: (B * S) int64, the token in each slot; empty slots name an arbitrary token.
-        slot_of_token: (N) int64, a slot of each token.
-        visible: (B, 1, S, S) bool, attention mask from query slot to key slot.
+        slot_of_token: (queries) int64, a query slot of each query.
+        visible: (B, 1, Q, S) bool, attention mask from query slot to key slot.
         before_text: number of slots before the text in each sequence.
         captured: receives each layer's (keys, values), (B, heads, S, head width) each; None to
             keep nothing.
+        query_of_slot: (B * Q) int64, the query in each of their slots; None for `token_of_slot`.
     """
 
     token_of_slot: Tensor
@@ -53,6 +87,7 @@ class PackedLayout:
     visible: Tensor
     before_text: int = 0
     captured: dict[int, tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+    query_of_slot: Tensor | None = None
 
     def within(self, window: int | None) -> "PackedLayout":
         """The same layout, where text attends to the last `window` text positions only.
@@ -67,6 +102,41 @@ class PackedLayout:
         near[: self.before_text] = True
         near[:, : self.before_text] = True
         return replace(self, visible=self.visible & near)
+
+    def divided(self, split: TokenSplit) -> "PackedLayout":
+        """The layout of the same tokens in the order of a split, with slots for its queries."""
+        batch, _, _, length = self.visible.shape
+        order = split.order
+        if order is None:
+            order = torch.arange(len(self.slot_of_token), device=self.visible.device)
+        sequences, slots = _divide(self.slot_of_token[order[split.only_keys :]], length)
+        column = _rank_in_sequence(sequences, slots)
+        width = int(column.max()) + 1
+        query_slots = sequences * width + column
+        query_of_slot, slot_of_query = slots.new_zeros(2, batch * width)
+        query_of_slot[query_slots] = torch.arange(len(slots), device=slots.device)
+        slot_of_query[query_slots] = slots
+        rows = slot_of_query.view(batch, 1, width, 1).expand(-1, -1, -1, length)
+        return replace(
+            self,
+            token_of_slot=torch.empty_like(order).scatter(
+                0, order, torch.arange(len(order), device=order.device)
+            )[self.token_of_slot],
+            slot_of_token=query_slots,
+            visible=self.visible.gather(2, rows),
+            query_of_slot=query_of_slot,
+        )
+
+
+def _divide(slots: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The sequence of each slot, and its place in the sequence."""
+    return slots // length, slots % length
+
+
+def _rank_in_sequence(sequences: Tensor, slots: Tensor) -> Tensor:
+    """(M) int64: how many of the given slots come earlier in the same sequence."""
+    same = sequences[:, None] == sequences
+    return (same & (slots < slots[:, None])).sum(1)
 
 
 def _packed_text_index(present: Tensor) -> Tensor:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from epalm.errors import ModelError
-from epalm.model.engine.decoder_loop import DecoderLoop, Injection, LayerInput
+from epalm.model.engine.decoder_loop import DecoderLoop, LayerInput
 from epalm.model.engine.input_embedding import embed_inputs
 from epalm.model.engine.packed_attention import ATTENTION
 from epalm.model.engine.packing import PackedBatch
 from epalm.model.families.decoder_parts import DecoderParts, decoder_parts, supported
 from epalm.model.families.family import family_of, text_positions
 from epalm.model.method.injection import InjectionPlan
+from epalm.model.method.insertion import Insertion
 
 LENGTH = 24
 """Tokens of each text."""
@@ -122,9 +123,9 @@ def _loop_outputs(parts: DecoderParts, ids: Tensor) -> Outputs:
     """The outputs of the loop without visual tokens and prompt, both texts in one packed batch."""
     present = torch.ones_like(ids, dtype=torch.bool)
     sequences = PackedBatch(present, present, torch.zeros(len(ids), dtype=torch.long))
-    injection = Injection(InjectionPlan((None,) * len(parts.layers)), 1, None)
+    insertion = Insertion(InjectionPlan((None,) * len(parts.layers)))
     hidden, _ = embed_inputs(parts, None, ids.flatten(), positions=sequences.positions)
-    last = DecoderLoop(parts, injection, sequences).run(LayerInput(hidden, 0), [])
+    last = DecoderLoop(parts, insertion, sequences).run(LayerInput(hidden, 0), [])
     states = parts.before_head(last)
     return Outputs(states, parts.logits(states.view(*ids.shape, -1)[:, -1]))
 

@@ -106,14 +106,29 @@ class DecoderParts:
         index: int,
         hidden: Tensor,
         rotations: Rotations,
+        only_keys: tuple[Tensor, Rotations] | None = None,
         **arguments: Any,  # noqa: ANN401 - arguments of the attention function
     ) -> Tensor:
-        """Output (1, N, H) of a layer for packed hidden states (1, N, H)."""
+        """Output (1, N, H) of a layer for packed hidden states (1, N, H).
+
+        Args:
+            index: index of the layer.
+            hidden: (1, N, H).
+            rotations: rotations of these tokens.
+            only_keys: hidden states (1, tokens, H) and rotations of further tokens, which are keys
+                and values only. The layers must accept them, see
+                `epalm.model.engine.packed_attention.add_only_keys`.
+            arguments: arguments of the attention function.
+        """
+        kind = self.kinds[index].name
         if rotations:
-            arguments["position_embeddings"] = rotations[self.kinds[index].name]
+            arguments["position_embeddings"] = rotations[kind]
+        if only_keys is not None:
+            states, own = only_keys
+            arguments |= {"only_keys": states, "key_rotations": own.get(kind)}
         output = self.layers[index](hidden, **arguments)
-        states: Tensor = output[0] if isinstance(output, tuple) else output
-        return states
+        result: Tensor = output[0] if isinstance(output, tuple) else output
+        return result
 
     def before_head(self, states: Tensor) -> Tensor:
         """Apply final norm and projection: (..., H) to (..., w)."""

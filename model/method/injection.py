@@ -151,6 +151,12 @@ def default_span(layers: int, cached: int) -> tuple[int, int]:
     return (first, stop) if first >= 0 else (max(stop - cached, 0), max(stop, 1))
 
 
+def upper_span(layers: int, cached: int) -> tuple[int, int]:
+    """The part of `default_span` in the upper half of the layers, at least a layer per feature."""
+    first, stop = default_span(layers, cached)
+    return max(first, min(layers // 2, stop - cached)), stop
+
+
 def check_span(text: str) -> None:
     """Reject a text that is no span of any model.
 

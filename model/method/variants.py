@@ -26,11 +26,13 @@ class Variant:
             "resampler" for a resampler of all tokens in place of connectors.
         prompt: "plain" vectors before the text, such vectors through an "mlp", or "deep" for new
             vectors at every layer.
+        late: the prompt enters at the first injected layer together with the visual tokens, and
+            tokens whose output nothing reads are computed as keys and values only.
         adapter_factor: reduction factor of the adapters in every layer; 0 for no adapters.
         features: "all" cached features are injected, only the encoder's "last" one, or all
             "tokens" of its last block, from a store that keeps them.
         span: default span if the recipe's `inject` is "auto": "auto" is the published span,
-            "input" is `INPUT_SPAN`.
+            "upper" the part of it in the upper half of the layers, "input" is `INPUT_SPAN`.
         language_model: "trained" also trains the language model (upper bound in the paper's
             Table 11).
     """
@@ -39,8 +41,9 @@ class Variant:
     prompt: Literal["none", "plain", "mlp", "deep"] = "none"
     adapter_factor: int = 0
     features: Literal["all", "last", "tokens"] = "all"
-    span: Literal["auto", "input"] = "auto"
+    span: Literal["auto", "upper", "input"] = "auto"
     language_model: Literal["frozen", "trained"] = "frozen"
+    late: bool = False
 
 
 _ADAPTED_PREFIX = Variant("one", adapter_factor=ADAPTER_FACTOR, features="last", span="input")
@@ -65,10 +68,13 @@ VARIANTS = {
     "resampler": Variant("resampler", features="tokens", span="input"),
     "resampler-inner": Variant("resampler", features="tokens"),
     "finetune-lm": Variant("each", "mlp", language_model="trained"),
+    "late": Variant("each", "mlp", span="upper", late=True),
+    "late-light": Variant("each", "plain", span="upper", late=True),
+    "late-deep": Variant("each", "deep", span="upper", late=True),
 }
 """`frozenbilm-like` is `magma` on a video's features. The names with layers state OPT-2.7B's span;
 with any other depth they use its published span. `resampler-inner` also uses it, `resampler` the
-input."""
+input. The variants `late` are this project's own."""
 
 
 def find_variant(name: str) -> Variant:

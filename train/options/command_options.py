@@ -139,7 +139,7 @@ class TrainOptions:
         Path | None,
         option(
             help="Folder to cache the hidden states of texts below the first injected layer "
-            "(variants lin and 6-connectors).",
+            "(variants lin, 6-connectors and late).",
             panel=PERFORMANCE,
             file_okay=False,
         ),

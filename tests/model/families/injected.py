@@ -23,6 +23,8 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "no prompt": ("6-connectors", {}),
     "at the input": ("promptfuse", {}),
     "three visual tokens": ("", {}),
+    "late prompt": ("late", {}),
+    "late deep prompt": ("late-deep", {"inject": "2:5"}),
 }
 """Case -> variant and its settings."""
 

@@ -29,7 +29,6 @@ TABLES = {"opt": ("embed_positions", 2), "gpt2": ("wpe", 0)}
 """Learned position tables, and their entry of position 0."""
 
 
-@torch.no_grad()
 def concatenated_logits(name: str, model: EPALM, features: Tensor, ids: Tensor) -> Tensor:
     """Logits (T, vocabulary) of a text after an image.
 
@@ -52,9 +51,9 @@ def concatenated_logits(name: str, model: EPALM, features: Tensor, ids: Tensor) 
         elif plan.tail == "drop" and layer >= plan.stop:
             hidden = hidden[present:]
         present = len(hidden) - prompt - len(ids)
-        if isinstance(model.prompt, DeepPrompt) and layer:
-            text = hidden[present + prompt :]
-            hidden = torch.cat([hidden[:present], model.prompt(layer), text])
+        if (own := _prompt_of_layer(model, layer)) is not None:
+            hidden = torch.cat([hidden[:present], own, hidden[present + prompt :]])
+            prompt = len(own)
         mask = _mask(name, layer, (present, prompt, len(ids)), sees_all=plan.visual_sees_all)
         positions = torch.arange(count - present, count + prompt + len(ids))
         hidden = _run(name, parts.layers[layer], layer, hidden, mask=mask, positions=positions)
@@ -64,6 +63,15 @@ def concatenated_logits(name: str, model: EPALM, features: Tensor, ids: Tensor) 
     logits: Tensor = parts.head(states)
     cap = getattr(stock.config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _prompt_of_layer(model: EPALM, layer: int) -> Tensor | None:
+    """(P, H) prompt tokens that the layer gets in place of the earlier ones; None for none."""
+    late = model.only_keys
+    if isinstance(model.prompt, DeepPrompt):
+        first = model.plan.first if late else 0
+        return model.prompt.embedding[layer - first] if layer >= first else None
+    return model.prompt() if model.prompt and late and layer == model.plan.first else None
 
 
 def _visual_tokens(model: EPALM, features: Tensor) -> list[Tensor]:
@@ -80,7 +88,7 @@ def _input(name: str, model: EPALM, ids: Tensor) -> tuple[Tensor, int]:
     """Hidden states [prompt | text] that enter layer 0, and P."""
     body = decoder_parts(stock_model(name)).body
     hidden = stock_model(name).get_input_embeddings()(ids)
-    if isinstance(model.prompt, SoftPrompt):
+    if isinstance(model.prompt, SoftPrompt) and not model.only_keys:
         hidden = torch.cat([model.prompt(), hidden])
     if getattr(body, "project_in", None) is not None:
         hidden = body.get_submodule("project_in")(hidden)
@@ -89,8 +97,6 @@ def _input(name: str, model: EPALM, ids: Tensor) -> tuple[Tensor, int]:
         weight = body.get_submodule(table).weight
         assert isinstance(weight, Tensor)
         hidden[len(hidden) - len(ids) :] += weight[first : first + len(ids)]
-    if isinstance(model.prompt, DeepPrompt):
-        hidden = torch.cat([model.prompt(0), hidden])
     return hidden, len(hidden) - len(ids)
 
 

@@ -47,6 +47,14 @@ COUNTS = {  # section 2 of the method's description, in the order of SHAPES
     "resampler": RESAMPLER,
     "resampler-inner": RESAMPLER,
     "finetune-lm": (2_676_546_560, 6_717_267_968, 336_451_584),
+    # Late prompts have width H. Deep ones are in layers 19..31, of the 350M model in 12..23.
+    "late": (24_949_760, 58_793_984, 4_724_736 + 10 * 1024 + 2 * (1024 * 1024 + 1024)),
+    "late-light": (11_837_440, 25_231_360, 4_724_736 + 10 * 1024),
+    "late-deep": (
+        11_811_840 + 13 * 10 * 2560,
+        25_190_400 + 13 * 10 * 4096,
+        4_724_736 + 12 * 10 * 1024,
+    ),
 }
 FROZEN = {  # (language model, encoder with its head), section 2
     "ViT-B+2.7B": (2_651_596_800, 86_567_656),
@@ -217,9 +225,15 @@ def test_trained_parameters_stay_in_float32_around_half_precision_weights(
 
 @pytest.mark.parametrize(
     ("name", "span"),
-    [("ada", (0, 12)), ("magma", (0, 1)), ("l19-31+adapter", (0, 12)), ("limber", (0, 1))],
+    [
+        ("ada", (0, 12)),
+        ("magma", (0, 1)),
+        ("l19-31+adapter", (0, 12)),
+        ("limber", (0, 1)),
+        ("late", (6, 12)),
+    ],
 )
-def test_a_baseline_starts_at_the_input_unless_the_recipe_gives_a_span(
+def test_a_variant_has_its_own_span_unless_the_recipe_gives_a_span(
     name: str, span: tuple[int, int]
 ) -> None:
     default = tiny_variant(tiny_opt(layers=DEEPEST), name, cached=6).plan
