@@ -16,8 +16,8 @@ from epalm.cache.store import Store
 from epalm.errors import DataError, HubError, StoreError, UsageError
 from epalm.hub.repository import DATASETS, Repository, hub_client, hub_errors, repository_name
 from epalm.hub.repository_files import RemoteFile, remote_files
-from epalm.hub.shared_files import MODEL_FILES, is_run_file, store_of
-from epalm.model.checkpoints.run_record import ADAPTER_FILE, METRICS_FILE, RECORD_FILE, RunRecord
+from epalm.hub.shared_files import RUN_FILES, is_run_file, store_of
+from epalm.model.checkpoints.run_record import ADAPTER_FILE, RECORD_FILE, RunRecord
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -256,7 +256,7 @@ def fetch_run(name: str, revision: str = "") -> Path:
             hub_client().snapshot_download(
                 repository,
                 revision=revision or None,
-                allow_patterns=[*MODEL_FILES, METRICS_FILE],
+                allow_patterns=sorted(RUN_FILES),
             )
         )
     if not ((folder / RECORD_FILE).is_file() and (folder / ADAPTER_FILE).is_file()):

@@ -19,11 +19,12 @@ from epalm.model.checkpoints.run_record import (
     RunRecord,
     read_recipe,
 )
+from epalm.model.checkpoints.soup_record import SOUP_FILE
 
 MODEL_FILES = (RECORD_FILE, RECIPE_FILE, ADAPTER_FILE, "config.json", "README.md", "versions.json")
 """Files that answering needs, and those that describe them."""
 
-RUN_FILES = frozenset((*MODEL_FILES, METRICS_FILE))
+RUN_FILES = frozenset((*MODEL_FILES, METRICS_FILE, SOUP_FILE))
 
 EVALUATION_FILE = re.compile(r"eval/[^/]+/(scores\.json|unscored\.json|predictions\.jsonl)")
 

@@ -185,7 +185,7 @@ def _build(
         or shard is not None
     )
     lm = shared.lender.borrow(settings, runtime.device, own=own, shard=shard)
-    torch.manual_seed(model.seed)
+    torch.manual_seed(recipe.init_seed or model.seed)
     network, text = build_model(settings, runtime.device, lm=lm)
     _prepare_layers(network, recipe, runtime)
     return network, text

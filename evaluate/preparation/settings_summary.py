@@ -6,6 +6,7 @@ from epalm.cache.spec import TOKEN
 from epalm.cache.token_policy import CLS, MAP, MEAN
 from epalm.evaluate.preparation.display_names import file_name, model_name, preprocessing_words
 from epalm.model.checkpoints.run_record import RECIPE_ROWS, RunRecord, read_recipe
+from epalm.model.checkpoints.soup_record import seed_words
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
 
@@ -47,7 +48,7 @@ def readable_settings(
         "supervised": model.supervise,
         "decoding": decoding,
         "trained blind": "yes" if record.blind else "no",
-        "seed": str(record.seed),
+        "seed": seed_words(folder, record),
         "trained on": data_words(record.task, record.store["dataset"], record.features),
         "evaluated on": evaluated_on,
     }

@@ -16,6 +16,7 @@ from epalm.hub.card.card_scores import (
 from epalm.hub.card.markdown import code, plain, table
 from epalm.hub.card.modality import EXAMPLE_FILES, modality
 from epalm.model.checkpoints.run_record import RECIPE_ROWS, RunRecord, read_recipe
+from epalm.model.checkpoints.soup_record import seed_words
 from epalm.model.checkpoints.validation_figures import IN_NATS
 from epalm.model.method.variants import find_variant
 from epalm.portable_path import PACKAGE
@@ -147,7 +148,7 @@ def _training(run: Path, record: RunRecord) -> Iterator[tuple[str, str]]:
     for key, shown in RECIPE_ROWS.items():
         if key in recipe:
             yield shown, plain(recipe[key])
-    yield "seed", str(record.seed)
+    yield "seed", plain(seed_words(run, record))
     summary = training_summary(run)
     if summary and math.isfinite(summary.score):
         in_nats = summary.metric in IN_NATS

@@ -98,6 +98,8 @@ class Recipe:
             of a token, see `epalm.model.method.model_settings.Template`.
         chat: texts are a user's message and its answer in the tokenizer's chat template.
         supervise: "all" text tokens or the "answer" only.
+        init_seed: seed of the trained weights' initialization, so that runs with different seeds
+            start alike and can be averaged; 0 for the run's seed.
         epochs: passes over the training examples.
         batch_size: examples per step, over all processes.
         group_questions: number of questions about one sample that meet in a batch, which makes a
@@ -175,6 +177,7 @@ class Recipe:
     best_by: Literal["score", "loss", "image_gain"] = "score"
     group_questions: int = 1
     bucket_batches: int = 0
+    init_seed: int = 0
     train_split: str = ""
     val_split: str = ""
     train_examples: int = 0

@@ -36,6 +36,7 @@ RECIPE_RANGES: Mapping[str, Range] = {
     "loss_examples": COUNT,
     "train_examples": COUNT,
     "train_fraction": Range(0, 1, open_low=True),
+    "init_seed": SEED,
 }
 """Key of a recipe -> its range."""
 

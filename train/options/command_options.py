@@ -207,3 +207,26 @@ class ImportOptions:
 
     as_json: Json = False
     quiet: Quiet = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoupOptions:
+    """Values of the options of `epalm-train soup`."""
+
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Run folders, or their names in --out."),
+    ]
+
+    name: Annotated[
+        str,
+        option(help="Name of the new run folder; default: FIRST_soup.", panel=RUN_FOLDER),
+    ] = ""
+    out: RunsFolder = Path("runs")
+    fresh: Annotated[
+        bool,
+        option("--fresh", help="Delete a run of that name instead of refusing.", panel=RUN_FOLDER),
+    ] = False
+
+    as_json: Json = False
+    quiet: Quiet = False

@@ -1,0 +1,1 @@
+"""Averages of runs that were trained from one start with different seeds."""
