@@ -36,7 +36,8 @@ def predict(
     Args:
         run: the trained model.
         examples: examples whose samples are all encoded in `source`.
-        source: reader of the stored features; view 0, without augmentation, is read.
+        source: reader of the stored features; view 0, without augmentation, is read, or what the
+            source has in its place, such as a mean over views.
         answer: generates or ranks the answers of a batch.
         batch_size: number of examples per batch.
         quiet: show no progress.

@@ -114,7 +114,9 @@ def _evaluation(plan: PreparedEvaluation) -> Evaluation:
             run.record,
             plan.run,
             decoding=plan.method.description,
-            evaluated_on=data_words(plan.task.name, spec.dataset, plan.features),
+            evaluated_on=data_words(
+                plan.task.name, spec.dataset, plan.features, views=options.views
+            ),
             precision=run.precision,
         ),
         fingerprint=spec.comparable(),

@@ -120,6 +120,15 @@ class EvalOptions:
             panel=DATA,
         ),
     ] = False
+    views: Annotated[
+        int,
+        option(
+            min=1,
+            help="Average the features over the store's first N views; 1: the view without "
+            "augmentation.",
+            panel=DATA,
+        ),
+    ] = 1
     compare_blind: CompareBlind = None
     dataset: Dataset = ""
     allow_outside: AllowOutside = False

@@ -9,6 +9,8 @@ from epalm.cache.maintenance.media_check import warn_about_changed_media
 from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.feature_source import NumpySource
 from epalm.cache.readers.open_reader import open_reader
+from epalm.cache.readers.view_mean import ViewMeanSource
+from epalm.cache.store import Store
 from epalm.devices import check_device_name
 from epalm.evaluate.preparation.answer_method import AnswerMethod, answer_method
 from epalm.evaluate.preparation.eval_options import EvalOptions
@@ -92,7 +94,7 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     source_split = training_split(run, record, task)
     method = answer_method(options, record.decoding, task, root=root, training_split=source_split)
     keys = [example.key for example in selected]
-    source = open_reader(store, reader=options.reader, keys=keys, views=1, task=task.name)
+    source = _open_source(store, options, keys, task.name)
     examples = encoded_examples(selected, source)
     rows = source.rows([example.key for example in examples])
     warn_about_changed_media(store, rows, root=str(root), seed=record.seed)
@@ -117,11 +119,23 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     )
 
 
+def _open_source(store: Store, options: EvalOptions, keys: Sequence[str], task: str) -> NumpySource:
+    """The features of view 0, or their mean over the first views.
+
+    Raises:
+        UsageError: the store has fewer views.
+    """
+    views = min(options.views, store.spec.views)
+    source = open_reader(store, reader=options.reader, keys=keys, views=views, task=task)
+    return ViewMeanSource(source, options.views) if options.views > 1 else source
+
+
 def folder_name(options: EvalOptions, method: AnswerMethod, *, label: str, blind: bool) -> str:
-    """The evaluation's folder in RUN/eval: `val`, `val-blind`, `msvd-qa-val-first100-beams3`."""
+    """The evaluation's folder in RUN/eval: `val`, `val-blind`, `msvd-qa-val-views4-beams3`."""
     split = f"{label}-{options.split}" if label else options.split
     limited = f"-first{options.limit}" if options.limit else ""
-    return f"{split}{limited}{method.suffix}{'-blind' if blind else ''}"
+    averaged = f"-views{options.views}" if options.views > 1 else ""
+    return f"{split}{limited}{averaged}{method.suffix}{'-blind' if blind else ''}"
 
 
 def _metric(task: Task, split: str, examples: Sequence[Example]) -> Metric:

@@ -31,7 +31,7 @@ Others, such as the number of records, may differ: a run can be evaluated on ano
 """
 
 AUGMENTATION_FIELDS = "fingerprint.views."
-"""Prefix of the settings of views 1 and up, which evaluation never reads."""
+"""Prefix of the settings of views 1 and up, which evaluation reads with --views alone."""
 
 PREPROCESSING_FIELD = "fingerprint.preprocessing.name"
 

@@ -54,9 +54,10 @@ def readable_settings(
     }
 
 
-def data_words(task: str, dataset: str, features: str) -> str:
-    """Dataset, task and name of the feature store in words."""
-    return f"{dataset}, task {task}, features {file_name(features)}"
+def data_words(task: str, dataset: str, features: str, *, views: int = 1) -> str:
+    """Dataset, task and name of the feature store in words, and the views that are averaged."""
+    averaged = f", mean of {views} views" if views > 1 else ""
+    return f"{dataset}, task {task}, features {file_name(features)}{averaged}"
 
 
 def _text(model: ModelSettings) -> str:
