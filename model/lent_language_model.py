@@ -40,7 +40,7 @@ class LanguageModelLender:
             shard: called with each loaded decoder layer, see `load_language_model`.
 
         Raises:
-            ModelError: see `load_language_model`.
+            ModelError: `load_language_model` refuses the model.
         """
         key = (settings.lm, settings.precision, device)
         if own or self._kept is None or self._key != key:

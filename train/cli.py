@@ -6,8 +6,14 @@ from epalm.console import configure_logging, run_app, say_json
 from epalm.errors import UsageError
 from epalm.options import PanelGroup, add_command, command_from
 from epalm.train.official.import_cli import IMPORT_EXAMPLES, import_official
-from epalm.train.options.command_options import ImportOptions, SoupOptions, TrainOptions
+from epalm.train.options.command_options import (
+    ImportOptions,
+    SoupOptions,
+    SweepOptions,
+    TrainOptions,
+)
 from epalm.train.soup.soup_cli import SOUP_EXAMPLES, average
+from epalm.train.sweep.sweep_cli import SWEEP_EXAMPLES, run_sweep_command
 
 EXAMPLES = (
     "epalm-train --features cache/coco_vitb16.zarr --dry-run",
@@ -49,6 +55,7 @@ app = typer.Typer(add_completion=False, cls=PanelGroup)
 app.callback(invoke_without_command=True)(command_from(TrainOptions, run_training))
 add_command(app, "import", ImportOptions, import_official, IMPORT_EXAMPLES)
 add_command(app, "soup", SoupOptions, average, SOUP_EXAMPLES)
+add_command(app, "sweep", SweepOptions, run_sweep_command, SWEEP_EXAMPLES)
 
 
 def main() -> None:

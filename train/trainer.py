@@ -26,7 +26,7 @@ from epalm.train.config.lr_schedule import learning_rate
 from epalm.train.config.optimizer import constant_rates, make_optimizer
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import Loader
-from epalm.train.parallel.distributed import ALONE, Group
+from epalm.train.parallel.distributed import ALONE, Group, check_same_step
 from epalm.train.run_files.metrics_log import MetricsLog, resource_usage
 from epalm.train.run_files.run_folder import writes_named
 from epalm.train.run_files.stop_signal import stop_signal
@@ -86,30 +86,22 @@ class Trainer:
         """Build the optimizer and load the last checkpoint."""
         self.optimizer = make_optimizer(self.model, self.recipe)
         self.progress = load_state(self.folder, self.model, self.optimizer)
-        check_same_step(self.group, self.progress)
+        check_same_step(self.group, self.progress.step)
         self.log = None
         if self.group.leads:
             self.log = MetricsLog(self.folder, self.progress, self.tracking)
 
 
-def check_same_step(group: Group, progress: Progress) -> None:
-    """Refuse to train if not all processes resume from the same step.
-
-    Raises:
-        TrainingError: some processes see another checkpoint.
-    """
-    steps = group.gather(progress.step)
-    if len(set(steps)) > 1:
-        raise TrainingError(
-            f"the processes resume from steps {steps}: give an --out that all machines share"
-        )
-
-
-def fit(trainer: Trainer) -> Progress:
+def fit(trainer: Trainer, stop_at: int | None = None) -> Progress:
     """Train to the end of the recipe, validating after every epoch; resumes from a checkpoint.
 
+    Args:
+        trainer: everything that is worked on.
+        stop_at: step, a multiple of `LOG_STEPS` or the last one of an epoch, after which training
+            pauses with a checkpoint; None for the end.
+
     Returns:
-        The finished progress; the best weights are in the folder's adapter.safetensors.
+        The progress; once it is finished, the best weights are in the folder's adapter.safetensors.
 
     Raises:
         TrainingError: the loss, a weight or the score became non-finite.
@@ -128,13 +120,25 @@ def fit(trainer: Trainer) -> Progress:
         ) as tick,
     ):
         for epoch in range(trainer.progress.validated, trainer.recipe.epochs):
+            if _paused(trainer, stop_at):
+                break
             for window in train_epoch(trainer, epoch, stopped, step_done=partial(tick, 1)):
                 note = (
                     f"loss {window.loss:.4f} · {decimal(window.rate)} samples/s · epoch {epoch + 1}"
                 )
                 tick(1, note)
+                if _paused(trainer, stop_at):
+                    save(trainer)
+                    return trainer.progress
             validate_epoch(trainer, epoch)
     return trainer.progress
+
+
+def _paused(trainer: Trainer, stop_at: int | None) -> bool:
+    """Whether training pauses here; an epoch that is complete is validated first."""
+    done = trainer.progress
+    unvalidated = done.step == (done.validated + 1) * len(trainer.loader)
+    return stop_at is not None and done.step >= stop_at and not unvalidated
 
 
 @dataclass(frozen=True)

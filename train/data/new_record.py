@@ -25,7 +25,7 @@ def new_record(
         data: what it is trained on.
         model: what is trained.
         settings: settings of the model.
-        examples: its examples, with features.
+        examples: examples of the run, with features.
         network: the model with its language model as it was loaded.
         folder: run folder.
     """

@@ -4,20 +4,15 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from epalm.cache.store import Store
 from epalm.console import byte_size, say, say_json, show_table
 from epalm.errors import ModelError
 from epalm.train.config.lr_schedule import warn_of_long_warmup
 from epalm.train.config.recipe import Recipe
-from epalm.train.data.datasets import choose_source, select_data
-from epalm.train.data.text_encoding import encode_texts, resolve_text_settings
-from epalm.train.estimate.memory_advice import memory_inputs, suggestions
+from epalm.train.estimate.memory_advice import suggestions
 from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan
+from epalm.train.estimate.run_plan import plan_run
 from epalm.train.estimate.step_memory import StepShape
-from epalm.train.options.checked_settings import check_settings, resolve_precision
 from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
-from epalm.train.parallel.weight_sharding import layer_sharder
-from epalm.train.run_files.run_folder import earlier_run, recorded_order
 
 SHOWN = 5
 """Largest number of suggestions that are printed."""
@@ -38,30 +33,16 @@ def report_dry_run(
         ModelError: the run does not fit into memory, and smaller runs that fit have been printed;
             or a text does not fit the language model.
     """
-    opened = Store.open(data.features)
-    store, earlier = earlier_run(runtime.folder, opened, fresh=runtime.fresh)
-    model = resolve_precision(model, runtime, earlier)
-    recipe, group = model.recipe, runtime.group
-    check_settings(recipe, runtime, store.spec)
-    if runtime.shard_weights:
-        layer_sharder(group, runtime.device, recipe)
-    order = recorded_order(earlier)
-    selection = select_data(data, model, store, resumed=order is not None)
-    choice, _ = choose_source(runtime, selection.subset, recipe.batch_size, order)
-    settings = resolve_text_settings(recipe.model_settings(data.task.kind, store.spec))
-    texts = encode_texts(data, recipe, settings, selection.train, selection.val)
-    inputs = memory_inputs(model, runtime, settings, texts, selection.train)
-    resident = choice.reader == "gpu" or (choice.reader == "ram" and inputs.placing.cpu)
-    stored = selection.subset.requirements(recipe.batch_size).nbytes if resident else 0
-    inputs = inputs.with_resident("stored features", stored)
+    planned = plan_run(data, model, runtime)
+    recipe, group, inputs = planned.model.recipe, runtime.group, planned.inputs
     plan = inputs.plan()
     if group.leads:
-        warn_of_long_warmup(recipe, len(selection.train))
+        warn_of_long_warmup(recipe, len(planned.selection.train))
         fitting = [] if plan.fits else suggestions(inputs, recipe.batch_size)[:SHOWN]
         if as_json:
             say_json(_as_json(runtime, inputs.load, plan, fitting))
         else:
-            _show_plan(recipe, runtime, inputs.load, plan, reader=choice.summary)
+            _show_plan(recipe, runtime, inputs.load, plan, reader=planned.choice.summary)
     if plan.fits:
         return
     if group.leads and not as_json:

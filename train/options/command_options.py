@@ -230,3 +230,34 @@ class SoupOptions:
 
     as_json: Json = False
     quiet: Quiet = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """Values of the options of `epalm-train sweep`."""
+
+    sweep: Annotated[
+        Path, typer.Argument(help="Sweep file in TOML: base settings, grid, members, halving.")
+    ]
+    device: Device = AUTO
+    dry_run: Annotated[
+        bool,
+        option(
+            "--dry-run",
+            help="Check and list members, steps, memory and rough cost; train nothing.",
+            panel=PERFORMANCE,
+        ),
+    ] = False
+
+    name: Annotated[
+        str,
+        option(help="Name of the sweep's folder; default: that of the file.", panel=RUN_FOLDER),
+    ] = ""
+    out: RunsFolder = Path("runs")
+    fresh: Annotated[
+        bool,
+        option("--fresh/--resume", help="Start over instead of resuming.", panel=RUN_FOLDER),
+    ] = False
+
+    as_json: Json = False
+    quiet: Quiet = False

@@ -203,3 +203,16 @@ def _lost(error: RuntimeError) -> TrainingError:
         f"another process of this run ended, see its message ({reason}); run the same "
         "command again to resume from the last checkpoint"
     )
+
+
+def check_same_step(group: Group, step: int) -> None:
+    """Refuse to train if not all processes resume from the same step.
+
+    Raises:
+        TrainingError: some processes see another checkpoint.
+    """
+    steps = group.gather(step)
+    if len(set(steps)) > 1:
+        raise TrainingError(
+            f"the processes resume from steps {steps}: give an --out that all machines share"
+        )

@@ -178,14 +178,14 @@ def _check_same(run: Path, record: RunRecord, recipe: Recipe) -> list[str]:
     Raises:
         UsageError: another setting differs.
     """
-    before, recorded_recipe = recorded_run(run), asdict(_recorded_recipe(run))
+    before, earlier = recorded_run(run), asdict(recorded_recipe(run))
     located = _with_locations_of(before, record)
     if located.model.lm == record.model.lm:
-        recorded_recipe["lm"] = recipe.lm
+        earlier["lm"] = recipe.lm
     given = vars(record) | {"recipe": Path(record.recipe).name}
     recorded = vars(located) | {"recipe": Path(located.recipe).name}
     differing = [name for name, value in given.items() if recorded[name] != value]
-    keys = [key for key, value in asdict(recipe).items() if recorded_recipe[key] != value]
+    keys = [key for key, value in asdict(recipe).items() if earlier[key] != value]
     if keys:
         differing.append(f"{', '.join(keys)} in {RECIPE_FILE}")
     if differing:
@@ -206,7 +206,12 @@ def _with_locations_of(before: RunRecord, record: RunRecord) -> RunRecord:
     return moved
 
 
-def _recorded_recipe(run: Path) -> Recipe:
+def recorded_recipe(run: Path) -> Recipe:
+    """The recipe of a run that is to be resumed.
+
+    Raises:
+        RunFolderError: recipe.toml is damaged.
+    """
     try:
         return load_recipe(str(run / RECIPE_FILE))
     except UsageError as error:
