@@ -26,7 +26,7 @@ from epalm.train.config.lr_schedule import learning_rate
 from epalm.train.config.optimizer import constant_rates, make_optimizer
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import Loader
-from epalm.train.parallel.distributed import ALONE, Group, check_same_step
+from epalm.train.parallel.distributed import ALONE, RANK_SEEDS, Group, check_same_step
 from epalm.train.run_files.metrics_log import MetricsLog, resource_usage
 from epalm.train.run_files.run_folder import writes_named
 from epalm.train.run_files.stop_signal import stop_signal
@@ -42,9 +42,6 @@ LOG_STEPS = 10
 
 SAVE_STEPS = 500
 """Steps between checkpoints within an epoch, a multiple of `LOG_STEPS`."""
-
-RANK_SEEDS = 1 << 40
-"""Distance between the dropout seeds of two ranks; larger than any seed of a single process."""
 
 
 @dataclass

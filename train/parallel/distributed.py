@@ -22,6 +22,9 @@ from epalm.errors import TrainingError, UsageError
 
 Value = TypeVar("Value")
 
+RANK_SEEDS = 1 << 40
+"""Distance between the dropout seeds of two ranks; larger than any seed of a single process."""
+
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: only rank 0 scores validation texts."""
 

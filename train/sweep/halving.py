@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any, Literal
 
 from epalm.errors import RecipeError, UsageError
+from epalm.model.checkpoints import validation_figures
 from epalm.train.config.config_io import build
 from epalm.untrusted.quoted_values import shown
 
@@ -39,7 +40,8 @@ class Halving:
         keep: fraction of the members that are trained on after a rung, at least one.
         by: validation figure that members are compared by; empty for the one that selects the best
             epoch.
-        mode: whether the largest or the smallest figure is the best; "auto" is "min" for losses.
+        mode: whether the largest or the smallest figure is the best; "auto" is "min" for the
+            loss, else "max".
     """
 
     rungs: tuple[int, ...]
@@ -107,8 +109,9 @@ def quality(figures: Figures, by: str, mode: Mode) -> float:
             f"the validation has no figure {name!r}, it has {', '.join(figures)}: correct `by` in "
             "[halving]"
         )
-    smaller = mode == "min" or (mode == "auto" and name.endswith("loss"))
-    return -figures[name] if smaller else figures[name]
+    if mode == "auto":
+        return validation_figures.quality(name, figures[name])
+    return figures[name] if mode == "max" else -figures[name]
 
 
 def read_halving(table: Any, *, where: str) -> Halving | None:  # noqa: ANN401 - parsed TOML

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epalm.train.sweep.halving import quality
+from epalm.model.checkpoints.validation_figures import NOT_FIGURES, quality, selecting_figure
 from epalm.untrusted.checked_json import build, read_json_lines
-
-NOT_FIGURES = ("kind", "step", "epoch")
-"""Fields of a line that are no figures."""
 
 
 @dataclass(frozen=True)
-class Validation:
+class LoggedValidation:
     """One validation.
 
     Attributes:
@@ -27,7 +24,7 @@ class Validation:
     figures: Mapping[str, float]
 
 
-def read_validations(file: Path) -> list[Validation]:
+def read_validations(file: Path) -> list[LoggedValidation]:
     """All validations in their order; none if there is no such file.
 
     Raises:
@@ -39,11 +36,17 @@ def read_validations(file: Path) -> list[Validation]:
     return [_validation(line, place) for place, line in lines if line.get("kind") == "val"]
 
 
-def best_validation(validations: Sequence[Validation]) -> Validation | None:
+def best_validation(validations: Sequence[LoggedValidation]) -> LoggedValidation | None:
     """The validation with the best first figure, of equal ones the first."""
-    return max(validations, key=lambda one: quality(one.figures, "", "auto"), default=None)
+    return max(validations, key=_selecting, default=None)
 
 
-def _validation(line: dict[str, Any], place: str) -> Validation:
+def _selecting(validation: LoggedValidation) -> float:
+    figures = validation.figures
+    name = selecting_figure(figures)
+    return quality(name, figures[name]) if name else 0.0
+
+
+def _validation(line: dict[str, Any], place: str) -> LoggedValidation:
     figures = {name: value for name, value in line.items() if name not in NOT_FIGURES}
-    return build(Validation, {**line, "figures": figures}, place)
+    return build(LoggedValidation, {**line, "figures": figures}, place)
