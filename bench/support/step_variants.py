@@ -76,10 +76,10 @@ def step_methods(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> lis
         made.append(StepMethod(reference, reference, official, weights))
         if rearranged:
             name = f"{variant}: ours, plain layout"
-            made.append(_ours(name, reference, random_model(lm, variant), BatchLayout()))
+            made.append(our_method(name, reference, random_model(lm, variant), BatchLayout()))
         model = random_model(blocked, variant)
         for name, layout in _layouts().items():
-            made.append(_ours(f"{variant}: {name}", reference, model, layout))
+            made.append(our_method(f"{variant}: {name}", reference, model, layout))
         if model.can_cache_text_states:
             lower = partial(open_text_states, folder, model, texts, digest="random", quiet=True)
             made += [
@@ -89,7 +89,7 @@ def step_methods(lm: OPTForCausalLM, texts: Sequence[Text], folder: Path) -> lis
             ]
         own_tail = random_model(blocked, variant, tail="official")
         name = f"{variant}: ours, official tail"
-        made.append(_ours(name, reference, own_tail, BatchLayout()))
+        made.append(our_method(name, reference, own_tail, BatchLayout()))
     return made
 
 
@@ -114,9 +114,17 @@ def _layouts() -> dict[str, BatchLayout]:
     }
 
 
-def _ours(name: str, reference: str, model: EPALM, layout: BatchLayout) -> StepMethod:
+def our_method(
+    name: str,
+    reference: str,
+    model: EPALM,
+    layout: BatchLayout,
+    *,
+    lower: Callable[[], CachedTextStates] | None = None,
+) -> StepMethod:
+    """A method that trains a model of this project; for the arguments see `StepMethod`."""
     weights = [weight for _, weight in trainable_parameters(model)]
-    return StepMethod(name, reference, _per_example(model), weights, layout)
+    return StepMethod(name, reference, _per_example(model), weights, layout, lower)
 
 
 def _per_example(model: EPALM) -> Callable[[Batch], Tensor]:

@@ -161,6 +161,17 @@ def compare(
     return lines
 
 
+def cpu_rate_lines(
+    samples: Samples, *, reference: str, unit: str, targets: Mapping[str, float]
+) -> list[Line]:
+    """The same as `compare` with rates and targets in CPU time of the measuring process."""
+    by_cpu = {
+        name: [Sample(sample.work, sample.cpu, sample.cpu) for sample in group]
+        for name, group in samples.items()
+    }
+    return compare(by_cpu, reference=reference, unit=unit, targets=targets)
+
+
 def ratios(samples: list[Sample], reference: list[Sample]) -> Quartiles:
     """Ratios of wall-clock rates, round by round."""
     pairs = zip(samples, reference, strict=True)

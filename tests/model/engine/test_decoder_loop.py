@@ -39,6 +39,7 @@ def losses_and_gradients(model: EPALM, batch: Batch) -> dict[str, Tensor]:
     [
         ("aot_eager", "full"),
         pytest.param("aot_eager", "ada", marks=pytest.mark.slow),
+        pytest.param("aot_eager", "late-deep", marks=pytest.mark.slow),
         pytest.param("inductor", "full", marks=pytest.mark.slow),
     ],
 )

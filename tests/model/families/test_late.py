@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from epalm.model.engine.activation_checkpointing import checkpoint_last_layers
+from epalm.model.engine.decoder_loop import compile_layers
 from epalm.model.engine.model_batch import IGNORED, Batch
 from epalm.model.epalm import EPALM
 from tests.model.families.injected import some_features, some_texts
@@ -16,6 +18,9 @@ from tests.model.families.zoo import own_model, shared_model
 from tests.model.helpers import tiny_variant
 
 FAMILIES = ("opt", "opt-post-norm-projected", "llama-grouped", "gemma2", "phi3", "gpt2")
+
+IN_FULL = {"opt": ("fc1", "self_attn.k_proj"), "llama-grouped": ("mlp.up_proj", "self_attn.k_proj")}
+"""Family -> names within a layer of a feed-forward map and of the map to keys."""
 
 QUESTION = 5
 """Tokens of each text without supervision where only the answer is supervised."""
@@ -63,3 +68,64 @@ def test_losses_and_gradients_equal_those_of_all_tokens_in_full(
     expected = plainly_trained(name, model, QUESTION if supervise == "answer" else 1)
     torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
     assert all(gradient.abs().max() > 0 for gradient in actual[1].values())
+
+
+@pytest.mark.parametrize("variant", ["late", "late-deep"])
+@pytest.mark.parametrize("name", ["opt", "llama-grouped"])
+def test_recomputed_activations_give_the_same_gradients(name: str, variant: str) -> None:
+    expected = late_model(name, variant)
+    model = late_model(name, variant, own=True)
+    checkpoint_last_layers(model.parts.layers, 4)
+    batch = answers_only(batch_of(model))
+    torch.testing.assert_close(trained(model, batch), trained(expected, batch), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore::DeprecationWarning")  # dynamo's
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["late", "late-deep"])
+@pytest.mark.parametrize("name", ["opt", "llama-grouped"])
+def test_compiled_layers_give_the_same_gradients(name: str, variant: str) -> None:
+    expected = late_model(name, variant)
+    model = late_model(name, variant, own=True)
+    compile_layers(model.parts.layers, "eager")
+    batch = answers_only(batch_of(model))
+    actual = trained(model, batch)
+    torch.testing.assert_close(actual, trained(expected, batch), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", IN_FULL)
+def test_tokens_whose_output_nothing_reads_are_keys_and_values_only(name: str) -> None:
+    """Rows of the feed-forward and of the map to keys, counted by hooks, in layers 2 to 5.
+
+    There are 28 text tokens, 2 visual and 3 prompt tokens, and 13 tokens predict an answer.
+    """
+    expected = {
+        "late-deep": (
+            [28, 28, 28 + 2, 13],
+            [33, 33, 33, 33],
+        ),  # layer 5 reads layer 4's visual token
+        "late": ([28 + 6, 28 + 6, 28 + 8, 13], [36, 36, 36, 36]),  # a prompt for each image
+    }
+    for variant, (in_full, keys) in expected.items():
+        model = late_model(name, variant, own=True)
+        batch = answers_only(batch_of(model))
+        counts: dict[str, list[int]] = {part: [0] * 6 for part in IN_FULL[name]}
+        for part, rows in counts.items():
+            for index, layer in enumerate(model.parts.layers):
+                layer.get_submodule(part).register_forward_pre_hook(
+                    lambda _module, inputs, index=index, rows=rows: rows.__setitem__(
+                        index, rows[index] + inputs[0].flatten(0, -2).shape[0]
+                    )
+                )
+        assert len(model(batch).values) == 13
+        assert [rows[2:] for rows in counts.values()] == [in_full, keys]
+
+
+def test_a_batch_without_supervision_runs_all_layers_and_has_zero_gradients() -> None:
+    model = late_model("opt", "late-deep")
+    batch = batch_of(model)
+    unsupervised = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
+    values, found = trained(model, unsupervised)
+    assert len(values) == 0
+    assert all(not gradient.any() for gradient in found.values())
+    assert found.keys() == trained(model, batch)[1].keys()
