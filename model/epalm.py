@@ -4,6 +4,7 @@ In this package an "image" is any encoded sample: an image, a video or an audio 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -183,6 +184,11 @@ class EPALM(nn.Module):
         return self._run(self._visual_states(features), start, sequences, read=read)
 
     @property
+    def insertion(self) -> Insertion:
+        """The tokens that are inserted in training."""
+        return Insertion(self.plan, self.visual_tokens, self.prompt, self.only_keys)
+
+    @property
     def can_cache_text_states(self) -> bool:
         """Whether training never changes the text's hidden states below the first injection."""
         prompt_below = self.prompt is not None and self.prompt.first < self.plan.first
@@ -261,8 +267,8 @@ class EPALM(nn.Module):
         read: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (tokens, H) of the text after layer `stop` - 1; see `DecoderLoop`."""
-        only_keys = self.only_keys and captured is None
-        insertion = Insertion(self.plan, self.visual_tokens, self.prompt, only_keys)
+        capturing = captured is not None  # the prefix has no text, so all its tokens are in full
+        insertion = replace(self.insertion, only_keys=False) if capturing else self.insertion
         loop = DecoderLoop(self.parts, insertion, sequences, captured)
         return loop.run(start, visual, stop=stop, read=read)
 

@@ -292,14 +292,23 @@ def _with_only_keys(
     """Run a layer on (1, queries, H) after (1, tokens, H) that are keys and values only."""
     if only_keys is None:
         return forward(*args, **kwargs)
-    memory = _keys_and_values(forward, only_keys, key_rotations)
+    memory = keys_and_values(forward, only_keys, key_rotations)
     return forward(*args, memory=memory, **kwargs)
 
 
-def _keys_and_values(
+def keys_and_values(
     forward: Callable[..., Any], states: Tensor, rotations: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
-    """Keys and values, (1, key-value heads, N, head width) each, of hidden states (1, N, H)."""
+    """Keys and values of hidden states (1, N, H): (1, key-value heads, N, head width) each.
+
+    Args:
+        forward: forward pass of a decoder layer, which ends after these.
+        states: the hidden states.
+        rotations: their rotations, or none.
+
+    Raises:
+        ModelError: the layer has no attention.
+    """
     probe = AttentionProbe(stop=True)
     arguments = {} if rotations is None else {"position_embeddings": rotations}
     try:

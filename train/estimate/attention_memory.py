@@ -15,6 +15,7 @@ class AttentionShape:
     Attributes:
         sequences: B, number of sequences.
         length: S, number of slots of a sequence: visual, prompt and text tokens, and padding.
+        queries: number of these slots that are queries.
         heads: number of query heads.
         head_width: width of a head.
         bounded: whether the scores are bounded (softcap), so that no fused kernel can be used.
@@ -22,30 +23,47 @@ class AttentionShape:
 
     sequences: int
     length: int
+    queries: int
     heads: int
     head_width: int
     bounded: bool
 
     @classmethod
-    def of(cls, parts: DecoderParts, sequences: int, length: int) -> "AttentionShape":
-        """The attention of a language model over sequences of this number of slots."""
+    def of(
+        cls, parts: DecoderParts, sequences: int, length: int, queries: int | None = None
+    ) -> "AttentionShape":
+        """The attention of a language model over sequences of this number of slots.
+
+        All slots are queries unless their number is given.
+        """
         bounded = parts.attention_softcap is not None
-        return cls(sequences, length, parts.heads, parts.head_width, bounded)
+        queries = length if queries is None else queries
+        return cls(sequences, length, queries, parts.heads, parts.head_width, bounded)
+
+    @property
+    def query_states(self) -> int:
+        """Number of numbers in all queries, as in the output."""
+        return self.sequences * self.queries * self.heads * self.head_width
+
+    @property
+    def key_states(self) -> int:
+        """Number of numbers in all keys of repeated heads, as in all values."""
+        return self.sequences * self.length * self.heads * self.head_width
 
     @property
     def states(self) -> int:
-        """Number of numbers in all queries, as in all keys and all values of repeated heads."""
-        return self.sequences * self.length * self.heads * self.head_width
+        """Number of numbers in all queries, keys and values."""
+        return self.query_states + 2 * self.key_states
 
     @property
     def scores(self) -> int:
         """Number of attention scores."""
-        return self.sequences * self.heads * self.length**2
+        return self.heads * self.mask
 
     @property
     def mask(self) -> int:
         """Number of entries of the attention mask."""
-        return self.sequences * self.length**2
+        return self.sequences * self.queries * self.length
 
     def kernel(self, *, cpu: bool, dropout: bool) -> Literal["plain", "fused", "composed"]:
         """How the scores are computed.
@@ -69,11 +87,11 @@ def saved_attention_bytes(shape: AttentionShape, itemsize: int, *, cpu: bool, dr
     """
     kernel = shape.kernel(cpu=cpu, dropout=dropout)
     if kernel == "composed":  # queries, keys, values; softmax, dropout mask, dropped weights
-        return (3 * shape.states + 3 * shape.scores) * FLOAT_BYTES
-    saved = 3 * shape.states * itemsize
+        return (shape.states + 3 * shape.scores) * FLOAT_BYTES
+    saved = shape.states * itemsize
     if kernel == "fused":  # output, one normalizer per query and head, additive mask
-        normalizers = shape.sequences * shape.length * shape.heads
-        return saved + (shape.states + shape.mask) * itemsize + normalizers * FLOAT_BYTES
+        normalizers = shape.sequences * shape.queries * shape.heads
+        return saved + (shape.query_states + shape.mask) * itemsize + normalizers * FLOAT_BYTES
     return (
         saved
         + shape.scores * _plain_score_bytes(shape, itemsize, cpu=cpu, dropout=dropout)
@@ -93,7 +111,7 @@ def working_attention_bytes(
     shape: AttentionShape, itemsize: int, *, cpu: bool, dropout: bool = False
 ) -> int:
     """Bytes that exist only while attention computes its output or its gradients."""
-    gradients = 4 * shape.states * itemsize  # of queries, keys, values and output
+    gradients = (shape.states + shape.query_states) * itemsize  # the latter of the output
     if shape.kernel(cpu=cpu, dropout=dropout) == "fused":
         return gradients
     return gradients + shape.scores * (2 * FLOAT_BYTES + itemsize)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from epalm.model.engine.losses import CHUNK_TOKENS, head_losses
-from epalm.model.engine.packed_attention import AttentionProbe
+from epalm.model.engine.packed_attention import AttentionProbe, keys_and_values
 from epalm.model.families.decoder_parts import DecoderParts, Rotations
 from epalm.train.estimate.storage_tracking import LiveStorages, SavedStorages
 
@@ -58,11 +58,13 @@ class LayerMode:
         dtype: dtype of the hidden states.
         dropout: whether the language model is in train mode.
         differentiable: whether its input requires a gradient.
+        only_keys: whether the layer ends after its keys and values.
     """
 
     dtype: torch.dtype
     dropout: bool = False
     differentiable: bool = True
+    only_keys: bool = False
 
 
 def trace_layer(parts: DecoderParts, index: int, mode: LayerMode) -> LayerTrace:
@@ -93,11 +95,14 @@ def _trace_layer(parts: DecoderParts, index: int, mode: LayerMode) -> LayerTrace
     def run(hidden: Tensor) -> Tensor:
         count = len(hidden)
         first = {name: (cos[:, :count], sin[:, :count]) for name, (cos, sin) in on_meta.items()}
+        if mode.only_keys:
+            own = first.get(single.kinds[0].name)
+            return torch.cat(keys_and_values(layer.forward, hidden.unsqueeze(0), own), dim=-1)
         return single.run_layer(0, hidden.unsqueeze(0), first, probe=probe)
 
     shared = [part for pair in on_meta.values() for part in pair]
     memory = _trace(run, TRACED_TOKENS, hidden_width(parts), mode, excluded=shared)
-    return LayerTrace(memory, attention_dropout=probe.dropout > 0)
+    return LayerTrace(memory, attention_dropout=not mode.only_keys and probe.dropout > 0)
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,7 @@ import torch
 from epalm.model.engine.language_model import PRECISIONS
 from epalm.model.engine.losses import CHUNK_TOKENS
 from epalm.model.epalm import EPALM
+from epalm.model.method.insertion import Insertion
 from epalm.model.method.prompt import SoftPrompt
 from epalm.train.estimate.attention_memory import (
     AttentionShape,
@@ -65,9 +66,12 @@ class StepMemory:
 
     def tokens(self, index: int) -> int:
         """N, number of visual, prompt and text tokens in one layer."""
-        visual, prompt = self._before_text[index]
-        copies = 1 if index < self._first else self.load.images
-        return self.load.images * visual + prompt * copies + self.load.text_tokens
+        return sum(self._before_text(index)) + self.load.text_tokens
+
+    def only_keys(self, index: int) -> int:
+        """Number of tokens in one layer that are keys and values only."""
+        at, (visual, prompt) = self._insertion.tokens_at(index), self._before_text(index)
+        return visual * at.visual_is_key + prompt * at.prompt_is_key
 
     def saved(self) -> int:
         """Bytes saved for backward: of each layer, or only its input where it is recomputed."""
@@ -95,11 +99,13 @@ class StepMemory:
         trained_below = self._trained_below(index)
         if not trained_below and self.model.adapters is None:
             return 0
-        trace = self._trace(index)
-        saved = self.tokens(index) * trace.memory.saved
+        trace, keys = self._trace(index), self.only_keys(index)
+        queries = self.tokens(index) - keys
+        saved = queries * trace.memory.saved
         if self.model.lm_dropout and not self.placing.cpu:  # masks of one byte
-            without = self.tokens(index) * self._trace(index, dropout=False).memory.saved
+            without = queries * self._trace(index, dropout=False).memory.saved
             saved = without + (saved - without) / self.placing.itemsize
+        saved += keys * self._trace(index, only_keys=True).memory.saved if keys else 0
         attention = saved_attention_bytes(
             self._attention(index),
             self.placing.itemsize,
@@ -129,7 +135,9 @@ class StepMemory:
 
     def _embedding_mask(self) -> int:
         """Bytes of the dropout mask of layer 0's input, which a soft prompt is a part of."""
-        if not self.model.lm_dropout or not isinstance(self.model.prompt, SoftPrompt):
+        prompt = self.model.prompt
+        embedded = isinstance(prompt, SoftPrompt) and prompt.layer is None
+        if not self.model.lm_dropout or not embedded:
             return 0
         itemsize = self.placing.itemsize if self.placing.cpu else 1
         return self.tokens(0) * hidden_width(self.model.parts) * itemsize
@@ -145,7 +153,8 @@ class StepMemory:
         attention = working_attention_bytes(
             shape, self.placing.itemsize, cpu=self.placing.cpu, dropout=trace.attention_dropout
         )
-        return max(round(self.tokens(index) * trace.memory.working), attention)
+        queries = self.tokens(index) - self.only_keys(index)
+        return max(round(queries * trace.memory.working), attention)
 
     def _visual_states(self) -> int:
         """Bytes of the connectors' outputs, which exist until the last injection."""
@@ -154,27 +163,34 @@ class StepMemory:
         return tokens * hidden_width(self.model.parts) * self.placing.itemsize
 
     def _attention(self, index: int) -> AttentionShape:
-        length = sum(self._before_text[index]) + self.load.longest
-        return AttentionShape.of(self.model.parts, self.load.samples, length)
+        at, longest = self._insertion.tokens_at(index), self.load.longest
+        in_full = at.visual * (not at.visual_is_key) + at.prompt * (not at.prompt_is_key)
+        length = at.visual + at.prompt + longest
+        return AttentionShape.of(self.model.parts, self.load.samples, length, in_full + longest)
+
+    def _before_text(self, index: int) -> tuple[int, int]:
+        """Number of visual tokens of all images, and of prompt tokens in all copies."""
+        at, images = self._insertion.tokens_at(index), self.load.images
+        return images * at.visual, at.prompt * (1 if at.shared_prompt else images)
 
     def _trained_below(self, index: int) -> bool:
         """Whether the layer's input depends on trained parameters."""
         model = self.model
         return (
             index >= self._first
-            or model.prompt is not None
+            or (model.prompt is not None and index >= model.prompt.first)
             or "language_model" in model.trained
             or (model.adapters is not None and index > 0)
         )
 
-    def _trace(self, index: int, *, dropout: bool = True) -> LayerTrace:
+    def _trace(self, index: int, *, dropout: bool = True, only_keys: bool = False) -> LayerTrace:
         in_train_mode = dropout and self.model.lm_dropout > 0
-        mode = LayerMode(self._dtype, in_train_mode, self._trained_below(index))
+        mode = LayerMode(self._dtype, in_train_mode, self._trained_below(index), only_keys)
         return trace_layer(self.model.parts, index, mode)
 
     @cached_property
-    def _before_text(self) -> list[tuple[int, int]]:
-        return tokens_before_text(self.model)
+    def _insertion(self) -> Insertion:
+        return self.model.insertion
 
     @cached_property
     def _first(self) -> int:
@@ -187,8 +203,5 @@ class StepMemory:
 
 def tokens_before_text(model: EPALM) -> list[tuple[int, int]]:
     """(V, P) of each layer: number of visual and of prompt tokens of one sequence."""
-    plan, prompt = model.plan, 0 if model.prompt is None else model.prompt.length
-    stop = plan.stop if plan.tail == "drop" else len(model.parts.layers)
-    injected = range(plan.first, stop)
-    layers = range(len(model.parts.layers))
-    return [(model.visual_tokens if index in injected else 0, prompt) for index in layers]
+    at = map(model.insertion.tokens_at, range(len(model.parts.layers)))
+    return [(tokens.visual, tokens.prompt) for tokens in at]

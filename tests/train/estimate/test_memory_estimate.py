@@ -95,6 +95,20 @@ def test_what_backward_keeps_is_planned_for_every_variant(
     check_saved(family, variant, load, changes)
 
 
+@pytest.mark.parametrize("family", ["opt", "llama", "gemma2"])
+@pytest.mark.parametrize("variant", ["late", "late-deep"])
+@pytest.mark.parametrize("load", [SHORT_TEXTS, LONG_TEXTS])
+def test_what_backward_keeps_of_late_variants_is_planned_with_few_more_keys(
+    family: str, variant: str, load: StepShape
+) -> None:
+    """Less is kept in the first injected layer, whose text needs no gradient, and in the last."""
+    changes = {"inject": "1:4"}
+    placing = WeightPlacement("fp32", cpu=True)
+    plan = plan_memory(shapes_of(family, variant, changes), placing, load)
+    measured = measure(small_epalm(family, variant, changes), load)
+    assert 0.985 * measured <= plan.parts["saved for backward"] <= 1.2 * measured
+
+
 def test_what_backward_keeps_of_a_resampler_is_planned_with_its_attention_weights() -> None:
     """Fused attention keeps no weights, so that the plan is above what is measured."""
     changes = {"positions": 50, "resampler": ResamplerShape(8, 2)}

@@ -206,7 +206,9 @@ def test_scores_are_kept_where_no_fused_kernel_can_be_used(
     itemsize: int,
     per_score: int,
 ) -> None:
-    shape = AttentionShape(sequences=3, length=length, heads=8, head_width=32, bounded=bounded)
+    shape = AttentionShape(
+        sequences=3, length=length, queries=length, heads=8, head_width=32, bounded=bounded
+    )
     saved = saved_attention_bytes(shape, itemsize, cpu=cpu, dropout=False)
     states = 3 * 3 * length * 8 * 32 * itemsize
     assert saved == states + 3 * length**2 * (8 * per_score + 1)
@@ -216,7 +218,7 @@ def test_a_bound_of_the_scores_costs_memory_that_grows_with_the_square_of_long_t
     """Gemma-2-2B: 8 heads of 256; a fused kernel keeps none of these."""
     plain, bounded = (
         saved_attention_bytes(
-            AttentionShape(8, 1024, 8, 256, bounded=bounded), 2, cpu=False, dropout=False
+            AttentionShape(8, 1024, 1024, 8, 256, bounded=bounded), 2, cpu=False, dropout=False
         )
         for bounded in (False, True)
     )
