@@ -10,6 +10,13 @@ from epalm.model.checkpoints.soup_record import seed_words
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
 
+SPANS = {
+    "auto": "over the published layers",
+    "input": "before the input",
+    "upper": "over the published layers of the upper half",
+}
+"""Span of a variant in words."""
+
 
 def readable_settings(
     record: RunRecord, folder: Path, *, decoding: str, evaluated_on: str, precision: str
@@ -92,7 +99,6 @@ def _injection(model: ModelSettings, policy: str) -> str:
     if count > 1:
         features["all"] = f"{count} tokens ({policy}) of each of {model.cached} blocks"
         features["last"] = f"{count} tokens ({policy}) of the last block"
-    layers = {"auto": "over the published layers", "input": "before the input"}[variant.span]
-    where = layers if model.inject == "auto" else f"at layers {model.inject}"
+    where = SPANS[variant.span] if model.inject == "auto" else f"at layers {model.inject}"
     step = "" if model.text_step == 1 else f", every {model.text_step} layers"
     return f"{features[variant.features]} {where}{step}, tail {model.tail}"

@@ -3,6 +3,7 @@
 import pytest
 
 from epalm.evaluate.preparation.settings_summary import _injection
+from epalm.model.method.variants import VARIANTS
 from tests.model.helpers import settings
 
 
@@ -24,3 +25,9 @@ def test_the_injected_tokens_are_described(
     positions, injected = tokens
     model = settings(variant, positions=positions, injected_tokens=injected)
     assert _injection(model, policy).startswith(f"{expected} ")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_injection_of_every_variant_is_described(variant: str) -> None:
+    words = _injection(settings(variant), "cls").split()
+    assert "layers" in words or "input," in words
