@@ -18,6 +18,7 @@ from epalm.console import (
 )
 from epalm.errors import INCOMPLETE, UsageError
 from epalm.evaluate import report_cli, score_cli
+from epalm.evaluate.alignment import alignment_cli
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.options import PanelGroup, command_from
 
@@ -61,6 +62,7 @@ app = typer.Typer(add_completion=False, cls=PanelGroup)
 app.callback(invoke_without_command=True)(command_from(EvalOptions, command))
 report_cli.add_commands(app)
 score_cli.add_commands(app)
+alignment_cli.add_commands(app)
 
 
 def score_table(evaluation: "Evaluation", transfer: tuple[str, str] | None) -> Table:

@@ -1,0 +1,1 @@
+"""Alignment of encoders and language models, measured without training."""
