@@ -7,11 +7,17 @@ from transformers import PreTrainedModel
 
 from epalm.errors import UsageError
 from epalm.model.engine.language_model import load_language_model
-from epalm.model.epalm import CANNOT_GENERATE, EPALM, TRAINED
+from epalm.model.epalm import EPALM, TRAINED
 from epalm.model.families.decoder_parts import decoder_parts
 from epalm.model.method.adapter import Adapters
 from epalm.model.method.connector import Connectors
-from epalm.model.method.injection import InjectionPlan, parse_span, plan_injection, upper_span
+from epalm.model.method.injection import (
+    CANNOT_GENERATE,
+    InjectionPlan,
+    parse_span,
+    plan_injection,
+    upper_span,
+)
 from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from epalm.model.method.resampler import Resampler

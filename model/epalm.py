@@ -27,17 +27,10 @@ from epalm.model.engine.quantized import weight_count
 from epalm.model.families.decoder_parts import decoder_parts
 from epalm.model.method.adapter import Adapters
 from epalm.model.method.connector import Connectors
-from epalm.model.method.injection import InjectionPlan
+from epalm.model.method.injection import CANNOT_GENERATE, InjectionPlan
 from epalm.model.method.insertion import Insertion
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from epalm.model.method.resampler import Resampler
-
-CANNOT_GENERATE = (
-    "tail 'official' lets a visual token that attends to the text reach more than the last layer, "
-    "so no keys and values of the text can be cached between generation steps: inject up to the "
-    "last layer but one with text_step 1, or use tail 'causal' or 'drop'"
-)
-"""Error message for a plan whose `InjectionPlan.can_generate` is false."""
 
 TRAINED = ("connectors", "prompt", "adapters")
 """The parts of `EPALM` that are trained by default."""
@@ -109,12 +102,15 @@ class EPALM(nn.Module):
         self.language_model.train(mode and self.lm_dropout > 0)
         return self
 
-    def forward(self, batch: Batch, label_smoothing: float = 0.0) -> TokenLosses:
+    def forward(
+        self, batch: Batch, label_smoothing: float = 0.0, *, with_prompt: bool = True
+    ) -> TokenLosses:
         """Cross-entropies at the supervised positions; no other logits are computed.
 
         Args:
             batch: right-padded batch on the model's device.
             label_smoothing: probability mass spread over the vocabulary.
+            with_prompt: whether the prompt's tokens are before the text; otherwise there are none.
         """
         present = self._present(batch.attention_mask)
         targets = batch.labels.roll(-1, dims=1)
@@ -129,6 +125,7 @@ class EPALM(nn.Module):
             image_index=batch.image_index,
             text_states=batch.text_states,
             read=read if len(supervised) else None,
+            with_prompt=with_prompt,
         )
         values = head_losses(
             self.parts.before_head(hidden[: len(supervised)]),
@@ -153,6 +150,7 @@ class EPALM(nn.Module):
         image_index: Tensor | None = None,
         text_states: Tensor | None = None,
         read: Tensor | None = None,
+        with_prompt: bool = True,
     ) -> Tensor:
         """The last layer's hidden states of the text tokens, ordered by example and position.
 
@@ -165,6 +163,7 @@ class EPALM(nn.Module):
                 compute it here.
             read: (tokens) bool, tokens whose hidden states are returned, at least one; None for
                 all.
+            with_prompt: see `forward`.
 
         Returns:
             (tokens, H): one per real token that is read. With the tail "official" one per position,
@@ -177,11 +176,13 @@ class EPALM(nn.Module):
             features = features[image_index]
             image_index = torch.arange(len(image_index), device=features.device)
         sequences = PackedBatch(present, attention_mask.bool(), image_index)
+        insertion = self.insertion if with_prompt else replace(self.insertion, prompt=None)
         if text_states is None:
-            start = LayerInput(*self._embed(input_ids, sequences))
+            start = LayerInput(*self._embed(input_ids, sequences, insertion))
         else:
             start = LayerInput(text_states.to(self.parts.dtype), 0, self.plan.first)
-        return self._run(self._visual_states(features), start, sequences, read=read)
+        loop = DecoderLoop(self.parts, insertion, sequences)
+        return loop.run(start, self._visual_states(features), read=read)
 
     @property
     def insertion(self) -> Insertion:
@@ -213,9 +214,10 @@ class EPALM(nn.Module):
         present = self._present(attention_mask)
         image_index = torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
         sequences = PackedBatch(present, attention_mask.bool(), image_index)
-        start = LayerInput(*self._embed(input_ids, sequences))
+        start = LayerInput(*self._embed(input_ids, sequences, self.insertion))
         with torch.no_grad():
-            return self._run([], start, sequences, stop=self.plan.first)
+            loop = DecoderLoop(self.parts, self.insertion, sequences)
+            return loop.run(start, [], stop=self.plan.first)
 
     def prefix(self, features: Tensor) -> Prefix:
         """Keys and values of the visual and prompt tokens in each layer, for generation.
@@ -233,8 +235,10 @@ class EPALM(nn.Module):
         no_text = torch.zeros(len(features), 0, dtype=torch.bool, device=features.device)
         image_index = torch.arange(len(features), device=features.device)
         sequences = PackedBatch(no_text, no_text, image_index)
-        start = LayerInput(*self._embed(no_text.long(), sequences))
-        self._run(self._visual_states(features), start, sequences, captured=captured)
+        insertion = replace(self.insertion, only_keys=False)  # there is no text to compute instead
+        start = LayerInput(*self._embed(no_text.long(), sequences, insertion))
+        loop = DecoderLoop(self.parts, insertion, sequences, captured)
+        loop.run(start, self._visual_states(features))
         layers = tuple(captured.get(layer) for layer in range(len(self.plan.feature_of_layer)))
         text_dependent = self._text_dependent(features) if self.plan.visual_sees_all else None
         return Prefix(layers, text_dependent)
@@ -256,26 +260,12 @@ class EPALM(nn.Module):
         present = attention_mask.bool()
         return torch.ones_like(present) if self.plan.visual_sees_all else present
 
-    def _run(
-        self,
-        visual: Sequence[Tensor],
-        start: LayerInput,
-        sequences: PackedBatch,
-        *,
-        stop: int | None = None,
-        captured: dict[int, tuple[Tensor, Tensor]] | None = None,
-        read: Tensor | None = None,
-    ) -> Tensor:
-        """Hidden states (tokens, H) of the text after layer `stop` - 1; see `DecoderLoop`."""
-        capturing = captured is not None  # the prefix has no text, so all its tokens are in full
-        insertion = replace(self.insertion, only_keys=False) if capturing else self.insertion
-        loop = DecoderLoop(self.parts, insertion, sequences, captured)
-        return loop.run(start, visual, stop=stop, read=read)
-
-    def _embed(self, input_ids: Tensor, sequences: PackedBatch) -> tuple[Tensor, int]:
+    def _embed(
+        self, input_ids: Tensor, sequences: PackedBatch, insertion: Insertion
+    ) -> tuple[Tensor, int]:
         """Input [prompt | text] (P + text tokens, H) of layer 0, and P."""
         ids, positions = input_ids[sequences.present], sequences.positions
-        hidden, prompt = embed_inputs(self.parts, self.prompt, ids, positions=positions)
+        hidden, prompt = embed_inputs(self.parts, insertion.prompt, ids, positions=positions)
         return dropout(hidden, self.lm_dropout, training=self.language_model.training), prompt
 
 

@@ -23,7 +23,7 @@ from epalm.model.engine.losses import TokenLosses
 from epalm.model.engine.model_batch import Batch
 from epalm.model.epalm import EPALM, trainable_parameters
 from epalm.train.config.lr_schedule import learning_rate
-from epalm.train.config.optimizer import constant_rates, make_optimizer
+from epalm.train.config.optimizer import make_optimizer, own_rates, set_rates
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import Loader
 from epalm.train.parallel.distributed import ALONE, RANK_SEEDS, Group, check_same_step
@@ -196,23 +196,21 @@ def train_step(trainer: Trainer, batch: Batch | None) -> Tensor:
     Returns:
         The mean loss over all processes, a detached scalar.
     """
-    model, recipe = trainer.model, trainer.recipe
+    model, recipe, step = trainer.model, trainer.recipe, trainer.progress.step
     device = next(model.parameters()).device
-    seed = trainer.seed * 1_000_003 + trainer.progress.step  # dropout, the same when resumed
+    seed = trainer.seed * 1_000_003 + step  # dropout, the same when resumed
     torch.manual_seed(seed + RANK_SEEDS * trainer.group.rank)
+    steps = len(trainer.loader)
     rate = learning_rate(
-        recipe.schedule,
-        recipe.lr,
-        step=trainer.progress.step,
-        steps_per_epoch=len(trainer.loader),
-        epochs=recipe.epochs,
+        recipe.schedule, recipe.lr, step=step, steps_per_epoch=steps, epochs=recipe.epochs
     )
-    trainer.optimizer.param_groups[0]["lr"] = rate
+    set_rates(trainer.optimizer, recipe, rate)
     model.train()
     trainer.optimizer.zero_grad(set_to_none=True)
     loss, terms = torch.zeros((), device=device), 0
     if batch is not None:
-        losses = model(batch.to(device), label_smoothing=recipe.label_smoothing)
+        prompted = step >= recipe.prompt_delay
+        losses = model(batch.to(device), recipe.label_smoothing, with_prompt=prompted)
         loss, terms = reduce_loss(losses, recipe)
         loss = recipe.loss_weight * loss
         loss.backward()
@@ -295,6 +293,6 @@ def _log_window(trainer: Trainer, epoch: int, losses: list[Tensor], *, seconds: 
             loss=mean_loss,
             lr=trainer.optimizer.param_groups[0]["lr"],
             samples_per_s=round(rate, 1),
-            **constant_rates(trainer.optimizer),
+            **own_rates(trainer.optimizer),
         )
     return LogWindow(mean_loss, rate)

@@ -23,6 +23,14 @@ to-end: there are no such layers, the span extends to the last layer.
 """
 
 
+CANNOT_GENERATE = (
+    "tail 'official' lets a visual token that attends to the text reach more than the last layer, "
+    "so no keys and values of the text can be cached between generation steps: inject up to the "
+    "last layer but one with text_step 1, or use tail 'causal' or 'drop'"
+)
+"""Error message for a plan whose `InjectionPlan.can_generate` is false."""
+
+
 @dataclass(frozen=True)
 class InjectionPlan:
     """Per decoder layer, the index of the cached feature it receives, or None.

@@ -107,9 +107,12 @@ class Recipe:
         bucket_batches: texts of similar length meet within windows of this number of batches; 0
             leaves the order.
         lr: learning rate of connectors, and of prompt and adapters unless they have their own.
-        prompt_lr: constant learning rate of the prompt; 0 to let it follow `lr`.
-        adapter_lr: constant learning rate of the adapters; 0 to let it follow `lr`.
-        lm_lr: constant learning rate of the language model, where the variant trains it.
+        prompt_lr: learning rate of the prompt; 0 to let it follow `lr`.
+        adapter_lr: learning rate of the adapters; 0 to let it follow `lr`.
+        lm_lr: learning rate of the language model, where the variant trains it.
+        scheduled_rates: whether these three follow the schedule in proportion to `lr`; otherwise
+            they are constant, as published.
+        prompt_delay: number of first steps that train the other parts without any prompt tokens.
         weight_decay: weight decay of AdamW, on every trainable tensor.
         schedule: learning rate over the steps.
         loss_weight: factor on the loss.
@@ -160,6 +163,8 @@ class Recipe:
     prompt_lr: float = 0.0
     adapter_lr: float = 0.0
     lm_lr: float = 1e-7
+    scheduled_rates: bool = False
+    prompt_delay: int = 0
     weight_decay: float = 0.0
     loss_weight: float = 1.0
     label_smoothing: float = 0.0

@@ -27,6 +27,7 @@ RECIPE_RANGES: Mapping[str, Range] = {
     "lr": Range(0, 1000, open_low=True),
     "prompt_lr": RATE,
     "adapter_lr": RATE,
+    "prompt_delay": COUNT,
     "lm_lr": RATE,
     "weight_decay": Range(0, 1000),
     "loss_weight": Range(0, 1_000_000, open_low=True),

@@ -42,6 +42,8 @@ def model_of(variant: str, **changes: Any) -> EPALM:  # noqa: ANN401 - any field
         ("full", {}, [3 + 130, 6 * 4 + 130, 6 * 4 + 130, 6 * 4 + 130]),
         ("full", {"tail": "drop"}, [3 + 130, 6 * 4 + 130, 6 * 4 + 130, 6 * 3 + 130]),
         ("lin", {}, [130, 6 + 130, 6 + 130, 6 + 130]),
+        ("late", {}, [130, 6 * 4 + 130, 6 * 4 + 130, 6 * 4 + 130]),
+        ("late-deep", {}, [130, 6 + 3 + 130, 6 + 3 + 130, 6 + 3 + 130]),
     ],
 )
 def test_tokens_of_a_layer_are_counted(
@@ -49,6 +51,19 @@ def test_tokens_of_a_layer_are_counted(
 ) -> None:
     step = StepMemory(model_of(variant, **changes), STEP, CPU)
     assert [step.tokens(index) for index in range(4)] == tokens
+
+
+def test_tokens_that_are_keys_only_are_counted() -> None:
+    """Layer 3 reads the visual tokens of layer 2; a prompt that is not deep is read by all."""
+    counts = {
+        variant: [StepMemory(model_of(variant), STEP, CPU).only_keys(index) for index in range(4)]
+        for variant in ("full", "late", "late-deep")
+    }
+    assert counts == {
+        "full": [0, 0, 0, 0],
+        "late": [0, 6, 0, 6 * 4],
+        "late-deep": [0, 6 + 3, 3, 6 + 3],
+    }
 
 
 @pytest.mark.parametrize(

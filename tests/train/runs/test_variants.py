@@ -8,11 +8,12 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from epalm.errors import UsageError
+from epalm.model.build import build_model
 from epalm.model.checkpoints.adapter_io import load_run
-from epalm.model.checkpoints.run_record import RunRecord
+from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.epalm import trainable_parameters
 from epalm.train.cli import app
-from epalm.train.config.optimizer import make_optimizer
+from epalm.train.config.optimizer import make_optimizer, set_rates
 from epalm.train.config.recipe import Recipe, load_recipe
 from tests.model.helpers import tiny_opt, tiny_variant
 from tests.train.helpers import World, logged, make_world, train_command
@@ -32,7 +33,7 @@ def run(world: World, *extra: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "variant", ["ada", "l19-31+deep-prompt", "magma", "promptfuse", "finetune-lm"]
+    "variant", ["ada", "l19-31+deep-prompt", "magma", "promptfuse", "finetune-lm", "late-deep"]
 )
 def test_a_run_of_a_variant_learns_is_kept_and_loads(world: World, variant: str) -> None:
     folder = run(world, "--variant", variant, "--set", "inject=auto")
@@ -92,3 +93,29 @@ def test_without_a_rate_of_its_own_every_part_follows_the_schedule() -> None:
     recipe = load_recipe("small", [("lr", 0.5)])
     assert own_rates(recipe, "ada") == {0.5: {"connectors", "adapters"}}
     assert own_rates(recipe, "full") == {0.5: {"connectors", "prompt"}}
+
+
+def test_rates_of_their_own_follow_the_schedule_if_the_recipe_says_so() -> None:
+    for scheduled, expected in ((False, [0.1, 0.25]), (True, [0.1, 0.05])):
+        changes = [("lr", 0.5), ("prompt_lr", 0.25), ("scheduled_rates", scheduled)]
+        recipe = load_recipe("vqa2", changes)
+        optimizer = make_optimizer(tiny_variant(tiny_opt(), "full"), recipe)
+        set_rates(optimizer, recipe, 0.1)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(expected)
+
+
+def test_a_delayed_prompt_is_trained_from_its_step_on(world: World) -> None:
+    """With the delay as long as the run, the prompt stays as it was drawn."""
+    common = ("--variant", "late-deep", "--set", "lm_dropout=0.0")
+    prompts = {}
+    for delay in (0, 1, 10**6):
+        run(world, *common, "--name", f"delay{delay}", "--set", f"prompt_delay={delay}")
+        folder = world.root / "runs" / f"delay{delay}"
+        prompts[delay] = load_file(folder / ADAPTER_FILE)["prompt.embedding"]
+        assert [line["loss"] for line in logged(world, "train", folder.name)]
+    record = RunRecord.load(folder)
+    torch.manual_seed(record.seed)
+    drawn = build_model(record.model)[0].prompt
+    assert torch.equal(prompts[10**6], drawn.embedding)
+    assert not torch.equal(prompts[0], drawn.embedding)
+    assert not torch.equal(prompts[1], prompts[0])
