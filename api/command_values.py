@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -57,6 +58,8 @@ def _checked(parameter: Any, context: typer.Context, value: Any, given: str) -> 
         return value
     if isinstance(value, Mapping):  # --set takes key=value several times
         value = [f"{key}={_as_text(one)}" for key, one in value.items()]
+    if parameter.multiple and isinstance(value, str | Path):  # one store, of --features
+        value = [value]
     try:
         return parameter.type_cast_value(context, value)
     except typer.BadParameter as error:

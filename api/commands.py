@@ -1,5 +1,6 @@
 """The commands as functions: `epalm.extract`, `epalm.train`, `epalm.evaluate`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from epalm.evaluate.scores.eval_results import Evaluation
 
 
-def train(features: str | Path, **options: Any) -> Path:  # noqa: ANN401 - as the command line
+def train(features: str | Path | Sequence[str | Path], **options: Any) -> Path:  # noqa: ANN401 - as the command line
     """Train a run on stored features, or resume it, as `epalm-train` does.
 
     >>> import epalm
@@ -24,7 +25,7 @@ def train(features: str | Path, **options: Any) -> Path:  # noqa: ANN401 - as th
     Model('first', ...)
 
     Args:
-        features: path or URL of the feature store.
+        features: path or URL of the feature store; several of them are joined by key.
         options: the options of `epalm-train`, e.g. `recipe="small"`, `set={"lr": 1e-3}`.
 
     Returns:
@@ -36,16 +37,15 @@ def train(features: str | Path, **options: Any) -> Path:  # noqa: ANN401 - as th
     from epalm.train.cli import app
     from epalm.train.options.command_options import TrainOptions
 
-    given = options_from(
-        TrainOptions, app, {**options, "features": str(features)}, function="epalm.train"
-    )
+    stores = features if isinstance(features, str | Path) else list(features)
+    given = options_from(TrainOptions, app, {**options, "features": stores}, function="epalm.train")
     if given.dry_run:
         raise UsageError("dry_run prints an estimate: use `epalm-train --dry-run`")
 
     from epalm.train.options.resolve_options import resolve_options
     from epalm.train.run_training import train as train_run
 
-    data, model, runtime = resolve_options(given, str(features))
+    data, model, runtime = resolve_options(given, given.features or [])
     train_run(data, model, runtime)
     return runtime.folder
 

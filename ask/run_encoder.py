@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from epalm.errors import MissingFileError
+from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoders.recorded_encoder import RecordedEncoder
 from epalm.extract.encoders.tokens.token_encoder import TokenEncoder
 from epalm.model.checkpoints.run_record import RunRecord
@@ -27,7 +27,17 @@ def load_encoder(record: RunRecord, weights: str, device: str) -> TokenEncoder:
 
 
 def recorded_encoder(record: RunRecord) -> RecordedEncoder:
-    """How the features of a run were extracted."""
+    """How the features of a run were extracted.
+
+    Raises:
+        UsageError: they are those of several encoders.
+    """
+    if record.joined:
+        raise UsageError(
+            f"run {record.name} reads the features of several encoders "
+            f"({record.store.get('encoder')}), and new files are encoded with one: evaluate it on "
+            "stores with `epalm-eval --split val`, or train a run on one of the stores"
+        )
     recorded = RecordedEncoder.from_fields(record.store)
     if recorded.name in BUNDLED_ENCODERS:
         return replace(recorded, name=TypedName(recorded.name))

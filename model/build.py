@@ -1,6 +1,6 @@
 """Builds the model from its settings: frozen language model, trained parts, injection plan."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -18,7 +18,8 @@ from epalm.model.method.injection import (
     plan_injection,
     upper_span,
 )
-from epalm.model.method.model_settings import ModelSettings
+from epalm.model.method.joined_connectors import AnyConnectors, JoinedConnectors, StoreConnectors
+from epalm.model.method.model_settings import ModelSettings, SourceSettings
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from epalm.model.method.resampler import Resampler
 from epalm.model.method.variants import INPUT_SPAN, Variant, find_variant
@@ -64,9 +65,7 @@ def assemble(lm: PreTrainedModel, settings: ModelSettings) -> EPALM:
     variant = find_variant(settings.variant)
     _check_trainable(variant, settings)
     layers, width = lm.config.num_hidden_layers, lm.config.hidden_size
-    feature_indices, tokens = _used_features(variant, settings)
-    used = len(feature_indices) // tokens
-    connectors = _make_connectors(variant, settings, width, used=used, tokens=tokens)
+    connectors, feature_indices, used = _make_connectors(variant, settings, width)
     plan = _make_plan(layers, variant, settings, used)
     prompt = _make_prompt(lm, variant, settings.prompt_length, plan)
     factor = variant.adapter_factor
@@ -84,32 +83,58 @@ def assemble(lm: PreTrainedModel, settings: ModelSettings) -> EPALM:
 
 
 def _make_connectors(
-    variant: Variant, settings: ModelSettings, language_width: int, *, used: int, tokens: int
-) -> Connectors | Resampler:
-    """The maps from the encoder's width to the language model's.
+    variant: Variant, settings: ModelSettings, language_width: int
+) -> tuple[AnyConnectors, Sequence[int] | None, int]:
+    """The maps from the encoders' widths to the language model's.
 
-    Args:
-        variant: method variant.
-        settings: settings of the model.
-        language_width: H.
-        used: number of cached features.
-        tokens: number of tokens of each.
+    Returns:
+        The maps, indices of the stored features that they read (None for a whole row), and the
+        number of features for the injection plan.
     """
+    sources = settings.sources or (settings.first_source(),)
+    stores = [_store_connectors(variant, settings, source, language_width) for source in sources]
+    if not settings.sources:
+        only = stores[0]
+        return only.maps, only.indices, _feature_count(variant, only.source)
+    side_by_side = variant.features != "all"
+    if side_by_side and settings.tail == "official":
+        raise UsageError(
+            "tail 'official' needs a single visual token, and the tokens of several stores are "
+            "side by side: use tail 'causal'"
+        )
+    count = 1 if side_by_side else sum(_feature_count(variant, source) for source in sources)
+    return JoinedConnectors(stores, side_by_side=side_by_side), None, count
+
+
+def _store_connectors(
+    variant: Variant, settings: ModelSettings, source: SourceSettings, language_width: int
+) -> StoreConnectors:
+    """The maps of one store, and the indices of the features that they read."""
+    indices, tokens = _used_features(variant, settings, source)
+    maps: Connectors | Resampler
     if variant.connectors == "resampler":
-        return Resampler(settings.encoder_width, language_width, settings.resampler)
-    count = used if variant.connectors == "each" else 1
-    return Connectors(settings.encoder_width, language_width, count, visual_tokens=tokens)
+        maps = Resampler(source.encoder_width, language_width, settings.resampler)
+    else:
+        count = len(indices) // tokens if variant.connectors == "each" else 1
+        maps = Connectors(source.encoder_width, language_width, count, visual_tokens=tokens)
+    return StoreConnectors(maps, source, indices)
 
 
-def _used_features(variant: Variant, settings: ModelSettings) -> tuple[list[int], int]:
+def _feature_count(variant: Variant, source: SourceSettings) -> int:
+    """Number of features of a store that the injection plan has."""
+    return len(source.blocks) if variant.features == "all" else 1
+
+
+def _used_features(
+    variant: Variant, settings: ModelSettings, source: SourceSettings
+) -> tuple[list[int], int]:
     """Indices of the stored features that are used, and the number of tokens of each feature.
 
     Raises:
         UsageError: the variant needs features that the store does not have.
     """
-    blocks = settings.blocks or tuple(range(settings.cached))
     every = variant.features == "tokens"
-    tokens = settings.positions if every else settings.injected_tokens
+    tokens = source.positions if every else source.injected_tokens
     if every and tokens == 1:
         raise UsageError(
             f"variant {settings.variant!r} reads all tokens of a block, the store has one: extract "
@@ -120,8 +145,8 @@ def _used_features(variant: Variant, settings: ModelSettings) -> tuple[list[int]
             f"tail 'official' needs a single visual token, found {tokens} for each block of the "
             "store: use tail 'causal'"
         )
-    used = blocks if variant.features == "all" else blocks[-1:]
-    starts = [block * settings.positions for block in used]
+    used = source.blocks if variant.features == "all" else source.blocks[-1:]
+    starts = [block * source.positions for block in used]
     return [start + token for start in starts for token in range(tokens)], tokens
 
 
@@ -135,10 +160,10 @@ def _check_trainable(variant: Variant, settings: ModelSettings) -> None:
 
 def _make_plan(layers: int, variant: Variant, settings: ModelSettings, used: int) -> InjectionPlan:
     """The injection plan for the last `used` of the cached features."""
-    span = parse_span(settings.inject, layers, settings.cached)
+    cached = used if variant.features == "all" else settings.cached
+    span = parse_span(settings.inject, layers, cached)
     if settings.inject == "auto" and variant.span != "auto":
-        upper = variant.span == "upper"
-        span = upper_span(layers, settings.cached) if upper else INPUT_SPAN
+        span = upper_span(layers, cached) if variant.span == "upper" else INPUT_SPAN
     return plan_injection(
         layers,
         used,

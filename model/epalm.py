@@ -26,11 +26,10 @@ from epalm.model.engine.packing import PackedBatch
 from epalm.model.engine.quantized import weight_count
 from epalm.model.families.decoder_parts import decoder_parts
 from epalm.model.method.adapter import Adapters
-from epalm.model.method.connector import Connectors
 from epalm.model.method.injection import CANNOT_GENERATE, InjectionPlan
 from epalm.model.method.insertion import Insertion
+from epalm.model.method.joined_connectors import AnyConnectors
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
-from epalm.model.method.resampler import Resampler
 
 TRAINED = ("connectors", "prompt", "adapters")
 """The parts of `EPALM` that are trained by default."""
@@ -44,7 +43,7 @@ class EPALM(nn.Module):
     def __init__(
         self,
         language_model: PreTrainedModel,
-        connectors: Connectors | Resampler,
+        connectors: AnyConnectors,
         prompt: SoftPrompt | DeepPrompt | None,
         plan: InjectionPlan,
         *,

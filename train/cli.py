@@ -29,7 +29,7 @@ def run_training(options: TrainOptions) -> None:
     Run the same command again to resume from the last checkpoint. Under torchrun each batch is
     divided among the processes.
     """
-    if options.features is None:
+    if not options.features:
         raise UsageError(
             "--features must be given, e.g. epalm-train --features cache/coco_vitb16.zarr"
         )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from epalm.cache.store import Store
 from epalm.console import duration
 from epalm.errors import ModelError
 from epalm.model.build import build_model
@@ -130,16 +129,15 @@ def _prepare(
 ) -> PreparedRun:
     """Load everything; `claim` is held by the process that writes the run's folder."""
     group = runtime.group
-    opened = Store.open(data.features)
-    store, earlier = earlier_run(runtime.folder, opened, fresh=runtime.fresh)
+    stores, earlier = earlier_run(runtime.folder, data.open_stores(), fresh=runtime.fresh)
     model = resolve_precision(model, runtime, earlier)
     recipe = model.recipe
-    check_settings(recipe, runtime, store.spec)
+    check_settings(recipe, runtime, stores.specs[0])
     shard = layer_sharder(group, runtime.device, recipe) if runtime.shard_weights else None
     examples = open_data(
-        data, model, runtime, store=store, recorded=recorded_order(earlier), shared=shared
+        data, model, runtime, stores=stores, recorded=recorded_order(earlier), shared=shared
     )
-    settings = resolve_text_settings(recipe.model_settings(data.task.kind, store.spec))
+    settings = resolve_text_settings(recipe.model_settings(data.task.kind, *stores.specs))
     texts = encode_texts(data, recipe, settings, examples.train, examples.val, shared=shared)
     if not shared.planned:
         plan = memory_inputs(model, runtime, settings, texts, examples.train).plan()
@@ -164,7 +162,7 @@ def _prepare(
         quiet=runtime.quiet,
         group=group,
         tracking=tracking,
-        dummy=dummy_batch(*store.spec.row_shape[-2:]) if shard else None,
+        dummy=dummy_batch(*stores.row_shape) if shard else None,
     )
     _log_resumed(trainer)
     return PreparedRun(record, trainer)

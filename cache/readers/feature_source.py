@@ -144,6 +144,10 @@ class KeyIndex:
         except KeyError:
             raise UnknownKeyError(self._missing_keys_message(keys)) from None
 
+    def has(self, keys: Sequence[str]) -> NDArray[np.bool_]:
+        """(B,) whether each sample is in the store."""
+        return np.fromiter((key in self._row for key in keys), np.bool_, len(keys))
+
     def _missing_keys_message(self, keys: Sequence[str]) -> str:
         """Which of these samples the store does not have, and how to fix that."""
         needed = list(dict.fromkeys(keys))

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.model.checkpoints.run_record import HUGGING_FACE, RunRecord
+from epalm.model.checkpoints.run_record import RunRecord
+from epalm.portable_path import HUGGING_FACE
 
 TIMM = "timm:"
 """Beginning of the name of an encoder from timm, whose weights the hub has under `timm/`."""
@@ -77,7 +78,7 @@ def language_model_id(record: RunRecord) -> str:
 def encoder_id(record: RunRecord) -> str:
     """Id of the encoder's weights on the hub; "" for local weights and encoders of one's own."""
     name = store_field(record, "encoder")
-    if record.weights:
+    if record.weights or record.joined:
         return ""
     if name.startswith(TIMM):
         return f"timm/{name.removeprefix(TIMM)}"

@@ -14,7 +14,7 @@ from epalm.atomic_write import write_file
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.model.method.model_settings import Decoding, ModelSettings
 from epalm.number_ranges import Range, check_ranges
-from epalm.portable_path import from_portable, to_portable
+from epalm.portable_path import from_portable, portable_encoder, to_portable
 from epalm.untrusted.checked_json import build, read_json
 from epalm.untrusted.checked_toml import parse_toml
 
@@ -22,9 +22,6 @@ RECORD_FILE = "run.json"
 ADAPTER_FILE = "adapter.safetensors"
 RECIPE_FILE = "recipe.toml"
 METRICS_FILE = "metrics.jsonl"
-
-HUGGING_FACE = "hf:"
-"""Beginning of the name of an encoder that is a folder or an id on the hub."""
 
 RANGES: Mapping[str, Range] = {
     "trained": Range(0, 10**15),
@@ -62,6 +59,8 @@ class RunRecord:
         examples: SHA-256 of the training and validation examples; empty for an imported run.
         weights: local file or folder of the encoder's weights; empty for the published ones, and in
             records of earlier versions.
+        joined: paths or URLs of further feature stores, whose features follow those of `features`;
+            `store` covers all of them.
     """
 
     name: str
@@ -81,6 +80,7 @@ class RunRecord:
     pool_blocks: int = 0
     examples: str = ""
     weights: str = ""
+    joined: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject numbers out of range.
@@ -151,16 +151,15 @@ class RunRecord:
             features=change(self.features),
             data_root=change(self.data_root),
             weights=change(self.weights),
+            joined=tuple(map(change, self.joined)),
             model=replace(self.model, lm=change(self.model.lm)),
         )
 
 
 def _portable_store(store: Mapping[str, str]) -> dict[str, str]:
     """The fields of a store with the name alone of an encoder that is a local folder."""
-    encoder = store.get("encoder", "")
-    folder = Path(encoder.removeprefix(HUGGING_FACE))
-    local = encoder.startswith(HUGGING_FACE) and folder.is_absolute()
-    return dict(store) | ({"encoder": HUGGING_FACE + folder.name} if local else {})
+    encoder = {"encoder": portable_encoder(store["encoder"])} if "encoder" in store else {}
+    return dict(store) | encoder
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from epalm.errors import UsageError
 from epalm.model.method.injection import Tail
 from epalm.model.method.resampler_shape import DEFAULT_RESAMPLER, ResamplerShape
-from epalm.number_ranges import DECODING_RANGES, MODEL_RANGES, check_ranges
+from epalm.number_ranges import DECODING_RANGES, MODEL_RANGES, SOURCE_RANGES, check_ranges
 from epalm.plugins import suggestion
 
 Supervision = Literal["all", "answer"]
@@ -133,6 +133,43 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class SourceSettings:
+    """The features of one store, and which of them are used.
+
+    Attributes:
+        encoder_width: D.
+        features: number of features of a row, L: blocks x positions.
+        blocks: indices of the store's encoder blocks that are used, ascending.
+        positions: number of tokens that the store has per block.
+        injected_tokens: see `ModelSettings.injected_tokens`.
+    """
+
+    encoder_width: int
+    features: int
+    blocks: tuple[int, ...]
+    positions: int = 1
+    injected_tokens: int = 1
+
+    def __post_init__(self) -> None:
+        """Reject numbers out of range.
+
+        Raises:
+            UsageError: names the setting, its value and the valid range.
+        """
+        check_ranges(self, SOURCE_RANGES)
+        stored = self.features // self.positions
+        if not self.blocks or not all(0 <= block < stored for block in self.blocks):
+            raise UsageError(
+                f"blocks is {self.blocks}, expected indices of the store's {stored} encoder blocks"
+            )
+        if self.injected_tokens > self.positions:
+            raise UsageError(
+                f"injected_tokens is {self.injected_tokens}, expected at most {self.positions}, "
+                "the number of tokens of a block"
+            )
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """Everything needed to build the model around its frozen parts.
 
@@ -159,6 +196,8 @@ class ModelSettings:
         begin_token: token that begins every text, see `Template.begin_token`.
         chat: whether texts are in the chat template, see `Template.chat`.
         resampler: shape of the resampler, where the variant has one.
+        sources: the stores whose rows are joined; empty for a single store. Numbers about a store
+            outside of it are those of the first one.
     """
 
     lm: str
@@ -179,6 +218,7 @@ class ModelSettings:
     begin_token: str = "auto"
     chat: bool = False
     resampler: ResamplerShape = DEFAULT_RESAMPLER
+    sources: tuple[SourceSettings, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject numbers out of range.
@@ -187,11 +227,18 @@ class ModelSettings:
             UsageError: names the setting, its value and the valid range.
         """
         check_ranges(self, MODEL_RANGES)
-        if self.injected_tokens > self.positions:
-            raise UsageError(
-                f"injected_tokens is {self.injected_tokens}, expected at most {self.positions}, "
-                "the number of tokens of a block"
-            )
+        self.first_source()
+
+    def first_source(self) -> SourceSettings:
+        """The features of the single store, or of the first one."""
+        blocks = self.blocks or tuple(range(self.cached))
+        return SourceSettings(
+            encoder_width=self.encoder_width,
+            features=self.positions * (1 + max(blocks)),
+            blocks=blocks,
+            positions=self.positions,
+            injected_tokens=self.injected_tokens,
+        )
 
     @property
     def answers_questions(self) -> bool:

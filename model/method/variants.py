@@ -31,6 +31,8 @@ class Variant:
         adapter_factor: reduction factor of the adapters in every layer; 0 for no adapters.
         features: "all" cached features are injected, only the encoder's "last" one, or all
             "tokens" of its last block, from a store that keeps them.
+        blocks: encoder blocks by default: "last" for the last six, "stages" for the last of each of
+            four stages.
         span: default span if the recipe's `inject` is "auto": "auto" is the published span,
             "upper" the part of it in the upper half of the layers, "input" is `INPUT_SPAN`.
         language_model: "trained" also trains the language model (upper bound in the paper's
@@ -41,6 +43,7 @@ class Variant:
     prompt: Literal["none", "plain", "mlp", "deep"] = "none"
     adapter_factor: int = 0
     features: Literal["all", "last", "tokens"] = "all"
+    blocks: Literal["last", "stages"] = "last"
     span: Literal["auto", "upper", "input"] = "auto"
     language_model: Literal["frozen", "trained"] = "frozen"
     late: bool = False
@@ -55,6 +58,7 @@ VARIANTS = {
     "pt-light": Variant("one", "plain"),
     "full": Variant("each", "mlp"),
     "full-light": Variant("each", "plain"),
+    "multi-stage": Variant("each", "mlp", blocks="stages"),
     "ada": Variant("each", adapter_factor=ADAPTER_FACTOR),
     "deep-prompt": Variant("one", "deep", features="last", span="input"),
     "promptfuse": Variant("one", "plain", features="last", span="input"),

@@ -39,11 +39,17 @@ DECODING_RANGES: Mapping[str, Range] = {
 }
 """Ranges of `epalm.model.method.model_settings.Decoding`, whose fields are recipe keys, too."""
 
-MODEL_RANGES: Mapping[str, Range] = {
+SOURCE_RANGES: Mapping[str, Range] = {
     "encoder_width": Range(1, 1_000_000),
-    "cached": Range(1, 10_000),
+    "features": Range(1, 10_000_000_000),
     "positions": Range(1, 1_000_000),
     "injected_tokens": Range(1, 1_000_000),
+}
+"""Ranges of `epalm.model.method.model_settings.SourceSettings`."""
+
+MODEL_RANGES: Mapping[str, Range] = {
+    **{name: SOURCE_RANGES[name] for name in ("encoder_width", "positions", "injected_tokens")},
+    "cached": Range(1, 10_000),
     "prompt_length": Range(0, 65_536),
     "text_step": Range(0, 1000, open_low=True),
     "lm_dropout": Range(0, 1, open_high=True),

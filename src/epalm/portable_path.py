@@ -9,6 +9,9 @@ from pathlib import Path, PurePath
 
 PACKAGE = Path(__file__).parent
 
+HUGGING_FACE = "hf:"
+"""Beginning of the name of an encoder that is a folder or an id on the hub."""
+
 PACKAGE_PREFIX = "package:"
 
 RELATIVE = ("./", "../")
@@ -45,3 +48,10 @@ def from_portable(written: str, folder: Path) -> str:
     if written.startswith(RELATIVE) or written in {".", ".."}:
         return os.path.normpath(Path(os.path.realpath(folder)) / written)
     return written
+
+
+def portable_encoder(name: str) -> str:
+    """The name of an encoder, with that of the folder alone where it is a local folder."""
+    folder = Path(name.removeprefix(HUGGING_FACE))
+    local = name.startswith(HUGGING_FACE) and folder.is_absolute()
+    return HUGGING_FACE + folder.name if local else name

@@ -10,7 +10,6 @@ from typing import Literal
 
 import tomli_w
 
-from epalm.cache.layer_selection import parse_layers
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError
 from epalm.model.method.injection import Tail
@@ -23,10 +22,7 @@ from epalm.train.config.config_io import Change, apply_change, build
 from epalm.train.config.recipe_file import known_recipes, read_recipe_file
 from epalm.train.config.recipe_ranges import RECIPE_RANGES, SCHEDULE_RANGES
 from epalm.train.config.renamed_keys import current_key
-from epalm.train.config.store_tokens import injected_tokens
-
-PUBLISHED_BLOCKS = 6
-"""Blocks of the encoder whose [CLS] is injected (section 3.2 of the paper)."""
+from epalm.train.config.store_tokens import source_settings
 
 FALLBACK_RECIPE = "small"
 """The recipe of tasks without a published one."""
@@ -82,7 +78,8 @@ class Recipe:
         variant: method variant, see `epalm.model.method.variants`.
         prompt_length: soft prompt tokens, of each layer if the prompt is deep.
         source_layers: which of the encoder's blocks in the store are used: "all", "last-6", or
-            numbers such as "0,5,11"; "auto" for the last six (section 3.2 of the paper) or fewer.
+            numbers such as "0,5,11"; "auto" for those of the variant, most often the last six
+            (section 3.2 of the paper) or fewer.
         inject: decoder layers to inject: "FIRST:STOP", "FIRST:end", or "auto" for the variant's
             own.
         tail: what the layers after the injection see, see `epalm.model.method.injection.Tail`.
@@ -213,22 +210,27 @@ class Recipe:
             top_p=self.top_p,
         )
 
-    def model_settings(self, kind: Kind, spec: StoreSpec) -> ModelSettings:
-        """Settings of the model for a task of `kind` and the features of a store.
+    def model_settings(self, kind: Kind, spec: StoreSpec, *further: StoreSpec) -> ModelSettings:
+        """Settings of the model for a task of `kind` and the features of stores.
+
+        Args:
+            kind: kind of the task.
+            spec: the store, or the first one.
+            further: the others, whose rows are joined to those of the first.
 
         Raises:
-            UsageError: the store lacks a block of `source_layers`.
-            CacheMismatchError: the variant cannot use the store's tokens, see `injected_tokens`.
+            UsageError: a store lacks a block of `source_layers`.
+            CacheMismatchError: the variant cannot use a store's tokens, see `source_settings`.
         """
-        auto = f"last-{min(PUBLISHED_BLOCKS, len(spec.layers))}"
-        selected = auto if self.source_layers == "auto" else self.source_layers
-        blocks = tuple(spec.layers.index(layer) for layer in parse_layers(selected, spec.layers))
+        source, *others = (
+            source_settings(each, self.variant, self.source_layers) for each in (spec, *further)
+        )
         return ModelSettings(
             lm=self.lm,
             precision=self.lm_precision,
             variant=self.variant,
-            encoder_width=spec.width,
-            cached=len(blocks),
+            encoder_width=source.encoder_width,
+            cached=len(source.blocks),
             prompt_length=self.prompt_length,
             inject=self.inject,
             tail=self.tail,
@@ -236,12 +238,13 @@ class Recipe:
             template=self.qa_template if kind == "qa" else self.caption_template,
             supervise=self.supervise,
             text_step=self.text_step,
-            blocks=blocks,
-            positions=spec.positions,
-            injected_tokens=injected_tokens(spec, self.variant),
+            blocks=source.blocks,
+            positions=source.positions,
+            injected_tokens=source.injected_tokens,
             begin_token=self.begin_token,
             chat=self.chat,
             resampler=self.resampler,
+            sources=(source, *others) if others else (),
         )
 
     def to_toml(self) -> str:

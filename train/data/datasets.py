@@ -11,8 +11,7 @@ import numpy as np
 from epalm.cache.maintenance.media_check import warn_about_changed_media
 from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.epoch_order import ShuffleSpec
-from epalm.cache.readers.feature_source import KeyIndex
-from epalm.cache.readers.open_reader import StoreSubset, index_store, select_subset
+from epalm.cache.readers.joined_stores import AnyIndex, AnySubset, JoinedStores, in_all_stores
 from epalm.cache.readers.reader_choice import (
     TRAIN_READERS,
     Budget,
@@ -21,7 +20,6 @@ from epalm.cache.readers.reader_choice import (
     ram_budget,
 )
 from epalm.cache.readers.shuffled_control import ShuffledSource
-from epalm.cache.store import Store
 from epalm.errors import UnknownKeyError
 from epalm.model.engine.language_model import load_config
 from epalm.tasks.types import Example
@@ -48,7 +46,7 @@ class Selection:
     train: list[Example]
     candidates: list[Example]
     val: list[Example]
-    subset: StoreSubset
+    subset: AnySubset
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def open_data(
     model: ModelConfig,
     runtime: RuntimeConfig,
     *,
-    store: Store,
+    stores: JoinedStores,
     recorded: ShuffleSpec | None,
     shared: SharedParts | None = None,
 ) -> Data:
@@ -92,7 +90,7 @@ def open_data(
         data: store, task and which of its examples to use.
         model: recipe and seed of the run.
         runtime: device, reader and processes.
-        store: store that `data` names, open.
+        stores: stores that `data` names, open.
         recorded: order that the run to resume was started with; None for a new run.
         shared: parts that earlier trainings in this process have loaded; None for none.
 
@@ -103,20 +101,20 @@ def open_data(
         UsageError: the reader is unknown or cannot work.
     """
     recipe, seed, shared = model.recipe, model.seed, shared or SharedParts()
-    selection = select_data(data, model, store, resumed=recorded is not None, shared=shared)
+    selection = select_data(data, model, stores, resumed=recorded is not None, shared=shared)
     # A store that does not fit is reported before the hub is contacted, and both before features
     # are read.
     load_config(recipe.lm, recipe.lm_precision)
     parts = (selection.train, selection.candidates)
     groups = [[example.key for example in part] for part in parts]
     source, order = shared.source.get(
-        (store.location, store.generation, runtime.device, runtime.reader, groups),
+        (stores.identity, runtime.device, runtime.reader, groups),
         partial(_open_source, runtime, selection.subset, recipe.batch_size, recorded),
         fits=lambda opened: recorded in (None, opened[1]),
     )
     if runtime.group.leads:
         rows = selection.subset.index.rows([key for group in groups for key in group])
-        warn_about_changed_media(store, rows, root=str(data.root), seed=seed)
+        warn_about_changed_media(stores.first, rows, root=str(data.root), seed=seed)
     if data.blind:
         source = ShuffledSource(source, groups, seed)
     return Data(selection.train, selection.val, source, order)
@@ -125,7 +123,7 @@ def open_data(
 def select_data(
     data: DataConfig,
     model: ModelConfig,
-    store: Store,
+    stores: JoinedStores,
     *,
     resumed: bool = False,
     shared: SharedParts | None = None,
@@ -135,17 +133,17 @@ def select_data(
     Args:
         data: task, and which of its examples to use.
         model: recipe and seed of the run.
-        store: the store, in the generation that is trained on.
+        stores: the stores, in the generation that is trained on.
         resumed: whether a run is resumed, which leaves out samples that were added to the store
             after it had started.
         shared: parts that earlier trainings in this process have loaded; None for none.
     """
     task, recipe, kept = data.task, model.recipe, (shared or SharedParts()).examples
-    index = index_store(store, task.name)
+    index = stores.index(task.name)
     later = index.later if resumed else frozenset()
 
     def read(split: str) -> list[Example]:
-        key = (store.location, store.generation, later, data, split)
+        key = (stores.identity, later, data, split)
         examples: list[Example] = kept.get(key, lambda: _examples(data, split, index, later))
         return examples
 
@@ -153,7 +151,7 @@ def select_data(
     candidates = read(recipe.val_split or task.val_split)
     keys = [example.key for example in (*train, *candidates)]
     val = _draw(candidates, recipe.val_examples, model.seed)
-    return Selection(train, candidates, val, select_subset(store, index, keys=keys))
+    return Selection(train, candidates, val, stores.select(index, keys=keys))
 
 
 def draw_training(examples: list[Example], recipe: Recipe, seed: int) -> list[Example]:
@@ -170,7 +168,7 @@ def draw_training(examples: list[Example], recipe: Recipe, seed: int) -> list[Ex
 
 
 def choose_source(
-    runtime: RuntimeConfig, subset: StoreSubset, batch_size: int, recorded: ShuffleSpec | None
+    runtime: RuntimeConfig, subset: AnySubset, batch_size: int, recorded: ShuffleSpec | None
 ) -> tuple[ReaderChoice, Budget]:
     """The reader that the runtime names, or the fastest that memory allows, and its order.
 
@@ -194,7 +192,7 @@ def choose_source(
 
 
 def _open_source(
-    runtime: RuntimeConfig, subset: StoreSubset, batch_size: int, recorded: ShuffleSpec | None
+    runtime: RuntimeConfig, subset: AnySubset, batch_size: int, recorded: ShuffleSpec | None
 ) -> tuple[AnySource, ShuffleSpec]:
     """Features of the subset, and the order that their reader follows; see `choose_source`."""
     choice, budget = choose_source(runtime, subset, batch_size, recorded)
@@ -205,7 +203,7 @@ def _open_source(
 
 
 def _examples(
-    data: DataConfig, split: str, index: KeyIndex, later: Collection[str]
+    data: DataConfig, split: str, index: AnyIndex, later: Collection[str]
 ) -> list[Example]:
     """The encoded examples of a split, without those of the samples `later`."""
     listed = data.task.examples(split, data.root)
@@ -217,6 +215,8 @@ def _examples(
             len(listed) - len(examples),
             len(listed),
         )
+    if data.common:
+        examples = in_all_stores(examples, index, split)
     if data.limit:
         examples = examples[: data.limit]
     try:

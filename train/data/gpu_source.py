@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epalm.cache.readers.epoch_order import Rows
-from epalm.cache.readers.feature_source import KeyIndex, ReadPlan, batches_of
+from epalm.cache.readers.feature_source import FeatureSource, KeyIndex, ReadPlan, batches_of
+from epalm.cache.readers.joined_source import JoinedSource
+from epalm.cache.readers.joined_stores import AnySubset, JoinedSubset
 from epalm.cache.readers.memory_reader import ShardMap
-from epalm.cache.readers.open_reader import StoreSubset
 from epalm.errors import StoreError
 
 FREE_SHARE = 0.25
@@ -67,12 +68,15 @@ class GpuSource:
         return torch.from_numpy(places).to(self._flat.device, non_blocking=True)
 
 
-def load_resident(selection: StoreSubset, device: str) -> GpuSource:
+def load_resident(selection: AnySubset, device: str) -> FeatureSource[Tensor]:
     """Copy shards to a device one after the other, verifying their checksums.
 
     Raises:
         CorruptShardError: a shard does not match its commit record.
     """
+    if isinstance(selection, JoinedSubset):
+        parts = [load_resident(part, device) for part in selection.subsets]
+        return JoinedSource(parts, selection.index.row_maps, join_tensors, selection.spec)
     spec = selection.store.spec
     shards = ShardMap(spec, selection.shards)
     dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
@@ -82,6 +86,11 @@ def load_resident(selection: StoreSubset, device: str) -> GpuSource:
         selection.store.read_shard(shard, block)
         tokens[place] = torch.from_numpy(block).to(device)
     return GpuSource(selection.index, tokens, shards)
+
+
+def join_tensors(batches: Sequence[Tensor]) -> Tensor:
+    """Concatenate batches (B, L, D) of several stores to one (B, 1, W), in the wider dtype."""
+    return torch.cat([batch.flatten(1) for batch in batches], dim=1).unsqueeze(1)
 
 
 def gpu_budget(device: str, reader: str) -> int | None:

@@ -37,6 +37,7 @@ def new_record(
         model=settings,
         decoding=model.recipe.decoding(),
         features=data.features,
+        joined=data.joined,
         store=examples.source.spec.comparable(),
         data_root=str(data.root),
         seed=model.seed,

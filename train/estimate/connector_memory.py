@@ -7,6 +7,7 @@ keep, so that the figures are upper bounds.
 import torch
 
 from epalm.model.epalm import EPALM
+from epalm.model.method.joined_connectors import JoinedConnectors
 from epalm.train.estimate.storage_tracking import LiveStorages, SavedStorages
 
 
@@ -38,7 +39,9 @@ def working_connector_bytes(model: EPALM, images: int) -> int:
 
 
 def _features(model: EPALM, images: int) -> torch.Tensor:
-    """(G, features that the connectors read, D)."""
+    """(G, features that the connectors read, D), or (G, 1, W) where rows are joined."""
     indices, connectors = model.feature_indices, model.connectors
+    if isinstance(connectors, JoinedConnectors):
+        return torch.empty(images, 1, connectors.row_width, device="meta")
     count = model.plan.feature_count * model.visual_tokens if indices is None else len(indices)
     return torch.empty(images, count, connectors.encoder_width, device="meta")

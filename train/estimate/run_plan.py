@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from epalm.cache.readers.reader_choice import ReaderChoice
-from epalm.cache.store import Store
 from epalm.train.data.datasets import Selection, choose_source, select_data
 from epalm.train.data.shared_parts import SharedParts
 from epalm.train.data.text_encoding import encode_texts, resolve_text_settings
@@ -37,7 +36,7 @@ def plan_run(
     runtime: RuntimeConfig,
     shared: SharedParts | None = None,
 ) -> RunPlan:
-    """Look at the store, the examples, their texts and the device.
+    """Look at the stores, the examples, their texts and the device.
 
     Args:
         data: what to train on.
@@ -48,17 +47,16 @@ def plan_run(
     Raises:
         EpalmError: the run cannot be trained with these settings.
     """
-    opened = Store.open(data.features)
-    store, earlier = earlier_run(runtime.folder, opened, fresh=runtime.fresh)
+    stores, earlier = earlier_run(runtime.folder, data.open_stores(), fresh=runtime.fresh)
     model = resolve_precision(model, runtime, earlier)
     recipe = model.recipe
-    check_settings(recipe, runtime, store.spec)
+    check_settings(recipe, runtime, stores.specs[0])
     if runtime.shard_weights:
         layer_sharder(runtime.group, runtime.device, recipe)
     order = recorded_order(earlier)
-    selection = select_data(data, model, store, resumed=order is not None, shared=shared)
+    selection = select_data(data, model, stores, resumed=order is not None, shared=shared)
     choice, _ = choose_source(runtime, selection.subset, recipe.batch_size, order)
-    settings = resolve_text_settings(recipe.model_settings(data.task.kind, store.spec))
+    settings = resolve_text_settings(recipe.model_settings(data.task.kind, *stores.specs))
     texts = encode_texts(data, recipe, settings, selection.train, selection.val, shared=shared)
     inputs = memory_inputs(model, runtime, settings, texts, selection.train)
     resident = choice.reader == "gpu" or (choice.reader == "ram" and inputs.placing.cpu)

@@ -28,6 +28,15 @@ RunName: TypeAlias = Annotated[
         panel=RUN_FOLDER,
     ),
 ]
+Common: TypeAlias = Annotated[
+    bool,
+    option(
+        "--common",
+        help="With several --features: use the samples that all stores have, instead of refusing "
+        "stores with different ones.",
+        panel=DATA,
+    ),
+]
 RunsFolder: TypeAlias = Annotated[Path, option(help="Folder of all runs.", panel=RUN_FOLDER)]
 
 
@@ -36,11 +45,14 @@ class TrainOptions:
     """Values of the options of `epalm-train`."""
 
     features: Annotated[
-        str | None,
+        list[str] | None,
         option(
-            help="Feature store: path or URL of what epalm-extract wrote. Required.", panel=DATA
+            help="Feature store: path or URL of what epalm-extract wrote; give it again for each "
+            "further store, which is joined by key. Required.",
+            panel=DATA,
         ),
     ] = None
+    common: Common = False
     task: Annotated[
         str, option(help="Task; default: the first that the store's dataset has.", panel=DATA)
     ] = ""

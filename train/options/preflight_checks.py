@@ -1,6 +1,7 @@
 """Checks of a recipe against its store and task that need no torch."""
 
 import logging
+from collections.abc import Sequence
 
 from epalm.cache.preprocessing_names import recorded_preprocessing, written_preprocessing
 from epalm.cache.spec import StoreSpec
@@ -24,10 +25,13 @@ NEEDED_BY_TEXT_STATES = (
 logger = logging.getLogger(__name__)
 
 
-def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run: str) -> None:
-    """Refuse unknown names, and a store that does not fit the recipe.
+def check_names(
+    recipe: Recipe, task: Task, specs: Sequence[StoreSpec], *, device: str, run: str
+) -> None:
+    """Refuse unknown names, and stores that do not fit the recipe.
 
-    Another preprocessing than the recipe expects is warned about.
+    Another preprocessing than the recipe expects is warned about. Encoder and preprocessing of a
+    recipe are those of the first store.
 
     Raises:
         UsageError: unknown type of device, impossible run name or span of layers, or a block that
@@ -48,10 +52,10 @@ def check_names(recipe: Recipe, task: Task, spec: StoreSpec, *, device: str, run
     check_vocabulary_file(recipe.lm)
     for split in (recipe.train_split, recipe.val_split):
         check_split(split or task.train_split, task.splits, owner=f"task {task.name}")
-    check_recipe_store(spec, recipe)
-    if difference := other_preprocessing(spec, recipe):
+    check_recipe_store(specs[0], recipe)
+    if difference := other_preprocessing(specs[0], recipe):
         logger.warning("%s", difference)
-    recipe.model_settings(task.kind, spec).text_template()
+    recipe.model_settings(task.kind, *specs).text_template()
 
 
 def check_text_states(recipe: Recipe) -> None:

@@ -1,11 +1,12 @@
 """From the options of `epalm-train` to the three values that `train` takes."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from epalm.cache.readers.joined_stores import JoinedStores
 from epalm.cache.storage.open_storage import absolute_location
-from epalm.cache.store import Store
 from epalm.devices import pick_device
 from epalm.plugins import TypedName
 from epalm.train.config.config_io import Change, parse_changes
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def resolve_options(
-    options: TrainOptions, features: str
+    options: TrainOptions, features: Sequence[str]
 ) -> "tuple[DataConfig, ModelConfig, RuntimeConfig]":
     """Look up everything that options name, and check it, before torch is imported.
 
     Args:
         options: values from the command line.
-        features: path or URL of the store.
+        features: path or URL of each store.
 
     Raises:
         EpalmError: an option, the store, the task or the recipe cannot be used.
@@ -37,14 +38,15 @@ def resolve_options(
     check_launcher(os.environ)
     check_options(seed=options.seed, limit=options.limit)
     check_tracker(options.track)
-    spec = Store.open(features).spec
+    stores = JoinedStores.open(features, common=options.common)
+    spec = stores.spec
     task, root = choose_task(TypedName(options.task), spec, options.data_root)
     recipe_name = options.recipe or default_recipe(task.name)
     recipe = load_recipe(recipe_name, recipe_changes(options))
     name = options.name or default_name(
         task.name, spec, recipe.lm, recipe.variant, blind=options.blind
     )
-    check_names(recipe, task, spec, device=options.device, run=Path(name).name)
+    check_names(recipe, task, stores.specs, device=options.device, run=Path(name).name)
     if options.text_states:
         check_text_states(recipe)
     if options.shard_weights:
@@ -57,7 +59,15 @@ def resolve_options(
 
     group = own_group()
     return (
-        DataConfig(absolute_location(features), task, root, options.limit, options.blind),
+        DataConfig(
+            absolute_location(features[0]),
+            task,
+            root,
+            options.limit,
+            options.blind,
+            joined=tuple(map(absolute_location, features[1:])),
+            common=options.common,
+        ),
         ModelConfig(recipe, recipe_name, options.seed),
         RuntimeConfig(
             folder=options.out / name,

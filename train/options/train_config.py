@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from epalm.cache.readers.joined_stores import JoinedStores
 from epalm.cache.readers.reader_choice import AUTO
 from epalm.tasks.types import Task
 from epalm.train.config.recipe import Recipe
@@ -14,11 +15,13 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        features: path or URL of the feature store.
+        features: path or URL of the feature store, or of the first one.
         task: task whose examples are trained on.
         root: folder of the task's files.
         limit: number of examples of each split, from its beginning; 0 for all.
         blind: train a control on the features of other samples of the same split.
+        joined: paths or URLs of further stores, whose rows are joined to those of the first.
+        common: use the samples that all stores have; otherwise they must have the same ones.
     """
 
     features: str
@@ -26,6 +29,12 @@ class DataConfig:
     root: Path
     limit: int = 0
     blind: bool = False
+    joined: tuple[str, ...] = ()
+    common: bool = False
+
+    def open_stores(self) -> JoinedStores:
+        """Open the stores; see `JoinedStores.open` for the errors."""
+        return JoinedStores.open((self.features, *self.joined), common=self.common)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unicodedata import category
 
 from epalm.cache.readers.epoch_order import ShuffleSpec
+from epalm.cache.readers.joined_stores import SEPARATOR, JoinedStores
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
@@ -28,7 +30,8 @@ KEPT_CHARACTERS = 60
 def default_name(task: str, spec: StoreSpec, lm: str, variant: str, *, blind: bool) -> str:
     """The default name of a run folder, e.g. "coco-vqa2_vit-b16_opt-2.7b_full"."""
     label = task if spec.dataset in task else f"{spec.dataset}-{task}"
-    parts = [Path(label).name, spec.encoder, Path(lm).name, variant]
+    encoders = spec.encoder.replace(SEPARATOR, "+")
+    parts = [Path(label).name, encoders, Path(lm).name, variant]
     return "_".join(parts + ["blind"] * blind).replace("/", "-").replace(":", "-")
 
 
@@ -48,25 +51,28 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name!r} cannot be a run's name: give another --name")
 
 
-def earlier_run(folder: Path, store: Store, *, fresh: bool) -> tuple[Store, RunRecord | None]:
-    """The run to resume, and the rows of the store that it was started with.
+def earlier_run(
+    folder: Path, stores: JoinedStores, *, fresh: bool
+) -> tuple[JoinedStores, RunRecord | None]:
+    """The run to resume, and the rows of the stores that it was started with.
 
     Args:
         folder: run folder.
-        store: store that is to be trained on; it may have grown since the run was started.
+        stores: stores that are to be trained on; they may have grown since the run was started.
         fresh: whether a run that is there is to be deleted.
 
     Returns:
-        The store in the generation of the run and the record of the run; `store` and None for a
+        The stores in the generation of the run and the record of the run; `stores` and None for a
         new run.
 
     Raises:
         CacheMismatchError: the run was trained on a store of other settings or records.
     """
     if fresh or not (folder / RECIPE_FILE).is_file():
-        return store, None
+        return stores, None
     record = recorded_run(folder)
-    part = _trained_part(store, record, folder)
+    parts = tuple(_trained_part(store, record, folder) for store in stores.stores)
+    part = replace(stores, stores=parts)
     fields = part.spec.comparable()
     differing = record.differing(fields, fields.keys() | record.store.keys())
     if differing:

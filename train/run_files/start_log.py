@@ -4,6 +4,8 @@ import logging
 
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.epalm import EPALM
+from epalm.model.method.model_settings import ModelSettings
+from epalm.model.method.variants import find_variant
 
 logger = logging.getLogger(__name__)
 
@@ -34,17 +36,19 @@ def log_start(record: RunRecord, network: EPALM, train_count: int, val_count: in
     )
     for line in str(network.plan).splitlines():
         logger.info("%s", line)
-    _warn_of_unused_features(network, record.model.cached)
+    _warn_of_unused_features(network, record.model)
 
 
-def _warn_of_unused_features(network: EPALM, cached: int) -> None:
+def _warn_of_unused_features(network: EPALM, model: ModelSettings) -> None:
     """Log a warning if the language model has too few layers for all features."""
+    sources = model.sources or (model.first_source(),)
+    count = sum(len(source.blocks) for source in sources)
     used = network.plan.feature_count
-    if network.feature_indices is not None and used < len(network.feature_indices) == cached:
+    if find_variant(model.variant).features == "all" and used < count:
         logger.warning(
             "the injected layers take %d of %d features, the last ones are not used: give "
             "--source-layers last-%d, or more layers with --inject",
             used,
-            cached,
-            used,
+            count,
+            max(used // len(sources), 1),
         )

@@ -32,7 +32,11 @@ from epalm.train.run_files.run_folder import write_model_card, writes_named
 logger = logging.getLogger(__name__)
 
 MAY_DIFFER = frozenset(
-    (*("name", "recipe", "seed", "features", "data_root", "weights"), "order", "pool_blocks")
+    (
+        *("name", "recipe", "seed", "features", "data_root", "weights", "joined"),
+        "order",
+        "pool_blocks",
+    )
 )
 """Fields of a record that are locations, or that say in which order the data was read."""
 

@@ -41,6 +41,8 @@ def made_name(settings: Mapping[str, object]) -> str:
 
 def _short(value: object) -> str:
     """A value as text; the last part of a path, without the ending of a store or recipe."""
+    if isinstance(value, list):
+        return "+".join(map(_short, value))
     if not isinstance(value, str):
         return str(value).lower() if isinstance(value, bool) else str(value)
     last = PurePath(value).name or value

@@ -8,7 +8,6 @@ from typing import Any
 
 import tomli_w
 
-from epalm.cache.store import Store
 from epalm.console import byte_size
 from epalm.errors import EpalmError, UsageError
 from epalm.train.data.shared_parts import Kept, SharedParts
@@ -111,7 +110,7 @@ def _plan(
     settings = {**base, **member.settings}
     folder = settings.pop("text_states", None)
     options = _options(settings, member.name, place)
-    if options.features is None:
+    if not options.features:
         raise UsageError('the sweep file must name a store, e.g. features = "cache/coco.zarr"')
     data, model, runtime = resolve_options(options, options.features)
     if runtime.group.world_size > 1:
@@ -141,6 +140,8 @@ def _plan(
 def _options(settings: Settings, name: str, place: Place) -> TrainOptions:
     """The options of `epalm-train` that train the same run."""
     named: dict[str, Any] = {key: value for key, value in settings.items() if key in OPTIONS}
+    if isinstance(named.get("features"), str):
+        named["features"] = [named["features"]]
     if root := named.get("data_root"):
         named["data_root"] = Path(root)
     return TrainOptions(
@@ -185,7 +186,7 @@ def _check_same(planned: PlannedMember) -> None:
     The rest of its record is compared when the run is resumed.
     """
     folder = planned.runtime.folder
-    _, record = earlier_run(folder, Store.open(planned.data.features), fresh=False)
+    _, record = earlier_run(folder, planned.data.open_stores(), fresh=False)
     if record is None:
         return
     recipe = asdict(recorded_recipe(folder))

@@ -96,8 +96,9 @@ def _step(halving: Halving, rung: int, one: PlannedMember) -> int:
 def _in_order(members: Sequence[PlannedMember]) -> list[PlannedMember]:
     """Members with the same language model, then with the same store, one after the other."""
 
-    def parts(one: PlannedMember) -> tuple[str, str, str]:
-        return one.model.recipe.lm, one.model.recipe.lm_precision, one.data.features
+    def parts(one: PlannedMember) -> tuple[str, ...]:
+        recipe, data = one.model.recipe, one.data
+        return recipe.lm, recipe.lm_precision, data.features, *data.joined
 
     order = list(dict.fromkeys(map(parts, members)))
     return sorted(members, key=lambda one: order.index(parts(one)))

@@ -21,6 +21,7 @@ OPTIONS: Mapping[str, type] = {
     **dict.fromkeys(("train_examples", "limit", "seed"), int),
     "train_fraction": float,
     "blind": bool,
+    "common": bool,
 }
 """Options of `epalm-train` that a sweep file may set -> type; all other keys are recipe keys."""
 
@@ -149,6 +150,8 @@ def _flat(table: Mapping[str, Any], file: Path, above: str = "") -> Iterator[tup
 
 
 def _checked(key: str, value: object, file: Path) -> object:
+    if key == "features" and isinstance(value, list) and value:
+        return [_checked(key, store, file) for store in value]  # joined by key
     expected = OPTIONS.get(key)
     if expected is None:
         if isinstance(value, str | bool | int | float):

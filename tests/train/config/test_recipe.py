@@ -10,7 +10,7 @@ import pytest
 
 from epalm.cache.spec import StoreSpec
 from epalm.errors import RecipeError, UsageError
-from epalm.model.method.model_settings import Decoding
+from epalm.model.method.model_settings import Decoding, SourceSettings
 from epalm.tasks.task_registry import TASKS, load_task
 from epalm.train.config.config_io import parse_changes
 from epalm.train.config.lr_schedule import learning_rate, warn_of_long_warmup
@@ -226,6 +226,29 @@ def test_blocks_of_the_encoder_can_be_chosen_from_one_store(
     recipe = load_recipe("vqa2", [("source_layers", asked)])
     settings = recipe.model_settings("qa", SPEC)
     assert (settings.blocks, settings.cached) == (blocks, len(blocks))
+
+
+def test_the_blocks_of_stages_are_the_last_of_each_quarter_of_the_encoder() -> None:
+    recipe = load_recipe("vqa2", [("variant", "multi-stage")])
+    assert recipe.model_settings("qa", SPEC).blocks == (2, 5, 8, 11)
+    stages = replace(SPEC, layers=(2, 5, 8, 11))
+    assert recipe.model_settings("qa", stages).blocks == (0, 1, 2, 3)
+    chosen = load_recipe("vqa2", [("variant", "multi-stage"), ("source_layers", "0,11")])
+    assert chosen.model_settings("qa", SPEC).blocks == (0, 11)
+    last = replace(SPEC, layers=(6, 7, 8, 9, 10, 11))
+    with pytest.raises(UsageError, match=r"stages, 2,5,8,11, .*--source-layers 2,5,8,11`"):
+        recipe.model_settings("qa", last)
+
+
+def test_settings_of_several_stores_describe_each_of_them() -> None:
+    other = replace(SPEC, layers=(3, 4), width=384, positions=2)
+    settings = load_recipe("vqa2", [("source_layers", "all")]).model_settings("qa", SPEC, other)
+    assert settings.encoder_width == SPEC.width
+    assert settings.sources == (
+        SourceSettings(SPEC.width, 12, tuple(range(12))),
+        SourceSettings(384, 4, (0, 1), positions=2),
+    )
+    assert not load_recipe("vqa2").model_settings("qa", SPEC).sources
 
 
 def test_a_block_that_the_store_lacks_is_refused() -> None:

@@ -1,0 +1,266 @@
+"""Several stores over the same samples, opened together; a single one is passed through."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from epalm.cache.readers.encoded_examples import Example
+from epalm.cache.readers.feature_source import KeyIndex, NumpySource
+from epalm.cache.readers.joined_source import JoinedIndex, JoinedSource, join_arrays
+from epalm.cache.readers.open_reader import (
+    StoreSubset,
+    index_store,
+    open_reader,
+    select_subset,
+)
+from epalm.cache.readers.reader_choice import (
+    LOCAL_READERS,
+    Budget,
+    ReadRequirements,
+    choose_reader,
+    ram_budget,
+)
+from epalm.cache.spec import StoreSpec
+from epalm.cache.store import Store
+from epalm.console import counted
+from epalm.errors import CacheMismatchError, UsageError
+from epalm.portable_path import portable_encoder
+
+logger = logging.getLogger(__name__)
+
+JOINED = "joined"
+"""Beginning of the fingerprint entries of the second and further stores, "joined.2.encoder"."""
+
+SEPARATOR = " + "
+"""Between the names of encoders in a joined spec."""
+
+COMPARED = ("encoder", "layers", "width", "dtype", "positions")
+"""Fields of a further store, besides its fingerprint, that determine its features."""
+
+EXAMPLES = 3
+"""Number of keys in a message about different samples."""
+
+
+@dataclass(frozen=True)
+class JoinedSubset:
+    """The parts of several stores that a command reads.
+
+    Attributes:
+        subsets: part of each store.
+        index: keys of the stores.
+        spec: joined spec of the stores.
+    """
+
+    subsets: tuple[StoreSubset, ...]
+    index: JoinedIndex
+    spec: StoreSpec
+
+    def requirements(self, batch_size: int) -> ReadRequirements:
+        """Sizes of all subsets together, from which a reader is chosen."""
+        needs = [subset.requirements(batch_size) for subset in self.subsets]
+        return replace(
+            needs[0],
+            nbytes=sum(need.nbytes for need in needs),
+            view_bytes=sum(need.view_bytes for need in needs),
+        )
+
+    def open(self, reader: str, budget: int) -> NumpySource:
+        """Open a reader of each store; see `StoreSubset.open`.
+
+        Args:
+            reader: one of `LOCAL_READERS`.
+            budget: maximum size of the pools of reader "stream", in bytes, over all stores.
+        """
+        total = self.requirements(1).view_bytes
+        sources = [
+            subset.open(reader, budget * subset.requirements(1).view_bytes // total)
+            for subset in self.subsets
+        ]
+        return JoinedSource(sources, self.index.row_maps, join_arrays, self.spec)
+
+
+AnyIndex = KeyIndex | JoinedIndex
+AnySubset = StoreSubset | JoinedSubset
+
+
+@dataclass(frozen=True)
+class JoinedStores:
+    """One store, or several whose rows are joined by key.
+
+    Attributes:
+        stores: the stores.
+        common: use the samples that all stores have; otherwise they must have the same ones.
+    """
+
+    stores: tuple[Store, ...]
+    common: bool = False
+
+    @classmethod
+    def open(cls, locations: Sequence[str], *, common: bool = False) -> Self:
+        """Open the stores at paths or URLs.
+
+        Args:
+            locations: path or URL of each store.
+            common: see the attribute.
+
+        Raises:
+            StoreError: there is no store.
+            UsageError: `common` with a single store, or a store is named twice.
+        """
+        if common and len(locations) == 1:
+            raise UsageError("--common joins several stores: give --features for each of them")
+        if len(set(locations)) < len(locations):
+            twice = next(path for path in locations if locations.count(path) > 1)
+            raise UsageError(f"--features names {twice} twice: name each store once")
+        return cls(tuple(map(Store.open, locations)), common)
+
+    @property
+    def first(self) -> Store:
+        """The first store, whose rows the joined rows follow."""
+        return self.stores[0]
+
+    @property
+    def specs(self) -> tuple[StoreSpec, ...]:
+        """The spec of each store."""
+        return tuple(store.spec for store in self.stores)
+
+    @property
+    def spec(self) -> StoreSpec:
+        """The spec of the single store, or the joined one, see `joined_spec`."""
+        return joined_spec(self.specs)
+
+    @property
+    def row_shape(self) -> tuple[int, int]:
+        """(L, D) of the single store, or (1, W) of a joined row."""
+        shapes = [spec.row_shape[1:] for spec in self.specs]
+        return shapes[0] if len(shapes) == 1 else (1, sum(count * width for count, width in shapes))
+
+    @property
+    def identity(self) -> tuple[tuple[str, int], ...]:
+        """Location and generation of each store."""
+        return tuple((store.location, store.generation) for store in self.stores)
+
+    @property
+    def location(self) -> str:
+        """Paths or URLs of the stores, for messages."""
+        return SEPARATOR.join(store.location for store in self.stores)
+
+    def index(self, task: str = "") -> AnyIndex:
+        """Index the keys of the finished stores; see `index_store`.
+
+        Raises:
+            CacheMismatchError: the stores have different samples, and `common` is not set.
+        """
+        indices = [index_store(store, task) for store in self.stores]
+        if len(indices) == 1:
+            return indices[0]
+        self._check_keys()
+        return JoinedIndex(indices, [store.keys for store in self.stores])
+
+    def select(
+        self, index: AnyIndex, *, keys: Sequence[str], views: int | None = None
+    ) -> AnySubset:
+        """Select the shards with the needed samples; see `select_subset`."""
+        if isinstance(index, KeyIndex):
+            return select_subset(self.first, index, keys=keys, views=views)
+        views = self.spec.views if views is None else views
+        subsets = [
+            select_subset(store, own, keys=keys, views=views)
+            for store, own in zip(self.stores, index.indices, strict=True)
+        ]
+        return JoinedSubset(tuple(subsets), index, self.spec)
+
+    def _check_keys(self) -> None:
+        sets = [set(store.keys) for store in self.stores]
+        common = set.intersection(*sets)
+        if not common:
+            raise CacheMismatchError(
+                f"{self.location} have no sample in common: extract the same dataset with each "
+                "encoder"
+            )
+        extra = {
+            store.location: [key for key in store.keys if key not in common]
+            for store in self.stores
+        }
+        if self.common or not any(extra.values()):
+            return
+        differences = [
+            f"{location} has {len(keys)} that not all have, such as "
+            + ", ".join(map(repr, keys[:EXAMPLES]))
+            for location, keys in extra.items()
+            if keys
+        ]
+        raise CacheMismatchError(
+            f"the stores have different samples: {'; '.join(differences)}. Extract the same "
+            f"dataset with each encoder, or give --common to use the "
+            f"{counted(len(common), 'sample')} that all have"
+        )
+
+
+def in_all_stores(examples: Sequence[Example], index: AnyIndex, split: str) -> list[Example]:
+    """The examples whose sample is in all stores; the number of others is logged."""
+    present = index.has([example.key for example in examples])
+    kept = [example for example, ok in zip(examples, present, strict=True) if ok]
+    if len(kept) < len(examples):
+        logger.info(
+            "%s: %d of %d examples left out, their sample is not in all stores",
+            split,
+            len(examples) - len(kept),
+            len(examples),
+        )
+    return kept
+
+
+def joined_spec(specs: Sequence[StoreSpec]) -> StoreSpec:
+    """The spec of joined stores: that of the first, with the settings of the others.
+
+    The others' settings are entries of its fingerprint, so that all that compares or records a
+    spec covers every store. It has the smallest number of views.
+    """
+    first, *others = specs
+    if not others:
+        return first
+    further: dict[str, str] = {}
+    for number, spec in enumerate(others, start=2):
+        further |= _entries(spec.comparable(), f"{JOINED}.{number}.")
+    return replace(
+        first,
+        encoder=SEPARATOR.join(portable_encoder(spec.encoder) for spec in specs),
+        fingerprint=first.fingerprint | further,
+        views=min(spec.views for spec in specs),
+        weights="",
+    )
+
+
+def _entries(fields: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Fingerprint entries for the fields of a store that determine its features."""
+    entries = {name: fields[name] for name in COMPARED if name in fields}
+    entries["encoder"] = portable_encoder(fields["encoder"])
+    marked = "fingerprint."
+    entries |= {name[len(marked) :]: fields[name] for name in fields if name.startswith(marked)}
+    return {prefix + name: value for name, value in entries.items()}
+
+
+def open_joined_reader(
+    stores: JoinedStores, *, reader: str, keys: Sequence[str], task: str
+) -> NumpySource:
+    """Open view 0 of one store or of joined ones, to read samples in any order.
+
+    Args:
+        stores: the stores.
+        reader: one of `LOCAL_READERS`, or "auto".
+        keys: keys of the samples that will be read.
+        task: name of the task that needs the features, for error messages.
+
+    Raises:
+        CacheMismatchError: the stores have different samples.
+        UnknownKeyError: a key is not in all stores.
+        UsageError: the reader cannot work.
+    """
+    if len(stores.stores) == 1:
+        return open_reader(stores.first, reader=reader, keys=keys, views=1, task=task)
+    subset = stores.select(stores.index(task), keys=keys, views=1)
+    budget = Budget(ram_budget(reader))
+    choice = choose_reader(reader, subset.requirements(1), budget, readers=LOCAL_READERS)
+    return subset.open(choice.reader, budget.ram)
