@@ -162,7 +162,7 @@ class EPALM(nn.Module):
                 compute it here.
             read: (tokens) bool, tokens whose hidden states are returned, at least one; None for
                 all.
-            with_prompt: see `forward`.
+            with_prompt: whether the prompt's tokens are before the text.
 
         Returns:
             (tokens, H): one per real token that is read. With the tail "official" one per position,
