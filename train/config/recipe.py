@@ -125,8 +125,8 @@ class Recipe:
         compiled: "layers" compiles the decoder layers for training, which takes minutes and saves
             launches on a GPU; "nothing" is faster on a CPU.
         val_examples: number of validation examples, drawn with the run's seed; 0 for all.
-        loss_examples: number of these that validation loss and image gain are computed on, the same
-            ones for every seed; 0 for all.
+        loss_examples: number of these that validation loss and image gain are computed on; 0 for
+            all.
         best_by: figure that selects the best epoch: "score" is the task's main metric, "loss" the
             lowest validation loss, "image_gain" the highest image gain.
         train_split: split to train on; empty for the task's own.

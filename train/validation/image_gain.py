@@ -65,7 +65,8 @@ class ImageGain:
         """`LOSS` and, unless `others` is None, `IMAGE_GAIN` with its interval.
 
         Returns:
-            The figures in nats per token, the same in every process; empty without examples.
+            The figures in nats per token, the same in every process; empty without examples, or
+            with a warning if a loss is not finite.
         """
         if not self.examples:
             return {}
@@ -77,6 +78,9 @@ class ImageGain:
         for rank, shard in enumerate(group.gather(self._totals(padded)[: len(own)])):
             totals[rank :: group.world_size] = shard
         keys = [example.key for example in self.examples]
+        if not np.isfinite(totals).all():
+            logger.warning("the validation loss is not finite: it is not logged, nor an image gain")
+            return {}
         return group.gather(summarize(totals, keys, blind=self.others is None))[0]
 
     def _totals(self, indices: Sequence[int]) -> NDArray[np.float64]:
@@ -88,8 +92,8 @@ class ImageGain:
             places = by_length[start : start + self.batch_size]
             chosen = [indices[place] for place in places]
             losses = self._losses(chosen, self.source)
-            totals[places, 0] = _sums(losses)
-            totals[places, 1] = _sums(self._losses(chosen, self.others or self.source))
+            other = losses if self.others is None else self._losses(chosen, self.others)
+            totals[places, 0], totals[places, 1] = _sums(losses), _sums(other)
             totals[places, 2] = torch.bincount(losses.examples, minlength=len(chosen)).cpu()
         return totals
 

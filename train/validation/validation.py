@@ -1,6 +1,7 @@
 """Scores of the current weights on the validation examples."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ class Validation:
         with set_stance("force_eager"):
             figures = self.figures()
         best_by = self.recipe.best_by
-        selecting = {} if best_by == "score" else {best_by: figures[best_by]}
+        selecting = {} if best_by == "score" else {best_by: figures.get(best_by, math.nan)}
         return selecting | scores | figures
 
     def _answer(self, examples: Sequence[Example]) -> list[str]:

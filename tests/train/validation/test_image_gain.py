@@ -10,11 +10,11 @@ import zarr
 from torch.nn.functional import cross_entropy
 from typer.testing import CliRunner
 
-from epalm.errors import UsageError
+from epalm.errors import TrainingError, UsageError
 from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.validation_figures import quality
 from epalm.train.cli import app
-from epalm.train.validation.image_gain import likeliest_answer, summarize
+from epalm.train.validation.image_gain import ImageGain, likeliest_answer, summarize
 from tests.evaluate.helpers import answered
 from tests.train.helpers import COLORS, TRAIN, VAL, World, logged, make_world, train_command
 
@@ -156,6 +156,18 @@ def test_the_figure_selects_the_best_epoch(tmp_path: Path, figure: str) -> None:
     assert plain[figure] == pytest.approx(best[figure], abs=1e-5)
     card = (world.root / "runs" / "run" / "README.md").read_text()
     assert f"{best[figure]:.4f} nats per token" in card
+
+
+def test_a_loss_that_is_not_finite_is_not_logged_and_selects_no_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, epochs=1)
+    broken = np.full((VAL, 3), np.inf)
+    monkeypatch.setattr(ImageGain, "_totals", lambda _, indices: broken[: len(indices)])
+    assert "the validation loss is not finite" in run(world)
+    assert not {"loss", "image_gain"} & logged(world, "val")[0].keys()
+    with pytest.raises(TrainingError, match="the validation score loss is nan"):
+        run(world, "--set", "best_by=loss", "--name", "other")
 
 
 def test_a_lower_loss_is_better_and_a_higher_gain() -> None:
