@@ -124,6 +124,7 @@ def _evaluation(plan: PreparedEvaluation) -> Evaluation:
         seconds=time.monotonic() - started,
         predictions=_scored(records, scores),
         features=plan.features,
+        joined=plan.joined,
         data_root=str(plan.root),
         device=options.device,
         memory=peak_memory(),

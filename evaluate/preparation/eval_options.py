@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from epalm.devices import AUTO
-from epalm.options import DATA, PERFORMANCE, AllowOutside, Device, Json, Quiet, option
+from epalm.options import DATA, PERFORMANCE, AllowOutside, Common, Device, Json, Quiet, option
 from epalm.plugins import TypedName
 
 RUN, DECODING, REPORT = "Run", "Decoding", "Report"
@@ -102,9 +102,14 @@ class EvalOptions:
         ),
     ] = ""
     features: Annotated[
-        str | None,
-        option(help="Feature store, path or URL; default: the one used in training.", panel=DATA),
+        list[str] | None,
+        option(
+            help="Feature store, path or URL, again for each store that the run joins; default: "
+            "those used in training.",
+            panel=DATA,
+        ),
     ] = None
+    common: Common = False
     data_root: Annotated[
         Path | None,
         option(help="Folder of the task's files; default: the one used in training.", panel=DATA),

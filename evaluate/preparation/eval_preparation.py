@@ -8,10 +8,14 @@ from pathlib import Path
 from epalm.cache.maintenance.media_check import warn_about_changed_media
 from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.feature_source import NumpySource
-from epalm.cache.readers.open_reader import open_reader
+from epalm.cache.readers.joined.joined_stores import (
+    JoinedStores,
+    in_all_stores,
+    open_joined_reader,
+)
 from epalm.cache.readers.view_mean import ViewMeanSource
-from epalm.cache.store import Store
 from epalm.devices import check_device_name
+from epalm.errors import UsageError
 from epalm.evaluate.preparation.answer_method import AnswerMethod, answer_method
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.preparation.eval_target import (
@@ -19,7 +23,7 @@ from epalm.evaluate.preparation.eval_target import (
     check_run_store,
     evaluation_label,
     evaluation_task,
-    open_run_store,
+    open_run_stores,
     training_split,
 )
 from epalm.evaluate.preparation.run_lookup import find_run
@@ -38,7 +42,8 @@ class PreparedEvaluation:
     Attributes:
         options: the options of the evaluation.
         run: folder of the run.
-        features: path or URL of the store that is read.
+        features: path or URL of the store that is read, or of the first one.
+        joined: paths or URLs of further stores.
         task: task to evaluate.
         root: folder of the task's files.
         source: reader of the store.
@@ -54,6 +59,7 @@ class PreparedEvaluation:
     options: EvalOptions
     run: Path
     features: str
+    joined: tuple[str, ...]
     task: Task
     root: Path
     source: NumpySource
@@ -83,29 +89,33 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     run = find_run(options.runs, options.run)
     check_device_name(options.device)
     record = RunRecord.load(run)
-    features = options.features or record.features
-    store = open_run_store(record, options.features)
-    task, root = evaluation_task(options.task, record, store.spec, options.data_root)
+    stores = open_run_stores(record, options.features, common=options.common)
+    features, *joined = options.features or (record.features, *record.joined)
+    spec = stores.spec
+    task, root = evaluation_task(options.task, record, spec, options.data_root)
     check_split(options.split, task.splits, owner=f"task {task.name}")
-    check_run_store(record, store.spec, features)
+    check_run_store(record, spec, stores.location)
     split = task.examples(options.split, root)
+    if options.common:
+        split = in_all_stores(split, stores.index(task.name), options.split)
     selected = split[: options.limit or None]
     metric = _metric(task, options.split, selected)
     source_split = training_split(run, record, task)
     method = answer_method(options, record.decoding, task, root=root, training_split=source_split)
     keys = [example.key for example in selected]
-    source = _open_source(store, options, keys, task.name)
+    source = _open_source(stores, options, keys, task.name)
     examples = encoded_examples(selected, source)
     rows = source.rows([example.key for example in examples])
-    warn_about_changed_media(store, rows, root=str(root), seed=record.seed)
+    warn_about_changed_media(stores.first, rows, root=str(root), seed=record.seed)
     blind = options.blind or record.blind
-    label = evaluation_label(options.task, task, record, store.spec, features)
+    label = evaluation_label(options.task, task, record, spec, features)
     folder = run / "eval" / folder_name(options, method, label=label, blind=blind)
-    check_folder(folder, store, features, root, encoded=examples)
+    check_folder(folder, stores, features, root, encoded=examples)
     return PreparedEvaluation(
         options=options,
         run=run,
         features=features,
+        joined=tuple(joined),
         task=task,
         root=root,
         source=source,
@@ -119,14 +129,18 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     )
 
 
-def _open_source(store: Store, options: EvalOptions, keys: Sequence[str], task: str) -> NumpySource:
+def _open_source(
+    stores: JoinedStores, options: EvalOptions, keys: Sequence[str], task: str
+) -> NumpySource:
     """The features of view 0, or their mean over the first views.
 
     Raises:
-        UsageError: the store has fewer views.
+        UsageError: the store has fewer views, or there are several stores.
     """
-    views = min(options.views, store.spec.views)
-    source = open_reader(store, reader=options.reader, keys=keys, views=views, task=task)
+    if options.views > 1 and len(stores.stores) > 1:
+        raise UsageError("--views averages the views of one store: leave it out for joined stores")
+    views = min(options.views, stores.spec.views)
+    source = open_joined_reader(stores, reader=options.reader, keys=keys, views=views, task=task)
     return ViewMeanSource(source, options.views) if options.views > 1 else source
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from epalm.cache.preprocessing_names import written_preprocessing
+from epalm.cache.readers.joined.joined_stores import JOINED, JoinedStores
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
+from epalm.console import counted
 from epalm.errors import (
     CacheMismatchError,
     EpalmError,
@@ -30,8 +32,8 @@ FEATURE_FIELDS = ("encoder", "layers", "width", "dtype")
 Others, such as the number of records, may differ: a run can be evaluated on another dataset.
 """
 
-AUGMENTATION_FIELDS = "fingerprint.views."
-"""Prefix of the settings of views 1 and up, which evaluation reads with --views alone."""
+AUGMENTATION_FIELDS = re.compile(rf"fingerprint\.({JOINED}\.\d+\.)?views\.")
+"""Beginning of the settings of views 1 and up, which evaluation reads with --views alone."""
 
 PREPROCESSING_FIELD = "fingerprint.preprocessing.name"
 
@@ -152,7 +154,7 @@ def transfer_labels(record: RunRecord, evaluation: Evaluation) -> tuple[str, str
 
 
 def check_folder(
-    folder: Path, store: Store, features: str, root: Path, *, encoded: Sequence[Example]
+    folder: Path, stores: JoinedStores, features: str, root: Path, *, encoded: Sequence[Example]
 ) -> None:
     """Refuse to overwrite the evaluation of another store of the same name.
 
@@ -162,7 +164,7 @@ def check_folder(
 
     Args:
         folder: folder of the evaluation.
-        store: store that is read.
+        stores: stores that are read.
         features: path or URL of the store.
         root: folder of the task's files.
         encoded: examples that are to be answered.
@@ -174,7 +176,7 @@ def check_folder(
         before = read_evaluation(folder)
     except (MissingFileError, MalformedFileError):
         return  # no complete evaluation to lose
-    generations = [store.spec.grown_to(count) for count in store.generations.counts]
+    generations = [stores.spec.grown_to(count) for count in stores.first.generations.counts]
     fields = [spec.comparable() for spec in generations]
     answered = [(record.id, record.key, record.references) for record in before.predictions]
     wanted = [(example.question_id, example.key, example.references) for example in encoded]
@@ -203,7 +205,7 @@ def check_run_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
         name
         for name in fields.keys() | record.store.keys()
         if name in FEATURE_FIELDS
-        or (name.startswith("fingerprint.") and not name.startswith(AUGMENTATION_FIELDS))
+        or (name.startswith("fingerprint.") and not AUGMENTATION_FIELDS.match(name))
     }
     if record.differing(fields, [MEDIA_FIELD]):
         logger.info(
@@ -220,26 +222,37 @@ def check_run_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
         )
 
 
-def open_run_store(record: RunRecord, features: str | None) -> Store:
-    """The store to evaluate a run on.
+def open_run_stores(
+    record: RunRecord, features: Sequence[str] | None, *, common: bool = False
+) -> JoinedStores:
+    """The stores to evaluate a run on.
 
     Args:
         record: record of the run.
-        features: path or URL; None for the store that the run was trained on.
+        features: path or URL of each store; None for those that the run was trained on.
+        common: use the samples that all stores have, see `JoinedStores`.
 
     Raises:
         StoreError: there is no store; where the run or its store have moved, the message says how
             to give its new place.
+        UsageError: the run was trained on another number of stores.
     """
-    if features is not None:
-        return Store.open(features)
-    store = Store.at(record.features)
-    if not store.exists():
-        raise StoreError(
-            f"run {record.name} was trained on {record.features}, where no store is now: give its "
-            "place with --features, and that of the dataset with --data-root"
-        )
-    return Store.open(record.features)
+    trained = (record.features, *record.joined)
+    if features:
+        if len(features) != len(trained):
+            raise UsageError(
+                f"run {record.name} was trained on {counted(len(trained), 'store')} "
+                f"({record.store.get('encoder')}), found {len(features)}: give --features "
+                f"{len(trained)} times, in the order of training"
+            )
+        return JoinedStores.open(features, common=common)
+    for location in trained:
+        if not Store.at(location).exists():
+            raise StoreError(
+                f"run {record.name} was trained on {location}, where no store is now: give its "
+                "place with --features, and that of the dataset with --data-root"
+            )
+    return JoinedStores.open(trained, common=common)
 
 
 def _preprocessing_option(record: RunRecord, fields: Mapping[str, str]) -> str:

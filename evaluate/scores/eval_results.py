@@ -90,6 +90,7 @@ class Evaluation:
         seconds: wall time of answering and scoring.
         predictions: the prediction for each example, in the order of the split.
         features: path or URL of the store; empty in files of earlier versions.
+        joined: paths or URLs of further stores.
         data_root: folder of the task's files; empty in files of earlier versions.
         device: device of the computation; empty in files of earlier versions.
         memory: peak main memory in bytes; 0 in files of earlier versions.
@@ -118,6 +119,7 @@ class Evaluation:
     device_memory: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
     split_size: int = 0
+    joined: tuple[str, ...] = ()
 
     @property
     def example_count(self) -> int:
@@ -195,6 +197,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     portable = replace(
         evaluation,
         features=to_portable(evaluation.features, folder),
+        joined=tuple(to_portable(store, folder) for store in evaluation.joined),
         data_root=to_portable(evaluation.data_root, folder),
     )
     summary = {name: value for name, value in vars(portable).items() if name != "predictions"} | {
@@ -248,6 +251,7 @@ def _read(folder: Path) -> Evaluation:
         built,
         predictions=predictions,
         features=from_portable(built.features, folder),
+        joined=tuple(from_portable(store, folder) for store in built.joined),
         data_root=from_portable(built.data_root, folder),
     )
     counts = build(_Summary, summary, str(file)).counts

@@ -70,6 +70,17 @@ Device: TypeAlias = Annotated[
 ]
 """The option --device of every command that computes."""
 
+Common: TypeAlias = Annotated[
+    bool,
+    option(
+        "--common",
+        help="With several --features: use the samples that all stores have, instead of refusing "
+        "stores with different ones.",
+        panel=DATA,
+    ),
+]
+"""The option --common of the commands that join stores."""
+
 AllowOutside: TypeAlias = Annotated[
     bool,
     option(

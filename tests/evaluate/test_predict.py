@@ -55,5 +55,7 @@ def test_a_store_of_another_task_and_a_partial_store_give_different_errors(
     words = r"msvd.zarr \(msvd, 2 samples\) has no features for .* of task manifest; .*'a.avi'"
     with pytest.raises(UnknownKeyError, match=rf"{words}.*, or choose .* with --task msvd-qa$"):
         evaluate(
-            EvalOptions(run=str(tiny.folder), split="val", features=str(store.location), quiet=True)
+            EvalOptions(
+                run=str(tiny.folder), split="val", features=[str(store.location)], quiet=True
+            )
         )

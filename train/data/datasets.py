@@ -11,7 +11,12 @@ import numpy as np
 from epalm.cache.maintenance.media_check import warn_about_changed_media
 from epalm.cache.readers.encoded_examples import encoded_examples
 from epalm.cache.readers.epoch_order import ShuffleSpec
-from epalm.cache.readers.joined_stores import AnyIndex, AnySubset, JoinedStores, in_all_stores
+from epalm.cache.readers.joined.joined_stores import (
+    AnyIndex,
+    AnySubset,
+    JoinedStores,
+    in_all_stores,
+)
 from epalm.cache.readers.reader_choice import (
     TRAIN_READERS,
     Budget,

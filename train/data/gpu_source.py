@@ -9,8 +9,8 @@ from torch import Tensor
 
 from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.readers.feature_source import FeatureSource, KeyIndex, ReadPlan, batches_of
-from epalm.cache.readers.joined_source import JoinedSource
-from epalm.cache.readers.joined_stores import AnySubset, JoinedSubset
+from epalm.cache.readers.joined.joined_source import JoinedSource
+from epalm.cache.readers.joined.joined_stores import AnySubset, JoinedSubset
 from epalm.cache.readers.memory_reader import ShardMap
 from epalm.errors import StoreError
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from epalm.devices import AUTO
-from epalm.options import DATA, PERFORMANCE, Device, Json, Quiet, option
+from epalm.options import DATA, PERFORMANCE, Common, Device, Json, Quiet, option
 from epalm.precision import PrecisionName
 
 MODEL, OPTIMIZATION, RUN_FOLDER = "Model", "Optimization", "Run folder"
@@ -26,15 +26,6 @@ RunName: TypeAlias = Annotated[
     option(
         help="Name of the run folder; default: made of task, encoder, LM and variant.",
         panel=RUN_FOLDER,
-    ),
-]
-Common: TypeAlias = Annotated[
-    bool,
-    option(
-        "--common",
-        help="With several --features: use the samples that all stores have, instead of refusing "
-        "stores with different ones.",
-        panel=DATA,
     ),
 ]
 RunsFolder: TypeAlias = Annotated[Path, option(help="Folder of all runs.", panel=RUN_FOLDER)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epalm.cache.readers.joined_stores import JoinedStores
+from epalm.cache.readers.joined.joined_stores import JoinedStores
 from epalm.cache.storage.open_storage import absolute_location
 from epalm.devices import pick_device
 from epalm.plugins import TypedName

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from epalm.cache.readers.joined_stores import JoinedStores
+from epalm.cache.readers.joined.joined_stores import JoinedStores
 from epalm.cache.readers.reader_choice import AUTO
 from epalm.tasks.types import Task
 from epalm.train.config.recipe import Recipe

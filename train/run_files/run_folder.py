@@ -9,7 +9,7 @@ from pathlib import Path
 from unicodedata import category
 
 from epalm.cache.readers.epoch_order import ShuffleSpec
-from epalm.cache.readers.joined_stores import SEPARATOR, JoinedStores
+from epalm.cache.readers.joined.joined_stores import SEPARATOR, JoinedStores
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError

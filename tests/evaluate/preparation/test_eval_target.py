@@ -66,7 +66,7 @@ def msvd(tmp_path: Path) -> Path:
 
 def test_a_run_trained_on_images_answers_questions_about_videos(tiny: TinyRun, msvd: Path) -> None:
     options = EvalOptions(
-        run=str(tiny.folder), split="test", task="msvd-qa", features=str(msvd), quiet=True
+        run=str(tiny.folder), split="test", task="msvd-qa", features=[str(msvd)], quiet=True
     )
     finished = evaluate(options)
     assert finished.folder == tiny.folder / "eval" / "msvd-qa-test"
@@ -97,7 +97,7 @@ def test_stores_of_one_manifest_have_folders_of_their_own(tiny: TinyRun, tmp_pat
     for name in ("data_tinyvit.zarr", "cut.zarr", "short.zarr"):
         shutil.copytree(other.store, tmp_path / name)
         options = EvalOptions(
-            run=str(tiny.folder), split="val", task="manifest", features=str(tmp_path / name)
+            run=str(tiny.folder), split="val", task="manifest", features=[str(tmp_path / name)]
         )
         folders.append(evaluate(replace(options, data_root=other.data, limit=1, quiet=True)).folder)
     names = [folder.name for folder in folders]
@@ -131,11 +131,16 @@ def test_the_ranked_answers_are_those_of_the_runs_training_split(
 
 def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: Path) -> None:
     options = EvalOptions(
-        run=str(tiny.folder), split="test", task="msvd-qa", features=str(msvd), limit=1, quiet=True
+        run=str(tiny.folder),
+        split="test",
+        task="msvd-qa",
+        features=[str(msvd)],
+        limit=1,
+        quiet=True,
     )
     folder = evaluate(options).folder
     moved = shutil.copytree(msvd, msvd.parent / "moved" / "msvd.zarr")
-    assert evaluate(replace(options, features=str(moved))).folder == folder
+    assert evaluate(replace(options, features=[str(moved)])).folder == folder
     sink = create_store(
         msvd.parent / "sparse" / "msvd.zarr",
         replace(clip_spec(frames="4"), data_root=str(msvd.parent)),
@@ -145,7 +150,7 @@ def test_another_store_of_the_same_name_overwrites_nothing(tiny: TinyRun, msvd: 
     sink.finish()
     before = (folder / "scores.json").read_bytes()
     with pytest.raises(UsageError, match=r"msvd-qa-test-first1 has .* another store, .*moved"):
-        evaluate(replace(options, features=str(msvd.parent / "sparse" / "msvd.zarr")))
+        evaluate(replace(options, features=[str(msvd.parent / "sparse" / "msvd.zarr")]))
     assert (folder / "scores.json").read_bytes() == before
 
 
@@ -212,7 +217,7 @@ def test_a_run_that_answers_questions_is_not_evaluated_on_captions(
     tiny: TinyRun, msvd: Path
 ) -> None:
     options = EvalOptions(
-        run=str(tiny.folder), split="test", task="msrvtt-caption", features=str(msvd)
+        run=str(tiny.folder), split="test", task="msrvtt-caption", features=[str(msvd)]
     )
     with pytest.raises(
         UsageError, match="tiny was trained to generate answers, and msrvtt-caption needs captions"

@@ -7,7 +7,7 @@ from typing import Self
 
 from epalm.cache.readers.encoded_examples import Example
 from epalm.cache.readers.feature_source import KeyIndex, NumpySource
-from epalm.cache.readers.joined_source import JoinedIndex, JoinedSource, join_arrays
+from epalm.cache.readers.joined.joined_source import JoinedIndex, JoinedSource, join_arrays
 from epalm.cache.readers.open_reader import (
     StoreSubset,
     index_store,
@@ -243,15 +243,16 @@ def _entries(fields: Mapping[str, str], prefix: str) -> dict[str, str]:
 
 
 def open_joined_reader(
-    stores: JoinedStores, *, reader: str, keys: Sequence[str], task: str
+    stores: JoinedStores, *, reader: str, keys: Sequence[str], task: str, views: int = 1
 ) -> NumpySource:
-    """Open view 0 of one store or of joined ones, to read samples in any order.
+    """Open one store or joined ones, to read samples in any order.
 
     Args:
         stores: the stores.
         reader: one of `LOCAL_READERS`, or "auto".
         keys: keys of the samples that will be read.
         task: name of the task that needs the features, for error messages.
+        views: number of views that will be read, from view 0 on.
 
     Raises:
         CacheMismatchError: the stores have different samples.
@@ -259,8 +260,8 @@ def open_joined_reader(
         UsageError: the reader cannot work.
     """
     if len(stores.stores) == 1:
-        return open_reader(stores.first, reader=reader, keys=keys, views=1, task=task)
-    subset = stores.select(stores.index(task), keys=keys, views=1)
+        return open_reader(stores.first, reader=reader, keys=keys, views=views, task=task)
+    subset = stores.select(stores.index(task), keys=keys, views=views)
     budget = Budget(ram_budget(reader))
     choice = choose_reader(reader, subset.requirements(1), budget, readers=LOCAL_READERS)
     return subset.open(choice.reader, budget.ram)

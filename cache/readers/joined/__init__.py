@@ -1,0 +1,1 @@
+"""Several stores over the same samples, joined by key."""
