@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epalm.cache.preprocessing_names import written_preprocessing
+from epalm.cache.readers.joined.joined_stores import SEPARATOR
 from epalm.evaluate.scores.eval_results import Evaluation
 from epalm.model.checkpoints.run_record import RunRecord
 
@@ -28,6 +29,8 @@ def model_name(address: str) -> str:
 
     An id such as `facebook/opt-2.7b` counts as a path if it exists as one.
     """
+    if SEPARATOR in address:
+        return SEPARATOR.join(map(model_name, address.split(SEPARATOR)))
     prefix = HUGGING_FACE if address.startswith(HUGGING_FACE) else ""
     rest = address.removeprefix(prefix)
     if HUB_ID.fullmatch(rest) and not Path(rest).exists():

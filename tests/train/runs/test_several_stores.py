@@ -11,9 +11,14 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import epalm
 from epalm.cache.create_store import create_store
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, UsageError
+from epalm.evaluate.preparation.eval_options import EvalOptions
+from epalm.evaluate.preparation.eval_preparation import prepare
+from epalm.evaluate.run_evaluation import evaluate
+from epalm.evaluate.scores.eval_results import read_evaluation
 from epalm.model.checkpoints.adapter_io import load_run
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.train.cli import app
@@ -198,3 +203,42 @@ def test_a_sweep_compares_one_store_with_two_joined_ones(world: World) -> None:
     )
     assert alone.joined == ()
     assert joined.joined == (str(world.root / "second.zarr"),)
+
+
+def test_a_run_on_two_stores_is_evaluated_on_two_stores_of_the_same_settings(
+    world: World,
+) -> None:
+    second = write_store(world, "second.zarr", features=drawn(world, 1, 12))
+    other = write_store(world, "other.zarr", features=drawn(world, 1, 12), encoder="third-vit")
+    folder = run(world, *also(second))
+    first = str(world.store)
+    own = EvalOptions(run=str(folder), split="val", quiet=True, device="cpu")
+    evaluation = evaluate(own).evaluation
+    named = evaluate(replace(own, features=[first, str(second)])).evaluation
+    answers = [prediction.prediction for prediction in evaluation.predictions]
+    assert len(answers) == 12
+    assert answers == [prediction.prediction for prediction in named.predictions]
+    assert evaluation.joined == (str(second),)
+    assert read_evaluation(folder / "eval" / "val").joined == (str(second),)
+    assert evaluation.settings["encoder"] == "tiny-vit + other-vit, frozen"
+    with pytest.raises(UsageError, match=r"2 stores \(tiny-vit \+ other-vit\), found 1: give"):
+        prepare(replace(own, features=[first]))
+    for stores in ([str(second), first], [first, str(other)]):
+        with pytest.raises(CacheMismatchError, match=r"joined\.2\.encoder is"):
+            prepare(replace(own, features=stores))
+
+
+def test_a_run_on_two_stores_refuses_new_files(world: World) -> None:
+    second = write_store(world, "second.zarr", features=drawn(world, 1, 12))
+    with pytest.raises(UsageError, match=r"several encoders \(tiny-vit \+ other-vit\)"):
+        epalm.load(run(world, *also(second)))
+
+
+def test_common_samples_are_evaluated_alone(world: World) -> None:
+    features, keys = drawn(world, 1, 12)[:-4], list(Store.open(world.store).keys)[:-4]
+    second = write_store(world, "second.zarr", features=features, keys=keys)
+    folder = run(world, *also(second), "--common")
+    own = EvalOptions(run=str(folder), split="val", quiet=True, device="cpu")
+    with pytest.raises(CacheMismatchError, match="--common"):
+        prepare(own)
+    assert len(prepare(replace(own, common=True)).examples) == 8
