@@ -76,7 +76,7 @@ Common: TypeAlias = Annotated[
         "--common",
         help="With several --features: use the samples that all stores have, instead of refusing "
         "stores with different ones.",
-        panel=DATA,
+        panel="Several stores",
     ),
 ]
 """The option --common of the commands that join stores."""
