@@ -25,7 +25,7 @@ def write_views(path: Path, values: np.ndarray) -> str:
 
 def evaluated(tiny: TinyRun, store: str, *, views: int = 1) -> Evaluation:
     options = EvalOptions(
-        run=str(tiny.folder), split="val", features=store, quiet=True, views=views, device="cpu"
+        run=str(tiny.folder), split="val", features=[store], quiet=True, views=views, device="cpu"
     )
     return evaluate(options).evaluation
 
