@@ -85,6 +85,41 @@ def test_default_blocks_are_the_last_six_of_the_same_shape() -> None:
     assert with_tokens(Stages(), "map").layers == (4,)
 
 
+class Scattered(Stages):
+    """The same stages, whose tokens are random numbers."""
+
+    def blocks(
+        self, batch: Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
+    ) -> list[Tensor]:
+        states = []
+        for layer in range(5) if layers is None else layers:
+            random = torch.Generator().manual_seed(layer)
+            shape = (len(batch), self.outputs[layer].positions, self.outputs[layer].width)
+            states.append(torch.randn(shape, generator=random)[:, :positions])
+        return states
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2, 2), (4, 1), (1, 4), (2, 1)])
+def test_pooled_tokens_are_the_means_of_all_tokens_over_the_cells(rows: int, columns: int) -> None:
+    everything = with_tokens(Scattered(), "all", "0,1")
+    pooled = with_tokens(Scattered(), f"pool:{rows}x{columns}", "0,1")
+    tokens, cells = (
+        encoder.blocks(BATCH, layers=encoder.layers, positions=encoder.positions)
+        for encoder in (everything, pooled)
+    )
+    height, width = 4 // rows, 4 // columns
+    for block, found in zip(tokens, cells, strict=True):
+        for cell in range(rows * columns):
+            top, left = height * (cell // columns), width * (cell % columns)
+            inside = [
+                block[:, 4 * row + column]
+                for row in range(top, top + height)
+                for column in range(left, left + width)
+            ]
+            plain = torch.stack(inside).mean(0)
+            torch.testing.assert_close(found[:, cell], plain)
+
+
 def test_each_policy_keeps_its_tokens_of_each_block() -> None:
     assert kept(with_tokens(Stages(), "mean", "2,4")) == [[21.5], [41.5]]
     assert kept(with_tokens(Stages(), "pool:2x1", "2,4")) == [[20.5, 22.5], [40.5, 42.5]]
