@@ -13,7 +13,7 @@ from epalm.errors import EpalmError, UsageError
 from epalm.train.data.shared_parts import Kept, SharedParts
 from epalm.train.estimate.memory_estimate import USABLE, MemoryPlan
 from epalm.train.estimate.rough_cost import step_operations
-from epalm.train.estimate.run_plan import RunPlan, plan_run
+from epalm.train.estimate.run_plan import plan_run
 from epalm.train.options.command_options import TrainOptions
 from epalm.train.options.preflight_checks import check_text_states
 from epalm.train.options.resolve_options import resolve_options
@@ -118,22 +118,35 @@ def _plan(
             "a sweep trains in one process: start it without torchrun, one sweep for each device"
         )
     key = (data, _without_rates(model), model.seed * _seed_matters(model))
-    plan: RunPlan = kept.get(key, lambda: plan_run(data, model, runtime, shared))
-    cached = folder is not None and _can_cache(model, plan)
-    if cached:
+    needs: _Needs = kept.get(key, lambda: _needs(data, model, runtime, shared))
+    if folder is not None and needs.text_states_constant and _may_cache(model):
         runtime = replace(runtime, text_states=Path(str(folder)))
-        plan = kept.get((*key, folder), lambda: plan_run(data, model, runtime, shared))
+        needs = kept.get((*key, folder), lambda: _needs(data, model, runtime, shared))
     elif folder is not None:
         logger.info("%s computes all text states: its training changes them", member.name)
-    batches = -(-len(plan.selection.train) // model.recipe.batch_size)
-    return PlannedMember(
-        member,
-        data,
-        model,
-        runtime,
-        batches,
+    batches = -(-needs.examples // model.recipe.batch_size)
+    return PlannedMember(member, data, model, runtime, batches, needs.memory, needs.operations)
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What the plan of a run says, without the plan's examples and shapes."""
+
+    examples: int
+    memory: MemoryPlan
+    operations: float
+    text_states_constant: bool
+
+
+def _needs(
+    data: DataConfig, model: ModelConfig, runtime: RuntimeConfig, shared: SharedParts
+) -> _Needs:
+    plan = plan_run(data, model, runtime, shared)
+    return _Needs(
+        len(plan.selection.train),
         plan.inputs.plan(),
-        step_operations(plan.inputs, cached_text_states=cached),
+        step_operations(plan.inputs, cached_text_states=runtime.text_states is not None),
+        plan.inputs.model.can_cache_text_states,
     )
 
 
@@ -171,13 +184,13 @@ def _seed_matters(model: ModelConfig) -> bool:
     return bool(recipe.val_examples or recipe.train_examples or recipe.train_fraction < 1)
 
 
-def _can_cache(model: ModelConfig, plan: RunPlan) -> bool:
-    """Whether cached text states are what training would compute."""
+def _may_cache(model: ModelConfig) -> bool:
+    """Whether the recipe alone allows cached text states."""
     try:
         check_text_states(model.recipe)
     except UsageError:
         return False
-    return plan.inputs.model.can_cache_text_states
+    return True
 
 
 def _check_same(planned: PlannedMember) -> None:
