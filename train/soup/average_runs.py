@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 MAY_DIFFER = frozenset(
     (
-        *("name", "recipe", "seed", "features", "joined", "data_root", "weights", "joined"),
+        *("name", "recipe", "seed", "features", "data_root", "weights", "joined"),
         "order",
         "pool_blocks",
     )
