@@ -141,7 +141,7 @@ class SourceSettings:
         features: number of features of a row, L: blocks x positions.
         blocks: indices of the store's encoder blocks that are used, ascending.
         positions: number of tokens that the store has per block.
-        injected_tokens: see `ModelSettings.injected_tokens`.
+        injected_tokens: number of a block's tokens, from its first one, that are injected together.
     """
 
     encoder_width: int

@@ -102,7 +102,7 @@ class JoinedStores:
 
         Args:
             locations: path or URL of each store.
-            common: see the attribute.
+            common: use the samples that all stores have.
 
         Raises:
             StoreError: there is no store.
