@@ -29,8 +29,9 @@ def add_commands(app: typer.Typer) -> None:
 def alignment(options: AlignmentOptions) -> None:
     """Rank encoder layers for a language model, without training.
 
-    The score is the mean overlap (alignment) of each sample's nearest neighbors among features and among hidden
-    states of its text. It ranks; whether it predicts scores of trained runs has to be measured.
+    The score, called alignment, is the mean overlap of each sample's nearest neighbors among
+    features and among hidden states of its text. It ranks; whether it predicts scores of trained
+    runs has to be measured.
     """
     configure_logging(quiet=options.quiet)
     from epalm.evaluate.alignment.measure import measure
