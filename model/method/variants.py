@@ -71,6 +71,9 @@ VARIANTS = {
     "l19-31+deep-prompt": Variant("one", "deep", features="last"),
     "resampler": Variant("resampler", features="tokens", span="input"),
     "resampler-inner": Variant("resampler", features="tokens"),
+    "resampler+adapter": Variant(
+        "resampler", adapter_factor=ADAPTER_FACTOR, features="tokens", span="input"
+    ),
     "finetune-lm": Variant("each", "mlp", language_model="trained"),
     "late": Variant("each", "mlp", span="upper", late=True),
     "late-light": Variant("each", "plain", span="upper", late=True),

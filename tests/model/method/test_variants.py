@@ -47,6 +47,12 @@ COUNTS = {  # section 2 of the method's description, in the order of SHAPES
     "l19-31+deep-prompt": DEEP,
     "resampler": RESAMPLER,
     "resampler-inner": RESAMPLER,
+    # The adapters are those of magma, whose connector is that of lin.
+    "resampler+adapter": (
+        16_750_336 + 107_010_560 - 1_968_640,
+        30_460_928 + 272_928_768 - 4_198_400,
+        15_569_152 + 13_425_664 - 787_456,
+    ),
     "finetune-lm": (2_676_546_560, 6_717_267_968, 336_451_584),
     # Late prompts have width H. Deep ones are in layers 19..31, of the 350M model in 12..23.
     "late": (24_949_760, 58_793_984, 4_724_736 + 10 * 1024 + 2 * (1024 * 1024 + 1024)),
