@@ -28,6 +28,10 @@ RunName: TypeAlias = Annotated[
         panel=RUN_FOLDER,
     ),
 ]
+ReplaceRun: TypeAlias = Annotated[
+    bool,
+    option("--fresh", help="Delete a run of that name instead of refusing.", panel=RUN_FOLDER),
+]
 RunsFolder: TypeAlias = Annotated[Path, option(help="Folder of all runs.", panel=RUN_FOLDER)]
 
 
@@ -203,10 +207,7 @@ class ImportOptions:
 
     name: RunName = ""
     out: RunsFolder = Path("runs")
-    fresh: Annotated[
-        bool,
-        option("--fresh", help="Delete a run of that name instead of refusing.", panel=RUN_FOLDER),
-    ] = False
+    fresh: ReplaceRun = False
 
     as_json: Json = False
     quiet: Quiet = False
@@ -226,10 +227,7 @@ class SoupOptions:
         option(help="Name of the new run folder; default: FIRST_soup.", panel=RUN_FOLDER),
     ] = ""
     out: RunsFolder = Path("runs")
-    fresh: Annotated[
-        bool,
-        option("--fresh", help="Delete a run of that name instead of refusing.", panel=RUN_FOLDER),
-    ] = False
+    fresh: ReplaceRun = False
 
     as_json: Json = False
     quiet: Quiet = False
