@@ -68,10 +68,12 @@ class ReportColumn:
     def costs(self) -> Costs:
         """Time and memory of extraction, training and evaluation."""
         record = self.record
+        used = (self.evaluation.features, *self.evaluation.joined)
+        stores = used if self.evaluation.features else (record.features, *record.joined)
         return Costs(
             trained=record.trained,
             frozen=record.frozen,
-            extraction=extraction_cost(self.evaluation.features or record.features),
+            extraction=extraction_cost(stores),
             training=training_cost(self.run / METRICS_FILE),
             evaluation=evaluation_cost(self.evaluation),
         )

@@ -1,5 +1,6 @@
 """Time and memory of each stage of a run, as far as they were recorded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Costs:
     Attributes:
         trained: number of trained parameters.
         frozen: number of the language model's parameters.
-        extraction: cost of the feature store; None if it was not recorded.
+        extraction: cost of the feature stores; None if it was not recorded.
         training: cost of training, validation included; None if it was not recorded.
         evaluation: cost of answering and scoring.
     """
@@ -62,13 +63,23 @@ def amount(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + "s" * (count != 1)
 
 
-def extraction_cost(features: str) -> Cost | None:
-    """Cost of a feature store, from the extraction log beside it."""
-    work = read_extraction_log(features)
-    if work is None:
+def extraction_cost(stores: Sequence[str]) -> Cost | None:
+    """Cost of all feature stores together, from the extraction logs beside them.
+
+    Times and samples are summed, the memory is the maximum. None if a store has no log, since the
+    cost of the others alone would be too low.
+    """
+    logs = [read_extraction_log(store) for store in stores]
+    work = [log for log in logs if log is not None]
+    if not work or len(work) < len(logs):
         return None
-    note = amount(work.encoded, "sample")
-    return Cost(work.seconds, work.memory, work.device, work.device_memory, note)
+    return Cost(
+        sum(log.seconds for log in work),
+        max(log.memory for log in work),
+        ", ".join(dict.fromkeys(log.device for log in work)),
+        max(log.device_memory for log in work),
+        amount(sum(log.encoded for log in work), "sample"),
+    )
 
 
 def training_cost(metrics_file: Path) -> Cost | None:

@@ -199,9 +199,18 @@ class JoinedStores:
 
 
 def in_all_stores(examples: Sequence[Example], index: AnyIndex, split: str) -> list[Example]:
-    """The examples whose sample is in all stores; the number of others is logged."""
+    """The examples whose sample is in all stores; the number of others is logged.
+
+    Raises:
+        CacheMismatchError: there are examples, but none of them is in all stores.
+    """
     present = index.has([example.key for example in examples])
     kept = [example for example, ok in zip(examples, present, strict=True) if ok]
+    if examples and not kept:
+        raise CacheMismatchError(
+            f"{split}: no sample of its {len(examples)} examples is in all stores: extract this "
+            "split with each encoder, or leave out a store"
+        )
     if len(kept) < len(examples):
         logger.info(
             "%s: %d of %d examples left out, their sample is not in all stores",

@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 import epalm
 from epalm.cache.create_store import create_store
+from epalm.cache.records.extraction_log import ExtractionLogEntry, log_extraction
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, UsageError
 from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.preparation.eval_preparation import prepare
+from epalm.evaluate.report.resource_use import Cost, extraction_cost
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import read_evaluation
 from epalm.model.checkpoints.adapter_io import load_run
@@ -135,6 +137,21 @@ def test_stores_without_a_common_sample_are_refused(world: World) -> None:
     second = write_store(world, "second.zarr", features=drawn(world, 1, 12), keys=keys)
     with pytest.raises(CacheMismatchError, match="no sample in common"):
         run(world, *also(second), "--common")
+
+
+def test_common_samples_without_any_of_a_split_are_refused(world: World) -> None:
+    features, keys = drawn(world, 1, 12)[:40], list(Store.open(world.store).keys)[:40]
+    second = write_store(world, "second.zarr", features=features, keys=keys)
+    with pytest.raises(CacheMismatchError, match=r"val: no sample of its \d+ examples is in all"):
+        run(world, *also(second), "--common")
+
+
+def test_the_cost_of_extraction_is_that_of_all_stores(tmp_path: Path) -> None:
+    first, second = (str(tmp_path / name) for name in ("a.zarr", "b.zarr"))
+    log_extraction(first, ExtractionLogEntry(50, 3.0, 700, "cpu"))
+    assert extraction_cost([first, second]) is None
+    log_extraction(second, ExtractionLogEntry(50, 4.5, 600, "cuda", 80))
+    assert extraction_cost([first, second]) == Cost(7.5, 700, "cpu, cuda", 80, "100 samples")
 
 
 def test_a_run_records_every_store_and_refuses_to_resume_on_others(world: World) -> None:
