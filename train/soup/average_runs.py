@@ -154,7 +154,7 @@ def _differences(first: Ingredient, other: Ingredient) -> Iterator[str]:
             yield f"{key} ({value!r} and {recipes[1][key]!r})"
     records = _comparable(first), _comparable(other)
     for name, value in records[0].items():
-        if records[1][name] != value:
+        if records[1][name] != value and recipes[0].get(name) == recipes[1].get(name):
             yield f"{name} ({value} and {records[1][name]})"
 
 
@@ -167,5 +167,6 @@ def _comparable(run: Ingredient) -> dict[str, object]:
         for field in fields(record)
         if field.name not in MAY_DIFFER and not (drawn and field.name == "examples")
     }
-    values["model"] = replace(record.model, lm="")  # the digest tells whether it is the same
-    return values
+    del values["model"]
+    model = asdict(replace(record.model, lm=""))  # the digest tells whether it is the same
+    return values | model

@@ -75,6 +75,9 @@ def test_runs_with_other_settings_or_starts_are_refused_with_the_difference(worl
     train(world, "faster", 3, "init_seed=5", "lr=0.02")
     with pytest.raises(UsageError, match=r"faster cannot be .*/one, they differ in lr \(0.01 and"):
         soup(world, "one", "faster")
+    train(world, "longer", 3, "init_seed=5", "prompt_length=3")
+    with pytest.raises(UsageError, match=r"differ in prompt_length \(2 and 3\); trained \(\d+ and"):
+        soup(world, "one", "longer")
     train(world, "blind", 3, "init_seed=5")
     file = world.root / "runs" / "blind" / "run.json"
     file.write_text(file.read_text().replace('"blind": false', '"blind": true'))

@@ -108,7 +108,9 @@ def test_a_blind_run_has_a_loss_but_no_gain_and_cannot_be_selected_by_it(tmp_pat
     (line,) = logged(world, "val")
     assert line["loss"] > 0
     assert not any(name.startswith("image_gain") for name in line)
-    with pytest.raises(UsageError, match=r"best_by is image_gain.* in a blind run.*best_by=score"):
+    with pytest.raises(
+        UsageError, match=r"best_by is image_gain, but in a blind run every.*best_by=score"
+    ):
         run(world, "--blind", "--set", "best_by=image_gain", "--name", "other")
     assert not (world.root / "runs" / "other").exists()
 
