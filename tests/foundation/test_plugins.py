@@ -15,6 +15,7 @@ MAKERS_OF_TYPED_NAMES = {
     "api/commands.py",  # names that the caller of a function gives
     "ask/run_encoder.py",  # the encoders of the demo
     "demo/modalities.py",  # names of its own encoders
+    "evaluate/alignment/alignment_options.py",
     "evaluate/preparation/eval_options.py",
     "evaluate/score_cli.py",
     "extract/cli.py",

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig
 from typer.testing import CliRunner
 
 from epalm.cache.maintenance.convert import convert
+from epalm.cache.readers.joined import joined_stores
 from epalm.cache.store import Store
 from epalm.errors import (
     CacheMismatchError,
@@ -257,7 +258,7 @@ def test_a_wrong_path_is_found_before_torch_is_imported(world: World) -> None:
 def test_a_misspelt_language_model_is_found_before_data_is_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(datasets, "index_store")
+    monkeypatch.delattr(joined_stores, "index_store")
     with pytest.raises(ModelError, match=r"there is no folder .*/opt-mini"):
         run(world, "--lm", "./opt-mini")
 

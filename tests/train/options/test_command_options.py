@@ -12,7 +12,7 @@ from epalm.train.cli import app
 from epalm.train.official.import_cli import IMPORT_EXAMPLES
 from epalm.train.options.command_options import ImportOptions, TrainOptions
 
-PANELS = ["Data", "Model", "Optimization", "Performance", "Run folder", "General"]
+PANELS = ["Data", "Several stores", "Model", "Optimization", "Performance", "Run folder", "General"]
 
 
 def help_of(*words: str) -> str:

@@ -59,7 +59,7 @@ def test_a_score_that_is_no_number_chooses_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "epalm.train.validation.Validation.__call__", lambda self: {"m": float("nan")}
+        "epalm.train.validation.validation.Validation.__call__", lambda self: {"m": float("nan")}
     )
     with pytest.raises(TrainingError, match="the validation score m is nan"):
         run(world)

@@ -142,6 +142,8 @@ def test_wandb_resumes_the_same_run(
     train_killed_and_resumed(world, "bees", "wandb", monkeypatch)
     files = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(files) == 2
+    for file in files:
+        wandb_files.wait_until_ended(file)
     identity = tracker_id(world, "bees", "wandb")
     assert [wandb_files.run_ids(file) for file in files] == [{identity}, {identity}]
     lines = [line for file in files for line in wandb_files.history(file)]

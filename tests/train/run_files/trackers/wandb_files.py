@@ -1,6 +1,7 @@
 """Reading the file of an offline run of wandb, whose container is that of LevelDB's logs."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def records(file: Path) -> Iterator[wandb_internal_pb2.Record]:
             record.ParseFromString(parts)
             parts = b""
             yield record
+
+
+def wait_until_ended(file: Path, seconds: float = 30) -> None:
+    """Wait until wandb's own process, which writes the file, has written the end of the run."""
+    end = time.monotonic() + seconds
+    while not any(record.WhichOneof("record_type") == "exit" for record in records(file)):
+        assert time.monotonic() < end, f"{file} has no record of the run's end"
+        time.sleep(0.1)
 
 
 def history(file: Path) -> list[dict[str, object]]:
