@@ -4,9 +4,10 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from epalm.atomic_write import sync
 from epalm.cache.storage.checksum import READ_BYTES, Part, extend_crc32c
 from epalm.cache.storage.regular_file import open_regular
 from epalm.errors import StoreError
+
+T = TypeVar("T")
 
 PUT_FOLDER = "put"
 """Folder of temporary files; it exists only while a writer is at work, or after one was killed."""
@@ -53,38 +56,25 @@ class LocalStorage:
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Write a temporary file, fsync it, rename it into place, fsync the folder."""
-        target = self._path_inside(name)
+        self._place(self._path_inside(name), parts, self._rename)
+
+    def put_new(self, name: str, parts: Sequence[Part]) -> bool:
+        """Write a temporary file and hard-link it, which fails if the name is taken."""
+        return self._place(self._path_inside(name), parts, _link_new)
+
+    def _place(self, target: Path, parts: Sequence[Part], move: Callable[[Path, Path], T]) -> T:
+        """Write a temporary file, move it to its name, fsync the folder; the result of `move`."""
         for _ in range(PUT_TRIES):
             try:
                 temporary = self._write_temporary(parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                self._rename(temporary, target)
+                result = move(temporary, target)
             except FileNotFoundError as error:
                 lost = error  # another writer finished the store and deleted this file
                 continue
             sync(target.parent)
-            return
+            return result
         raise lost
-
-    def put_new(self, name: str, parts: Sequence[Part]) -> bool:
-        """Write a temporary file and hard-link it, which fails if the name is taken."""
-        target = self._path_inside(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._write_temporary(parts)
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if target.exists():
-                return False
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync(target.parent)
-        return True
 
     def size(self, name: str) -> int | None:
         """Size of a regular file in bytes."""
@@ -184,3 +174,20 @@ class LocalStorage:
             temporary.unlink(missing_ok=True)
             raise
         return temporary
+
+
+def _link_new(temporary: Path, target: Path) -> bool:
+    """Give the file its name unless that is taken; whether it was free."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists():
+            return False
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
