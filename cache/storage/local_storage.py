@@ -56,7 +56,7 @@ class LocalStorage:
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Write a temporary file, fsync it, rename it into place, fsync the folder."""
-        self._place(self._path_inside(name), parts, self._rename)
+        self._place(self._path_inside(name), parts, Path.replace)
 
     def put_new(self, name: str, parts: Sequence[Part]) -> bool:
         """Write a temporary file and hard-link it, which fails if the name is taken."""
@@ -67,8 +67,11 @@ class LocalStorage:
         for _ in range(PUT_TRIES):
             try:
                 temporary = self._write_temporary(parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                result = move(temporary, target)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    result = move(temporary, target)
+                finally:
+                    temporary.unlink(missing_ok=True)
             except FileNotFoundError as error:
                 lost = error  # another writer finished the store and deleted this file
                 continue
@@ -153,13 +156,6 @@ class LocalStorage:
                     "itself, or link the whole store"
                 )
 
-    def _rename(self, temporary: Path, target: Path) -> None:
-        try:
-            temporary.replace(target)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
     def _write_temporary(self, parts: Sequence[Part]) -> Path:
         self._refuse_links(self._put_folder)
         self._put_folder.mkdir(parents=True, exist_ok=True)
@@ -188,6 +184,4 @@ def _link_new(temporary: Path, target: Path) -> bool:
         if target.exists():
             return False
         temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return True

@@ -3,6 +3,7 @@
 Scores are fractions of which more is better. The figures here are nats per token.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 
 LOSS = "loss"
@@ -29,6 +30,12 @@ def quality(name: str, value: float) -> float:
 def selecting_figure(names: Iterable[str]) -> str | None:
     """The figure that selects the epoch, the first of a line; None for a line without figures."""
     return next((name for name in names if name not in NOT_FIGURES), None)
+
+
+def selecting_quality(figures: Mapping[str, float]) -> float:
+    """Quality of the figure that selects the epoch; the lowest there is for a line without one."""
+    name = selecting_figure(figures)
+    return quality(name, figures[name]) if name else -math.inf
 
 
 def describe_figures(figures: Mapping[str, float]) -> str:

@@ -7,8 +7,7 @@ from epalm.model.checkpoints.run_record import METRICS_FILE, RunRecord
 from epalm.model.checkpoints.validation_figures import (
     IN_NATS,
     NOT_FIGURES,
-    quality,
-    selecting_figure,
+    selecting_quality,
 )
 from epalm.untrusted.checked_json import read_json_lines
 
@@ -27,7 +26,7 @@ def run_summary(folder: Path, record: RunRecord) -> dict[str, object]:
     file = folder / METRICS_FILE
     lines: list[Any] = [line for _, line in read_json_lines(file)] if file.is_file() else []
     validations = [line for line in lines if line["kind"] == "val"]
-    best = max(validations, key=_selecting, default=None)
+    best = max(validations, key=selecting_quality, default=None)
     spent = [line["seconds"] for line in lines if line["kind"] == "spent"]
     return {
         "run": record.name,
@@ -52,9 +51,3 @@ def _validation(line: dict[str, Any]) -> dict[str, Any]:
         "scores": {name: value for name, value in figures.items() if name not in IN_NATS},
         "nats_per_token": {name: value for name, value in figures.items() if name in IN_NATS},
     }
-
-
-def _selecting(line: dict[str, Any]) -> float:
-    """Quality of the figure that selects the epoch; of equal ones the earliest is the best."""
-    name = selecting_figure(line)
-    return quality(name, float(line[name])) if name else 0.0

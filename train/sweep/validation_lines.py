@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epalm.model.checkpoints.validation_figures import NOT_FIGURES, quality, selecting_figure
+from epalm.model.checkpoints.validation_figures import NOT_FIGURES, selecting_quality
 from epalm.untrusted.checked_json import build, read_json_lines
 
 
@@ -38,13 +38,7 @@ def read_validations(file: Path) -> list[LoggedValidation]:
 
 def best_validation(validations: Sequence[LoggedValidation]) -> LoggedValidation | None:
     """The validation with the best first figure, of equal ones the first."""
-    return max(validations, key=_selecting, default=None)
-
-
-def _selecting(validation: LoggedValidation) -> float:
-    figures = validation.figures
-    name = selecting_figure(figures)
-    return quality(name, figures[name]) if name else 0.0
+    return max(validations, key=lambda one: selecting_quality(one.figures), default=None)
 
 
 def _validation(line: dict[str, Any], place: str) -> LoggedValidation:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.errors import MalformedFileError
-from epalm.model.checkpoints.validation_figures import quality, selecting_figure
+from epalm.model.checkpoints.validation_figures import selecting_quality
 from epalm.untrusted.checked_json import parse_json
 from epalm.untrusted.quoted_values import shown
 
@@ -90,16 +90,9 @@ def best_validation(metrics_file: Path) -> dict[str, float] | None:
     Raises:
         MalformedFileError: a line is not a record.
     """
-    best: dict[str, Any] | None = None
-    for record in read_records(metrics_file):
-        if record["kind"] == "val" and (best is None or _quality(record) > _quality(best)):
-            best = record
+    validations = [line for line in read_records(metrics_file) if line["kind"] == "val"]
+    best = max(validations, key=selecting_quality, default=None)
     return best and {name: value for name, value in best.items() if name != "kind"}
-
-
-def _quality(record: dict[str, Any]) -> float:
-    name = selecting_figure(record)
-    return quality(name, record[name]) if name else -math.inf
 
 
 def shortened(curve: Curve) -> Curve:
