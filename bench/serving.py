@@ -4,7 +4,7 @@
     python -m bench.serving --image kitchen.png --question "what is on the desk?"
 
 Each client sends its next request when it has the answer to the last one. Prints a table for
-docs/benchmarks.md. A request that is not answered ends the measurement with an error.
+docs/explanation/benchmarks.md. A request that is not answered ends the measurement with an error.
 """
 
 import argparse

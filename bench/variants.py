@@ -40,8 +40,9 @@ OWN_CHANGES = dict.fromkeys(PLAIN_PROMPTS, ("lr=3e-2",)) | {
     "finetune-lm": ("lm_precision='fp32'", "lm_lr=1e-3")
 }
 """Recipe changes of variants that hardly train with the common settings, chosen by the loss on
-DAQUAR's training questions: docs/benchmarks.md has the figures. Prompt tokens without an MLP change
-slowly, and in bf16 the updates of a language model would be rounded to zero."""
+DAQUAR's training questions: docs/explanation/benchmarks.md has the figures. Prompt tokens
+without an MLP change slowly, and in bf16 the updates of a language model would be rounded
+to zero."""
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def _split_files(folder: Path) -> dict[str, Path]:
             f"{folder} contains no manifest: expected train.jsonl, val.jsonl, test.jsonl (or .csv) "
             'with one line {"id": ..., "media": ..., "prompt": ..., "answers": [...]} per example; '
             "for the files of a benchmark give its name and this folder, e.g. --dataset coco "
-            "--data-root FOLDER (docs/data.md)"
+            "--data-root FOLDER (docs/reference/data.md)"
         )
     paths.sort(key=lambda path: SPLITS.index(path.stem) if path.stem in SPLITS else len(SPLITS))
     files: dict[str, Path] = {}

@@ -88,7 +88,7 @@ def refuse_other_inputs(name: str, config: PreTrainedConfig) -> None:
         raise ModelError(
             f"{name} is a {kind}, a model of {taken}: hf: takes models of images, and those of "
             f"videos and audio with a model_type of {', '.join(INPUT_FACTORIES)}; choose one of "
-            "docs/encoders.md"
+            "docs/reference/encoders.md"
         )
 
 

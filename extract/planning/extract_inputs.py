@@ -168,5 +168,5 @@ def _check_files(items: tuple[MediaItem, ...]) -> None:
         raise MissingFileError(
             f"none of the first {len(first)} media files exists, e.g. {first[0].path}: put them "
             "where the dataset expects them, or give another data root with --data-root or "
-            "EPALM_DATA_ROOT (layouts: docs/data.md)"
+            "EPALM_DATA_ROOT (layouts: docs/reference/data.md)"
         )

@@ -233,7 +233,10 @@ def layer_kinds(config: PretrainedConfig) -> tuple[LayerKind, ...]:
 def supported() -> str:
     """The advice to use a supported family, for messages."""
     families = ", ".join(sorted(FAMILIES))
-    return f"use a language model of one of the families {families} (docs/language_models.md)"
+    return (
+        f"use a language model of one of the families {families} "
+        "(docs/reference/language_models.md)"
+    )
 
 
 def _find(module: nn.Module, name: str, config: PretrainedConfig) -> Any:  # noqa: ANN401 - a module

@@ -38,7 +38,7 @@ LAYOUT = (
     "{split}/00000.tar in the WebDataset layout; or folders {split}/00000/ with 000000012.jpg and "
     ".txt. The captions are published as tables of URLs "
     "(ai.google.com/research/ConceptualCaptions); img2dataset downloads the images "
-    "(see docs/data.md)"
+    "(see docs/reference/data.md)"
 )
 
 
@@ -160,7 +160,7 @@ def _checked_name(name: str, table: Path, number: int, line: str) -> str:
     if "://" in name:
         raise MalformedFileError(
             f"{where}: {name} is a URL, expected a downloaded file; img2dataset downloads "
-            "the images (see docs/data.md)"
+            "the images (see docs/reference/data.md)"
         )
     return name
 

@@ -33,7 +33,7 @@ def find_file(
             return path
     raise MissingFileError(
         f"{name} was not found; searched for {_join(paths)}. It is {published}. Copy it to one of "
-        "these paths, or give its folder with --data-root (see docs/data.md)"
+        "these paths, or give its folder with --data-root (see docs/reference/data.md)"
     )
 
 
@@ -94,7 +94,7 @@ def find_folders(candidates: Sequence[Path], *, what: str) -> list[Path]:
         return folders
     raise MissingFileError(
         f"there is no folder of {what}; searched for {_join(candidates)}. Put the files into one "
-        "of these, or give the parent folder with --data-root (see docs/data.md)"
+        "of these, or give the parent folder with --data-root (see docs/reference/data.md)"
     )
 
 

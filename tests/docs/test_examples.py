@@ -1,4 +1,4 @@
-"""The examples of docstrings and of docs/using.md run as they are written."""
+"""The examples of docstrings and of docs/tutorials/using.md run as they are written."""
 
 import doctest
 import os
@@ -56,11 +56,11 @@ def test_the_example_of_the_package_holds() -> None:
 
 
 def test_the_python_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs" / "using.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "tutorials" / "using.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     assert len(blocks) == 3
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, "docs/using.md", "exec"), names)
+        exec(compile(block, "docs/tutorials/using.md", "exec"), names)
     assert capsys.readouterr().out
     assert names["features"].shape == (6, 96)  # type: ignore[attr-defined]

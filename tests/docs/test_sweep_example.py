@@ -1,4 +1,4 @@
-"""The sweep file of docs/sweeps.md is trained in miniature."""
+"""The sweep file of docs/how_to/sweeps.md is trained in miniature."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.repository import ROOT
 from tests.train.helpers import make_world
 from tests.train.sweep.helpers import result_of, sweep
 
-PAGE = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how_to" / "sweeps.md").read_text(encoding="utf-8")
 
 
 def test_the_sweep_file_of_the_page_trains(tmp_path: Path) -> None:

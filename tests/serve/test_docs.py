@@ -1,4 +1,4 @@
-"""The examples of docs/serving.md, run against a server."""
+"""The examples of docs/how_to/serving.md, run against a server."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ import pytest
 from tests.ask.small_runs import SmallRun
 from tests.repository import ROOT
 
-PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how_to" / "serving.md").read_text(encoding="utf-8")
 
 
 def example(name: str, client: httpx.Client, question: str) -> str:

@@ -6,7 +6,7 @@ from epalm.model.families.family import FAMILIES
 from tests.model.families.zoo import CONFIGS
 from tests.repository import ROOT
 
-PAGE = (ROOT / "docs" / "language_models.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "language_models.md").read_text(encoding="utf-8")
 
 
 def test_the_promised_families_are_those_with_an_entry_and_with_tests() -> None:

@@ -1,4 +1,4 @@
-"""docs/how_it_works.md: its steps name functions and arguments that exist, its examples run."""
+"""docs/explanation/how_it_works.md: its steps name functions that exist, its examples run."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 from tests.repository import ROOT
 from tests.train.helpers import make_world
 
-PAGE = (ROOT / "docs" / "how_it_works.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "how_it_works.md").read_text(encoding="utf-8")
 
 STATION = re.compile(r"^\d+\. `([\w/]+\.py)`(?:, or [^:]*)?: `([\w.]+)\(([^`]*)\)`", re.MULTILINE)
 """A numbered step: the file, the function or class, and its arguments."""

@@ -19,9 +19,10 @@ from tests.repository import PACKAGES, ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("data", "evaluation", "extraction", "format")),
-    *(ROOT / "docs" / f"{name}.md" for name in ("large_models", "media", "reports", "scoring")),
-    ROOT / "docs" / "training.md",
+    *(ROOT / "docs" / "how_to" / f"{name}.md" for name in ("evaluation", "extraction", "reports")),
+    *(ROOT / "docs" / "how_to" / f"{name}.md" for name in ("gpu_too_small", "training")),
+    *(ROOT / "docs" / "reference" / f"{name}.md" for name in ("data", "format")),
+    *(ROOT / "docs" / "reference" / f"{name}.md" for name in ("media", "scoring")),
 ]
 """Pages in which every option is one of ours."""
 

@@ -111,7 +111,7 @@ def test_a_missing_media_folder_is_reported_with_the_searched_folders(
     with pytest.raises(MissingFileError) as caught:
         load_media(layout.dataset, tmp_path)
     assert str(tmp_path / layout.media[0]) in str(caught.value)
-    assert "docs/data.md" in str(caught.value)
+    assert "docs/reference/data.md" in str(caught.value)
     assert caught.value.exit_code == 1
 
 
@@ -127,7 +127,7 @@ def test_without_any_file_the_error_lists_the_searched_paths_and_the_source(
         with pytest.raises(MissingFileError) as caught:
             load()
         assert str(tmp_path) in str(caught.value)
-        assert "docs/data.md" in str(caught.value)
+        assert "docs/reference/data.md" in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "file"), FILES)
@@ -137,7 +137,7 @@ def test_a_missing_file_without_an_alternative_is_reported(
     layout = LAYOUTS[name]
     layout.write(tmp_path)
     (tmp_path / file).unlink()
-    with pytest.raises(MissingFileError, match=r"docs/data\.md") as caught:
+    with pytest.raises(MissingFileError, match=r"docs/reference/data\.md") as caught:
         read(layout, tmp_path)
     assert str(tmp_path / file) in str(caught.value)
 

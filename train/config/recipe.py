@@ -69,7 +69,7 @@ class Recipe:
     """Settings of a training run.
 
     Attributes:
-        lm: language model: hub id or local folder, see docs/language_models.md.
+        lm: language model: hub id or local folder, see docs/reference/language_models.md.
         lm_precision: precision of the frozen weights: "fp32", "bf16", "fp16", "int8", "int4", or
             "auto", see `epalm.train.run_training.resolve_precision`.
         encoder: encoder whose features the recipe is for; empty for any.

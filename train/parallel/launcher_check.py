@@ -39,8 +39,8 @@ def check_launcher(environment: Mapping[str, str]) -> None:
             raise UsageError(
                 f"{launcher} started {count} copies of the same training: for one training in "
                 "several processes, start `torchrun --nproc-per-node PROCESSES --no-python "
-                "epalm-train ...` once per machine (docs/many_machines.md); for a training in "
-                "one process, start one copy"
+                "epalm-train ...` once per machine (docs/how_to/many_machines.md); for a "
+                "training in one process, start one copy"
             )
 
 

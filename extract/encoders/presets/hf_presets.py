@@ -29,7 +29,7 @@ def image_preset(
         raise ModelError(
             f"{name} is a {config.model_type}, whose config.json has image_size {shown(size)}, "
             "expected the side of square images in pixels: choose another --encoder "
-            "(docs/encoders.md)"
+            "(docs/reference/encoders.md)"
         )
     native = native_images(source) if preprocessing == "native" else {}
     return preset_for(preprocessing, native | {"input_size": (3, size, size)})

@@ -1,4 +1,4 @@
-"""The table of memory in docs/large_models.md, planned again from the models' configurations."""
+"""The table of memory in docs/how_to/gpu_too_small.md, planned again from configurations."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from epalm.train.estimate.weight_memory import WeightPlacement
 from tests.model.helpers import settings
 from tests.repository import ROOT
 
-PAGE = ROOT / "docs" / "large_models.md"
+PAGE = ROOT / "docs" / "how_to" / "gpu_too_small.md"
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "facebook/opt-2.7b": {
