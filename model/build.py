@@ -69,12 +69,13 @@ def assemble(lm: PreTrainedModel, settings: ModelSettings) -> EPALM:
     plan = _make_plan(layers, variant, settings, used)
     prompt = _make_prompt(lm, variant, settings.prompt_length, plan)
     factor = variant.adapter_factor
+    trained_from = plan.first if variant.late else 0
     return EPALM(
         lm,
         connectors,
         prompt,
         plan,
-        adapters=Adapters(layers, width, factor) if factor else None,
+        adapters=Adapters(layers, width, factor, first=trained_from) if factor else None,
         lm_dropout=settings.lm_dropout,
         feature_indices=feature_indices,
         trained=(*TRAINED, "language_model") if variant.language_model == "trained" else TRAINED,

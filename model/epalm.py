@@ -191,8 +191,9 @@ class EPALM(nn.Module):
     @property
     def can_cache_text_states(self) -> bool:
         """Whether training never changes the text's hidden states below the first injection."""
-        prompt_below = self.prompt is not None and self.prompt.first < self.plan.first
-        trained_below = prompt_below or self.adapters or "language_model" in self.trained
+        own = (part for part in (self.prompt, self.adapters) if part is not None)
+        below = any(part.first < self.plan.first for part in own)
+        trained_below = below or "language_model" in self.trained
         return not trained_below and self.lm_dropout == 0 and self.plan.first > 0
 
     def lower_text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

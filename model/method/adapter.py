@@ -41,20 +41,22 @@ class Adapter(nn.Module):
 
 
 class Adapters(nn.ModuleList):
-    """One adapter for each of `SUBLAYERS` in every layer."""
+    """One adapter for each of `SUBLAYERS` in every layer from the first adapted one on."""
 
-    def __init__(self, layers: int, width: int, factor: int) -> None:
+    def __init__(self, layers: int, width: int, factor: int, *, first: int = 0) -> None:
         """Create and initialize all adapters.
 
         Args:
             layers: number of decoder layers.
             width: H.
             factor: reduction factor, see `Adapter`.
+            first: first adapted layer.
         """
         super().__init__(
             nn.ModuleDict({sublayer: Adapter(width, factor) for sublayer in SUBLAYERS})
-            for _ in range(layers)
+            for _ in range(first, layers)
         )
+        self.first = first
 
     def attach(self, parts: DecoderParts) -> None:
         """Apply the adapters to the sublayers' outputs, before dropout and residual connection.
@@ -64,7 +66,7 @@ class Adapters(nn.ModuleList):
         Raises:
             ModelError: the layers already have adapters.
         """
-        for index, layer in enumerate(parts.layers):
+        for index, layer in enumerate(parts.layers[self.first :]):
             for sublayer, name in zip(SUBLAYERS, parts.sublayers, strict=True):
                 module = layer.get_submodule(name)
                 if module._forward_hooks:

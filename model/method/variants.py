@@ -26,9 +26,11 @@ class Variant:
             "resampler" for a resampler of all tokens in place of connectors.
         prompt: "plain" vectors before the text, such vectors through an "mlp", or "deep" for new
             vectors at every layer.
-        late: the prompt enters at the first injected layer together with the visual tokens, and
-            tokens whose output nothing reads are computed as keys and values only.
-        adapter_factor: reduction factor of the adapters in every layer; 0 for no adapters.
+        late: nothing is trained below the first injected layer, where the prompt enters together
+            with the visual tokens, and tokens whose output nothing reads are computed as keys and
+            values only.
+        adapter_factor: reduction factor of the adapters in every layer, of a late variant in the
+            layers from the first injected one on; 0 for no adapters.
         features: "all" cached features are injected, only the encoder's "last" one, or all
             "tokens" of its last block, from a store that keeps them.
         blocks: encoder blocks by default: "last" for the last six, "stages" for the last of each of
@@ -78,6 +80,7 @@ VARIANTS = {
     "late": Variant("each", "mlp", span="upper", late=True),
     "late-light": Variant("each", "plain", span="upper", late=True),
     "late-deep": Variant("each", "deep", span="upper", late=True),
+    "late-ada": Variant("each", adapter_factor=ADAPTER_FACTOR, span="upper", late=True),
 }
 """`frozenbilm-like` is `magma` on a video's features. The names with layers state OPT-2.7B's span;
 with any other depth they use its published span. `resampler-inner` also uses it, `resampler` the

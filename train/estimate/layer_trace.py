@@ -80,9 +80,13 @@ def trace_layer(parts: DecoderParts, index: int, mode: LayerMode) -> LayerTrace:
 
 @lru_cache(maxsize=16)
 def first_equal(parts: DecoderParts) -> Sequence[int]:
-    """For each layer, the index of the first layer with the same modules."""
-    first: dict[str, int] = {}
-    return [first.setdefault(str(layer), index) for index, layer in enumerate(parts.layers)]
+    """For each layer, the index of the first layer with the same modules and adapters."""
+    first: dict[tuple[str, int], int] = {}
+    hooks = (
+        sum(len(module._forward_hooks) for module in layer.modules()) for layer in parts.layers
+    )
+    kinds = zip(map(str, parts.layers), hooks, strict=True)
+    return [first.setdefault(kind, index) for index, kind in enumerate(kinds)]
 
 
 @lru_cache(maxsize=64)

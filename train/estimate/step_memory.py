@@ -97,7 +97,7 @@ class StepMemory:
     def layer(self, index: int) -> int:
         """Bytes that one layer saves for backward: 0 where nothing in or below it is trained."""
         trained_below = self._trained_below(index)
-        if not trained_below and self.model.adapters is None:
+        if not trained_below and not self._adapted(index):
             return 0
         trace, keys = self._trace(index), self.only_keys(index)
         queries = self.tokens(index) - keys
@@ -180,8 +180,13 @@ class StepMemory:
             index >= self._first
             or (model.prompt is not None and index >= model.prompt.first)
             or "language_model" in model.trained
-            or (model.adapters is not None and index > 0)
+            or self._adapted(index - 1)
         )
+
+    def _adapted(self, index: int) -> bool:
+        """Whether the layer has adapters."""
+        adapters = self.model.adapters
+        return adapters is not None and index >= adapters.first
 
     def _trace(self, index: int, *, dropout: bool = True, only_keys: bool = False) -> LayerTrace:
         in_train_mode = dropout and self.model.lm_dropout > 0

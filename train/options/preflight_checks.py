@@ -18,7 +18,7 @@ from epalm.train.run_files.run_folder import check_name
 
 NEEDED_BY_TEXT_STATES = (
     "--text-states needs a variant that trains nothing below the injection (lin, 6-connectors, "
-    "late, late-light, late-deep), lm_dropout 0, and a first injected layer above 0"
+    "late, late-light, late-deep, late-ada), lm_dropout 0, and a first injected layer above 0"
 )
 """What a cache of text states requires of a recipe, as a message."""
 
@@ -66,8 +66,8 @@ def check_text_states(recipe: Recipe) -> None:
     """
     variant = find_variant(recipe.variant)
     at_input = variant.span == "input" if recipe.inject == "auto" else recipe.inject[:2] == "0:"
-    prompt_below = variant.prompt != "none" and not variant.late
-    trained = prompt_below or variant.adapter_factor or variant.language_model != "frozen"
+    below = (variant.prompt != "none" or variant.adapter_factor) and not variant.late
+    trained = below or variant.language_model != "frozen"
     if trained or at_input or recipe.lm_dropout:
         raise UsageError(NEEDED_BY_TEXT_STATES)
 

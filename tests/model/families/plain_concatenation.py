@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from epalm.model.epalm import EPALM
 from epalm.model.families.decoder_parts import decoder_parts
+from epalm.model.method.adapter import detach_adapters
 from epalm.model.method.prompt import DeepPrompt, SoftPrompt
 from tests.model.families.zoo import LAYERS, WINDOW, stock_model
 
@@ -38,6 +39,17 @@ def concatenated_logits(name: str, model: EPALM, features: Tensor, ids: Tensor) 
         features: (L, D) stored features of the image.
         ids: (T) int64.
     """
+    parts = decoder_parts(stock_model(name))
+    if model.adapters is None:
+        return _logits(name, model, features, ids)
+    model.adapters.attach(parts)
+    try:
+        return _logits(name, model, features, ids)
+    finally:
+        detach_adapters(parts)
+
+
+def _logits(name: str, model: EPALM, features: Tensor, ids: Tensor) -> Tensor:
     stock, plan = stock_model(name), model.plan
     parts = decoder_parts(stock)
     visual = _visual_tokens(model, features)

@@ -56,12 +56,12 @@ def plainly_trained(name: str, model: EPALM, first: int) -> tuple[Tensor, dict[s
 
 @pytest.mark.parametrize("supervise", ["all", "answer"])
 @pytest.mark.parametrize("tail", ["causal", "drop", "to-end"])
-@pytest.mark.parametrize("variant", ["late", "late-light", "late-deep"])
+@pytest.mark.parametrize("variant", ["late", "late-light", "late-deep", "late-ada"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_losses_and_gradients_equal_those_of_all_tokens_in_full(
     name: str, variant: str, tail: str, supervise: str
 ) -> None:
-    model = late_model(name, variant, tail=tail)
+    model = late_model(name, variant, tail=tail, own=variant == "late-ada")
     batch = batch_of(model)
     batch = answers_only(batch) if supervise == "answer" else batch
     actual = trained(model, batch)
@@ -70,7 +70,7 @@ def test_losses_and_gradients_equal_those_of_all_tokens_in_full(
     assert all(gradient.abs().max() > 0 for gradient in actual[1].values())
 
 
-@pytest.mark.parametrize("variant", ["late", "late-deep"])
+@pytest.mark.parametrize("variant", ["late", "late-deep", "late-ada"])
 @pytest.mark.parametrize("name", ["opt", "llama-grouped"])
 def test_recomputed_activations_give_the_same_gradients(name: str, variant: str) -> None:
     expected = late_model(name, variant)
@@ -82,7 +82,7 @@ def test_recomputed_activations_give_the_same_gradients(name: str, variant: str)
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore::DeprecationWarning")  # dynamo's
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["late", "late-deep"])
+@pytest.mark.parametrize("variant", ["late", "late-deep", "late-ada"])
 @pytest.mark.parametrize("name", ["opt", "llama-grouped"])
 def test_compiled_layers_give_the_same_gradients(name: str, variant: str) -> None:
     expected = late_model(name, variant)

@@ -62,6 +62,12 @@ COUNTS = {  # section 2 of the method's description, in the order of SHAPES
         25_190_400 + 13 * 10 * 4096,
         4_724_736 + 12 * 10 * 1024,
     ),
+    # Adapters are in the layers from the first injected one to the last.
+    "late-ada": (
+        11_811_840 + 13 * 2 * (2 * 2560 * 320 + 320 + 2560),
+        25_190_400 + 13 * 2 * (2 * 4096 * 512 + 512 + 4096),
+        4_724_736 + 12 * 2 * (2 * 1024 * 128 + 128 + 1024),
+    ),
 }
 FROZEN = {  # (language model, encoder with its head), section 2
     "ViT-B+2.7B": (2_651_596_800, 86_567_656),

@@ -42,7 +42,7 @@ def taught(model: EPALM, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Te
 
 @pytest.mark.parametrize("norm", ["pre-LN", "post-LN"])
 @pytest.mark.parametrize("tail", ["causal", "official", "drop", "to-end"])
-@pytest.mark.parametrize("variant", ["lin", "6-connectors", "late", "late-deep"])
+@pytest.mark.parametrize("variant", ["lin", "6-connectors", "late", "late-deep", "late-ada"])
 def test_stored_states_give_the_same_losses_and_gradients(
     tmp_path: Path, variant: str, tail: str, norm: str
 ) -> None:

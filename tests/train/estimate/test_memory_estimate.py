@@ -96,7 +96,7 @@ def test_what_backward_keeps_is_planned_for_every_variant(
 
 
 @pytest.mark.parametrize("family", ["opt", "llama", "gemma2"])
-@pytest.mark.parametrize("variant", ["late", "late-deep"])
+@pytest.mark.parametrize("variant", ["late", "late-deep", "late-ada"])
 @pytest.mark.parametrize("load", [SHORT_TEXTS, LONG_TEXTS])
 def test_what_backward_keeps_of_late_variants_is_planned_with_few_more_keys(
     family: str, variant: str, load: StepShape
