@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from epalm.evaluate.alignment.text_states import TEMPLATE, encode, mean_states
 from epalm.model.engine.language_model import load_language_model
 from epalm.model.text.text_encoder import TextEncoder
 from epalm.model.text.tokenizer import load_tokenizer
+from epalm.portable_path import from_portable
 from epalm.precision import choose_precision
 from epalm.tasks.readers.data_files import check_split
 from epalm.tasks.task_registry import load_task, resolve_data_root
@@ -116,8 +118,9 @@ def _all_layers(
 def _text_states(options: AlignmentOptions, examples: Sequence[Example]) -> Vectors:
     device = pick_device(options.device)
     precision = choose_precision(options.precision, device)
-    model = load_language_model(options.lm, precision, device)
-    text = TextEncoder.create(load_tokenizer(options.lm), TEMPLATE, model.config)
+    lm = from_portable(options.lm, Path())
+    model = load_language_model(lm, precision, device)
+    text = TextEncoder.create(load_tokenizer(lm), TEMPLATE, model.config)
     texts = encode(text, examples, model)
     with progress("texts", total=len(texts), unit="texts", quiet=options.quiet) as tick:
         return mean_states(model, texts, pad=text.pad, batch_size=options.batch_size, on_batch=tick)

@@ -7,6 +7,7 @@ from epalm.cache.preprocessing_names import recorded_preprocessing, written_prep
 from epalm.cache.spec import StoreSpec
 from epalm.devices import check_device_name
 from epalm.errors import CacheMismatchError, RecipeError, UsageError
+from epalm.model.checkpoints.validation_figures import IMAGE_GAIN
 from epalm.model.families.model_source import check_source, check_vocabulary_file
 from epalm.model.method.injection import check_span
 from epalm.model.method.variants import find_variant
@@ -56,6 +57,19 @@ def check_names(
     if difference := other_preprocessing(specs[0], recipe):
         logger.warning("%s", difference)
     recipe.model_settings(task.kind, *specs).text_template()
+
+
+def check_best_by(recipe: Recipe, *, blind: bool) -> None:
+    """Refuse to select the best epoch of a blind run by the image gain.
+
+    Raises:
+        UsageError: names the figures that a blind run has.
+    """
+    if blind and recipe.best_by == IMAGE_GAIN:
+        raise UsageError(
+            "best_by is image_gain, but in a blind run every sample has the features of another "
+            "one already: give `--set best_by=score`, or `--set best_by=loss`"
+        )
 
 
 def check_text_states(recipe: Recipe) -> None:

@@ -13,7 +13,7 @@ from epalm.train.config.config_io import Change, parse_changes
 from epalm.train.config.recipe import data_amount_changes, default_recipe, load_recipe
 from epalm.train.config.recipe_ranges import check_options
 from epalm.train.options.command_options import TrainOptions
-from epalm.train.options.preflight_checks import check_names, check_text_states
+from epalm.train.options.preflight_checks import check_best_by, check_names, check_text_states
 from epalm.train.options.task_choice import choose_task
 from epalm.train.parallel.launcher_check import check_launcher, check_several_processes
 from epalm.train.run_files.run_folder import default_name
@@ -47,6 +47,7 @@ def resolve_options(
         task.name, spec, recipe.lm, recipe.variant, blind=options.blind
     )
     check_names(recipe, task, stores.specs, device=options.device, run=Path(name).name)
+    check_best_by(recipe, blind=options.blind)
     if options.text_states:
         check_text_states(recipe)
     if options.shard_weights:

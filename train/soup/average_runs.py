@@ -153,9 +153,10 @@ def _differences(first: Ingredient, other: Ingredient) -> Iterator[str]:
         if recipes[1][key] != value:
             yield f"{key} ({value!r} and {recipes[1][key]!r})"
     records = _comparable(first), _comparable(other)
-    for name, value in records[0].items():
-        if records[1][name] != value and recipes[0].get(name) == recipes[1].get(name):
-            yield f"{name} ({value} and {records[1][name]})"
+    for name in dict.fromkeys((*records[0], *records[1])):
+        value, other_value = (record.get(name) for record in records)
+        if value != other_value and recipes[0].get(name) == recipes[1].get(name):
+            yield f"{name} ({value} and {other_value})"
 
 
 def _comparable(run: Ingredient) -> dict[str, object]:
@@ -167,6 +168,7 @@ def _comparable(run: Ingredient) -> dict[str, object]:
         for field in fields(record)
         if field.name not in MAY_DIFFER and not (drawn and field.name == "examples")
     }
-    del values["model"]
+    del values["model"], values["store"]
+    values |= {f"{name} of the store": value for name, value in record.store.items()}
     model = asdict(replace(record.model, lm=""))  # the digest tells whether it is the same
     return values | model

@@ -142,11 +142,6 @@ def image_gain(
     keys = [example.key for example in kept]
     shuffled = None if blind or len(set(keys)) < 2 else ShuffledSource(source, [keys], SEED)
     available = {"score", *((LOSS,) if kept else ()), *((IMAGE_GAIN,) if shuffled else ())}
-    if recipe.best_by not in available and blind and kept:
-        raise UsageError(
-            "best_by is image_gain, but in a blind run every sample has the features of another "
-            "one already: give `--set best_by=score`, or `--set best_by=loss`"
-        )
     if recipe.best_by not in available:
         raise UsageError(
             f"best_by is {recipe.best_by}, but only {len(kept)} of {len(examples)} validation "
