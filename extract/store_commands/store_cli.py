@@ -20,6 +20,7 @@ from epalm.console import (
 from epalm.devices import check_device_name
 from epalm.errors import INCOMPLETE
 from epalm.extract.planning.extract_options import STORE, RetryOptions, StoreLocation
+from epalm.extract.store_commands.export_cli import ExportOptions, export
 from epalm.extract.store_commands.verify_cli import RepairOptions, VerifyOptions, repair, verify
 from epalm.options import Json, Quiet, add_command, option
 from epalm.plugins import TypedName
@@ -84,6 +85,7 @@ def add_commands(app: typer.Typer) -> None:
     add("inspect", InspectOptions, inspect, "", " --rows 20")
     layers = " --source-layers last-1 --out out.h5"
     add("convert", ConvertOptions, convert, " --out coco.h5", layers)
+    add("export", ExportOptions, export, " --format parquet --out coco_parquet")
     add("retry-failed", RetryOptions, retry_failed, "", " --data-root /data")
 
 

@@ -4,8 +4,9 @@
 >>> model = epalm.load("runs/scenes")
 >>> answer = model.answer("scene.png", "which shape is red?")
 
-`extract`, `train` and `evaluate` are the commands as functions, `open_store` reads features, and
-`metrics` scores plain texts. Importing this package imports none of them.
+`extract`, `train` and `evaluate` are the commands as functions, `open_store` reads features,
+`FeatureDataset` feeds them to a `DataLoader`, and `metrics` scores plain texts. Importing this
+package imports none of them.
 """
 
 from importlib import import_module
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from epalm import metrics
     from epalm.api.commands import evaluate, extract, train
+    from epalm.api.feature_dataset import FeatureDataset
     from epalm.api.feature_store import FeatureStore, open_store
     from epalm.ask.answers import Answer
     from epalm.ask.run_model import Model, load
 
 __all__ = [
     "Answer",
+    "FeatureDataset",
     "FeatureStore",
     "Model",
     "__version__",
@@ -35,6 +38,7 @@ __version__: str
 
 PUBLIC = {
     "Answer": "epalm.ask.answers",
+    "FeatureDataset": "epalm.api.feature_dataset",
     "FeatureStore": "epalm.api.feature_store",
     "Model": "epalm.ask.run_model",
     "load": "epalm.ask.run_model",

@@ -195,3 +195,23 @@ def test_converted_and_missing_shards_for_programs(
     assert (done.code, json.loads(done.out)["missing"]) == (3, [1])
     done = command("inspect", tmp_path / "none.zarr", "--json")
     assert json.loads(done.out)["error"]["exit_code"] == done.code == 1
+
+
+@pytest.mark.parametrize("name", ["parquet", "safetensors"])
+def test_export_writes_a_file_per_shard_and_resumes(
+    store: Store, command: Command, tmp_path: Path, name: str
+) -> None:
+    words = ("export", store.location, "--format", name, "--out", tmp_path / "out")
+    done = command(*words)
+    assert done.code == 0
+    assert done.out == (
+        f"{tmp_path}/out: {name}, 150 records in 3 shards, 1 of them failed; 3 shards written\n"
+    )
+    files = sorted(path.name for path in (tmp_path / "out").glob(f"*.{name}"))
+    assert files == [f"{shard:05d}.{name}" for shard in range(3)]
+    report = json.loads(command(*words, "--json").out)
+    counts = {"records": 150, "failed": 1, "shards": 3, "written": 0}
+    assert report == {"out": f"{tmp_path}/out", "format": name} | counts
+    refused = command("export", store.location, "--format", "csv", "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert "'csv' is not one of" in refused.err

@@ -1,0 +1,1 @@
+"""Copies of a store in the file formats of other libraries."""
