@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from epalm.cache.token_policy import ALL, CLS, is_policy
 from epalm.errors import CacheMismatchError, StoreError
@@ -49,6 +50,14 @@ MIN_SHARD_ROWS = 512
 
 DIGEST_KEYS = 8192
 """Keys per call of the digest; one call per key would take longer."""
+
+
+@runtime_checkable
+class EncodedKeys(Protocol):
+    """Keys that are on the disk in the form that the digest reads, as those of a sample index."""
+
+    def update_digest(self, digest: "hashlib._Hash") -> None:
+        """Add a line feed and the JSON text of each key to a digest."""
 
 
 def fit_shard_rows(count: int, row_bytes: int) -> int:
@@ -215,6 +224,9 @@ class StoreSpec:
     def digest(self, keys: Sequence[str]) -> str:
         """SHA-256 over settings and keys, which every shard of the store must agree on."""
         digest = hashlib.sha256(json.dumps(self.comparable(), sort_keys=True).encode())
+        if isinstance(keys, EncodedKeys):
+            keys.update_digest(digest)
+            return digest.hexdigest()
         for first in range(0, len(keys), DIGEST_KEYS):
             text = json.dumps(keys[first : first + DIGEST_KEYS], separators=("\n", ":"))
             digest.update(b"\n" + text[1:-1].encode())  # without the brackets of the list
