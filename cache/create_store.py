@@ -5,6 +5,7 @@ from pathlib import Path
 
 from epalm.cache.formats.generations import Generations
 from epalm.cache.formats.missing_store import other_files_error
+from epalm.cache.records.record_summary import SUMMARY_FILE
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
@@ -85,6 +86,7 @@ def _check_free(store: Store, spec: StoreSpec, initial_files: Mapping[str, bytes
     existing = set(store.storage.names(""))
     existing |= {name for name in initial_files if store.storage.size(name) is not None}
     allowed = {name for name in existing if name.startswith(store.private_name("done/"))}
+    allowed.add(store.private_name(SUMMARY_FILE))
     created = Generations(spec.shard_rows, (spec.count,), ("",))
     for shard in range(spec.shards if existing else 0):
         version = created.versions(shard)[0]

@@ -7,6 +7,7 @@ Besides its shards, a store of either format has these files in its private fold
     done/00012.json     commit record of shard 12, written after the shard's own files
     media/00012.npy     media table: state of the shard's media files when they were encoded
     errors.jsonl        samples that could not be encoded, written once no shard is missing
+    summary.jsonl       copy of what the commit records say, only on object stores
     put/                temporary files of writers
 
 A shard is written whole and exists once it has a commit record, so a killed writer loses at most
@@ -29,6 +30,7 @@ from epalm.cache.formats.store_format import Features, as_bytes
 from epalm.cache.records.commit_record import CommitRecord, errors_text
 from epalm.cache.records.growth_record import finished_bytes
 from epalm.cache.records.media_table import MediaTable
+from epalm.cache.records.record_summary import read_records, write_summary
 from epalm.cache.records.store_state import StoreState
 from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.file_extent import FileExtent, read_checked
@@ -122,8 +124,7 @@ class Store(StoreState):
         Raises:
             UnfinishedStoreError: shards are missing.
         """
-        self.check_complete()
-        failed = self.failed_samples()
+        failed = self.failed_samples(self.check_complete())
         if self.latest().spec.count > self.spec.count:  # another process has added rows
             return len(failed)
         if self.growth:
@@ -132,8 +133,18 @@ class Store(StoreState):
         if self.growth:
             self._put(self.finished_name, [finished_bytes(self.generation)])
             self._delete_shorter_versions()
+        self.write_summary()
         self.storage.delete_partial_writes()
         return len(failed)
+
+    def write_summary(self) -> None:
+        """Update the summary of the commit records, where one saves requests.
+
+        See `epalm.cache.records.record_summary`.
+        """
+        listing = self.list_records()
+        if listing.md5:
+            write_summary(self, listing, read_records(self, listing))
 
     def write_library_files(self) -> None:
         """Write the files for other libraries that are not those of the opened generation."""

@@ -106,8 +106,11 @@ def extract(
             _fill(
                 encoder, items, store, jobs=jobs, options=options, root=root, tick=tick, pool=pool
             )
-        left = len(store.missing_shards())
-        failed = len(store.failed_samples()) if left else store.finish()
+        listing = store.list_records()
+        left = len(listing.missing)
+        failed = len(store.failed_samples(listing)) if left else store.finish()
+        if left:
+            store.write_summary()
     except KeyboardInterrupt as stop:
         left = len({*store.missing_shards(), *(job.shard for job in jobs if job.reencode)})
         raise Stopped(

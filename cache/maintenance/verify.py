@@ -1,7 +1,9 @@
 """Find damaged files of a store, and delete them so that extraction writes them again."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from epalm.cache.formats.generations import ShardVersion
 from epalm.cache.records.commit_record import CommitRecord, FileSums, errors_text
@@ -19,6 +21,9 @@ MISSING = "is missing"
 CHANGED = "has changed bytes"
 
 OUTDATED = "does not count the rows yet that were added to the store"
+
+CHECK_THREADS = 8
+"""Shards that are checked at once."""
 
 MAX_GENERATIONS = 10**9
 """More generations than a store can have."""
@@ -73,11 +78,16 @@ class _SizeCheck:
     """Compares the size of files."""
 
     def __init__(self, store: Store) -> None:
+        """List all files; one that was written since then is examined by itself."""
         self.store = store
+        self._listed = store.storage.list_files("")
 
     def problem(self, name: str, size: int, checksum: str) -> str:
         """What is wrong with a file; "" if nothing."""
         del checksum
+        listed = self._listed.get(name)
+        if listed and listed.size == size:
+            return ""
         actual = self.store.storage.size(name)
         if actual is None:
             return MISSING
@@ -107,10 +117,9 @@ def _verify(check: _SizeCheck) -> Iterator[VerifyIssue]:
     else:
         yield from _library_file_issues(check)
     sound = True
-    for record in store.storage.names(store.private_name("done")):
-        for issue in _shard_issues(check, record, header_sound=not header_issue):
-            sound = False
-            yield issue
+    for issue in _record_issues(check, header_sound=not header_issue):
+        sound = False
+        yield issue
     if not header_issue and sound:
         yield from _errors_list_issues(store)
 
@@ -155,7 +164,31 @@ def _header_issue(store: Store) -> VerifyIssue | None:
     return VerifyIssue(name, problem, (name, *store.format.initial_files))
 
 
-def _shard_issues(check: _SizeCheck, name: str, *, header_sound: bool) -> Iterator[VerifyIssue]:
+def _record_issues(check: _SizeCheck, *, header_sound: bool) -> Iterator[VerifyIssue]:
+    """Check every commit record and its files, several at a time."""
+    storage = check.store.storage
+    names = storage.names(check.store.private_name("done"))
+    threads = ThreadPoolExecutor(CHECK_THREADS, thread_name_prefix="epalm-verify")
+    examine = partial(_shard_issues, check, header_sound=header_sound)
+    try:
+        for issues in threads.map(examine, names, storage.read_many(names)):
+            yield from issues
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _shard_issues(
+    check: _SizeCheck, name: str, data: bytes | None, *, header_sound: bool
+) -> list[VerifyIssue]:
+    """The problems of a commit record with this content, and of its files."""
+    if data is None:  # deleted since the listing
+        return []
+    return list(_find_shard_issues(check, name, data, header_sound=header_sound))
+
+
+def _find_shard_issues(
+    check: _SizeCheck, name: str, data: bytes, *, header_sound: bool
+) -> Iterator[VerifyIssue]:
     store = check.store
     found = _shard_version(name, store, header_sound=header_sound)
     if found is None:
@@ -163,7 +196,7 @@ def _shard_issues(check: _SizeCheck, name: str, *, header_sound: bool) -> Iterat
         return
     shard, version = found
     try:
-        record = CommitRecord.from_bytes(store.storage.read(name), name)
+        record = CommitRecord.from_bytes(data, name)
     except CorruptShardError:
         yield VerifyIssue(name, CHANGED, (name,))
         return

@@ -88,8 +88,7 @@ def index_store(store: Store, task: str = "") -> KeyIndex:
         UnfinishedStoreError: shards are missing.
         CorruptShardError: a commit record names a sample that is not in the store.
     """
-    store.check_complete()
-    keys, failed = store.keys, store.failed_samples()
+    failed, keys = store.failed_samples(store.check_complete()), store.keys
     if unknown := failed.keys() - set(keys):
         raise CorruptShardError(
             f"{store.location}: a commit record names {min(unknown)!r}, which is not in the "

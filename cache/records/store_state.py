@@ -6,18 +6,12 @@ from pathlib import Path
 from typing import Self
 
 from epalm.cache.formats.generations import Generations, ShardVersion
-from epalm.cache.formats.missing_store import (
-    damaged_store_error,
-    no_store_error,
-)
+from epalm.cache.formats.missing_store import damaged_store_error, no_store_error
 from epalm.cache.formats.store_format import StoreFormat, format_of
 from epalm.cache.records.commit_record import CommitRecord, FileSums
-from epalm.cache.records.growth_record import (
-    GrowthRecord,
-    read_finished,
-    read_growth,
-    record_file,
-)
+from epalm.cache.records.growth_record import GrowthRecord, read_finished, read_growth, record_file
+from epalm.cache.records.record_listing import RecordListing, list_records
+from epalm.cache.records.record_summary import read_records
 from epalm.cache.records.store_header import StoreHeader, read_header
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.open_storage import open_storage
@@ -211,15 +205,14 @@ class StoreState:
                 return version
         return exact
 
+    def list_records(self) -> RecordListing:
+        """Which shards have a commit record at this moment, from one listing."""
+        files = self.storage.list_files(folder := self.private_name("done"))
+        return list_records(self.spec, self.generations, files, folder=folder)
+
     def missing_shards(self) -> list[int]:
         """Numbers of the shards without a commit record, ascending."""
-        done, missing = set(self.storage.names(self.private_name("done"))), []
-        for shard in range(self.spec.shards):
-            rows = len(self.spec.rows_of(shard))
-            usable = (version for version in self.versions(shard) if version.rows >= rows)
-            if not any(self.record_name_of(version) in done for version in usable):
-                missing.append(shard)
-        return missing
+        return self.list_records().missing
 
     def has_shard(self, shard: int) -> bool:
         """Whether the shard has a commit record at this moment."""
@@ -237,17 +230,19 @@ class StoreState:
                 return self.in_generation(self.generations.first_with(shard, version.rows))
         return None
 
-    def check_complete(self) -> None:
-        """Refuse a store with missing shards.
+    def check_complete(self) -> RecordListing:
+        """The listing of the commit records of a store without missing shards.
 
         Raises:
             UnfinishedStoreError: gives the number of missing shards and the command to run.
         """
-        if missing := self.missing_shards():
+        listing = self.list_records()
+        if missing := len(listing.missing):
             raise UnfinishedStoreError(
-                f"{self.location} is incomplete, {len(missing)} of {self.spec.shards} shards are "
+                f"{self.location} is incomplete, {missing} of {self.spec.shards} shards are "
                 "missing: run the same `epalm-extract` command again to complete it"
             )
+        return listing
 
     def commit_record(self, shard: int) -> CommitRecord:
         """The shard's commit record; see `finished` for the errors."""
@@ -273,9 +268,14 @@ class StoreState:
     def record_of(self, shard: int, version: ShardVersion) -> CommitRecord | None:
         """The commit record of a version of a shard; None if it is missing. See `finished`."""
         try:
-            data = self.storage.read(name := self.record_name_of(version))
+            data = self.storage.read(self.record_name_of(version))
         except FileNotFoundError:
             return None
+        return self.parse_record(shard, version, data)
+
+    def parse_record(self, shard: int, version: ShardVersion, data: bytes) -> CommitRecord:
+        """The commit record of a version of a shard from its content; see `finished`."""
+        name = self.record_name_of(version)
         record = CommitRecord.from_bytes(data, f"{self.location}: {name}")
         if record.store != self.generations.digest_of(shard, version.rows):
             raise CacheMismatchError(
@@ -287,13 +287,13 @@ class StoreState:
             raise self.damaged(f"{name} is the record of another shard")
         return record
 
-    def failed_samples(self) -> dict[str, str]:
-        """Key -> reason of every sample of the finished shards that could not be encoded."""
-        finished = set(range(self.spec.shards)) - set(self.missing_shards())
-        failed: dict[str, str] = {}
-        for shard in sorted(finished):
-            failed |= self.commit_record(shard).errors
-        return {key: reason for key, reason in failed.items() if key not in self.later_keys}
+    def failed_samples(self, listing: RecordListing | None = None) -> dict[str, str]:
+        """Key -> reason of every sample of the (just listed) finished shards that failed."""
+        records = read_records(self, listing or self.list_records())
+        failed = {key: why for record in records.values() for key, why in record.errors.items()}
+        if self.growing:
+            return {key: why for key, why in failed.items() if key not in self.later_keys}
+        return failed
 
     def damaged(self, problem: str) -> CorruptShardError:
         """The error for a store with a damaged file."""

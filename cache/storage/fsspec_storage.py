@@ -5,12 +5,15 @@ are read often, are copied once to a local folder, `$EPALM_COPIES` or `~/.cache/
 used as long as its checksum is the one in the commit record.
 """
 
+import base64
+import binascii
 import hashlib
 import os
 import posixpath
+import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,16 @@ from typing import Any
 import fsspec
 
 from epalm.cache.storage.checksum import Part, size_and_checksum
+from epalm.cache.storage.storage import FileInfo
 from epalm.errors import MissingToolError, StoreError, UsageError
 
 COPIES = "EPALM_COPIES"
 """Environment variable that names the folder of local copies."""
+
+READ_FILES = 1024
+"""Files per call of the file system, which has up to 128 requests in flight."""
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
 
 URL_SCHEMES = frozenset(
     (
@@ -93,15 +102,35 @@ class FsspecStorage:
             return None
         return info["size"] if info["type"] == "file" else None
 
+    def read_many(self, names: Sequence[str]) -> Iterator[bytes | None]:
+        """The bytes of each file in order, None for one that does not exist."""
+        for first in range(0, len(names), READ_FILES):
+            paths = [self._path(name) for name in names[first : first + READ_FILES]]
+            with self._connection_errors():
+                contents = self._files.cat(paths, on_error="return")
+                for error in contents.values():
+                    if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
+                        raise error
+            yield from (
+                None if isinstance(contents[path], Exception) else contents[path] for path in paths
+            )
+
     def names(self, folder: str) -> list[str]:
         """Every file below a folder, sorted."""
+        return sorted(self.list_files(folder))
+
+    def list_files(self, folder: str) -> dict[str, FileInfo]:
+        """Size of every file below a folder, and its MD5 where the listing has it."""
         self._files.invalidate_cache()
         try:
             with self._connection_errors():
-                paths: list[str] = self._files.find(self._path(folder))
+                infos: dict[str, Any] = self._files.find(self._path(folder), detail=True)
         except FileNotFoundError:
-            return []
-        return sorted(path[len(self._root) :].strip("/") for path in paths)
+            return {}
+        return {
+            path[len(self._root) :].strip("/"): FileInfo(info["size"], _listed_md5(info))
+            for path, info in infos.items()
+        }
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete the files that exist."""
@@ -157,6 +186,16 @@ class FsspecStorage:
 
     def _copy(self, name: str, checksum: str) -> Path:
         return self._copies / f"{checksum}-{name.replace('/', '_')}"
+
+
+def _listed_md5(info: Mapping[str, Any]) -> str:
+    """The MD5 of a file in a listing of S3 (ETag) or Google Cloud Storage (md5Hash)."""
+    tag = str(info.get("ETag") or "").strip('"')
+    try:
+        tag = tag or base64.b64decode(str(info.get("md5Hash") or "")).hex()
+    except binascii.Error:
+        return ""
+    return tag if _MD5.fullmatch(tag) else ""
 
 
 def _check_scheme(url: str) -> None:

@@ -4,7 +4,8 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ import numpy as np
 from epalm.atomic_write import sync
 from epalm.cache.storage.checksum import READ_BYTES, Part, extend_crc32c
 from epalm.cache.storage.regular_file import open_regular
+from epalm.cache.storage.storage import FileInfo
 from epalm.errors import StoreError
 
 T = TypeVar("T")
@@ -23,6 +25,12 @@ PUT_FOLDER = "put"
 
 PUT_TRIES = 3
 """Attempts at a write: another writer that finishes the store deletes temporary files."""
+
+READ_THREADS = 16
+"""Groups of small files read in parallel, to hide the latency of network file systems."""
+
+GROUP_FILES = 64
+"""Files per group; on a local disk, starting a task costs as much as reading several files."""
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Errors of file systems without hard links."""
@@ -86,13 +94,53 @@ class LocalStorage:
 
     def names(self, folder: str) -> list[str]:
         """Every file below a folder, sorted, without temporary files."""
+        return sorted(name for name, _ in self._entries(folder))
+
+    def list_files(self, folder: str) -> dict[str, FileInfo]:
+        """Name and size of every file below a folder, without temporary files."""
+        files: dict[str, FileInfo] = {}
+        for name, entry in self._entries(folder):
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                files[name] = FileInfo(entry.stat().st_size)
+        return files
+
+    def read_many(self, names: Sequence[str]) -> Iterator[bytes | None]:
+        """The bytes of each file in order, None for one that does not exist."""
+        groups = [names[at : at + GROUP_FILES] for at in range(0, len(names), GROUP_FILES)]
+        threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="epalm-read")
+        try:
+            for contents in threads.map(self._read_group, groups):
+                yield from contents
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def _read_group(self, names: Sequence[str]) -> list[bytes | None]:
+        contents: list[bytes | None] = []
+        for name in names:
+            try:
+                contents.append(self.read(name))
+            except FileNotFoundError:
+                contents.append(None)
+        return contents
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+        """Name of every file below a folder in any order; links to folders are not followed."""
         self._path_inside(f"{folder}/file")
-        files = (file for file in (self.root / folder).rglob("*") if file.is_file())
-        return sorted(
-            file.relative_to(self.root).as_posix()
-            for file in files
-            if file.parent != self._put_folder
-        )
+        put_folder = self._put_folder.relative_to(self.root).as_posix()
+        folders = [folder.strip("/")]
+        while folders:
+            inside = folders.pop()
+            try:
+                with os.scandir(self.root / inside) as listing:
+                    entries = list(listing)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for entry in entries:
+                name = f"{inside}/{entry.name}" if inside else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                elif inside != put_folder and entry.is_file():
+                    yield name, entry
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete the files that exist."""

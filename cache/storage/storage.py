@@ -6,11 +6,24 @@ slashes. Every write is atomic: local files appear by rename after an fsync, rem
 PUT. If a writer is killed, each name shows all of its bytes or does not exist.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from epalm.cache.storage.checksum import Part
+
+
+class FileInfo(NamedTuple):
+    """What a listing says about a file.
+
+    Attributes:
+        size: size in bytes.
+        md5: MD5 of its content, 32 hexadecimal digits; "" if the listing does not have it. An
+            object store may give another digest of the same length, e.g. of encrypted content.
+    """
+
+    size: int
+    md5: str = ""
 
 
 class Storage(Protocol):
@@ -21,6 +34,9 @@ class Storage(Protocol):
 
     def read(self, name: str) -> bytes:
         """All bytes of a file; FileNotFoundError if it does not exist."""
+
+    def read_many(self, names: Sequence[str]) -> Iterator[bytes | None]:
+        """The bytes of each file in order, None for one that does not exist; read in parallel."""
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Write or replace a file atomically."""
@@ -33,6 +49,9 @@ class Storage(Protocol):
 
     def names(self, folder: str) -> list[str]:
         """Every file below a folder, sorted; "" lists the whole storage."""
+
+    def list_files(self, folder: str) -> dict[str, FileInfo]:
+        """Name and size of every file below a folder, of a single listing."""
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete the files that exist."""

@@ -96,7 +96,8 @@ def status(options: StatusOptions) -> None:
     location = options.location
     opened = Store.open(location)
     store = opened.latest()
-    left, failed = store.missing_shards(), len(store.failed_samples())
+    listing = store.list_records()
+    left, failed = listing.missing, len(store.failed_samples(listing))
     spec = store.spec
     if options.missing and not options.as_json:
         say(as_ranges(left))

@@ -11,6 +11,7 @@ from epalm.cache.readers.feature_source import KeyIndex, StoreReader
 from epalm.cache.readers.memory_reader import MemoryReader, ShardMap
 from epalm.cache.records.file_state import MediaFile
 from epalm.cache.records.media_table import describe_files
+from epalm.cache.records.record_summary import SUMMARY_FILE
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksummed
 from epalm.cache.store import Store
@@ -90,6 +91,10 @@ def edit_json(store: Store, name: str, edit: Callable[[dict[str, Any]], object])
 
 
 def file_contents(store: Store) -> dict[str, bytes]:
-    """Name and content of every file of a store, the main file of HDF5 included."""
+    """Name and content of every file of a store, the main file of HDF5 included.
+
+    The summary of commit records is left out, since only stores on an object store have one.
+    """
     names = {*store.storage.names(""), *store.library_files}
+    names.discard(store.private_name(SUMMARY_FILE))
     return {name: store.storage.read(name) for name in sorted(names)}
