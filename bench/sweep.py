@@ -27,8 +27,8 @@ from bench.support.timed_rounds import JsonFile, Line, Result, at_most
 from epalm.model.checkpoints.run_record import METRICS_FILE
 from epalm.train.sweep.validation_lines import best_validation, read_validations
 
-VARIANTS = ("full", "pt")
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+VARIANTS = ("full", "late-ada")
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 SETTINGS = tuple(product(VARIANTS, RATES))
 """The eight members."""

@@ -20,8 +20,8 @@ def test_single_commands_and_the_sweep_have_the_same_settings(tmp_path: Path) ->
     members = [(one.settings["variant"], one.settings["lr"]) for one in sweep.members]
     assert members == list(SETTINGS)
     expected = "--features=/s.zarr --lm=/lm --recipe=small --variant=full --set=epochs=6"
-    expected += " --set=batch_size=32 --set=lr=0.0003 --name=full-0.0003"
-    assert commands["full-0.0003"] == expected.split()
+    expected += " --set=batch_size=32 --set=lr=0.001 --name=full-0.001"
+    assert commands["full-0.001"] == expected.split()
 
 
 def write_run(folder: Path, cider: float, loss: float) -> None:
