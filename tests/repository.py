@@ -4,7 +4,14 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+
+needs_checkout = pytest.mark.skipif(
+    not (ROOT / "extract").is_dir(),
+    reason="needs a checkout: the sdist has its packages below src/epalm",
+)
 
 PACKAGES = {
     path.parent.name: path.parent

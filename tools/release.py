@@ -1,7 +1,7 @@
 """Build a release from HEAD and test it as its users get it.
 
-    python tools/release.py OUT               # sdist, wheel, bill of materials, licenses; then the tests
-    python tools/release.py OUT -- -x tests/cache
+    python tools/release.py OUT                    # build, describe, test, audit
+    python tools/release.py OUT -- -x tests/cache  # with arguments of pytest
 
 OUT gets the sdist and the wheel, a software bill of materials (CycloneDX JSON) and the licenses of
 everything that the wheel installs with constraints.txt. The tests of the sdist then run against the
@@ -84,13 +84,13 @@ def test(sdist: Path, python: Path, work: Path, arguments: Sequence[str]) -> int
 
 
 def audit(python: Path) -> int:
-    """Compare the installed versions with the advisory database; 0 also where that is unreachable."""
+    """Compare the versions with the advisory database; 0 also where that is unreachable."""
     packages = python.parents[1] / "lib" / f"python{PYTHON}" / "site-packages"
     command = ["uv", "tool", "run", "pip-audit", "--path", str(packages)]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
-    print(result.stdout, result.stderr, sep="\n")
+    sys.stdout.write(f"{result.stdout}\n{result.stderr}\n")
     if result.returncode and any(sign in result.stderr for sign in AUDIT_UNREACHABLE):
-        print("audit NOT DONE: the advisory database cannot be reached from here")
+        sys.stdout.write("audit NOT DONE: the advisory database cannot be reached\n")
         return 0
     return result.returncode
 
@@ -101,7 +101,8 @@ def _tool(package: str, command: str, *arguments: str) -> None:
 
 
 def _run(*command: str) -> None:
-    print("+", *command, flush=True)
+    sys.stdout.write(f"+ {' '.join(command)}\n")
+    sys.stdout.flush()
     subprocess.run(command, check=True)
 
 

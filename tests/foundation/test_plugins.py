@@ -7,7 +7,7 @@ import pytest
 
 from epalm.errors import UsageError
 from epalm.plugins import TypedName, load_plugin
-from tests.repository import PACKAGES, ROOT, sources
+from tests.repository import PACKAGES, ROOT, needs_checkout, sources
 
 KNOWN = {"join": "os.path:join"}
 
@@ -81,6 +81,7 @@ def test_a_typed_name_that_was_written_to_a_file_is_a_name_from_a_file() -> None
         find(stored)
 
 
+@needs_checkout
 def test_nobody_but_the_commands_makes_typed_names() -> None:
     makers = {
         file.relative_to(ROOT).as_posix()

@@ -23,7 +23,7 @@ from epalm.train.config.recipe import (
     load_recipe,
 )
 from epalm.train.config.recipe_file import RECIPE_FOLDER, known_recipes, read_recipe_file
-from tests.repository import ROOT
+from tests.repository import ROOT, needs_checkout
 
 SPEC = StoreSpec("coco", "vit-b16", {}, layers=tuple(range(12)), width=768, count=9)
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "schedule.json"
@@ -146,6 +146,7 @@ def test_every_key_of_a_recipe_that_extends_another_changes_something(name: str)
         assert idle == []
 
 
+@needs_checkout
 @pytest.mark.parametrize("kind", [Recipe, Schedule])
 def test_every_key_is_read_somewhere(kind: type[Recipe] | type[Schedule]) -> None:
     read = {
