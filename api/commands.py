@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 def train(features: str | Path | Sequence[str | Path], **options: Any) -> Path:  # noqa: ANN401 - as the command line
     """Train a run on stored features, or resume it, as `epalm-train` does.
 
-    >>> import epalm
-    >>> options = {"lm": "models/opt-micro", "set": {"epochs": 1, "max_new_tokens": 3}}
-    >>> run = epalm.train("cache/image.zarr", recipe="small", name="first", quiet=True, **options)
-    >>> epalm.load(run)
-    Model('first', ...)
+    Examples:
+        >>> import epalm
+        >>> options = {"lm": "models/opt-micro", "set": {"epochs": 1, "max_new_tokens": 3}}
+        >>> store = "cache/image.zarr"
+        >>> run = epalm.train(store, recipe="small", name="first", quiet=True, **options)
+        >>> epalm.load(run)
+        Model('first', ...)
 
     Args:
         features: path or URL of the feature store; several of them are joined by key.
@@ -53,10 +55,11 @@ def train(features: str | Path | Sequence[str | Path], **options: Any) -> Path: 
 def evaluate(run: str | Path = "", split: str = "val", **options: Any) -> "Evaluation":  # noqa: ANN401
     """Answer and score a split with a trained run, as `epalm-eval` does.
 
-    >>> import epalm
-    >>> evaluation = epalm.evaluate("runs/scenes", "test", beams=2, quiet=True)
-    >>> sorted(evaluation.scores)
-    ['exact_match', 'normalised_match']
+    Examples:
+        >>> import epalm
+        >>> evaluation = epalm.evaluate("runs/scenes", "test", beams=2, quiet=True)
+        >>> sorted(evaluation.scores)
+        ['exact_match', 'normalised_match']
 
     Args:
         run: folder of the run, or its name in `runs`; "" for the newest.
@@ -88,11 +91,12 @@ def extract(
 ) -> "FeatureStore":
     """Encode every sample of a dataset once, or resume that, as `epalm-extract` does.
 
-    >>> import epalm
-    >>> encoder = "epalm.demo.encoder:micro_vit"  # comes with this package
-    >>> store = epalm.extract(encoder, samples=["scene.png"], out="own.zarr", quiet=True)
-    >>> store["scene.png"].shape
-    (6, 96)
+    Examples:
+        >>> import epalm
+        >>> encoder = "epalm.demo.encoder:micro_vit"  # comes with this package
+        >>> store = epalm.extract(encoder, samples=["scene.png"], out="own.zarr", quiet=True)
+        >>> store["scene.png"].shape
+        (6, 96)
 
     Args:
         encoder: name of the encoder.

@@ -77,12 +77,13 @@ class FeatureStore:
 def open_store(location: str | Path, *, reader: str = AUTO) -> FeatureStore:
     """Open a finished store to read features by key.
 
-    >>> import epalm
-    >>> store = epalm.open_store("cache/image.zarr")
-    >>> store["media/test-00000.png"].shape
-    (6, 96)
-    >>> store.to_torch(store.keys[:2]).shape
-    torch.Size([2, 6, 96])
+    Examples:
+        >>> import epalm
+        >>> store = epalm.open_store("cache/image.zarr")
+        >>> store["media/test-00000.png"].shape
+        (6, 96)
+        >>> store.to_torch(store.keys[:2]).shape
+        torch.Size([2, 6, 96])
 
     Args:
         location: path or URL.

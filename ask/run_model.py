@@ -83,13 +83,14 @@ class Model:
     ) -> Answer | list[Answer]:
         """Answer a question about a sample.
 
-        >>> import epalm
-        >>> model = epalm.load("runs/scenes")
-        >>> answer = model.answer("scene.png", "which shape is red?", top=3)
-        >>> answer in ("circle", "square", "star", "triangle")
-        True
-        >>> 0 < answer.probability < 1, len(answer.alternatives)
-        (True, 3)
+        Examples:
+            >>> import epalm
+            >>> model = epalm.load("runs/scenes")
+            >>> answer = model.answer("scene.png", "which shape is red?", top=3)
+            >>> answer in ("circle", "square", "star", "triangle")
+            True
+            >>> 0 < answer.probability < 1, len(answer.alternatives)
+            (True, 3)
 
         Args:
             media: a path, the bytes of a file, a PIL image or an array, see
@@ -132,10 +133,11 @@ class Model:
     ) -> Answer | list[Answer]:
         """Write a caption of a sample; arguments, result and errors are those of `answer`.
 
-        >>> import epalm
-        >>> model = epalm.load("runs/captions")
-        >>> [type(caption).__name__ for caption in model.caption(["a.wav", "b.wav"])]
-        ['Answer', 'Answer']
+        Examples:
+            >>> import epalm
+            >>> model = epalm.load("runs/captions")
+            >>> [type(caption).__name__ for caption in model.caption(["a.wav", "b.wav"])]
+            ['Answer', 'Answer']
         """
         if self.answers_questions:
             raise UsageError(
@@ -148,9 +150,10 @@ class Model:
     def encode(self, media: Media | list[Media]) -> Features:
         """Features of samples as extraction stores them.
 
-        >>> import epalm
-        >>> epalm.load("runs/scenes").encode("scene.png").shape
-        (6, 96)
+        Examples:
+            >>> import epalm
+            >>> epalm.load("runs/scenes").encode("scene.png").shape
+            (6, 96)
 
         Args:
             media: one sample, or a list.
@@ -242,10 +245,11 @@ class Model:
 def load(run: str | Path, *, lm: str = "", weights: str | Path = "", device: str = AUTO) -> Model:
     """Load a trained run to answer questions about new samples.
 
-    >>> import epalm
-    >>> model = epalm.load("runs/scenes")
-    >>> model.modality
-    'image'
+    Examples:
+        >>> import epalm
+        >>> model = epalm.load("runs/scenes")
+        >>> model.modality
+        'image'
 
     Args:
         run: folder of a run, its name in `runs`, or user/name of a repository on the hub.

@@ -89,7 +89,8 @@ class Evaluation:
         skipped: ids of questions that were skipped because their samples could not be encoded.
         seconds: wall time of answering and scoring.
         predictions: the prediction for each example, in the order of the split.
-        features: path or URL of the first store, `joined` of others; empty in earlier versions.
+        features: path or URL of the first store; empty in files of earlier versions.
+        joined: paths or URLs of further stores.
         data_root: folder of the task's files; empty in files of earlier versions.
         device: device of the computation; empty in files of earlier versions.
         memory: peak main memory in bytes; 0 in files of earlier versions.

@@ -1,0 +1,74 @@
+"""Tables and descriptions in Markdown, made of dataclasses and docstrings."""
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+ENTRY = re.compile(r"^ {4}(\w+): ", re.MULTILINE)
+"""The start of an entry in the section `Attributes:` of a docstring."""
+
+
+def cell(text: str) -> str:
+    """A text as the cell of a table: on one line, without characters that end a cell or a tag."""
+    flat = " ".join(text.split()).replace("|", "\\|").replace("[CLS]", "\\[CLS]")
+    parts = re.split(r"(`[^`]*`)", flat)  # every second one is code
+    return "".join(one if i % 2 else one.replace("<", "&lt;") for i, one in enumerate(parts))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; cells are Markdown, see `cell` for plain texts."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def code(value: object) -> str:
+    """A value as code in the cell of a table; nothing for an empty text."""
+    text = str(value).replace("|", "\\|")
+    return f"`{text}`" if text else ""
+
+
+def described_attributes(record: type) -> dict[str, str]:
+    """The entries of the section `Attributes:` of a class: name -> description on one line."""
+    docstring = inspect.getdoc(record) or ""
+    section = docstring.partition("\nAttributes:\n")[2].partition("\n\n")[0]
+    _, *parts = ENTRY.split(section)
+    names, texts = parts[::2], parts[1::2]
+    return dict(zip(names, (" ".join(text.split()) for text in texts), strict=True))
+
+
+def field_type(field: "Field[Any]") -> str:
+    """The annotation of a field as it is written."""
+    kind = field.type
+    text = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    return re.sub(r"\b(?:[a-z_]+\.)+(?=\w)", "", text)
+
+
+def default(field: "Field[Any]") -> str:
+    """The default of a field in TOML's notation; "required" if it has none."""
+    if field.default is MISSING:
+        return "*required*" if field.default_factory is MISSING else ""
+    value = field.default
+    if isinstance(value, bool):
+        return code(str(value).lower())
+    return code(f'"{value}"' if isinstance(value, str) else value)
+
+
+def fields_table(record: type, *, but: str = "") -> str:
+    """The fields of a dataclass: name, type, default and the description in its docstring.
+
+    Args:
+        record: the dataclass.
+        but: name of a field that is left out.
+
+    Raises:
+        KeyError: a field has no description.
+    """
+    described = described_attributes(record)
+    rows = (
+        (code(one.name), code(field_type(one)), default(one), cell(described[one.name]))
+        for one in fields(record)
+        if one.name != but
+    )
+    return table(("key", "type", "default", "meaning"), rows)
