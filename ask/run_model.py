@@ -7,22 +7,18 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from epalm.ask.adapters.adapted_model import AdaptedModel
 from epalm.ask.answers import Answer
 from epalm.ask.ask_options import MAX_ALTERNATIVES
 from epalm.ask.feature_answers import BATCH_SIZE, Watch, answer_features
-from epalm.ask.find_run import find_or_fetch_run
-from epalm.ask.run_encoder import load_encoder, weights_location
 from epalm.ask.sample_decoder import SampleDecoder, require_inputs
 from epalm.ask.samples import Media, SampleFiles, sample_folder
 from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
-from epalm.devices import AUTO, check_device_name, pick_device
+from epalm.devices import AUTO
 from epalm.errors import UsageError
 from epalm.extract.decoding.decode_batch import Input
-from epalm.extract.encoders.tokens.token_encoder import TokenEncoder
 from epalm.extract.run_extraction import encode
-from epalm.model.checkpoints.adapter_io import LoadedRun, load_run
-from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.method.model_settings import Decoding
 from epalm.tasks.types import MediaItem, Modality
 
@@ -30,23 +26,8 @@ WINDOW = 4 * BATCH_SIZE
 """Samples whose files and features are held at once."""
 
 
-class Model:
-    """A trained run with its encoder.
-
-    Attributes:
-        record: the run's record.
-        device: name of the torch device.
-        encoder: the encoder of the run's features.
-        loaded: the run's model.
-    """
-
-    def __init__(self, run: LoadedRun, encoder: TokenEncoder, device: str) -> None:
-        """See `load`."""
-        self.record = run.record
-        self.device = device
-        self.encoder = encoder
-        self.loaded = run
-        self._decoder = SampleDecoder(encoder.load, encoder.modality)
+class Model(AdaptedModel):
+    """A trained run with its encoder, or several of one encoder and language model."""
 
     def __repr__(self) -> str:
         return f"Model({self.record.name!r}, {self.record.model.lm!r}, {self.encoder.name!r})"
@@ -172,7 +153,7 @@ class Model:
 
     def decode(self, items: Sequence[MediaItem]) -> list[Input | str]:
         """The encoder's input for each sample file, or the reason why there is none."""
-        return self._decoder.decode(items)
+        return SampleDecoder(self.encoder.load, self.modality).decode(items)
 
     def encode_items(self, items: Sequence[MediaItem]) -> Features:
         """Features (N, L, D) of sample files, see `encode`."""
@@ -262,10 +243,4 @@ def load(run: str | Path, *, lm: str = "", weights: str | Path = "", device: str
         ModelError: a model cannot be loaded, or is another one than in training.
         CacheMismatchError: another encoder, e.g. other weights, than in training.
     """
-    check_device_name(device)
-    folder = find_or_fetch_run(Path("runs"), str(run))
-    record = RunRecord.load(folder)
-    location = weights_location(record, str(weights))
-    device = pick_device(device)
-    encoder = load_encoder(record, location, device)
-    return Model(load_run(folder, device, lm=lm), encoder, device)
+    return Model.from_pretrained(run, lm=lm, weights=weights, device=device)

@@ -64,7 +64,7 @@ def command(options: ServeOptions) -> None:
 
 def load_service(options: ServeOptions) -> "Service":
     """Load the run, its blind control and the store, and start the processes."""
-    from epalm.ask.blind_control import load_blind_control
+    from epalm.ask.adapters.blind_control import load_blind_control
     from epalm.ask.run_model import load
     from epalm.serve.engine.neighbors import NeighborIndex
     from epalm.serve.engine.service import Limits, Service

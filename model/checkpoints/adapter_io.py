@@ -4,19 +4,23 @@ Training writes the file and evaluation reads it; it contains only trained tenso
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from epalm.errors import DataError, MissingFileError, ModelError
-from epalm.model.build import build_model
+from epalm.model.build import assemble, build_model
 from epalm.model.checkpoints.run_record import ADAPTER_FILE, RunRecord
 from epalm.model.checkpoints.tensor_file import check_tensors, read_tensors, write_tensors
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.onednn_linear import use_onednn_layout
 from epalm.model.epalm import EPALM, trainable_parameters
+from epalm.model.method.variants import find_variant
 from epalm.model.text.text_encoder import TextEncoder
+from epalm.model.text.tokenizer import load_tokenizer
 from epalm.precision import computes_in, why_slow
 
 logger = logging.getLogger(__name__)
@@ -66,8 +70,13 @@ def load_adapter(model: EPALM, file: Path) -> None:
         raise DataError(
             f"{error}; restore the file from a copy, or train the run again with --fresh"
         ) from error
+    set_trained(model, tensors)
+
+
+def set_trained(model: EPALM, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into the trained parameters of a model; every parameter has one."""
     with torch.no_grad():
-        for name, weight in weights.items():
+        for name, weight in trainable_parameters(model):
             weight.copy_(tensors[name])
 
 
@@ -107,6 +116,38 @@ def load_run(folder: Path, device: str = "cpu", *, lm: str = "") -> LoadedRun:
     model = model if same_precision else model.float().to(device)
     use_onednn_layout(model.language_model)
     return LoadedRun(record, model.eval(), text, precision)
+
+
+def can_share(run: LoadedRun, record: RunRecord) -> bool:
+    """Whether a run can use the language model of a loaded one: equal, frozen, same precision."""
+    own, other = run.record.model, record.model
+    frozen = all(find_variant(one.variant).language_model == "frozen" for one in (own, other))
+    same = (record.lm_digest, other.precision) == (run.record.lm_digest, own.precision)
+    return frozen and same
+
+
+def load_run_beside(run: LoadedRun, record: RunRecord, folder: Path) -> LoadedRun:
+    """Load a run's model around the language model of `run`, to which its adapters are attached.
+
+    Args:
+        run: a loaded run whose adapters, if it has any, are detached.
+        record: the record in `folder`; both can share, see `can_share`.
+        folder: folder of the run.
+
+    Raises:
+        MissingFileError: the folder has no trained tensors yet.
+        DataError: they are damaged.
+    """
+    weight = next(run.model.connectors.parameters())
+    record = replace(record, model=replace(record.model, lm=run.record.model.lm))
+    model = assemble(run.model.language_model, record.model).to(weight.device, weight.dtype)
+    load_adapter(model, folder / ADAPTER_FILE)
+    template = record.model.text_template()
+    text = run.text
+    if template != run.record.model.text_template():
+        config = run.model.language_model.config
+        text = TextEncoder.create(load_tokenizer(record.model.lm), template, config)
+    return LoadedRun(record, model.eval(), text, run.precision)
 
 
 def _usable_precision(record: RunRecord, folder: Path, device: str) -> str:

@@ -276,10 +276,12 @@ def add_only_keys(layers: Iterable[nn.Module]) -> None:
 
     Each layer then first computes the keys and values of these tokens, and neither their queries'
     attention nor their feed-forward. Both computations are one call of the layer, so that hooks,
-    activation checkpointing and sharding treat them together.
+    activation checkpointing and sharding treat them together. Layers that take them already stay as
+    they are.
     """
     for layer in layers:
-        layer.forward = partial(_with_only_keys, layer.forward)
+        if getattr(layer.forward, "func", None) is not _with_only_keys:
+            layer.forward = partial(_with_only_keys, layer.forward)
 
 
 def _with_only_keys(

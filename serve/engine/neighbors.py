@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.ask.blind_control import SAMPLES
+from epalm.ask.adapters.adapter_set import SAMPLES
 from epalm.cache.formats.store_format import Features
 from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.readers.open_reader import open_reader

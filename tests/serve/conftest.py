@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from epalm.ask.blind_control import load_blind_control
+from epalm.ask.adapters.blind_control import load_blind_control
 from epalm.ask.run_model import Model, load
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.serve.engine.neighbors import NeighborIndex

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from epalm.errors import MissingFileError, RunFolderError, UsageError
@@ -24,6 +23,7 @@ from epalm.model.checkpoints.run_record import (
 )
 from epalm.model.checkpoints.soup_record import AveragedRun, SoupRecord
 from epalm.model.checkpoints.tensor_file import check_tensors, read_tensors, write_tensors
+from epalm.model.checkpoints.tensor_mean import mean_tensors
 from epalm.train.config.recipe import Recipe, load_recipe
 from epalm.train.options.command_options import SoupOptions
 from epalm.train.run_files.run_claim import claimed
@@ -72,7 +72,8 @@ def average_runs(options: SoupOptions) -> RunRecord:
     averaged = [AveragedRun(one.record.name, one.record.seed, weight) for one in ingredients]
     soup = SoupRecord(first.recipe.init_seed, tuple(averaged))
     folder = options.out / name
-    tensors = mean_tensors([one.folder / ADAPTER_FILE for one in ingredients])
+    files = [one.folder / ADAPTER_FILE for one in ingredients]
+    tensors = mean_tensors(_alike(files), [weight] * len(files))
     with claimed(folder, fresh=options.fresh) as claim:
         if claim.staging is None:
             raise UsageError(f"{folder} is there already: choose another --name, or give --fresh")
@@ -113,21 +114,19 @@ def check_alike(ingredients: Sequence[Ingredient]) -> None:
         )
 
 
-def mean_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of each tensor over the files, computed in float64, in the dtype of the first file.
+def _alike(files: Sequence[Path]) -> Iterator[dict[str, Tensor]]:
+    """The tensors of each file, compared with those of the first.
 
     Raises:
         DataError: a file is damaged, has a value that is not finite, or other tensors than the
             first.
     """
-    first = read_tensors(files[0]).tensors
-    sums = {name: torch.zeros(tensor.shape, dtype=torch.float64) for name, tensor in first.items()}
+    first: dict[str, Tensor] = {}
     for file in files:
         tensors = read_tensors(file).tensors
+        first = first or tensors
         check_tensors(tensors, first, source=str(file))
-        for name, tensor in tensors.items():
-            sums[name] += tensor
-    return {name: (sums[name] / len(files)).to(first[name].dtype) for name in first}
+        yield tensors
 
 
 def _read(name: str, runs: Path) -> Ingredient:

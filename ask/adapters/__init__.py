@@ -1,0 +1,1 @@
+"""The trained runs that answer on one frozen language model."""
