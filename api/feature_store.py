@@ -31,7 +31,6 @@ class FeatureStore:
         self.keys: Sequence[str] = store.keys
         self.failed = dict(store.failed_samples())
         self._source = open_reader(store, reader=reader)
-        self._known = frozenset(self.keys)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.spec.shape))
@@ -44,7 +43,7 @@ class FeatureStore:
         return iter(self.keys)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._known
+        return isinstance(key, str) and bool(self._source.index.has([key])[0])
 
     @overload
     def __getitem__(self, keys: str) -> Features: ...

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from epalm.cache.formats.keys.packed_keys import PackedKeys
 from epalm.cache.spec import StoreSpec
 
 ALIGNMENT = 4096
@@ -18,6 +19,10 @@ without the page cache."""
 
 LIBRARY_VERSIONS = ("earliest", "v110")
 """Oldest file format with virtual datasets (HDF5 1.10)."""
+
+
+KEYS_READ = 1 << 16
+"""Keys that are read at a time."""
 
 
 class ShardHeader(NamedTuple):
@@ -60,7 +65,7 @@ def encode_main_file(spec: StoreSpec, keys: Sequence[str], files: Sequence[str])
     return image.getvalue()
 
 
-def read_keys(main_file: bytes, count: int) -> list[str]:
+def read_keys(main_file: bytes, count: int) -> PackedKeys:
     """The key of every row, from the main file.
 
     Args:
@@ -80,7 +85,8 @@ def read_keys(main_file: bytes, count: int) -> list[str]:
         plain = not (keys.is_virtual or keys.external or filters)
         if not plain or keys.shape != (count,) or h5py.check_string_dtype(keys.dtype) is None:
             raise ValueError(f"keys is not a plain array of {count} strings")
-        return [str(key) for key in keys.asstr()[:]]
+        texts, starts = keys.asstr(), range(0, count, KEYS_READ)
+        return PackedKeys.joined([*texts[start : start + KEYS_READ]] for start in starts)
 
 
 @lru_cache(maxsize=4)

@@ -17,6 +17,7 @@ files refer to each other by name: move them together, and do not rename them.
 from collections.abc import Sequence
 
 from epalm.cache.formats.generations import Generations, ShardVersion
+from epalm.cache.formats.keys.packed_keys import PackedKeys
 from epalm.cache.formats.store_format import Extent, Features, Valid, as_bytes
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.checksum import Part, size_and_checksum
@@ -82,10 +83,11 @@ class Hdf5Format:
         del spec, name, rows
         return size_and_checksum([data])
 
-    def read_keys(self, storage: Storage, count: int) -> list[str]:
+    def read_keys(self, storage: Storage, count: int, checksum: str) -> PackedKeys:
         """The key of every row, read from the main file with h5py."""
         from epalm.cache.formats.hdf5_files import read_keys
 
+        del checksum
         return read_keys(storage.read(self._main_file), count)
 
 

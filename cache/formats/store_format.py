@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.formats.generations import Generations, ShardVersion
+from epalm.cache.formats.keys.packed_keys import PackedKeys
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.checksum import Part
 from epalm.cache.storage.storage import Storage
@@ -109,8 +110,14 @@ class StoreFormat(Protocol):
             rows: number of rows that it had.
         """
 
-    def read_keys(self, storage: Storage, count: int) -> list[str]:
+    def read_keys(self, storage: Storage, count: int, checksum: str) -> PackedKeys:
         """The key of every row.
+
+        Args:
+            storage: files of the store.
+            count: number of rows.
+            checksum: recorded CRC-32C of `keys_file`; it is not compared, the caller compares the
+                digest of the keys.
 
         Raises:
             ValueError: the file is not as `encode_initial_files` writes it for `count` keys. This

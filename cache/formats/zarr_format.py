@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.formats.generations import Generations, ShardVersion
+from epalm.cache.formats.keys.packed_keys import PackedKeys
 from epalm.cache.formats.store_format import Extent, Features, Valid, as_bytes
 from epalm.cache.spec import CHUNK_ROWS, StoreSpec
 from epalm.cache.storage.checksum import Part, size_and_checksum
@@ -99,11 +100,11 @@ class ZarrFormat:
         padding = _padding_and_index(spec, padding_rows)
         return size_and_checksum([data[: rows * spec.row_bytes], *padding])
 
-    def read_keys(self, storage: Storage, count: int) -> list[str]:
-        """The key of every row, read with zarr from the two files of that array."""
+    def read_keys(self, storage: Storage, count: int, checksum: str) -> PackedKeys:
+        """The key of every row, from the two files of that array."""
         from epalm.cache.formats.zarr_metadata import read_keys
 
-        return read_keys(storage, count)
+        return read_keys(storage, count, checksum)
 
 
 def _padding_and_index(spec: StoreSpec, padding_rows: int) -> list[Part]:

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore
 
+from epalm.cache.formats.keys.packed_keys import PackedKeys
 from epalm.cache.spec import CHUNK_ROWS, StoreSpec
+from epalm.cache.storage.regular_file import read_or_map
 from epalm.cache.storage.storage import Storage
 
 
@@ -42,29 +43,26 @@ def encode_group(
     return {name: data.to_bytes() for name, data in files.items()}
 
 
-def read_keys(storage: Storage, count: int) -> list[str]:
+def read_keys(storage: Storage, count: int, checksum: str) -> PackedKeys:
     """The key of every row, from the two files of that array.
 
     Args:
         storage: storage of the store.
         count: number of rows.
+        checksum: recorded CRC-32C of the chunk, which names the local copy of a remote one.
 
     Raises:
         ValueError: `keys` is not a plain array of `count` strings. In files from somebody else it
             could decompress to any size, with any installed codec.
     """
-    names = ("keys/zarr.json", "keys/c/0")
-    metadata, chunk = (storage.read(name) for name in names)
-    _check_plain(json.loads(metadata), chunk, count)
-    files: Any = {
-        name: Buffer.from_bytes(data) for name, data in zip(names, (metadata, chunk), strict=True)
-    }
-    array = zarr.open_array(MemoryStore(files, read_only=True), path="keys", mode="r")
-    return [str(key) for key in np.asarray(array[:])]
+    metadata = storage.read("keys/zarr.json")
+    chunk = read_or_map(storage.fetch("keys/c/0", checksum))
+    _check_plain(json.loads(metadata), count)
+    return PackedKeys.from_vlen(chunk, count)
 
 
-def _check_plain(metadata: Any, chunk: bytes, count: int) -> None:  # noqa: ANN401
-    """Refuse metadata that `encode_group` would not write, and a wrong number of keys."""
+def _check_plain(metadata: Any, count: int) -> None:  # noqa: ANN401
+    """Refuse metadata that `encode_group` would not write."""
     grid = {"name": "regular", "configuration": {"chunk_shape": [count]}}
     expected = {"zarr_format": 3, "node_type": "array", "shape": [count], "chunk_grid": grid}
     expected["data_type"] = "string"
@@ -74,9 +72,6 @@ def _check_plain(metadata: Any, chunk: bytes, count: int) -> None:  # noqa: ANN4
     names = [codec.get("name") for codec in codecs if isinstance(codec, dict)] if codecs else []
     if names != ["vlen-utf8"] or metadata.get("storage_transformers"):
         raise ValueError("keys has other codecs than vlen-utf8")
-    key_count = int.from_bytes(chunk[:4], "little")
-    if key_count != count:
-        raise ValueError(f"the chunk of keys has {key_count} strings, expected {count}")
 
 
 def _create_arrays(group: zarr.Group, spec: StoreSpec) -> None:

@@ -142,7 +142,7 @@ def describe_change(change: DatasetChange, location: str) -> list[str]:
     return lines
 
 
-def _keys(store: Store) -> tuple[str, ...]:
+def _keys(store: Store) -> Sequence[str]:
     """The keys of a store, which may be lost."""
     try:
         return store.keys
@@ -196,7 +196,7 @@ def _add_generation(store: Store, new: Sequence[str]) -> None:
     rows = store.spec.shard_rows
     if not store.growth:
         files = store.header.files
-        first = GrowthRecord(store.spec.count, store.header.store, rows, files, store.keys)
+        first = GrowthRecord(store.spec.count, store.header.store, rows, files, tuple(store.keys))
         _put_new(store, 0, first)
     keys = (*store.keys, *new)
     spec = store.spec.grown_to(len(keys))

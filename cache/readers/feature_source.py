@@ -8,6 +8,8 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from epalm.cache.formats.keys.packed_keys import PackedKeys
+from epalm.cache.formats.keys.packed_table import PackedTable
 from epalm.cache.formats.store_format import Features
 from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.spec import StoreSpec
@@ -102,7 +104,7 @@ class KeyIndex:
     def __init__(
         self,
         spec: StoreSpec,
-        keys: Sequence[str],
+        keys: Sequence[str] | PackedTable,
         failed: Collection[str],
         *,
         location: str = "the store",
@@ -113,7 +115,7 @@ class KeyIndex:
 
         Args:
             spec: spec of the store.
-            keys: the key of each of the N rows.
+            keys: the key of each of the N rows, or a table of them.
             failed: keys of the samples that could not be encoded.
             location: path or URL of the store, for error messages.
             task: name of the task that needs the features, for error messages; "" if unknown.
@@ -122,16 +124,22 @@ class KeyIndex:
         self.spec = spec
         self.later = frozenset(later)
         self._location, self._task = location, task
-        self._row = {key: row for row, key in enumerate(keys)}
-        self._valid = np.ones(len(keys), np.bool_)
-        self._valid[[self._row[key] for key in failed]] = False
-        self._included = np.ones(len(keys), np.bool_)
+        table = keys if isinstance(keys, PackedTable) else PackedTable(PackedKeys.packed(keys))
+        self._table = table
+        self.keys: Sequence[str] = table.keys
+        self._valid = np.ones(len(table.keys), np.bool_)
+        self._valid[table.find([*failed])] = False
+        self._included: NDArray[np.bool_] | None = None
 
     def limit_to(self, keys: Sequence[str]) -> None:
         """From now on, refuse all samples but these."""
         rows = self.find(keys)
-        self._included[:] = False
+        self._included = np.zeros(len(self._valid), np.bool_)
         self._included[rows] = True
+
+    def locate(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """(B,) the row of each key; -1 for a sample that is not in the store."""
+        return self._table.find(keys)
 
     def find(self, keys: Sequence[str]) -> Rows:
         """(B,) the row of each key, whether it can be read or not.
@@ -139,20 +147,20 @@ class KeyIndex:
         Raises:
             UnknownKeyError: a key is not in the store.
         """
-        try:
-            return np.fromiter((self._row[key] for key in keys), np.intp, len(keys))
-        except KeyError:
-            raise UnknownKeyError(self._missing_keys_message(keys)) from None
+        rows = self.locate(keys)
+        if (rows < 0).any():
+            raise UnknownKeyError(self._missing_keys_message(keys))
+        return rows.astype(np.intp, copy=False)
 
     def has(self, keys: Sequence[str]) -> NDArray[np.bool_]:
         """(B,) whether each sample is in the store."""
-        return np.fromiter((key in self._row for key in keys), np.bool_, len(keys))
+        return self.locate(keys) >= 0
 
     def _missing_keys_message(self, keys: Sequence[str]) -> str:
         """Which of these samples the store does not have, and how to fix that."""
         needed = list(dict.fromkeys(keys))
-        missing = [key for key in needed if key not in self._row]
-        store = f"{self._location} ({self.spec.dataset}, {counted(len(self._row), 'sample')})"
+        missing = [key for key, there in zip(needed, self.has(needed), strict=True) if not there]
+        store = f"{self._location} ({self.spec.dataset}, {counted(len(self.keys), 'sample')})"
         samples = f"{counted(len(needed), 'sample')} " + (
             f"of task {self._task}" if self._task else "requested"
         )
@@ -175,7 +183,7 @@ class KeyIndex:
             fixes.append(f"if it was extracted with --limit, {extract_all}")
         return (
             f"{store} has no features for the {samples}; the first needed is {needed[0]!r}, the "
-            f"store's first is {next(iter(self._row))!r}: {', or '.join(fixes)}"
+            f"store's first is {self.keys[0]!r}: {', or '.join(fixes)}"
         )
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
@@ -189,7 +197,7 @@ class KeyIndex:
             (self._valid, "could not be encoded; leave it out (see `valid`)"),
             (self._included, "is not one of the samples that this reader was opened for"),
         ):
-            if not readable[rows].all():
+            if readable is not None and not readable[rows].all():
                 raise StoreError(f"{keys[int(np.argmin(readable[rows]))]} {reason}")
         return rows
 

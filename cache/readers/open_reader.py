@@ -88,14 +88,15 @@ def index_store(store: Store, task: str = "") -> KeyIndex:
         UnfinishedStoreError: shards are missing.
         CorruptShardError: a commit record names a sample that is not in the store.
     """
-    failed, keys = store.failed_samples(store.check_complete()), store.keys
-    if unknown := failed.keys() - set(keys):
+    failed, table = store.failed_samples(store.check_complete()), store.key_table
+    unknown = np.flatnonzero(table.find([*failed]) < 0)
+    if len(unknown):
         raise CorruptShardError(
-            f"{store.location}: a commit record names {min(unknown)!r}, which is not in the "
-            f"store: run `epalm-extract verify {store.location}`"
+            f"{store.location}: a commit record names {[*failed][unknown[0]]!r}, which is not in "
+            f"the store: run `epalm-extract verify {store.location}`"
         )
     return KeyIndex(
-        store.spec, keys, failed, location=store.location, task=task, later=store.later_keys
+        store.spec, table, failed, location=store.location, task=task, later=store.later_keys
     )
 
 

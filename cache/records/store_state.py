@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from epalm.cache.formats.generations import Generations, ShardVersion
+from epalm.cache.formats.keys.packed_keys import PackedKeys
+from epalm.cache.formats.keys.packed_table import PackedTable
 from epalm.cache.formats.missing_store import damaged_store_error, no_store_error
 from epalm.cache.formats.store_format import StoreFormat, format_of
 from epalm.cache.records.commit_record import CommitRecord, FileSums
@@ -13,6 +15,7 @@ from epalm.cache.records.growth_record import GrowthRecord, read_finished, read_
 from epalm.cache.records.record_listing import RecordListing, list_records
 from epalm.cache.records.record_summary import read_records
 from epalm.cache.records.store_header import StoreHeader, read_header
+from epalm.cache.records.store_keys import read_keys
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.open_storage import open_storage
 from epalm.cache.storage.storage import Storage
@@ -139,17 +142,13 @@ class StoreState:
         """Size and checksum of the files for other libraries in the opened generation."""
         return self.growth[self.generation].files if self.growth else self.header.files
 
+    keys = cached_property(read_keys)
+    """The key of every row; see `read_keys` for the error."""
+
     @cached_property
-    def keys(self) -> tuple[str, ...]:
-        """The key of every row."""
-        keys = tuple(key for step in self.growth[: self.generation + 1] for key in step.keys)
-        try:
-            keys = keys or tuple(self.format.read_keys(self.storage, self.spec.count))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
-            raise self.damaged(f"its keys cannot be read ({error})") from error
-        if self.spec.digest(keys) != self.generations.digests[self.generation]:
-            raise self.damaged("its keys are not those it was created with")
-        return keys
+    def key_table(self) -> PackedTable:
+        """The row of each key."""
+        return PackedTable(PackedKeys.packed(self.keys))
 
     @cached_property
     def later_keys(self) -> frozenset[str]:

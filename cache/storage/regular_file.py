@@ -4,7 +4,14 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from epalm.errors import StoreError
+
+MAPPED_BYTES = 1 << 26
+"""Size from which on a file is mapped (64 MiB). Reading a smaller one takes no time, and a mapped
+file that becomes shorter ends the process."""
 
 
 def open_regular(path: Path) -> int:
@@ -19,3 +26,16 @@ def open_regular(path: Path) -> int:
         return descriptor
     os.close(descriptor)
     raise StoreError(f"{path} is not a regular file, as all files of a store must be: remove it")
+
+
+def read_or_map(path: Path) -> NDArray[np.uint8]:
+    """(bytes,) content of a regular file, read-only; a large file is mapped into memory.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        StoreError: the path is not a regular file.
+    """
+    with open(open_regular(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size < MAPPED_BYTES:
+            return np.frombuffer(file.read(), np.uint8)
+        return np.memmap(file, np.uint8, "r")

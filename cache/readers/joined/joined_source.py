@@ -11,23 +11,18 @@ from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.readers.feature_source import Batch, FeatureSource, KeyIndex, ReadPlan
 from epalm.cache.spec import StoreSpec
 
+BLOCK_KEYS = 1 << 16
+"""Keys of a store that are looked up in another one at a time."""
+
 
 class JoinedIndex:
     """The key indices of several stores; rows are those of the first store."""
 
-    def __init__(self, indices: Sequence[KeyIndex], keys: Sequence[Sequence[str]]) -> None:
-        """Join by key.
-
-        Args:
-            indices: key indices of the stores, at least two.
-            keys: the keys of each store, by row.
-        """
+    def __init__(self, indices: Sequence[KeyIndex]) -> None:
+        """Join the samples of the key indices of at least two stores."""
         self.indices = tuple(indices)
         self.later = frozenset().union(*(index.later for index in indices))
-        self.row_maps = tuple(
-            _row_map(indices[0], index, keys[0], others)
-            for index, others in zip(indices, keys, strict=True)
-        )
+        self.row_maps = tuple(_row_map(indices[0], index) for index in indices)
 
     def has(self, keys: Sequence[str]) -> NDArray[np.bool_]:
         """(B,) whether each sample is in all stores."""
@@ -53,14 +48,18 @@ def _all(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
     return every
 
 
-def _row_map(
-    first: KeyIndex, other: KeyIndex, first_keys: Sequence[str], keys: Sequence[str]
-) -> Rows:
+def _row_map(first: KeyIndex, other: KeyIndex) -> Rows:
     """(N,) the row of another store for each row of the first; 0 where it lacks the sample."""
-    rows = np.zeros(len(first_keys), np.intp)
-    common = [key for key, present in zip(keys, first.has(keys), strict=True) if present]
-    rows[first.find(common)] = other.find(common)
-    return rows
+    if other is first:
+        return np.arange(len(first.keys))
+    parts = [np.maximum(rows, 0) for rows in located_rows(first, other)]
+    return np.concatenate(parts)
+
+
+def located_rows(index: KeyIndex, other: KeyIndex) -> Iterator[NDArray[np.int64]]:
+    """Blocks of the row in another store of each row of a store; -1 where it lacks the sample."""
+    for start in range(0, len(index.keys), BLOCK_KEYS):
+        yield other.locate(index.keys[start : start + BLOCK_KEYS])
 
 
 class JoinedSource(Generic[Batch]):

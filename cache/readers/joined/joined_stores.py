@@ -3,11 +3,18 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
+
+import numpy as np
 
 from epalm.cache.readers.encoded_examples import Example
 from epalm.cache.readers.feature_source import KeyIndex, NumpySource
-from epalm.cache.readers.joined.joined_source import JoinedIndex, JoinedSource, join_arrays
+from epalm.cache.readers.joined.joined_source import (
+    JoinedIndex,
+    JoinedSource,
+    join_arrays,
+    located_rows,
+)
 from epalm.cache.readers.open_reader import (
     StoreSubset,
     index_store,
@@ -155,8 +162,8 @@ class JoinedStores:
         indices = [index_store(store, task) for store in self.stores]
         if len(indices) == 1:
             return indices[0]
-        self._check_keys()
-        return JoinedIndex(indices, [store.keys for store in self.stores])
+        self._check_keys(indices)
+        return JoinedIndex(indices)
 
     def select(
         self, index: AnyIndex, *, keys: Sequence[str], views: int | None = None
@@ -171,31 +178,46 @@ class JoinedStores:
         ]
         return JoinedSubset(tuple(subsets), index, self.spec)
 
-    def _check_keys(self) -> None:
-        sets = [set(store.keys) for store in self.stores]
-        common = set.intersection(*sets)
+    def _check_keys(self, indices: Sequence[KeyIndex]) -> None:
+        extra = [_keys_without_partner(index, indices) for index in indices]
+        common = len(indices[0].keys) - extra[0].number
         if not common:
             raise CacheMismatchError(
                 f"{self.location} have no sample in common: extract the same dataset with each "
-                "encoder"
+                "encoder, or give --concatenate to read them as parts of one dataset"
             )
-        extra = {
-            store.location: [key for key in store.keys if key not in common]
-            for store in self.stores
-        }
-        if self.common or not any(extra.values()):
+        if self.common or not any(keys.number for keys in extra):
             return
         differences = [
-            f"{location} has {len(keys)} that not all have, such as "
-            + ", ".join(map(repr, keys[:EXAMPLES]))
-            for location, keys in extra.items()
-            if keys
+            f"{store.location} has {keys.number} that not all have, such as "
+            + ", ".join(map(repr, keys.examples))
+            for store, keys in zip(self.stores, extra, strict=True)
+            if keys.number
         ]
         raise CacheMismatchError(
             f"the stores have different samples: {'; '.join(differences)}. Extract the same "
             f"dataset with each encoder, or give --common to use the "
-            f"{counted(len(common), 'sample')} that all have"
+            f"{counted(common, 'sample')} that all have"
         )
+
+
+class _Keys(NamedTuple):
+    """Some keys of a store: their number and the first of them."""
+
+    number: int
+    examples: list[str]
+
+
+def _keys_without_partner(index: KeyIndex, indices: Sequence[KeyIndex]) -> _Keys:
+    """The keys of a store that not all stores have."""
+    count, examples, start = 0, list[str](), 0
+    others = [located_rows(index, other) for other in indices if other is not index]
+    for blocks in zip(*others, strict=True):
+        alone = np.flatnonzero(np.min(blocks, axis=0) < 0)
+        shown = alone[: EXAMPLES - len(examples)].tolist()
+        examples += [index.keys[start + row] for row in shown]
+        count, start = count + len(alone), start + len(blocks[0])
+    return _Keys(count, examples)
 
 
 def in_all_stores(examples: Sequence[Example], index: AnyIndex, split: str) -> list[Example]:
