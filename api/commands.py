@@ -121,8 +121,11 @@ def extract(
     media = sample_set(samples, options.pop("modality", "image")) if samples is not None else None
     values = {**options, "encoder": encoder, "dataset": str(dataset)}
     given = options_from(ExtractOptions, app, values, function="epalm.extract")
-    if given.dry_run or given.benchmark or given.shard:
-        raise UsageError("dry_run, benchmark and shard are for the command line: epalm-extract")
+    if given.dry_run or given.benchmark or given.shard or given.measure or given.price_per_hour:
+        raise UsageError(
+            "dry_run, measure, price_per_hour, benchmark and shard are for the command line: "
+            "epalm-extract"
+        )
 
     from epalm.extract.fill_store import fill_store
     from epalm.extract.planning.extract_inputs import read_inputs

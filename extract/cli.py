@@ -74,23 +74,32 @@ def _check_combination(options: ExtractOptions) -> None:
         )
     if options.benchmark and options.dry_run:
         raise UsageError("--dry-run or --benchmark, not both at once")
+    for name, value in (("measure", options.measure), ("price-per-hour", options.price_per_hour)):
+        if value is not None and not options.dry_run:
+            raise UsageError(f"--{name} is an option of --dry-run: add --dry-run")
 
 
 def _estimate(inputs: "Inputs") -> None:
-    from epalm.extract import extraction_report
+    from epalm.extract.estimate import estimate_text, extraction_estimate
     from epalm.extract.planning import extraction_plan, store_rows
 
+    options = inputs.options
     plan = extraction_plan.make_plan(inputs)
-    plan, count = store_rows.samples_to_encode(plan, inputs.options)
-    estimate = extraction_report.estimate(plan, count)
-    if inputs.options.as_json:
-        say_json(extraction_report.as_json(estimate, plan))
-    else:
-        say(extraction_report.describe_estimate(estimate, plan))
+    plan, count = store_rows.samples_to_encode(plan, options)
+    result = extraction_estimate.estimate(
+        plan, count, measure=options.measure, price_per_hour=options.price_per_hour
+    )
+    if options.as_json:
+        say_json(extraction_estimate.as_json(result))
+        return
+    for line in estimate_text.describe_estimate(result, plan):
+        say(line)
+    if result.gpus:
+        show_table(estimate_text.gpu_table(result))
 
 
 def _benchmark(inputs: "Inputs") -> None:
-    from epalm.extract import stage_timing
+    from epalm.extract.estimate import stage_timing
     from epalm.extract.planning import extraction_plan
 
     stages = stage_timing.measure(extraction_plan.make_plan(inputs))

@@ -21,6 +21,8 @@ MAX_BATCH_SIZE = 1_000_000
 
 MAX_WORKERS = 1024
 
+MAX_MEASURE_SECONDS = 3600
+
 Dtype = Literal["float16", "float32"]
 
 StoreLocation = Annotated[str, typer.Argument(metavar="STORE", help="Path or URL of the store.")]
@@ -222,6 +224,25 @@ class ExtractOptions:
             panel=GENERAL,
         ),
     ] = False
+    measure: Annotated[
+        float | None,
+        option(
+            help="With --dry-run: run the pipeline for that many seconds, e.g. 60; default: time "
+            "the first 32 samples.",
+            panel=GENERAL,
+            min=1,
+            max=MAX_MEASURE_SECONDS,
+        ),
+    ] = None
+    price_per_hour: Annotated[
+        float | None,
+        option(
+            help="With --dry-run: price of the machine per hour, in any currency; prints the price "
+            "of a million samples.",
+            panel=GENERAL,
+            min=0,
+        ),
+    ] = None
     benchmark: Annotated[
         bool,
         option(

@@ -321,7 +321,7 @@ def test_two_processes_write_the_store_of_one_process(command: Command) -> None:
 def test_a_benchmark_times_each_stage_and_leaves_nothing(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("epalm.extract.stage_timing.SECONDS", 0.2)
+    monkeypatch.setattr("epalm.extract.estimate.stage_timing.SECONDS", 0.2)
     done = command("--benchmark", "--json", "--quiet")
     stages = {stage["name"]: stage for stage in json.loads(done.out)}
     assert list(stages) == ["decode", "transform", "encode", "write"]
@@ -336,6 +336,24 @@ def test_a_dry_run_says_after_how_many_epochs_a_store_saves_time(
     done = command("--dry-run")
     assert "each epoch of manifest encodes 142 images" in done.out
     assert "a store saves time after 0.50 epochs" in done.out
+
+
+def test_a_measured_dry_run_gives_requests_hours_and_prices(command: Command) -> None:
+    words = ("--dry-run", "--measure", "1", "--price-per-hour", "3.6", "--workers", "1")
+    done = command(*words)
+    assert "16 objects; in an object store 16 PUT, 21 HEAD, 4 GET and 8 LIST requests" in done.out
+    assert "that decode)" in done.out
+    assert "T4" in done.out
+    result = json.loads(command(*words, "--json", "--quiet").out)
+    assert result["objects"] == 16
+    # 3.60 per hour is 0.001 per second
+    assert result["per_million"] == pytest.approx(1000 / result["per_second"], rel=0.01)
+    assert result["measurement"]["measured"] is True
+    assert {gpu["gpu"] for gpu in result["gpus"]} >= {"A100", "H100 SXM"}
+    assert {path.name for path in Path().iterdir()} == {"album", "w.safetensors"}
+    refused = command("--measure", "5")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--measure is an option of --dry-run" in refused.err
 
 
 @pytest.mark.parametrize("recorded", ["fp32", "bf16"])

@@ -118,7 +118,7 @@ def _encode(plan: Plan, inputs: Sequence[NDArray[Any]]) -> Stage:
 def _write(plan: Plan) -> Stage:
     """Time writing one complete shard, in the folder of the store."""
     spec = replace(plan.spec, shard_rows=fit_shard_rows(plan.spec.count, plan.spec.row_bytes))
-    parent = _scratch_parent(plan.out)
+    parent = scratch_parent(plan.out)
     with tempfile.TemporaryDirectory(prefix=".epalm-benchmark-", dir=parent) as folder:
         store = create_store(Path(folder) / f"scratch{Path(plan.out).suffix}", spec, plan.keys)
         rows = len(spec.rows_of(0))
@@ -130,7 +130,7 @@ def _write(plan: Plan) -> Stage:
     return _stage("write", seconds, rows * spec.views, f"one shard, {rows} records, {size}")
 
 
-def _scratch_parent(out: str) -> Path | None:
+def scratch_parent(out: str) -> Path | None:
     """The nearest existing parent of a local store; None for a remote store."""
     if "://" in out:
         return None
