@@ -58,6 +58,10 @@ class CountedFiles:
     def __init__(self, files: Any, counted: Counter[str]) -> None:  # noqa: ANN401
         self._files, self._counted = files, counted
 
+    def cat(self, paths: list[str], **options: Any) -> Any:  # noqa: ANN401
+        self._counted["get"] += len(paths)
+        return self._files.cat(paths, **options)
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         if name in OPERATIONS:
             self._counted[OPERATIONS[name]] += 1
