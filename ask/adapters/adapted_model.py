@@ -25,7 +25,14 @@ class AdaptedModel:
     """
 
     def __init__(
-        self, run: LoadedRun, encoder: TokenEncoder, device: str, *, folder: Path, weights: str = ""
+        self,
+        run: LoadedRun,
+        encoder: TokenEncoder,
+        device: str,
+        *,
+        folder: Path,
+        name: str,
+        weights: str = "",
     ) -> None:
         """Begin with one run.
 
@@ -34,11 +41,12 @@ class AdaptedModel:
             encoder: the encoder of its features, on the same device.
             device: name of the torch device.
             folder: folder of the run.
+            name: name of the run here.
             weights: file or folder of the encoder's weights; "" for the published ones.
         """
         self.device = device
         self.encoder = encoder
-        self.adapters = AdapterSet(run, folder)
+        self.adapters = AdapterSet(run, folder, name)
         self._weights = weights
 
     @classmethod
@@ -53,7 +61,8 @@ class AdaptedModel:
         device = pick_device(device)
         encoder = load_encoder(record, location, device)
         loaded = load_run(folder, device, lm=lm)
-        return cls(loaded, encoder, device, folder=folder, weights=location)
+        name = default_name(run)
+        return cls(loaded, encoder, device, folder=folder, name=name, weights=location)
 
     @property
     def loaded(self) -> LoadedRun:
@@ -87,7 +96,7 @@ class AdaptedModel:
 
         Args:
             run: folder of the run, its name in `runs`, or user/name of a repository on the hub.
-            name: its name here; "" for that of the run.
+            name: its name here; "" for that of the folder or repository.
 
         Returns:
             Its name.
@@ -96,7 +105,9 @@ class AdaptedModel:
             MissingFileError: there is no such run.
             UsageError: the name is taken, or the run has another language model or encoder.
         """
-        return self.adapters.load(find_or_fetch_run(Path("runs"), str(run)), name)
+        name = name or default_name(run)
+        self.adapters.load(find_or_fetch_run(Path("runs"), str(run)), name)
+        return name
 
     def set_adapter(self, name: str) -> None:
         """Let a run of `adapter_names` answer from now on; nothing is loaded.
@@ -173,3 +184,8 @@ class AdaptedModel:
         if (recipe := self.adapters.folder / RECIPE_FILE).is_file():
             shutil.copyfile(recipe, target / RECIPE_FILE)
         self.record.save(target)
+
+
+def default_name(run: str | Path) -> str:
+    """The name of a run's folder or repository."""
+    return Path(run).absolute().resolve().name

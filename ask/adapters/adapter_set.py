@@ -45,11 +45,11 @@ class AdapterSet:
     active.
     """
 
-    def __init__(self, run: LoadedRun, folder: Path) -> None:
-        """Begin with one run from its folder, which is active, under the name of its record."""
-        self._runs = {run.record.name: run}
-        self._folders = {run.record.name: folder}
-        self._active = run.record.name
+    def __init__(self, run: LoadedRun, folder: Path, name: str) -> None:
+        """Begin with one run from its folder, which is active, under a name."""
+        self._runs = {name: run}
+        self._folders = {name: folder}
+        self._active = name
 
     @property
     def active(self) -> LoadedRun:
@@ -71,15 +71,12 @@ class AdapterSet:
         """The names of all runs, in the order in which they were loaded."""
         return list(self._runs)
 
-    def load(self, folder: Path, name: str = "") -> str:
+    def load(self, folder: Path, name: str) -> None:
         """Load a further run; the active one stays.
 
         Args:
             folder: folder of the run.
-            name: its name here; "" for that of its record.
-
-        Returns:
-            Its name.
+            name: its name here.
 
         Raises:
             UsageError: the name is taken, the run has another language model or encoder, or trained
@@ -87,7 +84,7 @@ class AdapterSet:
             DataError: its files are damaged.
         """
         record = RunRecord.load(folder)
-        name = self._free(name or record.name)
+        name = self._free(name)
         check_same_features(self.active, record, folder)
         if not can_share(self.active, record):
             raise UsageError(
@@ -103,7 +100,6 @@ class AdapterSet:
             self._folders[name] = folder
         finally:
             self.activate(self._active)
-        return name
 
     def activate(self, name: str) -> None:
         """Let a run answer from now on.
@@ -169,7 +165,7 @@ class AdapterSet:
         Args:
             base: a run of the same language model on another device.
         """
-        result = AdapterSet(base, self.folder)
+        result = AdapterSet(base, self.folder, self._active)
         result._runs.clear()
         result._folders = dict(self._folders)
         restore(base.model.language_model)

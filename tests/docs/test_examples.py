@@ -16,7 +16,12 @@ from epalm.demo.stages import LANGUAGE_MODEL
 from tests.ask.small_runs import small_run
 from tests.repository import ROOT
 
-MODULES = ("epalm.api.commands", "epalm.api.feature_store", "epalm.ask.run_model")
+MODULES = (
+    "epalm.api.commands",
+    "epalm.api.feature_store",
+    "epalm.ask.adapters.adapted_model",
+    "epalm.ask.run_model",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
