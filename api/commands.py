@@ -127,8 +127,7 @@ def extract(
             "epalm-extract"
         )
 
-    from epalm.extract.fill_store import fill_store
-    from epalm.extract.planning.extract_inputs import read_inputs
+    from epalm.extract.fill_store import run_options
 
     typed = replace(given, encoder=TypedName(encoder), dataset=TypedName(str(dataset)))
-    return FeatureStore(fill_store(read_inputs(typed, media=media)).store)
+    return FeatureStore(run_options(typed, media=media).store)

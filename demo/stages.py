@@ -13,10 +13,10 @@ from epalm.evaluate.preparation.eval_options import EvalOptions
 from epalm.evaluate.report.report_files import REPORT_FILE, ReportColumn, write_comparison
 from epalm.evaluate.run_evaluation import evaluate
 from epalm.evaluate.scores.eval_results import Evaluation
-from epalm.extract.extraction_report import note_report
 from epalm.extract.planning.extract_inputs import read_inputs
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.extraction_plan import make_plan
+from epalm.extract.reports.run_log import note_report
 from epalm.extract.run_extraction import extract
 from epalm.tasks.task_registry import TASKS, load_task
 from epalm.train.config.recipe import load_recipe

@@ -17,6 +17,7 @@ from epalm.plugins import TypedName
 
 if TYPE_CHECKING:
     from epalm.extract.planning.extract_inputs import Inputs
+    from epalm.extract.planning.process_shards import ProcessShard
 
 logger = logging.getLogger(__name__)
 
@@ -39,24 +40,15 @@ def extract_features(options: ExtractOptions) -> None:
     _check_combination(options)
     configure_logging(quiet=options.quiet)
     with stoppable():
-        from epalm.extract.planning.extract_inputs import read_inputs
-        from epalm.extract.planning.process_shards import ProcessShard
-
-        inputs = read_inputs(
-            replace(
-                options, encoder=TypedName(options.encoder), dataset=TypedName(options.dataset)
-            ),
-            process_shard=ProcessShard.parse(options.shard)
-            if options.shard
-            else ProcessShard.from_environment(os.environ),
+        typed = replace(
+            options, encoder=TypedName(options.encoder), dataset=TypedName(options.dataset)
         )
-        # From here on torch is imported; mistakes that can be found without it have been found.
         if options.benchmark:
-            _benchmark(inputs)
+            _benchmark(_read(typed))
         elif options.dry_run:
-            _estimate(inputs)
+            _estimate(_read(typed))
         else:
-            _extract(inputs)
+            _extract(typed)
 
 
 app = typer.Typer(add_completion=False, cls=PanelGroup)
@@ -77,6 +69,39 @@ def _check_combination(options: ExtractOptions) -> None:
     for name, value in (("measure", options.measure), ("price-per-hour", options.price_per_hour)):
         if value is not None and not options.dry_run:
             raise UsageError(f"--{name} is an option of --dry-run: add --dry-run")
+    _check_engine(options)
+
+
+def _check_engine(options: ExtractOptions) -> None:
+    """Refuse options of a process that works alone, together with an engine."""
+    others = {
+        "--dry-run": options.dry_run,
+        "--benchmark": options.benchmark,
+        "--shard": options.shard,
+    }
+    other = next((name for name, value in others.items() if value), "")
+    if options.engine and other:
+        raise UsageError(
+            f"--engine or {other}, not both: {other} is for a process without an engine"
+        )
+
+
+def _process_shard(options: ExtractOptions) -> "ProcessShard":
+    """The shards of this process: those of --shard, or of the variables of a launcher."""
+    from epalm.extract.planning.process_shards import ALL, ProcessShard
+
+    if options.engine:  # which distributes the shards itself
+        return ALL
+    if options.shard:
+        return ProcessShard.parse(options.shard)
+    return ProcessShard.from_environment(os.environ)
+
+
+def _read(options: ExtractOptions) -> "Inputs":
+    """The samples; torch is imported after this, so these mistakes are found without it."""
+    from epalm.extract.planning.extract_inputs import read_inputs
+
+    return read_inputs(options, process_shard=_process_shard(options))
 
 
 def _estimate(inputs: "Inputs") -> None:
@@ -109,22 +134,20 @@ def _benchmark(inputs: "Inputs") -> None:
         show_table(stage_timing.table(stages))
 
 
-def _extract(inputs: "Inputs") -> None:
-    from epalm.extract.fill_store import fill_store
+def _extract(options: ExtractOptions) -> None:
+    from epalm.extract.fill_store import run_options
+    from epalm.extract.planning import extraction_result
 
-    filled = fill_store(inputs)
-
-    from epalm.extract import extraction_report
-
-    report, plan = filled.report, filled.plan
-    if inputs.options.as_json:
-        say_json(extraction_report.as_json(report, plan))
+    filled = run_options(options, process_shard=_process_shard(options))
+    report, run = filled.report, filled.labels
+    if options.as_json:
+        say_json(extraction_result.report_json(report, run))
     else:
-        say(extraction_report.describe_report(report, plan))
+        say(extraction_result.describe_report(report, run))
     if report.failed:
-        for line in extraction_report.describe_failures(report, plan, filled.store):
+        for line in extraction_result.describe_failures(report, run, filled.store):
             note(line)
-        if plan.process_shard.world_size == 1:  # torchrun stops all processes if one returns not 0
+        if run.processes == 1:  # torchrun stops all processes if one returns not 0
             raise typer.Exit(INCOMPLETE)
 
 

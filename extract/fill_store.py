@@ -4,33 +4,35 @@ This module imports no torch before the decoding processes have started.
 """
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from epalm.extract.decoding.decode_pool import DecodePool
-from epalm.extract.planning.extract_inputs import Inputs, default_workers
-
-if TYPE_CHECKING:
-    from epalm.cache.store import Store
-    from epalm.extract.planning.extraction_plan import Plan
-    from epalm.extract.run_extraction import ExtractionReport
+from epalm.extract.planning.extract_inputs import Inputs, default_workers, read_inputs
+from epalm.extract.planning.extract_options import ExtractOptions
+from epalm.extract.planning.extraction_result import FilledStore, RunLabels
+from epalm.extract.planning.process_shards import ALL, ProcessShard
+from epalm.tasks.types import MediaSet
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FilledStore:
-    """The result of an extraction.
+def run_options(
+    options: ExtractOptions, *, process_shard: ProcessShard = ALL, media: MediaSet | None = None
+) -> FilledStore:
+    """Extract as the options say: in this process, or on the engine of --engine.
 
-    Attributes:
-        report: numbers of encoded, failed and missing samples.
-        plan: what was encoded, with which encoder.
-        store: the store.
+    Args:
+        options: the options of the command.
+        process_shard: the shards that this process encodes; an engine encodes all of them.
+        media: the samples; None to load those of `options.dataset`.
+
+    Raises:
+        EpalmError: as `read_inputs` and `fill_store`; an engine's processes raise the same.
     """
+    if options.engine:
+        from epalm.extract.engines.ray_engine import fill_store_on_ray
 
-    report: "ExtractionReport"
-    plan: "Plan"
-    store: "Store"
+        return fill_store_on_ray(options, media)
+    return fill_store(read_inputs(options, process_shard=process_shard, media=media))
 
 
 def fill_store(inputs: Inputs) -> FilledStore:
@@ -55,9 +57,9 @@ def fill_store(inputs: Inputs) -> FilledStore:
 
 def _fill(inputs: Inputs, pool: DecodePool | None) -> FilledStore:
     from epalm.extract import run_extraction
-    from epalm.extract.extraction_report import note_report
-    from epalm.extract.incomplete_media import incomplete_listed
     from epalm.extract.planning import changed_shards, extraction_plan, store_rows
+    from epalm.extract.reports.incomplete_media import incomplete_listed
+    from epalm.extract.reports.run_log import note_report
 
     options = inputs.options
     plan = extraction_plan.make_plan(inputs)
@@ -77,4 +79,4 @@ def _fill(inputs: Inputs, pool: DecodePool | None) -> FilledStore:
             pool=pool,
         )
     note_report(report, plan, options.device)
-    return FilledStore(report, plan, store)
+    return FilledStore(report, RunLabels.of(plan), store)

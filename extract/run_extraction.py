@@ -3,8 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -20,12 +19,13 @@ from epalm.cache.records.media_table import MediaTable
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
-from epalm.errors import ModelError, Stopped
+from epalm.errors import ModelError
 from epalm.extract.decoding.decode_batch import DecodeRequest, LoadedBatch, batch_requests
 from epalm.extract.decoding.decode_pool import DecodePool, load_batches
 from epalm.extract.decoding.media_files import record_files
 from epalm.extract.encoders.encoder_registry import Encoder, normed_tokens
 from epalm.extract.planning.extraction_plan import UNITS, RunOptions
+from epalm.extract.planning.extraction_result import ExtractionReport, stopped_error
 from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.extract.planning.shard_jobs import (
     Job,
@@ -35,25 +35,6 @@ from epalm.extract.planning.shard_jobs import (
     plan_jobs,
 )
 from epalm.extract.planning.store_rows import RowItems
-
-
-@dataclass(frozen=True)
-class ExtractionReport:
-    """The result of a run.
-
-    Attributes:
-        records: number of samples in the store.
-        encoded: number of samples that this run encoded or failed to encode.
-        failed: number of samples in finished shards that have no features.
-        missing: number of shards that other processes have yet to write.
-        seconds: wall-clock time.
-    """
-
-    records: int
-    encoded: int
-    failed: int
-    missing: int
-    seconds: float
 
 
 class EncodedShard(NamedTuple):
@@ -102,8 +83,11 @@ def extract(
     encoded = sum(len(job.rows) for job in jobs)
     unit = UNITS[encoder.modality]
     try:
-        with progress("encoding", total=encoded, unit=unit, quiet=options.quiet) as tick:
-            _fill(
+        with (
+            progress("encoding", total=encoded, unit=unit, quiet=options.quiet) as tick,
+            memory_advice(),
+        ):
+            encode_jobs(
                 encoder, items, store, jobs=jobs, options=options, root=root, tick=tick, pool=pool
             )
         listing = store.list_records()
@@ -113,14 +97,7 @@ def extract(
             store.write_summary()
     except KeyboardInterrupt as stop:
         left = len({*store.missing_shards(), *(job.shard for job in jobs if job.reencode)})
-        raise Stopped(
-            f"stopped with {left} of {store.spec.shards} shards to do: run the same command "
-            "again to resume"
-        ) from stop
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{error}; finished shards are kept: use a smaller --batch-size"
-        ) from error
+        raise stopped_error(left, store.spec.shards) from stop
     return ExtractionReport(
         records=store.spec.count,
         encoded=encoded,
@@ -128,6 +105,21 @@ def extract(
         missing=left,
         seconds=time.monotonic() - started,
     )
+
+
+@contextmanager
+def memory_advice() -> Iterator[None]:
+    """Explain what to do if the device is out of memory.
+
+    Raises:
+        ModelError: gives the advice.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{error}; finished shards are kept: use a smaller --batch-size"
+        ) from error
 
 
 class StoredTokens(Protocol):
@@ -155,7 +147,7 @@ def encode(
     return features
 
 
-def _fill(
+def encode_jobs(
     encoder: Encoder,
     items: RowItems,
     store: Store,
@@ -168,7 +160,15 @@ def _fill(
 ) -> None:
     """Encode a shard while the previous one is written and the next one is decoded.
 
-    Jobs are removed from `jobs` as their shards are written.
+    Args:
+        encoder: computes the features.
+        items: the sample of each row of the store.
+        store: where the shards are written.
+        jobs: the shards to encode; each is removed from the list when it is written.
+        options: batch size, workers.
+        root: data root; names in media tables are relative to it.
+        tick: progress display, advanced by the number of samples.
+        pool: running decoding processes, used instead of `options.workers` new ones.
     """
     spec, all_jobs = store.spec, tuple(jobs)
     media: dict[int, MediaTable] = {}

@@ -229,6 +229,12 @@ class StoreState:
                 return self.in_generation(self.generations.first_with(shard, version.rows))
         return None
 
+    def missing_rows(self, shard: int) -> int:
+        """Number of rows of a missing shard that no shorter version of it has."""
+        shorter = self.shorter_generation(shard)
+        present = len(shorter.spec.rows_of(shard)) if shorter else 0
+        return len(self.spec.rows_of(shard)) - present
+
     def check_complete(self) -> RecordListing:
         """The listing of the commit records of a store without missing shards.
 

@@ -109,6 +109,7 @@ class DecodePool:
         self.seconds = limit_seconds
         self.imports = (batch_module.__name__, IMPORTS[modality])
         self.workers: list[BatchWorker] = []
+        self.loader: Loader | None = None
         self.pending: deque[tuple[int, Sequence[DecodeRequest]]] = deque()
         self.grow(workers)
 
@@ -131,13 +132,15 @@ class DecodePool:
     def load(
         self, batches: Iterable[Sequence[DecodeRequest]], load: Loader
     ) -> Generator[LoadedBatch, None, None]:
-        """Decode one batch after the other, in order; a pool can be used once. See `load_batches`.
+        """Decode one batch after the other, in order; see `load_batches`.
 
-        Requests in flight are kept, to be sent again if a worker dies.
+        Requests in flight are kept, to be sent again if a worker dies. The pool can be used again
+        with the same loader once all batches have been received.
+
+        Raises:
+            ValueError: the pool has another loader, or earlier batches were not received.
         """
-        self.handle = functools.partial(decode_with_watchdog, load=load, seconds=self.seconds)
-        for worker in self.workers:
-            worker.apply(self.handle)
+        self._apply(load)
         remaining, numbers = iter(batches), itertools.cycle(range(len(self.workers)))
         self._refill(remaining, numbers)
         while self.pending:
@@ -149,6 +152,16 @@ class DecodePool:
             self._refill(remaining, numbers)
             _pass_on(loaded.notes)
             yield loaded
+
+    def _apply(self, load: Loader) -> None:
+        """Send the loader to the processes, once."""
+        if self.pending or self.loader not in (None, load):
+            raise ValueError("a pool decodes with one loader, one sequence of batches at a time")
+        if self.loader is None:
+            self.loader = load
+            self.handle = functools.partial(decode_with_watchdog, load=load, seconds=self.seconds)
+            for worker in self.workers:
+                worker.apply(self.handle)
 
     def _refill(self, batches: Iterator[Sequence[DecodeRequest]], numbers: Iterator[int]) -> None:
         free = PREFETCH_BATCHES * len(self.workers) - len(self.pending)

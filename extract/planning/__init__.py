@@ -1,1 +1,1 @@
-"""The options of `epalm-extract`, its inputs, its plan, and the shards to encode."""
+"""The options of `epalm-extract`, its inputs, its plan, the shards to encode, and its result."""

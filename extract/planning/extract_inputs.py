@@ -65,14 +65,8 @@ def read_inputs(
         UsageError: an unknown name or an impossible value.
         DataError: the files of the dataset or the weights are missing or malformed.
     """
-    check_encoder_name(options.encoder)
-    check_device_name(options.device)
-    check_tokens(options.tokens)
-    if options.source_layers:
-        check_layers(options.source_layers)
+    check_options(options)
     check_weights_option(options)
-    if options.out is not None:
-        format_of(options.out, options.store_format)
     if media is None:
         media = load_media(options.dataset, options.data_root, allow_outside=options.allow_outside)
     check_video_options(options, media)
@@ -81,6 +75,21 @@ def read_inputs(
     items = media.items[: options.limit]
     _check_files(items)
     return Inputs(options, media, items, out, process_shard)
+
+
+def check_options(options: ExtractOptions) -> None:
+    """Check what can be checked without a file.
+
+    Raises:
+        UsageError: an unknown name or an impossible value.
+    """
+    check_encoder_name(options.encoder)
+    check_device_name(options.device)
+    check_tokens(options.tokens)
+    if options.source_layers:
+        check_layers(options.source_layers)
+    if options.out is not None:
+        format_of(options.out, options.store_format)
 
 
 def check_weights_option(options: ExtractOptions) -> None:
@@ -122,13 +131,19 @@ def check_video_options(options: ExtractOptions, media: MediaSet) -> None:
         )
 
 
-def default_workers(device: str) -> int:
+def default_workers(device: str, cores: int | None = None) -> int:
     """The number of decoding processes for a device.
 
     On a CPU the encoder needs the cores itself, and decoding takes a few per cent of its time.
+
+    Args:
+        device: name of the device of the encoder.
+        cores: number of cores of this process; None for all that it may run on.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // 4) if device == "cpu" else min(MAX_GPU_WORKERS, cores or 1)
+    if cores is None:
+        affine = hasattr(os, "sched_getaffinity")
+        cores = (len(os.sched_getaffinity(0)) if affine else os.cpu_count()) or 1
+    return max(1, cores // 4) if device == "cpu" else min(MAX_GPU_WORKERS, cores)
 
 
 def default_out(dataset: str, options: ExtractOptions) -> Path:

@@ -10,7 +10,7 @@ from epalm.cache.token_policy import AUTO as AUTO_TOKENS
 from epalm.devices import AUTO
 from epalm.options import DATA, GENERAL, PERFORMANCE, AllowOutside, Device, Json, Quiet, option
 
-ENCODER, TRANSFORMS, STORE = "Encoder", "Transforms", "Store"
+ENCODER, TRANSFORMS, STORE, ENGINE = "Encoder", "Transforms", "Store", "Engine"
 """Panels of the help, beside those that several commands have."""
 
 MAX_SEED = 10**12
@@ -216,6 +216,43 @@ class ExtractOptions:
             panel=PERFORMANCE,
         ),
     ] = ""
+    engine: Annotated[
+        str,
+        option(
+            help="ray, or ray://<host>:<port>: encode on the machines of a Ray cluster, or on this "
+            "one if no cluster runs (extra `ray`). Default: in this process.",
+            panel=ENGINE,
+        ),
+    ] = ""
+    engine_workers: Annotated[
+        int | None,
+        option(
+            help="Encoders on the cluster, each in a process of its own; default: as many as fit.",
+            panel=ENGINE,
+            min=1,
+            max=MAX_WORKERS,
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        option(
+            help="GPUs of each encoder, e.g. 0.5 for two on one GPU; default: 1 if the cluster has "
+            "GPUs, else 0.",
+            panel=ENGINE,
+            min=0,
+            max=1,
+        ),
+    ] = None
+    cpus_per_worker: Annotated[
+        int | None,
+        option(
+            help="Cores of each encoder and its decoding processes; default: 1 on a cluster "
+            "without GPUs, else the encoder's part of the cores per GPU.",
+            panel=ENGINE,
+            min=1,
+            max=MAX_WORKERS,
+        ),
+    ] = None
     dry_run: Annotated[
         bool,
         option(
@@ -251,35 +288,5 @@ class ExtractOptions:
             panel=GENERAL,
         ),
     ] = False
-    as_json: Json = False
-    quiet: Quiet = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetryOptions:
-    """The options of `epalm-extract retry-failed`; None or "" for what the store has recorded."""
-
-    location: StoreLocation
-    encoder: Annotated[
-        str,
-        option(
-            help="Encoder; default: the store's, required if that is a module:factory.",
-            panel=ENCODER,
-        ),
-    ] = ""
-    dataset: Annotated[
-        str,
-        option(
-            help="Dataset; default: the store's, required if that is a module:factory.",
-            panel=DATA,
-        ),
-    ] = ""
-    weights: Annotated[
-        Path | None,
-        option(help="Weights of the encoder; default: the path used at extraction.", panel=ENCODER),
-    ] = None
-    data_root: RecordedDataRoot = None
-    device: Device = AUTO
-    allow_outside: AllowOutside = False
     as_json: Json = False
     quiet: Quiet = False

@@ -102,7 +102,7 @@ def make_plan(inputs: Inputs) -> Plan:
         ModelError: the encoder cannot be loaded.
     """
     options, media, items, out = inputs.options, inputs.media, inputs.items, inputs.out
-    device = _device(options)
+    device = choose_device(options)
     settings = _encoder_settings(options, media, out, device=device)
     model = make_encoder(options.encoder, settings)
     encoder = with_tokens(model, options.tokens, options.source_layers)
@@ -145,7 +145,7 @@ def _encoder_settings(
     )
 
 
-def _device(options: ExtractOptions) -> str:
+def choose_device(options: ExtractOptions) -> str:
     """The device of --device; by default, each process that torchrun starts gets its own GPU."""
     device = pick_device(options.device)
     if device != "cuda" or options.device != AUTO or not os.environ.get("LOCAL_RANK"):

@@ -1,6 +1,6 @@
 """The shards that a run encodes, and what it keeps of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Self
 
@@ -71,6 +71,24 @@ def plan_jobs(
         reencode: shards to encode again -> rows within each that keep their features.
     """
     missing = {shard for shard in store.missing_shards() if process_shard.owns(shard)}
+    return jobs_of(store, items, missing=missing, reencode=reencode)
+
+
+def jobs_of(
+    store: Store,
+    items: RowItems,
+    *,
+    missing: Set[int],
+    reencode: Mapping[int, Sequence[int]],
+) -> list[Job]:
+    """The jobs of given shards, in the order of the shards.
+
+    Args:
+        store: the store with all its rows.
+        items: the sample of each row.
+        missing: missing shards to encode.
+        reencode: shards to encode again -> rows within each that keep their features.
+    """
     jobs = []
     for shard in sorted(missing | reencode.keys()):
         source = store.shorter_generation(shard) if shard in missing else store
@@ -81,7 +99,7 @@ def plan_jobs(
                 shard,
                 items,
                 source=source,
-                unchanged=reencode.get(shard, finished),
+                unchanged=reencode.get(shard, finished) if source else (),
                 reencode=shard in reencode,
             )
         )

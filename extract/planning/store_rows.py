@@ -62,6 +62,19 @@ def open_target(plan: Plan, options: ExtractOptions) -> Target:
     return Target(store, match_items(plan.items, store.keys), replace(plan, spec=store.spec))
 
 
+def join_target(plan: Plan, location: str) -> Target:
+    """Open the store of a run as another process has opened it; nothing is written.
+
+    Raises:
+        CacheMismatchError: the encoder of this process has other settings.
+    """
+    store = Store.at(location, plan.store_format).latest()
+    wanted = plan.spec.grown_to(store.spec.count).in_shards_of(store.spec.shard_rows)
+    advice = "Give every machine the same version of epalm and the same weights."
+    store.spec.check_same(wanted, where=location, hint=advice)
+    return Target(store, match_items(plan.items, store.keys), replace(plan, spec=store.spec))
+
+
 def log_change(change: DatasetChange, location: str) -> None:
     """Log a line for new samples and one for absent ones, if there are any."""
     for line in describe_change(change, location):
@@ -94,12 +107,6 @@ def samples_to_encode(plan: Plan, options: ExtractOptions) -> tuple[Plan, int]:
     store = store.latest()
     change = compare_dataset(store, plan.spec, plan.keys, options.changed_dataset)
     log_change(change, plan.out)
-    missing = sum(_missing_rows(store, shard) for shard in store.missing_shards())
+    missing = sum(store.missing_rows(shard) for shard in store.missing_shards())
     spec = store.spec.grown_to(store.spec.count + len(change.new))
     return replace(plan, spec=spec), missing + len(change.new)
-
-
-def _missing_rows(store: Store, shard: int) -> int:
-    shorter = store.shorter_generation(shard)
-    present = len(shorter.spec.rows_of(shard)) if shorter else 0
-    return len(store.spec.rows_of(shard)) - present

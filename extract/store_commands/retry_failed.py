@@ -15,11 +15,12 @@ from epalm.extract.decoding.decode_pool import load_batches
 from epalm.extract.decoding.media_files import record_files
 from epalm.extract.encoders.recorded_encoder import RecordedEncoder
 from epalm.extract.planning.extract_inputs import read_inputs
-from epalm.extract.planning.extract_options import ExtractOptions, RetryOptions
+from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.extraction_plan import Plan, make_plan
 from epalm.extract.planning.recorded_options import recorded_options
 from epalm.extract.planning.store_rows import RowItems, match_items
 from epalm.extract.run_extraction import encode_into
+from epalm.extract.store_commands.retry_options import RetryOptions
 
 
 @dataclass(frozen=True)

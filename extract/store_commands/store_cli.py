@@ -19,8 +19,9 @@ from epalm.console import (
 )
 from epalm.devices import check_device_name
 from epalm.errors import INCOMPLETE
-from epalm.extract.planning.extract_options import STORE, RetryOptions, StoreLocation
+from epalm.extract.planning.extract_options import STORE, StoreLocation
 from epalm.extract.store_commands.export_cli import ExportOptions, export
+from epalm.extract.store_commands.retry_options import RetryOptions
 from epalm.extract.store_commands.verify_cli import RepairOptions, VerifyOptions, repair, verify
 from epalm.options import Json, Quiet, add_command, option
 from epalm.plugins import TypedName
@@ -183,9 +184,9 @@ def retry_failed(options: RetryOptions) -> None:
     location = options.location
     store = Store.open(location).latest()
 
-    from epalm.extract import extraction_report  # and torch, which takes seconds
-    from epalm.extract.incomplete_media import incomplete_listed
-    from epalm.extract.store_commands import retry_failed
+    from epalm.extract.planning.extraction_result import SHOWN_FAILURES
+    from epalm.extract.reports.incomplete_media import incomplete_listed
+    from epalm.extract.store_commands import retry_failed  # and torch, which takes seconds
 
     encoder, dataset = TypedName(options.encoder), TypedName(options.dataset)
     with stoppable(), incomplete_listed(location):
@@ -196,7 +197,7 @@ def retry_failed(options: RetryOptions) -> None:
         say_json({"store": location} | asdict(report))
     else:
         say(f"{location}: {report.encoded} of {report.tried} failed samples encoded")
-        for key, reason in list(report.failed.items())[: extraction_report.SHOWN_FAILURES]:
+        for key, reason in list(report.failed.items())[:SHOWN_FAILURES]:
             note(f"  {key}: {reason}")
     if report.failed:
         raise typer.Exit(INCOMPLETE)

@@ -21,9 +21,10 @@ from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, MediaError, Stopped, StoreError
 from epalm.extract.planning.changed_shards import shards_to_reencode
 from epalm.extract.planning.extraction_plan import Plan, RunOptions
+from epalm.extract.planning.extraction_result import ExtractionReport
 from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.extract.planning.store_rows import Target
-from epalm.extract.run_extraction import ExtractionReport, extract
+from epalm.extract.run_extraction import extract
 from epalm.tasks.types import ByteRange, MediaItem
 from tests.cache.helpers import file_contents
 from tests.extract.helpers import (

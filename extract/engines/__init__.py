@@ -1,0 +1,1 @@
+"""Extraction by several processes that an engine starts, keeps warm and replaces."""

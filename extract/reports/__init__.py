@@ -1,0 +1,1 @@
+"""What a run leaves besides its store: its log, and the list of damaged samples."""
