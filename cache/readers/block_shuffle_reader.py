@@ -80,7 +80,6 @@ class BlockShuffleReader:
 
     def _pools(self, plan: ReadPlan) -> Iterator[_Pool]:
         """Each pool once it is complete; the next one is read meanwhile."""
-        self._files.check(plan.rows)
         memory = self._allocate(plan)
         threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="epalm-stream")
         try:

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +23,16 @@ from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.readers.feature_source import ReadPlan, batch_buffers, batches_of
 from epalm.cache.storage.regular_file import open_regular
 from epalm.cache.store import Store
-from epalm.errors import CorruptShardError
+from epalm.errors import CorruptShardError, StoreError
 
 READ_THREADS = 16
 """Reads in flight; on a cold disk random rows are read 10 times faster than by one thread."""
 
 OPEN_FILES = 256
 """Files kept open; others are opened for each read, since the default limit is 1024 per process."""
+
+OPEN_TRIES = 5
+"""Attempts to open a shard whose file is replaced or deleted meanwhile."""
 
 READ_AHEAD = 2
 """Batches read ahead while one is in use."""
@@ -45,8 +49,9 @@ class ShardFiles:
         """
         self.store = store
         self.view_bytes = store.spec.row_bytes // store.spec.views
-        self._checked: set[int] = set()
+        self._checked: dict[int, int] = {}
         self._lock = threading.Lock()
+        self._check_locks = [threading.Lock() for _ in range(READ_THREADS)]
         self._open: dict[int, tuple[int, int]] = {}
         weakref.finalize(self, _close, self._open)
 
@@ -57,28 +62,27 @@ class ShardFiles:
             CorruptShardError: names the file and what differs.
         """
         for shard in np.unique(rows // self.store.spec.shard_rows).tolist():
-            if shard not in self._checked:
-                self.store.check_shard(shard)
-                self._checked.add(shard)
+            self._check_once(shard)
 
     def read(self, first: int, into: memoryview) -> None:
-        """Read consecutive views of one shard; thread-safe.
+        """Read consecutive views of one shard, which is checked before its first row; thread-safe.
 
         Args:
             first: index of the first view.
             into: writable memory for a whole number of views.
 
         Raises:
-            CorruptShardError: the file has become shorter than its rows.
+            CorruptShardError: the file differs from its commit record, or has become shorter.
         """
         spec = self.store.spec
         shard = first // (spec.views * spec.shard_rows)
         skipped = (first - spec.rows_of(shard).start * spec.views) * self.view_bytes
+        self._check_once(shard)
         with self._lock:
             opened = self._open.get(shard)
             if opened is None and len(self._open) < OPEN_FILES:
-                opened = self._open[shard] = self._open_shard(shard)
-        descriptor, start = opened or self._open_shard(shard)
+                opened = self._open[shard] = self._open_at_random(shard)
+        descriptor, start = opened or self._open_at_random(shard)
         try:
             count = os.preadv(descriptor, [into], start + skipped)
         finally:
@@ -94,17 +98,47 @@ class ShardFiles:
             f"`epalm-extract repair {self.store.location}`, then extract again"
         )
 
-    def _open_shard(self, shard: int) -> tuple[int, int]:
-        """(file descriptor, offset of the first row)."""
-        extent = self.store.extent(shard)
-        try:
-            descriptor = open_regular(extent.path)
-        except FileNotFoundError:  # a growth has just been finished, and another version is read
+    def open(self, shard: int) -> tuple[int, int]:
+        """(File descriptor, offset of the first row) of a checked shard; the caller closes it.
+
+        A local copy of a remote shard may be deleted by another process that needs the space, and a
+        growth may replace a file: the new one is checked then.
+
+        Raises:
+            CorruptShardError: the file is damaged.
+            StoreError: the local copy is deleted again and again.
+        """
+        for _ in range(OPEN_TRIES):
             extent = self.store.extent(shard)
-            descriptor = open_regular(extent.path)
-        if hasattr(os, "posix_fadvise"):  # no read-ahead, which would fetch MiBs per row
+            with suppress(FileNotFoundError):
+                descriptor = open_regular(extent.path)
+                if os.fstat(descriptor).st_ino == self._checked.get(shard):
+                    return descriptor, extent.offset
+                os.close(descriptor)
+            self._check(shard)
+        raise StoreError(
+            f"shard {shard} of {self.store.location} was deleted from the local cache {OPEN_TRIES} "
+            "times while it was opened: give a larger --local-cache-size"
+        )
+
+    def _open_at_random(self, shard: int) -> tuple[int, int]:
+        """See `open`; without read-ahead, which would fetch MiBs per row."""
+        descriptor, offset = self.open(shard)
+        if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        return descriptor, extent.offset
+        return descriptor, offset
+
+    def _check_once(self, shard: int) -> None:
+        if shard not in self._checked:
+            with self._check_locks[shard % len(self._check_locks)]:
+                if shard not in self._checked:
+                    self._check(shard)
+
+    def _check(self, shard: int) -> None:
+        """Compare a shard with its commit record, and remember which file that was."""
+        self.store.check_shard(shard)
+        with suppress(FileNotFoundError):
+            self._checked[shard] = self.store.extent(shard).path.stat().st_ino
 
 
 class PreadReader:
@@ -123,7 +157,6 @@ class PreadReader:
         """See `FeatureReader.stream`; the next batches are read while one is in use."""
         spec = self._files.store.spec
         ring = itertools.cycle(batch_buffers(spec, batch_size=batch_size, count=READ_AHEAD + 1))
-        self._files.check(plan.rows)
         ahead: list[tuple[Features, list[Future[None]]]] = []
         try:
             for rows, views in batches_of(plan, batch_size):
@@ -195,7 +228,6 @@ class MappedReader:
 
     def stream(self, plan: ReadPlan, batch_size: int) -> Iterator[Features]:
         """See `FeatureReader.stream`."""
-        self._files.check(plan.rows)
         ring = itertools.cycle(
             batch_buffers(self._files.store.spec, batch_size=batch_size, count=2)
         )
@@ -217,17 +249,16 @@ class MappedReader:
         spec = self._files.store.spec
         rows = spec.rows_of(shard)
         self._files.check(np.array([rows.start]))
-        extent = self._files.store.extent(shard)
         count = len(rows) * spec.views * self._width
-        min_bytes = extent.offset + len(rows) * spec.row_bytes
-        descriptor = open_regular(extent.path)
+        descriptor, offset = self._files.open(shard)
+        min_bytes = offset + len(rows) * spec.row_bytes
         try:
             file = mmap.mmap(descriptor, min_bytes, access=mmap.ACCESS_READ)
         except ValueError:  # the file has become shorter since it was checked
             raise self._files.truncated(shard) from None
         finally:
             os.close(descriptor)
-        features = np.frombuffer(file, spec.dtype, count, extent.offset)
+        features = np.frombuffer(file, spec.dtype, count, offset)
         return _Map(features.reshape(-1, self._width), file, min_bytes)
 
 

@@ -2,17 +2,16 @@
 
 Each file is written by one PUT, which such systems make visible whole or not at all. Shards, which
 are read often, are copied once to a local folder, `$EPALM_COPIES` or `~/.cache/epalm`. The copy is
-used as long as its checksum is the one in the commit record.
+used as long as its checksum is the one in the commit record, and `$EPALM_COPIES_SIZE` permits; see
+`epalm.cache.storage.local_copies`.
 """
 
 import base64
 import binascii
 import hashlib
-import os
 import posixpath
 import re
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +20,9 @@ from typing import Any
 import fsspec
 
 from epalm.cache.storage.checksum import Part, size_and_checksum
+from epalm.cache.storage.local_copies import LocalCopies, copies_folder, copies_limit
 from epalm.cache.storage.storage import FileInfo
 from epalm.errors import MissingToolError, StoreError, UsageError
-
-COPIES = "EPALM_COPIES"
-"""Environment variable that names the folder of local copies."""
 
 READ_FILES = 1024
 """Files per call of the file system, which has up to 128 requests in flight."""
@@ -63,7 +60,8 @@ class FsspecStorage:
             raise MissingToolError(f"{url} cannot be reached: {error}") from error
         self._url = url
         digest = hashlib.sha256(url.encode()).hexdigest()[:16]
-        self._copies = copies_folder() / f"{posixpath.basename(url.rstrip('/'))}-{digest}"
+        self._folder = copies_folder() / f"{posixpath.basename(url.rstrip('/'))}-{digest}"
+        self._copies = LocalCopies(self._folder, copies_limit())
 
     def __str__(self) -> str:
         return self._url
@@ -140,19 +138,17 @@ class FsspecStorage:
                 self._files.rm(existing)
 
     def fetch(self, name: str, checksum: str) -> Path:
-        """Path of a local copy, downloaded and put in place atomically if there is none yet."""
-        copy = self._copy(name, checksum)
-        if not copy.is_file():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            temporary = copy.with_name(f".{uuid.uuid4().hex}")
+        """Path of a local copy, which is downloaded if there is none; see `LocalCopies.get`."""
+
+        def download(path: Path) -> None:
             with self._connection_errors():
-                self._files.get_file(self._path(name), str(temporary))
-            temporary.replace(copy)
-        return copy
+                self._files.get_file(self._path(name), str(path))
+
+        return self._copies.get(name, checksum, download)
 
     def discard_copy(self, name: str, checksum: str) -> bool:
         """Delete the local copy."""
-        self._copy(name, checksum).unlink(missing_ok=True)
+        self._copies.discard(name, checksum)
         return True
 
     def checksum(self, name: str) -> str:
@@ -163,7 +159,7 @@ class FsspecStorage:
         """Delete everything below the prefix, and the local copies."""
         with self._connection_errors():
             self._files.rm(self._root, recursive=True)
-        shutil.rmtree(self._copies, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def delete_partial_writes(self) -> None:
         """Do nothing: an interrupted PUT leaves no file."""
@@ -183,9 +179,6 @@ class FsspecStorage:
 
     def _path(self, name: str) -> str:
         return posixpath.normpath(posixpath.join(self._root, name))
-
-    def _copy(self, name: str, checksum: str) -> Path:
-        return self._copies / f"{checksum}-{name.replace('/', '_')}"
 
 
 def _listed_md5(info: Mapping[str, Any]) -> str:
@@ -219,9 +212,3 @@ def _check_writable(url: str) -> None:
             f"{url} can only be read: write the store to a folder, then upload it as one commit "
             f"with `epalm push STORE {name}`"
         )
-
-
-def copies_folder() -> Path:
-    """Folder of the local copies of remote stores."""
-    folder = os.environ.get(COPIES)
-    return Path(folder) if folder else Path.home() / ".cache" / "epalm"

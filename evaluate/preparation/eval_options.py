@@ -5,7 +5,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from epalm.devices import AUTO
-from epalm.options import DATA, PERFORMANCE, AllowOutside, Common, Device, Json, Quiet, option
+from epalm.options import (
+    DATA,
+    PERFORMANCE,
+    AllowOutside,
+    Common,
+    Device,
+    Json,
+    LocalCache,
+    LocalCacheSize,
+    Quiet,
+    option,
+)
 from epalm.plugins import TypedName
 
 RUN, DECODING, REPORT = "Run", "Decoding", "Report"
@@ -163,6 +174,8 @@ class EvalOptions:
     batch_size: Annotated[
         int, option(min=1, max=1_000_000, help="Examples per batch.", panel=PERFORMANCE)
     ] = 64
+    local_cache: LocalCache = None
+    local_cache_size: LocalCacheSize = ""
     reader: Annotated[
         Literal["auto", "ram", "mapped", "pread"],
         option(

@@ -14,6 +14,7 @@ from epalm.cache.readers.joined.joined_stores import (
     open_joined_reader,
 )
 from epalm.cache.readers.view_mean import ViewMeanSource
+from epalm.cache.storage.local_copies import use_local_cache
 from epalm.devices import check_device_name
 from epalm.errors import UsageError
 from epalm.evaluate.preparation.answer_method import AnswerMethod, answer_method
@@ -88,6 +89,7 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     """
     run = find_run(options.runs, options.run)
     check_device_name(options.device)
+    use_local_cache(options.local_cache, options.local_cache_size)
     record = RunRecord.load(run)
     stores = open_run_stores(record, options.features, common=options.common)
     features, *joined = options.features or (record.features, *record.joined)

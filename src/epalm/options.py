@@ -11,6 +11,7 @@ app.callback(invoke_without_command=True)(command_from(Options, run))
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, get_type_hints
 
 import typer
@@ -80,6 +81,27 @@ Common: TypeAlias = Annotated[
     ),
 ]
 """The option --common of the commands that join stores."""
+
+LocalCache: TypeAlias = Annotated[
+    Path | None,
+    option(
+        help="Folder of the local copies of stores at a URL; default: $EPALM_COPIES, else "
+        "~/.cache/epalm.",
+        panel=PERFORMANCE,
+        file_okay=False,
+    ),
+]
+"""The option --local-cache of the commands that read features at a URL."""
+
+LocalCacheSize: TypeAlias = Annotated[
+    str,
+    option(
+        help="Largest size of all local copies, e.g. 200GB; those used least recently are deleted; "
+        "default: $EPALM_COPIES_SIZE, else no limit.",
+        panel=PERFORMANCE,
+    ),
+]
+"""The option --local-cache-size of the commands that read features at a URL."""
 
 AllowOutside: TypeAlias = Annotated[
     bool,

@@ -11,7 +11,17 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from epalm.devices import AUTO
-from epalm.options import DATA, PERFORMANCE, Common, Device, Json, Quiet, option
+from epalm.options import (
+    DATA,
+    PERFORMANCE,
+    Common,
+    Device,
+    Json,
+    LocalCache,
+    LocalCacheSize,
+    Quiet,
+    option,
+)
 from epalm.precision import PrecisionName
 
 MODEL, OPTIMIZATION, RUN_FOLDER = "Model", "Optimization", "Run folder"
@@ -134,6 +144,8 @@ class TrainOptions:
             panel=PERFORMANCE,
         ),
     ] = "auto"
+    local_cache: LocalCache = None
+    local_cache_size: LocalCacheSize = ""
     shard_weights: Annotated[
         bool,
         option(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epalm.cache.readers.joined.joined_stores import JoinedStores
+from epalm.cache.storage.local_copies import use_local_cache
 from epalm.cache.storage.open_storage import absolute_location
 from epalm.devices import pick_device
 from epalm.plugins import TypedName
@@ -38,6 +39,7 @@ def resolve_options(
     check_launcher(os.environ)
     check_options(seed=options.seed, limit=options.limit)
     check_tracker(options.track)
+    use_local_cache(options.local_cache, options.local_cache_size)
     stores = JoinedStores.open(features, common=options.common)
     spec = stores.spec
     task, root = choose_task(TypedName(options.task), spec, options.data_root)
