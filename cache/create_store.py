@@ -5,6 +5,8 @@ from pathlib import Path
 
 from epalm.cache.formats.generations import Generations
 from epalm.cache.formats.missing_store import other_files_error
+from epalm.cache.formats.store_format import Content, parts_of
+from epalm.cache.index.index_keys import IndexKeys
 from epalm.cache.records.record_summary import SUMMARY_FILE
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
@@ -35,7 +37,8 @@ def create_store(
         CacheMismatchError: a store of other settings or samples is there.
         StoreError: other files are there, nothing can be written there, or a key is repeated.
     """
-    if len(keys) != spec.count or len(set(keys)) != len(keys):
+    unique = isinstance(keys, IndexKeys) or len(set(keys)) == len(keys)
+    if len(keys) != spec.count or not unique:
         raise StoreError(f"{len(keys)} keys ({len(set(keys))} distinct) for {spec.count} samples")
     store = Store.at(location, store_format)
     initial_files = store.format.encode_initial_files(spec, keys)
@@ -45,10 +48,11 @@ def create_store(
             _check_free(store, spec, initial_files)
             store.storage.put_new(store.private_name("spec.json"), [header.to_bytes()])
         _check_same(store, header, hint)
-        store.keys = tuple(keys)  # the digests agree, so these are the store's keys
+        # The digests agree, so these are the store's keys.
+        store.keys = keys if isinstance(keys, IndexKeys) else tuple(keys)
         for name, data in initial_files.items():
             if store.storage.size(name) is None:
-                store.storage.put(name, [data])
+                store.storage.put(name, parts_of(data))
     except OSError as error:
         raise StoreError(
             f"{location} cannot be created ({error}): choose an --out that can be written"
@@ -81,7 +85,7 @@ def delete_store(store: Store) -> None:
     store.storage.delete_all()
 
 
-def _check_free(store: Store, spec: StoreSpec, initial_files: Mapping[str, bytes]) -> None:
+def _check_free(store: Store, spec: StoreSpec, initial_files: Mapping[str, Content]) -> None:
     """Refuse a location with files other than those of a store that has lost its spec.json."""
     existing = set(store.storage.names(""))
     existing |= {name for name in initial_files if store.storage.size(name) is not None}

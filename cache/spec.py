@@ -56,8 +56,8 @@ DIGEST_KEYS = 8192
 class EncodedKeys(Protocol):
     """Keys that are on the disk in the form that the digest reads, as those of a sample index."""
 
-    def update_digest(self, digest: "hashlib._Hash") -> None:
-        """Add a line feed and the JSON text of each key to a digest."""
+    def digest(self, settings: bytes) -> str:
+        """SHA-256 of the settings, and of a line feed and the JSON text of each key."""
 
 
 def fit_shard_rows(count: int, row_bytes: int) -> int:
@@ -223,10 +223,10 @@ class StoreSpec:
 
     def digest(self, keys: Sequence[str]) -> str:
         """SHA-256 over settings and keys, which every shard of the store must agree on."""
-        digest = hashlib.sha256(json.dumps(self.comparable(), sort_keys=True).encode())
+        settings = json.dumps(self.comparable(), sort_keys=True).encode()
         if isinstance(keys, EncodedKeys):
-            keys.update_digest(digest)
-            return digest.hexdigest()
+            return keys.digest(settings)
+        digest = hashlib.sha256(settings)
         for first in range(0, len(keys), DIGEST_KEYS):
             text = json.dumps(keys[first : first + DIGEST_KEYS], separators=("\n", ":"))
             digest.update(b"\n" + text[1:-1].encode())  # without the brackets of the list

@@ -26,7 +26,7 @@ import numpy as np
 
 from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.generations import ShardVersion
-from epalm.cache.formats.store_format import Features, as_bytes
+from epalm.cache.formats.store_format import Features, as_bytes, parts_of
 from epalm.cache.records.commit_record import CommitRecord, errors_text
 from epalm.cache.records.growth_record import finished_bytes
 from epalm.cache.records.media_table import MediaTable
@@ -159,7 +159,7 @@ class Store(StoreState):
         files = self.format.encode_initial_files(self.spec, self.keys, grown)
         for name, data in files.items():
             if name in different:
-                self._put(name, [data])
+                self._put(name, parts_of(data))
 
     def _delete_shorter_versions(self) -> None:
         """Delete what the opened generation does not need of earlier ones, records first.

@@ -33,11 +33,12 @@ MODALITIES: dict[Modality, str] = {
 }
 """Modality by file extension."""
 
-_MODALITY_OF = {
+MODALITY_OF = {
     extension: modality
     for modality, extensions in MODALITIES.items()
     for extension in extensions.split()
 }
+"""File extension -> modality."""
 
 
 @gc_paused()
@@ -61,14 +62,12 @@ def media(path: Path) -> MediaSet:
     folder = path if path.is_dir() else path.parent
     name = folder.resolve().name if path.is_dir() else f"{folder.resolve().name}-{path.stem}"
     items: dict[str, MediaItem] = {}
-    files = _files_of(path)
+    files = files_of(path)
     kind: Kind | None = None
     for file in files:
         for row in read_rows(file):
-            row_kind = _kind(row)
-            kind = kind or row_kind
-            if row_kind != kind:
-                raise _mixed_kinds(row, kind, files[0])
+            kind = kind or kind_of(row)
+            check_kind(row, kind, files[0])
             if row.media not in items:
                 items[row.media] = _item(row, folder)
     return MediaSet(name, tuple(items.values()), (TASK,), folder)
@@ -89,7 +88,7 @@ def task(root: Path) -> Task:
         MalformedFileError: the first file is malformed.
     """
     files = _split_files(root)
-    kind = _kind(next(read_rows(next(iter(files.values())))))
+    kind = kind_of(next(read_rows(next(iter(files.values())))))
     metric = "exact" if kind == "qa" else "caption"
     return Task(TASK, kind, metric, tuple(files), partial(examples, kind))
 
@@ -115,8 +114,7 @@ def examples(kind: Kind, split: str, root: Path) -> list[Example]:
     results: list[Example] = []
     seen: set[str] = set()
     for row in read_rows(files[split]):
-        if _kind(row) != kind:
-            raise _mixed_kinds(row, kind, first)
+        check_kind(row, kind, first)
         if split == "train" and not row.answers:
             raise row.error("no answers: the training split needs at least one in every line")
         if row.id in seen:
@@ -127,7 +125,13 @@ def examples(kind: Kind, split: str, root: Path) -> list[Example]:
     return results
 
 
-def _files_of(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """The split files of a manifest, in the order in which their media become rows of a store.
+
+    Raises:
+        MissingFileError: the folder has none.
+        MalformedFileError: the file has another extension, or a split has two files.
+    """
     if path.is_file():
         if path.suffix not in FORMATS:
             raise MalformedFileError(f"{path} does not end in {' or '.join(FORMATS)}")
@@ -164,24 +168,40 @@ def _split_files(folder: Path) -> dict[str, Path]:
 
 
 def _item(row: ManifestRow, folder: Path) -> MediaItem:
+    return MediaItem(row.media, folder, row.media, modality_of(row))
+
+
+def modality_of(row: ManifestRow) -> Modality:
+    """The modality of the media file of a line.
+
+    Raises:
+        MalformedFileError: the extension is unknown; names the line.
+    """
     media = row.media
-    modality = _MODALITY_OF.get(media[media.rfind(".") :].lower())
+    modality = MODALITY_OF.get(media[media.rfind(".") :].lower())
     if modality is None:
-        supported = ", ".join(_MODALITY_OF)
+        supported = ", ".join(MODALITY_OF)
         raise row.error(f"media {media!r} has none of the supported extensions {supported}")
-    return MediaItem(media, folder, media, modality)
+    return modality
 
 
-def _kind(row: ManifestRow) -> Kind:
+def kind_of(row: ManifestRow) -> Kind:
     """Kind of the manifest if this is the first line of its first file."""
     return "qa" if row.prompt else "caption"
 
 
-def _mixed_kinds(row: ManifestRow, kind: Kind, first: Path) -> MalformedFileError:
+def check_kind(row: ManifestRow, kind: Kind, first: Path) -> None:
+    """Refuse a line of another kind than that of the first line of the file `first`.
+
+    Raises:
+        MalformedFileError: names the line.
+    """
+    if kind_of(row) == kind:
+        return
     remedy = "put questions and captions into separate folders"
     if kind == "qa":
-        return row.error(f"no prompt, but the first line of {first.name} has one: {remedy}")
-    return row.error(f"a prompt, but the first line of {first.name} has none: {remedy}")
+        raise row.error(f"no prompt, but the first line of {first.name} has one: {remedy}")
+    raise row.error(f"a prompt, but the first line of {first.name} has none: {remedy}")
 
 
 def _example(row: ManifestRow) -> Example:

@@ -1,12 +1,27 @@
 """The types of datasets and tasks: media items, examples, predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 Modality = Literal["image", "video", "audio"]
 Kind = Literal["qa", "caption"]
+
+
+class FilePart(Protocol):
+    """What contains one image in a file of many: a range of bytes, or a cell of a table."""
+
+    @property
+    def offset(self) -> int:
+        """Position of the first byte; for a cell, its row in the row group."""
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes; 0 for a cell."""
+
+    def read(self, path: Path) -> bytes:
+        """Read the bytes; raises OSError if the file cannot be read, or is too short."""
 
 
 class ByteRange(NamedTuple):
@@ -45,14 +60,14 @@ class MediaItem(NamedTuple):
         folder: folder of the dataset.
         name: path of the file, relative to the folder.
         modality: "image", "video" or "audio".
-        part: the bytes of the file that contain the item; None for the whole file. Images only.
+        part: where the file contains the item; None for the whole file. Images only.
     """
 
     key: str
     folder: Path
     name: str
     modality: Modality = "image"
-    part: ByteRange | None = None
+    part: FilePart | None = None
 
     @classmethod
     def from_path(cls, path: Path, key: str, modality: Modality = "image") -> Self:
@@ -110,7 +125,7 @@ class MediaSet:
     """
 
     name: str
-    items: tuple[MediaItem, ...]
+    items: Sequence[MediaItem]
     tasks: tuple[str, ...]
     root: Path
 

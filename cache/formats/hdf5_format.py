@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from epalm.cache.formats.generations import Generations, ShardVersion
 from epalm.cache.formats.keys.packed_keys import PackedKeys
-from epalm.cache.formats.store_format import Extent, Features, Valid, as_bytes
+from epalm.cache.formats.store_format import Content, Extent, Features, Valid, as_bytes
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.storage import Storage
@@ -46,7 +46,7 @@ class Hdf5Format:
 
     def encode_initial_files(
         self, spec: StoreSpec, keys: Sequence[str], grown: Generations | None = None
-    ) -> dict[str, bytes]:
+    ) -> dict[str, Content]:
         """The main file."""
         from epalm.cache.formats.hdf5_files import encode_main_file
 

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.formats.generations import Generations, ShardVersion
 from epalm.cache.formats.keys.packed_keys import PackedKeys
+from epalm.cache.index.vlen_keys import KeysChunk
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.checksum import Part
+from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.storage import Storage
 from epalm.errors import UsageError
 from epalm.plugins import load_plugin
@@ -42,6 +43,20 @@ class Extent:
     offset: int
 
 
+Content: TypeAlias = "bytes | KeysChunk"
+"""Content of a file for other libraries; the keys of an index are encoded when they are written."""
+
+
+def parts_of(content: Content) -> Sequence[Part]:
+    """The parts of a file, to write them."""
+    return [content] if isinstance(content, bytes) else content
+
+
+def sums_of(content: Content) -> tuple[int, str]:
+    """Size and CRC-32C of a file."""
+    return size_and_checksum([content]) if isinstance(content, bytes) else content.sums
+
+
 class StoreFormat(Protocol):
     """Names and contents of the files of a format.
 
@@ -69,7 +84,7 @@ class StoreFormat(Protocol):
 
     def encode_initial_files(
         self, spec: StoreSpec, keys: Sequence[str], grown: Generations | None = None
-    ) -> dict[str, bytes]:
+    ) -> dict[str, Content]:
         """Name and content of the files for other libraries; equal arguments give equal bytes.
 
         They are in the order in which they replace those of an earlier generation, so that other

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from epalm.cache.formats.generations import Generations, ShardVersion
 from epalm.cache.formats.keys.packed_keys import PackedKeys
-from epalm.cache.formats.store_format import Extent, Features, Valid, as_bytes
+from epalm.cache.formats.store_format import Content, Extent, Features, Valid, as_bytes
 from epalm.cache.spec import CHUNK_ROWS, StoreSpec
 from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.storage import Storage
@@ -58,7 +58,7 @@ class ZarrFormat:
 
     def encode_initial_files(
         self, spec: StoreSpec, keys: Sequence[str], grown: Generations | None = None
-    ) -> dict[str, bytes]:
+    ) -> dict[str, Content]:
         """Metadata of the group and its arrays, and the chunk of the keys.
 
         The name of that chunk alternates from generation to generation, and the metadata give it:

@@ -10,6 +10,8 @@ import zarr
 from zarr.storage import MemoryStore
 
 from epalm.cache.formats.keys.packed_keys import PackedKeys
+from epalm.cache.formats.store_format import Content
+from epalm.cache.index.index_keys import IndexKeys
 from epalm.cache.spec import CHUNK_ROWS, StoreSpec
 from epalm.cache.storage.regular_file import read_or_map
 from epalm.cache.storage.storage import Storage
@@ -17,7 +19,7 @@ from epalm.cache.storage.storage import Storage
 
 def encode_group(
     spec: StoreSpec, keys: Sequence[str], *, private: str, separator: Literal["/", "."] = "/"
-) -> dict[str, bytes]:
+) -> dict[str, Content]:
     """Metadata of the group and its arrays, and the chunk of the keys.
 
     Args:
@@ -38,9 +40,13 @@ def encode_group(
         compressors=None,
         chunk_key_encoding={"name": "default", "separator": separator},
     )
-    key_array[:] = np.array(keys, dtype=np.dtypes.StringDType())
+    lazy: dict[str, Content] = {}
+    if isinstance(keys, IndexKeys):
+        lazy[f"keys/c{separator}0"] = keys.chunk
+    else:
+        key_array[:] = np.array(keys, dtype=np.dtypes.StringDType())
     group.create_group(private)
-    return {name: data.to_bytes() for name, data in files.items()}
+    return {name: data.to_bytes() for name, data in files.items()} | lazy
 
 
 def read_keys(storage: Storage, count: int, checksum: str) -> PackedKeys:

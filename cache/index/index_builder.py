@@ -11,9 +11,10 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from epalm.cache.index.index_parts import EncodedPart, PartBuffer, SampleBatch
 from epalm.cache.index.key_lines import hash_lines
 from epalm.cache.index.repeated_keys import Repeated, repeated_rows, without_rows
 from epalm.cache.index.sample_index import SampleIndex
+from epalm.cache.index.vlen_keys import KeysChunk
+from epalm.cache.storage.checksum import size_and_checksum
 from epalm.errors import CorruptShardError, StoreError
 
 BATCH_ROWS = 1 << 16
@@ -106,17 +109,29 @@ class IndexBuilder:
             StoreError: a key is repeated, no sample was found, or a file cannot be written.
             DataError: a file of the dataset cannot be read.
         """
-        if index := self.opened():
-            return index
+        if parts == 1:  # several processes that would build all units do so one after the other
+            with self._locked():
+                return self.opened() or self._build(part, parts, tick)
+        return self.opened() or self._build(part, parts, tick, locked=self._locked)
+
+    def _build(
+        self,
+        part: int,
+        parts: int,
+        tick: Callable[[int], object] | None,
+        *,
+        locked: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> SampleIndex | None:
         for number in range(part, len(self._units), parts):
             rows = self._build_unit(number)
             if tick:
                 tick(rows)
         records = [self._finished(number) for number in range(len(self._units))]
-        if any(record is None for record in records):
+        finished = [record for record in records if record is not None]
+        if len(finished) < len(records):
             return None
-        with self._locked():
-            return self.opened() or self._complete([one for one in records if one is not None])
+        with locked():
+            return self.opened() or self._complete(finished)
 
     def _build_unit(self, number: int) -> int:
         """Build a unit unless it is finished; its number of rows."""
@@ -177,16 +192,15 @@ class IndexBuilder:
             repeated, crc = self._sort(index)
             if repeated:
                 entries, crc = without_rows(index, repeated, self._write_part), ""
-        header = self._header(entries, _keys_digest(index), crc)
+        header = replace(self._header(entries), table_crc32c=crc, **_digests(index))
         write_atomically(self.folder / INDEX_FILE, header.to_bytes())
         self._delete_unused(entries)
         return SampleIndex(self.folder, header)
 
-    def _header(
-        self, entries: Sequence[UnitEntry], digest: str = "", table_crc32c: str = ""
-    ) -> IndexHeader:
+    def _header(self, entries: Sequence[UnitEntry]) -> IndexHeader:
+        """The header, still without digests."""
         rows = sum(sum(entry.rows) for entry in entries)
-        return IndexHeader(rows, digest, rows, table_crc32c, tuple(entries), self._all_labels())
+        return IndexHeader(rows, "", rows, "", (0, ""), tuple(entries), self._all_labels())
 
     def _sort(self, index: SampleIndex) -> tuple[list[int], str]:
         """Write the hash table; rows with repeated keys, or the checksum of table/sums."""
@@ -229,6 +243,7 @@ class IndexBuilder:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Let one process at a time complete the index; a killed one releases the lock."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("wb") as file:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -268,8 +283,14 @@ def _place_table(temporary: Path, table: Path, sums: bytes) -> None:
     write_atomically(table / "sums", sums)
 
 
-def _keys_digest(index: SampleIndex) -> str:
+def _digests(index: SampleIndex) -> dict[str, Any]:
+    """Digest of the keys, and size and checksum of their chunk in a Zarr store."""
     digest = hashlib.sha256()
-    for lines in index.key_lines():
-        digest.update(lines)
-    return digest.hexdigest()
+
+    def digested() -> Iterator[bytes]:
+        for lines in index.key_lines():
+            digest.update(lines)
+            yield lines
+
+    chunk = size_and_checksum(KeysChunk(len(index), digested()))
+    return {"keys_digest": digest.hexdigest(), "chunk": chunk}

@@ -43,6 +43,7 @@ class IndexHeader:
         keys_digest: SHA-256 of all lines of keys in the order of the rows.
         table_rows: number of entries of the hash table, which is that of the rows.
         table_crc32c: checksum of the file with the checksums of the hash table.
+        chunk: size and checksum of the chunk of all keys in a Zarr store, see `KeysChunk`.
         units: the units in order; rows are numbered through all their parts.
         labels: what the index was made from: "dataset", "root", "modality", "tasks", ...
         version: version of the files.
@@ -52,6 +53,7 @@ class IndexHeader:
     keys_digest: str
     table_rows: int
     table_crc32c: str
+    chunk: tuple[int, str]
     units: tuple[UnitEntry, ...]
     labels: Mapping[str, str]
     version: int = INDEX_VERSION

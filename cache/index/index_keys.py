@@ -1,10 +1,13 @@
 """The keys of an index as a sequence, in place of a tuple of all keys."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from epalm.cache.index.sample_index import SampleIndex
+from epalm.cache.index.vlen_keys import KeysChunk
 
 ITERATED_KEYS = 1 << 16
 """Keys that are read at a time while all are iterated over."""
@@ -48,10 +51,36 @@ class IndexKeys(Sequence[str]):
             return False
         return 0 <= int(self.source.find([key])[0]) < self._count
 
-    def update_digest(self, digest: "hashlib._Hash") -> None:
-        """Add all keys to a digest of a store, see `StoreSpec.digest`."""
-        last = b"\n"
-        for lines in self.source.key_lines(self._count):
-            digest.update(last)
-            digest.update(memoryview(lines)[:-1])
-            last = lines[-1:]
+    def find(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """(keys,) the row of each key; -1 for one that is not among these."""
+        rows = self.source.find(keys)
+        rows[rows >= self._count] = -1
+        return rows
+
+    def take(self, rows: NDArray[np.int64]) -> Iterator[str]:
+        """The keys of ascending rows."""
+        for step in np.split(rows, np.flatnonzero(np.diff(rows // ITERATED_KEYS)) + 1):
+            if len(step):
+                first = int(step[0])
+                keys = self.source.keys(first, int(step[-1]) + 1)
+                yield from (keys[row - first] for row in step.tolist())
+
+    @property
+    def chunk(self) -> KeysChunk:
+        """The chunk of the keys in a Zarr store."""
+        sums = self.source.header.chunk if len(self) == len(self.source) else None
+        return KeysChunk(len(self), _Lines(self), sums)
+
+    def digest(self, settings: bytes) -> str:
+        """The digest of a store with these keys, see `StoreSpec.digest`; computed once."""
+        return self.source.digest(settings, len(self))
+
+
+class _Lines:
+    """The lines of some keys, which can be iterated over several times."""
+
+    def __init__(self, keys: IndexKeys) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._keys.source.key_lines(len(self._keys))

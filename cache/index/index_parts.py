@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epalm.cache.index.key_lines import encode_lines, hash_lines, line_starts
-from epalm.cache.records.file_state import TO_THE_END, UNKNOWN
 from epalm.cache.storage.checksum import extend_crc32c
 
 BLOCK_ROWS = 4096
@@ -41,6 +40,10 @@ cell of a table; modification time in nanoseconds and size for a file of its own
 KEYED, WHOLE, BYTES, CELLS = "keyed", "whole", "bytes", "cells"
 """Kinds of entries: files of their own whose name contains the key, one file, byte ranges of a file
 such as a tar, values of a column of a table."""
+
+
+TO_THE_END, UNKNOWN = -1, -2
+"""Number of bytes of a whole file, and size of a file that was not examined, as in media tables."""
 
 
 class Location(NamedTuple):
@@ -138,7 +141,7 @@ class PartRecord:
 
 
 def _changed_fields(entry: FileEntry) -> dict[str, object]:
-    default = FileEntry("", "")
+    default = FileEntry("?", "?")  # kind and name have no default
     return {k: v for k, v in vars(entry).items() if v != getattr(default, k)}
 
 

@@ -56,6 +56,7 @@ class SampleIndex:
         ]
         counts = (rows for unit in header.units for rows in unit.rows)
         self._starts = list(accumulate(counts, initial=0))
+        self._digests: dict[tuple[bytes, int], str] = {}
         self._table: HashTable | None = None
         self._part = lru_cache(MAPPED_PARTS)(self._open_part)
         self._unit = lru_cache(RECORDS)(self._read_unit)
@@ -131,6 +132,17 @@ class SampleIndex:
             data = read_file(self.folder, name)
             yield data if rows == stop - start else data[: self._part(number).line_offset(rows)]
             left -= rows
+
+    def digest(self, settings: bytes, count: int) -> str:
+        """SHA-256 of settings and the first `count` keys, see `StoreSpec.digest`; computed once."""
+        if (settings, count) not in self._digests:
+            digest, last = hashlib.sha256(settings), b"\n"
+            for lines in self.key_lines(count):
+                digest.update(last)
+                digest.update(memoryview(lines)[:-1])
+                last = lines[-1:]
+            self._digests[settings, count] = digest.hexdigest()
+        return self._digests[settings, count]
 
     def check(self) -> None:
         """Compare the keys with the digest of the header.

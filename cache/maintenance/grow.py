@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from epalm.cache.create_store import create_store
+from epalm.cache.formats.store_format import sums_of
+from epalm.cache.index.index_keys import IndexKeys
 from epalm.cache.maintenance.media_check import first_keys
 from epalm.cache.records.growth_record import GrowthRecord, copy_records
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.checksum import size_and_checksum
 from epalm.cache.store import Store
 from epalm.console import counted
 from epalm.errors import CacheMismatchError, CorruptShardError, StoreError
@@ -20,6 +23,9 @@ ChangedDataset = Literal["grow", "refuse"]
 
 MAX_ABSENT_FRACTION = 0.1
 """A dataset without more than this fraction of a store's samples counts as another dataset."""
+
+COMPARED_KEYS = 1 << 16
+"""Keys of a store that are looked up in an index at a time."""
 
 HINT = "Choose another --out, or start over with --fresh."
 
@@ -83,8 +89,7 @@ def open_to_extract(
     while new:
         _add_generation(store, new)
         store = store.latest()
-        known = set(store.keys)
-        new = tuple(key for key in keys if key not in known)
+        new = _difference(store.keys, keys).new
     copy_records(store.storage, *store.growth_folders)
     Store.at(location, store_format).write_library_files()  # of the last finished generation
     return store, change
@@ -105,7 +110,7 @@ def compare_dataset(
         CacheMismatchError: settings differ, or the samples do and `changed` does not allow that.
         StoreError: a key is repeated.
     """
-    if len(set(keys)) != len(keys):
+    if not isinstance(keys, IndexKeys) and len(set(keys)) != len(keys):
         raise StoreError(f"{len(keys)} keys ({len(set(keys))} distinct) of samples")
     present = store.spec
     wanted = spec.grown_to(present.count).in_shards_of(present.shard_rows)
@@ -114,14 +119,24 @@ def compare_dataset(
         raise CacheMismatchError(
             f"{store.location} was created without --content-hash: omit the option. {HINT}"
         )
-    known, listed = set(_keys(store)), set(keys)
-    change = DatasetChange(
-        new=tuple(key for key in keys if key not in known),
-        absent=tuple(key for key in store.keys if key not in listed),
-        present=len(known),
-    )
+    change = _difference(_keys(store), keys)
     _check_change(change, store, changed)
     return change
+
+
+def _difference(present: Sequence[str], keys: Sequence[str]) -> DatasetChange:
+    """The difference between the keys of a store and those of a dataset, which may be an index."""
+    if not isinstance(keys, IndexKeys):
+        known, listed = set(present), set(keys)
+        new = tuple(key for key in keys if key not in known)
+        return DatasetChange(new, tuple(k for k in present if k not in listed), len(known))
+    is_new, absent = np.ones(len(keys), np.bool_), list[str]()
+    for start in range(0, len(present), COMPARED_KEYS):
+        some = present[start : start + COMPARED_KEYS]
+        rows = keys.find(some)
+        is_new[rows[rows >= 0]] = False
+        absent += [some[number] for number in np.flatnonzero(rows < 0).tolist()]
+    return DatasetChange(tuple(keys.take(np.flatnonzero(is_new))), tuple(absent), len(present))
 
 
 def describe_change(change: DatasetChange, location: str) -> list[str]:
@@ -203,7 +218,7 @@ def _add_generation(store: Store, new: Sequence[str]) -> None:
     digest = spec.digest(keys)
     grown = store.generations.with_next(len(keys), digest)
     files = {
-        name: size_and_checksum([data])
+        name: sums_of(data)
         for name, data in store.format.encode_initial_files(spec, keys, grown).items()
     }
     _put_new(store, grown.latest, GrowthRecord(len(keys), digest, rows, files, tuple(new)))

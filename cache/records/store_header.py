@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from epalm.cache.formats.store_format import StoreFormat
+from epalm.cache.formats.store_format import Content, StoreFormat, sums_of
 from epalm.cache.records.commit_record import FileSums, check_sums
 from epalm.cache.spec import StoreSpec
-from epalm.cache.storage.checksum import size_and_checksum
 from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksummed
 from epalm.cache.storage.storage import Storage
 from epalm.errors import StoreError
@@ -34,9 +33,9 @@ class StoreHeader:
         check_sums(self.files)
 
     @classmethod
-    def make(cls, spec: StoreSpec, keys: Sequence[str], files: Mapping[str, bytes]) -> Self:
+    def make(cls, spec: StoreSpec, keys: Sequence[str], files: Mapping[str, Content]) -> Self:
         """The header of a store with these keys and initial files."""
-        sums = {name: size_and_checksum([data]) for name, data in files.items()}
+        sums = {name: sums_of(content) for name, content in files.items()}
         return cls(spec, spec.digest(keys), sums)
 
     def to_bytes(self) -> bytes:

@@ -1,6 +1,6 @@
 """CRC-32C checksums of the files of a store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import google_crc32c
@@ -14,7 +14,7 @@ READ_BYTES = 1 << 24
 """Bytes per read while a checksum is computed (16 MiB)."""
 
 
-def size_and_checksum(parts: Sequence[Part]) -> tuple[int, str]:
+def size_and_checksum(parts: Iterable[Part]) -> tuple[int, str]:
     """Total number of bytes and their CRC-32C, as eight hexadecimal digits."""
     size, checksum = 0, 0
     for part in parts:

@@ -19,7 +19,8 @@ def media_files(items: Iterable[MediaItem], root: Path) -> list[MediaFile]:
             folders[item.folder] = (str(item.folder), _relative(item.folder, root))
         folder, relative = folders[item.folder]
         names = (f"{folder}/{item.name}", os.path.join(relative, item.name))  # noqa: PTH118
-        files.append(MediaFile(*names) if item.part is None else MediaFile(*names, *item.part))
+        part = () if item.part is None else (item.part.offset, item.part.nbytes)
+        files.append(MediaFile(*names, *part))
     return files
 
 

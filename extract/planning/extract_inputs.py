@@ -2,7 +2,9 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from epalm.cache.formats.store_format import SUFFIXES, format_of
@@ -11,9 +13,9 @@ from epalm.cache.token_policy import AUTO, CLS, check_tokens, parse_tokens
 from epalm.devices import check_device_name
 from epalm.errors import MissingFileError, UsageError
 from epalm.extract.encoders.encoder_names import check_encoder_name
+from epalm.extract.indexing.indexed_dataset import load_dataset
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.process_shards import ALL, ProcessShard
-from epalm.tasks.task_registry import load_media
 from epalm.tasks.types import MediaItem, MediaSet
 from epalm.untrusted.file_kinds import check_weights_file
 from epalm.untrusted.quoted_values import cut
@@ -46,7 +48,7 @@ class Inputs:
 
     options: ExtractOptions
     media: MediaSet
-    items: tuple[MediaItem, ...]
+    items: Sequence[MediaItem]
     out: str
     process_shard: ProcessShard = ALL
 
@@ -68,7 +70,7 @@ def read_inputs(
     check_options(options)
     check_weights_option(options)
     if media is None:
-        media = load_media(options.dataset, options.data_root, allow_outside=options.allow_outside)
+        media = load_dataset(options, partial(_whole_out, options))
     check_video_options(options, media)
     out = options.out or str(default_out(media.name, options))
     _check_name_length(out)
@@ -166,6 +168,11 @@ def default_out(dataset: str, options: ExtractOptions) -> Path:
     return Path("cache") / f"{dataset}_{plain}{part}{suffix}"
 
 
+def _whole_out(options: ExtractOptions, name: str) -> str:
+    """The path of the store of a whole dataset, beside which its index is."""
+    return options.out or str(default_out(name, replace(options, limit=None)))
+
+
 def _check_name_length(out: str) -> None:
     """Refuse a store whose name is too long for a file system; URLs have no such limit."""
     name = Path(out).name
@@ -176,7 +183,7 @@ def _check_name_length(out: str) -> None:
         )
 
 
-def _check_files(items: tuple[MediaItem, ...]) -> None:
+def _check_files(items: Sequence[MediaItem]) -> None:
     first = items[:FILES_CHECKED]
     present = (os.path.isfile(item.path) for item in first)  # noqa: PTH113 - Path raises on long names
     if first and not any(present):

@@ -57,6 +57,14 @@ class ExtractOptions:
             min=1,
         ),
     ] = None
+    index: Annotated[
+        Path | None,
+        option(
+            help="Folder of the sample index of a large dataset; default: that of the store, with "
+            ".index after its name.",
+            panel=DATA,
+        ),
+    ] = None
     allow_outside: AllowOutside = False
     encoder: Annotated[
         str,

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from epalm.extract.encoders.encoder_registry import (
 )
 from epalm.extract.encoders.recorded_encoder import HUGGING_FACE
 from epalm.extract.encoders.tokens.token_encoder import TokenEncoder, with_tokens
+from epalm.extract.indexing.index_items import IndexItems
 from epalm.extract.planning.extract_inputs import Inputs, default_workers
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.preprocessing_choice import choose_preprocessing
@@ -71,7 +72,7 @@ class Plan:
     """
 
     encoder: TokenEncoder
-    items: tuple[MediaItem, ...]
+    items: Sequence[MediaItem]
     spec: StoreSpec
     out: str
     store_format: str | None
@@ -80,8 +81,10 @@ class Plan:
     root: Path
 
     @property
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str]:
         """The key of every row."""
+        if isinstance(self.items, IndexItems):
+            return self.items.keys
         return [item.key for item in self.items]
 
     @property
@@ -202,7 +205,8 @@ def _absolute(dataset: str) -> str:
 
 
 def _check_modality(encoder: Encoder, media: MediaSet) -> None:
-    other = next((item for item in media.items if item.modality != encoder.modality), None)
+    items = media.items[:1] if isinstance(media.items, IndexItems) else media.items
+    other = next((item for item in items if item.modality != encoder.modality), None)
     if other is None:
         return
     mixed = other.modality != media.items[0].modality

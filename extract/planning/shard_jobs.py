@@ -10,6 +10,7 @@ from epalm.cache.formats.store_format import Features
 from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.records.media_table import MediaTable
 from epalm.cache.store import Store
+from epalm.extract.indexing.index_items import IndexItems, RowsOfItems
 from epalm.extract.planning.process_shards import ProcessShard
 from epalm.extract.planning.store_rows import RowItems
 
@@ -31,9 +32,9 @@ class Job:
     """
 
     shard: int
-    rows: list[int]
-    unchanged: list[int]
-    absent: list[int]
+    rows: Sequence[int]
+    unchanged: Sequence[int]
+    absent: Sequence[int]
     source: Store | None
     reencode: bool
 
@@ -50,10 +51,23 @@ class Job:
     ) -> Self:
         """The job of encoding all rows of a shard except the unchanged ones."""
         shard_rows = store.spec.rows_of(shard)
-        rows = sorted(set(range(len(shard_rows))) - set(unchanged))
-        absent = [row for row in rows if items[shard_rows.start + row] is None]
-        present = [row for row in rows if items[shard_rows.start + row] is not None]
-        return cls(shard, present, list(unchanged), absent, source, reencode)
+        rows: Sequence[int] = range(len(shard_rows))
+        if unchanged:
+            rows = sorted(set(rows) - set(unchanged))
+        if absent := absent_rows(items, shard_rows):
+            present = [row for row in rows if row not in absent]
+            missing = [row for row in rows if row in absent]
+            return cls(shard, present, unchanged, missing, source, reencode)
+        return cls(shard, rows, unchanged, (), source, reencode)
+
+
+def absent_rows(items: RowItems, rows: range) -> set[int]:
+    """Those of some rows that have no sample, counted from the first one."""
+    if isinstance(items, IndexItems):
+        return set()
+    if isinstance(items, RowsOfItems):
+        return set(items.absent(rows).tolist())
+    return {row for row, item in enumerate(items[rows.start : rows.stop]) if item is None}
 
 
 def plan_jobs(

@@ -14,6 +14,7 @@ from epalm.cache.maintenance.grow import (
 )
 from epalm.cache.records.extraction_log import delete_extraction_log
 from epalm.cache.store import Store
+from epalm.extract.indexing.index_items import IndexItems, match_index
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.extraction_plan import Plan
 from epalm.tasks.types import MediaItem
@@ -83,6 +84,8 @@ def log_change(change: DatasetChange, location: str) -> None:
 
 def match_items(items: Sequence[MediaItem], keys: Sequence[str]) -> RowItems:
     """The sample of each key; None for a key that no sample has."""
+    if isinstance(items, IndexItems):
+        return match_index(items, keys)
     if len(items) == len(keys) and all(
         item.key == key for item, key in zip(items, keys, strict=True)
     ):

@@ -21,6 +21,7 @@ from epalm.devices import check_device_name
 from epalm.errors import INCOMPLETE
 from epalm.extract.planning.extract_options import STORE, StoreLocation
 from epalm.extract.store_commands.export_cli import ExportOptions, export
+from epalm.extract.store_commands.plan_cli import PlanOptions, plan
 from epalm.extract.store_commands.retry_options import RetryOptions
 from epalm.extract.store_commands.verify_cli import RepairOptions, VerifyOptions, repair, verify
 from epalm.options import Json, Quiet, add_command, option
@@ -73,6 +74,12 @@ class ConvertOptions:
     quiet: Quiet = False
 
 
+PLAN_EXAMPLES = [
+    "epalm-extract plan --dataset shards --out shards.zarr",
+    "epalm-extract plan --dataset shards --out shards.zarr --part 0/8",
+]
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add every subcommand to `epalm-extract`."""
 
@@ -80,6 +87,7 @@ def add_commands(app: typer.Typer) -> None:
         examples = [f"epalm-extract {name} coco_vitb16.zarr{words}" for words in arguments]
         add_command(app, name, options, run, examples)
 
+    add_command(app, "plan", PlanOptions, plan, PLAN_EXAMPLES)
     add("verify", VerifyOptions, verify, "", " --deep", " --media --data-root /data")
     add("status", StatusOptions, status, "", " --missing")
     add("repair", RepairOptions, repair, "", " --json")

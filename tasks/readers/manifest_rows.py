@@ -92,17 +92,33 @@ def _json_rows(file: Path) -> Iterator[tuple[int, Cells]]:
     with file.open(encoding="utf-8-sig") as stream:
         lines = iter(partial(stream.readline, MAX_LINE_CHARACTERS), "")
         for number, text in enumerate(lines, start=1):
-            try:
-                value = parse_line(text)
-            except JSON_ERRORS as error:
-                if not text.strip():
-                    continue
-                _raise_invalid_json(file, number, text, error)
-            if type(value) is not dict:
-                raise _error(file, number, f"found {cut(text.strip())}, expected an object {{...}}")
-            if "\\u" in text:  # only an escape can produce these characters
-                _check_characters(file, number, value)
-            yield number, value
+            if (cells := _json_cells(file, number, text)) is not None:
+                yield number, cells
+
+
+def _json_cells(file: Path, number: int, text: str) -> Cells | None:
+    """The object of a line; None for a blank line."""
+    try:
+        value = parse_line(text)
+    except JSON_ERRORS as error:
+        if not text.strip():
+            return None
+        _raise_invalid_json(file, number, text, error)
+    if type(value) is not dict:
+        raise _error(file, number, f"found {cut(text.strip())}, expected an object {{...}}")
+    if "\\u" in text:  # only an escape can produce these characters
+        _check_characters(file, number, value)
+    return value
+
+
+def parse_row(file: Path, number: int, text: str) -> ManifestRow:
+    """The row of one line of a JSONL file that is not blank.
+
+    Raises:
+        MalformedFileError: the line is malformed; names its number.
+    """
+    cells = _json_cells(file, number, text)
+    return _row(file, number, cells or {})
 
 
 def _raise_invalid_json(file: Path, number: int, text: str, error: Exception) -> NoReturn:

@@ -126,6 +126,16 @@ class PackedKeys(Sequence[str]):
             for start, end in zip(starts, ends, strict=True)
         ]
 
+    def digest(self, settings: bytes) -> str:
+        """The digest of a store with these settings, see `StoreSpec.digest`.
+
+        Raises:
+            UnicodeDecodeError: the bytes of a key are not UTF-8.
+        """
+        digest = hashlib.sha256(settings)
+        self.update_digest(digest)
+        return digest.hexdigest()
+
     def update_digest(self, digest: "hashlib._Hash") -> None:
         """Add all keys to a digest of a store, see `StoreSpec.digest`.
 

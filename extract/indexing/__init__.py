@@ -1,0 +1,1 @@
+"""The sample index of a dataset: what is read for it, and its samples as media items."""

@@ -1,0 +1,102 @@
+"""The command `epalm-extract plan`, which builds the sample index of a large dataset."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from epalm.console import byte_size, configure_logging, counted, say, say_json, stoppable
+from epalm.errors import UsageError
+from epalm.extract.planning.extract_options import STORE
+from epalm.extract.planning.process_shards import ProcessShard
+from epalm.options import DATA, PERFORMANCE, AllowOutside, Json, Quiet, option
+from epalm.plugins import TypedName
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """The options of `epalm-extract plan`."""
+
+    dataset: Annotated[
+        str,
+        option(
+            help="Dataset, or path of a manifest, or of a folder of tar files, Parquet tables or "
+            "media files.",
+            panel=DATA,
+        ),
+    ]
+    data_root: Annotated[
+        Path | None,
+        option(help="Folder of the dataset; default: $EPALM_DATA_ROOT.", panel=DATA),
+    ] = None
+    allow_outside: AllowOutside = False
+    out: Annotated[
+        str | None,
+        option(help="Path or URL of the store, beside which the index is.", panel=STORE),
+    ] = None
+    index: Annotated[
+        Path | None,
+        option(help="Folder of the index; default: that of --out.", panel=STORE),
+    ] = None
+    part: Annotated[
+        str,
+        option(help="i/n: build part i of n, from 0/n on.", panel=PERFORMANCE),
+    ] = ""
+    fresh: Annotated[
+        bool,
+        option("--fresh", help="Delete the index and build it again.", panel=STORE),
+    ] = False
+    as_json: Json = False
+    quiet: Quiet = False
+
+
+def plan(options: PlanOptions) -> None:
+    """Build the sample index of a dataset, or complete it.
+
+    Extraction, training and lookups then read keys and locations from it, and no process lists
+    all samples. Several processes can build one index, each with its own --part i/n.
+    """
+    from epalm.extract.indexing.index_source import dataset_source, default_index
+    from epalm.extract.indexing.indexed_dataset import build_index
+
+    configure_logging(quiet=options.quiet)
+    if options.index is None and options.out is None:
+        raise UsageError("--out STORE or --index FOLDER must be given, to say where the index is")
+    folder = options.index or default_index(options.out or "")
+    process = ProcessShard.parse(options.part) if options.part else ProcessShard()
+    if options.fresh and folder.is_dir():
+        _delete(folder)
+    with stoppable():
+        source = dataset_source(
+            TypedName(options.dataset), options.data_root, allow_outside=options.allow_outside
+        )
+        index = build_index(
+            source, folder, part=process.rank, parts=process.world_size, quiet=options.quiet
+        )
+    count = None if index is None else len(index)
+    nbytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if options.as_json:
+        say_json({"index": str(folder), "samples": count, "bytes": nbytes})
+    elif count is None:
+        say(f"{folder}: part {options.part} is built; the last process completes the index")
+    else:
+        say(f"{folder}: {counted(count, 'sample')}, {byte_size(nbytes)}")
+
+
+def _delete(folder: Path) -> None:
+    """Delete an index, and nothing else.
+
+    Raises:
+        UsageError: the folder has other files.
+    """
+    own = {"index.json", ".lock", "units", "parts", "table"}
+    other = [path.name for path in folder.iterdir() if path.name not in own | _temporary(folder)]
+    if other:
+        raise UsageError(
+            f"--fresh deletes only an index, and {folder} contains {other[0]}: give another --index"
+        )
+    shutil.rmtree(folder)
+
+
+def _temporary(folder: Path) -> set[str]:
+    return {path.name for pattern in ("sort-*", ".*.new") for path in folder.glob(pattern)}

@@ -1,0 +1,1 @@
+"""Readers of large inputs for the sample index: keys and locations, streamed in bounded memory."""
