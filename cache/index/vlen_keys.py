@@ -30,7 +30,7 @@ def encode_vlen(lines: bytes) -> bytes:
 
 def _encode_block(lines: bytes) -> bytes:
     if b"\\" in lines:
-        keys = [key.encode() for key in decode_lines(lines)]
+        keys = [key.encode("utf-8", "surrogatepass") for key in decode_lines(lines)]
     else:
         keys = lines[1:-2].split(b'"\n"')
     lengths = list(map(len, keys))

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from epalm.cache.formats.zarr_metadata import encode_group
 from epalm.cache.index import index_parts, key_lines, sample_index
 from epalm.cache.index.index_keys import IndexKeys
 from epalm.cache.index.index_parts import KEYED, FileEntry, Location, SampleBatch
 from epalm.cache.index.sample_index import SampleIndex
+from epalm.cache.index.vlen_keys import KeysChunk
+from epalm.cache.storage.checksum import size_and_checksum
 from tests.cache.helpers import spec as small_spec
 from tests.cache.index.index_units import KEYED_FILES, ODD_KEYS, build, tar_batch, unit
 
@@ -111,3 +114,15 @@ def test_keys_of_an_index_are_a_sequence(index: SampleIndex, keys: list[str]) ->
     assert 3 not in sequence
     with pytest.raises(IndexError, match="row 12000 of 12000"):
         sequence[12_000]
+
+
+def test_the_keys_of_a_zarr_store_are_those_that_zarr_writes(tmp_path: Path) -> None:
+    keys = [*random_keys(3000, seed=5), *ODD_KEYS[:-1], "", "x" * 5000]
+    index = build(tmp_path, unit("a", SampleBatch(KEYED_FILES, keys)))
+    for count in (len(keys), 2000):
+        store = replace(small_spec(), count=count)
+        written = encode_group(store, tuple(keys[:count]), private="epalm")
+        chunk = encode_group(store, IndexKeys(index, count), private="epalm").pop("keys/c/0")
+        assert isinstance(chunk, KeysChunk)
+        assert b"".join(chunk) == written["keys/c/0"]
+        assert chunk.sums == size_and_checksum([written["keys/c/0"]])
