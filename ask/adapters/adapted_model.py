@@ -41,7 +41,7 @@ class AdaptedModel:
             encoder: the encoder of its features, on the same device.
             device: name of the torch device.
             folder: folder of the run.
-            name: name of the run here.
+            name: name of the run.
             weights: file or folder of the encoder's weights; "" for the published ones.
         """
         self.device = device
@@ -96,7 +96,7 @@ class AdaptedModel:
 
         Args:
             run: folder of the run, its name in `runs`, or user/name of a repository on the hub.
-            name: its name here; "" for that of the folder or repository.
+            name: name of the run; "" for that of the folder or repository.
 
         Returns:
             Its name.

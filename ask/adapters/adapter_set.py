@@ -76,12 +76,12 @@ class AdapterSet:
 
         Args:
             folder: folder of the run.
-            name: its name here.
+            name: name of the run.
 
         Raises:
             UsageError: the name is taken, the run has another language model or encoder, or trained
                 the language model itself.
-            DataError: its files are damaged.
+            DataError: the files of the run are damaged.
         """
         record = RunRecord.load(folder)
         name = self._free(name)
