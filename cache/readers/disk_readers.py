@@ -49,7 +49,7 @@ class ShardFiles:
         """
         self.store = store
         self.view_bytes = store.spec.row_bytes // store.spec.views
-        self._checked: dict[int, int] = {}
+        self._checked: dict[int, tuple[int, ...]] = {}
         self._lock = threading.Lock()
         self._check_locks = [threading.Lock() for _ in range(READ_THREADS)]
         self._open: dict[int, tuple[int, int]] = {}
@@ -112,7 +112,7 @@ class ShardFiles:
             extent = self.store.extent(shard)
             with suppress(FileNotFoundError):
                 descriptor = open_regular(extent.path)
-                if os.fstat(descriptor).st_ino == self._checked.get(shard):
+                if _identity(os.fstat(descriptor)) == self._checked.get(shard):
                     return descriptor, extent.offset
                 os.close(descriptor)
             self._check(shard)
@@ -138,7 +138,7 @@ class ShardFiles:
         """Compare a shard with its commit record, and remember which file that was."""
         self.store.check_shard(shard)
         with suppress(FileNotFoundError):
-            self._checked[shard] = self.store.extent(shard).path.stat().st_ino
+            self._checked[shard] = _identity(self.store.extent(shard).path.stat())
 
 
 class PreadReader:
@@ -260,6 +260,11 @@ class MappedReader:
             os.close(descriptor)
         features = np.frombuffer(file, spec.dtype, count, offset)
         return _Map(features.reshape(-1, self._width), file, min_bytes)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """What differs between a file and one that replaces it; numbers of inodes are used again."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _close(opened: dict[int, tuple[int, int]]) -> None:

@@ -104,11 +104,11 @@ class LocalCopies:
             changed.unlink(missing_ok=True)
 
     def _used(self, path: Path | None) -> Path | None:
-        """The path if it is a copy, which is marked as used now."""
+        """The path if it is a copy, whose access time becomes the time of its last use."""
         if path is None:
             return None
         try:
-            os.utime(path)
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         except FileNotFoundError:
             return None
         return path
@@ -196,7 +196,7 @@ def _copies(root: Path) -> Iterator[tuple[float, int, Path]]:
             running = time.time() - status.st_mtime < ABANDONED_SECONDS
             if path.name.endswith(LOCK) or (path.name.endswith(TEMPORARY) and running):
                 continue
-            yield status.st_mtime, status.st_size, path
+            yield status.st_atime, status.st_size, path
 
 
 @contextmanager

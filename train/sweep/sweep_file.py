@@ -32,8 +32,8 @@ OWN_OPTIONS = (
     *("out", "name", "device", "fresh", "dry_run", "track", "shard_weights", "quiet"),
     *("local_cache", "local_cache_size"),
 )
-"""Options of `epalm-train` that belong to the command line of a sweep, or that it does not have. The
-local cache of a sweep is set by environment variables."""
+"""Options of `epalm-train` that belong to the command line of a sweep, or that it does not have.
+The local cache of a sweep is set by environment variables."""
 
 MAX_MEMBERS = 1000
 """Largest number of members of a sweep."""

@@ -27,7 +27,7 @@ def put(copies: LocalCopies, name: str, data: bytes) -> Path:
 
 
 def set_age(path: Path, seconds: float) -> None:
-    used = path.stat().st_mtime - seconds
+    used = path.stat().st_atime - seconds
     os.utime(path, (used, used))
 
 
