@@ -14,7 +14,9 @@ from epalm.__main__ import COMMANDS
 from epalm.model.method.resampler_shape import ResamplerShape
 from epalm.train.config.recipe import Recipe, Schedule
 from tests.docs.pages import CODE_BLOCK, DOCS, anchors, defined_names, exists, texts
-from tests.repository import ROOT
+from tests.repository import ROOT, needs_checkout
+
+pytestmark = needs_checkout
 
 OTHER_PROGRAMS = {
     "--help",
