@@ -214,7 +214,7 @@ def main(
         **{"train_examples": train_examples, "val_examples": val_examples},
         "batch_size": batch_size,
     }
-    halving = {"rungs": rungs or [1, 2], "keep": keep, "by": by}
+    halving = {"rungs": rungs or [1, 2, 3], "keep": keep, "by": by}
     plan = Plan(out, base, halving)
     usages = measured(plan, whole=whole)
     lines = [*resources(usages, whole=whole), *gaps(plan)]
