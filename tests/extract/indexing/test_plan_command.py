@@ -1,0 +1,118 @@
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from epalm.cache.index.sample_index import SampleIndex
+from epalm.extract.planning import extraction_plan
+from tests.extract.helpers import (
+    TINY,
+    Outcome,
+    random_model,
+    run_command,
+    save_photo,
+    save_weights,
+    tree_bytes,
+)
+
+COUNT = 70
+
+
+class Runs:
+    """Runs `epalm-extract` over photos that are in several kinds of datasets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.patches, self.streams = monkeypatch, capsys
+
+    def __call__(self, *words: str) -> Outcome:
+        return run_command(self.patches, self.streams, *words)
+
+    def extract(self, dataset: str, *options: str) -> Outcome:
+        usual = ("--encoder", TINY, "--weights", "w.safetensors", "--workers", "0")
+        return self(*usual, "--dataset", dataset, *options)
+
+
+@pytest.fixture
+def runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Runs:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extraction_plan, "fit_shard_rows", lambda count, row_bytes: 64)
+    save_weights(random_model("test_vit", num_classes=3), Path("w.safetensors"))
+    Path("photos").mkdir()
+    names = [f"{number:03d}.png" for number in range(COUNT)]
+    for number, name in enumerate(names):
+        save_photo(Path("photos") / name, width=20, height=20, seed=number)
+    return Runs(monkeypatch, capsys)
+
+
+def write_manifest(count: int = COUNT) -> None:
+    lines = [json.dumps({"id": str(n), "media": f"{n:03d}.png"}) for n in range(count)]
+    Path("photos/train.jsonl").write_text("\n".join(lines))
+
+
+def features(store: str) -> np.ndarray:
+    array = zarr.open_group(store, mode="r")["cls"]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
+
+
+def test_every_kind_of_dataset_gives_the_features_of_its_images(runs: Runs) -> None:
+    photos = sorted(Path("photos").iterdir())
+    assert runs.extract("photos", "--out", "folder.zarr").code == 0
+    Path("tars").mkdir()
+    for part in range(2):
+        with tarfile.open(f"tars/{part}.tar", "w") as archive:
+            for photo in photos[part * 40 : part * 40 + 40]:
+                member = tarfile.TarInfo(photo.name)
+                member.size = photo.stat().st_size
+                archive.addfile(member, io.BytesIO(photo.read_bytes()))
+    assert runs.extract("tars", "--out", "tars.zarr").code == 0
+    Path("tables").mkdir()
+    images = [{"bytes": photo.read_bytes(), "path": photo.name} for photo in photos]
+    pq.write_table(pa.table({"image": images}), "tables/t.parquet", row_group_size=30)
+    assert runs.extract("tables", "--out", "tables.zarr").code == 0
+    write_manifest()
+    assert runs.extract("photos", "--out", "manifest.zarr").code == 0
+    assert not Path("manifest.zarr.index").exists()
+    expected = features("manifest.zarr")
+    for kind in ("folder", "tars", "tables"):
+        assert np.array_equal(features(f"{kind}.zarr"), expected), kind
+        assert len(SampleIndex.open(f"{kind}.zarr.index")) == COUNT
+
+
+def test_an_index_planned_in_parts_gives_the_store_of_a_list_in_memory(runs: Runs) -> None:
+    write_manifest()
+    Path("photos/val.csv").write_text("id,media\nv,003.png\n")
+    assert runs.extract("photos", "--out", "a/s.zarr").code == 0
+    plan = ("plan", "--dataset", "photos", "--out", "b/s.zarr", "--quiet")
+    waiting = runs(*plan, "--part", "1/2")
+    assert (waiting.code, "part 1/2 is built" in waiting.out) == (0, True)
+    done = runs(*plan, "--part", "0/2", "--json")
+    assert json.loads(done.out)["samples"] == COUNT
+    assert runs.extract("photos", "--out", "b/s.zarr").code == 0
+    assert tree_bytes(Path("a/s.zarr")) == tree_bytes(Path("b/s.zarr"))
+    assert runs.extract("photos", "--out", "c/s.zarr", "--index", "b/s.zarr.index").code == 0
+    assert tree_bytes(Path("a/s.zarr")) == tree_bytes(Path("c/s.zarr"))
+    again = runs.extract("photos", "--out", "b/s.zarr")
+    assert "already complete: nothing to do" in again.out
+
+
+def test_a_dry_run_leaves_no_index(runs: Runs) -> None:
+    before = sorted(Path().rglob("*"))
+    assert runs.extract("photos", "--dry-run", "--out", "s.zarr").code == 0
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_place_for_the_index_is_needed_and_only_an_index_is_deleted(runs: Runs) -> None:
+    missing = runs("plan", "--dataset", "photos")
+    assert (missing.code, "--out STORE or --index FOLDER" in missing.err) == (2, True)
+    refused = runs("plan", "--dataset", "photos", "--index", "photos", "--fresh")
+    assert (refused.code, "--fresh deletes only an index" in refused.err) == (2, True)
+    assert len(list(Path("photos").iterdir())) == COUNT
