@@ -49,6 +49,7 @@ class ShardWorker:
         from epalm.extract.decoding.decode_pool import DecodePool
         from epalm.extract.planning import changed_shards, extraction_plan, store_rows
         from epalm.extract.planning.extract_inputs import read_inputs
+        from epalm.extract.planning.shard_jobs import absent_rows
 
         options = self.setup.options if known is None else replace(self.setup.options, fresh=False)
         inputs = read_inputs(options, media=self.setup.media)
@@ -67,7 +68,7 @@ class ShardWorker:
             location=target.store.location,
             store_format=plan.store_format,
             digest=target.store.generations.digests[-1],
-            absent=sum(item is None for item in target.items),
+            absent=len(absent_rows(target.items, range(len(target.items)))),
             unit=plan.unit,
             device=extraction_plan.choose_device(options),
             reencode={}

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from epalm.cache.formats.store_format import format_of
+from epalm.cache.index.index_keys import IndexKeys
 from epalm.errors import EpalmError
 from epalm.extract.estimate.run_cost import (
     SECONDS_PER_HOUR,
@@ -143,6 +144,9 @@ def _training_examples(plan: Plan) -> tuple[str, int]:
                 "no break-even: the training split of %s cannot be read: %s", name, error
             )
             break
+        if isinstance(plan.keys, IndexKeys):
+            found = plan.keys.find([example.key for example in examples])
+            return name, int((found >= 0).sum())
         keys = set(plan.keys)
         return name, sum(example.key in keys for example in examples)
     return "", 0

@@ -27,6 +27,9 @@ TIMED_SAMPLES = 32
 MAX_READ_ROWS = 2048
 """Rows of the temporary store that is read."""
 
+SPREAD_SAMPLES = 100_000
+"""Most samples among which those to be timed are drawn."""
+
 READ_BATCH = 64
 """Rows per read, in random order."""
 
@@ -107,8 +110,10 @@ def timed_run(plan: Plan, seconds: float) -> SpeedMeasurement:
 
 def spread(items: Sequence[MediaItem]) -> Iterator[MediaItem]:
     """The items again and again, in a fixed random order: the first ones may be unlike others."""
-    order = np.random.default_rng(0).permutation(len(items)).tolist()
-    return (items[row] for row in itertools.cycle(order))
+    random, count = np.random.default_rng(0), len(items)
+    many = count > SPREAD_SAMPLES
+    order = random.integers(0, count, SPREAD_SAMPLES) if many else random.permutation(count)
+    return (items[row] for row in itertools.cycle(order.tolist()))
 
 
 def count_flops(plan: Plan, batch: LoadedBatch) -> float | None:

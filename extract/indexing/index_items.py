@@ -18,10 +18,10 @@ from epalm.tasks.readers.folder_check import OPTION, check_inside
 from epalm.tasks.types import ByteRange, MediaItem, MediaSet, Modality
 from epalm.untrusted.quoted_values import quote
 
-BLOCK_ITEMS = 2048
+BLOCK_ITEMS = 256
 """Items that are read at a time."""
 
-KEPT_BLOCKS = 8
+KEPT_BLOCKS = 64
 """Blocks of items that are kept: those that one shard is reading."""
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,8 @@ def runs(
     return Runs(monkeypatch, capsys)
 
 
-def write_manifest(count: int = COUNT) -> None:
-    lines = [json.dumps({"id": str(n), "media": f"{n:03d}.png"}) for n in range(count)]
+def write_manifest(numbers: Iterable[int] = range(COUNT)) -> None:
+    lines = [json.dumps({"id": str(n), "media": f"{n:03d}.png"}) for n in numbers]
     Path("photos/train.jsonl").write_text("\n".join(lines))
 
 
@@ -102,6 +103,29 @@ def test_an_index_planned_in_parts_gives_the_store_of_a_list_in_memory(runs: Run
     assert tree_bytes(Path("a/s.zarr")) == tree_bytes(Path("c/s.zarr"))
     again = runs.extract("photos", "--out", "b/s.zarr")
     assert "already complete: nothing to do" in again.out
+
+
+def test_a_dataset_that_has_changed_gives_the_rows_of_a_list_in_memory(runs: Runs) -> None:
+    """Two samples leave, ten come before the others, and one fails in the meantime."""
+    for store, index in (("a/s.zarr", ()), ("b/s.zarr", ("--index", "index"))):
+        write_manifest(range(10, COUNT))
+        photo = Path("photos/044.png").read_bytes()
+        Path("photos/044.png").write_bytes(b"no photo")
+        assert runs.extract("photos", "--out", store, *index).code == 3
+        Path("photos/044.png").write_bytes(photo)
+        write_manifest([*range(10), *range(12, COUNT)])
+        grown = runs.extract("photos", "--out", store, *index, "--changed-media", "keep")
+        assert (grown.code, "10 samples of the dataset are new" in grown.err) == (3, True)
+        assert "2 of its 60 samples are not in the dataset" in grown.err
+        retried = ("retry-failed", store, "--dataset", "photos", "--weights", "w.safetensors")
+        assert runs(*retried).code == 0
+    media = ("epalm/media", "epalm/done")  # the photo of each extraction has its own time
+    kept = [
+        {name: data for name, data in tree_bytes(Path(store)).items() if not name.startswith(media)}
+        for store in ("a/s.zarr", "b/s.zarr")
+    ]
+    assert len(kept[0]) > 1
+    assert kept[0] == kept[1]
 
 
 def test_a_dry_run_leaves_no_index(runs: Runs) -> None:
