@@ -32,7 +32,7 @@ def recorded_encoder(record: RunRecord) -> RecordedEncoder:
     Raises:
         UsageError: they are those of several encoders.
     """
-    if record.joined:
+    if record.joined and not record.concatenated:
         raise UsageError(
             f"run {record.name} reads the features of several encoders "
             f"({record.store.get('encoder')}), and new files are encoded with one: evaluate it on "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epalm.cache.preprocessing_names import written_preprocessing
-from epalm.cache.readers.joined.joined_stores import SEPARATOR
+from epalm.cache.readers.joined.joined_spec import SEPARATOR
 from epalm.evaluate.scores.eval_results import Evaluation
 from epalm.model.checkpoints.run_record import RunRecord
 

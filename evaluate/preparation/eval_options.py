@@ -10,6 +10,7 @@ from epalm.options import (
     PERFORMANCE,
     AllowOutside,
     Common,
+    Concatenate,
     Device,
     Json,
     LocalCache,
@@ -121,6 +122,7 @@ class EvalOptions:
         ),
     ] = None
     common: Common = False
+    concatenate: Concatenate = False
     data_root: Annotated[
         Path | None,
         option(help="Folder of the task's files; default: the one used in training.", panel=DATA),

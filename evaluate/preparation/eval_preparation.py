@@ -91,7 +91,9 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     check_device_name(options.device)
     use_local_cache(options.local_cache, options.local_cache_size)
     record = RunRecord.load(run)
-    stores = open_run_stores(record, options.features, common=options.common)
+    stores = open_run_stores(
+        record, options.features, common=options.common, concatenate=options.concatenate
+    )
     features, *joined = options.features or (record.features, *record.joined)
     spec = stores.spec
     task, root = evaluation_task(options.task, record, spec, options.data_root)
@@ -108,7 +110,8 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     source = _open_source(stores, options, keys, task.name)
     examples = encoded_examples(selected, source)
     rows = source.rows([example.key for example in examples])
-    warn_about_changed_media(stores.first, rows, root=str(root), seed=record.seed)
+    for store, own in stores.own_rows(stores.index(task.name), rows):
+        warn_about_changed_media(store, own, root=str(root), seed=record.seed)
     blind = options.blind or record.blind
     label = evaluation_label(options.task, task, record, spec, features)
     folder = run / "eval" / folder_name(options, method, label=label, blind=blind)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from epalm.cache.preprocessing_names import written_preprocessing
-from epalm.cache.readers.joined.joined_stores import JOINED, JoinedStores
+from epalm.cache.readers.joined.joined_spec import JOINED
+from epalm.cache.readers.joined.joined_stores import JoinedStores
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import counted
@@ -176,7 +177,8 @@ def check_folder(
         before = read_evaluation(folder)
     except (MissingFileError, MalformedFileError):
         return  # no complete evaluation to lose
-    generations = [stores.spec.grown_to(count) for count in stores.first.generations.counts]
+    counts = (stores.spec.count, *stores.first.generations.counts)
+    generations = [stores.spec.grown_to(count) for count in counts]
     fields = [spec.comparable() for spec in generations]
     answered = [(record.id, record.key, record.references) for record in before.predictions]
     wanted = [(example.question_id, example.key, example.references) for example in encoded]
@@ -223,7 +225,11 @@ def check_run_store(record: RunRecord, spec: StoreSpec, path: str) -> None:
 
 
 def open_run_stores(
-    record: RunRecord, features: Sequence[str] | None, *, common: bool = False
+    record: RunRecord,
+    features: Sequence[str] | None,
+    *,
+    common: bool = False,
+    concatenate: bool = False,
 ) -> JoinedStores:
     """The stores to evaluate a run on.
 
@@ -231,6 +237,7 @@ def open_run_stores(
         record: record of the run.
         features: path or URL of each store; None for those that the run was trained on.
         common: use the samples that all stores have, see `JoinedStores`.
+        concatenate: the given stores are parts of one dataset.
 
     Raises:
         StoreError: there is no store; where the run or its store have moved, the message says how
@@ -239,11 +246,14 @@ def open_run_stores(
     """
     trained = (record.features, *record.joined)
     if features:
-        if len(features) != len(trained):
+        if concatenate or (record.concatenated and len(features) == 1):
+            return JoinedStores.open(features, common=common, concatenate=concatenate)
+        if record.concatenated or len(features) != len(trained):
             raise UsageError(
                 f"run {record.name} was trained on {counted(len(trained), 'store')} "
                 f"({record.store.get('encoder')}), found {len(features)}: give --features "
                 f"{len(trained)} times, in the order of training"
+                + (", with --concatenate" if record.concatenated else "")
             )
         return JoinedStores.open(features, common=common)
     for location in trained:
@@ -252,7 +262,7 @@ def open_run_stores(
                 f"run {record.name} was trained on {location}, where no store is now: give its "
                 "place with --features, and that of the dataset with --data-root"
             )
-    return JoinedStores.open(trained, common=common)
+    return JoinedStores.open(trained, common=common, concatenate=record.concatenated)
 
 
 def _preprocessing_option(record: RunRecord, fields: Mapping[str, str]) -> str:

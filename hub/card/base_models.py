@@ -78,7 +78,7 @@ def language_model_id(record: RunRecord) -> str:
 def encoder_id(record: RunRecord) -> str:
     """Id of the encoder's weights on the hub; "" for local weights and encoders of one's own."""
     name = store_field(record, "encoder")
-    if record.weights or record.joined:
+    if record.weights or (record.joined and not record.concatenated):
         return ""
     if name.startswith(TIMM):
         return f"timm/{name.removeprefix(TIMM)}"

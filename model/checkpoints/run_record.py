@@ -61,6 +61,7 @@ class RunRecord:
             records of earlier versions.
         joined: paths or URLs of further feature stores, whose features follow those of `features`;
             `store` covers all of them.
+        concatenated: whether the stores are parts of one dataset, with features of one encoder.
     """
 
     name: str
@@ -81,6 +82,7 @@ class RunRecord:
     examples: str = ""
     weights: str = ""
     joined: tuple[str, ...] = ()
+    concatenated: bool = False
 
     def __post_init__(self) -> None:
         """Reject numbers out of range.

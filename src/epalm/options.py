@@ -103,6 +103,17 @@ LocalCacheSize: TypeAlias = Annotated[
 ]
 """The option --local-cache-size of the commands that read features at a URL."""
 
+Concatenate: TypeAlias = Annotated[
+    bool,
+    option(
+        "--concatenate",
+        help="With several --features: read them as parts of one dataset, with different samples "
+        "and the same encoder and settings, instead of joining them by key.",
+        panel="Several stores",
+    ),
+]
+"""The option --concatenate of the commands that read several stores."""
+
 AllowOutside: TypeAlias = Annotated[
     bool,
     option(

@@ -119,7 +119,8 @@ def open_data(
     )
     if runtime.group.leads:
         rows = selection.subset.index.rows([key for group in groups for key in group])
-        warn_about_changed_media(stores.first, rows, root=str(data.root), seed=seed)
+        for store, own in stores.own_rows(selection.subset.index, rows):
+            warn_about_changed_media(store, own, root=str(data.root), seed=seed)
     if data.blind:
         source = ShuffledSource(source, groups, seed)
     return Data(selection.train, selection.val, source, order)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.readers.feature_source import FeatureSource, KeyIndex, ReadPlan, batches_of
+from epalm.cache.readers.joined.concatenated import ConcatenatedSource, ConcatenatedSubset
 from epalm.cache.readers.joined.joined_source import JoinedSource
 from epalm.cache.readers.joined.joined_stores import AnySubset, JoinedSubset
 from epalm.cache.readers.memory_reader import ShardMap
@@ -77,6 +78,8 @@ def load_resident(selection: AnySubset, device: str) -> FeatureSource[Tensor]:
     if isinstance(selection, JoinedSubset):
         parts = [load_resident(part, device) for part in selection.subsets]
         return JoinedSource(parts, selection.index.row_maps, join_tensors, selection.spec)
+    if isinstance(selection, ConcatenatedSubset):
+        return _load_parts(selection, device)
     spec = selection.store.spec
     shards = ShardMap(spec, selection.shards)
     dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
@@ -86,6 +89,17 @@ def load_resident(selection: AnySubset, device: str) -> FeatureSource[Tensor]:
         selection.store.read_shard(shard, block)
         tokens[place] = torch.from_numpy(block).to(device)
     return GpuSource(selection.index, tokens, shards)
+
+
+def _load_parts(selection: ConcatenatedSubset, device: str) -> FeatureSource[Tensor]:
+    shape, spec = selection.spec.row_shape[1:], selection.spec
+    dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
+
+    def empty(rows: int) -> Tensor:
+        return torch.empty((rows, *shape), dtype=dtype, device=device)
+
+    parts = [load_resident(part, device) for part in selection.subsets]
+    return ConcatenatedSource(parts, selection.index, spec, empty)
 
 
 def join_tensors(batches: Sequence[Tensor]) -> Tensor:

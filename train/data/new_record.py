@@ -38,6 +38,7 @@ def new_record(
         decoding=model.recipe.decoding(),
         features=data.features,
         joined=data.joined,
+        concatenated=data.concatenate,
         store=examples.source.spec.comparable(),
         data_root=str(data.root),
         seed=model.seed,

@@ -15,6 +15,7 @@ from epalm.options import (
     DATA,
     PERFORMANCE,
     Common,
+    Concatenate,
     Device,
     Json,
     LocalCache,
@@ -58,6 +59,7 @@ class TrainOptions:
         ),
     ] = None
     common: Common = False
+    concatenate: Concatenate = False
     task: Annotated[
         str, option(help="Task; default: the first that the store's dataset has.", panel=DATA)
     ] = ""

@@ -40,7 +40,7 @@ def resolve_options(
     check_options(seed=options.seed, limit=options.limit)
     check_tracker(options.track)
     use_local_cache(options.local_cache, options.local_cache_size)
-    stores = JoinedStores.open(features, common=options.common)
+    stores = JoinedStores.open(features, common=options.common, concatenate=options.concatenate)
     spec = stores.spec
     task, root = choose_task(TypedName(options.task), spec, options.data_root)
     recipe_name = options.recipe or default_recipe(task.name)
@@ -70,6 +70,7 @@ def resolve_options(
             options.blind,
             joined=tuple(map(absolute_location, features[1:])),
             common=options.common,
+            concatenate=options.concatenate,
         ),
         ModelConfig(recipe, recipe_name, options.seed),
         RuntimeConfig(

@@ -22,6 +22,7 @@ class DataConfig:
         blind: train a control on the features of other samples of the same split.
         joined: paths or URLs of further stores, whose rows are joined to those of the first.
         common: use the samples that all stores have; otherwise they must have the same ones.
+        concatenate: the stores are parts of one dataset instead, with different samples.
     """
 
     features: str
@@ -31,10 +32,13 @@ class DataConfig:
     blind: bool = False
     joined: tuple[str, ...] = ()
     common: bool = False
+    concatenate: bool = False
 
     def open_stores(self) -> JoinedStores:
         """Open the stores; see `JoinedStores.open` for the errors."""
-        return JoinedStores.open((self.features, *self.joined), common=self.common)
+        return JoinedStores.open(
+            (self.features, *self.joined), common=self.common, concatenate=self.concatenate
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from unicodedata import category
 
 from epalm.cache.readers.epoch_order import ShuffleSpec
-from epalm.cache.readers.joined.joined_stores import SEPARATOR, JoinedStores
+from epalm.cache.readers.joined.joined_spec import SEPARATOR
+from epalm.cache.readers.joined.joined_stores import JoinedStores
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
@@ -71,8 +72,10 @@ def earlier_run(
     if fresh or not (folder / RECIPE_FILE).is_file():
         return stores, None
     record = recorded_run(folder)
-    parts = tuple(_trained_part(store, record, folder) for store in stores.stores)
-    part = replace(stores, stores=parts)
+    part = stores
+    if not stores.parts:  # parts have no common earlier generation
+        trained = tuple(_trained_part(store, record, folder) for store in stores.stores)
+        part = replace(stores, stores=trained)
     fields = part.spec.comparable()
     differing = record.differing(fields, fields.keys() | record.store.keys())
     if differing:

@@ -22,6 +22,7 @@ OPTIONS: Mapping[str, type] = {
     "train_fraction": float,
     "blind": bool,
     "common": bool,
+    "concatenate": bool,
 }
 """Options of `epalm-train` that a sweep file may set -> type; all other keys are recipe keys."""
 

@@ -1,20 +1,28 @@
-"""Several stores over the same samples, opened together; a single one is passed through."""
+"""Several stores, opened together: of the same samples, or parts of one dataset."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
 
 from epalm.cache.readers.encoded_examples import Example
+from epalm.cache.readers.epoch_order import Rows
 from epalm.cache.readers.feature_source import KeyIndex, NumpySource
+from epalm.cache.readers.joined.concatenated import (
+    ConcatenatedIndex,
+    ConcatenatedSubset,
+    concatenated_spec,
+    select_parts,
+)
 from epalm.cache.readers.joined.joined_source import (
     JoinedIndex,
     JoinedSource,
     join_arrays,
     located_rows,
 )
+from epalm.cache.readers.joined.joined_spec import SEPARATOR, joined_spec
 from epalm.cache.readers.open_reader import (
     StoreSubset,
     index_store,
@@ -32,18 +40,8 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import counted
 from epalm.errors import CacheMismatchError, UsageError
-from epalm.portable_path import portable_encoder
 
 logger = logging.getLogger(__name__)
-
-JOINED = "joined"
-"""Beginning of the fingerprint entries of the second and further stores, "joined.2.encoder"."""
-
-SEPARATOR = " + "
-"""Between the names of encoders in a joined spec."""
-
-COMPARED = ("encoder", "layers", "width", "dtype", "positions")
-"""Fields of a further store, besides its fingerprint, that determine its features."""
 
 EXAMPLES = 3
 """Number of keys in a message about different samples."""
@@ -87,49 +85,73 @@ class JoinedSubset:
         return JoinedSource(sources, self.index.row_maps, join_arrays, self.spec)
 
 
-AnyIndex = KeyIndex | JoinedIndex
-AnySubset = StoreSubset | JoinedSubset
+AnyIndex = KeyIndex | JoinedIndex | ConcatenatedIndex
+AnySubset = StoreSubset | JoinedSubset | ConcatenatedSubset
 
 
 @dataclass(frozen=True)
 class JoinedStores:
-    """One store, or several whose rows are joined by key.
+    """One store, or several: joined by key, or parts of one dataset.
 
     Attributes:
         stores: the stores.
         common: use the samples that all stores have; otherwise they must have the same ones.
+        parts: the stores have the features of one encoder for different samples.
     """
 
     stores: tuple[Store, ...]
     common: bool = False
+    parts: bool = False
 
     @classmethod
-    def open(cls, locations: Sequence[str], *, common: bool = False) -> Self:
+    def open(
+        cls, locations: Sequence[str], *, common: bool = False, concatenate: bool = False
+    ) -> Self:
         """Open the stores at paths or URLs.
 
         Args:
             locations: path or URL of each store.
             common: use the samples that all stores have.
+            concatenate: the stores are parts of one dataset.
 
         Raises:
             StoreError: there is no store.
-            UsageError: `common` with a single store, or a store is named twice.
+            UsageError: `common` or `concatenate` with a single store, or both of them, or a store
+                is named twice.
+            CacheMismatchError: parts have features of different settings.
         """
+        if common and concatenate:
+            raise UsageError("--common joins stores by key, --concatenate does not: give one")
         if common and len(locations) == 1:
             raise UsageError("--common joins several stores: give --features for each of them")
+        if concatenate and len(locations) == 1:
+            raise UsageError("--concatenate reads several stores: give --features for each of them")
         if len(set(locations)) < len(locations):
             twice = next(path for path in locations if locations.count(path) > 1)
             raise UsageError(f"--features names {twice} twice: name each store once")
-        return cls(tuple(map(Store.open, locations)), common)
+        opened = cls(tuple(map(Store.open, locations)), common, concatenate)
+        _ = opened.specs  # compares parts
+        return opened
 
     @property
     def first(self) -> Store:
         """The first store, whose rows the joined rows follow."""
         return self.stores[0]
 
+    def own_rows(self, index: "AnyIndex", rows: Rows) -> Iterator[tuple[Store, Rows]]:
+        """Each store whose rows these are, with its own; of joined stores the first one."""
+        if not isinstance(index, ConcatenatedIndex):
+            yield self.first, rows
+            return
+        part_of = index.parts_of_rows(rows)
+        for part, store in enumerate(self.stores):
+            yield store, rows[part_of == part] - index.starts[part]
+
     @property
     def specs(self) -> tuple[StoreSpec, ...]:
-        """The spec of each store."""
+        """The spec of each encoder's features: of each joined store, or of all parts together."""
+        if self.parts:
+            return (concatenated_spec(self.stores),)
         return tuple(store.spec for store in self.stores)
 
     @property
@@ -162,6 +184,8 @@ class JoinedStores:
         indices = [index_store(store, task) for store in self.stores]
         if len(indices) == 1:
             return indices[0]
+        if self.parts:
+            return ConcatenatedIndex(indices, self.location)
         self._check_keys(indices)
         return JoinedIndex(indices)
 
@@ -172,6 +196,8 @@ class JoinedStores:
         if isinstance(index, KeyIndex):
             return select_subset(self.first, index, keys=keys, views=views)
         views = self.spec.views if views is None else views
+        if isinstance(index, ConcatenatedIndex):
+            return select_parts(self.stores, index, keys=keys, views=views, spec=self.spec)
         subsets = [
             select_subset(store, own, keys=keys, views=views)
             for store, own in zip(self.stores, index.indices, strict=True)
@@ -241,36 +267,6 @@ def in_all_stores(examples: Sequence[Example], index: AnyIndex, split: str) -> l
             len(examples),
         )
     return kept
-
-
-def joined_spec(specs: Sequence[StoreSpec]) -> StoreSpec:
-    """The spec of joined stores: that of the first, with the settings of the others.
-
-    The others' settings are entries of its fingerprint, so that all that compares or records a
-    spec covers every store. It has the smallest number of views.
-    """
-    first, *others = specs
-    if not others:
-        return first
-    further: dict[str, str] = {}
-    for number, spec in enumerate(others, start=2):
-        further |= _entries(spec.comparable(), f"{JOINED}.{number}.")
-    return replace(
-        first,
-        encoder=SEPARATOR.join(portable_encoder(spec.encoder) for spec in specs),
-        fingerprint=first.fingerprint | further,
-        views=min(spec.views for spec in specs),
-        weights="",
-    )
-
-
-def _entries(fields: Mapping[str, str], prefix: str) -> dict[str, str]:
-    """Fingerprint entries for the fields of a store that determine its features."""
-    entries = {name: fields[name] for name in COMPARED if name in fields}
-    entries["encoder"] = portable_encoder(fields["encoder"])
-    marked = "fingerprint."
-    entries |= {name[len(marked) :]: fields[name] for name in fields if name.startswith(marked)}
-    return {prefix + name: value for name, value in entries.items()}
 
 
 def open_joined_reader(
