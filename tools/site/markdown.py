@@ -1,6 +1,7 @@
 """Tables and descriptions in Markdown, made of dataclasses and docstrings."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, fields
@@ -45,18 +46,18 @@ def field_type(field: "Field[Any]") -> str:
     return re.sub(r"\b(?:[a-z_]+\.)+(?=\w)", "", text)
 
 
-def default(field: "Field[Any]") -> str:
-    """The default of a field in TOML's notation; "required" if it has none."""
+def described_default(field: "Field[Any]") -> str:
+    """Whether a field is required, or its default in TOML's notation."""
     if field.default is MISSING:
-        return "*required*" if field.default_factory is MISSING else ""
+        return "required" if field.default_factory is MISSING else "optional"
     value = field.default
     if isinstance(value, bool):
-        return code(str(value).lower())
-    return code(f'"{value}"' if isinstance(value, str) else value)
+        return f"default {code(str(value).lower())}"
+    return f"default {code(json.dumps(value) if isinstance(value, str) else value)}"
 
 
 def fields_table(record: type, *, but: str = "") -> str:
-    """The fields of a dataclass: name, type, default and the description in its docstring.
+    """The fields of a dataclass: name, description in its docstring, type and default.
 
     Args:
         record: the dataclass.
@@ -67,8 +68,11 @@ def fields_table(record: type, *, but: str = "") -> str:
     """
     described = described_attributes(record)
     rows = (
-        (code(one.name), code(field_type(one)), default(one), cell(described[one.name]))
+        (
+            code(one.name),
+            f"{cell(described[one.name])} ({code(field_type(one))}, {described_default(one)})",
+        )
         for one in fields(record)
         if one.name != but
     )
-    return table(("key", "type", "default", "meaning"), rows)
+    return table(("key", "meaning (type, default)"), rows)
