@@ -16,7 +16,6 @@ from torch import Tensor
 from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
 from epalm.cache.records.media_table import MediaTable
-from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import Ticker, progress
 from epalm.errors import ModelError
@@ -226,7 +225,7 @@ def encode_into(
     encoder: Encoder,
     batches: Iterable[LoadedBatch],
     *,
-    spec: StoreSpec,
+    spec: StoredTokens,
     keys: Sequence[str],
     tick: Ticker,
 ) -> dict[str, str]:
@@ -237,7 +236,7 @@ def encode_into(
             failed samples stay as they are.
         encoder: computes the features.
         batches: decoded samples with their row and view.
-        spec: specification of the store.
+        spec: the blocks and tokens that features have.
         keys: keys of the shard's rows.
         tick: progress display, advanced by the number of samples.
 

@@ -106,9 +106,13 @@ def make_plan(inputs: Inputs) -> Plan:
     """
     options, media, items, out = inputs.options, inputs.media, inputs.items, inputs.out
     device = choose_device(options)
-    settings = _encoder_settings(options, media, out, device=device)
-    model = make_encoder(options.encoder, settings)
-    encoder = with_tokens(model, options.tokens, options.source_layers)
+    encoder = load_encoder(
+        options,
+        device=device,
+        modality=media.items[0].modality if media.items else None,
+        recorded=_recorded_fingerprint(options, out),
+        where=out,
+    )
     _check_modality(encoder, media)
     batch_size = options.batch_size or BATCH_SIZES[encoder.modality]
     workers = default_workers(device) if options.workers is None else options.workers
@@ -126,11 +130,29 @@ def make_plan(inputs: Inputs) -> Plan:
     return plan
 
 
-def _encoder_settings(
-    options: ExtractOptions, media: MediaSet, out: str, *, device: str
-) -> EncoderSettings:
-    recorded = _recorded_fingerprint(options, out)
-    return EncoderSettings(
+def load_encoder(
+    options: ExtractOptions,
+    *,
+    device: str,
+    modality: Modality | None,
+    recorded: Mapping[str, str],
+    where: str = "",
+) -> TokenEncoder:
+    """Load the encoder of the options, with the policy of its tokens.
+
+    Args:
+        options: the options of the encoder and its transforms.
+        device: name of the torch device.
+        modality: modality of the samples; None for the encoder's own.
+        recorded: fingerprint of the store that is resumed, whose preprocessing and precision are
+            the defaults; empty for a new one.
+        where: path or URL of that store, for messages.
+
+    Raises:
+        UsageError: a value is impossible, or does not suit this encoder.
+        ModelError: the encoder cannot be loaded.
+    """
+    settings = EncoderSettings(
         weights=options.weights,
         preprocessing=choose_preprocessing(
             options.preprocessing,
@@ -139,13 +161,15 @@ def _encoder_settings(
             recorded=recorded.get("preprocessing.name", ""),
         ),
         image_size=options.image_size,
-        precision=_precision(options, out, device, recorded.get("precision", "")),
+        precision=_precision(options, where, device, recorded.get("precision", "")),
         device=device,
         views=AugmentedViews(options.views, options.seed, options.augmentation),
-        media=media.items[0].modality if media.items else None,
+        media=modality,
         frames=options.frames,
         frames_pool=options.frames_pool or "",
     )
+    model = make_encoder(options.encoder, settings)
+    return with_tokens(model, options.tokens, options.source_layers)
 
 
 def choose_device(options: ExtractOptions) -> str:

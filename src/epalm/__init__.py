@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from epalm import metrics
+    from epalm.api.batch_encoder import Encode
     from epalm.api.commands import evaluate, extract, train
     from epalm.api.feature_dataset import FeatureDataset
     from epalm.api.feature_store import FeatureStore, open_store
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Encode",
     "FeatureDataset",
     "FeatureStore",
     "Model",
@@ -38,6 +40,7 @@ __version__: str
 
 PUBLIC = {
     "Answer": "epalm.ask.answers",
+    "Encode": "epalm.api.batch_encoder",
     "FeatureDataset": "epalm.api.feature_dataset",
     "FeatureStore": "epalm.api.feature_store",
     "Model": "epalm.ask.run_model",

@@ -53,7 +53,7 @@ MUST_NOT_IMPORT: dict[str, set[str]] = {
 }
 """Libraries; what the package imports of ours is held to its own list."""
 
-PUBLIC_FILES = {("epalm", "__main__.py"), ("epalm", "__init__.py")} | {
+PUBLIC_FILES = {("epalm", name) for name in ("__main__.py", "__init__.py", "ray.py")} | {
     (package, "__init__.py") for package in ("evaluate", "extract", "train")
 }
 """Files with the names of what users call, whose modules are imported on first use."""
