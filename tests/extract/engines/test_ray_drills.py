@@ -1,0 +1,190 @@
+"""`epalm-extract --engine ray` on a Ray cluster of two encoders, whose processes are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from epalm.cache.store import Store
+from epalm.extract.engines import ray_run
+from epalm.extract.fill_store import run_options
+from epalm.extract.planning.extract_options import ExtractOptions
+from epalm.plugins import TypedName
+from tests.cache.helpers import file_contents
+from tests.extract.engines.ray_cluster_process import RayCluster, ray_cluster
+from tests.repository import ROOT
+
+ray = pytest.importorskip("ray", reason="needs the extra `ray`")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+COUNT = 8 * 512 - 100
+"""Samples of the dataset, in eight shards."""
+
+SLOW = "tests.extract.engines.fast_encoder:slow"
+
+SECONDS = 240.0
+"""Longest time that a step may take on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with ray_cluster(tmp_path_factory.mktemp("cluster") / "log.txt") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("numbers")
+    for row in range(COUNT):
+        (folder / f"{row}.png").write_text("no number" if row == 700 else str(row % 600))
+    lines = [{"id": str(row), "media": f"{row}.png", "answers": ["a"]} for row in range(COUNT)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a store that one process has filled."""
+    out = tmp_path_factory.mktemp("one") / "s.zarr"
+    filled = run_options(options(dataset, out))
+    assert filled.store.spec.shards == 8
+    return file_contents(filled.store)
+
+
+def options(dataset: Path, out: Path, *, engine: str = "") -> ExtractOptions:
+    return ExtractOptions(
+        encoder=TypedName(SLOW),
+        dataset=str(dataset),
+        out=str(out),
+        engine=engine,
+        workers=1,
+        device="cpu",
+        quiet=True,
+    )
+
+
+def start(cluster: RayCluster, dataset: Path, out: Path, *words: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    script = "import sys; from epalm.extract.cli import main; sys.argv[0] = 'epalm-extract'; main()"
+    command = [sys.executable, "-c", script, *words, "--encoder", SLOW, "--dataset", str(dataset)]
+    return subprocess.Popen(
+        [*command, "--out", str(out), "--workers", "1", "--device", "cpu"],
+        cwd=ROOT,
+        env=cluster.environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(out: Path, shards: int) -> None:
+    """Wait until a number of shards are finished."""
+    deadline = time.monotonic() + SECONDS
+    while not Store.at(out).exists() or 8 - len(Store.open(out).missing_shards()) < shards:
+        assert time.monotonic() < deadline, f"{out} did not get {shards} shards in time"
+        time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and standard error of a command."""
+    _, err = process.communicate(timeout=SECONDS)
+    return process.returncode, err
+
+
+def test_killed_encoders_are_replaced(
+    cluster: RayCluster, dataset: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    out = tmp_path / "s.zarr"
+    command = start(cluster, dataset, out, "--engine", "ray")
+    wait_for(out, 1)
+    victims = cluster.encoders()
+    assert victims
+    os.kill(victims[0], signal.SIGKILL)
+    code, err = ended(command)
+    assert code == 3, err  # one sample cannot be decoded
+    assert "an encoder was lost" in err
+    assert file_contents(Store.open(out)) == undisturbed
+
+
+def test_a_killed_actor_is_replaced(
+    cluster: RayCluster,
+    dataset: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed = []
+    show = ray_run.RayRun._show
+
+    def kill_once(self: ray_run.RayRun, tick: object) -> None:
+        busy = [worker for worker in self.workers.all if worker.shards]
+        if busy and not killed:
+            killed.append(busy[0])
+            ray.kill(busy[0].actor)
+        show(self, tick)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ray_run.RayRun, "_show", kill_once)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.chdir(ROOT)
+    filled = run_options(options(dataset, tmp_path / "s.zarr", engine="ray"))
+    assert killed
+    assert file_contents(filled.store) == undisturbed
+    assert (filled.report.encoded, filled.report.failed) == (COUNT, 1)
+
+
+def test_a_killed_program_is_resumed_by_the_same_command(
+    cluster: RayCluster, dataset: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    out = tmp_path / "s.zarr"
+    command = start(cluster, dataset, out, "--engine", "ray")
+    wait_for(out, 2)
+    command.kill()
+    command.communicate()
+    deadline = time.monotonic() + SECONDS
+    while cluster.encoders():
+        assert time.monotonic() < deadline, "encoders outlive their program"
+        time.sleep(0.2)
+    assert Store.open(out).missing_shards()
+    code, err = ended(start(cluster, dataset, out, "--engine", "ray"))
+    assert code == 3, err
+    assert file_contents(Store.open(out)) == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_and_the_same_command_resumes(
+    cluster: RayCluster,
+    dataset: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    number: signal.Signals,
+) -> None:
+    out = tmp_path / "s.zarr"
+    command = start(cluster, dataset, out, "--engine", "ray")
+    wait_for(out, 1)
+    command.send_signal(number)
+    code, err = ended(command)
+    assert code == 75, err
+    assert "run the same command again to resume" in err
+    assert Store.open(out).missing_shards()
+    code, err = ended(start(cluster, dataset, out, "--engine", "ray"))
+    assert code == 3, err
+    assert file_contents(Store.open(out)) == undisturbed
+
+
+def test_half_by_a_shell_and_half_by_ray_is_the_same_store(
+    cluster: RayCluster, dataset: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    out = tmp_path / "s.zarr"
+    code, err = ended(start(cluster, dataset, out, "--shard", "0/2"))
+    assert code == 0, err
+    assert Store.open(out).missing_shards() == [1, 3, 5, 7]
+    code, err = ended(start(cluster, dataset, out, "--engine", "ray"))
+    assert code == 3, err
+    assert file_contents(Store.open(out)) == undisturbed
