@@ -68,7 +68,7 @@ def test_the_road_from_photos_to_a_report(tmp_path: Path, data: Path) -> None:
     training = ("--features", store, "--recipe", "small", "--lm", lm, "--out", runs)
     call(train_app, *training, *options, "--device", "cpu")
     (folder,) = runs.iterdir()
-    assert folder.name == "colors-manifest_timm-test_vit_lm_full"
+    assert folder.name == "colors-manifest_timm-test_vit_lm_late-ada"
     evaluation = call(evaluate_app, "--split", "val", "--runs", runs, "--device", "cpu")
     assert evaluation.exit_code == 3
     results = folder / "eval" / "val"
