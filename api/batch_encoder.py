@@ -39,11 +39,12 @@ def fingerprint_digest(fingerprint: Mapping[str, str]) -> str:
 class Encode:
     """A function of batches that adds their features, with the same bytes as `epalm-extract`.
 
-    >>> import epalm
-    >>> encode = epalm.Encode("epalm.demo.encoder:micro_vit")  # comes with this package
-    >>> batch = encode({"key": ["scene"], "path": ["scene.png"]})
-    >>> batch["features"].shape, batch["error"][0]
-    ((1, 1, 6, 96), '')
+    Examples:
+        >>> import epalm
+        >>> encode = epalm.Encode("epalm.demo.encoder:micro_vit")  # comes with this package
+        >>> batch = encode({"key": ["scene"], "path": ["scene.png"]})
+        >>> batch["features"].shape, batch["error"][0]
+        ((1, 1, 6, 96), '')
 
     With `datasets`, one process per GPU:
 

@@ -28,12 +28,13 @@ class FeatureDataset(Dataset[tuple[str, Tensor]]):
     it reads its first sample, so the dataset can be pickled and used with any start method. A batch
     is read at once, and each shard is compared with its checksum before its first row is served.
 
-    >>> import epalm
-    >>> from torch.utils.data import DataLoader
-    >>> dataset = epalm.FeatureDataset("cache/image.zarr")
-    >>> keys, features = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))
-    >>> features.shape
-    torch.Size([4, 6, 96])
+    Examples:
+        >>> import epalm
+        >>> from torch.utils.data import DataLoader
+        >>> dataset = epalm.FeatureDataset("cache/image.zarr")
+        >>> keys, features = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))
+        >>> features.shape
+        torch.Size([4, 6, 96])
 
     Attributes:
         spec: every setting of the store.

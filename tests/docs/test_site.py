@@ -54,3 +54,4 @@ def test_the_reference_of_python_has_signatures_and_descriptions(site: Path) -> 
     page = (site / "reference" / "python.html").read_text(encoding="utf-8")
     assert 'id="epalm.ask.run_model.Model.answer"' in page
     assert "Load a trained run to answer questions about new samples." in page
+    assert "<blockquote>" not in page, "examples in a docstring need the heading Examples:"

@@ -1,6 +1,7 @@
 """Reference pages of recipes, of the files of runs and stores, and of errors."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from epalm import errors
 from epalm.cache.spec import StoreSpec
@@ -48,6 +49,22 @@ of `epalm-train` changes one; keys of a table are written with a dot, e.g.
 
 """
 
+ADAPTERS = """\
+# Adapters
+
+After reading this page you know what each variant of the adapter trains and which features it uses.
+[Which adapter to choose](../explanation/what_works.md) compares them,
+[training](../how_to/training.md#variants) has their numbers of parameters, and
+[results](../explanation/results.md) what they score.
+
+An adapter is the file `adapter.safetensors` of a run folder: some megabytes, without the language
+model. It can be [published](../how_to/sharing.md), and several of them answer on one loaded
+language model ([use a trained run](../tutorials/using.md)).
+
+## Properties of a variant
+
+"""
+
 FILES = """\
 # Files
 
@@ -81,6 +98,7 @@ Every error that a user can cause or fix is a class of `epalm.errors`:
 def settings_pages() -> dict[str, str]:
     """Address of each page -> its Markdown."""
     return {
+        "reference/adapters.md": ADAPTERS + "".join(_adapter_parts()),
         "reference/recipe.md": RECIPES + "".join(_recipe_parts()),
         "reference/files.md": FILES + "".join(_file_parts()),
         "reference/errors.md": ERRORS + _error_table(),
@@ -91,25 +109,23 @@ def _recipe_parts() -> Iterator[str]:
     yield "## Keys\n\n" + fields_table(Recipe) + "\n"
     yield "## The table `schedule`\n\n" + fields_table(Schedule) + "\n"
     yield "## The table `resampler`\n\n" + fields_table(ResamplerShape) + "\n"
-    yield "## Variants\n\nA variant is a combination of these properties:\n\n"
-    rows = ((code(name), cell(text)) for name, text in described_attributes(Variant).items())
-    yield table(("property", "meaning"), rows) + "\n"
-    columns = ("connectors", "prompt", "late", "adapter_factor", "features", "blocks", "span")
-    yield table(
-        ("variant", *columns),
-        (
-            (code(name), *(_plain(getattr(variant, column)) for column in columns))
-            for name, variant in VARIANTS.items()
-        ),
-    )
-    yield "\n## Packaged recipes\n\n"
+    yield "## Packaged recipes\n\n"
     for name in known_recipes():
         text = (RECIPE_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
         yield f"### {name}\n\n```toml\n{text}```\n\n"
 
 
+def _adapter_parts() -> Iterator[str]:
+    rows = ((code(name), cell(text)) for name, text in described_attributes(Variant).items())
+    yield table(("property", "meaning"), rows) + "\n## All variants\n\n"
+    for name, variant in VARIANTS.items():
+        differing = (one for one in fields(variant) if getattr(variant, one.name) != one.default)
+        settings = (f"`{one.name}` {_plain(getattr(variant, one.name))}" for one in differing)
+        yield f"- `{name}`: {', '.join(settings)}\n"
+
+
 def _plain(value: object) -> str:
-    return "" if value in (0, False, "none") else str(value).replace("True", "yes")
+    return "yes" if value is True else str(value)
 
 
 def _file_parts() -> Iterator[str]:
