@@ -97,8 +97,8 @@ class ConcatenatedIndex:
         """
         part_of = self._parts_of(keys)
         if (part_of < 0).any():
-            places = np.flatnonzero(part_of < 0).tolist()
-            missing = list(dict.fromkeys(keys[place] for place in places))
+            unknown = np.flatnonzero(part_of < 0).tolist()
+            missing = list(dict.fromkeys(keys[place] for place in unknown))
             raise UnknownKeyError(
                 f"{self._location} lack {counted(len(missing), 'sample')} of the "
                 f"{len(set(keys))} that are needed, the first is {missing[0]!r}: add the store "
