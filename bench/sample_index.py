@@ -22,7 +22,7 @@ import typer
 
 from bench.extraction_memory import FreeEncoder
 from bench.manifests import FirstBatch
-from bench.support.peak_memory import peak_memory_of
+from bench.support.peak_memory import max_resident_bytes, peak_memory_of
 from bench.support.scratch_stores import scratch
 from bench.support.timed_rounds import Folder, JsonFile, Line, Result, at_most
 from epalm.cache.index.index_builder import IndexBuilder, Unit
@@ -93,12 +93,17 @@ def _batches(first: int, last: int, rows: int) -> Iterator[SampleBatch]:
 
 def build_made_up(folder: str, rows: int) -> dict[str, float]:
     """Build the large index."""
-    started, began = time.process_time(), time.monotonic()
+    started, began, before = time.process_time(), time.monotonic(), max_resident_bytes()
     labels = {"dataset": "made-up", "modality": "image", "tasks": "manifest"}
     index = IndexBuilder(Path(folder), made_up_units(rows), labels).build()
     if index is None or len(index) != rows:
         raise RuntimeError("the index is not complete")
-    return {"cpu": time.process_time() - started, "wall": time.monotonic() - began}
+    return _built(started, before) | {"wall": time.monotonic() - began}
+
+
+def _built(started: float, before: int) -> dict[str, float]:
+    """CPU seconds, and peak memory above that of the imports, which the command does not have."""
+    return {"cpu": time.process_time() - started, "nbytes": max_resident_bytes() - before}
 
 
 def build_files(data: str, folder: str) -> dict[str, float]:
@@ -106,9 +111,9 @@ def build_files(data: str, folder: str) -> dict[str, float]:
     from epalm.extract.indexing.index_source import input_source
     from epalm.extract.indexing.input_files import find_input
 
-    started = time.process_time()
-    index = input_source(find_input(Path(data))).builder(Path(folder)).build()
-    return {"cpu": time.process_time() - started, "rows": 0 if index is None else len(index)}
+    started, before = time.process_time(), max_resident_bytes()
+    input_source(find_input(Path(data))).builder(Path(folder)).build()
+    return _built(started, before)
 
 
 def look_up(folder: str, rounds: int) -> dict[str, float]:
@@ -192,7 +197,7 @@ def file_lines(place: Path, lines: int, samples: int) -> list[Line]:
         rate, unit = members / peak.answer["cpu"], "lines/s" if name == "manifest" else "members/s"
         results += [
             Line(f"{name}: index built", rate, unit, target=f">= {least}", met=rate >= least),
-            at_most(f"{name}: memory", peak.nbytes / 1e6, "MB", limit=MAX_BUILD_MB),
+            at_most(f"{name}: memory", peak.answer["nbytes"] / 1e6, "MB", limit=MAX_BUILD_MB),
         ]
     return results
 
@@ -219,7 +224,7 @@ def large_lines(place: Path, rows: int) -> list[Line]:
     lines = [
         Line("built", built.answer["cpu"], "s"),
         Line("built, wall", built.answer["wall"], "s"),
-        at_most("built, memory", built.nbytes / 1e6, "MB", limit=MAX_BUILD_MB),
+        at_most("built, memory", built.answer["nbytes"] / 1e6, "MB", limit=MAX_BUILD_MB),
         Line("size", nbytes / 1e9, "GB"),
         Line("opened, wall", 1e3 * found.answer["open"], "ms"),
         Line(f"{LOOKED_UP} keys, unread, wall", 1e3 * found.answer["first"], "ms"),

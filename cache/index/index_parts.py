@@ -29,6 +29,9 @@ PART_ROWS = 1 << 19
 PART_KEY_BYTES = 1 << 30
 """A part is closed when its keys may take more bytes."""
 
+ENCODED_KEYS = 1 << 14
+"""Keys that are encoded at a time, to bound memory."""
+
 LONGEST_ESCAPE = 12
 """Bytes of the JSON text of a character outside the Basic Multilingual Plane."""
 
@@ -224,7 +227,10 @@ def encode_part(
         numbers: (rows, 3) number of the file, and the two numbers of each row.
         files: entries of its files.
     """
-    lines = encode_lines(keys)
+    steps = range(0, len(keys), ENCODED_KEYS)
+    blocks = [encode_lines(keys[start : start + ENCODED_KEYS]) for start in steps]
+    hashes = [hash_lines(block.split(b"\n")[:-1]) for block in blocks]
+    lines = b"".join(blocks)
     starts = line_starts(lines)
     rows = np.empty(len(keys), ROW)
     rows["key"] = starts[:-1]
@@ -240,7 +246,7 @@ def encode_part(
         ),
         files=files,
     )
-    return EncodedPart(record, lines, rows, hash_lines(lines.split(b"\n")[:-1]))
+    return EncodedPart(record, lines, rows, np.concatenate(hashes))
 
 
 def block_sums(data: bytes, starts: Sequence[int]) -> str:

@@ -1,10 +1,10 @@
 """Samples with the same key: refuse them, or keep the first of each."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from epalm.cache.index.index_files import write_atomically
 from epalm.cache.index.index_header import UnitEntry, UnitRecord, unit_file
@@ -58,16 +58,20 @@ def without_rows(
     Returns:
         The entries of all units, old and new ones.
     """
-    parts = index.parts_of(np.asarray(repeated, np.int64))
-    dropped = {part: [row for _, row in rows] for part, rows in groupby(parts, key=lambda p: p[0])}
+    rows = np.asarray(repeated, np.int64)
+    bounds = np.searchsorted(rows, index.starts).tolist()
+    dropped = [
+        rows[first:last] - start
+        for first, last, start in zip(bounds, bounds[1:], index.starts, strict=False)
+    ]
     entries, part = [], 0
     for number, entry in enumerate(index.header.units):
         numbers = range(part, part + len(entry.rows))
         part = numbers.stop
-        if not any(one in dropped for one in numbers):
+        if not any(len(dropped[one]) for one in numbers):
             entries.append(entry)
             continue
-        kept = [_shorter(index, one, dropped.get(one, []), write) for one in numbers]
+        kept = [_shorter(index, one, dropped[one], write) for one in numbers]
         name = f"{entry.name.removesuffix('u')}u"
         record = UnitRecord(index.unit_source(number), tuple(one for one in kept if one))
         write_atomically(index.folder / unit_file(name), record.to_bytes())
@@ -76,11 +80,11 @@ def without_rows(
 
 
 def _shorter(
-    index: SampleIndex, part: int, dropped: Sequence[int], write: Callable[[EncodedPart], None]
+    index: SampleIndex, part: int, dropped: NDArray[np.int64], write: Callable[[EncodedPart], None]
 ) -> PartRecord | None:
     """The record of a part without some rows; None if none is left."""
     record = index.part_record(part)
-    if not dropped:
+    if not len(dropped):
         return record
     kept = np.delete(np.arange(record.rows), dropped)
     if not len(kept):

@@ -32,8 +32,8 @@ from epalm.cache.storage.checksum import size_and_checksum
 MAPPED_PARTS = 16
 """Parts that are mapped at once, to bound the memory of a process that reads all of them."""
 
-RECORDS = 64
-"""Records of units that are kept in memory."""
+LOOKUP_PARTS = 4096
+"""Parts that are mapped at once for lookups of single keys, which use few pages of each."""
 
 FIND_KEYS = 1 << 18
 """Keys that are looked up at a time, to bound memory."""
@@ -55,11 +55,12 @@ class SampleIndex:
             (u, p) for u, unit in enumerate(header.units) for p in range(len(unit.rows))
         ]
         counts = (rows for unit in header.units for rows in unit.rows)
-        self._starts = list(accumulate(counts, initial=0))
+        self.starts = list(accumulate(counts, initial=0))
         self._digests: dict[tuple[bytes, int], str] = {}
         self._table: HashTable | None = None
         self._part = lru_cache(MAPPED_PARTS)(self._open_part)
-        self._unit = lru_cache(RECORDS)(self._read_unit)
+        self._lookup_part = lru_cache(LOOKUP_PARTS)(self._open_part)
+        self._unit = lru_cache(LOOKUP_PARTS)(self._read_unit)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -124,7 +125,7 @@ class SampleIndex:
         checksums, since the caller computes a digest that does that.
         """
         left = len(self) if count is None else count
-        for number, (start, stop) in enumerate(zip(self._starts, self._starts[1:], strict=False)):
+        for number, (start, stop) in enumerate(zip(self.starts, self.starts[1:], strict=False)):
             if left <= 0:
                 return
             rows = min(left, stop - start)
@@ -185,16 +186,16 @@ class SampleIndex:
         places = self.parts_of(rows)
         for number in np.argsort(rows, kind="stable").tolist():
             part, row = places[number]
-            matched[number] = self._part(part).matches(row, lines[number])
+            matched[number] = self._lookup_part(part).matches(row, lines[number])
         return matched
 
     def _spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Part, first row and row after the last one, for each part of a range of rows."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"rows {start} to {stop} of {len(self)}")
-        part = bisect_right(self._starts, start) - 1
+        part = bisect_right(self.starts, start) - 1
         while start < stop:
-            first, end = self._starts[part], self._starts[part + 1]
+            first, end = self.starts[part], self.starts[part + 1]
             last = min(stop, end)
             yield part, start - first, last - first
             start, part = last, part + 1
@@ -214,8 +215,8 @@ class SampleIndex:
 
     def parts_of(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Number of the part, and row within it, of each row."""
-        parts = np.searchsorted(self._starts, rows, side="right") - 1
-        inside = rows - np.asarray(self._starts, np.int64)[parts]
+        parts = np.searchsorted(self.starts, rows, side="right") - 1
+        inside = rows - np.asarray(self.starts, np.int64)[parts]
         return list(zip(parts.tolist(), inside.tolist(), strict=True))
 
     def _open_part(self, part: int) -> PartReader:

@@ -119,6 +119,8 @@ def compare_dataset(
         raise CacheMismatchError(
             f"{store.location} was created without --content-hash: omit the option. {HINT}"
         )
+    if isinstance(keys, IndexKeys) and _is_unchanged(store, spec, keys):
+        return DatasetChange((), (), len(keys))
     change = _difference(_keys(store), keys)
     _check_change(change, store, changed)
     return change

@@ -60,7 +60,7 @@ def open_target(plan: Plan, options: ExtractOptions) -> Target:
         changed=options.changed_dataset,
     )
     log_change(change, plan.out)
-    return Target(store, match_items(plan.items, store.keys), replace(plan, spec=store.spec))
+    return Target(store, match_rows(plan.items, store), replace(plan, spec=store.spec))
 
 
 def join_target(plan: Plan, location: str) -> Target:
@@ -73,13 +73,25 @@ def join_target(plan: Plan, location: str) -> Target:
     wanted = plan.spec.grown_to(store.spec.count).in_shards_of(store.spec.shard_rows)
     advice = "Give every machine the same version of epalm and the same weights."
     store.spec.check_same(wanted, where=location, hint=advice)
-    return Target(store, match_items(plan.items, store.keys), replace(plan, spec=store.spec))
+    return Target(store, match_rows(plan.items, store), replace(plan, spec=store.spec))
 
 
 def log_change(change: DatasetChange, location: str) -> None:
     """Log a line for new samples and one for absent ones, if there are any."""
     for line in describe_change(change, location):
         logger.info("%s", line)
+
+
+def match_rows(items: Sequence[MediaItem], store: Store) -> RowItems:
+    """The sample of each row of a store; None for a row that no sample has.
+
+    The keys of the store are not read if its digest is that of an index.
+    """
+    if isinstance(items, IndexItems) and len(items) == store.spec.count:
+        digest = store.generations.digests[store.generation]
+        if store.spec.digest(items.keys) == digest:
+            return items
+    return match_items(items, store.keys)
 
 
 def match_items(items: Sequence[MediaItem], keys: Sequence[str]) -> RowItems:

@@ -18,7 +18,7 @@ from epalm.extract.planning.extract_inputs import read_inputs
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.extraction_plan import Plan, make_plan
 from epalm.extract.planning.recorded_options import recorded_options
-from epalm.extract.planning.store_rows import RowItems, match_items
+from epalm.extract.planning.store_rows import RowItems, match_rows
 from epalm.extract.run_extraction import encode_into
 from epalm.extract.store_commands.retry_options import RetryOptions
 
@@ -66,7 +66,7 @@ def retry_failed(store: Store, options: RetryOptions) -> RetryReport:
     advice = "Give the weights and the data of that extraction with --weights and --data-root."
     wanted = plan.spec.grown_to(store.spec.count).in_shards_of(store.spec.shard_rows)
     store.spec.check_same(wanted, where=store.location, hint=advice)
-    items = match_items(plan.items, store.keys)
+    items = match_rows(plan.items, store)
     with progress("encoding", total=len(tried), unit=plan.unit, quiet=options.quiet) as tick:
         for shard in range(store.spec.shards):
             if store.commit_record(shard).errors:
