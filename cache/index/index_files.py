@@ -54,7 +54,8 @@ def map_file(folder: Path, name: str, dtype: DTypeLike, count: int) -> NDArray[A
             size = os.fstat(file.fileno()).st_size
             if size != nbytes or not nbytes:
                 raise damaged_index(folder, f"{name} has {size} bytes, expected {nbytes}")
-            mapped: NDArray[Any] = np.memmap(file, dtype, "r", shape=(count,))
+            # A plain array: each access to a memmap makes another memmap, which takes longer.
+            mapped: NDArray[Any] = np.asarray(np.memmap(file, dtype, "r", shape=(count,)))
             return mapped
     except FileNotFoundError as error:
         raise damaged_index(folder, f"{name} is missing") from error

@@ -38,7 +38,8 @@ class PartReader:
         self._rows = map_file(folder, f"parts/{record.name}.rows", ROW, record.rows)
         self._keys = map_file(folder, f"parts/{record.name}.keys", np.uint8, record.key_bytes)
         self._view = memoryview(self._keys)  # type: ignore[arg-type]
-        self._checked = np.zeros(blocks, np.bool_)
+        self._line_starts = self._rows["key"]
+        self._checked = bytearray(blocks)
 
     def keys(self, start: int, stop: int) -> list[str]:
         """The keys of the rows from `start` to `stop`.
@@ -88,8 +89,11 @@ class PartReader:
         Raises:
             CorruptShardError: the block of the row does not match its checksum.
         """
-        self._check(row, row + 1)
-        return self._view[self._line(row) : self._line(row + 1) - 1] == line
+        if not self._checked[row // BLOCK_ROWS]:
+            self._check(row, row + 1)
+        start = int(self._line_starts[row])
+        end = start + len(line)  # the line feed comes after a text of the same length
+        return self._view[start : end + 1] == line + b"\n"
 
     def line_offset(self, row: int) -> int:
         """Offset in the keys at which the line of a row begins; that of the end after the last."""
@@ -97,14 +101,14 @@ class PartReader:
         return self._line(row)
 
     def _line(self, row: int) -> int:
-        return int(self._rows["key"][row]) if row < self._record.rows else self._record.key_bytes
+        return int(self._line_starts[row]) if row < self._record.rows else self._record.key_bytes
 
     def _check(self, start: int, stop: int) -> None:
         """Compare the blocks of some rows with their checksums, once."""
         for block in blocks_of(start, stop):
             if not self._checked[block]:
                 self._check_block(block)
-                self._checked[block] = True
+                self._checked[block] = 1
 
     def _check_block(self, block: int) -> None:
         stop = min((block + 1) * BLOCK_ROWS, self._record.rows)
