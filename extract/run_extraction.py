@@ -89,11 +89,7 @@ def extract(
             encode_jobs(
                 encoder, items, store, jobs=jobs, options=options, root=root, tick=tick, pool=pool
             )
-        listing = store.list_records()
-        left = len(listing.missing)
-        failed = len(store.failed_samples(listing)) if left else store.finish()
-        if left:
-            store.write_summary()
+        left, failed = finish_or_count(store)
     except KeyboardInterrupt as stop:
         left = len({*store.missing_shards(), *(job.shard for job in jobs if job.reencode)})
         raise stopped_error(left, store.spec.shards) from stop
@@ -104,6 +100,16 @@ def extract(
         missing=left,
         seconds=time.monotonic() - started,
     )
+
+
+def finish_or_count(store: Store) -> tuple[int, int]:
+    """Finish the store if no shard is missing; (number of missing shards, of failed samples)."""
+    listing = store.list_records()
+    if not listing.missing:
+        return 0, store.finish()
+    failed = len(store.failed_samples(listing))
+    store.write_summary()
+    return len(listing.missing), failed
 
 
 @contextmanager
@@ -197,7 +203,7 @@ def encode_jobs(
             if written:
                 written.result()
             result = EncodedShard(tokens, errors, media.pop(job.shard))
-            written = writer.submit(_write, store, job, result=result, jobs=jobs)
+            written = writer.submit(write_result, store, job, result=result, jobs=jobs)
         if written:
             written.result()
 
@@ -211,7 +217,7 @@ def _requests(
     return batch_requests(rows, store.spec.views, batch_size=batch_size)
 
 
-def _write(store: Store, job: Job, *, result: EncodedShard, jobs: list[Job]) -> None:
+def write_result(store: Store, job: Job, *, result: EncodedShard, jobs: list[Job]) -> None:
     """Write a shard unless another process has written it meanwhile, and remove its job."""
     if job.reencode:
         store.uncommit_shard(job.shard)

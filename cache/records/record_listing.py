@@ -1,11 +1,14 @@
 """Which shards of a store have a commit record, from one listing of the folder of the records."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from epalm.cache.formats.generations import Generations, ShardVersion
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.storage import FileInfo
+
+CONFIRMED_SHARDS = 32
+"""Missing shards that are looked for one by one if a listing lacks few."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class RecordListing:
     """
 
     missing: list[int]
-    finished: Mapping[int, ShardVersion]
+    finished: dict[int, ShardVersion]
     md5: Mapping[int, str]
 
 
@@ -49,6 +52,25 @@ def list_records(
         if digest := files[version.name].md5:
             md5[shard] = digest
     return RecordListing(missing, finished, md5)
+
+
+def confirm_missing(
+    listing: RecordListing, find: Callable[[int], ShardVersion | None]
+) -> RecordListing:
+    """A listing with the records that it lacks although they exist.
+
+    Listings of shared folders and of some object stores show new files late. Without this the last
+    process would find a shard missing that was just written, and nobody would finish the store.
+
+    Args:
+        listing: the listing. If it lacks many shards, these are encoded at the moment anyway.
+        find: gives the finished version of a shard, from its record alone; None without one.
+    """
+    if not 0 < len(listing.missing) <= min(CONFIRMED_SHARDS, len(listing.finished)):
+        return listing
+    late = {shard: version for shard in listing.missing if (version := find(shard))}
+    missing = [shard for shard in listing.missing if shard not in late]
+    return RecordListing(missing, dict(sorted((listing.finished | late).items())), listing.md5)
 
 
 def _present(

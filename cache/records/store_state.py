@@ -12,7 +12,7 @@ from epalm.cache.formats.missing_store import damaged_store_error, no_store_erro
 from epalm.cache.formats.store_format import StoreFormat, format_of
 from epalm.cache.records.commit_record import CommitRecord, FileSums
 from epalm.cache.records.growth_record import GrowthRecord, read_finished, read_growth, record_file
-from epalm.cache.records.record_listing import RecordListing, list_records
+from epalm.cache.records.record_listing import RecordListing, confirm_missing, list_records
 from epalm.cache.records.record_summary import read_records
 from epalm.cache.records.store_header import StoreHeader, read_header
 from epalm.cache.records.store_keys import read_keys
@@ -207,7 +207,10 @@ class StoreState:
     def list_records(self) -> RecordListing:
         """Which shards have a commit record at this moment, from one listing."""
         files = self.storage.list_files(folder := self.private_name("done"))
-        return list_records(self.spec, self.generations, files, folder=folder)
+        listing = list_records(self.spec, self.generations, files, folder=folder)
+        return confirm_missing(
+            listing, lambda shard: self.finished_version(shard) if self.has_shard(shard) else None
+        )
 
     def missing_shards(self) -> list[int]:
         """Numbers of the shards without a commit record, ascending."""

@@ -3,7 +3,8 @@
 Each file is written by one PUT, which such systems make visible whole or not at all. Shards, which
 are read often, are copied once to a local folder, `$EPALM_COPIES` or `~/.cache/epalm`. The copy is
 used as long as its checksum is the one in the commit record, and `$EPALM_COPIES_SIZE` permits; see
-`epalm.cache.storage.local_copies`.
+`epalm.cache.storage.local_copies`. Requests that fail for a
+moment are repeated (`epalm.cache.storage.retries`).
 """
 
 import base64
@@ -13,7 +14,8 @@ import posixpath
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import fsspec
 
 from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.local_copies import LocalCopies, copies_folder, copies_limit
+from epalm.cache.storage.retries import retried
 from epalm.cache.storage.storage import FileInfo
 from epalm.errors import MissingToolError, StoreError, UsageError
 
@@ -69,33 +72,37 @@ class FsspecStorage:
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
         with self._connection_errors():
-            data: bytes = self._files.cat_file(self._path(name))
+            data: bytes = retried(lambda: self._files.cat_file(self._path(name)))
         return data
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Write a file by one PUT; see `_check_writable` for the error."""
         _check_writable(self._url)
+        data = b"".join(bytes(part) for part in parts)
         with self._connection_errors():
-            self._files.pipe_file(self._path(name), b"".join(bytes(part) for part in parts))
+            retried(lambda: self._files.pipe_file(self._path(name), data))
 
     def put_new(self, name: str, parts: Sequence[Part]) -> bool:
-        """Write a file by one PUT that fails if the name exists, where the system supports that."""
+        """Write a file by one PUT that fails if the name exists, where the system supports that.
+
+        A PUT whose answer was lost is repeated, and then finds the file that it has written.
+        """
         _check_writable(self._url)
         if self.size(name) is not None:
             return False
         data = b"".join(bytes(part) for part in parts)
         try:
             with self._connection_errors():
-                self._files.pipe_file(self._path(name), data, mode="create")
+                retried(lambda: self._files.pipe_file(self._path(name), data, mode="create"))
         except FileExistsError:
-            return False
+            return self.read(name) == data
         return True
 
     def size(self, name: str) -> int | None:
         """Size of a file in bytes."""
         try:
             with self._connection_errors():
-                info: dict[str, Any] = self._files.info(self._path(name))
+                info: dict[str, Any] = retried(lambda: self._files.info(self._path(name)))
         except FileNotFoundError:
             return None
         return info["size"] if info["type"] == "file" else None
@@ -104,14 +111,22 @@ class FsspecStorage:
         """The bytes of each file in order, None for one that does not exist."""
         for first in range(0, len(names), READ_FILES):
             paths = [self._path(name) for name in names[first : first + READ_FILES]]
+            contents: dict[str, Any] = {}
             with self._connection_errors():
-                contents = self._files.cat(paths, on_error="return")
-                for error in contents.values():
-                    if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
-                        raise error
-            yield from (
-                None if isinstance(contents[path], Exception) else contents[path] for path in paths
-            )
+                retried(partial(self._read_rest, paths, contents))
+            yield from (contents[path] for path in paths)
+
+    def _read_rest(self, paths: Sequence[str], contents: dict[str, Any]) -> None:
+        """Add the bytes of the files that are not in `contents` yet; None if one does not exist."""
+        rest = [path for path in paths if path not in contents]
+        failed = None
+        for path, data in self._files.cat(rest, on_error="return").items() if rest else ():
+            if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                failed = data
+            else:
+                contents[path] = None if isinstance(data, Exception) else data
+        if failed:
+            raise failed
 
     def names(self, folder: str) -> list[str]:
         """Every file below a folder, sorted."""
@@ -122,7 +137,9 @@ class FsspecStorage:
         self._files.invalidate_cache()
         try:
             with self._connection_errors():
-                infos: dict[str, Any] = self._files.find(self._path(folder), detail=True)
+                infos: dict[str, Any] = retried(
+                    lambda: self._files.find(self._path(folder), detail=True)
+                )
         except FileNotFoundError:
             return {}
         return {
@@ -135,14 +152,23 @@ class FsspecStorage:
         existing = [self._path(name) for name in names if self.size(name) is not None]
         if existing:
             with self._connection_errors():
-                self._files.rm(existing)
+                retried(lambda: self._delete_existing(existing))
+
+    def _delete_existing(self, paths: Sequence[str]) -> None:
+        """Delete files, some of which an earlier try may have deleted."""
+        try:
+            self._files.rm(list(paths))
+        except FileNotFoundError:
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    self._files.rm([path])
 
     def fetch(self, name: str, checksum: str) -> Path:
         """Path of a local copy, which is downloaded if there is none; see `LocalCopies.get`."""
 
         def download(path: Path) -> None:
             with self._connection_errors():
-                self._files.get_file(self._path(name), str(path))
+                retried(lambda: self._files.get_file(self._path(name), str(path)))
 
         return self._copies.get(name, checksum, download)
 

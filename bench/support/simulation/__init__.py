@@ -1,0 +1,1 @@
+"""Many processes in virtual time, and an object store with latency and errors."""
