@@ -37,7 +37,7 @@ from epalm.cache.maintenance.grow import open_to_extract
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec, fit_shard_rows
 from epalm.cache.storage import retries
-from epalm.cache.storage.fsspec_storage import COPIES
+from epalm.cache.storage.local_copies import COPIES
 from epalm.cache.store import Store
 from epalm.console import say
 
@@ -192,8 +192,9 @@ def _created(count: int, shard_rows: int) -> tuple[PackedKeys, dict[str, bytes]]
     """Keys and objects of a new store, as `create_store` makes them, with keys encoded already."""
     spec, chunk = cluster_spec(count, shard_rows), _key_chunk(count)
     keys, store = PackedKeys.from_vlen(chunk, spec.count), Store.at(URL)
-    files = store.format.encode_initial_files(spec.grown_to(1), ["0"])
-    files |= {"keys/c/0": chunk.tobytes()}
+    metadata = store.format.encode_initial_files(spec.grown_to(1), ["0"])
+    files = {name: data for name, data in metadata.items() if isinstance(data, bytes)}
+    files["keys/c/0"] = chunk.tobytes()
     header = StoreHeader.make(spec, keys, files)
     files[store.private_name("spec.json")] = header.to_bytes()
     return keys, {f"{URL.partition('://')[2]}/{name}": data for name, data in files.items()}
