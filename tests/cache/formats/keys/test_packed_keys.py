@@ -4,6 +4,7 @@ import hashlib
 import random
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ import zarr
 from epalm.cache.formats.keys import packed_table, vlen_offsets
 from epalm.cache.formats.keys.packed_keys import PackedKeys
 from epalm.cache.formats.keys.packed_table import PackedTable
-from tests.cache.helpers import spec
+from epalm.cache.readers.open_reader import open_store
+from epalm.cache.storage import regular_file
+from epalm.cache.store import Store
+from tests.cache.helpers import BROKEN, KEYS, finished_store, random_features, spec
 
 LENGTHS = (0, 1, 3, 7, 8, 9, 16, 30, 255, 256, 257, 300)
 
@@ -95,3 +99,16 @@ def test_a_chunk_that_is_cut_or_longer_is_refused(keys: list[str]) -> None:
             PackedKeys.from_vlen(wrong, len(keys))
     with pytest.raises(ValueError, match=f"has {len(keys)} strings, expected 1"):
         PackedKeys.from_vlen(chunk, 1)
+
+
+@pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
+def test_mapped_keys_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(regular_file, "MAPPED_BYTES", 0)
+    finished_store(tmp_path / name)
+    source = open_store(tmp_path / name)
+    keys = [key for key in reversed(KEYS) if key != BROKEN]
+    rows = [KEYS.index(key) for key in keys]
+    assert np.array_equal(source.read(keys), random_features()[rows, 0].astype(np.float16))
+    assert Store.open(tmp_path / name).keys == KEYS
