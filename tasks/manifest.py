@@ -33,7 +33,7 @@ MODALITIES: dict[Modality, str] = {
 }
 """Modality by file extension."""
 
-MODALITY_OF = {
+MODALITY_OF: dict[str, Modality] = {
     extension: modality
     for modality, extensions in MODALITIES.items()
     for extension in extensions.split()

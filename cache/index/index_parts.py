@@ -140,7 +140,8 @@ class PartRecord:
 
     def as_json(self) -> dict[str, object]:
         """Fields for the record; entries have only the fields that are not defaults."""
-        return asdict(self) | {"files": [_changed_fields(entry) for entry in self.files]}
+        fields: dict[str, object] = asdict(self)
+        return fields | {"files": [_changed_fields(entry) for entry in self.files]}
 
 
 def _changed_fields(entry: FileEntry) -> dict[str, object]:

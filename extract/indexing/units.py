@@ -98,7 +98,7 @@ def folder_units(inputs: InputFiles) -> tuple[list[Unit], Modality]:
     folder does not change it.
     """
     names = (name for _, names in walk(inputs.root) for name in names)
-    modality = next(modality for name in names if (modality := _modality(name)))
+    modality: Modality = next(filter(None, map(_modality, names)))
     folders = [inputs.root, *(entry for entry in inputs.root.iterdir() if entry.is_dir())]
     read = partial(_media_batches, inputs.root, modality)
     return [Unit(_states(folders, inputs.root), read)], modality
