@@ -32,7 +32,7 @@ class BatchSample(NamedTuple):
     """A sample of a batch.
 
     Attributes:
-        item: its key, and the file to decode.
+        item: key and file of the sample.
         image: the decoded image instead, RGB; None to decode the file.
     """
 

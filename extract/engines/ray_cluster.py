@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from epalm.console import counted
@@ -75,12 +76,11 @@ def import_ray() -> "ModuleType":
         MissingToolError: it is not installed.
     """
     try:
-        import ray
+        return import_module("ray")
     except ModuleNotFoundError as error:
         raise MissingToolError(
             f"Ray cannot be imported ({error}): install it with `pip install 'epalm[ray]'`"
         ) from error
-    return ray
 
 
 @contextmanager
