@@ -27,5 +27,6 @@ def bucket(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("EPALM_COPIES", str(tmp_path / "copies"))
+    fsspec.filesystem("s3").clear_instance_cache()  # it may have other credentials
     fsspec.filesystem("s3", skip_instance_cache=True).mkdir(tmp_path.name.replace("_", "-"))
     return f"s3://{tmp_path.name.replace('_', '-')}"

@@ -22,11 +22,17 @@ from epalm.tasks.readers.manifest_rows import read_rows
 from epalm.train.config.recipe import Recipe, load_recipe
 from tests.properties.forms import TEXTS, holds_for
 
+
+def _openable(name: str) -> bool:
+    """Whether a file can have the name; others are refused."""
+    return "\0" not in name
+
+
 WORDS = TEXTS.map(str.strip).filter(bool)
 NUMBERS = st.floats(0, 1, allow_nan=False)
 
 ROWS = st.fixed_dictionaries(
-    {"id": st.one_of(WORDS, st.integers(0, 10**9)), "media": WORDS},
+    {"id": st.one_of(WORDS, st.integers(0, 10**9)), "media": WORDS.filter(_openable)},
     optional={
         "prompt": TEXTS,
         "answers": st.lists(WORDS, min_size=1, max_size=3),

@@ -54,5 +54,7 @@ def test_exports_are_few_and_sorted_and_exist(module: str) -> None:
     names = EXPORTS[module]
     assert names == sorted(set(names))
     assert len(names) <= MOST_EXPORTS
+    if module == "epalm.ray":
+        pytest.importorskip("ray", reason="needs the extra `ray`")
     actual = import_module(module)
     assert [name for name in names if not hasattr(actual, name)] == []
