@@ -108,7 +108,9 @@ def _run(*command: str) -> None:
 
 def main() -> int:
     """Parse the command line and do all of it; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Build a release from HEAD and test it as its users get it."
+    )
     parser.add_argument("out", type=Path, help="folder of the release, empty or absent")
     parser.add_argument("pytest", nargs="*", help="arguments of pytest, after --")
     options = parser.parse_args()

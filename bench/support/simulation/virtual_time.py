@@ -27,7 +27,7 @@ class SimulatedProcess:
         self.error: BaseException | None = None
         self.ended = self.killed = False
         self.turn = threading.Semaphore(0)
-        self.wake = (0.0, -1)  # time and number of the event that resumes it
+        self.wake: tuple[float, int] = (0.0, -1)  # time and number of the event that resumes it
         self.on_end = on_end
         self.run = run
 
@@ -144,4 +144,4 @@ def unlock_properties(kind: type) -> None:
     for parent in kind.__mro__:
         for attribute in vars(parent).values():
             if isinstance(attribute, cached_property) and hasattr(attribute, "lock"):
-                attribute.lock = nullcontext()
+                setattr(attribute, "lock", nullcontext())  # noqa: B010 - not in its type
