@@ -99,7 +99,7 @@ MISTAKES = {
     f"{TRAIN} --lm data": "expected config.json in the folder",
     f"{TRAIN} --lm data/val.jsonl": "is JSON; expected a folder",
     f"{TRAIN} --lm lm": "lm has no tokenizer (its folder has config.json)",
-    f"{TRAIN} --text-states states": "trains nothing below the injection",
+    f"{TRAIN} --variant full --text-states states": "trains nothing below the injection",
     f"{TRAIN} --shard-weights": "needs several processes, found one",
     f"{TRAIN} --source-layers 7": "there is no block 7",
     "epalm-train import nope.pth --features media.zarr --lm opt": "nope.pth is not there",

@@ -18,7 +18,7 @@ from PIL import Image
 pathlib.Path("photos").mkdir()
 draw = np.random.default_rng(0)
 with open("photos/train.jsonl", "w") as manifest:
-    for row in range(1100):
+    for row in range(3000):
         Image.fromarray(draw.integers(0, 256, (40, 50, 3), np.uint8)).save(f"photos/{row}.png")
         manifest.write(json.dumps({"id": str(row), "media": f"{row}.png", "answers": ["a"]}) + "\n")
 pathlib.Path("photos/7.png").write_bytes(b"not an image")

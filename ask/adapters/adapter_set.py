@@ -144,7 +144,7 @@ class AdapterSet:
                 )
         name = self._free(name)
         parts = [dict(trainable_parameters(run.model)) for run in runs]
-        mean = mean_tensors(parts, [share / sum(shares) for share in shares])
+        mean = mean_tensors(parts, shares)
         self._runs[name] = self._beside(runs[0], mean, name)
         self._folders[name] = self._folders[names[0]]
 

@@ -13,7 +13,7 @@ def mean_tensors(
 
     Args:
         sources: tensors by name, the same names and shapes in each; one source is used at a time.
-        weights: weight of each source; they sum to 1.
+        weights: weight of each source, divided by their sum.
     """
     sums: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
@@ -22,4 +22,4 @@ def mean_tensors(
             part = weight * tensor.detach().double()
             sums[name] = sums[name] + part if name in sums else part
             dtypes.setdefault(name, tensor.dtype)
-    return {name: total.to(dtypes[name]) for name, total in sums.items()}
+    return {name: (total / sum(weights)).to(dtypes[name]) for name, total in sums.items()}

@@ -37,6 +37,9 @@ OTHER_NAMES = {
 
 CLASS = re.compile(r"`([A-Z][a-z]+[A-Z]\w*|[A-Z]\w*[a-z]\w*)(?:\(|`|\.)")
 DOTTED = re.compile(r"(?<![\w/.-])epalm(?:\.[A-Za-z_]\w*)+")
+OPTIONAL = frozenset(("ray", "pyspark"))
+"""Packages of extras that the extra `dev` does not have."""
+
 SERVER_FIELDS = {"blind", "alternatives", "neighbors", "num_beams"}
 """Fields below `epalm` in a request to `epalm-serve`."""
 
@@ -100,12 +103,12 @@ def _importable(name: str) -> bool:
     if rest[0] in SERVER_FIELDS | {"py", "egg"}:
         return True
     for index, part in enumerate(rest):
-        if not hasattr(value, part):
-            try:
+        try:
+            if not hasattr(value, part):
                 import_module(".".join((head, *rest[: index + 1])))
-            except ImportError:
-                return False
-        value = getattr(value, part)
+            value = getattr(value, part)
+        except ImportError as error:
+            return error.name in OPTIONAL  # the name exists, its package is not installed
     return True
 
 

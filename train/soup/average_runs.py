@@ -73,7 +73,7 @@ def average_runs(options: SoupOptions) -> RunRecord:
     soup = SoupRecord(first.recipe.init_seed, tuple(averaged))
     folder = options.out / name
     files = [one.folder / ADAPTER_FILE for one in ingredients]
-    tensors = mean_tensors(_alike(files), [weight] * len(files))
+    tensors = mean_tensors(_alike(files), [1.0] * len(files))
     with claimed(folder, fresh=options.fresh) as claim:
         if claim.staging is None:
             raise UsageError(f"{folder} is there already: choose another --name, or give --fresh")
