@@ -131,7 +131,8 @@ def _connect(ray: Any, engine: str) -> None:  # noqa: ANN401 - a module
         where = engine if engine != "ray" else os.environ.get("RAY_ADDRESS", "this machine")
         raise EpalmError(
             f"no Ray cluster can be used at {where} ({reason}): start one with `ray start --head`, "
-            "give its address, or use --engine ray without RAY_ADDRESS to start one here"
+            "give its address, or use --engine ray without RAY_ADDRESS to start one here; if the "
+            "cluster has token authentication, set RAY_AUTH_MODE=token"
         ) from error
 
 

@@ -59,12 +59,16 @@ def ray_cluster(log: Path) -> Iterator[RayCluster]:
     mark = f"EPALM_TEST_CLUSTER={uuid.uuid4()}"
     name, value = mark.split("=")
     environment = {**os.environ, name: value, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # `ray start` uses a token that it finds in ~/.ray, and programs that give an address do not.
+    environment["RAY_AUTH_MODE"] = "disabled"
     for _ in range(ATTEMPTS):
         port = _free_port()
         process = _start(port, environment, log)
-        if _is_ready(process, port):
+        if _is_ready(process, port, environment):
             break
         _end(process)
+    else:
+        raise RuntimeError(f"no Ray cluster has started, see {log}")
     try:
         yield RayCluster(f"127.0.0.1:{port}", environment, mark)
     finally:
@@ -94,13 +98,14 @@ def _free_port() -> int:
         return port
 
 
-def _is_ready(process: subprocess.Popen[bytes], port: int) -> bool:
+def _is_ready(process: subprocess.Popen[bytes], port: int, environment: dict[str, str]) -> bool:
     """Whether a program can connect, in time."""
     check = f"import ray; ray.init('127.0.0.1:{port}', log_to_driver=False)"
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         time.sleep(1)
-        if not subprocess.run([sys.executable, "-c", check], capture_output=True).returncode:
+        command = [sys.executable, "-c", check]
+        if not subprocess.run(command, env=environment, capture_output=True).returncode:
             return True
     return False
 
