@@ -168,7 +168,6 @@ class AdapterSet:
         result = AdapterSet(base, self.folder, self._active)
         result._runs.clear()
         result._folders = dict(self._folders)
-        restore(base.model.language_model)
         for name, run in self._runs.items():
             tensors = dict(trainable_parameters(run.model))
             result._runs[name] = _around(base, run, tensors)
@@ -177,7 +176,6 @@ class AdapterSet:
 
     def _beside(self, run: LoadedRun, tensors: Mapping[str, Tensor], name: str) -> LoadedRun:
         """A copy of a run with other trained tensors; the active run stays."""
-        restore(run.model.language_model)
         try:
             copied = _around(run, run, tensors)
         finally:
@@ -198,6 +196,7 @@ class AdapterSet:
 def _around(base: LoadedRun, run: LoadedRun, tensors: Mapping[str, Tensor]) -> LoadedRun:
     """A run's model with these trained tensors around the language model of `base`."""
     weight = next(base.model.connectors.parameters())
+    restore(base.model.language_model)  # without the adapters of another run
     model = assemble(base.model.language_model, run.record.model).to(weight.device, weight.dtype)
     set_trained(model, tensors)
     return LoadedRun(run.record, model.eval(), run.text, base.precision)

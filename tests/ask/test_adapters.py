@@ -106,10 +106,11 @@ def test_a_moved_set_keeps_its_runs_and_the_active_one(
 ) -> None:
     model = load(runs["full"])
     model.load_adapter(runs["late-ada"], "second")
+    model.load_adapter(runs["ada"], "third")
     model.set_adapter("second")
     expected = answers(model, image_run)
     model.adapters = model.adapters.moved(load_run(runs["full"]))
-    assert model.adapter_names[1:] == ["second"]
+    assert model.adapter_names[1:] == ["second", "third"]
     assert model.active_adapter == "second"
     assert answers(model, image_run) == expected
 
