@@ -16,6 +16,16 @@ from epalm.errors import CorruptShardError, StoreError
 INDEX_FILE = "index.json"
 """The file that is written last: an index without it is not complete."""
 
+INDEX_SUFFIX = ".index"
+"""The index of a store is beside it: coco_vitb16.zarr.index."""
+
+
+def default_index(out: str) -> Path:
+    """The folder of the index of a store; that of a store at a URL is in the folder `cache`."""
+    if "://" in out:
+        return Path("cache") / f"{out.rstrip('/').rsplit('/', 1)[-1]}{INDEX_SUFFIX}"
+    return Path(f"{out.rstrip('/')}{INDEX_SUFFIX}")
+
 
 def damaged_index(folder: Path, problem: str) -> CorruptShardError:
     """The error for an index with a damaged or missing file."""

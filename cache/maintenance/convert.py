@@ -9,6 +9,7 @@ import numpy as np
 from epalm.cache.create_store import create_store
 from epalm.cache.formats.store_format import Features
 from epalm.cache.maintenance.media_check import read_media_table
+from epalm.cache.maintenance.store_index import index_store
 from epalm.cache.records.file_state import UNKNOWN
 from epalm.cache.records.media_table import MediaTable
 from epalm.cache.spec import StoreSpec, fit_shard_rows
@@ -29,6 +30,8 @@ def convert(
     tick: Ticker,
 ) -> Store:
     """Copy finished stores into one, shard by shard; an interrupted copy can be resumed.
+
+    A local copy gets a sample index, whether the sources have one or not.
 
     Several sources must have the same samples, encoder and settings, and differ only in the seed of
     their views. The result has all views of the first source, then those of each other source
@@ -64,6 +67,8 @@ def convert(
     )
     _copy(sources, store, tick=tick)
     store.finish()
+    if "://" not in store.location:
+        index_store(store)
     return store
 
 

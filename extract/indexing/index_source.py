@@ -12,9 +12,6 @@ from epalm.tasks import manifest
 from epalm.tasks.task_registry import DATASETS, load_media
 from epalm.tasks.types import Modality
 
-INDEX_SUFFIX = ".index"
-"""The index of a store is beside it: coco_vitb16.zarr.index."""
-
 INDEXED_BYTES = 200_000_000
 """A manifest of more bytes is indexed by its first extraction; it has about a million lines."""
 
@@ -76,10 +73,3 @@ def dataset_source(dataset: str, data_root: Path | None, *, allow_outside: bool)
     units = item_units(media.items, media.root, media.name)
     modality = media.items[0].modality
     return IndexSource(media.name, media.root, media.tasks, modality, units, "refuse")
-
-
-def default_index(out: str) -> Path:
-    """The folder of the index of a store; that of a store at a URL is in the folder `cache`."""
-    if "://" in out:
-        return Path("cache") / f"{out.rstrip('/').rsplit('/', 1)[-1]}{INDEX_SUFFIX}"
-    return Path(f"{out.rstrip('/')}{INDEX_SUFFIX}")

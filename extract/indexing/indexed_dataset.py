@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from epalm.cache.index.index_files import default_index
 from epalm.cache.index.sample_index import SampleIndex
 from epalm.console import progress
 from epalm.errors import StoreError
@@ -14,7 +15,6 @@ from epalm.extract.indexing.index_source import (
     INDEXED_BYTES,
     IndexSource,
     dataset_source,
-    default_index,
     input_source,
 )
 from epalm.extract.indexing.input_files import InputFiles, find_input

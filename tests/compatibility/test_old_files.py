@@ -12,6 +12,8 @@ import typer
 import zarr
 from typer.testing import CliRunner
 
+from epalm.cache.index.sample_index import SampleIndex
+from epalm.cache.store import Store
 from epalm.demo.stages import LANGUAGE_MODEL
 from epalm.evaluate.cli import app as epalm_eval
 from epalm.extract.cli import app as epalm_extract
@@ -48,6 +50,13 @@ def training(name: str) -> list[str]:
     return [*DATA, *recipe, "--source-layers", "last-1", "--name", name, "--device", "cpu"]
 
 
+def tree_bytes(store: Path) -> dict[Path, bytes]:
+    """Every file of a store, in its folder or beside it."""
+    files = [*store.parent.glob(f"{store.name}*"), *store.parent.glob(f"{store.name}*/**/*")]
+    index = f"{store}.index"
+    return {path: path.read_bytes() for path in files if path.is_file() and index not in str(path)}
+
+
 def json_lines(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
@@ -71,6 +80,27 @@ def test_extraction_into_a_complete_old_store_finds_nothing_to_do(store: str) ->
     run(epalm_extract, *command, "--changed-media", "keep", "--workers", "0", "--device", "cpu")
     after = {path: path.read_bytes() for path in Path().glob("store.*/**/*") if path.is_file()}
     assert after == before
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_an_old_store_gets_an_index_and_works_with_and_without_it(store: str) -> None:
+    """From its own samples, in a copy, and in the first extraction of an indexed dataset."""
+    before = tree_bytes(Path(store))
+    assert not Path(f"{store}.index").exists()
+    keys = list(Store.open(store).keys)
+    run(epalm_extract, "plan", "--out", store, "--quiet")
+    run(epalm_extract, "convert", store, "--out", f"copy-{store}", "--quiet")
+    for index in map(SampleIndex.open, (f"{store}.index", f"copy-{store}.index")):
+        assert index.keys(0, len(index)) == keys
+        assert index.find(keys).tolist() == list(range(len(keys)))
+        assert {place.name for _, place in index.items(0, len(index))} == set(keys)
+    command = ["--encoder", "epalm.demo.encoder:micro_vit", "--dataset", "scenes", "--out", store]
+    settings = ["--changed-media", "keep", "--workers", "0", "--device", "cpu", "--quiet"]
+    shutil.rmtree(f"{store}.index")
+    run(epalm_extract, *command, *settings, "--index", f"{store}.index")
+    assert SampleIndex.open(f"{store}.index").labels["dataset"] == "scenes"
+    run(epalm_extract, "verify", store, "--deep")
+    assert tree_bytes(Path(store)) == before
 
 
 def test_an_old_run_gives_the_same_answers_and_scores() -> None:

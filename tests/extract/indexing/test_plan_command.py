@@ -140,3 +140,15 @@ def test_a_place_for_the_index_is_needed_and_only_an_index_is_deleted(runs: Runs
     refused = runs("plan", "--dataset", "photos", "--index", "photos", "--fresh")
     assert (refused.code, "--fresh deletes only an index" in refused.err) == (2, True)
     assert len(list(Path("photos").iterdir())) == COUNT
+
+
+def test_the_samples_of_a_store_are_indexed_without_its_dataset(runs: Runs) -> None:
+    write_manifest()
+    assert runs.extract("photos", "--out", "s.zarr").code == 0
+    done = runs("plan", "--out", "s.zarr", "--json", "--quiet")
+    assert json.loads(done.out)["samples"] == COUNT
+    assert SampleIndex.open("s.zarr.index").find(["007.png"]).tolist() == [7]
+    for words in (("--index", "i"), ("--out", "s.zarr", "--part", "0/2")):
+        refused = runs("plan", *words)
+        assert (refused.code, "--dataset must be given" in refused.err) == (2, True)
+    assert "found nothing at absent.zarr" in runs("plan", "--out", "absent.zarr").err
