@@ -1,6 +1,6 @@
 """A trained run that answers questions about new samples: `epalm.load`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from epalm.ask.adapters.adapted_model import AdaptedModel
 from epalm.ask.answers import Answer
 from epalm.ask.ask_options import MAX_ALTERNATIVES
-from epalm.ask.feature_answers import BATCH_SIZE, Watch, answer_features
+from epalm.ask.feature_answers import BATCH_SIZE, Watch, answer_features, score_features
 from epalm.ask.sample_decoder import SampleDecoder, require_inputs
-from epalm.ask.samples import Media, SampleFiles, sample_folder
+from epalm.ask.samples import Media, SampleFiles, paired, sample_folder
 from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.store_format import Features
 from epalm.devices import AUTO
@@ -90,19 +90,9 @@ class Model(AdaptedModel):
         """
         if not self.answers_questions:
             raise UsageError(f"run {self.record.name} writes captions: use caption(media)")
-        single = not isinstance(media, list) and isinstance(question, str)
-        samples = media if isinstance(media, list) else [media]
-        questions = question if isinstance(question, list) else [question] * len(samples)
-        if len(samples) == 1:
-            samples = samples * len(questions)
-        if len(samples) != len(questions):
-            raise UsageError(
-                f"found {len(samples)} samples and {len(questions)} questions, expected one "
-                "question for each sample"
-            )
-        if empty := [text for text in questions if not isinstance(text, str) or not text.strip()]:
-            raise UsageError(f"found the question {empty[0]!r}, expected a text")
+        samples, questions = paired(media, question)
         answers = self._answers(samples, questions, top, decoding)
+        single = not isinstance(media, list) and isinstance(question, str)
         return answers[0] if single else answers
 
     @overload
@@ -127,6 +117,40 @@ class Model(AdaptedModel):
         samples = media if isinstance(media, list) else [media]
         answers = self._answers(samples, [""] * len(samples), top, decoding)
         return answers if isinstance(media, list) else answers[0]
+
+    def score(
+        self, media: Media | list[Media], question: str | list[str], answers: Sequence[str]
+    ) -> list[list[Answer]]:
+        """Log-probabilities of given answers: the exact score of each in a closed vocabulary.
+
+        Examples:
+            >>> import epalm
+            >>> model = epalm.load("runs/scenes")
+            >>> [scored] = model.score("scene.png", "which shape is red?", ["star", "circle"])
+            >>> [str(answer) for answer in scored], scored[0].log_probability < 0
+            (['star', 'circle'], True)
+
+        Args:
+            media: one sample or a list, as in `answer`.
+            question: one question or a list, as in `answer`; "" if the run writes captions.
+            answers: texts to score, the same for each question.
+
+        Returns:
+            For each question the answers in the order given, each with its `log_probability`.
+
+        Raises:
+            MediaError: a sample cannot be decoded.
+            MissingFileError: a file does not exist.
+            UsageError: there is no answer to score, or an argument is impossible.
+        """
+        if not answers:
+            raise UsageError("found no answers to score, expected at least one text")
+        samples, questions = paired(media, question, captions=not self.answers_questions)
+        return [
+            scored
+            for features, prompts, keys in self._encoded(samples, questions)
+            for scored in score_features(self.loaded, features, prompts, keys, answers)
+        ]
 
     def encode(self, media: Media | list[Media]) -> Features:
         """Features of samples as extraction stores them.
@@ -198,10 +222,18 @@ class Model(AdaptedModel):
         if not 0 <= top <= MAX_ALTERNATIVES:
             raise UsageError(f"top is {top}, expected 0 to {MAX_ALTERNATIVES} alternatives")
         decoding = self.decoding(**changes)
-        answers: list[Answer] = []
+        return [
+            answer
+            for features, questions, keys in self._encoded(samples, prompts)
+            for answer in self.answer_features(features, questions, keys, decoding, top=top)
+        ]
+
+    def _encoded(
+        self, samples: Sequence[Media], prompts: Sequence[str]
+    ) -> Iterator[tuple[Features, Sequence[str], list[str]]]:
+        """Features, prompts and keys of parts of the samples; equal samples are encoded once."""
         for start in range(0, len(samples), WINDOW):
             part = samples[start : start + WINDOW]
-            questions = prompts[start : start + WINDOW]
             with sample_folder() as folder:
                 files = SampleFiles(self.modality, Path(folder))
                 items = [files.item(sample) for sample in part]
@@ -209,9 +241,7 @@ class Model(AdaptedModel):
                 row = {item.key: index for index, item in enumerate(unique)}
                 features = self.encode_items(unique)
             keys = [item.key for item in items]
-            chosen = features[[row[key] for key in keys]]
-            answers += self.answer_features(chosen, questions, keys, decoding, top=top)
-        return answers
+            yield features[[row[key] for key in keys]], prompts[start : start + WINDOW], keys
 
     @property
     def _dtype(self) -> str:

@@ -116,3 +116,33 @@ def _write_sound(path: Path, wave: NDArray[Any], rate: int) -> None:
 def sample_folder() -> "TemporaryDirectory[str]":
     """A temporary folder for `SampleFiles`, deleted when the `with` block ends."""
     return TemporaryDirectory(prefix="epalm-samples-")
+
+
+def paired(
+    media: Media | list[Media], question: str | list[str], *, captions: bool = False
+) -> tuple[list[Media], list[str]]:
+    """Samples and questions of one length; a single sample or question goes with all others.
+
+    Args:
+        media: one sample, or a list.
+        question: one question, or a list.
+        captions: whether questions must be empty rather than have a text.
+
+    Raises:
+        UsageError: the lists differ in length, or a question has no text, or one for a caption.
+    """
+    samples = media if isinstance(media, list) else [media]
+    questions = question if isinstance(question, list) else [question] * len(samples)
+    if len(samples) == 1:
+        samples = samples * len(questions)
+    if len(samples) != len(questions):
+        raise UsageError(
+            f"found {len(samples)} samples and {len(questions)} questions, expected one "
+            "question for each sample"
+        )
+    for text in questions:
+        if captions and text != "":
+            raise UsageError(f'found the question {text!r}, but the run writes captions: give ""')
+        if not captions and (not isinstance(text, str) or not text.strip()):
+            raise UsageError(f"found the question {text!r}, expected a text")
+    return samples, questions

@@ -144,25 +144,40 @@ def rank(
         ModelError: a prompt ends in padding, or the text would exceed the language model's
             position table.
     """
-    check_positions(model, input_ids, attention_mask, int(answers.lengths.max()))
-    answers = answers.to(input_ids.device)
-    mask = None if bool(attention_mask.all()) else attention_mask
-    prompts = cache.select(image_index, mask)
-    last = extend_cache(model, prompts, input_ids)[:, -1]
-    state = RankingState.start(_log_probs(model, last, answers.ids[:, 0]), answers)
+    prompts, state = _read_prompts(
+        model, cache, input_ids, attention_mask, answers, image_index=image_index
+    )
     count = FIRST_ROUND_ANSWERS
     while True:
         questions, candidates = state.candidates(count)
         if not len(questions):
             break
-        order = answers.lengths[candidates].argsort(descending=True)
-        for batch in order.split(BATCH_ANSWERS):
-            _score(
-                model, prompts.select(questions[batch]), state, questions[batch], candidates[batch]
-            )
+        _score_pairs(model, prompts, state, questions, candidates)
         count *= 2
     scores, indices = state.scores().max(dim=1)
     return indices, scores
+
+
+@torch.no_grad()
+def score_all(
+    model: EPALM,
+    cache: PrefixCache,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    answers: AnswerList,
+    *,
+    image_index: Tensor,
+) -> Tensor:
+    """The scores of all answers to each prompt, (B, A) float32; arguments and errors as in `rank`.
+
+    The largest one of a prompt is what `rank` finds, which scores fewer answers.
+    """
+    prompts, state = _read_prompts(
+        model, cache, input_ids, attention_mask, answers, image_index=image_index
+    )
+    questions, candidates = (~state.complete).nonzero(as_tuple=True)
+    _score_pairs(model, prompts, state, questions, candidates)
+    return state.scores()
 
 
 @dataclass(frozen=True)
@@ -199,6 +214,34 @@ class RankingState:
         values, answers = open_bounds.topk(min(count, open_bounds.shape[1]), dim=1)
         questions, ranks = values.isfinite().nonzero(as_tuple=True)
         return questions, answers[questions, ranks]
+
+
+def _read_prompts(
+    model: EPALM,
+    cache: PrefixCache,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    answers: AnswerList,
+    *,
+    image_index: Tensor,
+) -> tuple[PrefixCache, RankingState]:
+    """The cache of images with prompts, and the state before any answer's second token."""
+    check_positions(model, input_ids, attention_mask, int(answers.lengths.max()))
+    answers = answers.to(input_ids.device)
+    mask = None if bool(attention_mask.all()) else attention_mask
+    prompts = cache.select(image_index, mask)
+    last = extend_cache(model, prompts, input_ids)[:, -1]
+    return prompts, RankingState.start(_log_probs(model, last, answers.ids[:, 0]), answers)
+
+
+def _score_pairs(
+    model: EPALM, prompts: PrefixCache, state: RankingState, questions: Tensor, candidates: Tensor
+) -> None:
+    """Score answers (N) to questions (N) in batches, the longest ones first."""
+    order = state.answers.lengths[candidates].argsort(descending=True)
+    for batch in order.split(BATCH_ANSWERS):
+        selected = prompts.select(questions[batch])
+        _score(model, selected, state, questions[batch], candidates[batch])
 
 
 def _score(

@@ -74,6 +74,39 @@ def test_alternatives_are_different_texts_with_their_probabilities(
         assert ranked[answer] == pytest.approx(answer.probability, rel=1e-4)
 
 
+def test_scores_of_given_answers_are_the_probabilities_with_which_they_are_generated(
+    image_run: SmallRun, model: Model
+) -> None:
+    one = image_run.predictions[0]
+    file = image_run.file(one)
+    found = model.answer(file, one["prompt"], top=3).alternatives
+    (scored,) = model.score(file, one["prompt"], [*map(str, found), "purple"])
+    assert scored[:3] == list(found)
+    for given, expected in zip(scored, found, strict=False):
+        assert given.log_probability == pytest.approx(expected.log_probability, abs=1e-4)
+        assert given.tokens == expected.tokens
+    assert scored[3].log_probability < found[-1].log_probability
+
+
+def test_scores_follow_the_order_of_questions_and_answers(
+    image_run: SmallRun, model: Model
+) -> None:
+    files: list[Any] = [image_run.file(one) for one in image_run.predictions[5:9]]
+    questions = [one["prompt"] for one in image_run.predictions[5:9]]
+    answers = ["yes", "no", "2", "2"]
+    together = model.score(files, questions, answers)
+    for row, pair in enumerate(zip(files, questions, strict=True)):
+        alone = [model.score(*pair, [answer])[0][0] for answer in answers]
+        assert [str(one) for one in together[row]] == answers
+        assert [one.log_probability for one in together[row]] == pytest.approx(
+            [one.log_probability for one in alone], abs=1e-4
+        )
+    with pytest.raises(UsageError, match="no answers to score"):
+        model.score(files, questions, [])
+    with pytest.raises(UsageError, match="found 4 samples and 1 questions"):
+        model.score(files, questions[:1], answers)
+
+
 def test_several_questions_about_one_sample_and_other_decoding(
     image_run: SmallRun, model: Model
 ) -> None:
@@ -154,4 +187,8 @@ def test_clips_and_sounds_are_answered_as_in_the_evaluation(modality: str) -> No
         answers = model.caption(files)
         wave, rate = soundfile.read(files[0], dtype="int16")
         assert model.caption((wave, rate)) == answers[0]
+        (scored,) = model.score(files[0], "", [str(answers[0])])
+        assert scored[0].log_probability == pytest.approx(answers[0].log_probability, abs=1e-3)
+        with pytest.raises(UsageError, match="the run writes captions"):
+            model.score(files[0], "what is it?", ["a beep"])
     assert answers == [one["prediction"] for one in run.predictions]

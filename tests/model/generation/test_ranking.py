@@ -10,9 +10,10 @@ from epalm.model.engine.language_model import load_config
 from epalm.model.engine.model_batch import Batch, collate_texts
 from epalm.model.epalm import EPALM
 from epalm.model.generation import ranking
+from epalm.model.generation.answer_scores import Scorer
 from epalm.model.generation.batched_generation import GenerationBatch
 from epalm.model.generation.prefix_cache import PrefixCache
-from epalm.model.generation.ranking import AnswerList, Ranker, rank
+from epalm.model.generation.ranking import AnswerList, Ranker, rank, score_all
 from epalm.model.method.injection import Tail
 from epalm.model.method.model_settings import Template
 from epalm.model.text.text_encoder import TextEncoder
@@ -211,3 +212,39 @@ def test_the_longest_answer_of_a_list_is_named() -> None:
     limit = Ranker(answers).limit
     assert limit.tokens == 3
     assert limit.label == "'a b c', the list's longest"
+
+
+@pytest.mark.parametrize("tail", ["causal", "official"])
+def test_the_scores_of_all_answers_equal_those_of_a_plain_loop(
+    lm: OPTForCausalLM,
+    features: Tensor,
+    prompts: list[list[int]],
+    *,
+    tail: Tail,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ranking, "BATCH_ANSWERS", 5)
+    listed = {(20,): "20", (): "", (5,): "5", (5, 6, 7): "5 6 7", (5, 6, 8): "5 6 8", (9, 5): "9 5"}
+    some = AnswerList.from_token_ids({(*ids, END): text for ids, text in listed.items()})
+    model = tiny_epalm(lm, tail=tail)
+    cache = PrefixCache.from_features(model, features)
+    scores = score_all(model, cache, *left_padded(prompts), some, image_index=IMAGE_INDEX)
+    plain = step_losses if tail == "official" else losses
+    for row, prompt in enumerate(prompts):
+        expected = [-loss for loss in plain(model, features[IMAGE_INDEX[row]], prompt, some)]
+        assert scores[row].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_scorer_keeps_every_score_and_returns_the_best_answer(
+    features: Tensor, prompts: list[list[int]], answers: AnswerList
+) -> None:
+    model = tiny_epalm(tiny_opt())
+    cache = PrefixCache.from_features(model, features)
+    batch = GenerationBatch(cache, IMAGE_INDEX, *left_padded(prompts), ["a", "b", "c"])
+    scorer = Scorer(answers)
+    best, ranked = scorer(model, batch), Ranker(answers)(model, batch)
+    assert [(one.text, one.tokens) for one in best] == [(one.text, one.tokens) for one in ranked]
+    assert list(scorer.found) == ["a", "b", "c"]
+    for one, scores in zip(ranked, scorer.found.values(), strict=True):
+        assert one.log_probability == pytest.approx(max(scores), abs=1e-5)
+        assert one.text == answers.texts[scores.index(max(scores))]
