@@ -1,12 +1,16 @@
 """Connect to a Ray cluster, or start one on this machine, and divide it among encoders."""
 
+import logging
 import os
 import re
 import signal
+import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epalm.console import counted
@@ -16,9 +20,14 @@ from epalm.extract.planning.extract_options import ExtractOptions
 if TYPE_CHECKING:
     from types import ModuleType
 
+logger = logging.getLogger(__name__)
+
 OBJECT_STORE_BYTES = 100_000_000
 """Shared memory of a cluster on this machine. Encoders write their shards themselves, so only
 reports pass through it."""
+
+CONNECT_SECONDS = 5
+"""Time in which a cluster has to accept a connection; Ray would wait for 20 seconds or more."""
 
 START_ATTEMPTS = 3
 """On a busy machine Ray's processes may need longer than the 30 seconds that Ray gives them; the
@@ -111,6 +120,7 @@ def connected(engine: str) -> Iterator["ModuleType"]:
 
 
 def _connect(ray: Any, engine: str) -> None:  # noqa: ANN401 - a module
+    address = engine if engine != "ray" else os.environ.get("RAY_ADDRESS") or _running_here()
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     settings = {
         "runtime_env": {"env_vars": environment} if environment else None,
@@ -118,31 +128,46 @@ def _connect(ray: Any, engine: str) -> None:  # noqa: ANN401 - a module
         "logging_level": "ERROR",
     }
     try:
-        if engine != "ray":
-            ray.init(engine, **settings)
-        elif os.environ.get("RAY_ADDRESS"):
-            ray.init("auto", **settings)
-        elif not _joined_running(ray, settings):
+        if address is None:
             _start_here(ray, settings)
+        else:
+            ray.init(address, **settings)
     except SystemExit as stop:  # what Ray makes of SIGTERM while it connects
         raise KeyboardInterrupt from stop
     except Exception as error:  # Ray raises plain exceptions, too
         reason = str(error).strip().splitlines()[0]
-        where = engine if engine != "ray" else os.environ.get("RAY_ADDRESS", "this machine")
         raise EpalmError(
-            f"no Ray cluster can be used at {where} ({reason}): start one with `ray start --head`, "
-            "give its address, or use --engine ray without RAY_ADDRESS to start one here; if the "
-            "cluster has token authentication, set RAY_AUTH_MODE=token"
+            f"no Ray cluster can be used at {address or 'this machine'} ({reason}): start one with "
+            "`ray start --head`, give its address, or use --engine ray without RAY_ADDRESS to "
+            "start one here; if the cluster has token authentication, set RAY_AUTH_MODE=token"
         ) from error
+    cores = ray.cluster_resources().get("CPU", 0)
+    logger.info("Ray cluster %s: %s", address or "of this machine", counted(int(cores), "core"))
 
 
-def _joined_running(ray: Any, settings: Mapping[str, Any]) -> bool:  # noqa: ANN401 - a module
-    """Connect to the cluster that runs on this machine; False if there is none."""
+def _running_here() -> str | None:
+    """The address of the cluster that `ray start` has started on this machine, or joined.
+
+    A cluster that another program has started for itself is none: it ends with that program.
+
+    Raises:
+        EpalmError: it does not listen any more.
+    """
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform == "linux" else ("RAY_TMPDIR",)
+    folder = next((os.environ[name] for name in names if os.environ.get(name)), "/tmp")
+    note = Path(folder, "ray", "ray_current_cluster")
+    if not note.exists():
+        return None
+    address = note.read_text().strip()
+    host, _, port = address.rpartition(":")
     try:
-        ray.init("auto", **settings)
-    except ConnectionError:
-        return False
-    return True
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise EpalmError(
+            f"this machine belongs to a Ray cluster at {address!r} ({note}), which does not answer "
+            f"({error}): run `ray stop` to forget it, start it again, or set RAY_ADDRESS"
+        ) from error
+    return address
 
 
 def _start_here(ray: Any, settings: Mapping[str, Any]) -> None:  # noqa: ANN401 - a module

@@ -1,7 +1,9 @@
 """An encoder that needs no time: `--encoder tests.extract.engines.fast_encoder:fast`."""
 
+import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -9,7 +11,11 @@ from epalm.extract.encoders.encoder_registry import EncoderSettings
 from tests.extract.engines.fast_loader import load_number
 from tests.extract.helpers import CountingEncoder
 
-BATCH_SECONDS = 0.1
+GATE = "EPALM_TEST_GATE"
+"""Environment variable with the path of the file that holds encoders back."""
+
+HELD_NUMBER = 600
+"""Batches with a number from this one on are held back."""
 
 
 class FastEncoder(CountingEncoder):
@@ -28,15 +34,17 @@ def fast(name: str, settings: EncoderSettings) -> FastEncoder:
     return FastEncoder(settings)
 
 
-class SlowEncoder(FastEncoder):
-    """The same features, slowly enough for a test to kill its process in the middle."""
+class HeldEncoder(FastEncoder):
+    """The same features; it waits in front of the last shards while the file of GATE exists."""
 
     def blocks(
         self, batch: torch.Tensor, *, layers: Sequence[int] | None = None, positions: int = 1
     ) -> list[torch.Tensor]:
-        time.sleep(BATCH_SECONDS)
+        gate = os.environ.get(GATE, "")
+        while bool((batch >= HELD_NUMBER).any()) and gate and Path(gate).exists():
+            time.sleep(0.05)
         return super().blocks(batch, layers=layers, positions=positions)
 
 
-def slow(name: str, settings: EncoderSettings) -> SlowEncoder:
-    return SlowEncoder(settings)
+def held(name: str, settings: EncoderSettings) -> HeldEncoder:
+    return HeldEncoder(settings)

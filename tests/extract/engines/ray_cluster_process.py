@@ -1,16 +1,19 @@
 """A Ray cluster of this machine for tests, with two cores and little memory."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.extract.engines.fast_encoder import GATE
 from tests.repository import ROOT
 
 START_SECONDS = 120
@@ -27,10 +30,11 @@ class RayCluster:
         address: what RAY_ADDRESS has to be.
         environment: variables of the commands that use it.
         mark: a variable that all of its processes have.
+        gate: the file that holds encoders back, see `HeldEncoder`.
     """
 
-    def __init__(self, address: str, environment: dict[str, str], mark: str) -> None:
-        self.address, self.mark = address, mark
+    def __init__(self, address: str, environment: dict[str, str], mark: str, gate: Path) -> None:
+        self.address, self.mark, self.gate = address, mark, gate
         self.environment = {**environment, "RAY_ADDRESS": address}
 
     def encoders(self) -> list[int]:
@@ -61,21 +65,30 @@ def ray_cluster(log: Path) -> Iterator[RayCluster]:
     environment = {**os.environ, name: value, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     # `ray start` uses a token that it finds in ~/.ray, and programs that give an address do not.
     environment["RAY_AUTH_MODE"] = "disabled"
+    environment["RAY_worker_niceness"] = "0"  # else other tests take all the time of a busy machine
+    environment[GATE] = str(log.with_name("gate"))
+    # The address of a cluster with a folder of its own is not noted for programs of this machine,
+    # and a path of pytest's is too long for its sockets.
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     for _ in range(ATTEMPTS):
         port = _free_port()
-        process = _start(port, environment, log)
+        process = _start(port, environment, log, folder)
         if _is_ready(process, port, environment):
             break
         _end(process)
     else:
+        shutil.rmtree(folder, ignore_errors=True)
         raise RuntimeError(f"no Ray cluster has started, see {log}")
     try:
-        yield RayCluster(f"127.0.0.1:{port}", environment, mark)
+        yield RayCluster(f"127.0.0.1:{port}", environment, mark, log.with_name("gate"))
     finally:
         _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(port: int, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+def _start(
+    port: int, environment: dict[str, str], log: Path, folder: Path
+) -> subprocess.Popen[bytes]:
     ray = Path(sys.executable).with_name("ray")
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -83,6 +96,7 @@ def _start(port: int, environment: dict[str, str], log: Path) -> subprocess.Pope
                 *(str(ray), "start", "--head", "--block", "--num-cpus=2", f"--port={port}"),
                 *("--node-ip-address=127.0.0.1", "--include-dashboard=false"),
                 *("--object-store-memory=100000000", "--disable-usage-stats"),
+                f"--temp-dir={folder}",
             ],
             env=environment,
             stdout=output,

@@ -17,6 +17,7 @@ from epalm.extract.fill_store import run_options
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.plugins import TypedName
 from tests.cache.helpers import file_contents
+from tests.extract.engines.fast_encoder import HELD_NUMBER
 from tests.extract.engines.ray_cluster_process import RayCluster, ray_cluster
 from tests.repository import ROOT
 
@@ -27,7 +28,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 COUNT = 8 * 512 - 100
 """Samples of the dataset, in eight shards."""
 
-SLOW = "tests.extract.engines.fast_encoder:slow"
+FREE = 5
+"""Number of shards that the encoders finish while they are held back."""
+
+ENCODER = "tests.extract.engines.fast_encoder:held"
 
 SECONDS = 240.0
 """Longest time that a step may take on a busy machine."""
@@ -39,11 +43,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         yield running
 
 
+@pytest.fixture
+def gate(cluster: RayCluster) -> Iterator[Path]:
+    """A file that holds encoders back in front of the last three shards until it is removed."""
+    cluster.gate.touch()
+    yield cluster.gate
+    cluster.gate.unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("numbers")
     for row in range(COUNT):
-        (folder / f"{row}.png").write_text("no number" if row == 700 else str(row % 600))
+        number = row % HELD_NUMBER + (HELD_NUMBER if row >= FREE * 512 else 0)
+        (folder / f"{row}.png").write_text("no number" if row == 700 else str(number))
     lines = [{"id": str(row), "media": f"{row}.png", "answers": ["a"]} for row in range(COUNT)]
     (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
@@ -60,7 +73,7 @@ def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 def options(dataset: Path, out: Path, *, engine: str = "") -> ExtractOptions:
     return ExtractOptions(
-        encoder=TypedName(SLOW),
+        encoder=TypedName(ENCODER),
         dataset=str(dataset),
         out=str(out),
         engine=engine,
@@ -73,9 +86,11 @@ def options(dataset: Path, out: Path, *, engine: str = "") -> ExtractOptions:
 def start(cluster: RayCluster, dataset: Path, out: Path, *words: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     script = "import sys; from epalm.extract.cli import main; sys.argv[0] = 'epalm-extract'; main()"
-    command = [sys.executable, "-c", script, *words, "--encoder", SLOW, "--dataset", str(dataset)]
     return subprocess.Popen(
-        [*command, "--out", str(out), "--workers", "1", "--device", "cpu"],
+        [
+            *(sys.executable, "-c", script, *words, "--encoder", ENCODER, "--out", str(out)),
+            *("--dataset", str(dataset), "--workers", "1", "--device", "cpu"),
+        ],
         cwd=ROOT,
         env=cluster.environment,
         stderr=subprocess.PIPE,
@@ -84,12 +99,14 @@ def start(cluster: RayCluster, dataset: Path, out: Path, *words: str) -> subproc
     )
 
 
-def wait_for(out: Path, shards: int) -> None:
-    """Wait until a number of shards are finished."""
+def wait_until_held(command: subprocess.Popen[str], out: Path) -> None:
+    """Wait until all shards but the last three are finished."""
     deadline = time.monotonic() + SECONDS
-    while not Store.at(out).exists() or 8 - len(Store.open(out).missing_shards()) < shards:
-        assert time.monotonic() < deadline, f"{out} did not get {shards} shards in time"
+    while not Store.at(out).exists() or len(Store.open(out).missing_shards()) > 8 - FREE:
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < deadline, f"{out} did not get {FREE} shards in time"
         time.sleep(0.05)
+    assert Store.open(out).missing_shards() == list(range(FREE, 8))
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -99,14 +116,20 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def test_killed_encoders_are_replaced(
-    cluster: RayCluster, dataset: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+    cluster: RayCluster,
+    dataset: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    gate: Path,
 ) -> None:
     out = tmp_path / "s.zarr"
     command = start(cluster, dataset, out, "--engine", "ray")
-    wait_for(out, 1)
+    wait_until_held(command, out)
     victims = cluster.encoders()
     assert victims
-    os.kill(victims[0], signal.SIGKILL)
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    gate.unlink()
     code, err = ended(command)
     assert code == 3, err  # one sample cannot be decoded
     assert "an encoder was lost" in err
@@ -118,16 +141,18 @@ def test_a_killed_actor_is_replaced(
     dataset: Path,
     tmp_path: Path,
     undisturbed: dict[str, bytes],
+    gate: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     killed = []
     show = ray_run.RayRun._show
 
     def kill_once(self: ray_run.RayRun, tick: object) -> None:
-        busy = [worker for worker in self.workers.all if worker.shards]
-        if busy and not killed:
-            killed.append(busy[0])
-            ray.kill(busy[0].actor)
+        held = [worker for worker in self.workers.all if max(worker.shards, default=0) >= FREE]
+        if held and not killed:
+            killed.append(held[0])
+            ray.kill(held[0].actor)
+            gate.unlink()
         show(self, tick)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ray_run.RayRun, "_show", kill_once)
@@ -140,18 +165,23 @@ def test_a_killed_actor_is_replaced(
 
 
 def test_a_killed_program_is_resumed_by_the_same_command(
-    cluster: RayCluster, dataset: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+    cluster: RayCluster,
+    dataset: Path,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    gate: Path,
 ) -> None:
     out = tmp_path / "s.zarr"
     command = start(cluster, dataset, out, "--engine", "ray")
-    wait_for(out, 2)
+    wait_until_held(command, out)
     command.kill()
     command.communicate()
     deadline = time.monotonic() + SECONDS
     while cluster.encoders():
         assert time.monotonic() < deadline, "encoders outlive their program"
         time.sleep(0.2)
-    assert Store.open(out).missing_shards()
+    assert Store.open(out).missing_shards() == list(range(FREE, 8))
+    gate.unlink()
     code, err = ended(start(cluster, dataset, out, "--engine", "ray"))
     assert code == 3, err
     assert file_contents(Store.open(out)) == undisturbed
@@ -163,16 +193,18 @@ def test_a_signal_stops_the_run_and_the_same_command_resumes(
     dataset: Path,
     tmp_path: Path,
     undisturbed: dict[str, bytes],
+    gate: Path,
     number: signal.Signals,
 ) -> None:
     out = tmp_path / "s.zarr"
     command = start(cluster, dataset, out, "--engine", "ray")
-    wait_for(out, 1)
+    wait_until_held(command, out)
     command.send_signal(number)
     code, err = ended(command)
     assert code == 75, err
     assert "run the same command again to resume" in err
-    assert Store.open(out).missing_shards()
+    assert Store.open(out).missing_shards() == list(range(FREE, 8))
+    gate.unlink()
     code, err = ended(start(cluster, dataset, out, "--engine", "ray"))
     assert code == 3, err
     assert file_contents(Store.open(out)) == undisturbed
