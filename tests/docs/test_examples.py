@@ -63,7 +63,7 @@ def test_the_example_of_the_package_holds() -> None:
 def test_the_python_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs" / "tutorials" / "using.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/tutorials/using.md", "exec"), names)
