@@ -83,11 +83,11 @@ class Hdf5Format:
         del spec, name, rows
         return size_and_checksum([data])
 
-    def read_keys(self, storage: Storage, count: int, checksum: str) -> PackedKeys:
+    def read_keys(self, storage: Storage, count: int, checksum: str, name: str) -> PackedKeys:
         """The key of every row, read from the main file with h5py."""
         from epalm.cache.formats.hdf5_files import read_keys
 
-        del checksum
+        del checksum, name
         return read_keys(storage.read(self._main_file), count)
 
 

@@ -125,14 +125,15 @@ class StoreFormat(Protocol):
             rows: number of rows that it had.
         """
 
-    def read_keys(self, storage: Storage, count: int, checksum: str) -> PackedKeys:
+    def read_keys(self, storage: Storage, count: int, checksum: str, name: str) -> PackedKeys:
         """The key of every row.
 
         Args:
             storage: files of the store.
             count: number of rows.
-            checksum: recorded CRC-32C of `keys_file`; it is not compared, the caller compares the
-                digest of the keys.
+            checksum: recorded CRC-32C of `keys_file`. If it was compared and is the same,
+                `PackedKeys.checked` is set; if not, the caller compares the digest of the keys.
+            name: digest of the keys, which names their stored look-up table.
 
         Raises:
             ValueError: the file is not as `encode_initial_files` writes it for `count` keys. This

@@ -100,11 +100,11 @@ class ZarrFormat:
         padding = _padding_and_index(spec, padding_rows)
         return size_and_checksum([data[: rows * spec.row_bytes], *padding])
 
-    def read_keys(self, storage: Storage, count: int, checksum: str) -> PackedKeys:
+    def read_keys(self, storage: Storage, count: int, checksum: str, name: str) -> PackedKeys:
         """The key of every row, from the two files of that array."""
         from epalm.cache.formats.zarr_metadata import read_keys
 
-        return read_keys(storage, count, checksum)
+        return read_keys(storage, count, checksum, name)
 
 
 def _padding_and_index(spec: StoreSpec, padding_rows: int) -> list[Part]:

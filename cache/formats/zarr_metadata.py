@@ -10,9 +10,11 @@ import zarr
 from zarr.storage import MemoryStore
 
 from epalm.cache.formats.keys.packed_keys import PackedKeys
+from epalm.cache.formats.keys.stored_table import with_stored_table
 from epalm.cache.formats.store_format import Content
 from epalm.cache.index.index_keys import IndexKeys
 from epalm.cache.spec import CHUNK_ROWS, StoreSpec
+from epalm.cache.storage.checksum import size_and_checksum
 from epalm.cache.storage.regular_file import read_or_map
 from epalm.cache.storage.storage import Storage
 
@@ -49,13 +51,14 @@ def encode_group(
     return {name: data.to_bytes() for name, data in files.items()} | lazy
 
 
-def read_keys(storage: Storage, count: int, checksum: str) -> PackedKeys:
+def read_keys(storage: Storage, count: int, checksum: str, name: str) -> PackedKeys:
     """The key of every row, from the two files of that array.
 
     Args:
         storage: storage of the store.
         count: number of rows.
         checksum: recorded CRC-32C of the chunk, which names the local copy of a remote one.
+        name: digest of the keys, which names their stored look-up table.
 
     Raises:
         ValueError: `keys` is not a plain array of `count` strings. In files from somebody else it
@@ -64,7 +67,11 @@ def read_keys(storage: Storage, count: int, checksum: str) -> PackedKeys:
     metadata = storage.read("keys/zarr.json")
     chunk = read_or_map(storage.fetch("keys/c/0", checksum))
     _check_plain(json.loads(metadata), count)
-    return PackedKeys.from_vlen(chunk, count)
+    if size_and_checksum([chunk])[1] != checksum:
+        return PackedKeys.from_vlen(chunk, count)
+    keys = with_stored_table(chunk, count, name)
+    keys.checked = True
+    return keys
 
 
 def _check_plain(metadata: Any, count: int) -> None:  # noqa: ANN401

@@ -13,10 +13,13 @@ from epalm.cache.records.growth_record import (
     lost_records,
     read_finished,
 )
+from epalm.cache.records.store_keys import digest_of_keys
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError
 
 MISSING = "is missing"
+
+OTHER_KEYS = "has other keys than the digest in spec.json"
 
 CHANGED = "has changed bytes"
 
@@ -93,9 +96,13 @@ class _SizeCheck:
             return MISSING
         return "" if actual == size else f"has {actual} bytes, expected {size}"
 
+    def has_other_keys(self) -> bool:
+        """Whether the keys, whose file is sound, are others than when the store was created."""
+        return False
+
 
 class _ChecksumCheck(_SizeCheck):
-    """Compares the size of files, then their checksum."""
+    """Compares the size of files, then their checksum; and the keys with their digest."""
 
     def problem(self, name: str, size: int, checksum: str) -> str:
         """What is wrong with a file; "" if nothing."""
@@ -103,6 +110,14 @@ class _ChecksumCheck(_SizeCheck):
             return size_problem
         actual = self.store.storage.checksum(name)
         return "" if actual == checksum else f"has CRC-32C {actual}, expected {checksum}"
+
+    def has_other_keys(self) -> bool:
+        """Compare the digest; keys that cannot be read are an issue of their file."""
+        try:
+            keys = self.store.keys
+        except CorruptShardError:
+            return False
+        return self.store.spec.digest(keys) != digest_of_keys(self.store)
 
 
 def _verify(check: _SizeCheck) -> Iterator[VerifyIssue]:
@@ -116,6 +131,10 @@ def _verify(check: _SizeCheck) -> Iterator[VerifyIssue]:
         yield header_issue
     else:
         yield from _library_file_issues(check)
+        if check.has_other_keys():
+            header = store.private_name("spec.json")
+            remove = (header, *store.format.initial_files)
+            yield VerifyIssue(store.format.keys_file[0], OTHER_KEYS, remove)
     sound = True
     for issue in _record_issues(check, header_sound=not header_issue):
         sound = False

@@ -127,15 +127,18 @@ class KeyIndex:
         table = keys if isinstance(keys, PackedTable) else PackedTable(PackedKeys.packed(keys))
         self._table = table
         self.keys: Sequence[str] = table.keys
-        self._valid = np.ones(len(table.keys), np.bool_)
-        self._valid[table.find([*failed])] = False
-        self._included: NDArray[np.bool_] | None = None
+        self._failed = _RowSet(len(table.keys), table.find([*failed]))
+        self._included: _RowSet | None = None
 
-    def limit_to(self, keys: Sequence[str]) -> None:
-        """From now on, refuse all samples but these."""
+    def limit_to(self, keys: Sequence[str]) -> Rows:
+        """From now on, refuse all samples but these, whose (B,) rows are returned.
+
+        Raises:
+            UnknownKeyError: a key is not in the store.
+        """
         rows = self.find(keys)
-        self._included = np.zeros(len(self._valid), np.bool_)
-        self._included[rows] = True
+        self._included = _RowSet(len(self.keys), rows)
+        return rows
 
     def locate(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """(B,) the row of each key; -1 for a sample that is not in the store."""
@@ -188,18 +191,33 @@ class KeyIndex:
 
     def valid(self, keys: Sequence[str]) -> NDArray[np.bool_]:
         """(B,) whether each sample could be encoded."""
-        return self._valid[self.find(keys)]
+        return ~self._failed.has(self.find(keys))
 
     def rows(self, keys: Sequence[str]) -> Rows:
         """(B,) rows that can be read; see `FeatureSource.rows`."""
         rows = self.find(keys)
-        for readable, reason in (
-            (self._valid, "could not be encoded; leave it out (see `valid`)"),
-            (self._included, "is not one of the samples that this reader was opened for"),
-        ):
-            if readable is not None and not readable[rows].all():
-                raise StoreError(f"{keys[int(np.argmin(readable[rows]))]} {reason}")
+        if (failed := self._failed.has(rows)).any():
+            key = keys[int(np.argmax(failed))]
+            raise StoreError(f"{key} could not be encoded; leave it out (see `valid`)")
+        if self._included is not None and not (included := self._included.has(rows)).all():
+            key = keys[int(np.argmin(included))]
+            raise StoreError(f"{key} is not one of the samples that this reader was opened for")
         return rows
+
+
+class _RowSet:
+    """A set of rows, with one bit per row of the store."""
+
+    def __init__(self, count: int, rows: Rows) -> None:
+        mask = np.zeros(count, np.bool_)
+        mask[rows] = True
+        self._bits = np.packbits(mask, bitorder="little")
+
+    def has(self, rows: Rows) -> NDArray[np.bool_]:
+        """(B,) whether each row is in the set."""
+        bits = self._bits[rows >> 3] >> (rows & 7).astype(np.uint8)
+        inside: NDArray[np.bool_] = (bits & 1) == 1
+        return inside
 
 
 def _whole_dataset(spec: StoreSpec) -> str:

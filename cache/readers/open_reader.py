@@ -116,8 +116,7 @@ def select_subset(
     """
     shards = np.arange(store.spec.shards)
     if keys is not None:
-        index.limit_to(keys)
-        shards = np.unique(index.find(keys) // store.spec.shard_rows)
+        shards = np.unique(index.limit_to(keys) // store.spec.shard_rows)
     return StoreSubset(store, index, tuple(shards.tolist()), views or store.spec.views)
 
 

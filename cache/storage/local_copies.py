@@ -78,12 +78,26 @@ class LocalCopies:
         """
         path = self.path(name, checksum)
         existing = self._used(path) or self._used(self._changed.get(path))
-        if existing:
-            return existing
+        return existing or self._write(path, download, checksum)
+
+    def derive(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Path of a file that was computed from others, written if there is none.
+
+        Args:
+            name: name of the file, which says what it was computed from.
+            write: writes the file to a path; only one process of the machine does that.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        path = self._folder / name
+        return self._used(path) or self._write(path, write, None)
+
+    def _write(self, path: Path, write: Callable[[Path], None], checksum: str | None) -> Path:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with _locked(path.with_name(f".{path.name}{LOCK}")):
-                return self._used(path) or self._download(path, checksum, download)
+                return self._used(path) or self._write_locked(path, write, checksum)
         except OSError as error:
             if isinstance(error, FileNotFoundError):
                 raise
@@ -108,23 +122,32 @@ class LocalCopies:
         if path is None:
             return None
         try:
-            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
-        except FileNotFoundError:
+            modified = path.stat().st_mtime_ns
+            with suppress(PermissionError):  # that of another user
+                os.utime(path, ns=(time.time_ns(), modified))
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return path
 
-    def _download(self, path: Path, checksum: str, download: Callable[[Path], None]) -> Path:
+    def _write_locked(
+        self, path: Path, write: Callable[[Path], None], checksum: str | None
+    ) -> Path:
         temporary = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY}")
         try:
-            download(temporary)
-            actual = read_checked(FileExtent(temporary, 0), np.empty(0, np.uint8))[1]
-            if actual != checksum:
-                name = path.name.removeprefix(f"{checksum}-")
-                self._changed[path] = path = path.with_name(f"{actual}-{name}")
+            write(temporary)
+            path = self._named_by_content(path, temporary, checksum) if checksum else path
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         self._make_room(path)
+        return path
+
+    def _named_by_content(self, path: Path, written: Path, checksum: str) -> Path:
+        """The path, or another one if the file does not have its checksum."""
+        actual = read_checked(FileExtent(written, 0), np.empty(0, np.uint8))[1]
+        if actual != checksum:
+            name = path.name.removeprefix(f"{checksum}-")
+            self._changed[path] = path = path.with_name(f"{actual}-{name}")
         return path
 
     def _make_room(self, kept: Path) -> None:

@@ -7,7 +7,7 @@ and four bytes per key say where each begins.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias, overload
+from typing import NamedTuple, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,18 @@ _PLAIN[[ord('"'), ord("\\")]] = False
 """Bytes that the JSON text of a key has unchanged."""
 
 
+class TableEntries(NamedTuple):
+    """The keys by hash, see `epalm.cache.formats.keys.packed_table`.
+
+    Attributes:
+        seed: number that the hashes begin with.
+        values: (N,) uint64, ascending: upper bits of the hash of a key, then its row.
+    """
+
+    seed: int
+    values: NDArray[np.uint64]
+
+
 class PackedKeys(Sequence[str]):
     """Keys in an array of bytes."""
 
@@ -40,6 +52,10 @@ class PackedKeys(Sequence[str]):
         """
         self.data = data
         self.offsets = offsets
+        self.checked = False
+        """Whether the bytes were compared with the checksum of their file."""
+        self.entries: TableEntries | None = None
+        """Entries of the look-up table if they were stored; None if they have to be made."""
 
     @classmethod
     def of(cls, keys: Sequence[str]) -> "PackedKeys":

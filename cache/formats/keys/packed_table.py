@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from epalm.cache.formats.keys.packed_keys import PackedKeys
+from epalm.cache.formats.keys.packed_keys import PackedKeys, TableEntries
 from epalm.cache.formats.keys.vlen_offsets import LENGTH_BYTES
 
 HASHED_ROWS = 1 << 19
@@ -21,6 +21,41 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """The odd number next to 2^64 divided by the golden ratio, as in Fibonacci hashing."""
 
 
+class _Hash:
+    """The hash of a key in a table of a number of rows."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._seed = np.uint64(seed)
+        self.row_mask = (np.uint64(1) << np.uint64(max(count - 1, 1).bit_length())) - np.uint64(1)
+        """The bits of an entry that are the row."""
+
+    def __call__(self, keys: PackedKeys, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """(B,) hash of each key, with zeros in place of its lower bits."""
+        starts, lengths = _spans(keys, rows)
+        hashes = lengths.astype(np.uint64) ^ self._seed
+        for number in range(-(-int(lengths.max(initial=0)) // _WORD)):
+            inside = np.flatnonzero(lengths > number * _WORD)
+            words = _words(keys.data, starts[inside], lengths[inside], number)
+            hashes[inside] = _mix(hashes[inside] ^ words)
+        return _mix(hashes) & ~self.row_mask
+
+
+def make_entries(keys: PackedKeys, values: NDArray[np.uint64]) -> TableEntries:
+    """Hash and sort all keys, without more memory in between.
+
+    Args:
+        keys: the keys.
+        values: (N,) filled with the entries.
+    """
+    entries = TableEntries(secrets.randbits(64), values)
+    hash_keys = _Hash(len(keys), entries.seed)
+    for start in range(0, len(keys), HASHED_ROWS):
+        rows = np.arange(start, min(start + HASHED_ROWS, len(keys)))
+        values[start : start + len(rows)] = hash_keys(keys, rows) | rows.astype(np.uint64)
+    values.sort()
+    return entries
+
+
 class PackedTable:
     """The rows of keys by hash.
 
@@ -30,16 +65,12 @@ class PackedTable:
     """
 
     def __init__(self, keys: PackedKeys) -> None:
-        """Hash and sort all keys; memory of eight bytes per key, and no more in between."""
+        """Use the entries that are stored with the keys, or make them: eight bytes per key."""
         self.keys = keys
-        self._seed = np.uint64(secrets.randbits(64))
-        self._row_bits = np.uint64(max(len(keys) - 1, 1).bit_length())
-        self._row_mask = (np.uint64(1) << self._row_bits) - np.uint64(1)
-        self._entries = np.empty(len(keys), np.uint64)
-        for start in range(0, len(keys), HASHED_ROWS):
-            rows = np.arange(start, min(start + HASHED_ROWS, len(keys)))
-            self._entries[rows] = self._hash(keys, rows) | rows.astype(np.uint64)
-        self._entries.sort()
+        entries = keys.entries or make_entries(keys, np.empty(len(keys), np.uint64))
+        self._hash = _Hash(len(keys), entries.seed)
+        self._row_mask = self._hash.row_mask
+        self._entries = entries.values
 
     def find(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """(B,) the row of each key; -1 for a key that is not there."""
@@ -49,19 +80,11 @@ class PackedTable:
         ]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
-    def _hash(self, keys: PackedKeys, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """(B,) hash of each key, with zeros in place of its lower bits."""
-        starts, lengths = _spans(keys, rows)
-        hashes = lengths.astype(np.uint64) ^ self._seed
-        for number in range(-(-int(lengths.max(initial=0)) // _WORD)):
-            inside = np.flatnonzero(lengths > number * _WORD)
-            words = _words(keys.data, starts[inside], lengths[inside], number)
-            hashes[inside] = _mix(hashes[inside] ^ words)
-        return _mix(hashes) & ~self._row_mask
-
     def _find(self, wanted: PackedKeys) -> NDArray[np.int64]:
         hashes = self._hash(wanted, np.arange(len(wanted)))
-        positions = np.searchsorted(self._entries, hashes)
+        order = np.argsort(hashes)
+        positions = np.empty(len(hashes), np.intp)
+        positions[order] = np.searchsorted(self._entries, hashes[order])  # ascending: near memory
         result = np.full(len(wanted), -1, np.int64)
         left = np.arange(len(wanted))
         while len(left):

@@ -2,15 +2,18 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from epalm.cache.create_store import create_store
-from epalm.cache.maintenance.verify import repair, verify, verify_deep
+from epalm.cache.maintenance.verify import OTHER_KEYS, repair, verify, verify_deep
+from epalm.cache.storage.checksum import size_and_checksum
 from epalm.cache.store import Store
 from tests.cache.helpers import (
     KEYS,
     LOCATIONS,
+    edit_json,
     file_contents,
     fill,
     finished_store,
@@ -112,5 +115,22 @@ def test_a_record_of_another_store_is_found_and_repaired(store: Store) -> None:
         store.commit_record_name(1), [stranger.storage.read(store.commit_record_name(1))]
     )
     assert "other settings" in next(iter(verify(reopen(store)))).found
+    repair(reopen(store))
+    assert file_contents(extract_again(store)) == whole
+
+
+def test_keys_that_a_wrong_header_vouches_for_are_found_by_their_digest(tmp_path: Path) -> None:
+    store = finished_store(tmp_path / "s.zarr")
+    whole = file_contents(store)
+    chunk = store.storage.read("keys/c/0").replace(KEYS[0].encode(), KEYS[0][::-1].encode(), 1)
+    store.storage.put("keys/c/0", [chunk])
+
+    def vouch(fields: dict[str, Any]) -> None:
+        fields["files"]["keys/c/0"] = size_and_checksum([chunk])
+
+    edit_json(store, "spec.json", vouch)
+    assert reopen(store).keys[0] == KEYS[0][::-1]
+    assert list(verify(reopen(store))) == []
+    assert [issue.found for issue in verify_deep(reopen(store))] == [OTHER_KEYS]
     repair(reopen(store))
     assert file_contents(extract_again(store)) == whole
