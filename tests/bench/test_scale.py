@@ -183,6 +183,14 @@ def test_time_kills_and_stalls_processes() -> None:
     assert ended == [killed, stalled]
 
 
+def test_time_ends_with_the_last_process() -> None:
+    clock = VirtualTime()
+    clock.at(10_000, lambda: pytest.fail("nobody is left whom this could happen to"))
+    clock.start(lambda: clock.sleep(10), lambda _: None)
+    clock.run()
+    assert clock.now == 10
+
+
 def test_the_scenarios_of_the_report_have_workers_and_a_bucket_that_fail() -> None:
     assert SCENARIOS["everything"] == (scale.DYING, BAD)
     assert SCENARIOS["nothing"] == (WorkerFaults(), BucketFaults())

@@ -43,6 +43,7 @@ class VirtualTime:
         self.now = 0.0
         self._numbers = itertools.count()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._alive = 0
         self._current: SimulatedProcess | None = None
         self._back = threading.Semaphore(0)
 
@@ -61,6 +62,7 @@ class VirtualTime:
     ) -> SimulatedProcess:
         """Start a process after a delay; `on_end` is called when it has ended."""
         process = SimulatedProcess(run, on_end)
+        self._alive += 1
 
         def begin() -> None:
             threading.stack_size(STACK_BYTES)
@@ -103,11 +105,12 @@ class VirtualTime:
         return True
 
     def run(self) -> None:
-        """Run until nothing waits any more."""
-        while self._events:
+        """Run until every process has ended, and forget what would have happened later."""
+        while self._events and self._alive:
             time, _, action = heapq.heappop(self._events)
             self.now = max(self.now, time)
             action()
+        self._events.clear()
 
     def _wake_at(self, process: SimulatedProcess, time: float) -> None:
         number = self.at(time, lambda: self._resume(process, number))
@@ -124,6 +127,7 @@ class VirtualTime:
         self._current = None
         if process.ended:
             process.on_end(process)
+            self._alive -= 1
 
     def _body(self, process: SimulatedProcess) -> None:
         process.turn.acquire()
