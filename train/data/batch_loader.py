@@ -68,8 +68,8 @@ class Loader:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This process's shard of the batches from number `start` on; earlier ones are not read.
 
-        The epoch's last batch is left out where it has too few examples for every process. The
-        features of a batch may be in a buffer that the next batch overwrites.
+        A process for which the epoch's last batch has no example gets one batch less. The features
+        of a batch may be in a buffer that the next batch overwrites.
         """
         random = np.random.default_rng([self.seed, epoch])
         order = self.order.draw(self._rows, random)

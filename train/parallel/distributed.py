@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from epalm.cache.readers.epoch_order import EpochOrder
@@ -69,12 +70,29 @@ class Group:
         return self._start(batch_size, self.rank + 1) - self._start(batch_size, self.rank)
 
     def shard(self, whole: EpochOrder, batch_size: int) -> EpochOrder:
-        """This process's part of an order: consecutive examples of each batch."""
-        positions = np.arange(len(whole.examples))
-        within = positions % batch_size
-        length = np.minimum(len(positions) - (positions - within), batch_size)
-        own = np.flatnonzero(within * self.world_size // length == self.rank)
+        """This process's part of an order: consecutive examples of each batch.
+
+        Each example is in the part of one process. Those of a last, smaller batch are divided
+        equally, as far as that goes, and no process gets more of them than `size`.
+        """
+        count = len(whole.examples)
+        full = count - count % batch_size
+        ranks = np.arange(full) % batch_size * self.world_size // batch_size
+        ranks = np.append(ranks, self._last_ranks(count - full, batch_size))
+        own = np.flatnonzero(ranks == self.rank)
         return EpochOrder(whole.examples[own], np.searchsorted(own, whole.pool_ends))
+
+    def _last_ranks(self, count: int, batch_size: int) -> NDArray[np.int64]:
+        """(count,) the rank of each example of a smaller batch.
+
+        What is left after an equal division goes to processes that compute more of a full batch.
+        """
+        ranks = np.arange(self.world_size)
+        starts = np.array([self._start(batch_size, rank) for rank in range(self.world_size + 1)])
+        first = np.argsort(-np.diff(starts), kind="stable")
+        sizes = np.full(self.world_size, count // self.world_size)
+        sizes[first[: count % self.world_size]] += 1
+        return np.repeat(ranks, sizes)
 
     def _start(self, batch_size: int, rank: int) -> int:
         """Position in a batch where the shard of a rank starts."""
