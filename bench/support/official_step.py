@@ -8,6 +8,7 @@ test compares losses and gradients with those of `epalm.model.epalm`.
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import timm
 import torch
@@ -112,15 +113,29 @@ def stock(language_model: PreTrainedModel) -> OPTForCausalLM:
 class OnlineEncoder:
     """Loads images from files, applies the training transform and encodes them with a ViT."""
 
-    def __init__(self, dtype: torch.dtype, device: str, name: str = "vit-b16") -> None:
-        """Create the encoder with random weights.
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        device: str,
+        name: str = "vit-b16",
+        *,
+        weights: Path | None = None,
+    ) -> None:
+        """Create the encoder.
 
         Args:
             dtype: dtype of weights and activations.
             device: device of the encoder.
             name: key of `ARCHITECTURES`, or a model name of timm.
+            weights: file of the weights; None for random ones.
         """
-        model = timm.create_model(ARCHITECTURES.get(name, name), pretrained=False, num_classes=0)
+        overlay = {"file": str(weights)} if weights else None
+        model = timm.create_model(
+            ARCHITECTURES.get(name, name),
+            pretrained=weights is not None,
+            pretrained_cfg_overlay=overlay,
+            num_classes=0,
+        )
         self._layers: Callable[..., list[tuple[Tensor, Tensor]]] = model.get_intermediate_layers  # type: ignore[assignment]
         model.to(device, dtype).eval().requires_grad_(requires_grad=False)
         preset = official_preset(resolve_model_data_config(model)["input_size"][-1])
@@ -129,9 +144,12 @@ class OnlineEncoder:
         self._mean = torch.tensor(preset.mean, device=device).reshape(3, 1, 1)
         self._std = torch.tensor(preset.std, device=device).reshape(3, 1, 1)
 
-    def encode(self, items: Sequence[MediaItem], keep: int = 6) -> Tensor:
-        """(B, keep, D) normalized [CLS] tokens of the last blocks, first block first."""
-        pixels = torch.stack([torch.from_numpy(self._load(item, 1)) for item in items])
+    def encode(self, items: Sequence[MediaItem], keep: int = 6, *, view: int = 1) -> Tensor:
+        """(B, keep, D) normalized [CLS] tokens of the last blocks, first block first.
+
+        View 0 is the test transform, view 1 an augmentation.
+        """
+        pixels = torch.stack([torch.from_numpy(self._load(item, view)) for item in items])
         pixels = pixels.to(self._mean.device)
         normalized = (pixels.float() / 255 - self._mean) / self._std
         with torch.no_grad():
