@@ -1,0 +1,96 @@
+"""The check of the tests: what it changes, and that it notices tests that notice nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.repository import ROOT
+from tools.mutation.covering_tests import CoveringTests
+from tools.mutation.mutants import mutants_of
+
+SOURCE = '''"""Grades, at least 1."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMIT: int = 10
+
+
+def grade(points: int | None, bonus: float = 0.5) -> str:
+    """The grade, 3 at most."""
+    if points is None or not bonus:
+        raise ValueError(f"{points + 1} points")
+    return "ä" * 2 if points >= LIMIT else "b"
+'''
+
+
+def test_the_changes_are_those_worked_out_by_hand(tmp_path: Path) -> None:
+    file = tmp_path / "grades.py"
+    file.write_text(SOURCE)
+    found = {(mutant.line, mutant.before, mutant.after) for mutant in mutants_of(file)}
+    assert found == {
+        (8, "10", "(11)"),
+        (11, "0.5", "(1.5)"),
+        (13, "points is None or not bonus", "(not (points is None or not bonus))"),
+        (13, "points is None or not bonus", "(points is None and (not bonus))"),
+        (13, "points is None", "(points is not None)"),
+        (13, "not bonus", "(bonus)"),
+        (15, '"ä" * 2 if points >= LIMIT else "b"', "(None)"),
+        (15, "2", "(3)"),
+        (15, "points >= LIMIT", "(points > LIMIT)"),
+    }
+    changed = next(mutant for mutant in mutants_of(file) if mutant.before == "2")
+    assert changed.source() == SOURCE.replace("* 2", "* (3)")
+
+
+def test_a_line_has_the_shortest_tests_that_execute_it(tmp_path: Path) -> None:
+    lines = {"a.py": {1: [], 2: ["slow", "quick"], 3: ["other"]}}
+    seconds = {"slow": 5.0, "quick": 1.0, "other": 2.0}
+    CoveringTests(lines, seconds).write(tmp_path / "tests.json")
+    covering = CoveringTests.read(tmp_path / "tests.json")
+    assert covering.of(Path("a.py"), 2, limit=60) == ["quick", "slow"]
+    assert covering.of(Path("a.py"), 2, limit=3) == ["quick"]
+    assert covering.of(Path("a.py"), 2, limit=0) == ["quick"]
+    assert covering.of(Path("a.py"), 1, limit=60) == ["quick", "other", "slow"]
+    assert covering.of(Path("a.py"), 4, limit=60) == []
+    assert covering.of(Path("b.py"), 1, limit=60) == []
+
+
+@pytest.mark.slow
+def test_a_mutant_lives_where_no_test_notices_it(tmp_path: Path) -> None:
+    (tmp_path / "points").mkdir()
+    (tmp_path / "tests" / "points").mkdir(parents=True)
+    (tmp_path / "points" / "__init__.py").write_text("")
+    code = "def pay(hours):\n    return hours * 10\n\n\ndef unused():\n    return 1\n"
+    (tmp_path / "points" / "pay.py").write_text(code)
+    test = tmp_path / "tests" / "points" / "test_pay.py"
+    weak = "from points.pay import pay\n\ndef test_pay():\n    assert pay(2) > 0\n"
+    test.write_text(weak)
+    (tmp_path / "tests" / "__init__.py").write_text("")
+    (tmp_path / "tests" / "points" / "__init__.py").write_text("")
+
+    def lived(*options: str) -> set[str]:
+        words = [sys.executable, "-m", "tools.mutation", "points", "--out", "out", *options]
+        path = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+        done = subprocess.run(
+            words, cwd=tmp_path, env=path, check=True, capture_output=True, text=True
+        )
+        lines = (line.partition(" killed, ") for line in done.stdout.splitlines())
+        listed = {line for line, found, _ in lines if not found and ": points/" in line}
+        assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) >= 5
+        return listed
+
+    unused = {"no test: points/pay.py:6: 1 -> (2)", "no test: points/pay.py:6: 1 -> (None)"}
+    more = {"survived: points/pay.py:2: hours * 10 -> (hours + 10)"}
+    more |= {"survived: points/pay.py:2: 10 -> (11)"}
+    assert lived() == unused | more
+    test.write_text(weak.replace("> 0", "== 20"))
+    assert lived() == unused | more, "known results are kept"
+    assert lived("--again") == unused
+    lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+    assert "killed" in {json.loads(line)["result"] for line in lines[-4:]}

@@ -1,0 +1,1 @@
+"""A check of the tests: which small changes of the code do they notice?"""

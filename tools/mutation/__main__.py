@@ -1,0 +1,150 @@
+"""Change the code in small ways, and see whether the tests notice.
+
+    pip install coverage
+    OMP_NUM_THREADS=1 python -m tools.mutation cache model/engine metrics --sample 100 --out mutants
+
+First the tests that mirror the packages run once, to see which of them execute which lines. Then
+each mutant of a random sample runs the tests of its line, in a process of its own; nothing on the
+disk is changed. A mutant is killed if a test fails or takes too long. Code that only runs in
+processes that a test starts is the original there. Results are lines of OUT/results.jsonl; re-run
+the same command to resume, for instance after a test was added (--again runs survivors anew).
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from random import Random
+from types import CodeType
+
+import pytest
+
+from tools.mutation.covering_tests import OPTIONS, CoveringTests, measure
+from tools.mutation.mutants import Mutant, mutants_of, source_files
+
+PRELOADED = ("numpy", "torch", "transformers", "timm", "h5py", "PIL.Image")
+"""Libraries that are imported once for all mutants."""
+
+LIMIT_SECONDS = 60.0
+"""Duration of the tests that one mutant runs; of more only the shortest run."""
+
+SLOWER, EXTRA_SECONDS = 10, 60
+"""A mutant whose tests take ten times as long and a minute more has been noticed, too."""
+
+KILLED, SURVIVED, UNTESTED = "killed", "survived", "no test"
+
+
+def run(mutant: Mutant, tests: Sequence[str], seconds: float) -> str:
+    """Run tests on a mutant in a forked process; `KILLED` or `SURVIVED`."""
+    process = os.fork()
+    if process == 0:
+        _run_in_child(mutant, tests)
+    deadline = time.monotonic() + SLOWER * seconds + EXTRA_SECONDS
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return KILLED if os.waitstatus_to_exitcode(status) else SURVIVED
+        time.sleep(0.02)
+    os.killpg(process, 9)
+    os.waitpid(process, 0)
+    return KILLED
+
+
+def _run_in_child(mutant: Mutant, tests: Sequence[str]) -> None:
+    """Run tests with the mutant in place of its file, and end with their exit code."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    changed, original = mutant.file.resolve(), SourceFileLoader.get_code
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        if Path(self.path).resolve() == changed:
+            return compile(mutant.source(), self.path, "exec")
+        return original(self, fullname)
+
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010 - not of the type it inherits
+    code = 1
+    with suppress(BaseException):
+        code = int(pytest.main([*tests, "-x", *OPTIONS]))
+    os._exit(code)
+
+
+def sample_of(package: Path, count: int, seed: int) -> list[Mutant]:
+    """A random sample of a package's mutants; a larger one contains a smaller one."""
+    every = [mutant for file in source_files([package]) for mutant in mutants_of(file)]
+    Random(f"{seed} {package.as_posix()}").shuffle(every)
+    return every[:count]
+
+
+def covering_tests(packages: Sequence[Path], out: Path) -> CoveringTests:
+    """What executes each line; read from the folder if it has been measured."""
+    file = out / "covering_tests.json"
+    if not file.is_file():
+        process = os.fork()
+        if process == 0:
+            code = 1
+            with suppress(RuntimeError):
+                tests = [f"tests/{package.as_posix()}" for package in packages]
+                measure(list(source_files(list(packages))), tests).write(file)
+                code = 0
+            sys.stdout.flush()
+            os._exit(code)
+        if os.waitpid(process, 0)[1]:
+            raise SystemExit("the tests do not pass without a change: see above")
+    return CoveringTests.read(file)
+
+
+def check(packages: Sequence[Path], options: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """Run what has no result yet; package -> mutant -> result."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    log = options.out / "results.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    known = {line["mutant"]: line["result"] for line in map(json.loads, lines)}
+    covering = covering_tests(packages, options.out)
+    results: dict[str, dict[str, str]] = {}
+    for package in packages:
+        own = results.setdefault(package.as_posix(), {})
+        for mutant in sample_of(package, options.sample, options.seed):
+            result = known.get(mutant.name)
+            if result is None or (options.again and result != KILLED):
+                tests = covering.of(mutant.file, mutant.line, limit=LIMIT_SECONDS)
+                seconds = sum(covering.seconds.get(test, 0) for test in tests)
+                result = run(mutant, tests, seconds) if tests else UNTESTED
+                with log.open("a") as file:
+                    file.write(json.dumps({"mutant": mutant.name, "result": result}) + "\n")
+            own[mutant.name] = result
+    return results
+
+
+def main(arguments: list[str]) -> int:
+    """Check packages, list the mutants that live and print the shares of killed ones."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("packages", nargs="+", type=Path)
+    parser.add_argument("--sample", type=int, default=100, help="mutants of each package")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--again", action="store_true", help="run mutants that lived again")
+    options = parser.parse_args(arguments)
+    for name in PRELOADED:
+        import_module(name)
+    for package, results in check(options.packages, options).items():
+        for name, result in results.items():
+            if result != KILLED:
+                sys.stdout.write(f"{result}: {name}\n")
+        killed = sum(result == KILLED for result in results.values())
+        share = 100 * killed / max(len(results), 1)
+        sys.stdout.write(f"{package}: {killed} of {len(results)} killed, {share:.0f} %\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

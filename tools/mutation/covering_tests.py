@@ -1,0 +1,104 @@
+"""Which tests execute which lines, and how long each test takes."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import coverage
+import pytest
+
+OUTSIDE_OF_TESTS = ""
+"""Context of lines that run at import, or in fixtures."""
+
+OPTIONS = ("-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""Options of pytest in a process that has imported libraries before, plugins among them."""
+
+
+@dataclass(frozen=True)
+class CoveringTests:
+    """The tests that execute each line.
+
+    Attributes:
+        lines: file -> line -> tests, as arguments of pytest; none for a line that runs, but not in
+            the body of a test.
+        seconds: duration of each test, all its parameters together.
+    """
+
+    lines: dict[str, dict[int, list[str]]]
+    seconds: dict[str, float]
+
+    def of(self, file: Path, line: int, *, limit: float) -> list[str]:
+        """Tests that execute a line, the shortest first, of `limit` seconds together.
+
+        A line that runs outside of tests has all tests that execute another line of its file.
+        """
+        own = self.lines.get(file.as_posix(), {})
+        if line not in own:
+            return []
+        every = {test for tests in own.values() for test in tests}
+        chosen, total = list[str](), 0.0
+        for test in sorted(own[line] or every, key=lambda test: (self.seconds.get(test, 0), test)):
+            total += self.seconds.get(test, 0)
+            if chosen and total > limit:
+                break
+            chosen.append(test)
+        return chosen
+
+    def write(self, file: Path) -> None:
+        """Write them as JSON."""
+        file.write_text(json.dumps({"lines": self.lines, "seconds": self.seconds}))
+
+    @classmethod
+    def read(cls, file: Path) -> "CoveringTests":
+        """Read what `write` wrote."""
+        values = json.loads(file.read_text())
+        lines = {
+            name: {int(line): tests for line, tests in own.items()}
+            for name, own in values["lines"].items()
+        }
+        return cls(lines, values["seconds"])
+
+
+class _Durations:
+    """A plugin of pytest that adds up the seconds of each test function."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:  # noqa: ANN401 - pytest's report
+        """Add one phase of one test."""
+        self.seconds[report.nodeid.partition("[")[0]] += report.duration
+
+
+def measure(files: Sequence[Path], tests: Sequence[str]) -> CoveringTests:
+    """Run tests in this process and see which lines each executes.
+
+    Raises:
+        RuntimeError: a test fails, so that it could not tell a mutant from the original.
+    """
+    recorder = coverage.Coverage(data_file=None, include=[str(file.resolve()) for file in files])
+    recorder.set_option("run:dynamic_context", "test_function")
+    durations = _Durations()
+    recorder.start()
+    code = pytest.main([*tests, *OPTIONS], plugins=[durations])
+    recorder.stop()
+    if code:
+        raise RuntimeError(f"the tests {' '.join(tests)} do not pass: pytest returned {code}")
+    data = recorder.get_data()
+    lines = {
+        file.as_posix(): {
+            line: sorted({_argument(each) for each in contexts if each != OUTSIDE_OF_TESTS})
+            for line, contexts in data.contexts_by_lineno(str(file.resolve())).items()
+        }
+        for file in files
+    }
+    return CoveringTests(lines, dict(durations.seconds))
+
+
+def _argument(context: str) -> str:
+    """A name like tests.cache.test_spec.test_shape as an argument of pytest."""
+    module, _, function = context.rpartition(".")
+    return f"{module.replace('.', '/')}.py::{function}"
