@@ -7,6 +7,7 @@ from epalm.cache.formats.generations import Generations
 from epalm.cache.formats.missing_store import other_files_error
 from epalm.cache.formats.store_format import Content, parts_of
 from epalm.cache.index.index_keys import IndexKeys
+from epalm.cache.index.vlen_keys import KeysChunk
 from epalm.cache.records.record_summary import SUMMARY_FILE
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
@@ -21,6 +22,7 @@ def create_store(
     *,
     store_format: str | None = None,
     hint: str = "Choose another --out, or start over with --fresh.",
+    defer_keys: bool = False,
 ) -> Store:
     """Create the store at a path or URL, or reopen it to write its missing shards.
 
@@ -32,6 +34,8 @@ def create_store(
         keys: the key of every row.
         store_format: "zarr" or "hdf5"; None infers it from the suffix of the path.
         hint: what to do if another store is in its place, for the error message.
+        defer_keys: leave the file with the keys of an index, which takes gigabytes for 10^8 of
+            them, to `Store.write_deferred_files`.
 
     Raises:
         CacheMismatchError: a store of other settings or samples is there.
@@ -51,7 +55,11 @@ def create_store(
         # The digests agree, so these are the store's keys.
         store.keys = keys if isinstance(keys, IndexKeys) else tuple(keys)
         for name, data in initial_files.items():
-            if store.storage.size(name) is None:
+            if store.storage.size(name) is not None:
+                continue
+            if defer_keys and isinstance(data, KeysChunk):
+                store.deferred_files[name] = data
+            else:
                 store.storage.put(name, parts_of(data))
     except OSError as error:
         raise StoreError(

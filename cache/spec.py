@@ -21,7 +21,7 @@ LARGE_STORE_ROWS = 10_000_000
 """Above this number of rows, shards have four times the rows, to limit the number of files."""
 
 SHARD_BYTES = 320_000_000
-"""Maximum size of a shard; during extraction two shards are in memory."""
+"""Maximum size of a shard; during extraction one is in memory, and two while one is written."""
 
 CHUNK_ROWS = 64
 """Rows per inner chunk; below 64 the per-chunk overhead dominates writing."""

@@ -20,13 +20,15 @@ its file by one that begins with the same bytes, so the file also proves to be t
 """
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from epalm.cache.formats.dtype_cast import cast_features
 from epalm.cache.formats.generations import ShardVersion
 from epalm.cache.formats.store_format import Features, as_bytes, parts_of
+from epalm.cache.index.vlen_keys import KeysChunk
 from epalm.cache.records.commit_record import CommitRecord, errors_text
 from epalm.cache.records.growth_record import finished_bytes
 from epalm.cache.records.media_table import MediaTable
@@ -125,6 +127,7 @@ class Store(StoreState):
             UnfinishedStoreError: shards are missing.
         """
         failed = self.failed_samples(self.check_complete())
+        self.write_deferred_files()
         if self.latest().spec.count > self.spec.count:  # another process has added rows
             return len(failed)
         if self.growth:
@@ -136,6 +139,29 @@ class Store(StoreState):
         self.write_summary()
         self.storage.delete_partial_writes()
         return len(failed)
+
+    @cached_property
+    def deferred_files(self) -> dict[str, KeysChunk]:
+        """Files for other libraries that are not written yet, see `create_store`."""
+        return {}
+
+    def write_deferred_files(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Write the files that `create_store` has left, unless another process has done so.
+
+        Args:
+            stopped: whether to stop and leave the files; called again and again meanwhile.
+
+        Raises:
+            StoreError: a file cannot be written.
+        """
+        for name, chunk in self.deferred_files.items():
+            if self.storage.size(name) is not None or stopped():
+                continue
+            try:
+                self._put(name, chunk.until(stopped))
+            except StoreError:
+                if not stopped():
+                    raise
 
     def write_summary(self) -> None:
         """Update the summary of the commit records, where one saves requests.

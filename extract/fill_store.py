@@ -65,7 +65,7 @@ def _fill(inputs: Inputs, pool: DecodePool | None) -> FilledStore:
     plan = extraction_plan.make_plan(inputs)
     if pool:
         pool.grow(plan.run_options.workers)  # the default for a GPU is larger than for a CPU
-    target = store_rows.open_target(plan, options)
+    target = store_rows.open_target(plan, options, defer_keys=True)
     plan, store = target.plan, target.store
     with incomplete_listed(plan.out):
         report = run_extraction.extract(

@@ -23,14 +23,16 @@ from epalm.extract.decoding.decode_batch import DecodeRequest, LoadedBatch, batc
 from epalm.extract.decoding.decode_pool import DecodePool, load_batches
 from epalm.extract.decoding.media_files import record_files
 from epalm.extract.encoders.encoder_registry import Encoder, normed_tokens
+from epalm.extract.indexing.deferred_files import deferred_files_written
 from epalm.extract.planning.extraction_plan import UNITS, RunOptions
 from epalm.extract.planning.extraction_result import ExtractionReport, stopped_error
 from epalm.extract.planning.process_shards import ALL, ProcessShard
 from epalm.extract.planning.shard_jobs import (
     Job,
+    allocate_tokens,
+    blank_rows,
     initial_errors,
     initial_media,
-    initial_tokens,
     plan_jobs,
 )
 from epalm.extract.planning.store_rows import RowItems
@@ -85,6 +87,7 @@ def extract(
         with (
             progress("encoding", total=encoded, unit=unit, quiet=options.quiet) as tick,
             memory_advice(),
+            deferred_files_written(store, at_once=process_shard.rank == 0),
         ):
             encode_jobs(
                 encoder, items, store, jobs=jobs, options=options, root=root, tick=tick, pool=pool
@@ -196,16 +199,28 @@ def encode_jobs(
             if not job.reencode and store.has_shard(job.shard):  # written by another process
                 tick(sum(batch.samples for batch in shard_batches))
                 continue
-            tokens, rows = initial_tokens(store, job), spec.rows_of(job.shard)
-            keys = store.keys[rows.start : rows.stop]
-            errors = initial_errors(job, keys)
-            errors |= encode_into(tokens, encoder, shard_batches, spec=spec, keys=keys, tick=tick)
+            tokens, errors = _encode_shard(encoder, store, job, batches=shard_batches, tick=tick)
             if written:
                 written.result()
             result = EncodedShard(tokens, errors, media.pop(job.shard))
             written = writer.submit(write_result, store, job, result=result, jobs=jobs)
+            del result, tokens  # the writer frees the memory, while the next shard is encoded
         if written:
             written.result()
+
+
+def _encode_shard(
+    encoder: Encoder, store: Store, job: Job, *, batches: Iterable[LoadedBatch], tick: Ticker
+) -> tuple[Features, dict[str, str]]:
+    """Encode the decoded batches of a job: features, and key -> reason of each failed sample."""
+    tokens, first = allocate_tokens(store, job)
+    rows = store.spec.rows_of(job.shard)
+    keys = store.keys[rows.start : rows.stop]
+    errors = initial_errors(job, keys)
+    batches = blank_rows(tokens, batches, first)
+    errors |= encode_into(tokens, encoder, batches, spec=store.spec, keys=keys, tick=tick)
+    tokens[[row for row, key in enumerate(keys) if key in errors]] = np.nan
+    return tokens, errors
 
 
 def _requests(

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +46,35 @@ def max_resident_bytes() -> int:
     """
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+
+
+class AnonymousPeak:
+    """Peak of the memory that is not that of mapped files, which the kernel can drop at any time.
+
+    The kernel counts it, but not its peak, so it is read every few milliseconds.
+    """
+
+    SECONDS = 0.005
+
+    def __init__(self) -> None:
+        self.nbytes = 0
+        self._ended = Event()
+        self._thread = Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "AnonymousPeak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        with Path("/proc/self/status").open(encoding="utf-8") as status:
+            while not self._ended.wait(self.SECONDS):
+                status.seek(0)
+                line = next(line for line in status if line.startswith("RssAnon:"))
+                self.nbytes = max(self.nbytes, 1024 * int(line.split()[1]))
 
 
 def main(entry: str, arguments: str) -> None:

@@ -19,7 +19,7 @@ def cast_features(features: Features, dtype: str, *, keys: Sequence[str], valid:
         valid: (rows,), False for samples that could not be encoded.
 
     Returns:
-        (rows, ...), C-contiguous; `features` itself if nothing had to change.
+        (rows, ...), C-contiguous; `features` itself if nothing has to change.
 
     Raises:
         StoreError: a value in a valid row is not finite, before or after the cast.
@@ -35,10 +35,16 @@ def cast_features(features: Features, dtype: str, *, keys: Sequence[str], valid:
             f"{dtype} is {limit:g}: extract with --dtype float32, or check the encoder's weights "
             "and --precision if the value is not finite"
         )
-    if not valid.all():
+    if not _is_blank(stored[~valid]):
         stored = stored.copy() if stored is features else stored
         stored[~valid] = np.nan
     return stored
+
+
+def _is_blank(features: Features) -> bool:
+    """Whether all values are the NaN that failed samples have, bit by bit."""
+    bits = f"u{features.itemsize}"
+    return bool((features.view(bits) == np.array(np.nan, features.dtype).view(bits)).all())
 
 
 def _finite_rows(features: Features) -> NDArray[np.bool_]:

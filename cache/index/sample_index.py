@@ -29,8 +29,8 @@ from epalm.cache.index.key_lines import encode_lines, hash_lines
 from epalm.cache.index.part_reader import PartReader
 from epalm.cache.storage.checksum import size_and_checksum
 
-MAPPED_PARTS = 16
-"""Parts that are mapped at once, to bound the memory of a process that reads all of them."""
+MAPPED_PARTS = 4
+"""Parts that are mapped at once, 27 MB each, to bound the memory of a process that reads all."""
 
 LOOKUP_PARTS = 4096
 """Parts that are mapped at once for lookups of single keys, which use few pages of each."""

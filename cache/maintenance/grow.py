@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +53,7 @@ def open_to_extract(
     *,
     store_format: str | None = None,
     changed: ChangedDataset | None = None,
+    defer_keys: bool = False,
 ) -> tuple[Store, DatasetChange]:
     """The store at a path or URL with all samples of a dataset, some or all of which are missing.
 
@@ -65,6 +67,7 @@ def open_to_extract(
         store_format: "zarr" or "hdf5"; None infers it from the suffix of the path.
         changed: what to do if the dataset has other samples than the store; None adds the new ones
             unless the dataset seems to be another one, see `MAX_ABSENT_FRACTION`.
+        defer_keys: as in `create_store`, for a new store.
 
     Returns:
         The store, opened with all its rows, and how the dataset differed from it before.
@@ -74,15 +77,15 @@ def open_to_extract(
         StoreError: other files are there, nothing can be written there, or a key is repeated.
     """
     store = Store.at(location, store_format)
+    create = partial(create_store, location, store_format=store_format, defer_keys=defer_keys)
     if not store.exists():
         if not store.storage.names(store.growth_folders[0]):
-            created = create_store(location, spec, keys, store_format=store_format)
+            created = create(spec, keys)
             return created, DatasetChange((), (), len(keys))
         _restore_spec(store, spec)
     store = store.latest()
     if _is_unchanged(store, spec, keys):
-        same = spec.in_shards_of(store.spec.shard_rows)
-        created = create_store(location, same, keys, store_format=store_format)
+        created = create(spec.in_shards_of(store.spec.shard_rows), keys)
         return created, DatasetChange((), (), len(keys))
     change = compare_dataset(store, spec, keys, changed)
     new = change.new

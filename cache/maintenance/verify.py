@@ -15,7 +15,7 @@ from epalm.cache.records.growth_record import (
 )
 from epalm.cache.records.store_keys import digest_of_keys
 from epalm.cache.store import Store
-from epalm.errors import CorruptShardError
+from epalm.errors import CorruptShardError, UnfinishedStoreError
 
 MISSING = "is missing"
 
@@ -112,10 +112,10 @@ class _ChecksumCheck(_SizeCheck):
         return "" if actual == checksum else f"has CRC-32C {actual}, expected {checksum}"
 
     def has_other_keys(self) -> bool:
-        """Compare the digest; keys that cannot be read are an issue of their file."""
+        """Compare the digest; keys that cannot be read are an issue of their file, if any."""
         try:
             keys = self.store.keys
-        except CorruptShardError:
+        except (CorruptShardError, UnfinishedStoreError):
             return False
         return self.store.spec.digest(keys) != digest_of_keys(self.store)
 
@@ -162,6 +162,9 @@ def _library_file_issues(check: _SizeCheck) -> Iterator[VerifyIssue]:
     """
     store = check.store
     for name, problem in _damaged_files(check, store.library_files):
+        keys_missing = problem == MISSING and name == store.format.keys_file[0]
+        if keys_missing and store.missing_shards():  # a process writes them while it encodes
+            continue
         others = [record.files[name] for record in store.growth if name in record.files]
         if all(check.problem(name, *expected) for expected in others):
             yield VerifyIssue(name, problem, (name,))

@@ -1,5 +1,6 @@
 """Read the keys of a store, and compare them with the digest in its records."""
 
+import posixpath
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,12 +11,18 @@ from epalm.cache.records.commit_record import FileSums
 from epalm.cache.records.growth_record import GrowthRecord
 from epalm.cache.spec import StoreSpec
 from epalm.cache.storage.storage import Storage
-from epalm.errors import CorruptShardError
+from epalm.errors import CorruptShardError, UnfinishedStoreError
+
+_NOT_WRITTEN = (
+    "the keys of {} are not written yet, which the first process of its extraction does while it "
+    "encodes: wait for it, or run the same extraction again if it was stopped"
+)
 
 
 class KeyedStore(Protocol):
     """A store in one generation."""
 
+    location: str
     storage: Storage
     format: StoreFormat
 
@@ -47,6 +54,7 @@ def read_keys(store: KeyedStore) -> Sequence[str]:
     """The key of every row, packed unless the store has grown.
 
     Raises:
+        UnfinishedStoreError: they are not written yet.
         CorruptShardError: the keys cannot be read, or are not those of the store.
     """
     name = store.format.keys_file[0]
@@ -57,6 +65,11 @@ def read_keys(store: KeyedStore) -> Sequence[str]:
         if not intact and store.storage.discard_copy(name, checksum):
             keys = _read(store, checksum)
             intact = has_own_keys(store, keys)
+    except FileNotFoundError as error:
+        finished = posixpath.join(store.format.private, "errors.jsonl")
+        if store.storage.size(name) is None and store.storage.size(finished) is None:
+            raise UnfinishedStoreError(_NOT_WRITTEN.format(store.location)) from error
+        raise store.damaged(f"its keys cannot be read ({error})") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
         raise store.damaged(f"its keys cannot be read ({error})") from error
     if not intact:

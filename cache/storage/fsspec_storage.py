@@ -78,7 +78,7 @@ class FsspecStorage:
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Write a file by one PUT; see `_check_writable` for the error."""
         _check_writable(self._url)
-        data = b"".join(bytes(part) for part in parts)
+        data = _joined(parts)
         with self._connection_errors():
             retried(lambda: self._files.pipe_file(self._path(name), data))
 
@@ -90,7 +90,7 @@ class FsspecStorage:
         _check_writable(self._url)
         if self.size(name) is not None:
             return False
-        data = b"".join(bytes(part) for part in parts)
+        data = _joined(parts)
         try:
             with self._connection_errors():
                 retried(lambda: self._files.pipe_file(self._path(name), data, mode="create"))
@@ -205,6 +205,11 @@ class FsspecStorage:
 
     def _path(self, name: str) -> str:
         return posixpath.normpath(posixpath.join(self._root, name))
+
+
+def _joined(parts: Sequence[Part]) -> bytes:
+    """The bytes of a file, in one copy of its parts."""
+    return b"".join(part if isinstance(part, bytes) else part.data for part in parts)
 
 
 def _listed_md5(info: Mapping[str, Any]) -> str:

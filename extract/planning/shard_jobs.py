@@ -1,6 +1,6 @@
 """The shards that a run encodes, and what it keeps of them."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +10,7 @@ from epalm.cache.formats.store_format import Features
 from epalm.cache.maintenance.media_check import read_media_table
 from epalm.cache.records.media_table import MediaTable
 from epalm.cache.store import Store
+from epalm.extract.decoding.decode_batch import LoadedBatch
 from epalm.extract.indexing.index_items import IndexItems, RowsOfItems
 from epalm.extract.planning.process_shards import ProcessShard
 from epalm.extract.planning.store_rows import RowItems
@@ -131,11 +132,45 @@ def initial_media(store: Store, job: Job) -> MediaTable:
 
 def initial_tokens(store: Store, job: Job) -> Features:
     """(rows, V, L, D), NaN except for rows that keep their features."""
+    tokens, first = allocate_tokens(store, job)
+    tokens[first:] = np.nan
+    return tokens
+
+
+def allocate_tokens(store: Store, job: Job) -> tuple[Features, int]:
+    """(rows, V, L, D) for a shard, whose rows from the second value on are not set yet.
+
+    Memory is used by the rows that are set. Those before are NaN, except for rows that keep their
+    features.
+    """
     shape = (len(store.spec.rows_of(job.shard)), *store.spec.row_shape)
-    tokens = np.full(shape, np.nan, dtype=store.spec.dtype)
+    tokens = np.empty(shape, dtype=store.spec.dtype)
+    first = max(job.unchanged, default=-1) + 1
+    tokens[:first] = np.nan
     if job.unchanged and job.source:
         tokens[job.unchanged] = job.source.load_shard(job.shard)[job.unchanged]
-    return tokens
+    return tokens, first
+
+
+def blank_rows(
+    tokens: Features, batches: Iterable[LoadedBatch], first: int
+) -> Iterator[LoadedBatch]:
+    """Pass batches on, and set rows that are not set yet to NaN, those of a batch before it.
+
+    Setting all of them at once would take the memory of a whole shard while the previous one is
+    still being written.
+
+    Args:
+        tokens: (rows, V, L, D) features of a shard, changed in place.
+        batches: decoded batches of the shard.
+        first: first row that is not set.
+    """
+    for batch in batches:
+        after = max(max(batch.rows, default=-1) + 1, first)
+        tokens[first:after] = np.nan
+        first = after
+        yield batch
+    tokens[first:] = np.nan
 
 
 def initial_errors(job: Job, keys: Sequence[str]) -> dict[str, str]:

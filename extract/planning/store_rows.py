@@ -40,8 +40,13 @@ class Target:
     plan: Plan
 
 
-def open_target(plan: Plan, options: ExtractOptions) -> Target:
+def open_target(plan: Plan, options: ExtractOptions, *, defer_keys: bool = False) -> Target:
     """Create or open the store of a run, add rows for new samples, and log how the dataset changed.
+
+    Args:
+        plan: the plan of the run.
+        options: the options of the command.
+        defer_keys: leave the keys of a new store to `Store.write_deferred_files`.
 
     Raises:
         CacheMismatchError: a store of other settings is there, or too many of its samples are not
@@ -58,6 +63,7 @@ def open_target(plan: Plan, options: ExtractOptions) -> Target:
         plan.keys,
         store_format=plan.store_format,
         changed=options.changed_dataset,
+        defer_keys=defer_keys,
     )
     log_change(change, plan.out)
     return Target(store, match_rows(plan.items, store), replace(plan, spec=store.spec))
@@ -85,11 +91,13 @@ def log_change(change: DatasetChange, location: str) -> None:
 def match_rows(items: Sequence[MediaItem], store: Store) -> RowItems:
     """The sample of each row of a store; None for a row that no sample has.
 
-    The keys of the store are not read if its digest is that of an index.
+    The keys of the store are not read if its digest is that of an index, which has them.
     """
     if isinstance(items, IndexItems) and len(items) == store.spec.count:
         digest = store.generations.digests[store.generation]
-        if store.spec.digest(items.keys) == digest:
+        keys = items.keys
+        if store.spec.digest(keys) == digest:
+            store.keys = keys
             return items
     return match_items(items, store.keys)
 

@@ -1,7 +1,10 @@
 """Every sample is encoded once, into its own row, and an interrupted run resumes."""
 
 import json
+import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,11 @@ import zarr
 
 from epalm.cache.store import Store
 from epalm.errors import ModelError, Stopped, StoreError
+from epalm.extract import run_extraction
+from epalm.extract.decoding.decode_batch import LoadedBatch
 from epalm.extract.planning.extraction_plan import RunOptions
-from epalm.extract.run_extraction import extract
+from epalm.extract.planning.shard_jobs import Job, blank_rows
+from epalm.extract.run_extraction import EncodedShard, extract
 from tests.extract.helpers import CountingEncoder, counting_store, numbered, tree_bytes
 
 OPTIONS = RunOptions(batch_size=10, workers=0, quiet=True)
@@ -64,6 +70,40 @@ def test_batches_fill_a_shard_and_end_with_it(tmp_path: Path) -> None:
     items, encoder = numbered(70), CountingEncoder()
     extract(encoder, items, counting_store(tmp_path / "a.zarr", items), options=OPTIONS)
     assert encoder.batch_sizes == [10] * 6 + [4, 6]
+
+
+def test_a_shard_is_freed_when_it_is_written_while_the_next_one_is_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    def noted(store: Store, job: Job, *, result: EncodedShard, jobs: list[Job]) -> None:
+        shards.append(weakref.ref(result.tokens))
+        write_result(store, job, result=result, jobs=jobs)
+
+    class WaitingEncoder(CountingEncoder):
+        def blocks(self, *batch: torch.Tensor, **options: Any) -> list[torch.Tensor]:  # noqa: ANN401
+            if len(self.batch_sizes) % 7 == 6:  # the last batch of a shard
+                until = time.monotonic() + 20
+                while any(shard() is not None for shard in shards) and time.monotonic() < until:
+                    time.sleep(0.001)
+                alive.append(sum(shard() is not None for shard in shards))
+            return super().blocks(*batch, **options)
+
+    write_result = run_extraction.write_result
+    monkeypatch.setattr(run_extraction, "write_result", noted)
+    items = numbered(4 * 64)
+    extract(WaitingEncoder(), items, counting_store(tmp_path / "a.zarr", items), options=OPTIONS)
+    assert alive == [0, 0, 0, 0]
+
+
+def test_rows_are_nan_until_they_are_encoded() -> None:
+    tokens = np.full((8, 1, 1, 1), 7.0, np.float16)
+    batches = [LoadedBatch(rows, [0] * len(rows), None, {}, 0) for rows in ([1, 3], [], [2])]
+    counts = [int(np.isnan(tokens).sum()) for _ in blank_rows(tokens, iter(batches), 1)]
+    assert counts == [3, 3, 3]  # rows 1 to 3; row 0 has features of an earlier run
+    assert np.isnan(tokens).ravel().tolist() == [False] + [True] * 7
 
 
 def test_an_interrupted_run_resumes_and_ends_with_identical_bytes(tmp_path: Path) -> None:

@@ -45,3 +45,13 @@ def test_rows_that_are_not_valid_become_nan() -> None:
     assert np.isnan(stored[1]).all()
     assert np.array_equal(stored[::2], values[::2])
     assert np.isinf(values[1, 0, 1, 3])
+
+
+def test_rows_that_are_nan_already_need_no_copy() -> None:
+    values, valid = features_with(1.0, "float16"), np.array([True, False, True])
+    values[1] = np.nan
+    assert cast_features(values, "float16", keys=KEYS, valid=valid) is values
+    values[1] = -values[1]  # another NaN, which would give other bytes
+    stored = cast_features(values, "float16", keys=KEYS, valid=valid)
+    blank = np.full_like(stored[1], np.nan)
+    assert stored[1].tobytes() == blank.tobytes() != values[1].tobytes()
