@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.site.command_pages import command_pages
+from tools.site.gallery_page import gallery_pages
 from tools.site.settings_pages import settings_pages
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -12,7 +13,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 def generated_pages() -> dict[str, str]:
     """Address of each page, relative to docs/ -> its Markdown."""
-    return {**command_pages(), **settings_pages(), **notebook_pages()}
+    gallery = gallery_pages(DOCS / "gallery")
+    return {**command_pages(), **settings_pages(), **notebook_pages(), **gallery}
 
 
 def notebook_pages() -> dict[str, str]:
