@@ -1,34 +1,30 @@
 """Write a feature store from a pipeline of Ray Data: `epalm.ray.StoreDatasink`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray.data
 from numpy.typing import NDArray
 from ray.data import Datasink
 from ray.data.block import BlockAccessor
 
 from epalm.api.batch_encoder import ERROR, FEATURES, FINGERPRINT, fingerprint_digest
-from epalm.api.batch_samples import NBYTES, OFFSET
 from epalm.api.command_values import options_from
-from epalm.cache.records.media_table import MediaTable, describe_files
+from epalm.api.shard_tables import KEY, ROW, FileStates, media_table, sample_tables
 from epalm.cache.store import Store
-from epalm.errors import CacheMismatchError, UsageError
+from epalm.errors import CacheMismatchError, EpalmError, UsageError
 from epalm.extract.cli import app
-from epalm.extract.decoding.media_files import media_files
 from epalm.extract.planning.extract_inputs import read_inputs
 from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.extract.planning.extraction_plan import make_plan
 from epalm.extract.planning.store_rows import Target, open_target
 from epalm.plugins import TypedName
-from epalm.tasks.types import ByteRange, MediaItem
 
-KEY, ROW, PATH = "key", "row", "path"
-"""Columns of `StoreDatasink.samples`, besides those of the place in a file."""
+STATE_ROWS = 64
+"""Number of samples whose files are examined before they are decoded."""
 
 COLUMNS = (KEY, ROW, FEATURES, ERROR, FINGERPRINT)
 """Columns that are written."""
@@ -90,23 +86,36 @@ class StoreDatasink(Datasink):  # type: ignore[misc]  # Ray's types are not read
     def samples(self) -> "ray.data.Dataset":
         """The samples of the missing shards, a block for each shard, in the order of the rows.
 
-        Its columns are "key", "row", "path", and "offset" and "nbytes" for a part of a file.
+        Its columns are "key", "row", "path", "offset" and "nbytes" for a part of a file, and the
+        state of the file just before the next step: "file_size", "file_mtime_ns" and, in stores
+        with content hashes, "file_sha256".
 
         Raises:
             UsageError: the dataset lacks samples of the store, which a pipeline cannot encode.
         """
         assert self._target is not None
-        return ray.data.from_arrow(list(_sample_tables(self._target)))
+        samples = ray.data.from_arrow(list(sample_tables(self._target)))
+        states = FileStates(self._root, self._target.store.spec.content_hash)
+        return samples.map_batches(states, batch_size=STATE_ROWS)
 
     def write_from(self, dataset: "ray.data.Dataset") -> None:
         """Write the encoded samples; the store is finished if no shard is missing after that.
 
         Args:
             dataset: rows of `samples` with the columns that `Encode` adds, in the same order.
+
+        Raises:
+            UsageError: the rows are not those of `samples`.
+            CacheMismatchError: the features were made with other settings.
         """
         dataset.context.execution_options.preserve_order = True
         blocks = dataset.repartition(target_num_rows_per_block=self.shard_rows, strict=True)
-        blocks.write_datasink(self)
+        try:
+            blocks.write_datasink(self)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, EpalmError):
+                raise error.cause from error
+            raise
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> int:  # noqa: ANN401 - Ray's types
         """Write each block as a shard; the number of shards written.
@@ -119,14 +128,16 @@ class StoreDatasink(Datasink):  # type: ignore[misc]  # Ray's types are not read
         store = Store.at(self.location, self._store_format).latest()
         written = 0
         for block in blocks:
-            columns: dict[str, NDArray[Any]] = BlockAccessor.for_block(block).to_numpy()
+            accessor = BlockAccessor.for_block(block)
+            if not accessor.num_rows():  # nothing was missing; its columns are unknown
+                continue
+            columns: dict[str, NDArray[Any]] = accessor.to_numpy()
             if absent := [name for name in COLUMNS if name not in columns]:
                 raise UsageError(
                     f"a block has no column {absent[0]!r}, only {', '.join(columns)}: pass rows of "
                     "samples() to which epalm.ray.Encode has added features"
                 )
-            if len(columns[ROW]):
-                written += self._write_shard(store, columns)
+            written += self._write_shard(store, columns)
         return written
 
     def _write_shard(self, store: Store, columns: Mapping[str, NDArray[Any]]) -> bool:
@@ -137,7 +148,7 @@ class StoreDatasink(Datasink):  # type: ignore[misc]  # Ray's types are not read
         keys, reasons = columns[KEY].tolist(), columns[ERROR].tolist()
         errors = {key: reason for key, reason in zip(keys, reasons, strict=True) if reason}
         features = np.stack(list(columns[FEATURES])).astype(store.spec.dtype, copy=False)
-        table = self._media_table(columns, hashed=store.spec.content_hash)
+        table = media_table(columns, self._root, hashed=store.spec.content_hash)
         store.write_shard(shard, features, errors, media=table)
         return True
 
@@ -163,51 +174,9 @@ class StoreDatasink(Datasink):  # type: ignore[misc]  # Ray's types are not read
             )
         return shard
 
-    def _media_table(self, columns: Mapping[str, NDArray[Any]], *, hashed: bool) -> MediaTable:
-        """The state of the files, as `epalm-extract` records it."""
-        rows = len(columns[KEY])
-        items = list(_items(columns)) if PATH in columns else []
-        table = MediaTable.unknown(rows, hashed=hashed)
-        if items:
-            files = media_files(items, Path(self._root))
-            table.put(range(rows), describe_files(files, hashed=hashed))
-        return table
-
     def on_write_complete(self, write_result: Any) -> None:  # noqa: ANN401 - Ray's type
         """Finish the store if no shard is missing."""
         del write_result
         store = Store.at(self.location, self._store_format).latest()
         if not store.missing_shards():
             store.finish()
-
-
-def _sample_tables(target: Target) -> Iterator[pa.Table]:
-    """A table of each missing shard; samples of the dataset have a file each."""
-    store = target.store
-    for shard in store.missing_shards():
-        rows = store.spec.rows_of(shard)
-        items = target.items[rows.start : rows.stop]
-        present = [item for item in items if item is not None]
-        if len(present) < len(items):
-            raise UsageError(
-                f"{len(items) - len(present)} samples of shard {shard} of {store.location} are not "
-                "in the dataset any more: run epalm-extract, which keeps their rows"
-            )
-        yield pa.table(
-            {
-                KEY: [item.key for item in present],
-                ROW: pa.array(rows, pa.int64()),
-                PATH: [str(item.path.absolute()) for item in present],
-                OFFSET: pa.array([item.part.offset if item.part else -1 for item in present]),
-                NBYTES: pa.array([item.part.nbytes if item.part else 0 for item in present]),
-            }
-        )
-
-
-def _items(columns: Mapping[str, NDArray[Any]]) -> Iterator[MediaItem]:
-    """The sample of each row, for its file."""
-    offsets = columns.get(OFFSET, np.full(len(columns[KEY]), -1))
-    sizes = columns.get(NBYTES, offsets)
-    for key, path, offset, size in zip(columns[KEY], columns[PATH], offsets, sizes, strict=True):
-        part = ByteRange(int(offset), int(size)) if offset >= 0 else None
-        yield MediaItem.from_path(Path(path), key)._replace(part=part)

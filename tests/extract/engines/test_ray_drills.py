@@ -1,6 +1,5 @@
 """`epalm-extract --engine ray` on a Ray cluster of two encoders, whose processes are killed."""
 
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from epalm.extract.planning.extract_options import ExtractOptions
 from epalm.plugins import TypedName
 from tests.cache.helpers import file_contents
 from tests.extract.engines.fast_encoder import HELD_NUMBER
+from tests.extract.engines.number_files import write_numbers
 from tests.extract.engines.ray_cluster_process import RayCluster, ray_cluster
 from tests.repository import ROOT
 
@@ -53,13 +53,11 @@ def gate(cluster: RayCluster) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def number(row: int) -> int:
+        return row % HELD_NUMBER + (HELD_NUMBER if row >= FREE * 512 else 0)
+
     folder = tmp_path_factory.mktemp("numbers")
-    for row in range(COUNT):
-        number = row % HELD_NUMBER + (HELD_NUMBER if row >= FREE * 512 else 0)
-        (folder / f"{row}.png").write_text("no number" if row == 700 else str(number))
-    lines = [{"id": str(row), "media": f"{row}.png", "answers": ["a"]} for row in range(COUNT)]
-    (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+    return write_numbers(folder, COUNT, broken=700, number=number)
 
 
 @pytest.fixture(scope="module")

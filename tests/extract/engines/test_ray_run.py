@@ -3,7 +3,6 @@
 The drills of `test_ray_drills.py` run the same on a real cluster.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from epalm.plugins import TypedName
 from tests.cache.helpers import file_contents
 from tests.extract.engines.fake_ray import FakeRay
 from tests.extract.engines.fast_loader import load_number
+from tests.extract.engines.number_files import write_numbers
 
 Use = Callable[[FakeRay], FakeRay]
 """Lets runs connect to a stand-in."""
@@ -40,12 +40,7 @@ ENCODER = TypedName("tests.extract.engines.fast_encoder:fast")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("numbers")
-    for row in range(COUNT):
-        (folder / f"{row}.png").write_text("no number" if row == 70 else str(row))
-    lines = [{"id": str(row), "media": f"{row}.png", "answers": ["a"]} for row in range(COUNT)]
-    (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+    return write_numbers(tmp_path_factory.mktemp("numbers"), COUNT, broken=70)
 
 
 def options(dataset: Path, out: Path, **changes: object) -> ExtractOptions:
