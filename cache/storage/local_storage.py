@@ -14,7 +14,7 @@ import numpy as np
 
 from epalm.atomic_write import sync
 from epalm.cache.storage.checksum import READ_BYTES, Part, extend_crc32c
-from epalm.cache.storage.regular_file import open_regular
+from epalm.cache.storage.regular_file import open_regular, read_regular
 from epalm.cache.storage.storage import FileInfo
 from epalm.errors import StoreError
 
@@ -54,13 +54,13 @@ class LocalStorage:
 
     def read(self, name: str) -> bytes:
         """All bytes of a regular file."""
-        with open(open_regular(self._path(name)), "rb") as file:  # noqa: PTH123 - a descriptor
-            try:
-                return file.read()
-            except MemoryError as error:
-                raise StoreError(
-                    f"{self._path(name)} does not fit into memory: it was not written by epalm"
-                ) from error
+        path = self._path_text(name)
+        try:
+            return read_regular(path)
+        except MemoryError as error:
+            raise StoreError(
+                f"{path} does not fit into memory: it was not written by epalm"
+            ) from error
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
         """Write a temporary file, fsync it, rename it into place, fsync the folder."""
@@ -181,7 +181,10 @@ class LocalStorage:
 
     def _path(self, name: str) -> Path:
         """Names may begin with `..`; the root need not exist."""
-        return Path(os.path.normpath(self.root / name))
+        return Path(self._path_text(name))
+
+    def _path_text(self, name: str) -> str:
+        return os.path.normpath(f"{self.root}/{name}")
 
     def _path_inside(self, name: str) -> Path:
         """Path of a file to list, write or delete, which no symbolic link may lead to.
