@@ -120,7 +120,9 @@ class FsspecStorage:
         """Add the bytes of the files that are not in `contents` yet; None if one does not exist."""
         rest = [path for path in paths if path not in contents]
         failed = None
-        for path, data in self._files.cat(rest, on_error="return").items() if rest else ():
+        options = {"max_concurrency": 1} if "s3" in self._files.protocol else {}  # no HEAD request
+        contents_of = self._files.cat(rest, on_error="return", **options) if rest else {}
+        for path, data in contents_of.items():
             if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
                 failed = data
             else:

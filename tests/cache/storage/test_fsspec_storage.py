@@ -106,3 +106,17 @@ def test_an_unsupported_url_scheme_is_an_error() -> None:
         Store.at("nope://x/s.zarr")
     with pytest.raises(MissingToolError, match=r"gs://x/s.zarr cannot be reached.*gcsfs"):
         Store.at("gs://x/s.zarr")
+
+
+def test_a_commit_record_is_read_by_one_request(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = finished_store(f"{bucket}/s.zarr")
+    names = [store.commit_record_name(shard) for shard in range(store.spec.shards)]
+    expected = [store.storage.read(name) for name in names]
+
+    async def size(*_: object) -> int:
+        raise AssertionError("the size was requested first")
+
+    monkeypatch.setattr(type(fsspec.filesystem("s3")), "_size", size)
+    assert list(store.storage.read_many(names)) == expected
