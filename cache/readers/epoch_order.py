@@ -50,15 +50,28 @@ class ShuffleSpec:
             rows over the whole store, divides them into pools, and shuffles the examples within
             each pool, so that a reader needs only one pool in memory.
         pool_blocks: K, blocks per pool; 0 for "uniform".
+        window_shards: W, shards per window; 0 if blocks are shuffled over the whole store. Shards
+            are shuffled and divided into windows of about this number, and the blocks of a window
+            are shuffled. So an epoch needs each shard for the time of one window, and a reader
+            compares or copies few shards before the first batch.
+        shard_blocks: blocks per shard; 0 without windows.
     """
 
     kind: Literal["uniform", "blocks"] = "uniform"
     pool_blocks: int = 0
+    window_shards: int = 0
+    shard_blocks: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a number of blocks that contradicts the kind."""
+        """Refuse numbers that contradict the kind, or each other."""
         if (self.kind == "blocks") != (self.pool_blocks > 0):
             raise StoreError(f"an order {self.kind!r} cannot have pools of {self.pool_blocks}")
+        windows = (self.window_shards > 0, self.shard_blocks > 0)
+        if windows not in ((False, False), (self.kind == "blocks", True)):
+            raise StoreError(
+                f"an order {self.kind!r} cannot have windows of {self.window_shards} shards of "
+                f"{self.shard_blocks} blocks"
+            )
 
     def draw(self, rows: Rows, random: np.random.Generator) -> EpochOrder:
         """Draw the order of one epoch.
@@ -72,20 +85,40 @@ class ShuffleSpec:
             return EpochOrder(shuffled, np.array([len(rows)]))
         blocks, block = np.unique(rows // BLOCK_ROWS, return_inverse=True)
         pools = -(-len(blocks) // self.pool_blocks)
-        pool_of_block = random.permutation(len(blocks)) * pools // len(blocks)
+        position = random.permutation(len(blocks))
+        if self.window_shards:
+            position = self._within_windows(blocks, position, random)
+        pool_of_block = position * pools // len(blocks)
         pool = pool_of_block[block]
         examples = shuffled[np.argsort(pool[shuffled], kind="stable")]
         return EpochOrder(examples, np.cumsum(np.bincount(pool, minlength=pools)))
 
+    def _within_windows(self, blocks: Rows, position: Rows, random: np.random.Generator) -> Rows:
+        """The position of each block if windows come one after the other.
 
-def design_effect(batch_size: int, pool_blocks: int) -> float:
+        Args:
+            blocks: number of each block, ascending.
+            position: position of each block in a shuffle of all.
+            random: generator that shuffles the shards.
+        """
+        shards, shard = np.unique(blocks // self.shard_blocks, return_inverse=True)
+        windows = -(-len(shards) // self.window_shards)
+        window = (random.permutation(len(shards)) * windows // len(shards))[shard]
+        result = np.empty_like(position)
+        result[np.lexsort((position, window))] = np.arange(len(blocks))
+        return result
+
+
+def design_effect(batch_size: int, pool_blocks: int, window_shards: int = 0) -> float:
     """Worst-case variance of a batch relative to a uniform order.
 
     The worst case is a store sorted by the training target: 1 + (B - 1)(block - 1)/(pool - 1), the
-    relative variance of the mean of a batch drawn from a pool of whole blocks.
+    relative variance of the mean of a batch drawn from a pool of whole blocks. With windows, shards
+    also differ, and two examples of a batch are from the same one of W with probability 1/W.
     """
-    pool = pool_blocks * BLOCK_ROWS
-    return 1 + (batch_size - 1) * (BLOCK_ROWS - 1) / (pool - 1)
+    same_block = (BLOCK_ROWS - 1) / (pool_blocks * BLOCK_ROWS - 1)
+    same_shard = same_block + (1 - same_block) / window_shards if window_shards else same_block
+    return 1 + (batch_size - 1) * same_shard
 
 
 def pick_views(seed: int, epoch: int, keys: Sequence[str], views: int) -> Rows:

@@ -18,8 +18,10 @@ from epalm.cache.readers.reader_choice import (
     Budget,
     ReadRequirements,
     choose_reader,
+    fit_window,
     ram_budget,
 )
+from epalm.cache.storage.local_copies import copies_limit
 from epalm.cache.store import Store
 from epalm.errors import CorruptShardError
 
@@ -47,11 +49,13 @@ class StoreSubset:
         spec = self.store.spec
         rows = sum(len(spec.rows_of(shard)) for shard in self.shards)
         view_bytes = spec.row_bytes // spec.views
+        window = shuffle_window([self], row_bytes=spec.row_bytes, shards=len(self.shards))
         return ReadRequirements(
             nbytes=rows * self.views * view_bytes,
             view_bytes=view_bytes,
             blocks=-(-rows // BLOCK_ROWS),
             batch_size=batch_size,
+            **window,
         )
 
     def open(self, reader: str, budget: int) -> StoreReader:
@@ -75,6 +79,22 @@ class StoreSubset:
         if reader == "mapped":
             return MappedReader(files)
         return BlockShuffleReader(files, budget) if reader == "stream" else PreadReader(files)
+
+
+def shuffle_window(
+    subsets: Sequence[StoreSubset], *, row_bytes: int, shards: int
+) -> dict[str, int]:
+    """The windows of a block shuffle over some stores, as fields of `ReadRequirements`.
+
+    Args:
+        subsets: the stores; windows are made of shards of the first one.
+        row_bytes: size of a row in all stores that it is read from.
+        shards: number of shards.
+    """
+    rows = subsets[0].store.spec.shard_rows
+    remote = any(subset.store.storage.makes_copies for subset in subsets)
+    window = fit_window(rows * row_bytes, shards, copies_limit() if remote else None)
+    return {"window_shards": window, "shard_blocks": rows // BLOCK_ROWS if window else 0}
 
 
 def index_store(store: Store, task: str = "") -> KeyIndex:

@@ -29,6 +29,10 @@ GOOD_POOL = 20
 SMALL_POOL = 1024
 """Blocks per pool for small batches, if memory allows: 151 MB at 6 x 768 in float16."""
 
+WINDOW_BYTES = 64 * 10**9
+"""Bytes of shards that a block shuffle uses at a time. Every shard is compared with its commit
+record before its first row is served, which takes about a minute for these."""
+
 RAM_FRACTION = 0.5
 """Fraction of the free memory for features by default; the rest is for the language model."""
 
@@ -42,12 +46,16 @@ class ReadRequirements:
         view_bytes: size of one view of one row.
         blocks: number of blocks of `BLOCK_ROWS` rows in the shards in use.
         batch_size: examples per step.
+        window_shards: shards that a block shuffle may use at a time, see `fit_window`; 0 for all.
+        shard_blocks: blocks per shard; 0 if all shards may be used.
     """
 
     nbytes: int
     view_bytes: int
     blocks: int
     batch_size: int
+    window_shards: int = 0
+    shard_blocks: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ def choose_reader(
     """
     if reader not in (AUTO, *readers):
         raise UsageError(f"reader {reader!r} is unknown; known are {', '.join((AUTO, *readers))}")
-    shuffle = order or ShuffleSpec("blocks", fit_pool(requirements, budget.ram))
+    shuffle = order or _block_shuffle(requirements, budget.ram)
     obstacles = {name: _obstacle(name, requirements, budget, shuffle) for name in readers}
     if reader != AUTO and obstacles[reader]:
         raise UsageError(f"--reader {reader} cannot work: {obstacles[reader]}; use --reader auto")
@@ -114,6 +122,28 @@ def fit_pool(requirements: ReadRequirements, ram: int) -> int:
     max_blocks = (ram // (2 * requirements.view_bytes) - requirements.batch_size) // BLOCK_ROWS
     enough = max(GOOD_POOL * requirements.batch_size, SMALL_POOL)
     return min(max(max_blocks, 1), enough, requirements.blocks)
+
+
+def fit_window(shard_bytes: int, shards: int, copies: int | None) -> int:
+    """Shards per window of a block shuffle; 0 if windows are not needed.
+
+    Args:
+        shard_bytes: size of a shard.
+        shards: number of shards that are read.
+        copies: limit of the local copies of a remote store, of which two windows fit into it; None
+            for no limit, or for a store that needs no copies.
+    """
+    nbytes = WINDOW_BYTES if copies is None else min(WINDOW_BYTES, copies // 2)
+    window = max(nbytes // shard_bytes, 1)
+    return window if window < shards else 0
+
+
+def _block_shuffle(requirements: ReadRequirements, ram: int) -> ShuffleSpec:
+    pool, window = fit_pool(requirements, ram), requirements.window_shards
+    if not window:
+        return ShuffleSpec("blocks", pool)
+    blocks = requirements.shard_blocks
+    return ShuffleSpec("blocks", min(pool, window * blocks), window, blocks)
 
 
 def pool_bytes(requirements: ReadRequirements, pool_blocks: int) -> int:
@@ -154,9 +184,12 @@ def _summary(
     line = f"reader: {reader}, {size} of features, up to {byte_size(allowed)} allowed"
     if order.kind == "uniform":
         return line
-    effect = design_effect(requirements.batch_size, order.pool_blocks)
+    if order.window_shards:
+        line += f", windows of {order.window_shards} shards"
+    effect = design_effect(requirements.batch_size, order.pool_blocks, order.window_shards)
     line += f", pools of {order.pool_blocks} blocks, batch variance at most {effect:.2f}x"
-    if order.pool_blocks < min(BLOCKS_PER_SAMPLE * requirements.batch_size, requirements.blocks):
+    enough = min(BLOCKS_PER_SAMPLE * requirements.batch_size, requirements.blocks)
+    if not order.window_shards and order.pool_blocks < enough:
         pool_rows = BLOCKS_PER_SAMPLE * requirements.batch_size * BLOCK_ROWS
         needed = 2 * pool_rows * requirements.view_bytes
         line += f" (at most 1.2x with {byte_size(needed)})"

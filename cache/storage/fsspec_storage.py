@@ -47,6 +47,8 @@ a chain of schemes (::) opens the file that another file names."""
 class FsspecStorage:
     """A prefix of a remote file system, as a `Storage`."""
 
+    makes_copies = True
+
     def __init__(self, url: str) -> None:
         """Connect.
 

@@ -39,6 +39,8 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 class LocalStorage:
     """A folder of a local or shared file system."""
 
+    makes_copies = False
+
     def __init__(self, root: Path, put_folder: str) -> None:
         """Store files below `root`.
 

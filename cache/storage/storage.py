@@ -30,7 +30,12 @@ class Storage(Protocol):
     """The files of one store.
 
     Every method raises OSError when the file system refuses the operation.
+
+    Attributes:
+        makes_copies: whether files that are read often are copied to the local disk first.
     """
+
+    makes_copies: bool
 
     def read(self, name: str) -> bytes:
         """All bytes of a file; FileNotFoundError if it does not exist."""

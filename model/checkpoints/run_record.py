@@ -27,6 +27,8 @@ RANGES: Mapping[str, Range] = {
     "trained": Range(0, 10**15),
     "frozen": Range(0, 10**15),
     "pool_blocks": Range(0, 10**12),
+    "window_shards": Range(0, 10**12),
+    "shard_blocks": Range(0, 10**12),
 }
 """Valid ranges of a record's own numbers."""
 
@@ -56,6 +58,9 @@ class RunRecord:
         order: kind of shuffling, see `epalm.cache.readers.epoch_order.ShuffleSpec`.
         pool_blocks: size of the shuffling pool, see `ShuffleSpec`; a resumed run keeps it, however
             much memory is free then.
+        window_shards: shards per window of the shuffling, see `ShuffleSpec`; 0 without windows, and
+            in records of earlier versions.
+        shard_blocks: blocks per shard if there are windows.
         examples: SHA-256 of the training and validation examples; empty for an imported run.
         weights: local file or folder of the encoder's weights; empty for the published ones, and in
             records of earlier versions.
@@ -83,6 +88,8 @@ class RunRecord:
     weights: str = ""
     joined: tuple[str, ...] = ()
     concatenated: bool = False
+    window_shards: int = 0
+    shard_blocks: int = 0
 
     def __post_init__(self) -> None:
         """Reject numbers out of range.

@@ -48,6 +48,8 @@ def new_record(
         frozen=frozen,
         order=examples.order.kind,
         pool_blocks=examples.order.pool_blocks,
+        window_shards=examples.order.window_shards,
+        shard_blocks=examples.order.shard_blocks,
         examples=examples.digest(),
         weights=examples.source.spec.weights_location,
     )

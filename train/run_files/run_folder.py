@@ -104,7 +104,10 @@ def _trained_part(store: Store, record: RunRecord, folder: Path) -> Store:
 
 def recorded_order(record: RunRecord | None) -> ShuffleSpec | None:
     """The order that a run to resume was started with; None for a new run."""
-    return ShuffleSpec(record.order, record.pool_blocks) if record else None
+    if record is None:
+        return None
+    windows = record.window_shards, record.shard_blocks
+    return ShuffleSpec(record.order, record.pool_blocks, *windows)
 
 
 def recorded_run(folder: Path) -> RunRecord:

@@ -36,6 +36,8 @@ MAY_DIFFER = frozenset(
         *("name", "recipe", "seed", "features", "data_root", "weights", "joined"),
         "order",
         "pool_blocks",
+        "window_shards",
+        "shard_blocks",
     )
 )
 """Fields of a record that are locations, or that say in which order the data was read."""

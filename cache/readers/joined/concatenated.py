@@ -15,7 +15,7 @@ from epalm.cache.formats.store_format import Features
 from epalm.cache.readers.epoch_order import BLOCK_ROWS, Rows
 from epalm.cache.readers.feature_source import Batch, FeatureSource, KeyIndex, ReadPlan
 from epalm.cache.readers.joined.joined_source import located_rows
-from epalm.cache.readers.open_reader import StoreSubset, select_subset
+from epalm.cache.readers.open_reader import StoreSubset, select_subset, shuffle_window
 from epalm.cache.readers.reader_choice import ReadRequirements
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
@@ -155,6 +155,11 @@ class ConcatenatedSubset:
             needs[0],
             nbytes=sum(need.nbytes for need in needs),
             blocks=sum(need.blocks for need in needs),
+            **shuffle_window(
+                self.subsets,
+                row_bytes=self.spec.row_bytes,
+                shards=sum(len(subset.shards) for subset in self.subsets),
+            ),
         )
 
     def open(self, reader: str, budget: int) -> "ConcatenatedSource[Features]":

@@ -28,6 +28,7 @@ from epalm.cache.readers.open_reader import (
     index_store,
     open_reader,
     select_subset,
+    shuffle_window,
 )
 from epalm.cache.readers.reader_choice import (
     LOCAL_READERS,
@@ -68,6 +69,11 @@ class JoinedSubset:
             needs[0],
             nbytes=sum(need.nbytes for need in needs),
             view_bytes=sum(need.view_bytes for need in needs),
+            **shuffle_window(
+                self.subsets,
+                row_bytes=sum(subset.store.spec.row_bytes for subset in self.subsets),
+                shards=len(self.subsets[0].shards),
+            ),
         )
 
     def open(self, reader: str, budget: int) -> NumpySource:

@@ -14,17 +14,20 @@ from epalm.cache.readers.feature_source import ReadPlan
 from epalm.cache.readers.open_reader import StoreSubset, index_store, select_subset
 from epalm.cache.readers.reader_choice import Budget, choose_reader
 from epalm.cache.spec import StoreSpec
+from epalm.cache.storage.fsspec_storage import FsspecStorage
 from epalm.errors import StoreError
 
 COUNT = 4096
 
 
-def make_subset(folder: Path, *, views: int = 1, width: int = 32) -> StoreSubset:
+def make_subset(
+    folder: Path | str, *, views: int = 1, width: int = 32, shard_rows: int = 1024
+) -> StoreSubset:
     spec = StoreSpec(
-        "coco", "vit", {}, layers=(0,), width=width, count=COUNT, views=views, shard_rows=1024
+        "coco", "vit", {}, layers=(0,), width=width, count=COUNT, views=views, shard_rows=shard_rows
     )
-    store = create_store(folder / "s.zarr", spec, [str(row) for row in range(COUNT)])
-    values = np.random.default_rng(0).normal(size=(1024, *spec.row_shape)).astype(np.float16)
+    store = create_store(f"{folder}/s.zarr", spec, [str(row) for row in range(COUNT)])
+    values = np.random.default_rng(0).normal(size=(shard_rows, *spec.row_shape)).astype(np.float16)
     for shard in store.missing_shards():
         store.write_shard(shard, values, {})
     store.finish()
@@ -142,3 +145,32 @@ def test_concurrent_and_successive_epochs_do_not_interfere(tmp_path: Path) -> No
         ):
             assert np.array_equal(first, expected_batch)
             assert np.array_equal(second, expected_batch)
+
+
+def test_windows_of_a_remote_store_are_copied_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EPALM_COPIES", str(tmp_path / "copies"))
+    monkeypatch.setenv("EPALM_COPIES_SIZE", "0.1MB")  # six shards of 16 kB
+    subset = make_subset(f"memory:/{tmp_path}", shard_rows=256)
+    copied: list[str] = []
+    original = FsspecStorage.fetch
+
+    def fetch(self: FsspecStorage, name: str, checksum: str) -> Path:
+        known = {path.name for path in (tmp_path / "copies").glob("*/*")}
+        path = original(self, name, checksum)
+        copied.extend([name] if name.startswith("cls") and path.name not in known else [])
+        return path
+
+    monkeypatch.setattr(FsspecStorage, "fetch", fetch)
+    need = subset.requirements(64)
+    assert (need.window_shards, need.shard_blocks) == (3, 16)
+    order = choose_reader("stream", need, Budget(10**6), readers=["stream"]).order
+    plan = plan_of(order, np.arange(COUNT))
+    batches = subset.open("stream", 10**6).stream(plan, 64)
+    served = len(next(batches))
+    assert len(set(copied)) <= 2 * 3  # of 16 shards, for two pools
+    served += sum(len(batch) for batch in batches)
+    assert served == COUNT
+    assert len(copied) == len(set(copied)) == 16
+    assert len([*(tmp_path / "copies").glob("*/[!.]*cls*")]) <= 7

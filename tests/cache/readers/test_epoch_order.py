@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,62 @@ def test_the_variance_of_batches_matches_design_effect_on_a_store_sorted_by_clas
     effect = np.var(np.concatenate(counts)) / (batch * frequency * (1 - frequency))
     assert effect == pytest.approx(design_effect(batch, pool_blocks), rel=0.08)
     assert effect < upper
+
+
+WINDOWED = ShuffleSpec("blocks", 3, window_shards=4, shard_blocks=2)
+"""Windows of about 4 shards of 32 rows, in pools of 3 blocks of 16."""
+
+
+def test_windows_come_one_after_the_other() -> None:
+    drawn, other = draw(WINDOWED), draw(WINDOWED, seed=6)
+    for order in (drawn, other):
+        assert np.array_equal(np.sort(order.examples), np.arange(len(ROWS)))
+    assert (drawn.examples != other.examples).mean() > 0.9
+    pools = np.split(ROWS[drawn.examples], drawn.pool_ends[:-1])
+    shards = [set((rows // 32).tolist()) for rows in pools]
+    assert len(pools) == 21  # 63 blocks in pools of 3
+    spans = {
+        shard: [number for number, pool in enumerate(shards) if shard in pool]
+        for shard in range(32)
+    }
+    used = [max(pools) - min(pools) for pools in spans.values()]
+    assert max(used) <= 3  # a window of 8 blocks is in at most 4 pools
+    for span in range(0, 21, 3):
+        assert len(set.union(*shards[span : span + 3])) <= 3 * WINDOWED.window_shards
+    firsts = [min(pools) for pools in spans.values()]
+    assert np.abs(np.corrcoef(firsts, range(32))[0, 1]) < 0.5  # shards are shuffled
+
+
+def test_windows_are_part_of_a_resumed_epoch() -> None:
+    whole = draw(WINDOWED)
+    left = draw(WINDOWED).after(1234)
+    assert np.array_equal(left.examples, whole.examples[1234:])
+
+
+def test_a_window_of_all_shards_is_no_window() -> None:
+    wide = draw(ShuffleSpec("blocks", 7, window_shards=1000, shard_blocks=2))
+    pools = np.split(ROWS[wide.examples] // BLOCK_ROWS, wide.pool_ends[:-1])
+    assert np.mean([max(pool) - min(pool) for pool in pools]) > 30
+
+
+def test_the_variance_of_batches_from_windows_is_that_of_the_formula() -> None:
+    batch, rows = 32, np.arange(81_920)
+    classes = rows // 1024  # a class per shard
+    counts = []
+    for epoch in range(4):
+        order = ShuffleSpec("blocks", 160, window_shards=10, shard_blocks=64)
+        drawn = classes[order.draw(rows, np.random.default_rng(epoch)).examples]
+        counts.append((drawn.reshape(-1, batch)[:, :, None] == np.arange(80)).sum(axis=1))
+    effect = np.var(np.concatenate(counts)) / (batch / 80 * (1 - 1 / 80))
+    assert effect == pytest.approx(design_effect(batch, 160, 10), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "numbers", [("blocks", 3, 4, 0), ("blocks", 3, 0, 4), ("uniform", 0, 2, 2)]
+)
+def test_contradictory_windows_are_refused(numbers: tuple[Any, ...]) -> None:
+    with pytest.raises(StoreError, match="cannot have windows of"):
+        ShuffleSpec(*numbers)
 
 
 def test_contradictory_shuffle_specs_are_refused() -> None:

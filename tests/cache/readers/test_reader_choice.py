@@ -1,5 +1,7 @@
 """Which reader is chosen, and how much memory it may use."""
 
+from dataclasses import replace
+
 import pytest
 
 from epalm.cache.readers.epoch_order import ShuffleSpec
@@ -10,6 +12,7 @@ from epalm.cache.readers.reader_choice import (
     ReaderChoice,
     ReadRequirements,
     choose_reader,
+    fit_window,
     ram_budget,
 )
 from epalm.errors import UsageError
@@ -114,3 +117,27 @@ def test_evaluation_reads_single_rows_if_the_features_do_not_fit() -> None:
 
 def test_features_may_use_half_of_the_free_memory_or_all_for_reader_ram() -> None:
     assert 0 < ram_budget("auto") < 0.6 * free_memory() < ram_budget("ram")
+
+
+@pytest.mark.parametrize(
+    ("shard_bytes", "shards", "copies", "window"),
+    [
+        (302 * 10**6, 3052, None, 211),  # a hundred million rows of 6 x 768
+        (302 * 10**6, 100, None, 0),
+        (302 * 10**6, 3052, 20 * GB, 33),
+        (302 * 10**6, 3052, 1, 1),
+        (302 * 10**6, 33, 20 * GB, 0),
+    ],
+)
+def test_a_window_is_checked_in_a_minute_and_two_fit_into_the_local_cache(
+    shard_bytes: int, shards: int, copies: int | None, window: int
+) -> None:
+    assert fit_window(shard_bytes, shards, copies) == window
+
+
+def test_a_store_with_windows_is_shuffled_within_them() -> None:
+    large = replace(CC3M, window_shards=2, shard_blocks=512)
+    chosen = choose("auto", large, ram=11 * GB)
+    assert chosen.order == ShuffleSpec("blocks", 1024, 2, 512)
+    assert "windows of 2 shards, pools of 1024 blocks, batch variance at most" in chosen.summary
+    assert choose("auto", large, ram=30 * GB).order == ShuffleSpec()

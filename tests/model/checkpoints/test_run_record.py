@@ -64,7 +64,7 @@ def test_a_file_that_is_not_json_is_one_error(tmp_path: Path, text: str) -> None
         RunRecord.load(tmp_path)
 
 
-@pytest.mark.parametrize("absent", ["order", "pool_blocks", "examples"])
+@pytest.mark.parametrize("absent", ["order", "pool_blocks", "examples", "window_shards"])
 def test_a_record_of_an_earlier_version_loads(tmp_path: Path, absent: str) -> None:
     fields: Any = asdict(RECORD)
     del fields[absent], fields["model"]["blocks"], fields["decoding"]["seed"]
