@@ -19,7 +19,7 @@ import numpy as np
 import typer
 
 from bench.support.annotation_files import WRITERS
-from bench.support.peak_memory import max_resident_bytes, peak_memory_of
+from bench.support.peak_memory import max_resident_bytes, peak_memory_of, resident_bytes
 from bench.support.scratch_stores import scratch
 from bench.support.timed_rounds import (
     Folder,
@@ -95,18 +95,13 @@ def _loaded(file: Path) -> object:
 
 def _measured(call: Callable[[], Sequence[object]]) -> dict[str, float]:
     """Seconds, and bytes without the imports: peak, and in use at the end with the result."""
-    before = _resident()
+    before = resident_bytes()
     started, started_cpu = time.perf_counter(), time.process_time()
     returned = call()
     wall, cpu = time.perf_counter() - started, time.process_time() - started_cpu
     gc.collect()
-    most, kept = max_resident_bytes() - before, _resident() - before
+    most, kept = max_resident_bytes() - before, resident_bytes() - before
     return {"wall": wall, "cpu": cpu, "number": len(returned), "most": most, "kept": kept}
-
-
-def _resident() -> int:
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
 
 
 def compare_reading(reading: Reading, root: Path, rounds: int) -> list[Line]:

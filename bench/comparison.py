@@ -88,8 +88,8 @@ class Plan:
 
     Attributes:
         out: folder of all results.
-        budget: budget of every way, whose learning rate and seed are replaced; validations come after a
-            multiple of ten steps.
+        budget: budget of every way, whose learning rate and seed are replaced; validations come
+            after a multiple of ten steps.
     """
 
     out: Path

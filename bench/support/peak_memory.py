@@ -44,8 +44,17 @@ def max_resident_bytes() -> int:
 
     `getrusage` is not used, because its value includes the memory of the forked parent.
     """
+    return _status_bytes("VmHWM")
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process in bytes."""
+    return _status_bytes("VmRSS")
+
+
+def _status_bytes(name: str) -> int:
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    return 1024 * next(int(line.split()[1]) for line in status if line.startswith(f"{name}:"))
 
 
 class AnonymousPeak:
