@@ -39,7 +39,7 @@ class Way:
     """A way of training.
 
     Attributes:
-        entry: its function in `bench.support.comparison.ways`.
+        entry: name of its function in `bench.support.comparison.ways`.
         options: further arguments of that function.
         lr: learning rate, the best of those in docs/explanation/comparison.md.
         files: source files that a user of it writes.

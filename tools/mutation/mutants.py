@@ -50,7 +50,7 @@ class Mutant:
 
     Attributes:
         file: source file.
-        line: its line, from 1.
+        line: number of its line, from 1.
         before: the changed expression.
         after: what it becomes.
         start: index of its first character in the file.
