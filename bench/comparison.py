@@ -58,8 +58,8 @@ _OFFICIAL = (str(official_step.__file__), str(ways.__file__))
 
 WAYS = {
     "official implementation": Way("official", (), 1e-2, _OFFICIAL, 6.0),
-    "one-file script": Way("plain", ("--connector=cls",), 3e-3, _SCRIPT, 2.5),
-    "one-file script, cached": Way("plain", ("--connector=cls", "--cache"), 3e-3, _SCRIPT),
+    "one-file script": Way("plain", ("--connector=cls",), 1e-2, _SCRIPT, 2.5),
+    "one-file script, cached": Way("plain", ("--connector=cls", "--cache"), 1e-2, _SCRIPT),
     "projector of patches": Way("plain", ("--connector=patches",), 1e-2, _SCRIPT),
     OURS: Way("cached", (), 1e-2, ()),
 }
