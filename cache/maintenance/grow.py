@@ -17,7 +17,7 @@ from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import counted
-from epalm.errors import CacheMismatchError, CorruptShardError, StoreError
+from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnfinishedStoreError
 
 ChangedDataset = Literal["grow", "refuse"]
 """What to do with a dataset of other samples than those of the store."""
@@ -163,9 +163,14 @@ def describe_change(change: DatasetChange, location: str) -> list[str]:
 
 
 def _keys(store: Store) -> Sequence[str]:
-    """The keys of a store, which may be lost."""
+    """The keys of a store, which may be lost, or not written yet."""
     try:
         return store.keys
+    except UnfinishedStoreError as error:
+        raise UnfinishedStoreError(
+            f"{error}; but the dataset has changed since, so that nobody knows them any more: "
+            "restore it as it was, or start over with --fresh"
+        ) from error
     except CorruptShardError as error:
         raise CorruptShardError(
             f"{error}; if that does not help, the store's list of samples is lost and the dataset "

@@ -52,6 +52,13 @@ def test_until_then_the_store_has_no_keys_and_no_damage(store: Store) -> None:
     assert list(Store.open(store.location).keys) == KEYS
 
 
+def test_another_dataset_cannot_be_compared_with_them(store: Store, tmp_path: Path) -> None:
+    fill(store, [0])
+    other = build(tmp_path / "other", unit("a", tar_batch("t.tar", KEYS[1:])))
+    with pytest.raises(UnfinishedStoreError, match="restore it as it was, or start over"):
+        open_to_extract(store.location, spec(count=COUNT - 1), IndexKeys(other), defer_keys=True)
+
+
 def test_keys_that_a_finished_store_has_lost_are_damage(store: Store) -> None:
     fill(store).finish()
     (Path(store.location) / CHUNK).unlink()

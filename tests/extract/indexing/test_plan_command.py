@@ -11,6 +11,8 @@ import pytest
 import zarr
 
 from epalm.cache.index.sample_index import SampleIndex
+from epalm.cache.store import Store
+from epalm.errors import StoreError
 from epalm.extract.planning import extraction_plan
 from tests.extract.helpers import (
     TINY,
@@ -152,3 +154,28 @@ def test_the_samples_of_a_store_are_indexed_without_its_dataset(runs: Runs) -> N
         refused = runs("plan", *words)
         assert (refused.code, "--dataset must be given" in refused.err) == (2, True)
     assert "found nothing at absent.zarr" in runs("plan", "--out", "absent.zarr").err
+
+
+def test_a_process_killed_before_the_keys_are_written_changes_no_byte(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends without cleaning up. Of two later ones, the last writes the keys."""
+    for number in range(COUNT, 150):  # three shards
+        save_photo(Path("photos") / f"{number:03d}.png", width=20, height=20, seed=number)
+    assert runs.extract("photos", "--out", "whole.zarr").code == 0
+
+    def killed(self: Store, name: str, parts: object) -> None:
+        raise StoreError(f"killed while it writes {name}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_put", killed)
+        assert "killed" in runs.extract("photos", "--out", "s.zarr").err
+    assert not Path("s.zarr/keys/c/0").exists()
+    Path("s.zarr/epalm/put").mkdir(exist_ok=True)
+    Path("s.zarr/epalm/put/0123").write_bytes(b"a part of the keys")
+    first = runs.extract("photos", "--out", "s.zarr", "--shard", "1/2")
+    assert (first.code, Path("s.zarr/keys/c/0").exists()) == (0, True)
+    assert not Path("s.zarr/epalm/errors.jsonl").exists()
+    Path("s.zarr/keys/c/0").unlink()  # as if it had been killed, too
+    assert runs.extract("photos", "--out", "s.zarr", "--shard", "0/2").code == 0
+    assert tree_bytes(Path("s.zarr")) == tree_bytes(Path("whole.zarr"))
