@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +117,19 @@ def _encode(plan: Plan, inputs: Sequence[NDArray[Any]]) -> Stage:
 
 def _write(plan: Plan) -> Stage:
     """Time writing one complete shard, in the folder of the store."""
-    spec = replace(plan.spec, shard_rows=fit_shard_rows(plan.spec.count, plan.spec.row_bytes))
+    rows = fit_shard_rows(plan.spec.count, plan.spec.row_bytes)
+    count = min(rows, plan.spec.count)
+    spec = plan.spec.in_shards_of(rows).grown_to(count)  # other shards would only add keys
     parent = scratch_parent(plan.out)
     with tempfile.TemporaryDirectory(prefix=".epalm-benchmark-", dir=parent) as folder:
-        store = create_store(Path(folder) / f"scratch{Path(plan.out).suffix}", spec, plan.keys)
-        rows = len(spec.rows_of(0))
-        tokens = np.zeros((rows, *spec.row_shape), dtype=spec.dtype)
+        out = Path(folder) / f"scratch{Path(plan.out).suffix}"
+        store = create_store(out, spec, plan.keys[:count])
+        tokens = np.zeros((count, *spec.row_shape), dtype=spec.dtype)
         started = time.perf_counter()
         store.write_shard(0, tokens, {})
         seconds = time.perf_counter() - started
     size = byte_size(tokens.nbytes)
-    return _stage("write", seconds, rows * spec.views, f"one shard, {rows} records, {size}")
+    return _stage("write", seconds, count * spec.views, f"one shard, {count} records, {size}")
 
 
 def scratch_parent(out: str) -> Path | None:
