@@ -9,8 +9,8 @@ import pytest
 from tests.repository import ROOT
 
 FOLDERS = (
-    *("api", "ask", "bench", "cache", "demo", "docs", "evaluate", "extract", "hub", "media"),
-    *("metrics", "model", "serve", "src", "tasks", "tests", "tools", "train"),
+    *("api", "ask", "bench", "cache", "demo", "docs", "evaluate", "extract", "hub", "integrations"),
+    *("media", "metrics", "model", "serve", "src", "tasks", "tests", "tools", "train"),
 )
 
 BRITISH = re.compile(
