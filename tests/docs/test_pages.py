@@ -26,6 +26,7 @@ OTHER_PROGRAMS = {
     *("--rdzv-backend", "--rdzv-endpoint"),
     *("--nodes", "--ntasks-per-node", "--cpus-per-task", "--gpus", "--array", "--wrap"),  # SLURM
     *("--signal", "--requeue"),
+    *("--override", "--tasks", "--output"),  # uv, lmms-eval (whose names go on with "_path")
 }
 """Options of pip, click, torchrun, SLURM and others."""
 

@@ -16,7 +16,7 @@ from epalm_lmms_eval.questions import check_same_request, question_of
 from epalm_lmms_eval.requests import Request, batches, choices_of, parse
 
 BATCH_SIZE = 32
-"""Samples per call for `--batch_size auto`; epalm computes at most so many at once."""
+"""Samples per call for `--batch_size auto`; the most that epalm computes at once."""
 
 Loss = tuple[float, bool]
 """Negative log-probability of a text, and whether greedy decoding generates it."""
