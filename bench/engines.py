@@ -4,16 +4,14 @@
 
 Two processes with --shard 0/2 and 1/2, and `--engine ray --engine-workers 2`, extract the same
 images into new stores. The CPU time is that of all processes which the commands leave behind
-them, Ray's own among them. Each engine runs with two numbers of images, so that what is paid once
-(loading, starting a cluster) and what is paid for each image are told apart.
+them, Ray's own among them. Ray's workers get the priority of other processes. Each engine runs with
+two numbers of images, so that what is paid once (loading, starting a cluster) and what is paid for
+each image are told apart.
 """
 
-import ctypes
 import json
 import os
-import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ import timm
 import typer
 from safetensors.torch import save_file
 
+from bench.support.cpu_time import cpu_seconds
 from bench.support.encoding_variants import write_images
 from bench.support.scratch_stores import scratch
 from bench.support.timed_rounds import (
@@ -34,60 +33,35 @@ from bench.support.timed_rounds import (
     Rounds,
     at_most,
 )
-from epalm.errors import ModelError
 
 ENCODER, ARCHITECTURE = "vit-ti16", "vit_tiny_patch16_224"
+
+FILES = 100
+"""Number of different images."""
 
 OVERHEAD_LIMIT = 0.05
 """Target: CPU time of an image by Ray over that by --shard, less 1."""
 
-PR_SET_CHILD_SUBREAPER = 36
-"""Option of prctl (linux/prctl.h): orphans among the descendants become children."""
+COMMAND = "from epalm.extract.cli import main; main()"
 
 SHARDS, RAY = "two processes, --shard i/2", "--engine ray, two encoders"
 
 
 def commands(engine: str, options: Sequence[str]) -> list[list[str]]:
     """The commands of an engine, which run at the same time."""
-    base = [sys.executable, "-m", "epalm.extract.cli", *options]
+    base = [sys.executable, "-c", COMMAND, *options]
     if engine == RAY:
         return [[*base, "--engine", "ray", "--engine-workers", "2"]]
     return [[*base, "--shard", f"{index}/2"] for index in range(2)]
 
 
-def cpu_seconds(lines: Sequence[Sequence[str]]) -> float:
-    """CPU time of commands and of all their descendants, measured in a process of its own.
-
-    Raises:
-        ModelError: a command failed.
-    """
-    measured = [sys.executable, "-m", "bench.engines", "--measure", json.dumps(lines)]
-    found = subprocess.run(measured, check=False, capture_output=True, text=True)
-    if found.returncode:
-        raise ModelError(f"an extraction failed: {found.stderr[-2000:]}")
-    return float(found.stdout.splitlines()[-1])
-
-
-def measure(lines: Sequence[Sequence[str]]) -> None:
-    """Run commands, wait for every descendant, and print their CPU seconds."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    running = [subprocess.Popen(line, stdout=subprocess.DEVNULL) for line in lines]
-    failed = [process.returncode for process in running if process.wait()]
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            break
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    sys.stdout.write(f"{used.ru_utime + used.ru_stime}\n")
-    sys.exit(max(failed, default=0))
-
-
-def write_dataset(folder: Path, images: int) -> Path:
-    """A folder with images and their manifest."""
+def write_dataset(folder: Path, images: int, files: Sequence[Path]) -> Path:
+    """A folder with images, which repeat some files, and their manifest."""
     folder.mkdir()
-    items = write_images(folder, images)
-    lines = [json.dumps({"id": one.key, "media": one.name, "answers": ["a"]}) for one in items]
+    names = [f"{row:06d}.jpg" for row in range(images)]
+    for row, name in enumerate(names):
+        (folder / name).hardlink_to(files[row % len(files)])
+    lines = [json.dumps({"id": name, "media": name, "answers": ["a"]}) for name in names]
     (folder / "train.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -98,7 +72,9 @@ def run_rounds(
     """CPU seconds of each engine and number of images, in each round."""
     weights = place / "weights.safetensors"
     save_file(timm.create_model(ARCHITECTURE, num_classes=0).state_dict(), weights)
-    datasets = {number: write_dataset(place / f"images{number}", number) for number in numbers}
+    (place / "files").mkdir()
+    files = [item.path for item in write_images(place / "files", FILES)]
+    datasets = {number: write_dataset(place / f"{number}", number, files) for number in numbers}
     random = np.random.default_rng(0)
     cases = [(engine, number) for number in numbers for engine in (SHARDS, RAY)]
     found: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
@@ -109,7 +85,9 @@ def run_rounds(
             shutil.rmtree(out, ignore_errors=True)
             options = ["--encoder", ENCODER, "--weights", str(weights), "--quiet"]
             options += ["--dataset", str(datasets[number]), "--out", str(out), "--device", "cpu"]
-            found[cases[index]].append(cpu_seconds(commands(engine, [*options, "--workers", "1"])))
+            seconds = cpu_seconds(commands(engine, [*options, "--workers", "1"]))
+            found[cases[index]].append(seconds)
+            sys.stderr.write(f"{engine}: {number} images, {seconds:.1f} s\n")
     return found
 
 
@@ -137,12 +115,10 @@ def main(
     rounds: Rounds = 1,
     folder: Folder = None,
     json_file: JsonFile = None,
-    measured: Annotated[str, typer.Option("--measure", hidden=True)] = "",
 ) -> None:
     """Run both engines, and print the table."""
-    if measured:
-        measure(json.loads(measured))
     numbers = images or [600, 1800]
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's name
     with scratch(folder) as place:
         found = run_rounds(place, numbers, rounds)
     Result("Engines of an extraction", table(found, numbers)).publish(json_file)
