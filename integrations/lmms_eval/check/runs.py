@@ -51,9 +51,10 @@ def train_runs(root: Path) -> None:
     common = {
         "data_root": root / "data",
         "lm": DEMO / "weights/opt-micro",
-        "runs": root / "runs",
+        "out": root / "runs",
         "device": "cpu",
         "fresh": True,
+        "quiet": True,
     }
     store = root / "cache/coco.zarr"
     recipe = DEMO / "recipes/scenes.toml"
