@@ -125,18 +125,18 @@ def trainings() -> list[Training]:
 
 
 def test_the_table_has_the_ratios_worked_by_hand(tmp_path: Path) -> None:
-    lines = {line.what: line for line in table(trainings(), 3.0)}
-    official, script = lines["official implementation"], lines["one-file script"]
+    lines = {line.what: line for line in table(trainings(), [3.0])}
+    official, script = lines["official implementation: to 3"], lines["one-file script: to 3"]
     assert (official.value, str(official.ratio), official.met) == (120.0, "8 (8 to 8)", True)
     assert (script.value, str(script.ratio), script.met) == (90.0, "6 (6 to 6)", True)
-    with_extraction = lines["official implementation / epalm with extraction"].ratio
+    with_extraction = lines["official implementation: to 3 / epalm with extraction"].ratio
     assert with_extraction
     assert with_extraction.median == pytest.approx((80 / 100 + 160 / 110) / 2)
     assert lines["epalm: peak memory"].value == 200
     assert lines["epalm: code"].value == 2
-    unreached = {line.what: line for line in table(trainings(), 2.0)}
-    assert unreached["one-file script"].ratio is None
-    assert unreached["one-file script"].met is False
+    unreached = {line.what: line for line in table(trainings(), [2.0])}
+    assert unreached["one-file script: to 2"].ratio is None
+    assert unreached["one-file script: to 2"].met is False
     curves = {name: [one.curve for one in trainings() if one.name == name] for name in WAYS}
     chart.draw(tmp_path / "chart.png", curves, 3.0, reference=OURS)
     assert np.asarray(Image.open(tmp_path / "chart.png")).std() > 5
