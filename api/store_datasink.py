@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray.data
 from numpy.typing import NDArray
 from ray.data import Datasink
 from ray.data.block import BlockAccessor
+from ray.exceptions import RayTaskError
 
 from epalm.api.batch_encoder import ERROR, FEATURES, FINGERPRINT, fingerprint_digest
 from epalm.api.command_values import options_from
@@ -95,7 +96,7 @@ class StoreDatasink(Datasink):  # type: ignore[misc]  # Ray's types are not read
         """
         assert self._target is not None
         samples = ray.data.from_arrow(list(sample_tables(self._target)))
-        states = FileStates(self._root, self._target.store.spec.content_hash)
+        states: Any = FileStates(self._root, self._target.store.spec.content_hash)
         return samples.map_batches(states, batch_size=STATE_ROWS)
 
     def write_from(self, dataset: "ray.data.Dataset") -> None:
@@ -112,7 +113,7 @@ class StoreDatasink(Datasink):  # type: ignore[misc]  # Ray's types are not read
         blocks = dataset.repartition(target_num_rows_per_block=self.shard_rows, strict=True)
         try:
             blocks.write_datasink(self)
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             if isinstance(error.cause, EpalmError):
                 raise error.cause from error
             raise
@@ -131,7 +132,7 @@ class StoreDatasink(Datasink):  # type: ignore[misc]  # Ray's types are not read
             accessor = BlockAccessor.for_block(block)
             if not accessor.num_rows():  # nothing was missing; its columns are unknown
                 continue
-            columns: dict[str, NDArray[Any]] = accessor.to_numpy()
+            columns = cast("dict[str, NDArray[Any]]", accessor.to_numpy())
             if absent := [name for name in COLUMNS if name not in columns]:
                 raise UsageError(
                     f"a block has no column {absent[0]!r}, only {', '.join(columns)}: pass rows of "
