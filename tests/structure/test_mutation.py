@@ -44,21 +44,25 @@ def test_the_changes_are_those_worked_out_by_hand(tmp_path: Path) -> None:
         (15, "2", "(3)"),
         (15, "points >= LIMIT", "(points > LIMIT)"),
     }
+    statements = {mutant.line: mutant.statement for mutant in mutants_of(file)}
+    assert statements == {8: (8, 8), 11: (11, 11), 13: (13, 13), 15: (15, 15)}
     changed = next(mutant for mutant in mutants_of(file) if mutant.before == "2")
     assert changed.source() == SOURCE.replace("* 2", "* (3)")
 
 
-def test_a_line_has_the_shortest_tests_that_execute_it(tmp_path: Path) -> None:
-    lines = {"a.py": {1: [], 2: ["slow", "quick"], 3: ["other"]}}
-    seconds = {"slow": 5.0, "quick": 1.0, "other": 2.0}
+def test_a_statement_has_its_own_tests_then_the_shortest(tmp_path: Path) -> None:
+    lines = {"a.py": {1: [], 2: ["slow", "quick"], 3: ["tests/test_a.py::own"]}}
+    seconds = {"slow": 5.0, "quick": 1.0, "tests/test_a.py::own": 9.0}
     CoveringTests(lines, seconds).write(tmp_path / "tests.json")
     covering = CoveringTests.read(tmp_path / "tests.json")
-    assert covering.of(Path("a.py"), 2, limit=60) == ["quick", "slow"]
-    assert covering.of(Path("a.py"), 2, limit=3) == ["quick"]
-    assert covering.of(Path("a.py"), 2, limit=0) == ["quick"]
-    assert covering.of(Path("a.py"), 1, limit=60) == ["quick", "other", "slow"]
-    assert covering.of(Path("a.py"), 4, limit=60) == []
-    assert covering.of(Path("b.py"), 1, limit=60) == []
+    assert covering.of(Path("a.py"), (2, 2), limit=60) == ["quick", "slow"]
+    assert covering.of(Path("a.py"), (2, 2), limit=3) == ["quick"]
+    assert covering.of(Path("a.py"), (2, 2), limit=0) == ["quick"]
+    every = ["tests/test_a.py::own", "quick", "slow"]
+    assert covering.of(Path("a.py"), (1, 1), limit=60) == every
+    assert covering.of(Path("a.py"), (2, 5), limit=60) == every
+    assert covering.of(Path("a.py"), (4, 4), limit=60) == []
+    assert covering.of(Path("b.py"), (1, 1), limit=60) == []
 
 
 @pytest.mark.slow

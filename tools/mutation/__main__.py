@@ -31,8 +31,8 @@ from tools.mutation.mutants import Mutant, mutants_of, source_files
 PRELOADED = ("numpy", "torch", "transformers", "timm", "h5py", "PIL.Image")
 """Libraries that are imported once for all mutants."""
 
-LIMIT_SECONDS = 60.0
-"""Duration of the tests that one mutant runs; of more only the shortest run."""
+LIMIT_SECONDS = 120.0
+"""Duration of the tests that one mutant runs; of more only some run."""
 
 SLOWER, EXTRA_SECONDS = 10, 60
 """A mutant whose tests take ten times as long and a minute more has been noticed, too."""
@@ -114,7 +114,7 @@ def check(packages: Sequence[Path], options: argparse.Namespace) -> dict[str, di
         for mutant in sample_of(package, options.sample, options.seed):
             result = known.get(mutant.name)
             if result is None or (options.again and result != KILLED):
-                tests = covering.of(mutant.file, mutant.line, limit=LIMIT_SECONDS)
+                tests = covering.of(mutant.file, mutant.statement, limit=LIMIT_SECONDS)
                 seconds = sum(covering.seconds.get(test, 0) for test in tests)
                 result = run(mutant, tests, seconds) if tests else UNTESTED
                 with log.open("a") as file:

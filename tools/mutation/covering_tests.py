@@ -30,17 +30,25 @@ class CoveringTests:
     lines: dict[str, dict[int, list[str]]]
     seconds: dict[str, float]
 
-    def of(self, file: Path, line: int, *, limit: float) -> list[str]:
-        """Tests that execute a line, the shortest first, of `limit` seconds together.
+    def of(self, file: Path, statement: tuple[int, int], *, limit: float) -> list[str]:
+        """Tests that execute a statement, of `limit` seconds together.
 
-        A line that runs outside of tests has all tests that execute another line of its file.
+        The tests of the file come first, those of tests/../test_NAME.py, then the shortest. A
+        statement that runs outside of tests has all tests that execute another line of its file.
         """
         own = self.lines.get(file.as_posix(), {})
-        if line not in own:
+        first, last = statement
+        executed = [line for line in range(first, last + 1) if line in own]
+        if not executed:
             return []
         every = {test for tests in own.values() for test in tests}
+        found = {test for line in executed for test in own[line]} or every
+
+        def order(test: str) -> tuple[bool, float, str]:
+            return f"/test_{file.stem}.py::" not in test, self.seconds.get(test, 0), test
+
         chosen, total = list[str](), 0.0
-        for test in sorted(own[line] or every, key=lambda test: (self.seconds.get(test, 0), test)):
+        for test in sorted(found, key=order):
             total += self.seconds.get(test, 0)
             if chosen and total > limit:
                 break

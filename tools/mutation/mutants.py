@@ -51,6 +51,8 @@ class Mutant:
     Attributes:
         file: source file.
         line: number of its line, from 1.
+        statement: first and last line of the statement, or of the head of a compound one, that it
+            is a part of.
         before: the changed expression.
         after: what it becomes.
         start: index of its first character in the file.
@@ -59,6 +61,7 @@ class Mutant:
 
     file: Path
     line: int
+    statement: tuple[int, int]
     before: str
     after: str
     start: int
@@ -88,6 +91,7 @@ class _Finder(ast.NodeVisitor):
     def __init__(self, file: Path, text: str) -> None:
         self.found: list[Mutant] = []
         self._file, self._text = file, text
+        self._statement = (1, 1)
         self._lines = [0]
         for line in text.encode().split(b"\n"):
             self._lines.append(self._lines[-1] + len(line) + 1)
@@ -106,7 +110,15 @@ class _Finder(ast.NodeVisitor):
         start, end = self._place(node)
         before = " ".join(self._text[start:end].split())
         self.found.append(
-            Mutant(self._file, node.lineno, before, f"({ast.unparse(after)})", start, end)
+            Mutant(
+                self._file,
+                node.lineno,
+                self._statement,
+                before,
+                f"({ast.unparse(after)})",
+                start,
+                end,
+            )
         )
 
     def visit_If(self, node: ast.If) -> None:
@@ -200,8 +212,15 @@ class _Finder(ast.NodeVisitor):
 
     def visit(self, node: ast.AST) -> None:
         """Visit what can be mutated."""
-        if not isinstance(node, LEFT_ALONE):
-            super().visit(node)
+        if isinstance(node, LEFT_ALONE):
+            return
+        outer = self._statement
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
+            self._statement = (node.lineno, max(node.lineno, last))
+        super().visit(node)
+        self._statement = outer
 
     def _visit_all(self, nodes: list[ast.stmt]) -> None:
         for node in nodes:
