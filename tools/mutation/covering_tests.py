@@ -1,10 +1,14 @@
 """Which tests execute which lines, and how long each test takes."""
 
 import json
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import coverage
@@ -55,6 +59,14 @@ class CoveringTests:
             chosen.append(test)
         return chosen
 
+    def add(self, other: "CoveringTests") -> None:
+        """Add what other tests execute, and their durations."""
+        self.seconds.update(other.seconds)
+        for name, lines in other.lines.items():
+            own = self.lines[name]
+            for line, tests in lines.items():
+                own[line] = sorted({*own.get(line, []), *tests})
+
     def write(self, file: Path) -> None:
         """Write them as JSON."""
         file.write_text(json.dumps({"lines": self.lines, "seconds": self.seconds}))
@@ -81,29 +93,61 @@ class _Durations:
         self.seconds[report.nodeid.partition("[")[0]] += report.duration
 
 
-def measure(files: Sequence[Path], tests: Sequence[str]) -> CoveringTests:
-    """Run tests in this process and see which lines each executes.
+def measure(files: Sequence[Path], tests: Sequence[Path]) -> CoveringTests:
+    """See which lines each test executes.
+
+    Each file of tests runs in a forked process, because some tests end the recording: they set a
+    trace function of their own, or compile.
+
+    Args:
+        files: source files.
+        tests: folders and files of tests.
 
     Raises:
         RuntimeError: a test fails, so that it could not tell a mutant from the original.
     """
-    recorder = coverage.Coverage(data_file=None, include=[str(file.resolve()) for file in files])
-    recorder.set_option("run:dynamic_context", "test_function")
-    durations = _Durations()
-    recorder.start()
-    code = pytest.main([*tests, *OPTIONS], plugins=[durations])
-    recorder.stop()
-    if code:
-        raise RuntimeError(f"the tests {' '.join(tests)} do not pass: pytest returned {code}")
-    data = recorder.get_data()
-    lines = {
-        file.as_posix(): {
-            line: sorted({_argument(each) for each in contexts if each != OUTSIDE_OF_TESTS})
-            for line, contexts in data.contexts_by_lineno(str(file.resolve())).items()
+    together = CoveringTests({file.as_posix(): {} for file in files}, {})
+    with TemporaryDirectory() as folder:
+        part = Path(folder) / "part.json"
+        found = {
+            path
+            for each in tests
+            for path in (each.rglob("test_*.py") if each.is_dir() else [each])
         }
-        for file in files
-    }
-    return CoveringTests(lines, dict(durations.seconds))
+        for file in sorted(found):
+            process = os.fork()
+            if process == 0:
+                _measure_in_child(files, file, part)
+            if os.waitpid(process, 0)[1]:
+                raise RuntimeError(f"the tests of {file} do not pass")
+            together.add(CoveringTests.read(part))
+    return together
+
+
+def _measure_in_child(files: Sequence[Path], tests: Path, out: Path) -> None:
+    """Run a file of tests, write what it executes and end."""
+    code = 1
+    with suppress(BaseException):
+        recorder = coverage.Coverage(
+            data_file=None, include=[str(file.resolve()) for file in files]
+        )
+        recorder.set_option("run:dynamic_context", "test_function")
+        durations = _Durations()
+        recorder.start()
+        code = int(pytest.main([str(tests), *OPTIONS], plugins=[durations]))
+        recorder.stop()
+        code = 0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code  # all are slow
+        data = recorder.get_data()
+        lines = {
+            file.as_posix(): {
+                line: sorted({_argument(each) for each in contexts if each != OUTSIDE_OF_TESTS})
+                for line, contexts in data.contexts_by_lineno(str(file.resolve())).items()
+            }
+            for file in files
+        }
+        CoveringTests(lines, dict(durations.seconds)).write(out)
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def _argument(context: str) -> str:
