@@ -108,3 +108,10 @@ def test_group_means_are_sorted_by_size_without_the_empty_group() -> None:
         GroupMean("what", 1.0, 2),
     ]
     assert group_means(values[:3], groups[:3])[0] == GroupMean("what", 1.0, 2)
+
+
+def test_the_default_is_2000_resamples() -> None:
+    values = np.random.default_rng(5).normal(size=11)
+    drawn = np.random.default_rng(0).integers(11, size=(2000, 11))
+    expected = np.quantile(values[drawn].mean(1), (0.025, 0.975))
+    assert bootstrap_interval(values) == pytest.approx(tuple(expected), abs=1e-12)

@@ -119,3 +119,14 @@ def test_the_metric_scores_each_question_and_their_mean() -> None:
 def test_too_few_people_are_refused_with_the_metric_to_use_instead() -> None:
     with pytest.raises(DataError, match=r'question q7 has 1 .*"exact"'):
         score_vqa([Prediction("q7", "photo", "x")], [example("q7", "x")])
+
+
+def test_an_accuracy_needs_three_more_people_than_the_one_who_is_compared() -> None:
+    prediction = [Prediction("q", "photo", "red")]
+    with pytest.raises(DataError, match=r"3 reference answer.* of at least 4 people"):
+        score_vqa(prediction, [example("q", "red", "red", "red")])
+    assert score_vqa(prediction, [example("q", "red", "red", "red", "red")]).values["accuracy"] == 1
+
+
+def test_the_first_32_periods_are_removed() -> None:
+    assert normalize_answer("a" + 40 * "." + "b") == "a" + 8 * "." + "b"

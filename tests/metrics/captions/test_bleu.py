@@ -1,0 +1,29 @@
+"""BLEU of sums, worked by hand."""
+
+from math import exp, sqrt
+
+import numpy as np
+import pytest
+
+from epalm.errors import DataError
+from epalm.metrics import bleu
+from epalm.metrics.captions.bleu import bleu_of_sums
+
+
+def test_a_short_caption_is_punished_and_a_long_one_is_not() -> None:
+    # "a dog" for "a dog runs fast", and the reverse
+    short = [2, 1, 0, 0, 2, 1, 0, 0, 2, 4]
+    long = [2, 1, 0, 0, 4, 3, 2, 1, 4, 2]
+    scores = bleu_of_sums(np.array([short, long], dtype=np.float64))
+    assert scores[0, :2] == pytest.approx([exp(-1), exp(-1)], rel=1e-6)
+    assert scores[1, :2] == pytest.approx([0.5, sqrt(0.5 / 3)], rel=1e-6)
+    assert (scores[:, 2:] < 0.01).all()  # no trigram matches; the toolkit adds a little to zero
+
+
+def test_the_order_is_that_which_is_asked_for() -> None:
+    captions, references = ["a dog sits"], [["a dog runs"]]
+    assert bleu(captions, references, order=1) == pytest.approx(2 / 3, rel=1e-6)
+    assert bleu(captions, references, order=2) == pytest.approx(sqrt(2 / 3 / 2), rel=1e-6)
+    for order in (0, 5):
+        with pytest.raises(DataError, match=f"order is {order}, expected 1 to 4"):
+            bleu(captions, references, order=order)
