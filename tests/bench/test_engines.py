@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from bench import engines
-from bench.engine_background import descendants
-from bench.support.cpu_time import cpu_seconds
+from bench.support.cpu_time import cpu_seconds, descendants
 
 BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
@@ -20,6 +19,14 @@ def test_processes_that_outlive_their_command_are_counted() -> None:
     assert cpu_seconds([[sys.executable, "-c", ORPHAN]] * 2) >= 0.6
 
 
+def test_children_of_a_process_that_ignores_them_are_counted() -> None:
+    parent = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+        f"subprocess.Popen([sys.executable, '-c', {BURN.replace('0.3', '1')!r}]); time.sleep(4)"
+    )
+    assert cpu_seconds([[sys.executable, "-c", parent]]) >= 0.7
+
+
 def test_a_command_that_fails_is_no_measurement() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         cpu_seconds([[sys.executable, "-c", "raise SystemExit(3)"], [sys.executable, "-c", ""]])
@@ -28,7 +35,7 @@ def test_a_command_that_fails_is_no_measurement() -> None:
 def test_a_process_and_its_children_are_found() -> None:
     with subprocess.Popen(["sleep", "600"]) as child:
         found = descendants(os.getpid())
-        assert found[child.pid][0] == "sleep"
+        assert found[child.pid].name == "sleep"
         assert os.getpid() in found
         child.kill()
 
