@@ -45,7 +45,7 @@ class ProcessTime:
     """A running process.
 
     Attributes:
-        name: its name.
+        name: name of its program.
         started: when it started, in ticks since the machine did.
         seconds: CPU seconds, user and system, without children.
     """

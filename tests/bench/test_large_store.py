@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from bench.large_store import begin_epoch, open_index, read_records
+from bench.large_store import begin_epoch, open_index
 from bench.support.large_stores import large_keys, large_spec, make_large_store
 from epalm.cache.maintenance.verify import verify_deep
 
@@ -23,6 +23,5 @@ def test_a_store_of_holes_is_intact_and_has_the_named_keys(tmp_path: Path) -> No
 def test_the_measurements_run(tmp_path: Path) -> None:
     location = str(tmp_path / "s.zarr")
     make_large_store(tmp_path / "s.zarr", large_spec(8, 64))
-    assert read_records(location)["cpu"] > 0
     assert open_index(location)["find_ms"] > 0
     assert begin_epoch(location, 100)["wall"] > 0
