@@ -16,7 +16,7 @@ WORDS = 1000
 def make_captions(keys: Sequence[str], count: int) -> list[Example]:
     """Examples of random samples with a caption of ten words each."""
     random = np.random.default_rng(0)
-    rows = np.sort(random.choice(len(keys), count, replace=False)).tolist()
+    rows: list[int] = np.sort(random.choice(len(keys), count, replace=False)).tolist()
     words = random.integers(0, WORDS, (count, CAPTION_WORDS)).tolist()
     texts = (" ".join(f"w{word}" for word in caption) for caption in words)
     return [

@@ -1,6 +1,7 @@
 """The table of the adapters whose model cards are in docs/gallery, from the cards' headers."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
@@ -38,7 +39,7 @@ def gallery_pages(cards: Path) -> dict[str, str]:
 
 
 def _row(file: Path) -> list[str]:
-    data = ModelCard.load(file).data
+    data: Any = ModelCard.load(file).data  # of another class for each type of repository
     results: list[EvalResult] = data.eval_results or []
     headline, control = _headline(results, data.metrics[0])
     low, high = (headline.metric_args or {}).get("confidence_interval", ("", ""))
