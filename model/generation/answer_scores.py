@@ -37,7 +37,4 @@ class Scorer:
         )
         self.found.update(zip(batch.names, scores.tolist(), strict=True))
         best, indices = scores.max(dim=1)
-        return [
-            Answer(self.answers.texts[index], score, int(self.answers.lengths[index]) + 1)
-            for index, score in zip(indices.tolist(), best.tolist(), strict=True)
-        ]
+        return self.answers.chosen(indices, best)

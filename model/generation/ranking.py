@@ -80,6 +80,13 @@ class AnswerList:
         moved = (tensor.to(device) for tensor in (self.ids, self.lengths, self.nodes))
         return AnswerList(self.texts, *moved)
 
+    def chosen(self, indices: Tensor, scores: Tensor) -> list[Answer]:
+        """The answers at (B) indices, with their (B) scores; the end token counts."""
+        return [
+            Answer(self.texts[index], score, int(self.lengths[index]) + 1)
+            for index, score in zip(indices.tolist(), scores.tolist(), strict=True)
+        ]
+
 
 @dataclass(frozen=True)
 class Ranker:
@@ -107,11 +114,7 @@ class Ranker:
             self.answers,
             image_index=batch.image_index,
         )
-        counts = self.answers.lengths + 1
-        return [
-            Answer(self.answers.texts[index], score, int(counts[index]))
-            for index, score in zip(best.tolist(), scores.tolist(), strict=True)
-        ]
+        return self.answers.chosen(best, scores)
 
 
 @torch.no_grad()
