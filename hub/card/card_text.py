@@ -14,7 +14,7 @@ from epalm.hub.card.card_scores import (
     training_summary,
 )
 from epalm.hub.card.markdown import code, plain, table
-from epalm.hub.card.modality import EXAMPLE_FILES, modality
+from epalm.hub.card.modality import EXAMPLE_FILES, EXAMPLE_QUESTIONS, modality
 from epalm.model.checkpoints.run_record import RECIPE_ROWS, RunRecord, read_recipe
 from epalm.model.checkpoints.soup_record import seed_words
 from epalm.model.checkpoints.validation_figures import IN_NATS
@@ -22,8 +22,6 @@ from epalm.model.method.variants import find_variant
 from epalm.portable_path import PACKAGE
 
 HUB = "https://huggingface.co"
-
-QUESTION = "what is on the desk?"
 
 NO_SCORES = "This run has not been evaluated yet; `epalm-eval` adds its scores here."
 
@@ -85,10 +83,11 @@ def _encoder(record: RunRecord) -> str:
 
 
 def _example(record: RunRecord, source: str) -> str:
-    file = EXAMPLE_FILES[modality(record)]
+    kind = modality(record)
+    file, question = EXAMPLE_FILES[kind], EXAMPLE_QUESTIONS[kind]
     call = f'model.caption("{file}")'
     if record.model.answers_questions:
-        call = f'model.answer("{file}", "{QUESTION}")'
+        call = f'model.answer("{file}", "{question}")'
     lines = ["import epalm", f"model = epalm.load({_quoted(source)})", f"print({call})"]
     return "```bash\npip install epalm\n```\n\n```python\n" + "\n".join(lines) + "\n```"
 

@@ -12,6 +12,12 @@ EXAMPLE_FILES: dict[Modality, str] = {
     "audio": "kitchen.wav",
 }
 
+EXAMPLE_QUESTIONS: dict[Modality, str] = {
+    "image": "what is on the desk?",
+    "video": "what is the person doing?",
+    "audio": "what makes this sound?",
+}
+
 PIPELINE_TAGS = {
     ("image", True): "visual-question-answering",
     ("image", False): "image-to-text",

@@ -140,7 +140,7 @@ def test_a_control_of_the_run_itself_is_not_a_row_of_its_own(tmp_path: Path) -> 
             {"fingerprint.media": "video"},
             "{prompt} {answer}",
             "video-text-to-text",
-            'model.answer("kitchen.mp4", "what is on the desk?")',
+            'model.answer("kitchen.mp4", "what is the person doing?")',
         ),
         (
             {"fingerprint.filter_bank": "kaldi"},
