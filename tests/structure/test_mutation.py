@@ -9,7 +9,7 @@ import pytest
 
 from tests.repository import ROOT
 from tools.mutation.covering_tests import CoveringTests
-from tools.mutation.mutants import mutants_of
+from tools.mutation.mutants import Mutant, mutants_of
 
 SOURCE = '''"""Grades, at least 1."""
 
@@ -46,8 +46,26 @@ def test_the_changes_are_those_worked_out_by_hand(tmp_path: Path) -> None:
     }
     statements = {mutant.line: mutant.statement for mutant in mutants_of(file)}
     assert statements == {8: (8, 8), 11: (11, 11), 13: (13, 13), 15: (15, 15)}
+    places = {mutant.before: (mutant.column, mutant.at_import) for mutant in mutants_of(file)}
+    assert places["10"] == (14, True)
+    assert places["0.5"] == (46, True)
+    assert places["not bonus"] == (26, False)
+    assert places["2"] == (18, False)
     changed = next(mutant for mutant in mutants_of(file) if mutant.before == "2")
     assert changed.source() == SOURCE.replace("* 2", "* (3)")
+
+
+def test_no_two_changes_have_the_same_name(tmp_path: Path) -> None:
+    file = tmp_path / "places.py"
+    file.write_text("FIRST, SECOND = 1, 1\n")
+    assert [mutant.name.rpartition("places.py:")[2] for mutant in mutants_of(file)] == [
+        "1:17: 1 -> (2)",
+        "1:20: 1 -> (2)",
+    ]
+
+
+def changed_line(file: str, statement: tuple[int, int], *, at_import: bool = False) -> Mutant:
+    return Mutant(Path(file), statement[0], 1, statement, at_import, "1", "2", 0, 1)
 
 
 def test_a_statement_has_its_own_tests_then_the_shortest(tmp_path: Path) -> None:
@@ -55,14 +73,25 @@ def test_a_statement_has_its_own_tests_then_the_shortest(tmp_path: Path) -> None
     seconds = {"slow": 5.0, "quick": 1.0, "tests/test_a.py::own": 9.0}
     CoveringTests(lines, seconds).write(tmp_path / "tests.json")
     covering = CoveringTests.read(tmp_path / "tests.json")
-    assert covering.of(Path("a.py"), (2, 2), limit=60) == ["quick", "slow"]
-    assert covering.of(Path("a.py"), (2, 2), limit=3) == ["quick"]
-    assert covering.of(Path("a.py"), (2, 2), limit=0) == ["quick"]
+    second = changed_line("a.py", (2, 2))
+    assert covering.of(second, limit=60) == ["quick", "slow"]
+    assert covering.of(second, limit=3) == ["quick"]
+    assert covering.of(second, limit=0) == ["quick"]
     every = ["tests/test_a.py::own", "quick", "slow"]
-    assert covering.of(Path("a.py"), (1, 1), limit=60) == every
-    assert covering.of(Path("a.py"), (2, 5), limit=60) == every
-    assert covering.of(Path("a.py"), (4, 4), limit=60) == []
-    assert covering.of(Path("b.py"), (1, 1), limit=60) == []
+    assert covering.of(changed_line("a.py", (1, 1)), limit=60) == every
+    assert covering.of(changed_line("a.py", (2, 5)), limit=60) == every
+    assert covering.of(changed_line("a.py", (4, 4)), limit=60) == []
+    assert covering.of(changed_line("b.py", (1, 1)), limit=60) == []
+
+
+def test_a_statement_that_runs_at_import_has_the_tests_of_the_whole_file() -> None:
+    lines = {"a.py": {1: ["imports"], 2: [], 3: ["imports", "calls"]}}
+    covering = CoveringTests(lines, {"imports": 2.0, "calls": 1.0})
+    assert covering.of(changed_line("a.py", (1, 1)), limit=60) == ["imports"]
+    assert covering.of(changed_line("a.py", (1, 1), at_import=True), limit=60) == [
+        "calls",
+        "imports",
+    ]
 
 
 @pytest.mark.slow
@@ -89,9 +118,9 @@ def test_a_mutant_lives_where_no_test_notices_it(tmp_path: Path) -> None:
         assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) >= 5
         return listed
 
-    unused = {"no test: points/pay.py:6: 1 -> (2)", "no test: points/pay.py:6: 1 -> (None)"}
-    more = {"survived: points/pay.py:2: hours * 10 -> (hours + 10)"}
-    more |= {"survived: points/pay.py:2: 10 -> (11)"}
+    unused = {"no test: points/pay.py:6:12: 1 -> (2)", "no test: points/pay.py:6:12: 1 -> (None)"}
+    more = {"survived: points/pay.py:2:12: hours * 10 -> (hours + 10)"}
+    more |= {"survived: points/pay.py:2:20: 10 -> (11)"}
     assert lived() == unused | more
     test.write_text(weak.replace("> 0", "== 20"))
     assert lived() == unused | more, "known results are kept"

@@ -113,7 +113,7 @@ def check(packages: Sequence[Path], options: argparse.Namespace) -> dict[str, di
         for mutant in sample_of(package, options.sample, options.seed):
             result = known.get(mutant.name)
             if result is None or (options.again and result != KILLED):
-                tests = covering.of(mutant.file, mutant.statement, limit=LIMIT_SECONDS)
+                tests = covering.of(mutant, limit=LIMIT_SECONDS)
                 seconds = sum(covering.seconds.get(test, 0) for test in tests)
                 result = run(mutant, tests, seconds) if tests else UNTESTED
                 with log.open("a") as file:

@@ -14,6 +14,8 @@ from typing import Any
 import coverage
 import pytest
 
+from tools.mutation.mutants import Mutant
+
 OUTSIDE_OF_TESTS = ""
 """Context of lines that run at import, or in fixtures."""
 
@@ -34,22 +36,25 @@ class CoveringTests:
     lines: dict[str, dict[int, list[str]]]
     seconds: dict[str, float]
 
-    def of(self, file: Path, statement: tuple[int, int], *, limit: float) -> list[str]:
-        """Tests that execute a statement, of `limit` seconds together.
+    def of(self, mutant: Mutant, *, limit: float) -> list[str]:
+        """Tests that execute the statement of a mutant, of `limit` seconds together.
 
         The tests of the file come first, those of tests/../test_NAME.py, then the shortest. A
-        statement that runs outside of tests has all tests that execute another line of its file.
+        statement that runs at import, whoever imports the file first, or in fixtures has all tests
+        that execute another line of its file.
         """
-        own = self.lines.get(file.as_posix(), {})
-        first, last = statement
+        own = self.lines.get(mutant.file.as_posix(), {})
+        first, last = mutant.statement
         executed = [line for line in range(first, last + 1) if line in own]
         if not executed:
             return []
         every = {test for tests in own.values() for test in tests}
-        found = {test for line in executed for test in own[line]} or every
+        found = {test for line in executed for test in own[line]}
+        if mutant.at_import or not found:
+            found = every
 
         def order(test: str) -> tuple[bool, float, str]:
-            return f"/test_{file.stem}.py::" not in test, self.seconds.get(test, 0), test
+            return f"/test_{mutant.file.stem}.py::" not in test, self.seconds.get(test, 0), test
 
         chosen, total = list[str](), 0.0
         for test in sorted(found, key=order):

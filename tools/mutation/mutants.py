@@ -6,7 +6,7 @@ Annotations, docstrings, messages of errors and logs, and code for type checkers
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +51,10 @@ class Mutant:
     Attributes:
         file: source file.
         line: number of its line, from 1.
+        column: number of its first character in the line, from 1.
         statement: first and last line of the statement, or of the head of a compound one, that it
             is a part of.
+        at_import: whether the statement runs when the file is imported, outside of functions.
         before: the changed expression.
         after: what it becomes.
         start: index of its first character in the file.
@@ -61,7 +63,9 @@ class Mutant:
 
     file: Path
     line: int
+    column: int
     statement: tuple[int, int]
+    at_import: bool
     before: str
     after: str
     start: int
@@ -69,8 +73,9 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """The change in one line; equal in every run."""
-        return f"{self.file.as_posix()}:{self.line}: {self.before} -> {self.after}"
+        """The change in one line; equal in every run, and no other mutant has it."""
+        place = f"{self.file.as_posix()}:{self.line}:{self.column}"
+        return f"{place}: {self.before} -> {self.after}"
 
     def source(self) -> str:
         """The source of the whole file with the change."""
@@ -92,6 +97,7 @@ class _Finder(ast.NodeVisitor):
         self.found: list[Mutant] = []
         self._file, self._text = file, text
         self._statement = (1, 1)
+        self._functions = 0
         self._lines = [0]
         for line in text.encode().split(b"\n"):
             self._lines.append(self._lines[-1] + len(line) + 1)
@@ -113,7 +119,9 @@ class _Finder(ast.NodeVisitor):
             Mutant(
                 self._file,
                 node.lineno,
+                start - self._text.rfind("\n", 0, start),
                 self._statement,
+                self._functions == 0,
                 before,
                 f"({ast.unparse(after)})",
                 start,
@@ -192,8 +200,10 @@ class _Finder(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         """Visit defaults and body, not annotations and decorators."""
-        for part in (*node.args.defaults, *filter(None, node.args.kw_defaults), *node.body):
-            self.visit(part)
+        self._visit_all([*node.args.defaults, *filter(None, node.args.kw_defaults)])
+        self._functions += 1
+        self._visit_all(node.body)
+        self._functions -= 1
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Visit the body; a class that only type checkers know has none worth changing."""
@@ -222,7 +232,7 @@ class _Finder(ast.NodeVisitor):
         super().visit(node)
         self._statement = outer
 
-    def _visit_all(self, nodes: list[ast.stmt]) -> None:
+    def _visit_all(self, nodes: Sequence[ast.stmt | ast.expr]) -> None:
         for node in nodes:
             self.visit(node)
 
