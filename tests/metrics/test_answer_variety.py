@@ -38,3 +38,17 @@ def test_without_references_one_answer_to_half_of_the_questions_gives_a_warning(
     assert low_variety_warning(["yes"] * 60 + some, nothing, questions=True)
     assert low_variety_warning(["yes"] * 45 + ["no"] * 55, nothing, questions=True)
     assert low_variety_warning((["a", "b", "c", "d"] * 25), nothing, questions=True) == ""
+
+
+def test_forty_answers_are_the_fewest_that_are_judged() -> None:
+    nothing: list[tuple[str, ...]] = [()] * 40
+    assert low_variety_warning(["a"] * 39, nothing[:39], questions=False) == ""
+    assert low_variety_warning(["a"] * 40, nothing, questions=False)
+
+
+def test_a_long_caption_is_cut_to_forty_characters() -> None:
+    nothing: list[tuple[str, ...]] = [()] * 50
+    line = low_variety_warning(["x" * 40] * 50, nothing, questions=False)
+    assert '"' + "x" * 40 + '"' in line
+    line = low_variety_warning(["x" * 41] * 50, nothing, questions=False)
+    assert '"' + "x" * 40 + ' ..."' in line

@@ -263,6 +263,21 @@ def test_spice_reports_the_java_versions_it_needs_and_uses_the_environment_varia
     assert check_spice() == str(old)
 
 
+@pytest.mark.parametrize(
+    ("version", "suitable"),
+    [("1.7.0_80", False), ("1.8.0_402", True), ("14.0.2", True), ("15.0.1", False)],
+)
+def test_spice_runs_on_java_8_to_14(
+    program: Callable[..., Path], installed: Path, version: str, *, suitable: bool
+) -> None:
+    java = program("exit 1", version)
+    if suitable:
+        assert check_spice() == str(java)
+    else:
+        with pytest.raises(MissingToolError, match="runs on Java 8 to 14"):
+            check_spice()
+
+
 def test_the_parser_is_installed_from_a_server_without_leftover_files(
     toolkit: Path, tmp_path: Path
 ) -> None:
