@@ -1,10 +1,10 @@
 """A store on an object store or any other file system that fsspec supports.
 
-Each file is written by one PUT, which such systems make visible whole or not at all. Shards, which
-are read often, are copied once to a local folder, `$EPALM_COPIES` or `~/.cache/epalm`. The copy is
-used as long as its checksum is the one in the commit record, and `$EPALM_COPIES_SIZE` permits; see
-`epalm.cache.storage.local_copies`. Requests that fail for a
-moment are repeated (`epalm.cache.storage.retries`).
+Each file is written by one PUT, or by one upload in parts if it is large; such systems make both
+visible whole or not at all. Shards, which are read often, are copied once to a local folder,
+`$EPALM_COPIES` or `~/.cache/epalm`. The copy is used as long as its checksum is the one in the
+commit record, and `$EPALM_COPIES_SIZE` permits; see `epalm.cache.storage.local_copies`. Requests
+that fail for a moment are repeated (`epalm.cache.storage.retries`).
 """
 
 import base64
@@ -17,18 +17,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import fsspec
 
 from epalm.cache.storage.checksum import Part, size_and_checksum
-from epalm.cache.storage.local_copies import LocalCopies, copies_folder, copies_limit
+from epalm.cache.storage.local_copies import (
+    TEMPORARY,
+    LocalCopies,
+    copies_folder,
+    copies_limit,
+)
 from epalm.cache.storage.retries import retried
 from epalm.cache.storage.storage import FileInfo
 from epalm.errors import MissingToolError, StoreError, UsageError
 
 READ_FILES = 1024
 """Files per call of the file system, which has up to 128 requests in flight."""
+
+UPLOAD_PARTS = 2
+"""Parts of a large file that are uploaded to S3 at a time, each of which is in memory (50 MB)."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -78,11 +87,31 @@ class FsspecStorage:
         return data
 
     def put(self, name: str, parts: Sequence[Part]) -> None:
-        """Write a file by one PUT; see `_check_writable` for the error."""
+        """Write a file; see `_check_writable` for the error.
+
+        Args:
+            name: name of the file.
+            parts: its content. What is no list is too large for the memory as a whole, as the keys
+                of an index are: its parts are collected on the local disk.
+        """
         _check_writable(self._url)
+        if not isinstance(parts, list | tuple):
+            self._upload(name, parts)
+            return
         data = _joined(parts)
         with self._connection_errors():
             retried(lambda: self._files.pipe_file(self._path(name), data))
+
+    def _upload(self, name: str, parts: Iterable[Part]) -> None:
+        """Collect the parts of a file in a local one, and upload that."""
+        options = {"max_concurrency": UPLOAD_PARTS} if "s3" in self._files.protocol else {}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=self._folder, suffix=TEMPORARY) as file:
+            for part in parts:
+                file.write(part if isinstance(part, bytes) else part.data)
+            file.flush()
+            with self._connection_errors():
+                retried(lambda: self._files.put_file(file.name, self._path(name), **options))
 
     def put_new(self, name: str, parts: Sequence[Part]) -> bool:
         """Write a file by one PUT that fails if the name exists, where the system supports that.

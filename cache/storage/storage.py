@@ -2,8 +2,9 @@
 
 A storage is a folder of a file system (`epalm.cache.storage.local_storage`) or a prefix of an
 object store (`epalm.cache.storage.fsspec_storage`). File names are relative to it, with forward
-slashes. Every write is atomic: local files appear by rename after an fsync, remote ones by a single
-PUT. If a writer is killed, each name shows all of its bytes or does not exist.
+slashes. Every write is atomic: local files appear by rename after an fsync, remote ones by a PUT or
+at the end of an upload in parts. If a writer is killed, each name shows all of its bytes or does
+not exist.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

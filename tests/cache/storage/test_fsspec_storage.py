@@ -1,7 +1,10 @@
 """Stores on S3, emulated by a local server."""
 
 import logging
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import fsspec
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from epalm.cache.create_store import create_store
 from epalm.cache.maintenance.verify import repair, verify_deep
 from epalm.cache.readers.open_reader import open_store
+from epalm.cache.storage.fsspec_storage import FsspecStorage
 from epalm.cache.store import Store
 from epalm.errors import (
     CacheMismatchError,
@@ -84,6 +88,45 @@ def test_a_shard_is_downloaded_once_unless_its_copy_is_damaged(bucket: str, tmp_
     copies[0].unlink()
     with pytest.raises(CorruptShardError, match=r"s3://.*cls/c/0/0/0/0 has 11 bytes"):
         Store.open(store.location).check_shard(0)
+
+
+def made_parts(parts: int, nbytes: int, fail_at: int | None = None) -> Sequence[bytes]:
+    """Parts that are made one at a time, of which one may fail."""
+
+    def make() -> Iterator[bytes]:
+        for part in range(parts):
+            if part == fail_at:
+                raise InterruptedError("stopped")
+            yield bytes([part]) * nbytes
+
+    return cast("Sequence[bytes]", make())
+
+
+@pytest.mark.parametrize(("parts", "nbytes"), [(3, 2), (101, 1 << 20)])
+def test_parts_that_are_made_one_at_a_time_are_uploaded_to_s3_as_a_whole(
+    bucket: str, tmp_path: Path, parts: int, nbytes: int
+) -> None:
+    storage = FsspecStorage(f"{bucket}/s.zarr")
+    storage.put("keys", made_parts(parts, nbytes))
+    assert storage.read("keys") == b"".join(bytes([part]) * nbytes for part in range(parts))
+    with pytest.raises(InterruptedError):
+        storage.put("keys", made_parts(5, nbytes, fail_at=2))
+    assert storage.size("keys") == parts * nbytes
+    assert [file for file in (tmp_path / "copies").rglob("*") if file.is_file()] == []
+
+
+def test_parts_that_are_made_one_at_a_time_are_never_all_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EPALM_COPIES", str(tmp_path / "copies"))
+    (tmp_path / "s.zarr").mkdir()
+    storage = FsspecStorage((tmp_path / "s.zarr").as_uri())
+    tracemalloc.start()
+    storage.put("keys", made_parts(40, 1 << 20))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "s.zarr" / "keys").stat().st_size == 40 << 20
+    assert peak < 10 << 20
 
 
 def test_a_missing_bucket_is_an_error(bucket: str) -> None:
