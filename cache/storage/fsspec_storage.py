@@ -91,8 +91,8 @@ class FsspecStorage:
 
         Args:
             name: name of the file.
-            parts: its content. What is no list is too large for the memory as a whole, as the keys
-                of an index are: its parts are collected on the local disk.
+            parts: the content. Parts that are not a list are made one at a time, as the keys of an
+                index are, and are collected on the local disk, since memory may not hold them.
         """
         _check_writable(self._url)
         if not isinstance(parts, list | tuple):
