@@ -78,7 +78,7 @@ def test_the_table_has_the_scores_of_the_cards(tmp_path: Path) -> None:
     (tmp_path / "sounds.md").write_text(CARD.format(control=CONTROL))
     (tmp_path / "tones.md").write_text(CARD.format(control=""))
     rows = re.findall(r"^\| \[.*$", gallery_pages(tmp_path)[ADDRESS], re.MULTILINE)
-    row = "audio | sounds, `val` | exact_match | 88.75 | 81.2 to 95"
+    row = "audio | sounds, `val` | exact_match | 88.75 | 81.20 to 95.00"
     assert rows == [
         f"| [sounds](sounds.md) | {row} | 13.75 |",
         f"| [sounds](tones.md) | {row} | not evaluated |",

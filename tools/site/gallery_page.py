@@ -49,9 +49,9 @@ def _row(file: Path) -> list[str]:
         modality,
         f"{cell(headline.dataset_name)}, {code(headline.dataset_config)}",
         cell(headline.metric_type),
-        f"{headline.metric_value:g}",
-        f"{low:g} to {high:g}" if low != "" else "",
-        f"{control.metric_value:g}" if control else "not evaluated",
+        f"{headline.metric_value:.2f}",
+        f"{low:.2f} to {high:.2f}" if low != "" else "",
+        f"{control.metric_value:.2f}" if control else "not evaluated",
     ]
 
 
