@@ -145,7 +145,7 @@ def test_every_link_leads_to_a_page_and_a_heading(page: str) -> None:
 
 def test_the_site_lists_every_page_once() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
-    listed = re.findall(r"([\w/]+\.md)$", text, re.MULTILINE)
+    listed = re.findall(r"([\w/-]+\.md)$", text, re.MULTILINE)
     pages = [page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")]
     assert sorted(listed) == sorted(pages)
 
