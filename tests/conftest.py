@@ -29,7 +29,9 @@ def _leave_no_trace() -> Iterator[None]:
     signal.signal(signal.SIGTERM, handler)
 
 
-@pytest.fixture(autouse=True)
-def _compute_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _compute_in_fp32() -> Iterator[None]:
     """`--precision auto` is fp32 on every CPU, so that results can be compared exactly."""
-    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "cpu_has_bf16", lambda: False)
+        yield

@@ -27,6 +27,9 @@ from rich.table import Table
 LIBRARIES = ("torch", "numpy", "zarr", "h5py", "timm")
 """Libraries whose versions are part of a result."""
 
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+"""Flags of /proc/cpuinfo that decide how fast a matrix product is."""
+
 TABLE_COLUMNS = 130
 """Width of the table if the output is not a terminal."""
 
@@ -228,10 +231,13 @@ class Result:
 
 
 def machine() -> dict[str, str]:
-    """CPU, number of cores, memory, current load, and versions of Python and libraries."""
+    """CPU, its vector instructions, memory, load, and versions of Python and libraries."""
+    fields = _cpu_fields()
+    flags = fields.get("flags", "").split()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cpu": _cpu_model(),
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "features": " ".join(flag for flag in FEATURES if flag in flags),
         "cores": str(os.cpu_count()),
         "memory_gb": f"{memory / 1e9:.0f}",
         "load": " ".join(f"{load:.2f}" for load in os.getloadavg()),
@@ -248,16 +254,21 @@ def command() -> str:
 
 
 def commit() -> str:
-    """`git describe` of the measured code."""
+    """`git describe` of the measured code; "none" where it is not in a checkout."""
     root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return "none"
     words = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(
         words, cwd=root, check=True, capture_output=True, text=True
     ).stdout.strip()
 
 
-def _cpu_model() -> str:
+def _cpu_fields() -> dict[str, str]:
+    """What Linux says about the first core; empty on other systems."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    if not info.is_file():
+        return {}
+    first = info.read_text(encoding="utf-8").partition("\n\n")[0]
+    fields = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}

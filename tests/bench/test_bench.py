@@ -17,6 +17,7 @@ from bench import (
     media_check,
     shard_write,
 )
+from bench.support import timed_rounds
 from bench.support.peak_memory import peak_memory_of
 from bench.support.scratch_stores import make_store, row_numbers, scratch_keys, scratch_spec
 from bench.support.timed_rounds import Line, Result, Sample, Variant, at_most, compare, interleave
@@ -24,6 +25,7 @@ from epalm.cache.readers.epoch_order import ShuffleSpec, design_effect
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
 from epalm.errors import MissingFileError
+from tests.repository import ROOT
 
 
 def lines_of(file: Path) -> dict[str, dict[str, Any]]:
@@ -32,6 +34,14 @@ def lines_of(file: Path) -> dict[str, dict[str, Any]]:
     assert result["commit"]
     assert result["machine"]["cpu"]
     return {line["what"]: line for line in result["lines"]}
+
+
+def test_a_result_from_an_sdist_has_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert timed_rounds.commit() != "none" or not (ROOT / ".git").exists()
+    monkeypatch.setattr(timed_rounds, "__file__", str(tmp_path / "bench" / "support" / "a.py"))
+    assert timed_rounds.commit() == "none"
 
 
 def drifting(speed: float, called: Counter[int]) -> Variant:
