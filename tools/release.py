@@ -24,6 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PYTHON = "3.11"
 
+NOT_AUDITED = "could not be audited"
+"""What pip-audit says of a package of which the index does not have the advisories."""
+
 AUDIT_UNREACHABLE = ("ConnectionError", "Max retries exceeded", "NameResolutionError")
 """What pip-audit says where the advisory database cannot be reached."""
 
@@ -89,6 +92,10 @@ def audit(python: Path) -> int:
     command = ["uv", "tool", "run", "pip-audit", "--path", str(packages)]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     sys.stdout.write(f"{result.stdout}\n{result.stderr}\n")
+    if missing := result.stdout.count(NOT_AUDITED):
+        sys.stdout.write(
+            f"audit NOT DONE for {missing} packages: the index lacks their advisories\n"
+        )
     if result.returncode and any(sign in result.stderr for sign in AUDIT_UNREACHABLE):
         sys.stdout.write("audit NOT DONE: the advisory database cannot be reached\n")
         return 0
