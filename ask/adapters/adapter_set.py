@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from epalm.errors import UsageError
-from epalm.model.build import assemble
 from epalm.model.checkpoints.adapter_io import (
     LoadedRun,
+    assemble_beside,
     can_share,
     load_run_beside,
     set_trained,
@@ -195,8 +195,7 @@ class AdapterSet:
 
 def _around(base: LoadedRun, run: LoadedRun, tensors: Mapping[str, Tensor]) -> LoadedRun:
     """A run's model with these trained tensors around the language model of `base`."""
-    weight = next(base.model.connectors.parameters())
     restore(base.model.language_model)  # without the adapters of another run
-    model = assemble(base.model.language_model, run.record.model).to(weight.device, weight.dtype)
+    model = assemble_beside(base, run.record.model)
     set_trained(model, tensors)
     return LoadedRun(run.record, model.eval(), run.text, base.precision)

@@ -18,6 +18,7 @@ from epalm.model.checkpoints.tensor_file import check_tensors, read_tensors, wri
 from epalm.model.engine.language_model import weights_digest
 from epalm.model.engine.onednn_linear import use_onednn_layout
 from epalm.model.epalm import EPALM, trainable_parameters
+from epalm.model.method.model_settings import ModelSettings
 from epalm.model.method.variants import find_variant
 from epalm.model.text.text_encoder import TextEncoder
 from epalm.model.text.tokenizer import load_tokenizer
@@ -126,6 +127,17 @@ def can_share(run: LoadedRun, record: RunRecord) -> bool:
     return frozen and same
 
 
+def assemble_beside(run: LoadedRun, settings: ModelSettings) -> EPALM:
+    """A model with new trained parts, in fp32, around the language model of a loaded run.
+
+    Args:
+        run: the loaded run; its language model keeps its precision and has no adapters attached.
+        settings: settings of the new model.
+    """
+    device = next(run.model.connectors.parameters()).device
+    return assemble(run.model.language_model, settings).to(device)
+
+
 def load_run_beside(run: LoadedRun, record: RunRecord, folder: Path) -> LoadedRun:
     """Load a run's model around the language model of `run`, to which its adapters are attached.
 
@@ -138,9 +150,8 @@ def load_run_beside(run: LoadedRun, record: RunRecord, folder: Path) -> LoadedRu
         MissingFileError: the folder has no trained tensors yet.
         DataError: they are damaged.
     """
-    weight = next(run.model.connectors.parameters())
     record = replace(record, model=replace(record.model, lm=run.record.model.lm))
-    model = assemble(run.model.language_model, record.model).to(weight.device, weight.dtype)
+    model = assemble_beside(run, record.model)
     load_adapter(model, folder / ADAPTER_FILE)
     template = record.model.text_template()
     text = run.text

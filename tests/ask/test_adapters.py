@@ -62,6 +62,37 @@ def test_every_adapter_answers_as_the_run_loaded_alone_in_any_order(
         assert probabilities == pytest.approx(alone[name][1], abs=1e-5)
 
 
+def test_further_adapters_leave_the_language_model_in_bf16(
+    image_run: SmallRun, tmp_path: Path
+) -> None:
+    record = json.loads((image_run.run / "run.json").read_text())
+    folders = [
+        epalm.train(
+            image_run.folder.store,
+            recipe=str(image_run.run / "recipe.toml"),
+            variant=variant,
+            set={"epochs": 1, "inject": "1:3", "lr": 0.05},
+            precision="bf16",
+            out=tmp_path,
+            name=variant,
+            task=record["task"],
+            quiet=True,
+            device="cpu",
+        )
+        for variant in ("full", "ada")
+    ]
+    alone = [answers(load(folder), image_run) for folder in folders]
+    model = load(folders[0])
+    model.load_adapter(folders[1], "second")
+    model.load_adapter(folders[0], "again")
+    model.merge_adapters(["full", "again"], "mean")
+    model.adapters = model.adapters.moved(load_run(folders[0]))
+    for name, expected in {"full": alone[0], "second": alone[1], "mean": alone[0]}.items():
+        model.set_adapter(name)
+        assert model.loaded.model.language_model.dtype == torch.bfloat16
+        assert answers(model, image_run) == expected
+
+
 def test_further_adapters_share_the_weights_of_the_language_model(runs: dict[str, Path]) -> None:
     model = load(runs["full"])
     first = model.loaded.model.language_model
