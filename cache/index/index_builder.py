@@ -29,7 +29,7 @@ from epalm.cache.index.repeated_keys import Repeated, repeated_rows, without_row
 from epalm.cache.index.sample_index import SampleIndex
 from epalm.cache.index.vlen_keys import KeysChunk
 from epalm.cache.storage.checksum import size_and_checksum
-from epalm.errors import CorruptShardError, StoreError
+from epalm.errors import CacheMismatchError, CorruptShardError, StoreError
 
 BATCH_ROWS = 1 << 16
 """Larger batches are divided."""
@@ -78,11 +78,22 @@ class IndexBuilder:
         return hashlib.sha256("\n".join(unit.source for unit in self._units).encode()).hexdigest()
 
     def opened(self) -> SampleIndex | None:
-        """The complete index of the dataset as it is now; None if it must be built."""
+        """The complete index of the dataset as it is now; None if it must be built.
+
+        Raises:
+            CacheMismatchError: the folder has the index of another dataset.
+        """
         try:
             index = SampleIndex.open(self.folder)
         except StoreError:
             return None
+        present, wanted = index.labels.get("dataset", ""), self._labels.get("dataset", "")
+        if present != wanted:
+            raise CacheMismatchError(
+                f"{self.folder} is the index of the dataset {present}, not of {wanted}: give "
+                "another --index (or --out, if the index is beside the store), or replace it with "
+                "`epalm-extract plan --fresh` and the same --dataset and --index"
+            )
         return index if dict(index.labels) == self._all_labels() else None
 
     def _all_labels(self) -> dict[str, str]:
@@ -107,6 +118,7 @@ class IndexBuilder:
 
         Raises:
             StoreError: a key is repeated, no sample was found, or a file cannot be written.
+            CacheMismatchError: the folder has the index of another dataset, which is kept.
             DataError: a file of the dataset cannot be read.
         """
         if parts == 1:  # several processes that would build all units do so one after the other

@@ -32,8 +32,8 @@ def index_store(
 ) -> SampleIndex:
     """Build the index of all keys of a store, unless one of the same keys is there.
 
-    An index of other samples is replaced. Several processes that do so build it one after the
-    other, and a killed one is resumed.
+    An index of other samples of the same dataset is replaced. Several processes that do so build it
+    one after the other, and a killed one is resumed.
 
     Args:
         store: a store of any format, finished or not.
@@ -43,6 +43,7 @@ def index_store(
     Raises:
         CorruptShardError: the keys of the store or a media table are damaged.
         StoreError: the index cannot be written.
+        CacheMismatchError: the folder has the index of another dataset, which is kept.
     """
     folder = folder or default_index(store.location)
     spec, digest = store.spec, store.generations.digests[store.generation]

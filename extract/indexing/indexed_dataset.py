@@ -73,6 +73,7 @@ def load_dataset(options: DatasetOptions, store_of: Callable[[str], str]) -> Med
         UsageError: there is no such dataset.
         DataError: files are missing or malformed.
         StoreError: the index cannot be written, or a key is repeated.
+        CacheMismatchError: the folder of the index has that of another dataset.
     """
     dataset, outside = options.dataset, options.allow_outside
     if dataset in DATASETS or not Path(dataset).exists():
@@ -98,7 +99,7 @@ def _fits(inputs: InputFiles) -> bool:
 def _open_or_build(source: IndexSource, folder: Path, options: DatasetOptions) -> SampleIndex:
     if index := source.builder(folder).opened():
         return index
-    if (options.dry_run or options.benchmark) and not folder.is_dir():  # these keep nothing
+    if options.dry_run or options.benchmark:  # these keep nothing, and change no older index
         _temporary.append(tempfile.TemporaryDirectory(prefix="epalm-index-"))
         folder = Path(_temporary[-1].name)
     if not (index := build_index(source, folder, quiet=options.quiet)):

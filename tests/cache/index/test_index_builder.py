@@ -11,7 +11,7 @@ from epalm.cache.index import index_parts
 from epalm.cache.index.index_builder import IndexBuilder
 from epalm.cache.index.index_parts import SampleBatch
 from epalm.cache.index.sample_index import SampleIndex
-from epalm.errors import StoreError
+from epalm.errors import CacheMismatchError, StoreError
 from tests.cache.index.index_units import KEYED_FILES, build, files_of, tar_batch, unit
 
 UNITS = [
@@ -134,3 +134,15 @@ def test_files_of_killed_builders_are_deleted(tmp_path: Path) -> None:
     build(tmp_path / "clean", *UNITS)
     assert files_of(tmp_path / "index") == files_of(tmp_path / "clean")
     assert not list((tmp_path / "index").glob("sort-*"))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_index_of_another_dataset_is_refused_and_kept(tmp_path: Path, parts: int) -> None:
+    build(tmp_path, *UNITS)
+    before = files_of(tmp_path)
+    other = IndexBuilder(tmp_path, UNITS[:1], {"dataset": "other"})
+    both = r"is the index of the dataset made-up, not of other: give another --index .*--fresh"
+    with pytest.raises(CacheMismatchError, match=both):
+        other.build(parts=parts)
+    assert files_of(tmp_path) == before
+    assert len(build(tmp_path, *UNITS[:1])) == 1000  # the same dataset, which has changed

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from epalm.cache.create_store import create_store
+from epalm.cache.index.index_builder import IndexBuilder
 from epalm.cache.index.index_parts import TO_THE_END, Location
 from epalm.cache.index.sample_index import SampleIndex
 from epalm.cache.maintenance import store_index
@@ -101,9 +102,10 @@ def test_the_index_of_a_dataset_with_the_same_keys_is_kept(tmp_path: Path) -> No
     assert files_of(tmp_path / "s.zarr.index") == before
 
 
-def test_an_index_of_other_samples_is_replaced(tmp_path: Path) -> None:
-    build(tmp_path / "s.zarr.index", unit("a", tar_batch("t.tar", KEYS[1:])))
+def test_an_index_of_other_samples_of_the_dataset_is_replaced(tmp_path: Path) -> None:
     store = finished_store(tmp_path / "s.zarr")
+    units = [unit("a", tar_batch("t.tar", KEYS[1:]))]
+    IndexBuilder(tmp_path / "s.zarr.index", units, {"dataset": store.spec.dataset}).build()
     assert index_store(store).keys(0, COUNT) == KEYS
     alone = index_store(store, tmp_path / "alone")
     assert files_of(tmp_path / "s.zarr.index") == files_of(alone.folder)

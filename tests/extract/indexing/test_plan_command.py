@@ -136,6 +136,36 @@ def test_a_dry_run_leaves_no_index(runs: Runs) -> None:
     assert sorted(Path().rglob("*")) == before
 
 
+def test_a_dry_run_leaves_an_index_of_an_earlier_state_and_a_run_renews_it(runs: Runs) -> None:
+    index = Path("s.zarr.index")
+    assert runs("plan", "--dataset", "photos", "--index", str(index)).code == 0
+    save_photo(Path("photos/new.png"), width=20, height=20)
+    before = tree_bytes(index)
+    for mode in ("--dry-run", "--benchmark"):
+        assert runs.extract("photos", mode, "--out", "s.zarr").code == 0
+        assert tree_bytes(index) == before
+    assert runs.extract("photos", "--out", "s.zarr").code == 0
+    assert len(SampleIndex.open(index)) == COUNT + 1
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--benchmark",), ("plan",)])
+def test_the_index_of_another_dataset_is_refused(runs: Runs, options: tuple[str, ...]) -> None:
+    assert runs("plan", "--dataset", "photos", "--index", "index").code == 0
+    before = tree_bytes(Path("index"))
+    Path("others").mkdir()
+    save_photo(Path("others/a.png"), width=20, height=20)
+    command = ("--dataset", "others", "--index", "index")
+    if options == ("plan",):
+        refused = runs("plan", *command)
+    else:
+        refused = runs.extract(*command[1:], *options, "--out", "others.zarr")
+    assert (refused.code, "dataset photos, not of others" in refused.err) == (4, True)
+    assert tree_bytes(Path("index")) == before
+    assert not Path("others.zarr").exists()
+    assert runs("plan", *command, "--fresh").code == 0
+    assert len(SampleIndex.open("index")) == 1
+
+
 def test_a_place_for_the_index_is_needed_and_only_an_index_is_deleted(runs: Runs) -> None:
     missing = runs("plan", "--dataset", "photos")
     assert (missing.code, "--out STORE or --index FOLDER" in missing.err) == (2, True)
