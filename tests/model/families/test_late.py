@@ -73,8 +73,7 @@ def test_losses_and_gradients_equal_those_of_all_tokens_in_full(
 @pytest.mark.parametrize("variant", ["late", "late-deep", "late-ada"])
 @pytest.mark.parametrize("name", ["opt", "llama-grouped"])
 def test_recomputed_activations_give_the_same_gradients(name: str, variant: str) -> None:
-    expected = late_model(name, variant)
-    model = late_model(name, variant, own=True)
+    expected, model = (late_model(name, variant, own=True) for _ in range(2))
     checkpoint_last_layers(model.parts.layers, 4)
     batch = answers_only(batch_of(model))
     torch.testing.assert_close(trained(model, batch), trained(expected, batch), rtol=0, atol=0)
