@@ -74,13 +74,30 @@ def test_trained_maps_are_not_converted() -> None:
     assert use_onednn_layout(adapters) == 0
 
 
-def test_weights_are_not_converted_if_memory_is_short(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("weights", "converted"), [(4, 1), (3.99, 0), (2, 0)])
+def test_weights_are_converted_if_two_copies_take_half_of_the_free_memory_at_most(
+    monkeypatch: pytest.MonkeyPatch, weights: float, converted: int
 ) -> None:
     plain = nn.Linear(24, 40).requires_grad_(requires_grad=False)
-    monkeypatch.setattr(onednn_linear, "free_memory", lambda: 2 * plain.weight.nbytes)
+    monkeypatch.setattr(onednn_linear, "free_memory", lambda: weights * plain.weight.nbytes)
+    assert use_onednn_layout(plain) == converted
+    assert isinstance(plain, OnednnLinear) == bool(converted)
+
+
+def test_float16_weights_are_not_converted() -> None:
+    plain = nn.Linear(24, 40, dtype=torch.float16).requires_grad_(requires_grad=False)
     assert use_onednn_layout(plain) == 0
-    assert not isinstance(plain, OnednnLinear)
+    assert not onednn_layout_works(torch.float16)
+
+
+def test_weights_of_a_supported_dtype_are_converted_beside_those_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    maps = nn.ModuleList([nn.Linear(24, 40), nn.Linear(40, 24, dtype=torch.bfloat16)])
+    maps.requires_grad_(requires_grad=False)
+    monkeypatch.setattr(onednn_linear, "onednn_layout_works", lambda dtype: dtype == torch.float32)
+    assert use_onednn_layout(maps) == 1
+    assert [type(part) for part in maps] == [OnednnLinear, nn.Linear]
 
 
 @pytest.mark.parametrize("operation", ["_reorder_linear_weight", "_linear_pointwise"])
