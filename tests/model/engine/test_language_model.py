@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import google_crc32c
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import OPTConfig, OPTForCausalLM
 
@@ -121,6 +123,41 @@ def test_weights_of_another_shape_are_reported_with_both_shapes(tmp_path: Path) 
     own, other = config["ffn_dim"], config["ffn_dim"] + 8
     assert f"layers.0.fc1.bias has the shape ({own},), expected ({other},) (and 8 more)" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["fc1.bias"], "3 layers: model.decoder.layers.1.fc1.bias is missing or unused"),
+        (["fc1.bias", "fc2.bias"], "layers.1.fc1.bias and 1 more are missing or unused"),
+    ],
+)
+def test_weights_that_are_missing_are_named(tmp_path: Path, keys: list[str], message: str) -> None:
+    folder = save(tmp_path / "lm", width=16)
+    file = Path(folder) / "model.safetensors"
+    missing = {f"model.decoder.layers.1.{key}" for key in keys}
+    weights = load_file(file)
+    assert missing < weights.keys()
+    kept = {name: weight for name, weight in weights.items() if name not in missing}
+    save_file(kept, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError) as caught:
+        load_language_model(folder, "fp32")
+    assert message in str(caught.value)
+
+
+def test_the_digest_is_the_checksum_of_all_names_and_bytes_whatever_the_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2, affine=False))
+    tensors = module.state_dict()
+    data = b""
+    for name in ("0.weight", "1.num_batches_tracked", "1.running_mean", "1.running_var"):
+        data += name.encode() + tensors.pop(name).numpy().tobytes()
+    assert not tensors
+    expected = f"{google_crc32c.value(data):08x}"
+    for size in (5, 24, 1 << 24):
+        monkeypatch.setattr(language_model, "HASHED_BYTES", size)
+        assert weights_digest(module) == expected
 
 
 @pytest.mark.parametrize(
