@@ -10,7 +10,7 @@ A token whose output nothing reads is only a key and a value for the others. `To
 such tokens from the queries, which are the tokens that pass through the layer.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ class PackedLayout:
     slot_of_token: Tensor
     visible: Tensor
     before_text: int = 0
-    captured: dict[int, tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+    captured: dict[int, tuple[Tensor, Tensor]] | None = None
     query_of_slot: Tensor | None = None
 
     def within(self, window: int | None) -> "PackedLayout":
@@ -94,12 +94,11 @@ class PackedLayout:
 
         Visual and prompt tokens stay visible at any distance, and see all that they saw.
         """
-        length = self.visible.shape[-1]
+        length = self.visible.shape[3]
         if window is None or length - self.before_text <= window:
             return self
         slots = torch.arange(length, device=self.visible.device)
         near = slots[:, None] - slots < window
-        near[: self.before_text] = True
         near[:, : self.before_text] = True
         return replace(self, visible=self.visible & near)
 
@@ -116,14 +115,13 @@ class PackedLayout:
         query_of_slot, slot_of_query = slots.new_zeros(2, batch * width)
         query_of_slot[query_slots] = torch.arange(len(slots), device=slots.device)
         slot_of_query[query_slots] = slots
-        rows = slot_of_query.view(batch, 1, width, 1).expand(-1, -1, -1, length)
         return replace(
             self,
             token_of_slot=torch.empty_like(order).scatter(
                 0, order, torch.arange(len(order), device=order.device)
             )[self.token_of_slot],
             slot_of_token=query_slots,
-            visible=self.visible.gather(2, rows),
+            visible=self.visible.take_along_dim(slot_of_query.view(batch, 1, width, 1), dim=2),
             query_of_slot=query_of_slot,
         )
 
