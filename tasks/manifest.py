@@ -14,6 +14,7 @@ from sys import intern
 
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks.readers.data_files import check_split
+from epalm.tasks.readers.folder_check import check_target
 from epalm.tasks.readers.gc_pause import gc_paused
 from epalm.tasks.readers.manifest_rows import ManifestRow, read_rows
 from epalm.tasks.types import Example, Kind, MediaItem, MediaSet, Modality, Task
@@ -129,7 +130,7 @@ def files_of(path: Path) -> list[Path]:
     """The split files of a manifest, in the order in which their media become rows of a store.
 
     Raises:
-        MissingFileError: the folder has none.
+        MissingFileError: the folder has none, or one of them is a link that leads nowhere.
         MalformedFileError: the file has another extension, or a split has two files.
     """
     if path.is_file():
@@ -148,7 +149,10 @@ def files_of(path: Path) -> list[Path]:
 
 def _split_files(folder: Path) -> dict[str, Path]:
     """Map each split of a folder to its file; train, val and test come first."""
-    paths = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS and path.is_file()]
+    paths = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS]
+    for path in paths:
+        check_target(path)
+    paths = [path for path in paths if path.is_file()]
     if not paths:
         raise MissingFileError(
             f"{folder} contains no manifest: expected train.jsonl, val.jsonl, test.jsonl (or .csv) "

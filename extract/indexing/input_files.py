@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks import manifest
+from epalm.tasks.readers.folder_check import check_target
 from epalm.tasks.readers.tar_shards import TAR_EXTENSION
 from epalm.untrusted.json_values import SURROGATE
 from epalm.untrusted.quoted_values import quote
@@ -53,7 +54,7 @@ def find_input(path: Path) -> InputFiles:
         path: a file, or a folder in which tars, tables and media files are searched recursively.
 
     Raises:
-        MissingFileError: the folder has neither.
+        MissingFileError: the folder has neither, or a link in it leads nowhere.
         MalformedFileError: the folder has files of several kinds.
     """
     path = path.absolute()
@@ -82,6 +83,7 @@ def _find_in_folder(root: Path, name: str) -> InputFiles:
                 raise mixed_kinds(root, str(files[0]), f"{folder}/{file}")
             if other:
                 files.append(Path(root, folder, file))
+                check_target(files[-1])
     if kind:
         return InputFiles(kind, root, name, tuple(files))
     raise MissingFileError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from epalm.cache.index.index_builder import BATCH_ROWS, Unit
 from epalm.cache.index.index_parts import BYTES, KEYED, WHOLE, FileEntry, SampleBatch
+from epalm.cache.records.file_state import ABSENT
 from epalm.errors import MalformedFileError
 from epalm.extract.indexing.input_files import InputFiles, kind_of_file, mixed_kinds, walk
 from epalm.tasks import manifest
@@ -115,10 +116,21 @@ def _media_batches(root: Path, modality: Modality) -> Iterator[SampleBatch]:
                     f"{root} contains files of several modalities, e.g. {key} ({other}) beside "
                     f"{modality}: a store has one modality, so give a folder of one"
                 )
-        states = [os.stat(f"{root}/{key}") for key in keys]  # noqa: PTH116 - millions of files
         if keys:
-            times, sizes = [one.st_mtime_ns for one in states], [one.st_size for one in states]
+            times, sizes = zip(*(_time_and_size(f"{root}/{key}") for key in keys), strict=True)
             yield SampleBatch(OWN_FILES, keys, times, sizes)
+
+
+def _time_and_size(path: str) -> tuple[int, int]:
+    """Modification time and size of a media file; 0 and ABSENT for a link that leads nowhere.
+
+    Such a sample fails when it is encoded, as one of a manifest whose file is missing.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - millions of files
+    except OSError:
+        return 0, ABSENT
+    return status.st_mtime_ns, status.st_size
 
 
 def _modality(name: str) -> Modality | None:

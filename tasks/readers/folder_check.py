@@ -12,11 +12,24 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from epalm.errors import DataError
+from epalm.errors import DataError, MissingFileError
 from epalm.tasks.types import MediaItem
 from epalm.untrusted.quoted_values import quote
 
 OPTION = "--allow-outside"
+
+
+def check_target(path: Path) -> None:
+    """Check that a file that lists samples is not a link to a file that does not exist.
+
+    Raises:
+        MissingFileError: it is one; names it and its target.
+    """
+    if path.is_symlink() and not os.path.exists(path):  # noqa: PTH110 - Path raises on other errors
+        raise MissingFileError(
+            f"{path} is a link to {quote(str(path.readlink()))}, which does not exist: restore "
+            "that file, or remove the link"
+        )
 
 
 class _DatasetFolder(NamedTuple):

@@ -163,6 +163,27 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         find_input(tmp_path)
 
 
+@pytest.mark.parametrize("target", ["nowhere.jpg", "link.jpg"])  # the second is a loop
+def test_a_link_to_no_file_is_a_sample_of_a_folder_of_media(tmp_path: Path, target: str) -> None:
+    """As a manifest's sample without its file, it fails when it is encoded."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.jpg").write_bytes(b"abc")
+    (data / "link.jpg").symlink_to(target)
+    items = indexed(data, tmp_path / "index")
+    assert [item.key for item in items] == ["a.jpg", "link.jpg"]
+    assert [place.size for _, place in items.source.items(0, 2)] == [3, -1]
+
+
+@pytest.mark.parametrize("name", ["b.tar", "b.parquet", "val.jsonl"])
+def test_a_link_to_no_file_among_the_files_that_list_samples_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).symlink_to("gone")
+    with pytest.raises(MissingFileError, match=f'{name} is a link to "gone", which does not'):
+        find_input(tmp_path)
+
+
 def test_paths_and_links_out_of_the_dataset_are_refused(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
