@@ -8,11 +8,13 @@ are its captions. The optional `question_type` and `answer_type` add tables of s
 A CSV file has the same columns; its cell `answers` contains a JSON list, or texts separated by "|".
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from sys import intern
 
-from epalm.errors import MalformedFileError, MissingFileError
+from epalm.errors import DataError, MalformedFileError, MissingFileError
 from epalm.tasks.readers.data_files import check_split
 from epalm.tasks.readers.folder_check import check_target
 from epalm.tasks.readers.gc_pause import gc_paused
@@ -124,6 +126,18 @@ def examples(kind: Kind, split: str, root: Path) -> list[Example]:
         seen.add(row.id)
         results.append(_example(row))
     return results
+
+
+def listed_keys(manifest: Task, root: Path) -> Iterator[list[str]]:
+    """The keys of the examples of each split of a manifest; a malformed file is left out.
+
+    Args:
+        manifest: task of the manifest.
+        root: folder of the manifest.
+    """
+    for split in manifest.splits:
+        with suppress(DataError):
+            yield [example.key for example in manifest.examples(split, root)]
 
 
 def files_of(path: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from epalm.evaluate.preparation.eval_target import (
     open_run_stores,
     training_split,
 )
+from epalm.evaluate.preparation.foreign_parts import warn_of_foreign_parts
 from epalm.evaluate.preparation.run_lookup import find_run
 from epalm.metrics.metric_registry import Metric, Scores, check_scorable, load_final_metric
 from epalm.model.checkpoints.run_record import RunRecord
@@ -112,6 +113,7 @@ def prepare(options: EvalOptions) -> PreparedEvaluation:
     rows = source.rows([example.key for example in examples])
     for store, own in stores.own_rows(stores.index(task.name), rows):
         warn_about_changed_media(store, own, root=str(root), seed=record.seed)
+    warn_of_foreign_parts(stores, task, root, keys=keys)
     blind = options.blind or record.blind
     label = evaluation_label(options.task, task, record, spec, features)
     folder = run / "eval" / folder_name(options, method, label=label, blind=blind)

@@ -31,6 +31,7 @@ from epalm.tasks.types import Example
 from epalm.train.config.recipe import Recipe
 from epalm.train.data.batch_loader import AnySource
 from epalm.train.data.gpu_source import gpu_budget, load_resident
+from epalm.train.data.part_check import check_parts
 from epalm.train.data.shared_parts import SharedParts
 from epalm.train.options.train_config import DataConfig, ModelConfig, RuntimeConfig
 
@@ -143,6 +144,10 @@ def select_data(
         resumed: whether a run is resumed, which leaves out samples that were added to the store
             after it had started.
         shared: parts that earlier trainings in this process have loaded; None for none.
+
+    Raises:
+        UnknownKeyError: the store lacks a sample of the task.
+        UsageError: a store that is part of one dataset was named by mistake, see `check_parts`.
     """
     task, recipe, kept = data.task, model.recipe, (shared or SharedParts()).examples
     index = stores.index(task.name)
@@ -153,8 +158,10 @@ def select_data(
         examples: list[Example] = kept.get(key, lambda: _examples(data, split, index, later))
         return examples
 
-    train = draw_training(read(recipe.train_split or task.train_split), recipe, model.seed)
+    training = read(recipe.train_split or task.train_split)
+    train = draw_training(training, recipe, model.seed)
     candidates = read(recipe.val_split or task.val_split)
+    check_parts(data, stores, index, (training, candidates), resumed=resumed)
     keys = [example.key for example in (*train, *candidates)]
     val = _draw(candidates, recipe.val_examples, model.seed)
     return Selection(train, candidates, val, stores.select(index, keys=keys))
