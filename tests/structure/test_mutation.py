@@ -94,25 +94,33 @@ def test_a_statement_that_runs_at_import_has_the_tests_of_the_whole_file() -> No
     ]
 
 
+def points(folder: Path) -> Path:
+    """A package with a function, and the file for its tests."""
+    (folder / "points").mkdir()
+    (folder / "tests" / "points").mkdir(parents=True)
+    code = "def pay(hours):\n    return hours * 10\n\n\ndef unused():\n    return 1\n"
+    (folder / "points" / "pay.py").write_text(code)
+    for package in ("points", "tests", "tests/points"):
+        (folder / package / "__init__.py").write_text("")
+    return folder / "tests" / "points" / "test_pay.py"
+
+
+def checked(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the check on the package in a folder."""
+    words = [sys.executable, "-m", "tools.mutation", "points", "--out", "out", *options]
+    path = {"PYTHONPATH": f"{ROOT}:{folder}"}
+    return subprocess.run(words, cwd=folder, env=path, check=False, capture_output=True, text=True)
+
+
 @pytest.mark.slow
 def test_a_mutant_lives_where_no_test_notices_it(tmp_path: Path) -> None:
-    (tmp_path / "points").mkdir()
-    (tmp_path / "tests" / "points").mkdir(parents=True)
-    (tmp_path / "points" / "__init__.py").write_text("")
-    code = "def pay(hours):\n    return hours * 10\n\n\ndef unused():\n    return 1\n"
-    (tmp_path / "points" / "pay.py").write_text(code)
-    test = tmp_path / "tests" / "points" / "test_pay.py"
+    test = points(tmp_path)
     weak = "from points.pay import pay\n\ndef test_pay():\n    assert pay(2) > 0\n"
     test.write_text(weak)
-    (tmp_path / "tests" / "__init__.py").write_text("")
-    (tmp_path / "tests" / "points" / "__init__.py").write_text("")
 
     def lived(*options: str) -> set[str]:
-        words = [sys.executable, "-m", "tools.mutation", "points", "--out", "out", *options]
-        path = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
-        done = subprocess.run(
-            words, cwd=tmp_path, env=path, check=True, capture_output=True, text=True
-        )
+        done = checked(tmp_path, *options)
+        assert done.returncode == 0, done.stderr
         lines = (line.partition(" killed, ") for line in done.stdout.splitlines())
         listed = {line for line, found, _ in lines if not found and ": points/" in line}
         assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) >= 5
@@ -127,3 +135,19 @@ def test_a_mutant_lives_where_no_test_notices_it(tmp_path: Path) -> None:
     assert lived("--again") == unused
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
     assert "killed" in {json.loads(line)["result"] for line in lines[-4:]}
+
+
+@pytest.mark.slow
+def test_a_test_that_fails_after_others_without_any_change_kills_no_mutant(tmp_path: Path) -> None:
+    """The check runs the quick test first, which makes the other one fail."""
+    points(tmp_path).write_text(
+        "from time import sleep\n\nfrom points.pay import pay\n\nPAID = []\n\n\n"
+        "def test_nothing_is_paid_at_first():\n    pay(2)\n    sleep(0.5)\n    assert not PAID\n"
+        "\n\ndef test_paying():\n    PAID.append(pay(2))\n"
+    )
+    done = checked(tmp_path)
+    test = "tests/points/test_pay.py::test_"
+    message = f"{test}nothing_is_paid_at_first fails without any change too, after the tests"
+    assert f"RuntimeError: {message} {test}paying\n" in done.stderr
+    results = (tmp_path / "out" / "results.jsonl").read_text()
+    assert "killed" not in results

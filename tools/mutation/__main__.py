@@ -6,9 +6,11 @@ r"""Change the code in small ways, and see whether the tests notice.
 
 First the tests that mirror the packages run once, to see which of them execute which lines. Then
 each mutant of a random sample runs the tests of its line, in a process of its own; nothing on the
-disk is changed. A mutant is killed if a test fails or takes too long. Code that only runs in
-processes that a test starts is the original there. Results are lines of OUT/results.jsonl; re-run
-the same command to resume, for instance after a test was added (--again runs survivors anew).
+disk is changed. A mutant is killed if a test fails or takes too long. If a test fails without the
+change too, in the same order of tests, the check ends with an error that names it. Code that only
+runs in processes that a test starts is the original there. Results are lines of OUT/results.jsonl;
+re-run the same command to resume, for instance after a test was added (--again runs survivors
+anew).
 """
 
 import argparse
@@ -22,7 +24,9 @@ from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from types import CodeType
+from typing import Any
 
 import pytest
 
@@ -44,11 +48,34 @@ TESTS = Path("tests")
 KILLED, SURVIVED, UNTESTED = "killed", "survived", "no test"
 
 
-def run(mutant: Mutant, tests: Sequence[str], seconds: float) -> str:
-    """Run tests on a mutant in a forked process; `KILLED` or `SURVIVED`."""
+class _FirstFailure:
+    """A plugin of pytest that writes the name of the first test that fails to a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def pytest_runtest_logreport(self, report: Any) -> None:  # noqa: ANN401 - pytest's report
+        """Write the name of a test that fails."""
+        if report.failed and not self._file.exists():
+            self._file.write_text(report.nodeid.partition("[")[0])
+
+
+def run(mutant: Mutant | None, tests: Sequence[str], seconds: float) -> tuple[str, str]:
+    """Run tests on a mutant, or on the original, in a forked process.
+
+    Returns:
+        `KILLED` or `SURVIVED`, and the test that failed; "" if none did, or if it is unknown.
+    """
+    with TemporaryDirectory() as folder:
+        failure = Path(folder) / "failure"
+        result = _run(mutant, tests, seconds, failure)
+        return result, failure.read_text() if failure.is_file() else ""
+
+
+def _run(mutant: Mutant | None, tests: Sequence[str], seconds: float, failure: Path) -> str:
     process = os.fork()
     if process == 0:
-        _run_in_child(mutant, tests)
+        _run_in_child(mutant, tests, failure)
     deadline = time.monotonic() + SLOWER * seconds + EXTRA_SECONDS
     while time.monotonic() < deadline:
         ended, status = os.waitpid(process, os.WNOHANG)
@@ -60,12 +87,22 @@ def run(mutant: Mutant, tests: Sequence[str], seconds: float) -> str:
     return KILLED
 
 
-def _run_in_child(mutant: Mutant, tests: Sequence[str]) -> None:
+def _run_in_child(mutant: Mutant | None, tests: Sequence[str], failure: Path) -> None:
     """Run tests with the mutant in place of its file, and end with their exit code."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
+    if mutant is not None:
+        _replace_source(mutant)
+    code = 1
+    with suppress(BaseException):
+        code = int(pytest.main([*tests, "-x", *OPTIONS], plugins=[_FirstFailure(failure)]))
+    os._exit(code)
+
+
+def _replace_source(mutant: Mutant) -> None:
+    """Let imports of the mutant's file read the mutant."""
     changed, original = mutant.file.resolve(), SourceFileLoader.get_code
 
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
@@ -74,10 +111,44 @@ def _run_in_child(mutant: Mutant, tests: Sequence[str]) -> None:
         return original(self, fullname)
 
     setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010 - not of the type it inherits
-    code = 1
-    with suppress(BaseException):
-        code = int(pytest.main([*tests, "-x", *OPTIONS]))
-    os._exit(code)
+
+
+class Runner:
+    """Runs tests on mutants, and makes sure that those that fail pass without the change."""
+
+    def __init__(self, covering: CoveringTests) -> None:
+        """Run the tests that cover a mutant's statement."""
+        self._covering = covering
+        self._passed: list[list[str]] = []
+
+    def result(self, mutant: Mutant) -> str:
+        """`KILLED`, `SURVIVED` or `UNTESTED`.
+
+        Raises:
+            RuntimeError: a test fails after the tests before it, without any change.
+        """
+        tests = self._covering.of(mutant, limit=LIMIT_SECONDS)
+        if not tests:
+            return UNTESTED
+        result, failed = run(mutant, tests, self._seconds(tests))
+        if failed in tests:
+            self._check_original(tests[: tests.index(failed) + 1])
+        return result
+
+    def _check_original(self, tests: list[str]) -> None:
+        """Raise an error if tests fail without any change; those that have passed are not rerun."""
+        if any(passed[: len(tests)] == tests for passed in self._passed):
+            return
+        result, failed = run(None, tests, self._seconds(tests))
+        if result == KILLED:
+            raise RuntimeError(
+                f"{failed or tests[-1]} fails without any change too, after the tests "
+                f"{' '.join(tests[:-1])}"
+            )
+        self._passed.append(tests)
+
+    def _seconds(self, tests: Sequence[str]) -> float:
+        return sum(self._covering.seconds.get(test, 0) for test in tests)
 
 
 def sample_of(package: Path, count: int, seed: int) -> list[Mutant]:
@@ -106,16 +177,14 @@ def check(packages: Sequence[Path], options: argparse.Namespace) -> dict[str, di
     log = options.out / "results.jsonl"
     lines = log.read_text().splitlines() if log.is_file() else []
     known = {line["mutant"]: line["result"] for line in map(json.loads, lines)}
-    covering = covering_tests(packages, options.tests, options.out)
+    runner = Runner(covering_tests(packages, options.tests, options.out))
     results: dict[str, dict[str, str]] = {}
     for package in packages:
         own = results.setdefault(package.as_posix(), {})
         for mutant in sample_of(package, options.sample, options.seed):
             result = known.get(mutant.name)
             if result is None or (options.again and result != KILLED):
-                tests = covering.of(mutant, limit=LIMIT_SECONDS)
-                seconds = sum(covering.seconds.get(test, 0) for test in tests)
-                result = run(mutant, tests, seconds) if tests else UNTESTED
+                result = runner.result(mutant)
                 with log.open("a") as file:
                     file.write(json.dumps({"mutant": mutant.name, "result": result}) + "\n")
             own[mutant.name] = result
