@@ -34,6 +34,9 @@ PLAIN_LINE_SECONDS = 10.0
 BYTES = "bytes"
 """Unit of a progress display that shows sizes, e.g. `1.2 MB`, instead of counts."""
 
+TYPER_INTERRUPTED = 130
+"""Exit code with which typer ends a command on Ctrl-C, without a message."""
+
 _WIDEST_TABLE = 10_000
 """Maximum columns of a table that is written to a file or a pipe."""
 
@@ -251,14 +254,25 @@ def stoppable() -> Iterator[None]:
         ) from stop
 
 
+@contextmanager
+def _interrupted_by_user() -> Iterator[None]:
+    """End a command that does not handle Ctrl-C in the same way as those that resume."""
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code != TYPER_INTERRUPTED:
+            raise
+        raise Stopped("stopped before the end: run the same command again") from ended
+
+
 def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
     """Run a typer command; print an `EpalmError` as one line and exit with its code.
 
     The same holds for exceptions that `epalm.failures` explains, e.g. a full disk. Every command
-    has --version. Typer handles usage errors (2), Ctrl-C (130) and a reader that closes the pipe
-    (1). The help ends with `examples`. With --json, standard output gets one line of JSON in any
-    case: a command that ends with an error before its result prints {"error": {"type", "message",
-    "exit_code"}}.
+    has --version. Ctrl-C ends all commands with `Stopped`; those that resume say so, see
+    `stoppable`. Typer handles usage errors (2) and a reader that closes the pipe (1). The help
+    ends with `examples`. With --json, standard output gets one line of JSON in any case: a command
+    that ends with an error before its result prints {"error": {"type", "message", "exit_code"}}.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the default of standard error
@@ -272,7 +286,8 @@ def run_app(app: typer.Typer, *, examples: tuple[str, ...] = ()) -> None:
     document.printed = False
     program = Path(sys.argv[0]).name
     try:
-        app(prog_name="epalm" if program == "__main__.py" else program)
+        with _interrupted_by_user():
+            app(prog_name="epalm" if program == "__main__.py" else program)
     except SystemExit as ended:
         if isinstance(ended.code, int) and ended.code:
             kind = ENDINGS.get(ended.code, "Error")

@@ -18,7 +18,7 @@
     │   ├── CacheMismatchError   4   ... was made with other settings than requested
     │   ├── CorruptShardError    1   ... contains bytes that do not match their checksum
     │   └── UnknownKeyError      1   ... has no sample with this key
-    └── Stopped                 75   a signal stopped the command after a clean checkpoint
+    └── Stopped                 75   a signal stopped the command; run it again
 
 The number is the exit code of a command that ends with the error. Commands print the message as
 one line; it names what was found, what was expected and the command that fixes it.
@@ -113,6 +113,6 @@ class UnknownKeyError(StoreError, KeyError):
 
 
 class Stopped(EpalmError):
-    """A signal stopped the command after a clean checkpoint; the same command resumes from it."""
+    """A signal stopped the command; the same command resumes if the message says so."""
 
     exit_code = 75

@@ -8,7 +8,7 @@ from typing import Any
 
 from epalm.options import JSON_OPTION
 
-ENDINGS = {2: "UsageError", 130: "Interrupted"}
+ENDINGS = {2: "UsageError"}
 """Exit codes of a command line that typer ends -> type of the error in the document."""
 
 

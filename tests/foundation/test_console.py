@@ -337,11 +337,18 @@ def test_every_command_tells_its_version_and_that_it_does(
     assert "--version: print the version" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("ending", "code"), [("none", 0), ("--absent", 2), ("interrupt", 130)])
+@pytest.mark.parametrize(("ending", "code"), [("none", 0), ("--absent", 2)])
 def test_other_endings_have_their_usual_exit_codes(
     run: Callable[[str], object], ending: str, code: int
 ) -> None:
     assert run(ending) == code
+
+
+def test_ctrl_c_ends_every_command_with_one_line_and_the_code_of_a_stop(
+    run: Callable[[str], object], lines: io.StringIO
+) -> None:
+    assert run("interrupt") == 75
+    assert lines.getvalue() == "error: stopped before the end: run the same command again\n"
 
 
 def test_a_defect_is_not_passed_off_as_an_error_of_the_user(run: Callable[[str], object]) -> None:
@@ -402,6 +409,8 @@ def json_command(ending: str, *, as_json: Annotated[bool, typer.Option("--json")
         raise ZeroDivisionError("division by zero")
     if ending == "incomplete":
         raise typer.Exit(3)
+    if ending == "interrupt":
+        raise KeyboardInterrupt
     console.say_json({"score": math.nan, "list": [math.inf, 1.5, {"none": None}]})
 
 
@@ -446,6 +455,7 @@ def test_an_error_is_the_document_unless_there_is_one(
     [
         (["none", "--json", "--absent"], 2, "UsageError"),
         (["incomplete", "--json"], 3, "Error"),
+        (["interrupt", "--json"], 75, "Stopped"),
         (["bug", "--json"], "traceback", "ZeroDivisionError"),
     ],
 )

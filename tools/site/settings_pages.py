@@ -88,7 +88,7 @@ After reading this page you can tell from an exit code, or from `type` in the
 | 2 | a wrong name, option or recipe |
 | 3 | done, but some of the work is missing or failed: samples, shards |
 | 4 | the store was made with other settings than requested |
-| 75 | stopped by a signal after a clean checkpoint; run the same command again to resume |
+| 75 | stopped by a signal; run the same command again: extraction, training and transfers resume |
 
 Every error that a user can cause or fix is a class of `epalm.errors`:
 
