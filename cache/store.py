@@ -21,6 +21,7 @@ its file by one that begins with the same bytes, so the file also proves to be t
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
@@ -114,8 +115,15 @@ class Store(StoreState):
                 "give write access, then run the same command again; finished shards are kept"
             ) from error
 
+    def _put_changed(self, name: str, data: bytes) -> None:
+        """Write a file, unless it is there with this content: a finished store may be read-only."""
+        with suppress(FileNotFoundError):
+            if self.storage.read(name) == data:
+                return
+        self._put(name, [data])
+
     def finish(self) -> int:
-        """Write errors.jsonl, which marks the store as finished.
+        """Write errors.jsonl, which marks the store as finished; nothing if that is done already.
 
         After a growth, the files for other libraries get the new number of rows before, and the
         shorter versions of shards are deleted after that.
@@ -132,9 +140,9 @@ class Store(StoreState):
             return len(failed)
         if self.growth:
             self.write_library_files()
-        self._put(self.private_name("errors.jsonl"), [errors_text(failed)])
+        self._put_changed(self.private_name("errors.jsonl"), errors_text(failed))
         if self.growth:
-            self._put(self.finished_name, [finished_bytes(self.generation)])
+            self._put_changed(self.finished_name, finished_bytes(self.generation))
             self._delete_shorter_versions()
         self.write_summary()
         self.storage.delete_partial_writes()

@@ -10,6 +10,7 @@ It is a function of the records, whoever writes it.
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,11 +87,17 @@ def read_records(store: RecordStore, listing: RecordListing) -> dict[int, Summar
 def write_summary(
     store: RecordStore, listing: RecordListing, records: Mapping[int, SummarizedRecord]
 ) -> None:
-    """Write the summary of records, if listings of the store's storage have their MD5."""
+    """Write the summary of records, if listings of the store's storage have their MD5.
+
+    A summary with the same content is not written again: the store may be read-only.
+    """
     if listing.md5:
         named = {listing.finished[shard].name: record for shard, record in records.items()}
-        data = summary_bytes(store.header.store, named)
-        store.storage.put(store.private_name(SUMMARY_FILE), [data])
+        data, name = summary_bytes(store.header.store, named), store.private_name(SUMMARY_FILE)
+        with suppress(FileNotFoundError):
+            if store.storage.read(name) == data:
+                return
+        store.storage.put(name, [data])
 
 
 def _read_record(

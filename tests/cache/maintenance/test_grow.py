@@ -1,5 +1,6 @@
 """Stores that grow in steps, in both formats, in a local folder and on a remote file system."""
 
+import errno
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from epalm.cache.maintenance.grow import open_to_extract
 from epalm.cache.maintenance.verify import repair, verify, verify_deep
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
-from epalm.errors import CacheMismatchError, CorruptShardError, UnknownKeyError
+from epalm.errors import CacheMismatchError, CorruptShardError, StoreError, UnknownKeyError
 from tests.cache.helpers import LOCATIONS, file_contents, reopen, spec
 
 KEYS = [f"é/{row}.jpg" for row in range(400)]
@@ -98,6 +99,24 @@ def test_a_store_grown_in_steps_has_the_arrays_of_one_written_at_once(tmp_path: 
             assert np.array_equal(read["cls"], values(KEYS[:count]), equal_nan=True)
             assert read["keys"].tolist() == KEYS[:count]
             assert read["valid"].tolist() == [key not in BROKEN for key in KEYS[:count]]
+
+
+@pytest.mark.parametrize("steps", [(100,), (100, 140)], ids=["whole", "grown"])
+def test_a_finished_store_is_opened_and_finished_again_on_a_read_only_disk(
+    location: str, steps: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = type(grown(location, steps).storage)
+
+    def refuse(_self: object, name: str, *_parts: object) -> None:
+        raise OSError(errno.EROFS, name)
+
+    monkeypatch.setattr(storage, "put", refuse)
+    monkeypatch.setattr(storage, "put_new", refuse)
+    store = open_for(location, KEYS[: steps[-1]])
+    assert store.finish() == sum(KEYS.index(key) < steps[-1] for key in BROKEN)
+    store.storage.delete([store.private_name("errors.jsonl")])
+    with pytest.raises((StoreError, OSError), match=r"errors\.jsonl"):  # which is missing now
+        store.finish()
 
 
 def test_full_shards_are_never_written_again(location: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from epalm.cache.create_store import create_store
 from epalm.cache.records.record_summary import SummarizedRecord, parse_summary, summary_bytes
 from epalm.cache.store import Store
-from epalm.errors import CorruptShardError
+from epalm.errors import CorruptShardError, StoreError
 from tests.cache.helpers import BROKEN, KEYS, fill, finished_store, random_features, spec
 
 SUMMARY = "epalm/summary.jsonl"
@@ -85,3 +85,19 @@ def test_the_summary_of_an_earlier_writer_is_not_trusted_over_the_records(bucket
     store.storage.put("epalm/done/00002.json", [b"damaged"])
     with pytest.raises(CorruptShardError, match=r"done/00002.json is damaged"):
         store.failed_samples()
+
+
+def test_a_finished_store_in_a_bucket_without_write_access_is_finished_again(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = finished_store(f"{bucket}/s.zarr")
+    assert store.list_records().md5
+
+    def refuse(_self: object, name: str, _parts: object) -> None:
+        raise StoreError(f"{name} is forbidden")
+
+    monkeypatch.setattr(type(store.storage), "put", refuse)
+    assert store.finish() == 1
+    store.storage.delete([SUMMARY])
+    with pytest.raises(StoreError, match=r"summary\.jsonl is forbidden"):
+        store.finish()
