@@ -44,16 +44,20 @@ class ProcessShard:
         return shard % self.world_size == self.rank
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, option: str = "--shard") -> Self:
         """Read `i/n`: rank i of a world size of n.
+
+        Args:
+            text: value of the option.
+            option: name of the option, for messages.
 
         Raises:
             UsageError: another form.
         """
         match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
         if not match:
-            raise UsageError(f"--shard {text!r}: expected i/n, e.g. 0/8 for the first of eight")
-        return cls(int(match[1]), int(match[2]), "--shard")
+            raise UsageError(f"{option} {text!r}: expected i/n, e.g. 0/8 for the first of eight")
+        return cls(int(match[1]), int(match[2]), option)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:

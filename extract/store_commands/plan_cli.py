@@ -89,7 +89,7 @@ def _index_of_dataset(options: PlanOptions, folder: Path) -> "SampleIndex | None
     from epalm.extract.indexing.index_source import dataset_source
     from epalm.extract.indexing.indexed_dataset import build_index
 
-    process = ProcessShard.parse(options.part) if options.part else ProcessShard()
+    process = ProcessShard.parse(options.part, "--part") if options.part else ProcessShard()
     if options.fresh and folder.is_dir():
         _delete(folder)
     with stoppable():

@@ -169,6 +169,8 @@ def test_the_index_of_another_dataset_is_refused(runs: Runs, options: tuple[str,
 def test_a_place_for_the_index_is_needed_and_only_an_index_is_deleted(runs: Runs) -> None:
     missing = runs("plan", "--dataset", "photos")
     assert (missing.code, "--out STORE or --index FOLDER" in missing.err) == (2, True)
+    beyond = runs("plan", "--dataset", "photos", "--index", "i", "--part", "3/2")
+    assert (beyond.code, "--part" in beyond.err, "--shard" in beyond.err) == (2, True, False)
     refused = runs("plan", "--dataset", "photos", "--index", "photos", "--fresh")
     assert (refused.code, "--fresh deletes only an index" in refused.err) == (2, True)
     assert len(list(Path("photos").iterdir())) == COUNT

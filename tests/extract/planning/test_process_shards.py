@@ -26,6 +26,13 @@ def test_a_shard_that_does_not_exist_is_a_usage_error(text: str) -> None:
         ProcessShard.parse(text)
 
 
+@pytest.mark.parametrize("text", ["3/2", "x"])
+def test_a_message_names_the_option_that_was_given(text: str) -> None:
+    with pytest.raises(UsageError, match="--part") as refused:
+        ProcessShard.parse(text, "--part")
+    assert "--shard" not in str(refused.value)
+
+
 def test_torchrun_gives_rank_and_world_size() -> None:
     environment = {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "16"}
     assert ProcessShard.from_environment(environment) == ProcessShard(5, 16, "torchrun")
