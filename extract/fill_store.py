@@ -79,4 +79,4 @@ def _fill(inputs: Inputs, pool: DecodePool | None) -> FilledStore:
             pool=pool,
         )
     note_report(report, plan, options.device)
-    return FilledStore(report, RunLabels.of(plan), store)
+    return FilledStore(report, RunLabels.of(plan, options), store)

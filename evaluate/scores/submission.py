@@ -107,7 +107,8 @@ def _check_complete(folder: Path, evaluation: Evaluation) -> None:
         raise DataError(
             f"{folder} lacks {counted(len(evaluation.skipped), 'question')} of {split}, "
             f"the first is {evaluation.skipped[0]}, and servers need all: their samples could not "
-            "be encoded; run `epalm-extract retry-failed STORE`, then the same `epalm-eval`"
+            "be encoded; run `epalm-extract retry-failed STORE` (with --encoder if the encoder is "
+            "a module:factory), then the same `epalm-eval`"
         )
 
 

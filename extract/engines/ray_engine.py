@@ -22,7 +22,12 @@ from epalm.extract.engines.ray_workers import RayWorkers
 from epalm.extract.engines.worker_messages import WorkerSetup
 from epalm.extract.planning.extract_inputs import check_options, default_workers
 from epalm.extract.planning.extract_options import ExtractOptions
-from epalm.extract.planning.extraction_result import ExtractionReport, FilledStore, RunLabels
+from epalm.extract.planning.extraction_result import (
+    ExtractionReport,
+    FilledStore,
+    RunLabels,
+    retry_command,
+)
 from epalm.extract.reports.incomplete_media import incomplete_listed
 from epalm.tasks.types import MediaSet
 
@@ -54,10 +59,10 @@ def fill_store_on_ray(options: ExtractOptions, media: MediaSet | None = None) ->
             seconds = time.monotonic() - started
         finally:
             workers.end()
-    return _finish(run, options.out or run.opened.location, seconds)
+    return _finish(run, options, seconds)
 
 
-def _finish(run: RayRun, out: str, seconds: float) -> FilledStore:
+def _finish(run: RayRun, options: ExtractOptions, seconds: float) -> FilledStore:
     """Mark the store as finished, and write what the run required into its log."""
     store, opened, reports = run.store, run.opened, run.reports
     failed = store.finish()
@@ -72,7 +77,9 @@ def _finish(run: RayRun, out: str, seconds: float) -> FilledStore:
     report = ExtractionReport(
         records=store.spec.count, encoded=run.samples, failed=failed, missing=0, seconds=seconds
     )
-    return FilledStore(report, RunLabels(out, store.spec, opened.unit), store)
+    out = options.out or opened.location
+    labels = RunLabels(out, store.spec, opened.unit, retry=retry_command(out, options))
+    return FilledStore(report, labels, store)
 
 
 def _absolute(options: ExtractOptions, resources: WorkerResources) -> ExtractOptions:

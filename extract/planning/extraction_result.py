@@ -1,14 +1,19 @@
 """The report of a run, as text and as JSON; torch is not needed."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.console import byte_size, counted, duration
 from epalm.errors import Stopped
+from epalm.extract.encoders.encoder_names import SHORTHANDS
+from epalm.extract.planning.extract_options import ExtractOptions
+from epalm.tasks.readers.folder_check import OPTION as ALLOW_OUTSIDE
 
 if TYPE_CHECKING:
     from epalm.extract.planning.extraction_plan import Plan
@@ -45,21 +50,39 @@ class RunLabels:
         spec: specification of the store.
         unit: what the samples are called, e.g. "images".
         processes: number of processes that fill the store, each with a command of its own.
+        retry: the command that encodes the failed samples again.
     """
 
     out: str
     spec: StoreSpec
     unit: str
     processes: int = 1
+    retry: str = ""
 
     @classmethod
-    def of(cls, plan: "Plan") -> Self:
-        """The labels of the run of a plan."""
-        return cls(plan.out, plan.spec, plan.unit, plan.process_shard.world_size)
+    def of(cls, plan: "Plan", options: ExtractOptions) -> Self:
+        """The labels of the run of a plan, which was made from options."""
+        processes = plan.process_shard.world_size
+        return cls(plan.out, plan.spec, plan.unit, processes, retry_command(plan.out, options))
 
     def samples(self, count: int) -> str:
         """A number of samples in words, e.g. "1 image"."""
         return counted(count, self.unit.removesuffix("s"))
+
+
+def retry_command(out: str, options: ExtractOptions) -> str:
+    """The command that encodes the failed samples of a store again.
+
+    It has those options that a store may not record, since they name code or allow more.
+    """
+    words = ["epalm-extract", "retry-failed", out]
+    if ":" in options.encoder and not options.encoder.startswith(tuple(SHORTHANDS)):
+        words += ["--encoder", options.encoder]
+    if ":" in options.dataset and not Path(options.dataset).exists():
+        words += ["--dataset", options.dataset]
+    if options.allow_outside:
+        words.append(ALLOW_OUTSIDE)
+    return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -101,7 +124,7 @@ def describe_failures(report: ExtractionReport, run: RunLabels, store: Store) ->
         yield f"  {key}: {reason}"
     yield (
         f"all failures: {store.errors_path}. Their rows are NaN and marked invalid; fix the "
-        f"files and run `epalm-extract retry-failed {run.out}`, or continue without them"
+        f"files and run `{run.retry}`, or continue without them"
     )
 
 

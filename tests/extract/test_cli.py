@@ -1,6 +1,7 @@
 """`epalm-extract` from its options to the store, on a folder of good and broken images."""
 
 import json
+import shlex
 import signal
 from pathlib import Path
 
@@ -101,6 +102,26 @@ def test_broken_images_are_counted_listed_and_give_exit_code_3(command: Command)
     for name, reason in BROKEN.items():
         assert any(name in line and reason in line for line in done.err.splitlines()), name
     assert str(Path("a.zarr/epalm/errors.jsonl")) in done.err
+
+
+@pytest.mark.parametrize("encoder", ["epalm.demo.encoder:micro_vit", TINY])
+def test_the_command_that_is_printed_for_failed_samples_works(
+    command: Command, weights: Path, encoder: str
+) -> None:
+    """An encoder that is code must be given again, since a store may not name code."""
+    Path("few").mkdir()
+    save_photo(Path("few/a.png"))
+    Path("few/b.png").write_bytes(b"no photo")
+    own = ["--weights", str(weights)] if encoder == TINY else []
+    words = ["--encoder", encoder, "--dataset", "few", "--workers", "0", "--allow-outside", *own]
+    failed = command(*words, "--out", "my store.zarr", bare=True)
+    assert failed.code == 3
+    save_photo(Path("few/b.png"), seed=1)
+    printed = shlex.split(failed.err.split("fix the files and run `")[1].split("`")[0])
+    given = [] if encoder == TINY else ["--encoder", encoder]
+    assert printed == ["epalm-extract", "retry-failed", "my store.zarr", *given, "--allow-outside"]
+    assert command(*printed[1:], bare=True).code == 0
+    assert not Store.open("my store.zarr").failed_samples()
 
 
 def test_each_row_has_the_encoders_tokens_of_its_own_image(
@@ -354,6 +375,14 @@ def test_a_measured_dry_run_gives_requests_hours_and_prices(command: Command) ->
     refused = command("--measure", "5")
     assert (refused.code, refused.out) == (2, "")
     assert "--measure is an option of --dry-run" in refused.err
+
+
+@pytest.mark.parametrize("option", ["--engine-workers", "--gpus-per-worker", "--cpus-per-worker"])
+def test_an_option_of_an_engine_without_one_is_refused(command: Command, option: str) -> None:
+    refused = command(option, "1")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"{option} is an option of --engine: add --engine ray" in refused.err
+    assert {path.name for path in Path().iterdir()} == {"album", "w.safetensors"}
 
 
 @pytest.mark.parametrize("recorded", ["fp32", "bf16"])
