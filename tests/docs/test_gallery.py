@@ -63,13 +63,25 @@ def test_the_commands_have_only_options_that_exist(tmp_path: Path) -> None:
 def test_a_published_run_answers_from_its_new_place(tmp_path: Path) -> None:
     made = small_run()
     folder = publish(made.run, tmp_path / "hub", "someone/colors")
-    assert folder == tmp_path / "hub" / "someone" / "colors"
+    assert folder == tmp_path / "hub" / "someone" / "colors"  # as the gallery's page says
     names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert {"README.md", "adapter.safetensors", "run.json"} <= names
     assert not names & {"last.safetensors", "checkpoint.safetensors"}
     assert 'epalm.load("someone/colors")' in (folder / "README.md").read_text()
     (folder / "stale.bin").touch()
     assert not (publish(made.run, tmp_path / "hub", "someone/colors") / "stale.bin").exists()
+    assert load(folder).record.name == made.run.name
+
+
+def test_the_page_loads_the_folder_that_the_script_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sounds.md").write_text(CARD.format(control=CONTROL))
+    (folder,) = set(re.findall(r'load\("(.*?)"', gallery_pages(tmp_path)[ADDRESS]))
+    assert folder == "OUT/hub/epalm/NAME"
+    made = small_run()
+    publish(made.run, tmp_path / "OUT" / "hub", "epalm/NAME")
+    monkeypatch.chdir(tmp_path)
     assert load(folder).record.name == made.run.name
 
 

@@ -23,6 +23,19 @@ and its blind control, evaluates both, and writes the files that `epalm-push` wo
 the script wrote. The models are small and were trained on two CPU cores: the scores show that the
 method works, not how good a large model is.
 
+Neither epalm nor these adapters are published yet. The cards are written for the hub: where they say
+`pip install epalm`, install from the source folder as README does, and where they load
+`epalm/NAME`, load the folder that the script wrote:
+
+```python
+import epalm
+
+model = epalm.load("OUT/hub/epalm/NAME")  # e.g. OUT/hub/epalm/esc10
+```
+
+The folder names the language model and the encoder's weights by their paths on the machine that
+trained. Elsewhere, give them: `epalm.load("OUT/hub/epalm/NAME", lm="FOLDER", weights="FILE")`.
+
 """
 
 HEAD = ("adapter", "input", "data", "metric x 100", "score", "95 % interval", "blind control")
