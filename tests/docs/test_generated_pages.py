@@ -13,7 +13,7 @@ from tests.ask.small_runs import small_run
 from tests.docs.pages import texts
 from tests.structure.test_help import MODULES
 from tools.site.generated import notebook_markdown
-from tools.site.markdown import cell
+from tools.site.markdown import cell, code, table
 from tools.site.settings_pages import RUN_FILES
 
 
@@ -47,12 +47,22 @@ def test_every_error_has_its_exit_code() -> None:
     page = texts()["docs/reference/errors.md"]
     assert "| `CacheMismatchError` | `StoreError` | 4 |" in page
     assert "| `MissingFileError` | `DataError` | 1 |" in page
-    for code in {one.exit_code for one in vars(errors).values() if hasattr(one, "exit_code")}:
-        assert f"| {code} | " in page
+    for number in {one.exit_code for one in vars(errors).values() if hasattr(one, "exit_code")}:
+        assert f"| {number} | " in page
 
 
 def test_a_cell_of_a_table_stays_one_cell() -> None:
     assert cell("a | b\n  <run> `<x>`") == "a \\| b &lt;run> `<x>`"
+
+
+def test_code_in_a_cell_is_shown_as_it_is() -> None:
+    markdown = pytest.importorskip("markdown", reason="needs the extra docs")
+    row = (code("--precision <auto|fp32>"), cell("one of `a|b` or c | d"))
+    page = markdown.markdown(table(("option", "meaning"), [row]), extensions=["tables"])
+    assert re.findall("<td>(.*)</td>", page) == [
+        "<code>--precision &lt;auto|fp32&gt;</code>",
+        "one of <code>a|b</code> or c | d",
+    ]
 
 
 def test_a_notebook_becomes_a_page_with_its_outputs() -> None:

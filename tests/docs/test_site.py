@@ -35,6 +35,11 @@ def test_the_site_has_every_page(site: Path) -> None:
     assert [one for one in pages if not (site / one).with_suffix(".html").is_file()] == []
 
 
+def test_no_page_shows_an_escaped_pipe(site: Path) -> None:
+    pages = site.rglob("*.html")
+    assert [page.name for page in pages if "\\|" in page.read_text(encoding="utf-8")] == []
+
+
 def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
     loading = re.compile(
         r"<(?:script|img|iframe|source)[^>]*\ssrc=[\"']?(?:https?:)?//[^>]*>"

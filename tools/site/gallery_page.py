@@ -23,8 +23,8 @@ and its blind control, evaluates both, and writes the files that `epalm-push` wo
 the script wrote. The models are small and were trained on two CPU cores: the scores show that the
 method works, not how good a large model is.
 
-Neither epalm nor these adapters are published yet. The cards are written for the hub: where they say
-`pip install epalm`, install from the source folder as README does, and where they load
+Neither epalm nor these adapters are published yet. The cards are written for the hub: where they
+say `pip install epalm`, install from the source folder as README does, and where they load
 `epalm/NAME`, load the folder that the script wrote:
 
 ```python

@@ -13,9 +13,13 @@ ENTRY = re.compile(r"^ {4}(\w+): ", re.MULTILINE)
 
 def cell(text: str) -> str:
     """A text as the cell of a table: on one line, without characters that end a cell or a tag."""
-    flat = " ".join(text.split()).replace("|", "\\|").replace("[CLS]", "\\[CLS]")
-    parts = re.split(r"(`[^`]*`)", flat)  # every second one is code
-    return "".join(one if i % 2 else one.replace("<", "&lt;") for i, one in enumerate(parts))
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))  # every second one is code
+    return "".join(one if i % 2 else _escaped(one) for i, one in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
+    """Plain text of a cell. In code, "|" ends no cell, and a backslash would be shown."""
+    return text.replace("|", "\\|").replace("[CLS]", "\\[CLS]").replace("<", "&lt;")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -26,8 +30,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def code(value: object) -> str:
     """A value as code in the cell of a table; nothing for an empty text."""
-    text = str(value).replace("|", "\\|")
-    return f"`{text}`" if text else ""
+    return f"`{value}`" if str(value) else ""
 
 
 def described_attributes(record: type) -> dict[str, str]:
