@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epalm.ask.ask_options import AskOptions
-from epalm.atomic_write import write_file
+from epalm.atomic_write import named, write_file
 from epalm.cache.readers.feature_source import NumpySource
 from epalm.cache.readers.open_reader import open_reader
 from epalm.cache.store import Store
@@ -192,7 +192,7 @@ def _as_line(answer: Mapping[str, object]) -> str:
 
 def _append(out: Path, lines: Sequence[Mapping[str, object]]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("ab") as file:
+    with named(out), out.open("ab") as file:
         for line in lines:
             file.write(_as_line(line).encode())
         file.flush()

@@ -8,6 +8,7 @@ from typing import Any
 
 import soundfile
 
+from epalm.atomic_write import write_file
 from epalm.demo.worlds.audio_captions import captions
 from epalm.demo.worlds.clip_questions import all_clip_questions
 from epalm.demo.worlds.clips import FRAME_MS, FRAMES, Clip, draw_indices, make_clip, palette
@@ -74,7 +75,7 @@ def write_dataset(folder: Path, sizes: SplitSizes, write: SampleWriter, *, seed:
             assert sample.facts not in seen, "two samples are the same"
             seen.add(sample.facts)
             lines += [json.dumps(line) for line in sample.lines]
-        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_file(folder / f"{split}.jsonl", "\n".join(lines) + "\n")
         count += len(lines)
     return count
 

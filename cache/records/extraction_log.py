@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from epalm.atomic_write import named
 from epalm.errors import MalformedFileError
 from epalm.terminal import visible
 from epalm.untrusted.checked_json import build, read_json_lines
@@ -44,7 +45,7 @@ def log_extraction(store: str, entry: ExtractionLogEntry) -> None:
     """Append a line, if any sample was encoded."""
     file = log_file(store)
     if file and entry.encoded:
-        with file.open("a", encoding="utf-8") as log:
+        with named(file), file.open("a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(entry)) + "\n")
 
 
@@ -57,7 +58,7 @@ def log_incomplete(store: str, notes: Iterable[str]) -> None:
     """Append a line for each note about a sample that was decoded only in part."""
     file = incomplete_file(store)
     if file:
-        with file.open("a", encoding="utf-8", errors="backslashreplace") as log:
+        with named(file), file.open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.writelines(f"{visible(note)}\n" for note in notes)
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from epalm import __version__
-from epalm.atomic_write import write_file
+from epalm.atomic_write import write_binary, write_file
 from epalm.evaluate.report.charts.plots import color, line_swatch, mark_swatch, png
 from epalm.evaluate.report.charts.report_charts import curve_charts, reliability_charts
 from epalm.evaluate.report.gallery import GROUPS, OVER_CONFIDENT, gallery_cards
@@ -85,7 +85,7 @@ def write_report(path: Path, data: ReportData) -> None:
     page = environment.get_template("report.html.j2").render(context)
     path.parent.mkdir(parents=True, exist_ok=True)
     for chart in (*charts, *reliability):
-        path.with_name(f"{path.stem}-{chart.name}.png").write_bytes(png(chart.figure))
+        write_binary(path.with_name(f"{path.stem}-{chart.name}.png"), png(chart.figure))
     write_file(path, page)
 
 

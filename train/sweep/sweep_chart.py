@@ -5,7 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epalm.atomic_write import write_file
+from epalm.atomic_write import write_binary, write_file
 from epalm.terminal import visible
 from epalm.train.sweep.sweep_result import MemberResult, SweepResult
 
@@ -46,7 +46,7 @@ def save_chart(folder: Path, result: SweepResult) -> None:
         if ending == "svg":
             write_file(folder / f"{CHART}.svg", out.getvalue().decode())
         else:
-            (folder / f"{CHART}.png").write_bytes(out.getvalue())
+            write_binary(folder / f"{CHART}.png", out.getvalue())
 
 
 def parallel_coordinates(result: SweepResult) -> "Figure":
