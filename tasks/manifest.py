@@ -161,6 +161,11 @@ def files_of(path: Path) -> list[Path]:
     return present
 
 
+def is_in(folder: Path) -> bool:
+    """Whether a folder contains a manifest, readable or not."""
+    return any(entry.suffix in FORMATS for entry in folder.iterdir())
+
+
 def _split_files(folder: Path) -> dict[str, Path]:
     """Map each split of a folder to its file; train, val and test come first."""
     paths = [path for path in sorted(folder.glob("*")) if path.suffix in FORMATS]

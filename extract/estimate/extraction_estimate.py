@@ -19,6 +19,7 @@ from epalm.extract.estimate.run_cost import (
 )
 from epalm.extract.estimate.speed_measurement import SpeedMeasurement, first_samples, timed_run
 from epalm.extract.planning.extraction_plan import Plan
+from epalm.tasks import manifest
 from epalm.tasks.task_registry import load_task
 
 logger = logging.getLogger(__name__)
@@ -134,8 +135,13 @@ def _break_even(plan: Plan, examples: int, speed: SpeedMeasurement) -> float | N
 
 
 def _training_examples(plan: Plan) -> tuple[str, int]:
-    """The first task that uses the dataset, and its number of training examples in the plan."""
+    """The first task that uses the dataset, and its number of training examples in the plan.
+
+    Tar files, tables and folders of media files have no task until a manifest is written for them.
+    """
     for name in plan.spec.tasks[:1]:
+        if name == manifest.TASK and not manifest.is_in(Path(plan.spec.data_root)):
+            break
         try:
             task = load_task(name, Path(plan.spec.data_root))
             examples = task.examples(task.train_split, Path(plan.spec.data_root))

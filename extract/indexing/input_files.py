@@ -64,7 +64,7 @@ def find_input(path: Path) -> InputFiles:
         files = manifest.files_of(path) if kind == "manifest" else [path]
         return InputFiles(kind, folder, f"{folder.resolve().name}-{path.stem}", tuple(files))
     name = path.resolve().name
-    if any(entry.suffix in manifest.FORMATS for entry in path.iterdir()):
+    if manifest.is_in(path):
         return InputFiles("manifest", path, name, tuple(manifest.files_of(path)))
     return _find_in_folder(path, name)
 
@@ -80,7 +80,7 @@ def _find_in_folder(root: Path, name: str) -> InputFiles:
             if other == kind == "media":
                 return InputFiles("media", root, name, ())
             if other and other != kind:
-                raise mixed_kinds(root, str(files[0]), f"{folder}/{file}")
+                raise mixed_kinds(root, str(files[0]), str(Path(root, folder, file)))
             if other:
                 files.append(Path(root, folder, file))
                 check_target(files[-1])
@@ -88,7 +88,7 @@ def _find_in_folder(root: Path, name: str) -> InputFiles:
         return InputFiles(kind, root, name, tuple(files))
     raise MissingFileError(
         f"{root} contains no manifest (train.jsonl, val.jsonl, test.jsonl, or .csv), and neither "
-        "tar files, Parquet tables nor media files: see docs/data.md"
+        "tar files, Parquet tables nor media files: see docs/reference/data.md"
     )
 
 
@@ -122,6 +122,6 @@ def walk(root: Path) -> Iterator[tuple[str, Sequence[str]]]:
         for file in (*files, *subfolders):
             if not file.isascii() and SURROGATE.search(file):
                 raise MalformedFileError(
-                    f"{quote(f'{relative}/{file}')}: the name is not UTF-8: rename the file"
+                    f"{quote(str(Path(relative, file)))}: the name is not UTF-8: rename the file"
                 )
         yield relative, files

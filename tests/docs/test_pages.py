@@ -14,7 +14,7 @@ from epalm.__main__ import COMMANDS
 from epalm.model.method.resampler_shape import ResamplerShape
 from epalm.train.config.recipe import Recipe, Schedule
 from tests.docs.pages import CODE_BLOCK, DOCS, anchors, defined_names, exists, texts
-from tests.repository import ROOT, needs_checkout
+from tests.repository import PACKAGES, ROOT, needs_checkout, sources
 
 pytestmark = needs_checkout
 
@@ -178,3 +178,14 @@ def test_the_checks_find_what_does_not_exist(
     more = (declared,) if check == "test_every_option_exists" else ()
     with pytest.raises(AssertionError):
         globals()[check]("README.md", *more)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_messages_name_pages_that_exist(package: str) -> None:
+    missing = {
+        (file.name, page)
+        for file in sources(package)
+        for page in re.findall(r"docs/[\w/.-]*\.md", file.read_text(encoding="utf-8"))
+        if not (ROOT / page).is_file()
+    }
+    assert missing <= {("gpu_speeds.py", "docs/vit_guide.md")}  # of FasterTransformer
