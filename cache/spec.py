@@ -63,8 +63,9 @@ class EncodedKeys(Protocol):
 def fit_shard_rows(count: int, row_bytes: int) -> int:
     """Rows per shard for a store of `count` rows of `row_bytes` each, a multiple of `CHUNK_ROWS`.
 
-    A small store gets about eight shards, so that an interrupted extraction loses little. A shard
-    is never larger than the store, rounded up to whole chunks.
+    A store of some thousand rows gets about eight shards, so that an interrupted extraction loses
+    little; a smaller one gets fewer, of `MIN_SHARD_ROWS` rows. A shard is never larger than the
+    store, rounded up to whole chunks.
 
     Raises:
         StoreError: not even one chunk fits into `SHARD_BYTES`.
