@@ -101,11 +101,12 @@ def _claim(store: Store, storage: Storage, out: str, format_name: str) -> None:
         if storage.put_new(name, [dump_checksummed(content)]):
             return
     other = load_checksummed(storage.read(name), f"{out}: {name}")
-    if other != content:
-        raise StoreError(
-            f"{out} has an export of another store, of fewer samples, or in another format than "
-            f"{format_name} ({other.get('format')}): choose another --out, or delete it first"
-        )
+    if other == content:
+        return
+    found = "an export of another store, or of this one with other samples"
+    if other.get("format") != format_name:
+        found = f"an export in another format than {format_name} ({other.get('format')})"
+    raise StoreError(f"{out} has {found}: choose another --out, or delete it first")
 
 
 def _export(store: Store, storage: Storage, target: ExportFormat, *, tick: Ticker) -> int:
