@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from epalm.cache.index.index_files import write_atomically
 from epalm.cache.index.index_header import UnitEntry, UnitRecord, unit_file
-from epalm.cache.index.index_parts import EncodedPart, PartRecord, encode_part
+from epalm.cache.index.index_parts import (
+    TO_THE_END,
+    EncodedPart,
+    Location,
+    PartRecord,
+    encode_part,
+)
 from epalm.cache.index.part_reader import PartReader
 from epalm.cache.index.sample_index import SampleIndex
 from epalm.errors import StoreError
@@ -39,8 +45,8 @@ def repeated_rows(index: SampleIndex, runs: Iterable[Sequence[int]], policy: Rep
                 repeated.append(row)
             else:
                 raise StoreError(
-                    f"the key {key!r} is that of two samples, in {_place(index, first[key])} and "
-                    f"in {_place(index, row)}: rename or remove one of them"
+                    f"the key {key!r} is that of two samples, "
+                    f"{_places(index, first[key], row)}: rename or remove one of them"
                 )
     return repeated
 
@@ -102,6 +108,17 @@ def _shorter(
     return encoded.record
 
 
-def _place(index: SampleIndex, row: int) -> str:
-    ((_, location),) = index.items(row, row + 1)
-    return location.name
+def _places(index: SampleIndex, first: int, second: int) -> str:
+    """The files of two samples; within one file, where they are in it, counted from 0."""
+    ((_, one),), ((_, other),) = (index.items(row, row + 1) for row in (first, second))
+    if one.name != other.name:
+        return f"in {one.name} and in {other.name}"
+    return f"in {one.name}, at {_place_within(one, first)} and at {_place_within(other, second)}"
+
+
+def _place_within(location: Location, row: int) -> str:
+    if location.row_group >= 0:
+        return f"row {location.offset} of row group {location.row_group}"
+    if location.nbytes != TO_THE_END:
+        return f"byte {location.offset}"
+    return f"row {row} of all tables"  # which list paths: no other list of files may repeat one

@@ -5,8 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from epalm.errors import MediaError
-from epalm.extract.indexing.table_units import open_table
+from epalm.errors import MalformedFileError, MediaError
+from epalm.extract.indexing.table_units import damage_explained, open_table
 
 READ_ROWS = 16
 """Rows that are read at a time: a row group may have gigabytes."""
@@ -35,9 +35,12 @@ class TableCell(NamedTuple):
 
         Raises:
             OSError: the file cannot be read.
-            MediaError: the table has no such row, or the row has no bytes.
+            MediaError: the table is damaged, has no such row, or the row has no bytes.
         """
-        value = _column(path, self.row_group, self.column).value(self.offset)
+        try:
+            value = _column(path, self.row_group, self.column).value(self.offset)
+        except MalformedFileError as error:
+            raise MediaError(str(error)) from error
         if not isinstance(value, bytes) or not value:
             raise MediaError(f"{path.name}, row {self.offset}: no bytes in {self.column}")
         return value
@@ -57,7 +60,7 @@ class _ColumnCursor:
 
     def _read(self) -> Iterator[list[object]]:
         path, row_group, column = self._place
-        with open_table(path) as table:
+        with open_table(path) as table, damage_explained(path):
             if not 0 <= row_group < table.num_row_groups:
                 raise MediaError(f"{path.name} has no row group {row_group}")
             groups = table.iter_batches(READ_ROWS, row_groups=[row_group], columns=[column])

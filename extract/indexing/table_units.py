@@ -1,6 +1,7 @@
 """The units of Parquet tables whose images are in a column: img2dataset, `datasets`, LAION."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -51,16 +52,32 @@ def open_table(file: Path) -> "pq.ParquetFile":
         MalformedFileError: the file is not Parquet.
     """
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingToolError(
             f"{file.name} is a Parquet table, which needs pyarrow: pip install 'epalm[parquet]'"
         ) from error
-    try:
+    with damage_explained(file):
         return pq.ParquetFile(file, memory_map=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise MalformedFileError(f"{file} is not a complete Parquet file ({error})") from error
+
+
+@contextmanager
+def damage_explained(file: Path) -> Iterator[None]:
+    """Turn the errors of pyarrow on a damaged file into one that says what to do.
+
+    Raises:
+        MalformedFileError: the file is damaged.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())  # of several lines
+        raise MalformedFileError(
+            f"{file} is not a complete Parquet file ({reason}): download or write it again, or "
+            "remove it"
+        ) from error
 
 
 def table_units(inputs: InputFiles) -> list[Unit]:
@@ -84,7 +101,7 @@ def find_columns(file: Path, root: Path) -> TableColumns:
     Raises:
         MalformedFileError: it has neither bytes nor paths of local files; says what to do.
     """
-    with open_table(file) as table:
+    with open_table(file) as table, damage_explained(file):
         leaves = {column.path: column.physical_type for column in table.schema}
         content = _content_column(leaves)
         key = next((name for name in KEY_COLUMNS if name in leaves), "")
@@ -133,7 +150,7 @@ def _path_column(table: "pq.ParquetFile", texts: Sequence[str], root: Path) -> s
 
 def _batches(files: Sequence[Path], root: Path, columns: TableColumns) -> Iterator[SampleBatch]:
     for file in files:
-        with open_table(file) as table:
+        with open_table(file) as table, damage_explained(file):
             present = {column.path for column in table.schema}
             wanted = {name for name in columns if name}
             if not wanted <= present:

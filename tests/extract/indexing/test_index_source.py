@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from epalm.cache.index.sample_index import SampleIndex
-from epalm.errors import DataError, MalformedFileError, MissingFileError
+from epalm.errors import DataError, MalformedFileError, MediaError, MissingFileError, StoreError
 from epalm.extract.indexing import units
 from epalm.extract.indexing.index_items import IndexItems, index_media
 from epalm.extract.indexing.index_source import input_source
@@ -144,8 +145,46 @@ def test_a_table_of_urls_is_refused_with_the_tool_that_downloads_them(tmp_path: 
 
 def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 no table")
-    with pytest.raises(MalformedFileError, match="is not a complete Parquet file"):
+    expected = r"t\.parquet is not a complete Parquet file .*: download or write it again"
+    with pytest.raises(MalformedFileError, match=expected):
         input_source(find_input(tmp_path))
+
+
+@pytest.mark.parametrize(("column", "error"), [("key", MalformedFileError), ("jpg", MediaError)])
+def test_a_table_with_a_damaged_column_is_refused(
+    tmp_path: Path, column: str, error: type[Exception]
+) -> None:
+    """Keys are read when the index is built, and images when they are encoded."""
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data/t.parquet"
+    table = pa.table({"jpg": pa.array(CONTENT.values(), pa.binary()), "key": list(CONTENT)})
+    pq.write_table(table, file, use_dictionary=False)
+    columns = {"jpg": 0, "key": 1}
+    start = pq.ParquetFile(file).metadata.row_group(0).column(columns[column]).data_page_offset
+    data = bytearray(file.read_bytes())
+    data[start : start + 30] = b"\xff" * 30
+    file.write_bytes(data)
+    with pytest.raises(error, match=r"is not a complete Parquet file .*: download or write it"):
+        contents(indexed(tmp_path / "data", tmp_path / "index"))
+
+
+def test_two_samples_of_one_key_in_one_file_are_refused_with_both_places(tmp_path: Path) -> None:
+    keys, images = ["b", "a", "c", "a"], pa.array([b"1", b"2", b"3", b"4"], pa.binary())
+    table = pa.table({"jpg": images, "key": keys})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=3)
+    rows = r"in t\.parquet, at row 1 of row group 0 and at row 0 of row group 1: rename"
+    with pytest.raises(StoreError, match=rf"the key 't/a' .*, {rows}"):
+        indexed(tmp_path / "t.parquet", tmp_path / "index-1")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        for _ in range(2):  # a header of 512 bytes, and content that fills 512
+            (member := tarfile.TarInfo("a.jpg")).size = 3
+            archive.addfile(member, io.BytesIO(b"abc"))
+    with pytest.raises(StoreError, match=r"'t/a\.jpg' .* in t\.tar, at byte 512 and at byte 1536:"):
+        indexed(tmp_path / "t.tar", tmp_path / "index-2")
+    (tmp_path / "a.jpg").write_bytes(b"abc")
+    pq.write_table(pa.table({"path": ["a.jpg", "b.jpg", "a.jpg"]}), tmp_path / "p.parquet")
+    with pytest.raises(StoreError, match=r"in a\.jpg, at row 0 of all tables and at row 2 of all"):
+        indexed(tmp_path / "p.parquet", tmp_path / "index-3")
 
 
 def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
@@ -156,6 +195,18 @@ def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
         with pytest.raises(MalformedFileError, match="contains files of several kinds"):
             indexed(tmp_path, tmp_path / "index")
         (tmp_path / first).rename(tmp_path / "a.jpg")
+
+
+def test_the_files_of_several_kinds_are_named_with_their_folders(tmp_path: Path) -> None:
+    write_tars(tmp_path)
+    (tmp_path / "z").mkdir()
+    pq.write_table(pa.table({"jpg": [b"1"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"jpg": [b"1"]}), tmp_path / "z/a.parquet")
+    for first in ("00000.tar and {0}/a.parquet", "00000.tar and {0}/z/a.parquet"):
+        expected = re.escape(f"e.g. {tmp_path}/{first.format(tmp_path)}: give a folder of one kind")
+        with pytest.raises(MalformedFileError, match=expected):
+            find_input(tmp_path)
+        (tmp_path / "a.parquet").unlink(missing_ok=True)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
