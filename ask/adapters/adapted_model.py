@@ -103,7 +103,8 @@ class AdaptedModel:
 
         Raises:
             MissingFileError: there is no such run.
-            UsageError: the name is taken, or the run has another language model or encoder.
+            UsageError: the name is taken or impossible, or the run has another language model or
+                encoder.
         """
         name = name or default_name(run)
         self.adapters.load(find_or_fetch_run(Path("runs"), str(run)), name)
@@ -125,7 +126,8 @@ class AdaptedModel:
         Only weights that were trained from one start (`init_seed`) have a meaningful mean.
 
         Raises:
-            UsageError: fewer than two runs, an unknown or taken name, or runs of other settings.
+            UsageError: fewer than two runs, an unknown, taken or impossible name, or runs of other
+                settings.
         """
         self.adapters.merge(names, name, weights)
 

@@ -14,6 +14,7 @@ from epalm.model.checkpoints.adapter_io import (
     load_run_beside,
     set_trained,
 )
+from epalm.model.checkpoints.run_name import is_run_name
 from epalm.model.checkpoints.run_record import RunRecord
 from epalm.model.checkpoints.tensor_mean import mean_tensors
 from epalm.model.epalm import trainable_parameters
@@ -79,8 +80,8 @@ class AdapterSet:
             name: name of the run.
 
         Raises:
-            UsageError: the name is taken, the run has another language model or encoder, or trained
-                the language model itself.
+            UsageError: the name is taken or impossible, the run has another language model or
+                encoder, or trained the language model itself.
             DataError: the files of the run are damaged.
         """
         record = RunRecord.load(folder)
@@ -125,8 +126,8 @@ class AdapterSet:
             weights: weight of each run, divided by their sum; equal ones by default.
 
         Raises:
-            UsageError: fewer than two runs, an unknown or taken name, other settings, or impossible
-                weights.
+            UsageError: fewer than two runs, an unknown, taken or impossible name, other settings,
+                or impossible weights.
         """
         runs = [self._known(one) for one in names]
         shares = list(weights) or [1.0] * len(runs)
@@ -188,6 +189,10 @@ class AdapterSet:
         return self._runs[name]
 
     def _free(self, name: str) -> str:
+        if not is_run_name(name):
+            raise UsageError(
+                f"{name!r} cannot be a run's name: give one that a folder can have, without /"
+            )
         if name in self._runs:
             raise UsageError(f"there is a run {name!r} here already: give another name")
         return name

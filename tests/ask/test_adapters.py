@@ -154,6 +154,11 @@ def test_runs_that_cannot_share_and_wrong_names_are_refused(
         model.set_adapter("vqa")
     with pytest.raises(UsageError, match="here already: give another name"):
         model.load_adapter(runs["full"])
+    with pytest.raises(UsageError, match=r"'\.\./\.\./x' cannot be a run's name"):
+        model.load_adapter(runs["ada"], "../../x")
+    with pytest.raises(UsageError, match=r"'a\\nb' cannot be a run's name"):
+        model.merge_adapters(["full", "full"], "a\nb")
+    assert model.adapter_names == ["full"]
     with pytest.raises(UsageError, match="is active: activate another run first"):
         model.delete_adapter(model.active_adapter)
     sound = small_run("audio").run

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from unicodedata import category
 
 from epalm.cache.readers.epoch_order import ShuffleSpec
 from epalm.cache.readers.joined.joined_spec import SEPARATOR
@@ -15,14 +14,12 @@ from epalm.cache.spec import StoreSpec
 from epalm.cache.store import Store
 from epalm.errors import CacheMismatchError, DataError, RunFolderError, UsageError
 from epalm.hub.card.model_card import write_card
+from epalm.model.checkpoints.run_name import NAME_BYTES, is_run_name
 from epalm.model.checkpoints.run_record import RECIPE_FILE, RunRecord
 
 logger = logging.getLogger(__name__)
 
 VERSIONS_FILE = "versions.json"
-
-NAME_BYTES = 255
-"""Largest length of a file name on Linux and macOS."""
 
 KEPT_CHARACTERS = 60
 """Characters of the run's name in names of temporary folders; each takes at most 4 bytes."""
@@ -48,7 +45,7 @@ def check_name(name: str) -> None:
             f"the run's name has {size} bytes, a folder's may have {NAME_BYTES}: give a shorter "
             f"--name (found {name[:KEPT_CHARACTERS]!r}...)"
         )
-    if name in ("", ".", "..") or any(category(letter) in ("Cc", "Cs") for letter in name):
+    if not is_run_name(name):
         raise UsageError(f"{name!r} cannot be a run's name: give another --name")
 
 
