@@ -51,3 +51,8 @@ def test_a_lower_answer_limit_is_advised_only_where_the_prompt_leaves_a_position
 def test_a_long_answer_is_shortened_to_40_characters() -> None:
     assert excerpt("a short answer") == "'a short answer'"
     assert excerpt("word " * 20) == "'" + "word " * 6 + "word ...'"
+
+
+def test_lengths_of_fewer_answers_than_prompts_are_an_error() -> None:
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        check_lengths([1, 20], [3], ["a", "b"], positions=10, answer_label=str)
