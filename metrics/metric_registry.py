@@ -129,12 +129,10 @@ def scores_from(per_example: dict[str, Values], *, headline: str) -> Scores:
 
 
 def _unique_texts(predictions: Sequence[Prediction]) -> dict[str, str]:
-    texts = {prediction.question_id: prediction.text for prediction in predictions}
-    if len(texts) < len(predictions):
-        counts = Counter(prediction.question_id for prediction in predictions)
-        repeated = [question_id for question_id, count in counts.items() if count > 1]
-        _refuse_questions(repeated, "has more than one prediction", total=len(texts))
-    return texts
+    counts = Counter(prediction.question_id for prediction in predictions)
+    repeated = [question_id for question_id, count in counts.items() if count > 1]
+    _refuse_questions(repeated, "has more than one prediction", total=len(counts))
+    return {prediction.question_id: prediction.text for prediction in predictions}
 
 
 def _refuse_questions(question_ids: Sequence[str], problem: str, *, total: int) -> None:
