@@ -69,6 +69,12 @@ def test_many_missing_predictions_are_counted_and_the_first_five_are_named() -> 
         texts_in_order(predicted(q0="a"), examples)
 
 
+def test_five_missing_predictions_are_all_named() -> None:
+    examples = [Example("k", f"q{row}", "?", ("yes",), ("yes",)) for row in range(6)]
+    with pytest.raises(DataError, match=r"in all 5 of 6 questions: q1, q2, q3, q4, q5$"):
+        texts_in_order(predicted(q0="a"), examples)
+
+
 def test_a_question_without_references_is_named() -> None:
     unanswered = [Example("k", "q1", "?", (), ())]
     with pytest.raises(DataError, match="question q1 has no reference"):

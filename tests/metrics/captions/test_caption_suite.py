@@ -181,6 +181,8 @@ def test_without_java_meteor_and_spice_are_left_out_with_the_reason(
     assert list(scores.values) == [f"BLEU-{n}" for n in range(1, 5)] + ["ROUGE-L", "CIDEr"]
     assert scores.values["BLEU-1"] == pytest.approx(0.5)
     assert set(scores.left_out) == {"METEOR", "SPICE"}
+    assert scores.left_out["METEOR"].startswith("there is no `java` on the PATH: install Java")
+    assert scores.left_out["SPICE"].startswith("its parser is not installed: run `epalm-eval")
 
 
 def test_spider_is_the_mean_of_cider_and_spice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +199,20 @@ def test_spider_is_the_mean_of_cider_and_spice(monkeypatch: pytest.MonkeyPatch) 
         ((scores.per_example["CIDEr"] + each) / 2).tolist()
     )
     assert all_intervals(scores)["SPIDEr"] == bootstrap_interval(scores.per_example["SPIDEr"])
+
+
+def test_a_score_whose_program_fails_is_left_out_with_its_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> Scores:
+        raise EpalmError("no memory left")
+
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(meteor, "score_meteor", fail)
+    monkeypatch.setattr(spice, "score_spice", fail)
+    scores = score_caption_suite(predicted("a dog"), [captioned("0", "a dog")])
+    assert scores.left_out == {"METEOR": "no memory left", "SPICE": "no memory left"}
+    assert "METEOR is left out: no memory left" in caplog.text
 
 
 def test_a_failing_meteor_program_is_left_out_with_its_error(
