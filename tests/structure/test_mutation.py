@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.repository import ROOT
+from tools.mutation.__main__ import sample_of
 from tools.mutation.covering_tests import CoveringTests
 from tools.mutation.mutants import Mutant, mutants_of
 
@@ -62,6 +63,24 @@ def test_no_two_changes_have_the_same_name(tmp_path: Path) -> None:
         "1:17: 1 -> (2)",
         "1:20: 1 -> (2)",
     ]
+
+
+def test_a_sample_keeps_its_mutants_when_other_code_changes(tmp_path: Path) -> None:
+    file = tmp_path / "package" / "numbers.py"
+    file.parent.mkdir()
+    numbers = [f"NUMBER_{value} = {value}\n" for value in range(100)]
+
+    def sampled(lines: list[str], count: int) -> set[str]:
+        file.write_text("".join(lines))
+        sample = sample_of(file.parent, count, seed=0)
+        assert len(sample) == count
+        return {mutant.before for mutant in sample}
+
+    small = sampled(numbers, 20)
+    assert small < sampled(numbers, 40)
+    assert not small <= set(map(str, range(20)))
+    more = sampled(["import os\n", "LIMIT = 1000\n", *numbers[:50], "\n", *numbers[50:]], 21)
+    assert len(small & more) >= 20
 
 
 def changed_line(file: str, statement: tuple[int, int], *, at_import: bool = False) -> Mutant:

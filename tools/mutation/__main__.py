@@ -18,12 +18,13 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from hashlib import sha256
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from types import CodeType
 from typing import Any
@@ -152,10 +153,17 @@ class Runner:
 
 
 def sample_of(package: Path, count: int, seed: int) -> list[Mutant]:
-    """A random sample of a package's mutants; a larger one contains a smaller one."""
-    every = [mutant for file in source_files([package]) for mutant in mutants_of(file)]
-    Random(f"{seed} {package.as_posix()}").shuffle(every)
-    return every[:count]
+    """A random sample of a package's mutants; a larger one contains a smaller one.
+
+    A mutant is drawn by a hash of its file and its change, so that a sample keeps its mutants when
+    other code changes.
+    """
+    places, occurrences = dict[Mutant, bytes](), Counter[str]()
+    for mutant in (each for file in source_files([package]) for each in mutants_of(file)):
+        change = f"{seed} {mutant.file.as_posix()} {mutant.before} -> {mutant.after}"
+        places[mutant] = sha256(f"{change} {occurrences[change]}".encode()).digest()
+        occurrences[change] += 1
+    return sorted(places, key=places.__getitem__)[:count]
 
 
 def covering_tests(packages: Sequence[Path], more: Sequence[Path], out: Path) -> CoveringTests:
