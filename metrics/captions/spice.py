@@ -211,6 +211,6 @@ def _extract(archive: Path, name: str, folder: Path, source: str) -> None:
 
 def _member(names: Iterable[str], name: str) -> str:
     for member in names:
-        if member.rsplit("/", 1)[-1] == name:
+        if member.rpartition("/")[2] == name:
             return member
     raise KeyError(name)
