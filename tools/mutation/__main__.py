@@ -16,10 +16,11 @@ anew).
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
@@ -41,7 +42,7 @@ LIMIT_SECONDS = 120.0
 """Duration of the tests that one mutant runs; of more only some run."""
 
 SLOWER, EXTRA_SECONDS = 10, 60
-"""A mutant whose tests take ten times as long and a minute more has been noticed, too."""
+"""A mutant with which a test takes ten times as long and a minute more has been noticed, too."""
 
 TESTS = Path("tests")
 """Folder of the tests, which has a folder for each package."""
@@ -61,36 +62,55 @@ class _FirstFailure:
             self._file.write_text(report.nodeid.partition("[")[0])
 
 
-def run(mutant: Mutant | None, tests: Sequence[str], seconds: float) -> tuple[str, str]:
+class _Alarm:
+    """A plugin of pytest that ends the process if a test takes too long."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self._seconds = seconds
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Set the alarm of one test."""
+        usual = self._seconds.get(nodeid.partition("[")[0], 0)
+        signal.setitimer(signal.ITIMER_REAL, SLOWER * usual + EXTRA_SECONDS)
+
+
+def run(mutant: Mutant | None, seconds: Mapping[str, float]) -> tuple[str, str]:
     """Run tests on a mutant, or on the original, in a forked process.
+
+    Args:
+        mutant: the mutant; None for the original.
+        seconds: test -> its usual duration, in the order in which they run.
 
     Returns:
         `KILLED` or `SURVIVED`, and the test that failed; "" if none did, or if it is unknown.
     """
     with TemporaryDirectory() as folder:
         failure = Path(folder) / "failure"
-        result = _run(mutant, tests, seconds, failure)
+        result = _run(mutant, seconds, failure)
         return result, failure.read_text() if failure.is_file() else ""
 
 
-def _run(mutant: Mutant | None, tests: Sequence[str], seconds: float, failure: Path) -> str:
+def _run(mutant: Mutant | None, seconds: Mapping[str, float], failure: Path) -> str:
     process = os.fork()
     if process == 0:
-        _run_in_child(mutant, tests, failure)
-    deadline = time.monotonic() + SLOWER * seconds + EXTRA_SECONDS
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return KILLED if os.waitstatus_to_exitcode(status) else SURVIVED
+        _run_in_child(mutant, seconds, failure)
+    deadline = time.monotonic() + SLOWER * sum(seconds.values()) + EXTRA_SECONDS
+    ended, status = 0, 0
+    while not ended and time.monotonic() < deadline:  # a test may have set another alarm
         time.sleep(0.02)
-    os.killpg(process, 9)
-    os.waitpid(process, 0)
-    return KILLED
+        ended, status = os.waitpid(process, os.WNOHANG)
+    with suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)  # also what a test has started and not ended
+    if not ended:
+        _, status = os.waitpid(process, 0)
+    return KILLED if os.waitstatus_to_exitcode(status) else SURVIVED
 
 
-def _run_in_child(mutant: Mutant | None, tests: Sequence[str], failure: Path) -> None:
+def _run_in_child(mutant: Mutant | None, seconds: Mapping[str, float], failure: Path) -> None:
     """Run tests with the mutant in place of its file, and end with their exit code."""
     os.setsid()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, EXTRA_SECONDS)  # to import the tests
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
@@ -98,7 +118,8 @@ def _run_in_child(mutant: Mutant | None, tests: Sequence[str], failure: Path) ->
         _replace_source(mutant)
     code = 1
     with suppress(BaseException):
-        code = int(pytest.main([*tests, "-x", *OPTIONS], plugins=[_FirstFailure(failure)]))
+        plugins = [_FirstFailure(failure), _Alarm(seconds)]
+        code = int(pytest.main([*seconds, "-x", *OPTIONS], plugins=plugins))
     os._exit(code)
 
 
@@ -131,7 +152,7 @@ class Runner:
         tests = self._covering.of(mutant, limit=LIMIT_SECONDS)
         if not tests:
             return UNTESTED
-        result, failed = run(mutant, tests, self._seconds(tests))
+        result, failed = run(mutant, self._seconds(tests))
         if failed in tests:
             self._check_original(tests[: tests.index(failed) + 1])
         return result
@@ -140,7 +161,7 @@ class Runner:
         """Raise an error if tests fail without any change; those that have passed are not rerun."""
         if any(passed[: len(tests)] == tests for passed in self._passed):
             return
-        result, failed = run(None, tests, self._seconds(tests))
+        result, failed = run(None, self._seconds(tests))
         if result == KILLED:
             raise RuntimeError(
                 f"{failed or tests[-1]} fails without any change too, after the tests "
@@ -148,8 +169,8 @@ class Runner:
             )
         self._passed.append(tests)
 
-    def _seconds(self, tests: Sequence[str]) -> float:
-        return sum(self._covering.seconds.get(test, 0) for test in tests)
+    def _seconds(self, tests: Sequence[str]) -> dict[str, float]:
+        return {test: self._covering.seconds.get(test, 0) for test in tests}
 
 
 def sample_of(package: Path, count: int, seed: int) -> list[Mutant]:
