@@ -202,6 +202,12 @@ def test_a_commit_record_with_invalid_files_is_refused(store: Store, files: obje
     assert [issue.name for issue in verify(reopen(store))] == [store.commit_record_name(0)]
 
 
+def test_a_commit_record_whose_reason_is_not_text_is_refused(store: Store) -> None:
+    edit_json(store, "done/00000.json", lambda fields: fields.update(errors={KEYS[0]: 5}))
+    with pytest.raises(CorruptShardError, match="is not a commit record"):
+        reopen(store).commit_record(0)
+
+
 def test_a_commit_record_with_an_unknown_key_is_refused(store: Store) -> None:
     edit_json(store, "done/00000.json", lambda fields: fields.update(errors={"stranger": "gone"}))
     with pytest.raises(CorruptShardError, match="names 'stranger', which is not in the store"):

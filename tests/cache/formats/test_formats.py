@@ -1,5 +1,6 @@
 """Each format: what its library reads, where the bytes are, how stores are named."""
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 import zarr
 
 from epalm.cache.create_store import create_store
+from epalm.cache.formats.generations import Generations
+from epalm.cache.formats.store_format import parts_of
+from epalm.cache.formats.zarr_format import ZarrFormat
 from epalm.cache.maintenance.verify import repair, verify, verify_deep
 from epalm.cache.store import Store
 from epalm.errors import StoreError, UsageError
@@ -59,6 +63,18 @@ def test_missing_rows_are_nan_and_not_valid_in_zarr_and_h5py(location: str) -> N
     assert not actual["valid"][:64].any()
     assert np.isfinite(actual["cls"][64:70]).all()
     assert actual["valid"][64:70].all()
+
+
+def test_the_keys_of_two_generations_in_sequence_are_in_different_files() -> None:
+    names = []
+    for latest in range(4):
+        grown = Generations(64, tuple(range(147, 148 + latest)), ("",) * (latest + 1))
+        files = ZarrFormat("s.zarr").encode_initial_files(spec(), KEYS, grown)
+        names.append(next(name for name in files if name.startswith("keys/c")))
+        metadata = json.loads(b"".join(parts_of(files["keys/zarr.json"])))
+        separator = metadata["chunk_key_encoding"]["configuration"]["separator"]
+        assert names[-1] == f"keys/c{separator}0"
+    assert names == ["keys/c/0", "keys/c.0", "keys/c/0", "keys/c.0"]
 
 
 def test_a_zarr_shard_has_the_bytes_that_zarr_writes(tmp_path: Path) -> None:

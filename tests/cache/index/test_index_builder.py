@@ -96,6 +96,11 @@ def test_a_repeated_key_is_refused_with_both_places(tmp_path: Path) -> None:
         build(tmp_path, unit("a", first), unit("b", second))
 
 
+def test_a_key_that_a_unit_repeats_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"'a' is that of two samples, in x/0\.tar and in x/0"):
+        build(tmp_path, unit("a", tar_batch("x/0.tar", ["a", "b", "a"])))
+
+
 def test_the_first_of_samples_with_one_key_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,6 +219,26 @@ def test_an_unfinished_growth_is_read_as_before(location: str) -> None:
     assert Store.open(location).spec.count == 190
 
 
+def test_a_writer_killed_before_the_record_of_a_longer_shard_leaves_the_store_sound(
+    location: str,
+) -> None:
+    grown(location, [100])
+    store = open_for(location, KEYS[:190])
+    names = store.storage.names(store.private_name("done"))
+    records = {name: store.storage.read(name) for name in names}
+    fill(store, [1])
+    store.storage.delete([store.commit_record_name(1)])
+    for name, record in records.items():
+        store.storage.put(name, [record])
+    readable = [key for key in KEYS[:100] if key not in BROKEN]
+    reader = open_reader(Store.open(location))
+    assert np.array_equal(reader.read(readable), values(readable)[:, 0])
+    assert_sound(store)
+    fill(open_for(location, KEYS[:190])).finish()
+    assert_sound(store)
+    assert Store.open(location).keys == tuple(KEYS[:190])
+
+
 def test_an_unfinished_growth_is_read_as_before_by_the_libraries(tmp_path: Path) -> None:
     for name in ("s.zarr", "s.h5"):
         grown(str(tmp_path / name), [100])

@@ -161,6 +161,13 @@ def test_a_file_that_appears_has_changed_and_one_that_stays_absent_has_not(root:
     assert compare_files(record, files(root)).status[:2].tolist() == [CHANGED, SAME]
 
 
+def test_an_empty_file_vanishes_like_any_other(root: Path) -> None:
+    (root / "0.jpg").write_bytes(b"")
+    record = describe_files(files(root), hashed=False)
+    (root / "0.jpg").unlink()
+    assert compare_files(record, files(root)).status[0] == VANISHED
+
+
 def test_a_sample_in_a_tar_file_changes_with_it_unless_its_hash_is_recorded(root: Path) -> None:
     tar = root / "0.tar"
     tar.write_bytes(b"headAAAAheadBBBB")
