@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from epalm.cache.index.index_header import UnitRecord
 from epalm.cache.index.index_parts import SampleBatch
 from epalm.cache.index.sample_index import SampleIndex
-from epalm.cache.storage.checksummed_json import dump_checksummed
+from epalm.cache.storage.checksummed_json import dump_checksummed, load_checksummed
 from epalm.errors import CorruptShardError, StoreError
 from tests.cache.index.index_units import KEYED_FILES, build, files_of, unit
 
@@ -80,6 +81,24 @@ def test_a_header_with_impossible_values_is_refused(
     forged(folder, change)
     with pytest.raises(CorruptShardError, match=REBUILD):
         use(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda part: part["files"][0].update(kind="link"),
+        lambda part: part.update(name="../../etc"),
+    ],
+)
+def test_a_record_with_an_unknown_kind_of_file_or_a_path_as_name_is_refused(
+    folder: Path, change: Callable[[dict], None]
+) -> None:
+    file = folder / "units" / "000000.json"
+    fields = load_checksummed(file.read_bytes(), "it")
+    assert UnitRecord.from_bytes(dump_checksummed(fields), folder, "it").parts
+    change(fields["parts"][0])
+    with pytest.raises(CorruptShardError, match="unknown kinds of files or names of parts"):
+        UnitRecord.from_bytes(dump_checksummed(fields), folder, "it")
 
 
 def test_an_index_of_a_later_version_is_refused(folder: Path) -> None:
