@@ -50,6 +50,27 @@ def test_a_small_store_has_few_shards_and_those_of_a_large_store_are_bounded() -
         assert 0 < fit_shard_rows(123_287, row_bytes) * row_bytes <= 320_000_000
 
 
+@pytest.mark.parametrize(
+    ("largest", "larger"),
+    [
+        ({"count": 10**10, "shard_rows": 4096}, {"count": 10**10 + 1, "shard_rows": 4096}),
+        ({"count": 64 * 10**7}, {"count": 64 * 10**7 + 1}),
+        ({"views": 10_000}, {"views": 10_001}),
+        ({"positions": 10**6}, {"positions": 10**6 + 1}),
+        ({"width": 1 << 16}, {"width": (1 << 16) + 1}),
+        ({"layers": (0, 9999)}, {"layers": (0, 10_000)}),
+        ({"layers": tuple(range(10_000))}, {"layers": (*range(10_000), 0)}),
+        ({"shard_rows": 1 << 32}, {"shard_rows": (1 << 32) + 64}),
+    ],
+)
+def test_the_largest_store_is_accepted_and_a_larger_one_is_refused(
+    largest: dict[str, object], larger: dict[str, object]
+) -> None:
+    assert spec(**largest)
+    with pytest.raises(StoreError, match=r"expected|beyond the limits"):
+        spec(**larger)
+
+
 def test_a_sample_too_large_for_a_chunk_in_a_shard_is_refused() -> None:
     with pytest.raises(StoreError, match=r"5\.0 MB.*--source-layers"):
         fit_shard_rows(100, 5_000_001)

@@ -82,6 +82,13 @@ def test_only_changed_units_are_read_again(tmp_path: Path) -> None:
     assert build(tmp_path / "index", *[type(one)(one.source, never) for one in whole])
 
 
+def test_a_unit_of_one_sample_is_found_after_another_unit_was_added(tmp_path: Path) -> None:
+    single = unit("a", SampleBatch(KEYED_FILES, ["x"]))
+    build(tmp_path, single)
+    index = build(tmp_path, single, unit("b", SampleBatch(KEYED_FILES, ["y", "z"])))
+    assert index.find(["z", "x", "y", "w"]).tolist() == [2, 0, 1, -1]
+
+
 def test_units_that_the_dataset_does_not_have_any_more_are_deleted(tmp_path: Path) -> None:
     build(tmp_path / "index", *UNITS)
     build(tmp_path / "index", *UNITS[:3])

@@ -14,7 +14,13 @@ from epalm.cache.create_store import create_store
 from epalm.cache.formats.hdf5_format import Hdf5Format
 from epalm.cache.readers.epoch_order import EpochOrder, ShuffleSpec
 from epalm.cache.readers.feature_source import FeatureSource, KeyIndex, ReadPlan
-from epalm.cache.readers.open_reader import index_store, open_reader, open_store, select_subset
+from epalm.cache.readers.open_reader import (
+    index_store,
+    open_reader,
+    open_store,
+    select_subset,
+    shuffle_window,
+)
 from epalm.cache.readers.reader_choice import LOCAL_READERS
 from epalm.cache.readers.shuffled_control import ShuffledSource
 from epalm.cache.spec import StoreSpec
@@ -258,6 +264,16 @@ def test_features_are_read_into_memory_if_they_fit(
     source = open_reader(store, budget=budget)
     assert caplog.messages[-1].startswith(f"reader: {reader}, ")
     assert np.array_equal(source.read([KEYS[3]]), VALUES[[3], 0])
+
+
+def test_the_limit_of_local_copies_does_not_concern_a_store_on_the_local_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path, "s.zarr")
+    subset = select_subset(store, index_store(store))
+    monkeypatch.setenv("EPALM_COPIES_SIZE", "20GB")
+    window = shuffle_window([subset], row_bytes=302 * 10**6 // 64, shards=3052)
+    assert window == {"window_shards": 211, "shard_blocks": 4}
 
 
 def test_an_unfinished_store_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
