@@ -11,7 +11,9 @@ from epalm.errors import UsageError
 SPEC = StoreSpec("d", "e", {"token": "cls"}, layers=(0,), width=4, count=1)
 
 
-@pytest.mark.parametrize("text", ["cls", "mean", "map", "all", "pool:2x3", "pool:8x1x1"])
+@pytest.mark.parametrize(
+    "text", ["cls", "mean", "map", "all", "pool:2x3", "pool:8x1x1", "pool:1024x1"]
+)
 def test_the_text_of_a_policy_is_what_it_was_parsed_from(text: str) -> None:
     assert str(parse_tokens(text)) == text
     assert is_policy(text)
@@ -25,7 +27,7 @@ def test_a_grid_is_read_from_its_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "pool", "pool:3", "pool:0x1", "pool:2x3x4x5", "CLS", "p" * 99]
+    "text", ["", "pool", "pool:3", "pool:0x1", "pool:1025x1", "pool:2x3x4x5", "CLS", "p" * 99]
 )
 def test_other_texts_are_refused_with_examples(text: str) -> None:
     with pytest.raises(UsageError, match=r"expected cls, mean, map, all, pool:ROWSxCOLUMNS"):

@@ -274,6 +274,8 @@ def test_the_limit_of_local_copies_does_not_concern_a_store_on_the_local_disk(
     monkeypatch.setenv("EPALM_COPIES_SIZE", "20GB")
     window = shuffle_window([subset], row_bytes=302 * 10**6 // 64, shards=3052)
     assert window == {"window_shards": 211, "shard_blocks": 4}
+    without = shuffle_window([subset], row_bytes=302 * 10**6 // 64, shards=100)
+    assert without == {"window_shards": 0, "shard_blocks": 0}
 
 
 def test_an_unfinished_store_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
