@@ -192,6 +192,7 @@ def test_deeply_nested_json_is_reported_as_damage(store: Store) -> None:
         {"a": [1, 2, 3]},
         {"a": ["1", "00000000"]},
         {"a": [-1, "00000000"]},
+        {"a": [1 << 63, "00000000"]},
         {"a": [1, "../../x"]},
     ],
 )
