@@ -161,10 +161,11 @@ def _obstacle(
 ) -> str:
     """Why a reader cannot serve an order within a budget; "" if it can."""
     size = byte_size(requirements.nbytes)
-    if reader == "gpu" and budget.gpu is None:
-        return "training runs on the CPU, there is no GPU memory for the features"
-    if reader == "gpu" and requirements.nbytes > (budget.gpu or 0):
-        return f"the features take {size}, {byte_size(budget.gpu or 0)} of GPU memory are available"
+    if reader == "gpu":
+        if budget.gpu is None:
+            return "training runs on the CPU, there is no GPU memory for the features"
+        if requirements.nbytes > budget.gpu:
+            return f"the features take {size}, {byte_size(budget.gpu)} of GPU memory are available"
     if reader == "ram" and requirements.nbytes > budget.ram:
         return f"the features take {size}, {byte_size(budget.ram)} of memory are available"
     if reader == "stream":

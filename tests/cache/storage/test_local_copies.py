@@ -47,13 +47,14 @@ def test_a_copy_larger_than_the_limit_is_kept_alone(tmp_path: Path) -> None:
     assert [first.exists(), second.exists()] == [False, True]
 
 
-def test_files_of_killed_processes_are_deleted_when_they_are_old(tmp_path: Path) -> None:
+def test_files_of_killed_processes_are_deleted_after_a_day(tmp_path: Path) -> None:
     copies = LocalCopies(tmp_path / "one", 250)
     put(copies, "a", b"a" * 100)
     leftovers = [tmp_path / "one" / f".{name}.part" for name in ("old", "new")]
     for path in leftovers:
         path.write_bytes(bytes(200))
-    set_age(leftovers[0], local_copies.ABANDONED_SECONDS + 60)
+    set_age(leftovers[0], 24 * 3600 + 10)
+    set_age(leftovers[1], 24 * 3600 - 300)
     put(copies, "b", b"b" * 100)
     assert [path.exists() for path in leftovers] == [False, True]
 

@@ -101,6 +101,13 @@ def test_a_chunk_that_is_cut_or_longer_is_refused(keys: list[str]) -> None:
         PackedKeys.from_vlen(chunk, 1)
 
 
+def test_a_chunk_with_more_keys_than_it_counts_is_refused() -> None:
+    chunk = vlen(["ab", "a\0\0b", "x"]).copy()
+    chunk[:4] = (2, 0, 0, 0)
+    with pytest.raises(ValueError, match="ends before or after its 2 strings"):
+        PackedKeys.from_vlen(chunk, 2)
+
+
 @pytest.mark.parametrize("name", ["s.zarr", "s.h5"])
 def test_mapped_keys_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
