@@ -17,9 +17,6 @@ FOUND_KEYS = 1 << 18
 
 _WORD = 8
 
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-"""The odd number next to 2^64 divided by the golden ratio, as in Fibonacci hashing."""
-
 
 class _Hash:
     """The hash of a key in a table of a number of rows."""

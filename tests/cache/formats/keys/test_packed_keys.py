@@ -78,6 +78,30 @@ def test_keys_whose_hashes_are_equal_are_told_apart(monkeypatch: pytest.MonkeyPa
     assert table.find([*keys, "100"]).tolist() == [*range(100), -1]
 
 
+def split_mix(value: int) -> int:
+    """The last step of SplitMix64 (Steele, Lea and Flood 2014), with the numbers of its authors."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB % 2**64
+    return value ^ value >> 31
+
+
+def test_entries_of_stored_tables_stay_the_same_in_every_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seed, keys = 0x0123456789ABCDEF, ["", "a", "é/1.jpg", "exactly8", "a longer key, of 3 words"]
+    monkeypatch.setattr(packed_table.secrets, "randbits", lambda _: seed)
+    expected = []
+    for row, key in enumerate(keys):
+        data = key.encode()
+        value = len(data) ^ seed
+        for place in range(0, len(data), 8):
+            value = split_mix(value ^ int.from_bytes(data[place : place + 8], "little"))
+        expected.append(split_mix(value) // 8 * 8 + row)  # five rows need three bits
+    entries = packed_table.make_entries(PackedKeys.of(keys), np.empty(len(keys), np.uint64))
+    assert entries.seed == seed
+    assert entries.values.tolist() == sorted(expected)
+
+
 def test_zarr_reads_the_same_keys_from_the_chunk() -> None:
     keys = [key for seed in range(0, 12, 2) for key in random_keys(seed)]
     files: dict[str, object] = {}
