@@ -115,3 +115,5 @@ def test_the_default_is_2000_resamples() -> None:
     drawn = np.random.default_rng(0).integers(11, size=(2000, 11))
     expected = np.quantile(values[drawn].mean(1), (0.025, 0.975))
     assert bootstrap_interval(values) == pytest.approx(tuple(expected), abs=1e-12)
+    (corpus,) = bootstrap_intervals(values[:, None], lambda sums: sums / 11)
+    assert corpus == pytest.approx(tuple(expected), abs=1e-12)

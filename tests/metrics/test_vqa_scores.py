@@ -74,6 +74,13 @@ def test_the_normalized_accuracy_differs_from_the_official_one_for_unanimous_ans
     assert all(len({one.strip() for one in pair["answers"]}) == 1 for pair in differing)
 
 
+def test_the_released_evaluator_cleans_answers_unless_all_are_identical() -> None:
+    sports = ["ping-pong"] * 5 + ["tennis"] * 5
+    assert released_accuracy("ping pong", sports) == 1.0
+    assert released_accuracy("ping-pong", sports) == 1.0
+    assert released_accuracy("ping-pong", ["ping-pong"] * 10) == 0.0
+
+
 @pytest.mark.parametrize(
     ("text", "normal"),
     [
