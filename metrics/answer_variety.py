@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from statistics import mode
 
 MIN_EXAMPLES = 40
 """Smallest number of answers that is judged; 5 % of fewer are one or two answers, by chance."""
@@ -48,7 +49,7 @@ def low_variety_warning(
 
 def _reference_frequency(answer: str, references: Sequence[Sequence[str]]) -> float:
     """Fraction of the examples whose most frequent reference is `answer`."""
-    modes = [Counter(each).most_common(1)[0][0] for each in references if each]
+    modes = [mode(each) for each in references if each]
     if not modes:
         return DEFAULT_FREQUENCY
     return modes.count(answer) / len(modes)

@@ -69,6 +69,11 @@ def test_many_missing_predictions_are_counted_and_the_first_five_are_named() -> 
         texts_in_order(predicted(q0="a"), examples)
 
 
+def test_two_missing_predictions_are_both_named() -> None:
+    with pytest.raises(DataError, match=r"q2 has no prediction; in all 2 of 3 questions: q2, q3$"):
+        texts_in_order(predicted(q1="a"), EXAMPLES)
+
+
 def test_five_missing_predictions_are_all_named() -> None:
     examples = [Example("k", f"q{row}", "?", ("yes",), ("yes",)) for row in range(6)]
     with pytest.raises(DataError, match=r"in all 5 of 6 questions: q1, q2, q3, q4, q5$"):

@@ -1,5 +1,7 @@
 """The metrics as functions, worked by hand."""
 
+import shutil
+
 import pytest
 
 from epalm.errors import EpalmError
@@ -19,6 +21,7 @@ def test_captions_have_the_same_scores_together_and_one_by_one() -> None:
     references = [["a dog runs", "a brown dog"], ["a red car parked"], ["two men sit down"]]
     together = caption_scores(captions, references)
     assert {"BLEU-1", "BLEU-4", "CIDEr", "ROUGE-L"} <= set(together)
+    assert ("METEOR" in together) is (shutil.which("java") is not None)
     assert cider(captions, references) == together["CIDEr"] > 1
     assert rouge_l(captions, references) == together["ROUGE-L"]
 
@@ -26,3 +29,10 @@ def test_captions_have_the_same_scores_together_and_one_by_one() -> None:
 def test_as_many_references_as_predictions_are_wanted() -> None:
     with pytest.raises(EpalmError, match="2"):
         exact_match(["red", "blue"], [["red"]])
+
+
+def test_a_text_in_the_place_of_a_list_is_refused() -> None:
+    with pytest.raises(EpalmError, match="found a text in place of a list"):
+        exact_match("red", [["r"], ["e"], ["d"]])
+    with pytest.raises(EpalmError, match="found a text in place of a list"):
+        exact_match(["red", "blue"], [["red"], "blue"])

@@ -8,7 +8,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 
 from epalm.errors import DataError
 from epalm.metrics import bleu
-from epalm.metrics.captions.bleu import bleu_of_sums
+from epalm.metrics.captions.bleu import bleu_of_sums, score_bleu
 
 
 def test_a_short_caption_is_punished_and_a_long_one_is_not() -> None:
@@ -37,6 +37,17 @@ def test_the_constants_that_avoid_divisions_by_zero_are_those_of_the_toolkit(
     official, _ = Bleu(4).compute_score({0: ["a dog runs"]}, {0: [caption]}, verbose=0)
     actual = bleu_of_sums(np.array([sums], dtype=np.float64))
     assert actual[0].tolist() == pytest.approx(official, rel=1e-13, abs=0)
+
+
+def test_the_interval_of_a_single_caption_is_its_score(capfd: pytest.CaptureFixture[str]) -> None:
+    # six words: the reference of seven is closer than that of two
+    references = {0: ["a dog", "a dog runs on the grass today"]}
+    scores = score_bleu(references, {0: ["a dog runs on grass today"]})
+    assert scores.values["BLEU-1"] == pytest.approx(exp(1 - 7 / 6), rel=1e-6)
+    for name, (low, high) in scores.intervals.items():
+        assert low == high == pytest.approx(scores.values[name])
+    assert scores.headline == "BLEU-4"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_order_is_that_which_is_asked_for() -> None:
