@@ -104,7 +104,8 @@ def test_a_repeated_key_is_refused_with_both_places(tmp_path: Path) -> None:
 
 
 def test_a_key_that_a_unit_repeats_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"'a' is that of two samples, in x/0\.tar and in x/0"):
+    expected = r"'a' is that of two samples, in x/0\.tar, at byte 512 and at byte 2560: rename"
+    with pytest.raises(StoreError, match=expected):
         build(tmp_path, unit("a", tar_batch("x/0.tar", ["a", "b", "a"])))
 
 
