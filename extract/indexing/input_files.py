@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks import manifest
-from epalm.tasks.readers.folder_check import check_target
+from epalm.tasks.readers.folder_check import check_target, refuse_unreadable
 from epalm.tasks.readers.tar_shards import TAR_EXTENSION
 from epalm.untrusted.json_values import SURROGATE
 from epalm.untrusted.quoted_values import quote
@@ -113,8 +113,9 @@ def walk(root: Path) -> Iterator[tuple[str, Sequence[str]]]:
 
     Raises:
         MalformedFileError: a name is not UTF-8.
+        OSError: a folder cannot be listed.
     """
-    for folder, subfolders, files in os.walk(root):
+    for folder, subfolders, files in os.walk(root, onerror=refuse_unreadable):
         subfolders.sort()
         relative = os.path.relpath(folder, root)
         relative = "" if relative == os.curdir else relative

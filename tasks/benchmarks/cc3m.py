@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from epalm.errors import MalformedFileError, MissingFileError
 from epalm.tasks.readers.data_files import check_split, find_available
+from epalm.tasks.readers.folder_check import refuse_unreadable
 from epalm.tasks.readers.tar_shards import (
     CAPTION_EXTENSION,
     IMAGE_EXTENSIONS,
@@ -172,7 +173,7 @@ def _shards(source: Path) -> tuple[list[str], list[str]]:
     """
     tars: list[str] = []
     images: list[str] = []
-    for folder, subfolders, files in os.walk(source):
+    for folder, subfolders, files in os.walk(source, onerror=refuse_unreadable):
         subfolders.sort()
         prefix = Path(folder).relative_to(source.parent).as_posix()
         for file in sorted(files):

@@ -32,6 +32,16 @@ def check_target(path: Path) -> None:
         )
 
 
+def refuse_unreadable(error: OSError) -> None:
+    """Raise an error of `os.walk`, which otherwise leaves out a folder that it cannot list.
+
+    Raises:
+        OSError: the error, unless the folder was deleted in the meantime.
+    """
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 class _DatasetFolder(NamedTuple):
     """The folder of a dataset.
 

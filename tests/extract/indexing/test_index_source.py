@@ -1,9 +1,11 @@
 import csv
+import errno
 import io
 import json
+import os
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -233,6 +235,24 @@ def test_a_link_to_no_file_among_the_files_that_list_samples_is_refused(
     (tmp_path / name).symlink_to("gone")
     with pytest.raises(MissingFileError, match=f'{name} is a link to "gone", which does not'):
         find_input(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (tmp_path / "a.jpg").touch()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
+        if Path(path) == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="locked"):
+        indexed(tmp_path, tmp_path / "index")
 
 
 def test_paths_and_links_out_of_the_dataset_are_refused(tmp_path: Path) -> None:
