@@ -73,15 +73,7 @@ def _check_combination(options: ExtractOptions) -> None:
 
 
 def _check_engine(options: ExtractOptions) -> None:
-    """Refuse options of a process that works alone with an engine, and its options without one."""
-    own = {
-        "--engine-workers": options.engine_workers,
-        "--gpus-per-worker": options.gpus_per_worker,
-        "--cpus-per-worker": options.cpus_per_worker,
-    }
-    needless = next((name for name, value in own.items() if value is not None), "")
-    if needless and not options.engine:
-        raise UsageError(f"{needless} is an option of --engine: add --engine ray")
+    """Refuse options of a process that works alone, together with an engine."""
     others = {
         "--dry-run": options.dry_run,
         "--benchmark": options.benchmark,

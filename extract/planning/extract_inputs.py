@@ -92,6 +92,14 @@ def check_options(options: ExtractOptions) -> None:
         check_layers(options.source_layers)
     if options.out is not None:
         format_of(options.out, options.store_format)
+    of_engine = {
+        "--engine-workers": options.engine_workers,
+        "--gpus-per-worker": options.gpus_per_worker,
+        "--cpus-per-worker": options.cpus_per_worker,
+    }
+    needless = next((name for name, value in of_engine.items() if value is not None), "")
+    if needless and not options.engine:
+        raise UsageError(f"{needless} is an option of --engine: add --engine ray")
 
 
 def check_weights_option(options: ExtractOptions) -> None:

@@ -131,6 +131,7 @@ def test_extract_takes_files_and_resumes(tmp_path: Path, monkeypatch: pytest.Mon
         ({"samples": [__file__, __file__]}, "twice, expected each once"),
         ({"samples": [__file__], "modality": "smell"}, "'smell' is not one of image, video, audio"),
         ({"samples": [__file__], "tokens": "no"}, "--tokens 'no'"),
+        ({"samples": [__file__], "engine_workers": 2}, "--engine-workers is an option of --engine"),
     ],
 )
 def test_wrong_samples_are_refused(arguments: dict[str, object], message: str) -> None:
