@@ -54,6 +54,7 @@ def test_the_time_limit_grows_with_the_number_of_sentences(monkeypatch: pytest.M
     for name, limit in measured.items():
         assert limit(1) >= 60, name
         assert limit(1000) > limit(10) > limit(1), name
+        assert limit(1001) - limit(1) <= 1000, f"{name}: more than a second for each caption"
 
 
 def test_a_program_that_ends_within_a_line_has_broken_the_pipe() -> None:

@@ -85,6 +85,7 @@ def test_simple_sentences_are_split_at_endings_and_lose_their_punctuation(
         "wow!!",
         "a slip 'n' slide",
         "the sun., then",
+        'the sun.," he said',
         "dogn't",
     ],
 )
