@@ -32,6 +32,13 @@ def test_answers_to_questions_may_repeat_as_often_as_the_references(
     assert bool(low_variety_warning(answers, YES_NO[: len(answers)], questions=True)) is warned
 
 
+def test_twice_the_frequency_among_the_references_is_not_suspicious_yet() -> None:
+    references = [("yes",)] * 30 + [("no",)] * 70
+    for times, warned in ((60, False), (61, True)):
+        answers = ["yes"] * times + ["no"] * (100 - times)
+        assert bool(low_variety_warning(answers, references, questions=True)) is warned
+
+
 def test_without_references_one_answer_to_half_of_the_questions_gives_a_warning() -> None:
     nothing: list[tuple[str, ...]] = [()] * 100
     some = [str(row % 3) for row in range(40)]

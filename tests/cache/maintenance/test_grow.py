@@ -73,6 +73,18 @@ def assert_sound(store: Store) -> None:
     assert not list(verify_deep(reopen(store)))
 
 
+def test_a_shard_that_has_grown_finds_the_rows_that_it_had(location: str) -> None:
+    grown(location, [100])
+    store = open_for(location, KEYS[:140])
+    assert store.missing_shards() == [1, 2]
+    shorter = store.shorter_generation(1)
+    assert shorter is not None
+    assert shorter.spec.count == 100
+    assert np.array_equal(shorter.load_shard(1), values(KEYS[64:100]), equal_nan=True)
+    assert [store.missing_rows(shard) for shard in (1, 2)] == [28, 12]
+    assert [store.shorter_generation(shard) for shard in (0, 2)] == [None, None]
+
+
 def test_every_step_adds_rows_after_those_that_are_there(location: str) -> None:
     for count in STEPS:
         grown(location, [count])

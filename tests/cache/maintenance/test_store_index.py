@@ -102,9 +102,12 @@ def test_the_index_of_a_dataset_with_the_same_keys_is_kept(tmp_path: Path) -> No
     assert files_of(tmp_path / "s.zarr.index") == before
 
 
-def test_an_index_of_other_samples_of_the_dataset_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [KEYS[1:], [*KEYS[1:], "é/other.jpg"]], ids=["fewer", "as many"])
+def test_an_index_of_other_samples_of_the_dataset_is_replaced(
+    tmp_path: Path, keys: list[str]
+) -> None:
     store = finished_store(tmp_path / "s.zarr")
-    units = [unit("a", tar_batch("t.tar", KEYS[1:]))]
+    units = [unit("a", tar_batch("t.tar", keys))]
     IndexBuilder(tmp_path / "s.zarr.index", units, {"dataset": store.spec.dataset}).build()
     assert index_store(store).keys(0, COUNT) == KEYS
     alone = index_store(store, tmp_path / "alone")
