@@ -21,7 +21,6 @@ its file by one that begins with the same bytes, so the file also proves to be t
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +36,7 @@ from epalm.cache.records.record_summary import read_records, write_summary
 from epalm.cache.records.store_state import StoreState
 from epalm.cache.storage.checksum import Part, size_and_checksum
 from epalm.cache.storage.file_extent import FileExtent, read_checked
+from epalm.cache.storage.storage import has_content
 from epalm.errors import StoreError
 
 
@@ -117,10 +117,8 @@ class Store(StoreState):
 
     def _put_changed(self, name: str, data: bytes) -> None:
         """Write a file, unless it is there with this content: a finished store may be read-only."""
-        with suppress(FileNotFoundError):
-            if self.storage.read(name) == data:
-                return
-        self._put(name, [data])
+        if not has_content(self.storage, name, data):
+            self._put(name, [data])
 
     def finish(self) -> int:
         """Write errors.jsonl, which marks the store as finished; nothing if that is done already.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from epalm.atomic_write import sync
-from epalm.cache.storage.checksum import Part
+from epalm.cache.storage.checksum import Part, buffer_of
 from epalm.cache.storage.regular_file import open_regular
 from epalm.errors import CorruptShardError, StoreError
 
@@ -84,7 +84,7 @@ def write_atomically(path: Path, *parts: Part) -> None:
     try:
         with temporary.open("xb") as file:
             for part in parts:
-                file.write(part if isinstance(part, bytes) else part.data)
+                file.write(buffer_of(part))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

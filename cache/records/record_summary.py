@@ -10,7 +10,6 @@ It is a function of the records, whoever writes it.
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +18,7 @@ from epalm.cache.records.commit_record import CommitRecord
 from epalm.cache.records.record_listing import RecordListing
 from epalm.cache.records.store_header import StoreHeader
 from epalm.cache.storage.checksum import size_and_checksum
-from epalm.cache.storage.storage import Storage
+from epalm.cache.storage.storage import Storage, has_content
 
 SUMMARY_FILE = "summary.jsonl"
 
@@ -94,10 +93,8 @@ def write_summary(
     if listing.md5:
         named = {listing.finished[shard].name: record for shard, record in records.items()}
         data, name = summary_bytes(store.header.store, named), store.private_name(SUMMARY_FILE)
-        with suppress(FileNotFoundError):
-            if store.storage.read(name) == data:
-                return
-        store.storage.put(name, [data])
+        if not has_content(store.storage, name, data):
+            store.storage.put(name, [data])
 
 
 def _read_record(

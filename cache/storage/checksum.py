@@ -14,6 +14,11 @@ READ_BYTES = 1 << 24
 """Bytes per read while a checksum is computed (16 MiB)."""
 
 
+def buffer_of(part: Part) -> bytes | memoryview:
+    """The bytes of a part, without a copy, in a type that files take."""
+    return part if isinstance(part, bytes) else part.data
+
+
 def size_and_checksum(parts: Iterable[Part]) -> tuple[int, str]:
     """Total number of bytes and their CRC-32C, as eight hexadecimal digits."""
     size, checksum = 0, 0

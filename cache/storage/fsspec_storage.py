@@ -22,7 +22,7 @@ from typing import Any
 
 import fsspec
 
-from epalm.cache.storage.checksum import Part, size_and_checksum
+from epalm.cache.storage.checksum import Part, buffer_of, size_and_checksum
 from epalm.cache.storage.local_copies import (
     TEMPORARY,
     LocalCopies,
@@ -108,7 +108,7 @@ class FsspecStorage:
         self._folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=self._folder, suffix=TEMPORARY) as file:
             for part in parts:
-                file.write(part if isinstance(part, bytes) else part.data)
+                file.write(buffer_of(part))
             file.flush()
             with self._connection_errors():
                 retried(lambda: self._files.put_file(file.name, self._path(name), **options))
@@ -242,7 +242,7 @@ class FsspecStorage:
 
 def _joined(parts: Sequence[Part]) -> bytes:
     """The bytes of a file, in one copy of its parts."""
-    return b"".join(part if isinstance(part, bytes) else part.data for part in parts)
+    return b"".join(map(buffer_of, parts))
 
 
 def _listed_md5(info: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from epalm.atomic_write import sync
-from epalm.cache.storage.checksum import READ_BYTES, Part, extend_crc32c
+from epalm.cache.storage.checksum import READ_BYTES, Part, buffer_of, extend_crc32c
 from epalm.cache.storage.regular_file import open_regular, read_regular
 from epalm.cache.storage.storage import FileInfo
 from epalm.errors import StoreError
@@ -216,7 +216,7 @@ class LocalStorage:
         try:
             with temporary.open("xb") as file:
                 for part in parts:
-                    file.write(part if isinstance(part, bytes) else part.data)
+                    file.write(buffer_of(part))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:

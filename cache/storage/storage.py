@@ -76,3 +76,11 @@ class Storage(Protocol):
 
     def delete_partial_writes(self) -> None:
         """Delete the temporary files of killed writers."""
+
+
+def has_content(storage: Storage, name: str, data: bytes) -> bool:
+    """Whether a file is there with this content, so that a read-only store needs no write."""
+    try:
+        return storage.read(name) == data
+    except FileNotFoundError:
+        return False
